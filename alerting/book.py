@@ -40,7 +40,7 @@ _episodes = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
     sa.Column("drill", sa.Boolean, nullable=False),
     sa.Column("looks", sa.Integer, nullable=False),
-    sa.Column("additions", sa.Integer, nullable=False),
+    sa.Column("additions", sa.Integer, nullable=False, default=0),  # no longer used
     sa.Column("looked_at", sa.String, nullable=False),
     sa.Column("stale", sa.Boolean, nullable=False),
     sa.Column("incident", sa.String, nullable=False),
@@ -55,11 +55,6 @@ _deliveries = sa.Table(
     sa.Column("state", sa.String, nullable=False, index=True),
     sa.Column("detail", sa.Text, nullable=False),
     sa.Column("made_at", sa.String, nullable=False),
-)
-_receivers = sa.Table(
-    "serve_receivers",
-    _TABLES,
-    sa.Column("name", sa.String, primary_key=True),
 )
 #: The most fingerprints in one statement. SQLite allows no more than 32,766 variables.
 _BATCH = 500
@@ -85,20 +80,16 @@ class Episode(NamedTuple):
     ----------
     is_drill : whether all its alerts rest on synthetic objects alone
     looks : how many investigations there were
-    additions : how often alerts joined the episode's report, or went to Airflow, without a look
     looked_at : when the newest look ended; None before the first look
-    is_stale : whether the episode needs a look: it has just begun, all its alerts were resolved,
-        an alert fired again after that, an alert came after the cooldown, an alert could not join
-        the report, or an upgrade cancelled a job of the episode
-    incident : the incident that this process's looks found; empty before that. Looks that Airflow
-        carries out do not say which they found
+    is_stale : whether it needs a look: an alert joined it, all its alerts were resolved, or
+        an upgrade cancelled a job of the episode
+    incident : the incident that its looks found; empty before that
     ended_at : when the episode was written down as over; None before
     """
 
     id: int
     is_drill: bool
     looks: int
-    additions: int
     looked_at: datetime | None
     is_stale: bool
     incident: str
@@ -111,8 +102,7 @@ class KnownAlert(NamedTuple):
     Attributes
     ----------
     ended_at : None while the alert fires
-    is_reported : whether a report, or a message about a failed look, names the alert, or Airflow
-        has taken it over
+    is_reported : whether a report, or a message about a failed look, names the alert
     """
 
     fingerprint: str
@@ -203,21 +193,16 @@ class Book:
         self._receiving = threading.Lock()
         _TABLES.create_all(engine)
 
-    def receive(
-        self, alerts: Sequence[Alert], *, closed: dict[str, datetime], receiver: str = ""
-    ) -> Received:
+    def receive(self, alerts: Sequence[Alert], *, closed: dict[str, datetime]) -> Received:
         """Write down each new alert that fires, as part of an episode, and the ends of known ones.
 
         Parameters
         ----------
         closed : the closed incidents, with the times of their closes. If the newest episode has
             one of them, this episode is over, too
-        receiver : the name of Alertmanager's receiver that sent the alerts; empty: unknown
         """
         accepted = 0
         with self._receiving, self._engine.begin() as db:
-            if receiver:
-                _insert_once(db, _receivers, name=receiver)
             known_ends = _read_known_ends(db, alerts)
             current_by_kind: dict[bool, _CurrentEpisode | None] = {}
             for is_drill in {alert.is_drill for alert in alerts}:
@@ -266,8 +251,7 @@ class Book:
 
         One begins when the alert started after the current episode was over. But an alert that
         fires again before the cooldown has passed joins the current episode, unless the episode
-        was written down as over. The current episode is marked for a look if the alert reopens
-        it, or if the cooldown has passed. Before the first look, it counts as not passed.
+        was written down as over. The episode is marked for a look.
         """
         if current is None:
             return self._begin_episode(db, is_drill=alert.is_drill)
@@ -279,15 +263,13 @@ class Book:
         is_over = current.end is not None and alert.starts_at > current.end
         if is_over and not may_reopen:
             return self._begin_episode(db, is_drill=alert.is_drill)
-        if is_over or has_cooled_down:
-            _update_episode(db, episode.id, stale=True)
+        _update_episode(db, episode.id, stale=True)
         return current
 
     def _begin_episode(self, db: sa.Connection, *, is_drill: bool) -> _CurrentEpisode:
         values = {
             "drill": is_drill,
             "looks": 0,
-            "additions": 0,
             "looked_at": "",
             "stale": True,  # its first look is due
             "incident": "",
@@ -332,11 +314,6 @@ class Book:
             count, oldest = db.execute(query.where(_alerts.c.reported_at == "")).one()
         return Waiting(count, parse_time(oldest) if oldest else None)
 
-    def list_receivers(self) -> frozenset[str]:
-        """Return the names of Alertmanager's receivers that ever sent to us. Only reads."""
-        with self._engine.connect() as db:
-            return frozenset(db.execute(sa.select(_receivers.c.name)).scalars())
-
     def list_open_incidents(self) -> list[str]:
         """Return the incidents of the newest 20 episodes that are not over. Only reads."""
         query = sa.select(_episodes.c.incident).where(
@@ -346,11 +323,9 @@ class Book:
         with self._engine.connect() as db:
             return list(db.execute(newest).scalars())
 
-    def list_due_episodes(self) -> list[Episode]:
-        """Return episodes that need a look or have unreported alerts, oldest first. Only reads."""
-        unreported = sa.select(_alerts.c.episode).where(_alerts.c.reported_at == "")
-        is_due = _episodes.c.stale.is_(True) | _episodes.c.id.in_(unreported)
-        query = sa.select(_episodes).where(is_due).order_by(_episodes.c.id)
+    def list_stale_episodes(self) -> list[Episode]:
+        """Return episodes that need a look, the oldest first. Only reads."""
+        query = sa.select(_episodes).where(_episodes.c.stale.is_(True)).order_by(_episodes.c.id)
         with self._engine.connect() as db:
             return [_read_episode(row) for row in db.execute(query)]
 
@@ -360,29 +335,12 @@ class Book:
         with self._engine.connect() as db:
             return _read_episode(db.execute(query).one())
 
-    def find_episode(self, key: tuple[str, str]) -> Episode | None:
-        """Return the episode of an alert; None when the alert was not written down. Only reads."""
-        fingerprint, starts_at = key
-        is_own = (_alerts.c.fingerprint == fingerprint) & (_alerts.c.starts_at == starts_at)
-        ids = sa.select(_alerts.c.episode).where(is_own)
-        query = sa.select(_episodes).where(_episodes.c.id.in_(ids))
-        with self._engine.connect() as db:
-            row = db.execute(query).first()
-        return None if row is None else _read_episode(row)
-
     def list_alerts(self, episode_id: int) -> list[KnownAlert]:
         """Return an episode's alerts, sorted by their start. Only reads."""
         query = sa.select(_alerts).where(_alerts.c.episode == episode_id)
         order = (_alerts.c.starts_at, _alerts.c.fingerprint)
         with self._engine.connect() as db:
             return [_read_alert(row) for row in db.execute(query.order_by(*order))]
-
-    def find_previous(self, episode: Episode) -> Episode | None:
-        """Return the previous episode of the same kind (drills, or real alerts). Only reads."""
-        is_same_kind = _episodes.c.drill == episode.is_drill
-        is_earlier = _episodes.c.id < episode.id
-        with self._engine.connect() as db:
-            return _find_newest(db, is_same_kind, is_earlier)
 
     def begin_look(self, episode_id: int) -> None:
         """Write down that a look begins. Changes from now on make another look due."""
@@ -404,11 +362,6 @@ class Book:
             _update_episode(db, episode_id, looks=look, looked_at=looked_at)
             if incident:
                 _update_episode(db, episode_id, incident=incident)
-
-    def end_addition(self, episode_id: int, *, addition: int) -> None:
-        """Write down the number of the addition that ended: alerts joined a report or a run."""
-        with self._engine.begin() as db:
-            _update_episode(db, episode_id, additions=addition)
 
     def end_episode(self, episode_id: int) -> None:
         """Write down that an episode is over; it needs no look any more."""
@@ -434,17 +387,18 @@ class Book:
 
     def add_delivery(self, delivery_id: str, target: str, message: dict[str, str]) -> None:
         """Write down a message to deliver. If the id exists, the old message stays as it is."""
+        values = {
+            "id": delivery_id,
+            "target": target,
+            "message": json.dumps(message),
+            "state": "waiting",
+            "detail": "",
+            "made_at": format_time(self._clock()),
+        }
+        is_known = sa.select(_deliveries.c.id).where(_deliveries.c.id == delivery_id)
         with self._engine.begin() as db:
-            _insert_once(
-                db,
-                _deliveries,
-                id=delivery_id,
-                target=target,
-                message=json.dumps(message),
-                state="waiting",
-                detail="",
-                made_at=format_time(self._clock()),
-            )
+            if db.execute(is_known).first() is None:
+                db.execute(sa.insert(_deliveries).values(values))
 
     def read_delivery(self, delivery_id: str) -> Delivery:
         """Return a delivery. Only reads."""
@@ -458,20 +412,17 @@ class Book:
         with self._engine.begin() as db:
             db.execute(changed.values(state=state, detail=detail))
 
-    def count_deliveries(self) -> dict[tuple[str, str], int]:
-        """Return how many deliveries there are. The keys are target and state. Only reads."""
-        query = sa.select(_deliveries.c.target, _deliveries.c.state, sa.func.count())
+    def count_waiting_deliveries(self) -> dict[str, int]:
+        """Return how many deliveries wait, by target. Only reads."""
+        query = sa.select(_deliveries.c.target, sa.func.count())
+        waiting = query.where(_deliveries.c.state == "waiting").group_by(_deliveries.c.target)
         with self._engine.connect() as db:
-            rows = db.execute(query.group_by(_deliveries.c.target, _deliveries.c.state))
-            return {(target, state): count for target, state, count in rows}
+            return {row[0]: row[1] for row in db.execute(waiting)}
 
-    def list_open_deliveries(self, target: str, ends: Sequence[str]) -> list[str]:
-        """Return the ids of a target's unfinished deliveries, the oldest first. Only reads.
-
-        ``ends`` are the states in which a delivery is finished.
-        """
+    def list_waiting_deliveries(self, target: str) -> list[str]:
+        """Return the ids of a target's deliveries that wait, the oldest first. Only reads."""
         query = sa.select(_deliveries.c.id).where(
-            _deliveries.c.target == target, _deliveries.c.state.not_in(ends)
+            _deliveries.c.target == target, _deliveries.c.state == "waiting"
         )
         with self._engine.connect() as db:
             ordered = query.order_by(_deliveries.c.made_at, _deliveries.c.id)
@@ -502,18 +453,6 @@ def _update_episode(db: sa.Connection, episode_id: int, **values: object) -> Non
     """Set columns of one episode; each keyword argument is a column and its new value."""
     is_own = _episodes.c.id == episode_id
     db.execute(sa.update(_episodes).where(is_own).values(values))
-
-
-def _insert_once(db: sa.Connection, table: sa.Table, **values: str) -> None:
-    """Insert a row unless its key exists."""
-    if db.dialect.name == "sqlite":
-        from sqlalchemy.dialects.sqlite import insert as insert_sqlite
-
-        db.execute(insert_sqlite(table).values(**values).on_conflict_do_nothing())
-        return
-    from sqlalchemy.dialects.postgresql import insert as insert_postgresql
-
-    db.execute(insert_postgresql(table).values(**values).on_conflict_do_nothing())
 
 
 def _read_known_ends(db: sa.Connection, alerts: Sequence[Alert]) -> dict[tuple[str, str], str]:
@@ -549,7 +488,6 @@ def _read_episode(row: sa.Row[tuple[object, ...]]) -> Episode:
         id=row.id,
         is_drill=row.drill,
         looks=row.looks,
-        additions=row.additions,
         looked_at=_read_time(row.looked_at),
         is_stale=row.stale,
         incident=row.incident,

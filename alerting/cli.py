@@ -4,41 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from runbook_lib.cli import AsJson, present
-from runbook_lib.errors import ExitCode, SettingsError
-
-Alerts = Annotated[
-    Path | None,
-    typer.Option("--alerts", help="JSON file of alerts: investigate these once, then end"),
-]
+from runbook_lib.errors import SettingsError
 
 app = typer.Typer(help="Take Alertmanager's alerts, investigate, deliver the report.")
 assistant_app = typer.Typer(help="Let an assistant look: read-only tools, on stdin and stdout.")
 
 
 @app.callback(invoke_without_command=True)
-def serve(alerts: Alerts = None, *, as_json: AsJson = False) -> None:
+def serve() -> None:
     """Take Alertmanager's alerts, investigate, deliver the report. Changes nothing else."""
     with _require_extra("serve"):
         from . import service
     from .settings import ServeSettings
 
-    settings = ServeSettings.load()
-    if alerts is None:
-        service.serve(settings)
-        return
-    alerts_path = alerts
-    try:
-        present(lambda _: service.answer(settings, alerts_path), as_json=as_json)
-    except typer.Exit as stop:
-        service.end_process(stop.exit_code)
-    except KeyboardInterrupt:
-        service.end_process(ExitCode.INTERRUPTED)
+    service.serve(ServeSettings.load())
 
 
 @assistant_app.callback(invoke_without_command=True)

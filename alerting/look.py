@@ -1,4 +1,4 @@
-"""Run ``runbook investigate``, ``report`` and ``close``: each in its own process, one at a time."""
+"""Run ``runbook investigate`` and ``close``: each in its own process, one at a time."""
 
 from __future__ import annotations
 
@@ -66,7 +66,6 @@ class Looker:
         alerts: Sequence[KnownAlert],
         *,
         incident: str = "",
-        after: str = "",
         ticket: str = "",
     ) -> Look:
         """Carry out ``runbook investigate`` and return its result.
@@ -75,16 +74,12 @@ class Looker:
         ----------
         alerts : the alerts to write into the incident's report
         incident : the incident to go on with; empty: ``runbook investigate`` chooses it
-        after : an open incident of an earlier episode. The look closes it and goes on in another
-            one, and both reports say so. Empty: none
         ticket : the id of a customer's case; empty: none. If the command ends with a usage error,
             as it does for a case that support does not know, it is repeated without the case
         """
         command = ["investigate"]
         if incident:
             command += ["--incident", incident]
-        if after:
-            command += ["--after", after]
         with _write_alerts(alerts) as path:
             if alerts:
                 command += ["--alerts", str(path)]
@@ -94,12 +89,6 @@ class Looker:
                     return _read_look(document, code)
             code, document = self._run_command(command)
         return _read_look(document, code)
-
-    def add_alerts(self, incident: str, alerts: Sequence[KnownAlert]) -> str:
-        """Write alerts into an incident's report; return the error, or an empty string."""
-        with _write_alerts(alerts) as path:
-            _, document = self._run_command(["report", incident, "--alerts", str(path)])
-        return str(document.get("error", ""))
 
     def close(self, incident: str) -> str:
         """Close an incident; return the error, or an empty string."""

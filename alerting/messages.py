@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from runbook_lib.errors import RunbookError
-from runbook_lib.model import Status, Verdict
+from runbook_lib.model import Verdict
 from runbook_lib.record.incident import Incident
 from runbook_lib.redact import Redactor
-from runbook_lib.runbook import find_runbook, load_policy
 from runbook_lib.show.text import count_of, visible
 
 from .book import KnownAlert
@@ -71,11 +69,6 @@ def make_text(occasion: Occasion, incident: Incident | None, redactor: Redactor)
             "Next: runbook investigate",
         ]
     if incident is not None:
-        lines[1:1] = _say_earlier_trouble(occasion.alerts, incident)
-        if look.verdict == Verdict.HEALTHY and not look.error:
-            lines.append(_say_why_healthy(incident))
-        if not occasion.is_follow_up:
-            lines += _list_handovers(incident)
         lines += _read_summary(incident.folder)
         if look.next:
             lines.append(f"Next: {look.next}")
@@ -89,52 +82,6 @@ def list_cases(alerts: Sequence[KnownAlert]) -> list[str]:
     """Return the ids of customers' cases that alerts name, each once, without malformed ones."""
     cases = dict.fromkeys(alert.labels.get(CASE_LABEL, "").strip() for alert in alerts)
     return [case for case in cases if is_case(case)]
-
-
-def _say_why_healthy(incident: Incident) -> str:
-    """Say which readings show that nothing is wrong."""
-    policy = load_policy()
-    headline = policy.make_headline(Verdict.HEALTHY, ())
-    needed_steps = find_runbook().load_sections().list_needed()
-    reasons = []
-    try:
-        readings = incident.journal.view().latest()
-    except RunbookError:
-        readings = {}
-    for step in needed_steps:
-        reading = readings.get(step)
-        if reading is not None and reading.status is Status.OK:
-            reasons.append(f"{step} {reading.reason}")
-    because = f" ({'; '.join(reasons)})" if reasons else ""
-    return f"No incident, because {headline}{because}."
-
-
-def _say_earlier_trouble(alerts: Sequence[KnownAlert], incident: Incident) -> list[str]:
-    """Say whether all alerts had ended before the trouble began that this incident is about.
-
-    Empty if an alert fires or ended later, if the incident saw no trouble, or if its journal cannot
-    be read.
-    """
-    try:
-        since = incident.journal.view().since()
-    except RunbookError:
-        return []
-    ends = [alert.ended_at for alert in alerts if alert.ended_at is not None]
-    if since is None or len(ends) < len(alerts) or max(ends) >= since:
-        return []
-    return [f"The trouble of {incident.id} began after these alerts had ended."]
-
-
-def _list_handovers(incident: Incident) -> list[str]:
-    """Say which incident ended when this one began, and with which verdict.
-
-    Empty when none ended then, or the journal cannot be read.
-    """
-    try:
-        marks = incident.journal.view().marks
-    except RunbookError:
-        return []
-    return [mark.reason for mark in marks if mark.what == "took_over"]
 
 
 def _read_summary(folder: Path) -> list[str]:

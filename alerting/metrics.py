@@ -18,7 +18,7 @@ from runbook_lib.model import Verdict
 from runbook_lib.record.journal import Clock, utc_now
 
 from .book import Book
-from .targets import ENDS, NAMES, State
+from .targets import ENDS, NAMES
 
 #: Every reason for which a request is refused.
 REASONS = ("full", "too_large", "too_many_alerts", "malformed", "slow", "unauthorized")
@@ -38,21 +38,16 @@ class Metrics(Collector):
         )
         self._refused = self._make_counter("requests_refused", "Requests refused", "reason")
         self._looks = self._make_counter("looks", "Investigations, by verdict", "result")
-        self._reads = self._make_counter(
-            "alertmanager_reads", "Requests for Alertmanager's active alerts", "result"
-        )
         self._delivered = self._make_counter(
             "deliveries", "Attempts to deliver, by result", "target", "result"
         )
         # Each series starts at 0, so that Prometheus sees its first increase.
         for reason in REASONS:
             self._refused.labels(reason)
-        for result in (*Verdict, "failed", "handed_over"):
+        for result in (*Verdict, "failed"):
             self._looks.labels(result)
-        for result in ("done", "failed"):
-            self._reads.labels(result)
         for target in NAMES:
-            for result in (*ENDS, "retried", "lost"):
+            for result in (*ENDS, "retried"):
                 self._delivered.labels(target, result)
         self._registry.register(self)
 
@@ -69,15 +64,11 @@ class Metrics(Collector):
         self._refused.labels(reason).inc()
 
     def count_look(self, result: str) -> None:
-        """Count an investigation by its verdict, ``failed``, or ``handed_over`` to Airflow."""
+        """Count an investigation by its verdict or ``failed``."""
         self._looks.labels(result).inc()
 
-    def count_read(self, result: str) -> None:
-        """Count a request for Alertmanager's active alerts, by ``done`` or ``failed``."""
-        self._reads.labels(result).inc()
-
     def count_delivery(self, target: str, result: str) -> None:
-        """Count an attempt to deliver: ``retried``, ``lost``, or one of ``ENDS``."""
+        """Count an attempt to deliver: ``retried``, or one of ``ENDS``."""
         self._delivered.labels(target, result).inc()
 
     def collect(self) -> Iterator[Metric]:
@@ -97,12 +88,9 @@ class Metrics(Collector):
         undelivered = GaugeMetricFamily(
             "runbook_serve_deliveries_waiting", "Messages still to be delivered.", labels=["target"]
         )
-        counts = dict.fromkeys(NAMES, 0)
-        for (target, state), count in self._book.count_deliveries().items():
-            if State(state) not in ENDS:
-                counts[target] = counts.get(target, 0) + count
-        for target, count in counts.items():
-            undelivered.add_metric([target], count)
+        counts = self._book.count_waiting_deliveries()
+        for target in NAMES:
+            undelivered.add_metric([target], counts.get(target, 0))
         yield undelivered
 
     def render(self) -> bytes:

@@ -1,8 +1,7 @@
-"""Read what Alertmanager sends: its webhook's payload, version 4, and its API's list of alerts."""
+"""Read what Alertmanager's webhook sends: its payload, version 4."""
 
 from __future__ import annotations
 
-import logging
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -12,7 +11,6 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
-    TypeAdapter,
     ValidationError,
 )
 from pydantic.alias_generators import to_camel
@@ -24,8 +22,6 @@ from runbook_lib.model import Timestamp, format_time, parse_time
 Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z_-]{1,64}$")]
 
 _MOST_TRUNCATED = 2**31 - 1
-
-_log = logging.getLogger(__name__)
 
 
 class PayloadError(ValueError):
@@ -86,9 +82,6 @@ class Alert(_FromAlertmanager):
         return self.labels.get("drill") == "true"
 
 
-_ALERTS = TypeAdapter(list[Alert])
-
-
 class Payload(_FromAlertmanager):
     """One message of the webhook. ``truncated_alerts``: how many alerts the message left out."""
 
@@ -122,79 +115,3 @@ def read_payload(body: bytes, *, alert_limit: int) -> Payload:
     except ValidationError as error:
         where, why = next(iter(list_problems(error).items()))
         raise PayloadError(f"{where}: {why}".removeprefix(": ")) from None
-
-
-def read_alerts(body: bytes) -> list[Alert]:
-    """Return the alerts of a JSON list. Each looks as in the payload of Alertmanager's webhook.
-
-    Raises
-    ------
-    PayloadError
-        When the body is no such list, or the list is empty. The text says why.
-    """
-    try:
-        alerts = _ALERTS.validate_json(body, strict=True)
-    except ValidationError as error:
-        where, why = next(iter(list_problems(error).items()))
-        raise PayloadError(f"{where}: {why}".removeprefix(": ")) from None
-    if not alerts:
-        raise PayloadError("there are no alerts")
-    return alerts
-
-
-class _Receiver(BaseModel):
-    name: str
-
-
-class _HeldStatus(BaseModel):
-    state: str
-
-
-class _HeldAlert(_FromAlertmanager):
-    """An alert in the answer of Alertmanager's API. Its status is an object, not a word."""
-
-    labels: dict[str, str]
-    starts_at: Timestamp
-    fingerprint: Fingerprint
-    status: _HeldStatus
-    receivers: tuple[_Receiver, ...] = ()
-
-
-def read_held_alerts(content: object, *, receivers: frozenset[str]) -> list[Alert]:
-    """Return the active alerts of Alertmanager's ``/api/v2/alerts`` that are routed to us.
-
-    Parameters
-    ----------
-    content : the answer's JSON
-    receivers : names of the receivers that send to us; empty: unknown yet, so every alert counts
-
-    Raises
-    ------
-    PayloadError
-        When it is not a list.
-
-    Notes
-    -----
-    An alert that cannot be read is logged and left out.
-    """
-    if not isinstance(content, list):
-        raise PayloadError("Alertmanager's alerts are not a list")
-    alerts = []
-    for entry in content:
-        try:
-            held = _HeldAlert.model_validate(entry)
-        except ValidationError as error:
-            _log.warning("An alert of Alertmanager cannot be read: %s", list_problems(error))
-            continue
-        names = {receiver.name for receiver in held.receivers}
-        is_ours = not receivers or bool(names & receivers)
-        if held.status.state == "active" and is_ours:
-            alert = Alert.model_construct(
-                status="firing",
-                labels=held.labels,
-                starts_at=held.starts_at,
-                fingerprint=held.fingerprint,
-                ends_at=None,
-            )
-            alerts.append(alert)
-    return alerts

@@ -1,7 +1,4 @@
-"""Put one process together: locks, database, jobs, and the web server.
-
-``serve`` takes alerts over HTTP until it is told to end. ``answer`` takes the alerts of one file.
-"""
+"""Put one process together: locks, database, jobs, and the web server."""
 
 from __future__ import annotations
 
@@ -13,35 +10,30 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 from types import FrameType
 from typing import NamedTuple, NoReturn
 
 import sqlalchemy as sa
 import uvicorn
+from dbos import DBOS
 from fastapi import FastAPI
 
-from runbook_lib.errors import ExitCode, UsageError, disk_errors
+from runbook_lib.errors import UsageError, disk_errors
 from runbook_lib.redact import Redactor
-from runbook_lib.run.documents import Document
 
-from .airflow import AirflowClient, connect_airflow
 from .book import Book, connect_database
 from .look import Looker
 from .metrics import Metrics
 from .page import Page
-from .payload import Alert, PayloadError, read_alerts
 from .settings import ServeSettings
-from .targets import ENDS, State, connect_targets
+from .targets import connect_targets
 from .web import build_app
-from .work import Bell, Planner, Work, configure, launch
+from .work import Bell, Planner, Work, configure
 
 #: Requests at the same time. It limits the memory, because each may hold a whole body.
 _MOST_REQUESTS = 64
 #: How long requests may go on after the process was told to end.
 _STOP_S = 5
-#: Time for one more attempt after the longest wait between two attempts.
-_LAST_ATTEMPT_S = 20.0
 #: The number of our lock in Postgres; other programs of the database must not use it.
 _DATABASE_LOCK = 7_304_115
 
@@ -54,8 +46,7 @@ def serve(settings: ServeSettings) -> None:
     UsageError
         When another process serves the same folder or the same Postgres.
     """
-    airflow = connect_airflow(settings)
-    with _run_jobs(settings, "serve", airflow=airflow) as jobs:
+    with _run_jobs(settings) as jobs:
         app = build_app(
             settings,
             book=jobs.book,
@@ -65,96 +56,17 @@ def serve(settings: ServeSettings) -> None:
             page=Page(settings),
         )
         _serve_http(app, settings)
-    end_process(0)
+    _end_process()
 
 
-def answer(settings: ServeSettings, path: Path) -> AnswerDocument:
-    """Investigate and deliver for the alerts of one file, as ``serve`` does; then return.
-
-    Jobs of an earlier call that died are finished, too. If a target does not take a message, this
-    call tries again until ``SERVE_RETRY_MAX_S`` plus 20 s after the look. The next call goes on.
-
-    Parameters
-    ----------
-    path : a JSON list of alerts, each as in the payload of Alertmanager's webhook
-
-    Raises
-    ------
-    UsageError
-        When the file holds no such list, when another call works in this folder, or when any other
-        process works in the same Postgres.
-    """
-    alerts = _read_file(path)
-    if not settings.serve_database_url:
-        own_url = f"sqlite:///{settings.serve_home / 'answer.sqlite3'}"
-        settings = settings.model_copy(update={"serve_database_url": own_url})
-    with _run_jobs(settings, "answer") as jobs:
-        jobs.work.receive_with_resolved(alerts)
-        jobs.planner.wait_until_done(patience_s=settings.serve_retry_max_s + _LAST_ATTEMPT_S)
-        return make_answer(jobs.book, alerts[0])
-
-
-def end_process(code: int) -> NoReturn:
+def _end_process() -> NoReturn:
     """End the process without waiting for its threads: a job may sleep for long.
 
     Jobs that have not ended go on after the next start.
     """
     logging.shutdown()
     sys.stdout.flush()
-    os._exit(code)
-
-
-class AnswerDocument(Document):
-    """The answer of ``serve --alerts``: what became of the messages of the newest look.
-
-    If the file's alerts belong to two episodes (drills, and real alerts), only the episode of the
-    file's first alert counts. ``incident`` is empty when there is no report. Each of ``deliveries``
-    has ``target``, ``case``, ``state`` and ``detail``. ``is_done`` means that no later call would
-    send one of these messages.
-    """
-
-    deliveries: tuple[dict[str, str], ...]
-    is_done: bool
-
-
-def make_answer(book: Book, alert: Alert) -> AnswerDocument:
-    """Return the answer for the episode that an alert belongs to."""
-    episode = book.find_episode(alert.key)
-    if episode is None:
-        raise UsageError("the alerts belong to no episode")
-    # A look that failed before it had an incident names its messages after the episode.
-    names = [f"episode-{episode.id}"]
-    if episode.incident:
-        names.append(episode.incident)
-    deliveries = []
-    for name in names:
-        deliveries += book.list_deliveries(f"{name}-{episode.id}.{episode.looks}")
-    is_sent = all(delivery.state in (State.SENT, State.REPEATED) for delivery in deliveries)
-    rows = [
-        {
-            "target": delivery.target,
-            "case": delivery.message["case"],
-            "state": delivery.state,
-            "detail": delivery.detail,
-        }
-        for delivery in deliveries
-    ]
-    return AnswerDocument(
-        schema_name="runbook/serve-answer/1",
-        incident=episode.incident,
-        exit_code=ExitCode.OK if is_sent else ExitCode.NOT_OK,
-        deliveries=tuple(rows),
-        is_done=all(delivery.state in ENDS for delivery in deliveries),
-    )
-
-
-def _read_file(path: Path) -> list[Alert]:
-    try:
-        return read_alerts(path.read_bytes())
-    except OSError as error:
-        raise UsageError(f"--alerts {path}: {error.strerror}") from error
-    except PayloadError as error:
-        raise UsageError(f"--alerts {path}: {error}") from error
+    os._exit(0)
 
 
 class _Jobs(NamedTuple):
@@ -168,28 +80,20 @@ class _Jobs(NamedTuple):
 
 
 @contextmanager
-def _run_jobs(
-    settings: ServeSettings, name: str, *, airflow: AirflowClient | None = None
-) -> Iterator[_Jobs]:
+def _run_jobs(settings: ServeSettings) -> Iterator[_Jobs]:
     """Carry out jobs. Begin with those that an earlier process left undone when it died.
-
-    Parameters
-    ----------
-    name : ``serve`` or ``answer``; in one folder, one process of each may run
-    airflow : carries out looks and deliveries; None: this process does both itself
 
     Raises
     ------
     UsageError
-        When another process of this name works in the folder, or any other process works in the
-        same Postgres.
+        When another process works in the folder, or in the same Postgres.
     """
     home = settings.serve_home
     with disk_errors(f"cannot use {home}"):
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
     _configure_log(settings)
     engine = connect_database(settings.database_url)
-    with _hold_home(settings, name), _hold_database(engine):
+    with _hold_home(settings), _hold_database(engine):
         cooldown = timedelta(seconds=settings.serve_cooldown_s)
         book = Book(engine, cooldown=cooldown)
         metrics = Metrics(book)
@@ -203,10 +107,9 @@ def _run_jobs(
             targets=connect_targets(settings),
             metrics=metrics,
             bell=bell,
-            airflow=airflow,
         )
         planner = Planner(work, book, bell=bell, cooldown=cooldown)
-        launch()
+        DBOS.launch()  # once all jobs are registered: unfinished ones go on
         planner.start()
         try:
             yield _Jobs(looker, book, metrics, work, planner)
@@ -244,14 +147,13 @@ def _ignore(_number: int, _frame: FrameType | None) -> None:
 
 
 @contextmanager
-def _hold_home(settings: ServeSettings, name: str) -> Iterator[None]:
-    """Hold the lock of ``serve`` or ``answer``: two processes would carry out each job twice."""
-    with (settings.serve_home / f"{name}.lock").open("w") as file:
+def _hold_home(settings: ServeSettings) -> Iterator[None]:
+    """Hold the folder's lock: two processes would carry out each job twice."""
+    with (settings.serve_home / "serve.lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            command = "runbook serve" if name == "serve" else "runbook serve --alerts"
-            text = f"another `{command}` works in {settings.serve_home}"
+            text = f"another `runbook serve` works in {settings.serve_home}"
             raise UsageError(f"{text}. One is enough: stop it first.") from None
         yield
 

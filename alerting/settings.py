@@ -19,7 +19,6 @@ _SECRETS_IN_FILES = (
     "serve_slack_url",
     "serve_teams_url",
     "serve_smtp_url",
-    "serve_airflow_url",
 )
 _SHORTEST_TOKEN_CHARS = 16
 _HOST_PORT = re.compile(r"(?P<host>[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
@@ -32,8 +31,8 @@ class ServeSettings(runbook_settings.Settings):
 
     Attributes
     ----------
-    serve_token, serve_slack_url, serve_teams_url, serve_smtp_url, serve_airflow_url : what the
-        ``…_FILE`` of the same name holds; empty: not set. Only ``load`` reads the files
+    serve_token, serve_slack_url, serve_teams_url, serve_smtp_url : what the ``…_FILE`` of the same
+        name holds; empty: not set. Only ``load`` reads the files
     """
 
     serve_address: str = Field("127.0.0.1:8115", description="host:port to listen on")
@@ -50,13 +49,12 @@ class ServeSettings(runbook_settings.Settings):
         300, ge=0, description="least time between two looks at an episode"
     )
     serve_look_timeout_s: float = Field(300, gt=0, description="longest investigation")
-    serve_retry_max_s: float = Field(60, gt=0, description="longest wait between two attempts")
+    serve_retry_max_s: float = Field(300, gt=0, description="longest wait between two attempts")
     serve_give_up_minutes: float = Field(120, gt=0, description="longest time for one delivery")
     serve_database_url: str = Field("", description="empty: SQLite under RUNBOOK_HOME")
     serve_slack_url_file: Path | None = None
     serve_teams_url_file: Path | None = None
     serve_smtp_url_file: Path | None = Field(None, description="smtp[s]://[user:password@]host")
-    serve_airflow_url_file: Path | None = Field(None, description="http[s]://user:password@host")
     serve_mail_from: str = ""
     serve_mail_to: str = Field("", description="addresses, separated by commas")
 
@@ -64,7 +62,6 @@ class ServeSettings(runbook_settings.Settings):
     serve_slack_url: SecretStr = Field(SecretStr(""), exclude=True)
     serve_teams_url: SecretStr = Field(SecretStr(""), exclude=True)
     serve_smtp_url: SecretStr = Field(SecretStr(""), exclude=True)
-    serve_airflow_url: SecretStr = Field(SecretStr(""), exclude=True)
 
     @classmethod
     def load(cls, folder: Path | None = None) -> Self:
@@ -158,7 +155,6 @@ class ServeSettings(runbook_settings.Settings):
             "serve_slack_url": ("http", "https"),
             "serve_teams_url": ("http", "https"),
             "serve_smtp_url": ("smtp", "smtps"),
-            "serve_airflow_url": ("http", "https"),
         }
         for name, allowed in schemes.items():
             address = getattr(self, name).get_secret_value()
@@ -215,7 +211,7 @@ class ServeSettings(runbook_settings.Settings):
     def secrets(self) -> tuple[str, ...]:
         """Every secret that is set, for redaction, with the passwords inside of addresses."""
         passwords = []
-        for name in ("serve_smtp_url", "serve_airflow_url", "serve_database_url"):
+        for name in ("serve_smtp_url", "serve_database_url"):
             value = getattr(self, name)
             text = value.get_secret_value() if isinstance(value, SecretStr) else value
             passwords.append(unquote(urlsplit(text).password or ""))

@@ -116,13 +116,12 @@ class Tools:
         """Return what each plan of the incident would change. It makes no plan."""
         chosen = self._find(incident)
         journal = chosen.journal.view()
-        entries = journal.list_plans()
         facts = []
         for row in tabulate_plans(journal).rows:
             plan = row["plan"]
             text = f"{row['what']} ({row['how_many']}) {row['why']}"
-            path = chosen.folder / "plans" / f"{plan}.jsonl"
-            origin = self._make_origin(chosen, entries[plan].at, str(path))
+            path = f"{chosen.folder}/plans/{plan}.jsonl"
+            origin = self._make_origin(chosen, journal.actions[-1].at, path)
             facts.append(self._make_fact(plan, row["status"], text, origin))
         return facts
 

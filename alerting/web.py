@@ -7,15 +7,12 @@ import base64
 import binascii
 import hmac
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 
-from fastapi import FastAPI, HTTPException, Request, Response, Security
-from fastapi.params import Depends
+from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse
-from fastapi.security import HTTPBasic, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
@@ -25,7 +22,7 @@ from runbook_lib.record.journal import Clock, utc_now
 from .book import Book
 from .metrics import Metrics
 from .page import HEADERS, Page
-from .payload import Alert, Payload, PayloadError, TooManyAlertsError, read_payload
+from .payload import PayloadError, TooManyAlertsError, read_payload
 from .settings import ServeSettings
 from .work import Planner, Work
 
@@ -34,42 +31,6 @@ BODY_DEADLINE_S = 20.0
 _RETRY_AFTER = {"Retry-After": "5"}
 
 _log = logging.getLogger(__name__)
-
-
-class Taken(BaseModel):
-    """The answer to an accepted body; ``book.Received`` explains the fields."""
-
-    accepted: int
-    folded: int
-
-
-class Refused(BaseModel):
-    """The answer to a refused request; ``reason`` is one of ``metrics.REASONS``."""
-
-    error: str
-    reason: str
-
-
-_REFUSALS: dict[int | str, dict[str, Json]] = {
-    400: {"description": "no payload of version 4", "model": Refused},
-    413: {"description": "too large, or too many alerts", "model": Refused},
-    503: {"description": "too many alerts wait, or the body is too slow", "model": Refused},
-}
-
-
-def _describe_payload() -> dict[str, Json]:
-    """Describe the body of ``/alertmanager`` for the service's OpenAPI document.
-
-    References to ``$defs`` would point nowhere in that document, so the alert's schema is put in.
-    """
-    schema = Payload.model_json_schema()
-    schema.pop("$defs")
-    schema["properties"]["alerts"]["items"] = Alert.model_json_schema()
-    content = {"application/json": {"schema": schema}}
-    return {"requestBody": {"required": True, "content": content}}
-
-
-_BODY = _describe_payload()
 
 
 class _Refusal(Exception):
@@ -93,14 +54,7 @@ def build_app(
 ) -> FastAPI:
     """Return the web application. If a token is set, every route but ``/health`` needs it."""
     token = settings.serve_token.get_secret_value()
-    # These only describe the token in OpenAPI. The function guard checks it.
-    guards = [Security(HTTPBearer(auto_error=False)), Security(HTTPBasic(auto_error=False))]
-    app = FastAPI(
-        title="runbook serve",
-        docs_url=None,
-        redoc_url=None,
-        responses={401: {"description": "the token is missing or wrong", "model": Refused}},
-    )
+    app = FastAPI(openapi_url=None)
 
     @app.middleware("http")
     async def guard(
@@ -121,24 +75,15 @@ def build_app(
 
     @app.exception_handler(_Refusal)
     async def refuse(_: Request, refusal: _Refusal) -> Response:
-        """Answer a refused request. If its body will not come again, ask Alertmanager instead."""
+        """Answer a refused request."""
         metrics.count_refused(refusal.reason)
         _log.warning("refused: %s: %s", refusal.reason, refusal)
-        # Alertmanager does not send a body again after these statuses. It still holds the alerts.
-        if refusal.status in (400, 413):
-            await run_in_threadpool(planner.ask_for_read)
         headers = _RETRY_AFTER if refusal.status == 503 else {}
         body = {"error": str(refusal), "reason": refusal.reason}
         return JSONResponse(body, refusal.status, headers)
 
-    @app.post(
-        "/alertmanager",
-        status_code=202,
-        responses=_REFUSALS,
-        openapi_extra=_BODY,
-        dependencies=guards,
-    )
-    async def receive(request: Request) -> Taken:
+    @app.post("/alertmanager", status_code=202)
+    async def receive(request: Request) -> dict[str, int]:
         waiting = await run_in_threadpool(book.read_waiting)
         if waiting.alerts >= settings.serve_queue_limit:
             text = f"{waiting.alerts} alerts wait (SERVE_QUEUE_LIMIT); send this body again"
@@ -150,14 +95,12 @@ def build_app(
             raise _Refusal(413, "too_many_alerts", f"{error} (SERVE_ALERT_LIMIT)") from None
         except PayloadError as error:
             raise _Refusal(400, "malformed", str(error)) from None
-        accepted, folded = await run_in_threadpool(
-            work.receive, list(payload.alerts), receiver=payload.receiver
-        )
         if payload.truncated_alerts:
-            await run_in_threadpool(planner.ask_for_read)
-        return Taken(accepted=accepted, folded=folded)
+            _log.warning("Alertmanager left out %s alerts (max_alerts)", payload.truncated_alerts)
+        accepted, folded = await run_in_threadpool(work.receive, list(payload.alerts))
+        return {"accepted": accepted, "folded": folded}
 
-    @app.get("/health", responses={503: {"description": "the service does not work"}})
+    @app.get("/health")
     def health() -> Response:
         problem = ""
         try:
@@ -170,45 +113,40 @@ def build_app(
             return JSONResponse({"status": "failed", "problem": problem}, 503)
         return JSONResponse({"status": "ok"})
 
-    _add_pages(app, metrics=metrics, page=page, clock=clock, guards=guards)
+    _add_pages(app, metrics=metrics, page=page, clock=clock)
     return app
 
 
-def _add_pages(
-    app: FastAPI, *, metrics: Metrics, page: Page, clock: Clock, guards: Sequence[Depends]
-) -> None:
+def _add_pages(app: FastAPI, *, metrics: Metrics, page: Page, clock: Clock) -> None:
     """Add the routes that only show something."""
 
-    missing: dict[int | str, dict[str, Json]] = {404: {"description": "there is no such page"}}
-    show = partial(app.get, response_class=HTMLResponse, responses=missing, dependencies=guards)
-
-    @app.get("/", response_class=HTMLResponse, dependencies=guards)
+    @app.get("/", response_class=HTMLResponse)
     def show_page() -> Response:
         return HTMLResponse(page.render(clock()))
 
-    @app.get("/incidents", dependencies=guards)
+    @app.get("/incidents")
     def list_incidents() -> dict[str, Json]:
-        now = clock()
-        rows = [row._asdict() for row in page.list_rows(now)]
-        return {"schema": "runbook/serve-incidents/1", "at": format_time(now), "incidents": rows}
+        rows = [row._asdict() for row in page.list_rows()]
+        at = format_time(clock())
+        return {"schema": "runbook/serve-incidents/1", "at": at, "incidents": rows}
 
-    @show("/incidents/{incident_id}/report.html")
+    @app.get("/incidents/{incident_id}/report.html")
     def show_report(incident_id: str) -> Response:
-        path = page.find_report(incident_id)
-        if path is None:
-            raise HTTPException(404, "there is no such report")
-        return FileResponse(path, media_type="text/html; charset=utf-8")
+        return _send_page(page.find_page(incident_id))
 
-    @show("/incidents/{incident_id}/notebooks/{name}.html")
+    @app.get("/incidents/{incident_id}/notebooks/{name}.html")
     def show_notebook(incident_id: str, name: str) -> Response:
-        path = page.find_notebook(incident_id, name)
-        if path is None:
-            raise HTTPException(404, "there is no such notebook")
-        return FileResponse(path, media_type="text/html; charset=utf-8")
+        return _send_page(page.find_page(incident_id, name))
 
-    @app.get("/metrics", response_class=PlainTextResponse, dependencies=guards)
+    @app.get("/metrics", response_class=PlainTextResponse)
     def show_metrics() -> Response:
         return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _send_page(path: Path | None) -> Response:
+    if path is None:
+        raise HTTPException(404, "there is no such page")
+    return FileResponse(path, media_type="text/html; charset=utf-8")
 
 
 async def _read_body(request: Request, limit_bytes: int) -> bytes:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from runbook_lib.cli import AsJson, IncidentId, parse_minutes, present
+from runbook_lib.cli import AsJson, IncidentId, declare, parse_minutes, present
 from runbook_lib.errors import UsageError
-from runbook_lib.move_cli import MemoryRemoved, Parts, Shards, make_move_commands
+from runbook_lib.move_cli import MemoryRemoved, Parts, make_move_commands
 from runbook_lib.run.interrupts import hold_interrupts
 
 if TYPE_CHECKING:
@@ -25,9 +25,6 @@ Scenario = Annotated[
     typer.Option(help="fault; default: pipeline_paused on the local stack, else synthetic"),
 ]
 Every = Annotated[bool, typer.Option("--all", help="every scenario that fits, in turn")]
-OlderThan = Annotated[
-    str, typer.Option("--older-than", help="only labels that waited longer than this: 90s, 10m, 2h")
-]
 
 
 def _load_release() -> MoveCommands:
@@ -37,25 +34,52 @@ def _load_release() -> MoveCommands:
     return RELEASE
 
 
-release_app = make_move_commands(_load_release, has_own_plan=True)
+def plan(
+    *,
+    prefix: Annotated[str, typer.Option(help="where labels wait; default PENDING_PREFIX")] = "",
+    to: Annotated[str, typer.Option(help="where the labels go; default READY_PREFIX")] = "",
+    match: Annotated[str, typer.Option(help="name pattern; default RELEASE_MATCH")] = "",
+    older_than_minutes: Annotated[
+        float,
+        typer.Option(
+            "--older-than",
+            parser=parse_minutes,
+            metavar="AGE",
+            help="only labels that waited longer than this: 90s, 10m, 2h",
+        ),
+    ] = 0,
+    limit: Annotated[
+        int, typer.Option(help="the first N; 0: all, refused over RELEASE_LIMIT_OBJECTS", min=0)
+    ] = 0,
+    only_orders: Annotated[str, typer.Option(help="only these orders, comma-separated")] = "",
+    park_unwanted: Annotated[
+        bool, typer.Option("--park-unwanted", help="park what nobody wants; release nothing")
+    ] = False,
+    memory_removed: MemoryRemoved = False,
+    parts: Parts = 0,
+    incident_id: IncidentId = "",
+    as_json: AsJson = False,
+) -> None:
+    """List exactly what a release would move, and what not. Moves nothing."""
 
 
-def _present(name: str, *, as_json: bool, **arguments: object) -> None:
-    """Carry out a function of ``commands``, imported only now so that ``--help`` is quick."""
-    with hold_interrupts():
-        from . import commands
-        from .settings import Settings
-    work = getattr(commands, name)
-    present(lambda progress: work(Settings.load(), progress=progress, **arguments), as_json=as_json)
+release_app = make_move_commands(_load_release, plan)
 
 
-@app.command()
+def _load() -> tuple[Any, tuple[Any, ...]]:
+    """Import ``commands`` only now, so that ``--help`` is quick; read the settings."""
+    from . import commands
+    from .settings import Settings
+
+    return commands, (Settings.load(),)
+
+
+@declare(app, _load)
 def check(*, as_json: AsJson = False) -> None:
     """Preflight: what is reachable, with which rights, clock skew and versions. Only reads."""
-    _present("check", as_json=as_json)
 
 
-@app.command()
+@declare(app, _load)
 def init(
     marker: Annotated[str, typer.Option(help="local or demo: mark the bucket as such")] = "",
     approve: Annotated[str, typer.Option(help="the SHA-256 of what will be written")] = "",
@@ -63,42 +87,6 @@ def init(
     as_json: AsJson = False,
 ) -> None:
     """Write a commented .env into this folder, if none applies here; --marker allows drills."""
-    _present("init", as_json=as_json, marker=marker, approve=approve)
-
-
-@app.command()
-def plan(
-    *,
-    prefix: Annotated[str, typer.Option(help="where labels wait; default PENDING_PREFIX")] = "",
-    to: Annotated[str, typer.Option(help="where the labels go; default READY_PREFIX")] = "",
-    match: Annotated[str, typer.Option(help="name pattern; default RELEASE_MATCH")] = "",
-    older_than: OlderThan = "",
-    limit: Annotated[
-        int, typer.Option(help="the first N; 0: all, refused over RELEASE_LIMIT_OBJECTS", min=0)
-    ] = 0,
-    park_unwanted: Annotated[
-        bool, typer.Option("--park-unwanted", help="park what nobody wants; release nothing")
-    ] = False,
-    memory_removed: MemoryRemoved = False,
-    parts: Parts = 0,
-    shards: Shards = 0,
-    incident_id: IncidentId = "",
-    as_json: AsJson = False,
-) -> None:
-    """List exactly what a release would move, and what not. Moves nothing."""
-    _present(
-        "plan_release",
-        as_json=as_json,
-        prefix=prefix,
-        to=to,
-        match=match,
-        older_than_minutes=parse_minutes(older_than),
-        limit=limit,
-        park_unwanted=park_unwanted,
-        memory_removed=memory_removed,
-        parts=parts or shards,
-        incident_id=incident_id,
-    )
 
 
 @app.command()
@@ -143,8 +131,8 @@ def drill(
         present(work, as_json=as_json)
 
 
-@chaos_app.command("create")
-def chaos_create(
+@declare(chaos_app, _load, name="create")
+def create_chaos(
     *,
     count: Annotated[int, typer.Option(min=1, max=5000)] = 25,
     hold_minutes: Annotated[float, typer.Option(min=1)] = 30,
@@ -154,31 +142,18 @@ def chaos_create(
     as_json: AsJson = False,
 ) -> None:
     """Make fake labels that cannot ship, and expire by themselves; `revert` removes them."""
-    with hold_interrupts():
-        from .change.synthetic import Backlog
-
-    backlog = Backlog(
-        count=count,
-        hold_minutes=hold_minutes,
-        object_size_kb=object_size_kb,
-        age_minutes=age_minutes,
-        prefix=prefix,
-    )
-    _present("create_chaos", as_json=as_json, backlog=backlog)
 
 
-@chaos_app.command("revert")
-def chaos_revert(
+@declare(chaos_app, _load, name="revert")
+def revert_chaos(
     drill_id: Annotated[str, typer.Option(help="only this drill's objects")] = "",
     prefix: Annotated[str, typer.Option(help="default CHAOS_PREFIX and PENDING_PREFIX")] = "",
     *,
     as_json: AsJson = False,
 ) -> None:
     """Remove what the metadata proves synthetic; look-alikes stay."""
-    _present("revert_chaos", as_json=as_json, prefix=prefix, drill_id=drill_id)
 
 
-@chaos_app.command("status")
-def chaos_status(*, as_json: AsJson = False) -> None:
+@declare(chaos_app, _load, name="status")
+def read_chaos_status(*, as_json: AsJson = False) -> None:
     """Count synthetic objects by drill. Only reads."""
-    _present("read_chaos_status", as_json=as_json)

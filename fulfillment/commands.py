@@ -9,10 +9,9 @@ import hashlib
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -20,12 +19,13 @@ from objectmove.errors import MoveError
 from runbook_lib import errors, model
 from runbook_lib.approvals import Plan
 from runbook_lib.errors import ExitCode
-from runbook_lib.investigation import close_if_quiet, make_incident, name_command
+from runbook_lib.investigation import make_incident
 from runbook_lib.model import Json, Progress, keep_quiet
 from runbook_lib.record.journal import utc_now
 from runbook_lib.report import write_outputs
 from runbook_lib.run.documents import Document, Part
-from runbook_lib.run.move_commands import MoveCommands, MovePlanDocument, offer
+from runbook_lib.run.move_commands import MoveCommands
+from runbook_lib.runbook import name_runbook
 from runbook_lib.section import get_step
 from runbook_lib.settings import find_env_file
 from runbook_lib.show.text import count_of
@@ -70,7 +70,7 @@ class CheckDocument(Document):
     @property
     def answer(self) -> str:
         """What is unfinished, and whether looking and releasing are possible."""
-        unfinished = [f"{row['plan']}: {row['state']}" for row in self.unfinished]
+        unfinished = [f"{row['plan']} is not over" for row in self.unfinished]
         summary = f"{self.summary[:1].upper()}{self.summary[1:]}"
         return ". ".join([*unfinished, summary])
 
@@ -106,26 +106,6 @@ class InitDocument(Document):
         state = "is written" if self.env_file_written else "stays as it is"
         return f"{self.env_file} {state}"
 
-    @property
-    def to_paste(self) -> tuple[tuple[str, str], ...]:
-        """The command that makes the marker."""
-        return offer("To make the marker, paste:", self.apply)
-
-
-class PlanDocument(MovePlanDocument):
-    """``plan``: what would move, and what would stay, by reason; ``apply`` carries out the plan.
-
-    ``effect`` holds the backlog now and after the plan. ``effect_reason`` says the same in words.
-    """
-
-    effect: tuple[dict[str, Json], ...] = ()
-    effect_reason: str = ""
-
-
-def _list_counts(numbers: Mapping[str, int]) -> list[str]:
-    """Return each number that is not 0 with its word, such as ``3 removed``."""
-    return [f"{number} {word}" for word, number in numbers.items() if number]
-
 
 _REVERT = "runbook chaos revert"
 #: Where `runbook chaos revert` is refused, this command plans the removal, and asks for approval.
@@ -158,7 +138,8 @@ class ChaosDocument(Document):
             "kept": self.kept,
             "failed": len(self.failed),
         }
-        return f"Synthetic objects: {', '.join(_list_counts(numbers)) or 'none'}"
+        counts = ", ".join(f"{number} {word}" for word, number in numbers.items() if number)
+        return f"Synthetic objects: {counts or 'none'}"
 
     @property
     def commands(self) -> tuple[str, ...]:
@@ -220,11 +201,6 @@ class DrillDocument(Document):
         return answer
 
     @property
-    def mark(self) -> str:
-        """Whether the drill passed. The incident's verdict is only one of its objectives."""
-        return "passed" if self.exit_code is ExitCode.OK else "failed"
-
-    @property
     def commands(self) -> tuple[str, ...]:
         """The command that takes the fault back, if the drill could not."""
         return () if self.reverted else (REVERT_COMMAND,)
@@ -256,6 +232,8 @@ class DrillRow(Part):
 class AllDrillsDocument(Document):
     """``drill --all``: a row for each scenario; ``drills`` are the documents of those that ran."""
 
+    HIDDEN: ClassVar[tuple[str, ...]] = ("drills",)  # the rows say the same in short
+
     rows: tuple[DrillRow, ...]
     drills: tuple[DrillDocument, ...]
 
@@ -271,17 +249,14 @@ class AllDrillsDocument(Document):
         is_left = any(not drill.reverted for drill in self.drills)
         return (REVERT_COMMAND,) if is_left else ()
 
-    @property
-    def left_out(self) -> tuple[str, ...]:
-        """The terminal leaves out ``drills``: the rows say the same in short."""
-        return ("drills",)
-
 
 class DrillRevertDocument(Document):
     """``drill --revert``: what became of a killed drill.
 
     ``way_on`` has the commands that finish what is left.
     """
+
+    HIDDEN: ClassVar[tuple[str, ...]] = ("reverted", "steady")
 
     drill: str = ""
     scenario: str = ""
@@ -306,11 +281,6 @@ class DrillRevertDocument(Document):
         if self.drill and not self.steady:
             return (*self.way_on, "runbook investigate")
         return self.way_on
-
-    @property
-    def left_out(self) -> tuple[str, ...]:
-        """If no drill was killed, the terminal leaves out ``reverted`` and ``steady``."""
-        return () if self.drill else ("reverted", "steady")
 
 
 def init(
@@ -430,18 +400,24 @@ def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocume
 
 
 def create_chaos(
-    settings: Settings, *, backlog: synthetic.Backlog, progress: Progress = keep_quiet
+    settings: Settings, *, progress: Progress = keep_quiet, **options: Any
 ) -> ChaosDocument:
-    """Create synthetic labels with ``create_backlog``; ``runbook chaos revert`` removes them."""
+    """Create synthetic labels with ``create_backlog``; ``runbook chaos revert`` removes them.
+
+    Parameters
+    ----------
+    options : fields of ``synthetic.Backlog``
+    """
     progress("make synthetic labels")
-    backlog.drill_id = synthetic.make_drill_id()
+    drill_id = synthetic.make_drill_id()
+    backlog = synthetic.Backlog(drill_id=drill_id, **options)
     made = synthetic.create_backlog(
         Clients(settings).store, backlog, settings=settings, now=utc_now()
     )
     return ChaosDocument(
         schema_name="runbook/chaos-create/1",
         created=len(made),
-        drills={backlog.drill_id: len(made)},
+        drills={drill_id: len(made)},
     )
 
 
@@ -471,7 +447,7 @@ def revert_chaos(
         exit_code=ExitCode.of(not removal.failed),
         removed=removal.removed,
         kept=removal.kept,
-        failed=removal.failed,
+        failed=dict(removal.failed),
     )
 
 
@@ -480,7 +456,7 @@ def read_chaos_status(settings: Settings, *, progress: Progress = keep_quiet) ->
     progress("count synthetic objects")
     store = Clients(settings).store
     drills: Counter[str] = Counter()
-    for info in synthetic.list_synthetic(store, list_prefixes(settings)):
+    for info in synthetic.find_synthetic(store, list_prefixes(settings)).objects:
         drills[(info.metadata or {}).get("drill-id", "without an id")] += 1
     command = _REVERT
     try:
@@ -496,6 +472,11 @@ _READ_AGAIN = (get_step(read_unfinished).id, *CAUSE_STEPS, get_step(read_recover
 
 class ReleaseCommands(MoveCommands):
     """The commands of a release. After a change they look whether the change helped."""
+
+    def describe_effect(self, inv: Any, plan: Plan) -> dict[str, Json]:
+        """Return what waits now, and what would wait after a plan."""
+        effect = describe_effect(inv, plan)
+        return {"effect": effect.rows, "effect_reason": effect.reason}
 
     def look_again(self, inv: Any, plan: Plan) -> dict[str, Json]:
         """Prove a change, read what a verdict needs, conclude, and write the report.
@@ -522,7 +503,7 @@ class ReleaseCommands(MoveCommands):
             return {"report": str(report)}
         resume_commands = inv.latest()[get_step(read_unfinished).id].ways_on
         section = judgement.next.section
-        run_command = name_command(f"run {section[:2]}", inv.incident)
+        run_command = name_runbook(f"runbook run {section[:2]}")
         return {
             "verdict": judgement.verdict,
             "reason": judgement.reason,
@@ -532,62 +513,9 @@ class ReleaseCommands(MoveCommands):
 
 
 # After a command, 6.5 looks only once, and does not wait for samples of the metrics.
-RELEASE = ReleaseCommands(SECTIONS, section=remediation.NAME, gate=GATE, parameters={"wait_s": 0})
-
-
-def plan_release(
-    settings: Settings,
-    *,
-    prefix: str = "",
-    to: str = "",
-    match: str = "",
-    older_than_minutes: float = 0,
-    limit: int = 0,
-    park_unwanted: bool = False,
-    memory_removed: bool = False,
-    parts: int = 0,
-    incident_id: str,
-    progress: Progress,
-) -> PlanDocument:
-    """Plan a release by move; moves nothing. Exit 3 when real labels wait and none may move.
-
-    Raises
-    ------
-    LimitError
-        When more labels wait than one plan may hold; its message has commands for smaller plans.
-
-    Notes
-    -----
-    If nothing is to be moved, the incident that was made for this plan is closed.
-    """
-    incident, is_new = Investigation.find_or_make(settings, incident_id)
-    progress("list what waits")
-    inv = Investigation.open(
-        incident.id,
-        section=SECTIONS[remediation.NAME],
-        settings=settings,
-        progress=progress,
-        wait_s=0,
-        way="release",
-        prefix=prefix,
-        to=to,
-        match=match,
-        older_than_minutes=older_than_minutes,
-        limit=limit,
-        park_unwanted=park_unwanted,
-        memory_removed=memory_removed,
-        parts=parts,
-    )
-    plan = RELEASE.refuse_unless_move(inv.plan(GATE.step))
-    effect = describe_effect(inv, plan)
-    if is_new:
-        close_if_quiet(incident)
-    why_labels_stay = plan.summary.get("reason")
-    document = RELEASE.describe_plan(inv, plan, f"apply {plan.id}")
-    fields = {
-        **dict(document),
-        "exit_code": ExitCode.of(not (plan.is_empty and why_labels_stay)),
-        "effect": tuple(effect.rows),
-        "effect_reason": effect.words,
-    }
-    return PlanDocument.model_validate(fields)
+RELEASE = ReleaseCommands(
+    SECTIONS,
+    section=remediation.NAME,
+    gate=GATE,
+    parameters={"wait_s": 0, "way": "release"},
+)

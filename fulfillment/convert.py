@@ -1,132 +1,43 @@
-"""Read a journal of steps as readings of quantities, and phases of actions as changes of plans.
-
-The one place that knows which step shows which quantity.
-"""
+"""Read a reading that an older version journalled: it has observations, and no measurements."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from operator import itemgetter
+from runbook_lib.model import AlertState, Measurement, Reading, Status
 
-from runbook_lib.model import AlertState, Json, Reading, Role, Status
-from runbook_lib.record import entries
-from runbook_lib.record.actions import to_change
-from runbook_lib.record.entries import Entry, Message
-from runbook_lib.record.view import JournalView
-
-from .outcome import Backlog, Uploads
-from .quantities import Quantity
-
-DELAY_ALERT = "FulfillmentDelay"
-UPLOAD_ALERT = "FulfillmentUploadFailing"
-_QUANTITIES = {
-    "2.2": Quantity.PANEL,
-    "2.5": Quantity.TIMELINE,
-    "2.6": Quantity.PROBE,
-}
-_BY_ROLE = {
-    Role.BACKLOG: Quantity.BACKLOG,
-    Role.SYMPTOM: Quantity.STORE,
-    Role.TICKET: Quantity.TIMELINE,
-}
-_UPLOADS = {
-    Uploads.SUCCEEDING: Status.OK,
-    Uploads.UNASKED: Status.LEFT_OUT,
-    Uploads.FAILING: Status.BREACH,
-    Uploads.NONE: Status.BREACH,
-}
-_UPLOAD_WORDS = {
-    Uploads.FAILING: "uploads fail",
-    Uploads.NONE: "no label arrives although orders want one",
-}
-_BACKLOGS = {
-    Backlog.USUAL: Status.OK,
-    Backlog.ABOVE: Status.BREACH,
-}
-_ALERTS = {
-    AlertState.FIRING: Status.BREACH,
-    AlertState.RESOLVED: Status.OK,
-    AlertState.PENDING: Status.UNKNOWN,
-    AlertState.UNKNOWN: Status.UNKNOWN,
-}
-_LOW = {True: Status.OK, False: Status.BREACH, None: Status.UNKNOWN}
+from .quantities import (
+    DELAY_ALERT,
+    Backlog,
+    Quantity,
+    Uploads,
+    measure,
+    measure_lag,
+    measure_recovery,
+)
 
 
-def convert(journal: JournalView) -> list[Entry]:
-    """Return the readings and changes of a journal, in its order."""
-    converted: list[tuple[int, Entry]] = []
-    for reading in journal.readings:
-        converted += [(reading.seq, shown) for shown in _convert_reading(reading)]
-    converted += [(action.seq, to_change(action)) for action in journal.actions]
-    return [entry for _, entry in sorted(converted, key=itemgetter(0))]
-
-
-def _convert_reading(reading: Reading) -> Iterator[entries.Reading]:
-    """Yield the quantities that a step's reading shows."""
-
-    def make(
-        quantity: Quantity, status: Status, value: Json = None, *, subject: str = "", text: str = ""
-    ) -> entries.Reading:
-        """Return what the reading says of one quantity.
-
-        Parameters
-        ----------
-        text : why it has this status; empty: the reading's reason
-        """
-        since = None
-        if status is Status.OK and quantity is not Quantity.STORE:
-            since = reading.well_since
-        elif status is Status.BREACH and quantity is Quantity.LAG:
-            since = reading.since
-        return entries.Reading(
-            at=reading.observed_at,
-            step=reading.step,
-            quantity=quantity,
-            subject=subject,
-            status=status,
-            value=value,
-            since=since,
-            message=Message(id="quote", values={"text": text or reading.reason}),
-            source=reading.source,
-        )
-
-    observed = reading.observations
-    if reading.role is Role.ALERT:
-        yield make(Quantity.LAG, _judge_lag(reading), reading.value)
+def convert(reading: Reading) -> tuple[Measurement, ...]:
+    """Return what a step's reading says of quantities."""
+    seen = reading.observations
+    is_signal = reading.step == "2.1"
+    is_low = seen.get("lag_is_low")
+    backlog = Backlog(seen["waiting"]) if seen.get("waiting") else None
+    alerts = reading.alerts
+    statuses: dict[str, Status] = {}
+    if is_signal:
+        statuses = measure_lag(reading.status, is_over=seen.get("lag_is_over"), is_low=is_low)
         if reading.well_since:
-            yield make(Quantity.BACKLOG, Status.OK)
-        if not reading.alerts:
-            status = reading.status
-            is_known = status in (Status.UNKNOWN, Status.LEFT_OUT)
-            yield make(Quantity.ALERT, status if is_known else Status.OK, subject=DELAY_ALERT)
-    elif reading.role in _BY_ROLE:
-        quantity = _QUANTITIES.get(reading.step, _BY_ROLE[reading.role])
-        yield make(quantity, reading.status, reading.value)
-    for name, state in reading.alerts.items():
-        text = f"{name}: {state}"
-        yield make(Quantity.ALERT, _ALERTS[state], str(state), subject=name, text=text)
-    if "uploads" in observed:
-        uploads = Uploads(observed["uploads"])
-        yield make(
-            Quantity.UPLOADS, _UPLOADS[uploads], str(uploads), text=_UPLOAD_WORDS.get(uploads, "")
-        )
-    is_recovery = reading.role is Role.RECOVERY
-    if "lag_is_low" in observed:
-        is_low = observed["lag_is_low"]
-        yield make(Quantity.LOW_LAG, _LOW[is_low])
-        if is_recovery and is_low:
-            yield make(Quantity.LAG, Status.OK)
-    if observed.get("waiting") is not None:
-        waiting = Backlog(observed["waiting"])
-        yield make(Quantity.USUAL_BACKLOG, _BACKLOGS.get(waiting, Status.UNKNOWN), str(waiting))
-        if is_recovery:
-            is_late = waiting is Backlog.OVERDUE
-            yield make(Quantity.BACKLOG, Status.BREACH if is_late else Status.OK)
-
-
-def _judge_lag(reading: Reading) -> Status:
-    """Return the lag's own status: an alert that fires at a low lag is no late label."""
-    is_low = reading.observations.get("lag_is_over") is False
-    if reading.status is Status.BREACH and is_low:
-        return Status.OK
-    return reading.status
+            statuses[Quantity.BACKLOG] = Status.OK
+        if not alerts and reading.status in (Status.OK, Status.BREACH):
+            alerts = {DELAY_ALERT: AlertState.RESOLVED}
+    elif reading.step == "6.5" and backlog is not None:
+        statuses = measure_recovery(is_low, backlog)
+    if "lag_is_low" not in seen:
+        statuses.pop(Quantity.LOW_LAG, None)
+    return measure(
+        statuses,
+        alerts=alerts,
+        uploads=Uploads(seen["uploads"]) if "uploads" in seen else None,
+        backlog=backlog,
+        begun=reading.since if is_signal else None,
+        well_since=reading.well_since,
+    )

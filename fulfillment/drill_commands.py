@@ -16,16 +16,12 @@ from objectmove.errors import MoveError
 from runbook_lib import errors
 from runbook_lib.errors import ExitCode
 from runbook_lib.model import Json, Progress, Verdict
-from runbook_lib.record.history import list_history, write_gauges
-from runbook_lib.record.incident import Incident
 from runbook_lib.redact import Redactor
-from runbook_lib.report import write_outputs
 from runbook_lib.settings import find_root
 
-from .change.drill_record import DrillError, lock_drills, read_record, remove_record
+from .change.drill_record import find_open_drill, lock_drills
 from .change.environment_guard import check_environment
 from .change.release import GATE
-from .change.synthetic import revert_backlog
 from .clients import Clients
 from .commands import RELEASE, AllDrillsDocument, DrillDocument, DrillRevertDocument, DrillRow
 from .drill_guard import wait_until_calm
@@ -37,12 +33,11 @@ from .drills import (
     choose_scenario,
     find_scenario,
     list_scenarios,
+    remove_labels,
     run_drill,
+    write_report,
 )
-from .policy import POLICY
-from .sections import SECTIONS
 from .settings import Settings
-from .waiting import list_prefixes
 
 #: How long a drill's own alert and late labels may outlast its fault.
 _CALM_S = 120.0
@@ -127,40 +122,36 @@ def revert_killed_drill(settings: Settings, *, progress: Progress) -> DrillRever
     Raises
     ------
     DrillError
-        When the drill is still under way, or its fault could not be taken back. Its record stays.
+        When the drill is still under way, or its fault could not be taken back. Its incident stays
+        open.
     """
     check_environment(settings)
     home = settings.runbook_home.resolve()
     document = DrillRevertDocument(schema_name="runbook/drill-revert/1")
-    if read_record(home) is None:
+    redactor = Redactor(settings.secrets)
+    if find_open_drill(home, redactor=redactor) is None:
         return document
     with lock_drills(home):
-        record = read_record(home)  # meanwhile another process may have taken all back
-        if record is None:
+        incident = find_open_drill(home, redactor=redactor)
+        if incident is None:  # meanwhile another process has taken all back
             return document
-        incident = Incident(home / record.incident, redactor=Redactor(settings.secrets))
-        scenario = find_scenario(record.scenario)
+        scenario = find_scenario(incident.state.scenario)
         drill = Drill(settings, Clients(settings), scenario, progress, incident)
-        progress(f"{record.drill} was killed: take back {record.scenario}")
+        progress(f"{drill.id} was killed: take back {scenario.name}")
         ways_on = _take_back(drill)
-        remove_record(home)
         progress("is the system healthy again?")
         trouble = wait_until_calm(settings, drill.clients, timeout_s=_CALM_S / 2)
-        if not incident.is_closed:
-            incident.close(
-                Verdict.UNKNOWN, reason=f"{drill.id} was killed; its fault is taken back"
-            )
-        report = write_outputs(incident, SECTIONS)
-        write_gauges(home, list_history(home, POLICY))
+        incident.close(Verdict.UNKNOWN, reason=f"{drill.id} was killed; its fault is taken back")
+        report = write_report(drill)
     is_done = not trouble and not ways_on
     found = {
         "incident": incident.id,
         "exit_code": ExitCode.of(is_done),
         "drill": drill.id,
-        "scenario": record.scenario,
+        "scenario": scenario.name,
         "reverted": True,
         "steady": not trouble,
-        "report": str(report),
+        "report": report,
         "way_on": tuple(ways_on),
     }
     return document.model_copy(update=found)
@@ -177,11 +168,7 @@ def _take_back(drill: Drill) -> list[str]:
     """
     drill.scenario.recover(drill)
     drill.mark("recovered", scenario=drill.scenario.name)
-    prefixes = list_prefixes(drill.settings)
-    removal = revert_backlog(drill.clients.store, *prefixes, drill_id=drill.id)
-    if removal.failed:
-        count = len(removal.failed)
-        raise DrillError(f"{count} synthetic labels of {drill.id} cannot be removed")
+    remove_labels(drill)
     for row in _list_own_releases(drill):
         plan_id = str(row["plan"])
         drill.progress(f"go on with {plan_id}")
@@ -202,13 +189,11 @@ def revert_until(settings: Settings, *, timeout_s: float, progress: Progress) ->
 
     Raises
     ------
-    RecordError
-        When the drill's record is damaged: nobody knows what to take back.
     RunbookError, MoveError, OSError
         The error of the last attempt, when time is up.
     """
     deadline = time.monotonic() + timeout_s
-    while read_record(settings.runbook_home.resolve()) is not None:
+    while True:
         try:
             document = revert_killed_drill(settings, progress=progress)
         except (errors.RunbookError, MoveError, OSError) as error:
@@ -218,6 +203,7 @@ def revert_until(settings: Settings, *, timeout_s: float, progress: Progress) ->
             time.sleep(2)
         else:
             progress(document.answer)
+            return
 
 
 Kind = Literal["cron", "systemd"]
@@ -253,14 +239,23 @@ def make_schedule(kind: Kind, scenario: str = "", *, every: bool = False) -> str
     if not every:
         chosen = ["--scenario", choose_scenario(settings, scenario).name]
     program = ["/usr/bin/env", *variables, sys.executable, "-m", "runbook_lib"]
-    template = (_TEMPLATES / f"{kind}.txt").read_text("utf-8")
-    # In both formats a bare % means something else.
-    percent = "%%" if kind == "systemd" else r"\%"
+    command = [*program, "drill", *chosen, "--json"]
     folder = str(having[0])
-    texts = {
-        "home": shlex.quote(str(home)),
-        "command": shlex.join([*program, "drill", *chosen, "--json"]),
-        "folder": folder if kind == "systemd" else shlex.quote(folder),
-    }
-    escaped = {name: text.replace("%", percent) for name, text in texts.items()}
-    return template.format(**escaped)
+    template = (_TEMPLATES / f"{kind}.txt").read_text("utf-8")
+    if kind == "systemd":
+        words = [_quote_for_systemd(word) for word in command]
+        # systemd takes this path as it is, but for specifiers.
+        return template.format(command=" ".join(words), folder=folder.replace("%", "%%"))
+    texts = {"home": shlex.quote(str(home)), "command": shlex.join(command)}
+    texts["folder"] = shlex.quote(folder)
+    # To cron, a bare % ends the command.
+    return template.format(**{name: text.replace("%", r"\%") for name, text in texts.items()})
+
+
+def _quote_for_systemd(word: str) -> str:
+    """Return a word for ``ExecStart=``, without a meaning for ``%``, ``$``, blanks or quotes."""
+    if shlex.quote(word) == word:
+        return word
+    for sign, escaped in (("\\", r"\\"), ('"', r"\""), ("%", "%%"), ("$", "$$")):
+        word = word.replace(sign, escaped)
+    return f'"{word}"'

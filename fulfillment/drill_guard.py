@@ -17,11 +17,11 @@ from runbook_lib.record.journal import utc_now
 from runbook_lib.show.text import count_of
 
 from .change.release import GATE, check_store
-from .change.synthetic import count_overdue
 from .clients import Clients
-from .convert import DELAY_ALERT, UPLOAD_ALERT
+from .quantities import DELAY_ALERT, UPLOAD_ALERT
 from .sections.signals import BLIND_ALERT
 from .settings import Settings
+from .waiting import iter_with_metadata, read_label
 
 #: Alerts about labels. The alert that a drill is overdue must not prevent the drill.
 _ALERTS = (DELAY_ALERT, UPLOAD_ALERT, BLIND_ALERT)
@@ -54,43 +54,32 @@ def wait_until_calm(settings: Settings, clients: Clients, *, timeout_s: float) -
 def list_trouble(settings: Settings, clients: Clients) -> list[str]:
     """Return each trouble that a drill must not meet, in words. Only reads.
 
-    A system that can't be read is a trouble, too, unless the settings leave it out. If the store is
-    unhealthy, nothing else is read.
+    A system that can't be read is a trouble, too, unless the settings leave it out.
     """
     try:
-        check_store(clients)
+        return list(_find_trouble(settings, clients))
     except errors.StoreNotReadyError as error:
         return [str(error)]
-    troubles: list[str] = []
-    for find in (_find_alerts, _find_releases, _find_backlog):
-        try:
-            troubles += find(settings, clients)
-        except errors.NotConfiguredError:
-            continue
-        except (errors.ClientError, MoveError) as error:
-            troubles.append(f"it cannot be seen whether all is calm ({error})")
-    return troubles
+    except (errors.ClientError, MoveError) as error:
+        return [f"it cannot be seen whether all is calm ({error})"]
 
 
-def _find_alerts(_: Settings, clients: Clients) -> Iterator[str]:
-    """Yield each alert about labels that is pending or fires."""
-    for alert in clients.prometheus.list_alerts():
-        if alert.name in _ALERTS:
-            yield f"{alert.name} is {alert.state}"
-
-
-def _find_releases(settings: Settings, clients: Clients) -> Iterator[str]:
-    """Yield who works in the bucket, and each release that somebody must finish."""
+def _find_trouble(settings: Settings, clients: Clients) -> Iterator[str]:
+    """Yield alerts about labels, work in the bucket, unfinished releases, and a real backlog."""
+    check_store(clients)
+    if settings.prometheus_url:
+        for alert in clients.prometheus.list_alerts():
+            if alert.name in _ALERTS:
+                yield f"{alert.name} is {alert.state}"
     lock = find_holder(read_state(clients.bucket), settings.release_clock_spread_s)
     if lock is not None:
         yield f"{lock.by} on {lock.host} carries out {lock.plan}"
     for row in GATE.list_unfinished(clients):
         yield f"{row['plan']} is not finished: {row['way_on']}"
-
-
-def _find_backlog(settings: Settings, clients: Clients) -> Iterator[str]:
-    """Yield how many real labels wait too long, if any does."""
-    count = count_overdue(settings, clients.store, now=utc_now())
+    now = utc_now()
+    objects = iter_with_metadata(clients.store, settings.pending_prefix)
+    labels = [read_label(info, settings, now) for info in objects]
+    limit_minutes = settings.lag_threshold_minutes
+    count = sum(1 for label in labels if label.origin == "real" and label.minutes > limit_minutes)
     if count:
-        labels = count_of(count, "overdue real label")
-        yield f"{labels} (over {settings.lag_threshold_minutes:g} min)"
+        yield f"{count_of(count, 'overdue real label')} (over {limit_minutes:g} min)"

@@ -19,6 +19,8 @@ from .commands import CHANNELS, DrillDocument, Objective, Phases
 from .policy import POLICY
 
 _Marks = Mapping[str, Entry]
+#: Name, target, what was measured, and whether it met the target.
+_Objective = tuple[str, str, str, bool]
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,10 @@ def score(journal: JournalView, goals: Goals, *, incident: str) -> DrillDocument
         reverted="reverted" in marks,
         error=error,
     )
-    objectives = list(_judge(document, journal, marks, goals))
+    objectives = [
+        Objective(name=name, target=target, actual=actual, met=met)
+        for name, target, actual, met in _judge(document, journal, marks, goals)
+    ]
     exit_code = ExitCode.of(all(objective.met for objective in objectives))
     if error:
         exit_code = ExitCode.RUN_FAILED
@@ -134,7 +139,7 @@ def _count_seconds(start: datetime, end: datetime) -> float:
 
 def _judge_alert(
     document: DrillDocument, journal: JournalView, marks: _Marks, goals: Goals
-) -> Iterator[Objective]:
+) -> Iterator[_Objective]:
     """Yield the objectives about the alert.
 
     Without ``NOTIFICATIONS_URL`` nobody says what the receivers got; 3.1 then judges the delivery.
@@ -145,83 +150,49 @@ def _judge_alert(
         missing = [channel for channel, at in phases.notify_s.items() if at is None]
         actual = f"missing: {', '.join(missing)}" if missing else "all"
         is_met = not missing
-        target = ", ".join(phases.notify_s)
     else:
         delivery = journal.latest().get("3.1")
         actual = delivery.reason if delivery else "3.1 was not read"
         is_met = delivery is not None and delivery.status is not Status.BREACH
-        target = "3.1 sees no fault"
-    yield Objective(name="every channel is notified", target=target, actual=actual, met=is_met)
+    yield "every channel is notified", ", ".join(phases.notify_s), actual, is_met
     yield _judge_time("alert clears", phases.clear_s, goals.clear_timeout_s)
 
 
 def _judge(
     document: DrillDocument, journal: JournalView, marks: _Marks, goals: Goals
-) -> Iterator[Objective]:
+) -> Iterator[_Objective]:
     """Yield each objective, with what was measured."""
     if goals.alert:
         yield from _judge_alert(document, journal, marks, goals)
-    found = [CAUSES[name].words for name in document.cause_found]
-    yield Objective(
-        name="cause is named",
-        target=CAUSES[document.cause_expected].words,
-        actual=" and ".join(found) or "none",
-        met=document.cause_expected in document.cause_found,
-    )
+    expected = document.cause_expected
+    found = " and ".join(CAUSES[name].words for name in document.cause_found)
+    is_found = expected in document.cause_found
+    yield "cause is named", CAUSES[expected].words, found or "none", is_found
     verdict = document.verdict or Verdict.UNKNOWN
-    yield Objective(
-        name="verdict",
-        target=" or ".join(VERDICT_WORDS[verdict] for verdict in goals.verdicts),
-        actual=VERDICT_WORDS[verdict],
-        met=verdict in goals.verdicts,
-    )
+    allowed = " or ".join(VERDICT_WORDS[verdict] for verdict in goals.verdicts)
+    yield "verdict", allowed, VERDICT_WORDS[verdict], verdict in goals.verdicts
     has_run = (RunStatus.DONE, RunStatus.STOPPED_AT_PLAN)
     failed = [run.section for run in journal.runs if run.status not in has_run]
-    yield Objective(
-        name="no notebook fails",
-        target="no failure",
-        actual=", ".join(failed) or "no failure",
-        met=not failed,
-    )
+    yield "no notebook fails", "no failure", ", ".join(failed) or "no failure", not failed
     is_steady = "steady_again" in marks
     reverted = "reverted" if document.reverted else "not reverted"
     health = "healthy again" if is_steady else "not healthy again"
-    yield Objective(
-        name="the fault is taken back",
-        target="reverted, healthy again",
-        actual=f"{reverted}, {health}",
-        met=document.reverted and is_steady,
-    )
+    is_over = document.reverted and is_steady
+    yield "the fault is taken back", "reverted, healthy again", f"{reverted}, {health}", is_over
     if goals.releases:
-        in_place = 0
-        for proof in list_proofs(journal):
-            # A label that a consumer took after it had arrived counts as in place.
-            in_place += proof["in_place"] + proof["gone_after_landed"]
-        yield Objective(
-            name="labels are released",
-            target="at least 1 proven in place",
-            actual=f"{in_place} proven in place",
-            met=in_place > 0,
-        )
-        yield _judge_zero("nothing is lost", document.objects_lost)
-        yield _judge_zero("nothing outside the plan is written", document.foreign_touched)
+        # A label that a consumer took after it had arrived counts as in place.
+        in_place = sum(p["in_place"] + p["gone_after_landed"] for p in list_proofs(journal))
+        target = "at least 1 proven in place"
+        yield "labels are released", target, f"{in_place} proven in place", in_place > 0
+        counts = {
+            "nothing is lost": document.objects_lost,
+            "nothing outside the plan is written": document.foreign_touched,
+        }
+        for name, count in counts.items():
+            yield name, "0", "no proof" if count is None else str(count), count == 0
 
 
-def _judge_time(name: str, actual_s: float | None, limit_s: float) -> Objective:
+def _judge_time(name: str, actual_s: float | None, limit_s: float) -> _Objective:
     """Judge a time in seconds against its limit; None: what it measures did not happen."""
-    return Objective(
-        name=name,
-        target=f"within {limit_s:.0f} s",
-        actual="not reached" if actual_s is None else f"{actual_s:.1f} s",
-        met=actual_s is not None and actual_s <= limit_s,
-    )
-
-
-def _judge_zero(name: str, count: int | None) -> Objective:
-    """Judge a count that must be 0; None: no proof counted it."""
-    return Objective(
-        name=name,
-        target="0",
-        actual="no proof" if count is None else str(count),
-        met=count == 0,
-    )
+    actual = "not reached" if actual_s is None else f"{actual_s:.1f} s"
+    return name, f"within {limit_s:.0f} s", actual, actual_s is not None and actual_s <= limit_s

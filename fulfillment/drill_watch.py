@@ -5,11 +5,10 @@ It is a process of its own, which outlives the drill: ``python -m fulfillment.dr
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 __all__ = ["main", "watch_drill"]
@@ -17,55 +16,36 @@ __all__ = ["main", "watch_drill"]
 _LOG = "drill-watch.log"
 #: How long the watchdog goes on trying, for example while the network is away.
 _TRIES_S = 600.0
-#: How long a drill waits for its watchdog to end.
-_ENDS_S = 10.0
 
 
 @contextmanager
-def watch_drill(home: Path) -> Iterator[None]:
-    """Run a watchdog beside a drill.
+def watch_drill(home: Path) -> Iterator[Callable[[], None]]:
+    """Run a watchdog beside a drill; yield what ends it, for a drill that left nothing.
 
-    Notes
-    -----
-    The watchdog reads from a pipe whose other end only this process holds. So the pipe closes when
-    this process ends, however that happens. The watchdog inherits environment and working folder,
-    and reads its settings from them. If the fault is still there at the end, this process does not
-    wait for the watchdog, which takes the fault back.
+    The watchdog reads from a pipe whose other end only this process holds. So it wakes when this
+    process ends, however that happens, or leaves the context. It inherits environment and working
+    folder, and reads its settings from them.
     """
     with (home / _LOG).open("ab") as log:
         command = [sys.executable, "-m", "fulfillment.drill_watch", str(home)]
-        read_end, write_end = os.pipe()
         process = subprocess.Popen(
-            command,
-            stdin=read_end,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
+            command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
         )
-        os.close(read_end)
+
+    def dismiss() -> None:
+        process.kill()
+        process.wait()
+
     try:
-        yield
+        yield dismiss
     finally:
-        os.close(write_end)
-        if not _has_drill_record(home):
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(_ENDS_S)
-
-
-def _has_drill_record(home: Path) -> bool:
-    """Tell whether a drill's record exists. After the drill it means: something may be left.
-
-    This looks for the file itself, since importing the module that reads records would make every
-    watchdog start slowly.
-    """
-    return (home / ".drill.json").exists()
+        if process.stdin is not None:
+            process.stdin.close()
 
 
 def main() -> None:
     """Wait until the drill ends; then take back what it left."""
     sys.stdin.buffer.read()  # ends when the drill closes the pipe, or its process dies
-    if not _has_drill_record(Path(sys.argv[1])):
-        return
     # Imported only now, so that the watchdog starts quickly.
     from chainlog import LogError
     from objectmove.errors import MoveError

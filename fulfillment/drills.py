@@ -8,8 +8,8 @@ orders that it injected itself. An environment registers its scenarios through t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import entry_points
@@ -17,11 +17,12 @@ from pathlib import Path
 
 from runbook_lib import errors
 from runbook_lib.investigation import make_incident
-from runbook_lib.model import Json, Progress, Verdict, format_time
+from runbook_lib.model import ActionPhase, Json, Progress, Verdict, format_time
 from runbook_lib.record.detection import TRIGGER
 from runbook_lib.record.history import list_history, write_gauges
 from runbook_lib.record.incident import ENDED_WELL, Incident, list_incidents
 from runbook_lib.record.journal import utc_now
+from runbook_lib.redact import Redactor
 from runbook_lib.report import write_outputs
 from runbook_lib.run.commands import run_sections
 from runbook_lib.run.interrupts import Interrupts, hold_interrupts
@@ -29,15 +30,7 @@ from runbook_lib.run.notebooks import RunStatus
 from runbook_lib.section import attempt
 
 from .analysis.causes import Cause
-from .change.drill_record import (
-    REVERT_COMMAND,
-    DrillError,
-    DrillRecord,
-    lock_drills,
-    read_record,
-    remove_record,
-    write_record,
-)
+from .change.drill_record import REVERT_COMMAND, DrillError, find_open_drill, lock_drills
 from .change.environment_guard import check_environment, check_playground
 from .change.synthetic import Backlog, create_backlog, revert_backlog
 from .clients import Clients, check_connected
@@ -48,6 +41,7 @@ from .investigation import Investigation
 from .policy import POLICY
 from .sections import SECTIONS
 from .settings import Settings
+from .waiting import list_prefixes
 
 
 @dataclass(frozen=True)
@@ -99,11 +93,15 @@ class _SyntheticLabels(Scenario):
 
     def revert(self, drill: Drill) -> None:
         """Remove this drill's labels, if the remedy did not."""
-        prefix = drill.settings.chaos_prefix
-        removal = revert_backlog(drill.clients.store, prefix, drill_id=drill.id)
-        if removal.failed:
-            count = len(removal.failed)
-            raise DrillError(f"{count} labels of {drill.id} are left under {prefix}")
+        remove_labels(drill)
+
+
+def remove_labels(drill: Drill) -> None:
+    """Remove a drill's synthetic labels; raises ``DrillError`` when one is left."""
+    prefixes = list_prefixes(drill.settings)
+    removal = revert_backlog(drill.clients.store, *prefixes, drill_id=drill.id)
+    if removal.failed:
+        raise DrillError(f"{len(removal.failed)} synthetic labels of {drill.id} are left")
 
 
 _SYNTHETIC = _SyntheticLabels(
@@ -237,9 +235,15 @@ class Drill:
         return all(run.status in (RunStatus.DONE, RunStatus.STOPPED_AT_PLAN) for run in runs)
 
 
-#: Called with RUNBOOK_HOME, returns a context. If this process dies in it, or cannot take the
-#: drill's fault back, a watchdog does so.
-Watch = Callable[[Path], AbstractContextManager[object]]
+#: Called with RUNBOOK_HOME, returns a context that yields what ends the watchdog. If this process
+#: dies in the context, or cannot take the drill's fault back, the watchdog does so.
+Watch = Callable[[Path], AbstractContextManager[Callable[[], None]]]
+
+
+@contextmanager
+def watch_nothing(_home: Path) -> Iterator[Callable[[], None]]:
+    """Start no watchdog."""
+    yield lambda: None
 
 
 def run_drill(
@@ -247,14 +251,14 @@ def run_drill(
     scenario: Scenario,
     *,
     progress: Progress,
-    watch: Watch = nullcontext,
+    watch: Watch = watch_nothing,
     calm_s: float = PENDING_S,
 ) -> DrillDocument:
     """Carry out one drill and score it.
 
     Parameters
     ----------
-    watch : is entered before the fault, and left when the drill ends; by default nothing watches
+    watch : is entered before the fault, and left when the drill ends
     calm_s : how long trouble may last that keeps the drill from beginning
 
     Raises
@@ -282,9 +286,9 @@ def run_drill(
     check_playground(settings, clients.store)
     home = settings.runbook_home.resolve()
     with lock_drills(home):
-        killed = read_record(home)
+        killed = find_open_drill(home, redactor=Redactor(settings.secrets))
         if killed is not None:
-            text = f"the fault of {killed.drill} is not taken back yet: {REVERT_COMMAND}"
+            text = f"the fault of {killed.state.drill_id} is not taken back yet: {REVERT_COMMAND}"
             raise errors.SafetyError(text)
         reasons = wait_until_calm(settings, clients, timeout_s=calm_s)
         if reasons:
@@ -293,37 +297,36 @@ def run_drill(
         incident = make_incident(settings, drill=True, scenario=scenario.name)
         drill_id = "d" + incident.id.removeprefix("inc-").lower()
         incident.update(drill_id=drill_id, drill_orders=[])
-        record = DrillRecord(incident=incident.id, drill=drill_id, scenario=scenario.name)
-        write_record(home, record)
-        with watch(home):
+        with watch(home) as dismiss:
             drill = Drill(settings, clients, _add_waits(clients, scenario), progress, incident)
-            try:
-                return _run(drill)
-            finally:
-                if not drill.has_fault:
-                    remove_record(home)
+            document = _run(drill)
+            if not drill.has_fault:
+                dismiss()
+            return document
 
 
 def _add_waits(clients: Clients, scenario: Scenario) -> Scenario:
     """Return the scenario with timeouts that include the waits of the alert's rule and route.
 
     These are ``for``, ``keep_firing_for``, evaluation intervals, ``group_wait`` and
-    ``group_interval``. A rule or route that cannot be read adds nothing.
+    ``group_interval``. A route that cannot be read adds nothing, and without the rule nothing does.
     """
     all_rules, _ = attempt(clients.prometheus.list_rules)
     timing, _ = attempt(clients.alertmanager.read_group_timing)
+    group_wait_s, group_interval_s = timing or (0.0, 0.0)
     rules = [rule for rule in all_rules or () if rule.name == scenario.alert]
-    for_s = max((rule.for_s for rule in rules), default=0.0)
-    keep_s = max((rule.keep_firing_for_s for rule in rules), default=0.0)
+    if not rules:
+        return scenario
+    rule = rules[0]
     # Prometheus needs a scrape and some evaluations to see a fault, and again to see it gone. Four
     # evaluation intervals are enough for each.
-    observe_s = 4 * max((rule.group_interval_s for rule in rules), default=0.0)
-    group_wait_s, group_interval_s = timing or (0.0, 0.0)
+    observe_s = 4 * rule.group_interval_s
+    clear_s = rule.keep_firing_for_s + group_interval_s + observe_s
     return replace(
         scenario,
-        detect_timeout_s=scenario.detect_timeout_s + for_s + observe_s,
+        detect_timeout_s=scenario.detect_timeout_s + rule.for_s + observe_s,
         notify_timeout_s=scenario.notify_timeout_s + group_wait_s,
-        clear_timeout_s=scenario.clear_timeout_s + keep_s + group_interval_s + observe_s,
+        clear_timeout_s=scenario.clear_timeout_s + clear_s,
     )
 
 
@@ -381,12 +384,11 @@ def _carry_out(drill: Drill) -> None:
     drill.begin_stage("diagnosis", "sections 1, 2, 3 and 5")
     drill.run("01_purpose", "02_signals_detection", "03_immediate_actions", "05_root_cause")
     drill.mark("diagnosed")
-    if scenario.exercise_steps:
-        exercises: list[tuple[str, ...]] = [(step,) for step in scenario.exercise_steps]
-        _approve_and_run(drill, "04_chaos_verification", exercises, _EXERCISE)
+    for step in scenario.exercise_steps:
+        _approve_and_run(drill, "04_chaos_verification", (step,), _EXERCISE)
     drill.begin_stage("remedy", "section 6" if scenario.remedy_steps else "take the fault back")
     if scenario.remedy_steps:
-        _approve_and_run(drill, "06_remediation", [scenario.remedy_steps])
+        _approve_and_run(drill, "06_remediation", scenario.remedy_steps)
         drill.mark("remedied")
     if scenario.only_mitigates or not scenario.remedy_steps:
         _revert(drill)
@@ -449,27 +451,24 @@ def _wait_for_channels(drill: Drill) -> None:
 
 
 def _approve_and_run(
-    drill: Drill,
-    section_name: str,
-    groups: list[tuple[str, ...]],
-    parameters: Mapping[str, object] = {},
+    drill: Drill, section_name: str, steps: tuple[str, ...], parameters: Mapping[str, object] = {}
 ) -> None:
-    """Run a section up to its plans; then, for each group of steps, approve their plans and rerun.
+    """Run a section up to its plans; then approve the plans of some steps, and run it again.
 
     If the first run fails, nothing is approved.
     """
     last_seq = drill.incident.journal.view().last_seq
     if not drill.run(section_name, **parameters):
         return
-    for steps in groups:
-        newest: dict[str, Mapping[str, Json]] = {}
-        for action in drill.incident.journal.view().list_plans(after=last_seq).values():
-            newest[action.step] = action.result
-        plans = [newest[step] for step in steps if step in newest]
-        ids = ",".join(str(plan["plan"]) for plan in plans)
-        hashes = ",".join(str(plan["sha256"]) for plan in plans)
-        drill.mark("approve", by=f"drill:{drill.id}", steps=list(steps), plans=ids)
-        drill.run(section_name, **parameters, plan=ids, approve=hashes)
+    newest: dict[str, Mapping[str, Json]] = {}
+    journal = drill.incident.journal.view()
+    for action in journal.list_actions(ActionPhase.PLANNED, after=last_seq):
+        newest[action.step] = action.result
+    plans = [newest[step] for step in steps if step in newest]
+    ids = ",".join(str(plan["plan"]) for plan in plans)
+    hashes = ",".join(str(plan["sha256"]) for plan in plans)
+    drill.mark("approve", by=f"drill:{drill.id}", steps=list(steps), plans=ids)
+    drill.run(section_name, **parameters, plan=ids, approve=hashes)
 
 
 def _wait_until_clear(drill: Drill) -> None:
@@ -526,10 +525,15 @@ def _close(drill: Drill) -> DrillDocument:
     if not drill.has_fault:
         incident.close(document.verdict or Verdict.UNKNOWN)
         _close_other_incidents(drill)
-    report = write_outputs(incident, SECTIONS)
-    home = drill.settings.runbook_home
+    return document.model_copy(update={"report": write_report(drill)})
+
+
+def write_report(drill: Drill) -> str:
+    """Write a drill's report and the gauges of all drills; return the report's path."""
+    report = write_outputs(drill.incident, SECTIONS)
+    home = drill.settings.runbook_home.resolve()
     write_gauges(home, list_history(home, POLICY))
-    return document.model_copy(update={"report": str(report)})
+    return str(report)
 
 
 def _note_trigger(drill: Drill, incident: Incident) -> None:
@@ -552,9 +556,8 @@ def _close_other_incidents(drill: Drill) -> None:
     for folder in list_incidents(drill.incident.folder.parent):
         other = Incident(folder, redactor=drill.incident.redactor)
         with suppress(errors.RecordError):
-            state = other.state
-            is_later = drill.injected_at is not None and state.opened_at >= drill.injected_at
-            if state.closed_at or not is_later or other.journal.view().actions:
+            is_earlier = drill.injected_at is None or other.state.opened_at < drill.injected_at
+            if other.is_closed or is_earlier or other.journal.view().actions:
                 continue
             _note_trigger(drill, other)
             verdict = drill.conclude("06_remediation", other)

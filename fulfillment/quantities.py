@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
 from enum import StrEnum, auto
 
-from runbook_lib.record.entries import Part, Quantities
+from runbook_lib.model import AlertState, Measurement, Status
+from runbook_lib.record.entries import Key, Part, Quantities
 
 
 class Quantity(StrEnum):
@@ -23,48 +26,133 @@ class Quantity(StrEnum):
     # Recovery
     LOW_LAG = auto()
     USUAL_BACKLOG = auto()
-    # What causes are judged by; the value says more than the status
-    CLOCK = auto()
-    PROMETHEUS = auto()
-    EXPORTER = auto()
-    WORKER = auto()
-    WORKER_PASS = auto()
-    WORKER_PLACE = auto()
-    WORKER_KEY = auto()
-    PIPELINE = auto()
-    PIPELINE_RUNS = auto()
-    CARRIER = auto()
-    CREDENTIALS = auto()
-    PERMISSION = auto()
-    ROOM = auto()
-    DRAIN = auto()
-    SURPLUS = auto()
-    SYNTHETIC = auto()
-    SUPPORT = auto()
-    # What else is shown
-    UNFINISHED = auto()
-    IMPACT = auto()
-    DELIVERY = auto()
-    LOG = auto()
-    OTHER = auto()
+    # Signs; the subject is the step
+    SIGN = auto()
 
 
-_SYMPTOMS = ["lag", "backlog", "store", "uploads", "timeline", "probe", "panel"]
-_RECOVERY = ["low_lag", "usual_backlog"]
-_SHOWN = ["unfinished", "impact", "delivery", "log", "other"]
+class Uploads(StrEnum):
+    """Whether labels get into the store."""
+
+    SUCCEEDING = "succeeding"
+    FAILING = "failing"
+    NONE = "none"
+    """Orders want labels, and no label arrives."""
+    UNASKED = "unasked"
+    """No order wanted a label lately, or nobody counts the labels that arrive."""
 
 
-def _make_parts() -> dict[str, Part]:
-    parts: dict[str, Part] = dict.fromkeys(Quantity, Part.CAUSE)
-    parts |= dict.fromkeys(_SYMPTOMS, Part.SYMPTOM)
-    parts |= dict.fromkeys(_RECOVERY, Part.RECOVERY)
-    parts |= dict.fromkeys(_SHOWN, Part.NONE)
-    parts[Quantity.ALERT] = Part.ALERT
-    return parts
+class Backlog(StrEnum):
+    """What waits, compared with the hour before the incident.
+
+    If the settings leave out Prometheus, nothing measures the lag: the listing alone decides.
+    """
+
+    USUAL = "usual"
+    ABOVE = "above"
+    """More labels wait than usual; no label is overdue."""
+    OVERDUE = "overdue"
+    """A label waits longer than the threshold."""
+    UNPROVEN = "unproven"
+    """Nothing compared what waits with that hour."""
 
 
+DELAY_ALERT = "FulfillmentDelay"
+UPLOAD_ALERT = "FulfillmentUploadFailing"
+_SIGNS = ("2.4", "3.1", "3.2", "3.4", "3.5", "5.1", "5.2", "5.3", "5.4")
+_SHOWN = {
+    "2.1": (Key(Quantity.LAG), Key(Quantity.ALERT, DELAY_ALERT)),
+    "2.2": (Key(Quantity.PANEL),),
+    "2.3": (Key(Quantity.BACKLOG),),
+    "2.5": (Key(Quantity.TIMELINE),),
+    "2.6": (Key(Quantity.PROBE),),
+    "3.3": (Key(Quantity.STORE),),
+}
 QUANTITIES = Quantities(
-    parts=_make_parts(),
+    parts={
+        **dict.fromkeys(Quantity, Part.SYMPTOM),
+        Quantity.ALERT: Part.ALERT,
+        Quantity.LOW_LAG: Part.RECOVERY,
+        Quantity.USUAL_BACKLOG: Part.RECOVERY,
+        Quantity.SIGN: Part.SIGN,
+    },
     needed=frozenset({Quantity.LAG, Quantity.BACKLOG, Quantity.STORE, Quantity.ALERT}),
+    shown={**_SHOWN, **{step: (Key(Quantity.SIGN, step),) for step in _SIGNS}},
     remedies=frozenset({"6.1", "6.1.1", "6.1.2", "6.2"}),
 )
+_UPLOADS = {
+    Uploads.SUCCEEDING: (Status.OK, ""),
+    Uploads.UNASKED: (Status.LEFT_OUT, ""),
+    Uploads.FAILING: (Status.BREACH, "uploads fail"),
+    Uploads.NONE: (Status.BREACH, "no label arrives although orders want one"),
+}
+_BACKLOGS = {
+    Backlog.USUAL: Status.OK,
+    Backlog.ABOVE: Status.BREACH,
+}
+_ALERTS = {
+    AlertState.FIRING: Status.BREACH,
+    AlertState.RESOLVED: Status.OK,
+}
+_LOW = {True: Status.OK, False: Status.BREACH, None: Status.UNKNOWN}
+
+
+def measure_lag(status: Status, *, is_over: bool | None, is_low: bool | None) -> dict[str, Status]:
+    """Return the lag's own status, and whether it is low enough for a recovery.
+
+    Parameters
+    ----------
+    status : of step 2.1; an alert that fires at a low lag is no late label
+    """
+    is_alert_alone = status is Status.BREACH and is_over is False
+    lag = Status.OK if is_alert_alone else status
+    return {Quantity.LAG: lag, Quantity.LOW_LAG: _LOW[is_low]}
+
+
+def measure_recovery(is_low: bool | None, backlog: Backlog) -> dict[str, Status]:
+    """Return what a look at the recovery says of lag and backlog."""
+    is_late = backlog is Backlog.OVERDUE
+    statuses: dict[str, Status] = {
+        Quantity.LOW_LAG: _LOW[is_low],
+        Quantity.BACKLOG: Status.BREACH if is_late else Status.OK,
+    }
+    if is_low:
+        statuses[Quantity.LAG] = Status.OK
+    return statuses
+
+
+def measure(
+    statuses: Mapping[str, Status],
+    *,
+    alerts: Mapping[str, AlertState] | None = None,
+    uploads: Uploads | None = None,
+    backlog: Backlog | None = None,
+    begun: datetime | None = None,
+    well_since: datetime | None = None,
+) -> tuple[Measurement, ...]:
+    """Return measurements of quantities with these statuses, of alerts, uploads and backlog.
+
+    Parameters
+    ----------
+    begun : since when the lag is too high, or the alert fires
+    well_since : since when all is well
+    """
+    found = [Measurement(quantity=name, status=status) for name, status in statuses.items()]
+    for name, state in (alerts or {}).items():
+        status = _ALERTS.get(state, Status.UNKNOWN)
+        text = f"{name}: {state}"
+        found.append(Measurement(quantity=Quantity.ALERT, subject=name, status=status, text=text))
+    found = [each.model_copy(update={"since": begun}) for each in found]
+    if uploads is not None:
+        status, text = _UPLOADS[uploads]
+        found.append(
+            Measurement(quantity=Quantity.UPLOADS, status=status, value=str(uploads), text=text)
+        )
+    if backlog is not None:
+        status = _BACKLOGS.get(backlog, Status.UNKNOWN)
+        found.append(
+            Measurement(quantity=Quantity.USUAL_BACKLOG, status=status, value=str(backlog))
+        )
+    return tuple(
+        each.model_copy(update={"since": well_since}) if each.status is Status.OK else each
+        for each in found
+    )

@@ -22,5 +22,4 @@ RUNBOOK = Runbook(
     load_sections=lambda: resolve_name("fulfillment.sections:SECTIONS"),
     load_settings=lambda: resolve_name("fulfillment.settings:Settings").load(),
     load_policy=lambda: resolve_name("fulfillment.policy:POLICY"),
-    packages=("fulfillment-runbook", "requests"),
 )

@@ -197,6 +197,9 @@ class Settings(base.Settings):
         missing = [name.upper() for name in needed if not getattr(self, name)]
         if missing:
             wrong.append(f"WORKER_CONTROL: {self.worker_control} needs {', '.join(missing)}")
+        by_services = self.worker_control in ("compose", "supervisor")
+        if by_services and self.worker_control != self.runbook_services:
+            wrong.append(f"WORKER_CONTROL: needs RUNBOOK_SERVICES={self.worker_control}")
         # One second is for the request's signature, and one is a margin.
         longest_request_s = self.release_effect_s + self.release_clock_spread_s + 2
         if self.release_lease_s <= longest_request_s:

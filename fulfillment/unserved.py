@@ -14,6 +14,8 @@ from .clients.services import try_time
 from .investigation import Investigation
 from .waiting import Waiting, read_order_id
 
+#: How long an order may have no label before it counts.
+_PATIENCE = timedelta(seconds=60)
 _MAX_SHIPMENTS = 1000
 _MAX_READY = 20_000
 #: Statuses of a shipment that still wants its first label, in DataFlow and in the demo stack. So
@@ -28,15 +30,11 @@ class Unserved(NamedTuple):
     longest_minutes: float
 
 
-def read_unserved(inv: Investigation, waiting: Waiting, *, patience: timedelta) -> Unserved | None:
+def read_unserved(inv: Investigation, waiting: Waiting) -> Unserved | None:
     """List the orders of the investigation's window that want a label and have none.
 
     fulfillment-service's newest 1,000 shipments say which orders want one. The waiting and the
     ready labels say which orders have one, and so do the tasks of a shipment.
-
-    Parameters
-    ----------
-    patience : how long an order may have no label before it counts
 
     Returns
     -------
@@ -61,17 +59,13 @@ def read_unserved(inv: Investigation, waiting: Waiting, *, patience: timedelta) 
         return None
     now = inv.now()
     waits_since: dict[str, datetime] = {}
-    for shipment in inv.clients.fulfillment.list_newest_shipments(_MAX_SHIPMENTS):
+    for shipment in inv.clients.fulfillment.list_shipments(limit=_MAX_SHIPMENTS):
         made_at = try_time(shipment.get("createdAt"))
         order_id = str(shipment.get("orderId"))
         if made_at is None or order_id in served or _needs_no_label(shipment):
             continue
-        if now - inv.window <= made_at <= now - patience:
-            # ``shippedAt`` is when the shop handed the order over. The order waits for its label
-            # since then, even if it reached fulfillment-service later, which made the shipment
-            # only then.
-            since = min(made_at, try_time(shipment.get("shippedAt")) or made_at)
-            waits_since[order_id] = min(since, waits_since.get(order_id, since))
+        if now - inv.window <= made_at <= now - _PATIENCE:
+            waits_since[order_id] = min(made_at, waits_since.get(order_id, made_at))
     oldest = min(waits_since.values(), default=now)
     return Unserved(tuple(sorted(waits_since)), round((now - oldest).total_seconds() / 60, 1))
 
@@ -90,7 +84,6 @@ def _list_orders_in_key(key: str, order_id_from: str) -> list[str]:
 def _needs_no_label(shipment: Mapping[str, Json]) -> bool:
     """Tell whether a shipment has a label already, by its tasks, or wants none any more."""
     status = str(shipment.get("status") or "").strip().lower()
-    tasks = shipment.get("tasks")
-    listed = tasks if isinstance(tasks, list) else []
-    label_keys = [task.get("key") for task in listed if isinstance(task, dict)]
+    tasks = shipment.get("tasks") or ()
+    label_keys = [task.get("key") for task in tasks if isinstance(task, dict)]
     return any(label_keys) or status not in _WANTING

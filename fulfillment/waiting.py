@@ -19,8 +19,9 @@ from objectmove.plan import PlanRow
 from objectmove.planning import Judgement
 from runbook_lib.errors import BadAnswerError, ClientError, SafetyError
 from runbook_lib.frames import FLAG, NUMBER, TEXT, TIME, WHOLE, Dtype
-from runbook_lib.model import Json
+from runbook_lib.model import Json, Outcome, Status
 from runbook_lib.record.journal import get_run
+from runbook_lib.section import to_rows
 from runbook_lib.show.text import count_of
 
 from .analysis.artifacts import (
@@ -134,6 +135,12 @@ class Waiting:
             text += f"; {len(self.synthetic):,} synthetic"
         return text
 
+    def judge(self, outcome: Outcome, *words: str) -> Outcome:
+        """Return an outcome as a breach if a real object waits over the limit; else as ok."""
+        outcome.since = self.since
+        status = Status.BREACH if self.overdue else Status.OK
+        return outcome.judge(status, "; ".join([self.describe(), *words]))
+
     def rows(self, limit: int) -> list[dict[str, Json]]:
         """Return a table of the objects that wait longest, with the ``WAITING_COLUMNS``."""
         return [
@@ -149,6 +156,22 @@ class Waiting:
             }
             for label in self.objects[:limit]
         ]
+
+    def count_by_prefix(self, settings: Settings) -> list[dict[str, Json]]:
+        """Return a row for each prefix and origin: objects, bytes and the longest wait."""
+        import pandas as pd
+
+        if not self.objects:
+            return []
+        frame = pd.DataFrame(self.rows(len(self.objects)))
+        for prefix in list_prefixes(settings):
+            frame.loc[frame["key"].str.startswith(prefix), "prefix"] = prefix
+        table = frame.groupby(["prefix", "origin"], as_index=False).agg(
+            objects=("key", "count"),
+            bytes=("size_bytes", "sum"),
+            longest_minutes=("waits_minutes", "max"),
+        )
+        return to_rows([str(name) for name in table], table.to_numpy().tolist())
 
 
 def list_prefixes(settings: Settings) -> list[str]:
@@ -180,17 +203,9 @@ def iter_with_metadata(store: ObjectStore, prefix: str) -> Iterator[Seen]:
                 yield current
 
 
-class _Listing(NamedTuple):
-    """What waited at one time; ``seq`` is the number of the last change before it."""
-
-    incident: str
-    seq: int
-    at: datetime
-    waiting: Waiting
-
-
-#: The newest listing of this process, which runs several notebooks one after the other.
-_newest: list[_Listing] = []
+#: The newest listing of this process, which runs several notebooks one after the other: when, and
+#: what waited. The key is the incident, and the number of the last change before the listing.
+_newest: dict[tuple[str, int], tuple[datetime, Waiting]] = {}
 
 
 def recall_waiting(inv: Investigation) -> Waiting:
@@ -199,14 +214,15 @@ def recall_waiting(inv: Investigation) -> Waiting:
     Errors are those of ``read_waiting``.
     """
     applied = inv.journal.last_applied
-    seq = applied.seq if applied is not None else 0
-    for listing in _newest:
-        is_recent = inv.now() - listing.at < _RECENT
-        if is_recent and (listing.incident, listing.seq) == (inv.incident.id, seq):
-            return listing.waiting
+    key = (inv.incident.id, applied.seq if applied else 0)
+    if key in _newest:
+        listed_at, waiting = _newest[key]
+        if inv.now() - listed_at < _RECENT:
+            return waiting
     waiting = read_waiting(inv)
     if get_run():
-        _newest[:] = [_Listing(inv.incident.id, seq, inv.now(), waiting)]
+        _newest.clear()
+        _newest[key] = (inv.now(), waiting)
     return waiting
 
 
@@ -290,8 +306,8 @@ class LabelJudge:
     A judgement has a reason, the first that applies: ``unreadable``, ``synthetic``, ``no_order_id``
     (only where shipments say what is finished), ``not_of_this_drill``, ``too_young``,
     ``incomplete`` (by metadata), ``not_wanted`` (by shipments). Facts: ``order_id``,
-    ``age_source``; where ``pending-since`` was ignored, ``pending_since`` with the reason; where
-    shipments decide, ``status`` and ``tracking_number`` of each shipment that wants the label.
+    ``age_source``; where shipments decide, ``status`` and ``tracking_number`` of each shipment that
+    wants the label.
 
     Attributes
     ----------
@@ -334,8 +350,6 @@ class LabelJudge:
         """Judge an object by its metadata, and by the shipments that are known so far."""
         label = read_label(info, self.settings, self.now)
         facts = {"order_id": label.order_id, "age_source": str(label.start.source)}
-        if label.start.ignored_reason:
-            facts["pending_since"] = label.start.ignored_reason
         shipments = self.wanted.get(label.order_id)
         if shipments:
             descriptions = [_describe_shipment(shipment) for shipment in shipments]

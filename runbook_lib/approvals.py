@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -166,10 +167,10 @@ def write_plan(
         **facts,
     }
     path = folder / f"{id_prefix}-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}.jsonl"
-    blob = f"{json.dumps(header, sort_keys=True)}\n".encode()
+    blob = encode_header(header)
     with errors.disk_errors(f"the plan cannot be written to {path}"), path.open("xb") as file:
         file.write(blob)
-    return _parse(kind, path, blob)
+    return parse_header(kind, path, blob)
 
 
 def make_empty_plan(*, step: str, target: str, reason: str) -> Plan:
@@ -221,28 +222,34 @@ def load_plan(path: Path, kinds: Iterable[PlanKind]) -> Plan:
     for kind in kinds:
         # No quote at the end: ``schema`` may be only the beginning of the name.
         if f'"{kind.schema}'.encode() in first_line:
-            return _parse(kind, path, blob)
+            return (kind.parse or partial(parse_header, kind))(path, blob)
     raise errors.UsageError(f"{path.stem} is not a plan that can be carried out here; plan again")
 
 
-def _parse(kind: PlanKind, path: Path, blob: bytes) -> Plan:
-    """Return the plan that a file's bytes hold; ``kind.parse``, if given, reads them instead."""
-    if kind.parse is not None:
-        return kind.parse(path, blob)
+def encode_header(header: Mapping[str, Json]) -> bytes:
+    """Return the bytes of the file of a plan that is only a header."""
+    return f"{json.dumps(header, sort_keys=True)}\n".encode()
+
+
+def parse_header(kind: PlanKind, path: Path, blob: bytes) -> Plan:
+    """Return the plan that a header says, which is a file's only line."""
     try:
         header = parse_json(blob)
+        summary = {**header.get("summary", {}), "expires_at": header["expires_at"]}
         return Plan(
             kind=kind,
             path=path,
-            sha256=hashlib.sha256(blob).hexdigest(),
+            sha256=header.get("approval") or hashlib.sha256(blob).hexdigest(),
             expires_at=parse_time(header["expires_at"]),
-            summary={**header.get("summary", {}), "expires_at": header["expires_at"]},
+            summary=summary,
             content=header,
             step=header["step"],
             action=header["action"],
             target=header["target"],
+            about=header.get("about", ""),
+            is_empty=summary.get("objects") == 0,
             way_back=header.get("way_back", ""),
-            made_at=parse_time(header["made_at"]) if "made_at" in header else None,
+            made_at=parse_time(header["made_at"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise errors.PlanAlteredError(f"{path} is torn or was edited; plan again") from error

@@ -13,15 +13,18 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial, wraps
+from datetime import datetime
+from functools import wraps
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NoReturn
 
 import typer
+from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from chainlog import LogDamagedError, LogError
+from chainlog import LogError
 
 from .errors import ExitCode, RunbookError, UsageError, exit_code_of_error
 from .run.interrupts import Interrupts, hold_interrupts
@@ -51,26 +54,12 @@ def present(work: Callable[[Progress], Document], *, as_json: bool) -> NoReturn:
     as_json : print one JSON document, and no progress
     """
     from rich.console import Console
-    from rich.text import Text
 
     from .run.documents import print_document
-    from .show.progress import make_meter
+    from .show.progress import show_progress
 
-    console = Console(stderr=True, quiet=as_json)
-    with console.status("starting") as status:
-
-        def show(
-            _words: str,
-            _done: int,
-            _total: int,
-            text: str,
-        ) -> None:
-            if console.is_terminal:
-                status.update(Text(text))
-            else:
-                console.print(Text(f"… {text}"))
-
-        document = work(make_meter(show))
+    with show_progress(Console(stderr=True, quiet=as_json)) as progress:
+        document = work(progress)
     # The work is done. So the first Ctrl-C while its result is printed interrupts nothing.
     with Interrupts():
         if as_json:
@@ -81,21 +70,29 @@ def present(work: Callable[[Progress], Document], *, as_json: bool) -> NoReturn:
 
 
 def declare(
-    app: typer.Typer, carry_out: Callable[..., Document], **settings: Any
+    app: typer.Typer, load: Callable[[], tuple[Any, tuple[Any, ...]]], **settings: Any
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Make a command of a function that has only options, a docstring and no body.
 
     Parameters
     ----------
-    carry_out : does the work: it is given the function's name, the options and ``progress``
+    load : imports what has a function of the same name that does the work, when the command runs;
+        returns it, and the function's first arguments
     settings : of typer
     """
 
     def register(declaration: Callable[..., None]) -> Callable[..., None]:
         @wraps(declaration)
         def command(*, as_json: bool, **options: Any) -> None:
-            work = partial(carry_out, declaration.__name__, **options)
-            present(lambda progress: work(progress=progress), as_json=as_json)
+            def work(progress: Progress) -> Document:
+                with hold_interrupts():
+                    commands, arguments = load()
+                function: Callable[..., Document] = getattr(commands, declaration.__name__)
+                if "progress" in signature(function).parameters:
+                    options["progress"] = progress
+                return function(*arguments, **options)
+
+            present(work, as_json=as_json)
 
         app.command(**settings)(command)
         return declaration
@@ -103,16 +100,11 @@ def declare(
     return register
 
 
-def _carry_out(name: str, *, progress: Progress, **options: Any) -> Document:
-    """Do what a common command asks for: call the function of its name in ``run.commands``."""
-    with hold_interrupts():
-        commands = import_module(f"{__package__}.run.commands")
-        runbook = find_runbook()
-        sections = runbook.load_sections()
-    work: Callable[..., Document] = getattr(commands, name)
-    if name in ("investigate", "run"):
-        options["progress"] = progress
-    return work(runbook.load_settings(), sections, **options)
+def _load() -> tuple[Any, tuple[Any, ...]]:
+    """Import the commands that every runbook has."""
+    runbook = find_runbook()
+    sections = runbook.load_sections()
+    return import_module(f"{__package__}.run.commands"), (runbook.load_settings(), sections)
 
 
 def parse_minutes(text: str) -> float:
@@ -131,11 +123,21 @@ def parse_minutes(text: str) -> float:
         raise UsageError(f"{text!r} is not a duration; write 90s, 10m, 2h or 1d") from None
 
 
+class _Group(TyperGroup):
+    """All commands; it also takes their old names, for one release."""
+
+    OLD: ClassVar = {"history": ["incidents", "--all"], "verify-report": ["report", "--check"]}
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return a command's name, the command, and its arguments."""
+        return super().resolve_command(ctx, [*self.OLD.get(args[0], args[:1]), *args[1:]])
+
+
 # The commands that every runbook has.
 app = typer.Typer()
 
 
-@declare(app, _carry_out)
+@declare(app, _load)
 def investigate(
     ticket_id: Annotated[str, typer.Option("--ticket", help="ticket of an affected customer")] = "",
     incident_id: IncidentId = "",
@@ -150,7 +152,7 @@ def investigate(
     """Carry out the sections that only look, then write the report. Changes no system."""
 
 
-@declare(app, _carry_out)
+@declare(app, _load)
 def run(
     names: Annotated[
         list[str], typer.Argument(metavar="sections", help="such as 06, or remediation")
@@ -165,7 +167,7 @@ def run(
     """Run chosen notebooks headless; changes stop at their plans without -p approve=SHA256."""
 
 
-@declare(app, _carry_out)
+@declare(app, _load)
 def report(
     incident: IncidentOrPath = "",
     *,
@@ -176,12 +178,7 @@ def report(
     """Build the report again from the journal; --check compares journal and files instead."""
 
 
-@declare(app, _carry_out, hidden=True)
-def verify_report(incident: IncidentOrPath = "", *, as_json: AsJson = False) -> None:
-    """Check the journal's chain and the manifest; name what was altered."""
-
-
-@declare(app, _carry_out)
+@declare(app, _load)
 def incidents(
     *,
     every: Annotated[bool, typer.Option("--all", help="drills, too, and their trends")] = False,
@@ -190,12 +187,7 @@ def incidents(
     """List the incidents, the open ones first; --all also writes gauges for Prometheus."""
 
 
-@declare(app, _carry_out, hidden=True)
-def history(*, as_json: AsJson = False) -> None:
-    """Show all incidents and drills, as `incidents --all` does."""
-
-
-@declare(app, _carry_out)
+@declare(app, _load)
 def close(
     incident_id: Annotated[
         str, typer.Argument(metavar="incident", help="default: the open one")
@@ -206,12 +198,14 @@ def close(
     """Close an incident: what it is judged by is read, and its report is written a last time."""
 
 
-@declare(app, _carry_out)
+@declare(app, _load)
 def note(
     text: Annotated[str, typer.Argument(help="the remark, or what is to be done")],
     *,
     owner: Annotated[str, typer.Option(help="who does it; makes the note a follow-up")] = "",
-    due: Annotated[str, typer.Option(help="by which day, such as 2026-12-04")] = "",
+    due: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="by which day, such as 2026-12-04")
+    ] = None,
     ticket: Annotated[str, typer.Option(help="where the follow-up is tracked")] = "",
     went: Annotated[
         Literal["well", "badly", "luck"] | None,
@@ -246,6 +240,7 @@ def read_runbook_name(arguments: Sequence[str]) -> str:
 def build_app(runbook: Runbook) -> typer.Typer:
     """Return the command with the common subcommands, this runbook's own, and those of plug-ins."""
     whole = typer.Typer(
+        cls=_Group,
         help=runbook.summary,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
@@ -297,9 +292,6 @@ def say_failure(error: BaseException, arguments: Sequence[str]) -> int:
     if code is ExitCode.INTERRUPTED:
         _ignore_interrupts()
     text = str(error)
-    if isinstance(error, LogDamagedError):
-        incident_id = Path(error.path).parents[1].name  # <incident>/ledger/<plan>.jsonl
-        text = f"{text}. To see what was altered: runbook report {incident_id} --check"
     if not text and code is ExitCode.INTERRUPTED:
         text = f"Interrupted. Do it again with: runbook {shlex.join(arguments)}"
     with suppress(UsageError):

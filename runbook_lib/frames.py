@@ -1,28 +1,24 @@
-"""The rows of a reading as a pandas frame, for an engineer to work with.
+"""The rows of a reading as a typed frame, for what an engineer does next.
 
-pandas is imported when a frame is made, so that commands that make none start fast.
+Nothing is imported from pandas at module level, so that commands that need none start fast.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, Literal
 
-from .model import Json, Outcome
+from .model import Outcome
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Dtype = Literal["datetime64[ns, UTC]", "Int64", "Float64", "string", "boolean", "object"]
-TIME: Final = "datetime64[ns, UTC]"
+Dtype = Literal["datetime64[us, UTC]", "Int64", "Float64", "string", "boolean", "object"]
+TIME: Final = "datetime64[us, UTC]"
 WHOLE: Final = "Int64"
 NUMBER: Final = "Float64"
 TEXT: Final = "string"
 FLAG: Final = "boolean"
-_ANY: Final = "object"
-_DTYPES: dict[type, Dtype] = {bool: FLAG, int: WHOLE, float: NUMBER}
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 
 
 def to_frame(reading: Outcome | None, columns: Mapping[str, Dtype] | None = None) -> pd.DataFrame:
@@ -41,7 +37,7 @@ def to_frame(reading: Outcome | None, columns: Mapping[str, Dtype] | None = None
     Columns: those of ``columns``, then those of the reading, then those of its rows. Units stand
     in the names (``_minutes``, ``_bytes``, ``_s``). Dtypes:
 
-    - ``datetime64[ns, UTC]``: times, in the form of the journal (``2026-11-27T03:14:15.000Z``)
+    - ``datetime64[us, UTC]``: times that ``columns`` declares
     - ``Int64``: whole numbers; ``Float64``: other numbers
     - ``boolean``: yes or no
     - ``string``: text, and a column without any value
@@ -52,8 +48,8 @@ def to_frame(reading: Outcome | None, columns: Mapping[str, Dtype] | None = None
 
     Notes
     -----
-    Pure. In a column that ``columns`` declares as time or number, a value that cannot be one
-    becomes missing.
+    Pure. In a column that ``columns`` declares as time or number, a text that is none becomes
+    missing.
     """
     import pandas as pd
 
@@ -62,41 +58,18 @@ def to_frame(reading: Outcome | None, columns: Mapping[str, Dtype] | None = None
     names = dict.fromkeys([*dtypes, *(reading.columns if reading else ())])
     for row in rows:
         names.update(dict.fromkeys(row))
-    frame = pd.DataFrame(index=pd.RangeIndex(len(rows)))
+    frame = pd.DataFrame(list(rows), index=range(len(rows)), columns=list(names), dtype="object")
     for name in names:
-        values = [row.get(name) for row in rows]
-        frame[name] = _to_series(values, dtypes.get(name) or find_dtype(values))
+        column = frame[name]
+        dtype = dtypes.get(name)
+        if dtype == TIME:
+            column = pd.to_datetime(column, utc=True, format="ISO8601", errors="coerce")
+        elif dtype in (WHOLE, NUMBER):
+            column = pd.to_numeric(column, errors="coerce")
+        if dtype is not None:
+            frame[name] = column.astype(dtype)
+        elif column.isna().all():
+            frame[name] = column.astype(TEXT)
+        else:
+            frame[name] = column.convert_dtypes()
     return frame
-
-
-def find_dtype(values: Iterable[Json]) -> Dtype:
-    """Return the dtype of a column by its values; None is a missing value."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return TEXT
-    kinds = {str if isinstance(value, str) else type(value) for value in known}
-    if kinds == {str}:
-        is_time = all(_TIME.fullmatch(value) for value in known)
-        return TIME if is_time else TEXT
-    if kinds == {float, int}:
-        return NUMBER
-    return _DTYPES.get(kinds.pop(), _ANY) if len(kinds) == 1 else _ANY
-
-
-def _to_series(values: list[Json], dtype: Dtype) -> pd.Series[Any]:
-    """Return a column. If ``dtype`` is times or numbers, any other value becomes missing."""
-    import pandas as pd
-
-    column = pd.Series(values, dtype=_ANY)
-    if dtype == TIME:
-        times = pd.to_datetime(column, utc=True, format="ISO8601", errors="coerce")
-        # A time that nanoseconds can't count, such as in the year 9999, is none.
-        earliest = pd.Timestamp.min.tz_localize("UTC")
-        latest = pd.Timestamp.max.tz_localize("UTC")
-        return times.where(times.between(earliest, latest)).astype(TIME)
-    if dtype in (WHOLE, NUMBER):
-        numbers = pd.to_numeric(column, errors="coerce")
-        if dtype == WHOLE:
-            numbers = numbers.where(numbers % 1 == 0)
-        return numbers.astype(dtype)
-    return column.astype(dtype)

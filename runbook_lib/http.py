@@ -6,27 +6,22 @@ values are read (``At``, ``Duration`` …).
 
 from __future__ import annotations
 
-import base64
 import re
-import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from functools import cache
+from functools import cache, partial
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self, TypeVar
-from urllib.parse import unquote, urlsplit, urlunsplit
 
-import certifi
 import requests
 import urllib3
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
-from requests import Request
-from requests.adapters import HTTPAdapter
-from requests.utils import get_auth_from_url
+from requests.auth import HTTPBasicAuth
+from requests.utils import get_auth_from_url, urldefragauth
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from . import errors
@@ -64,10 +59,8 @@ def parse_duration(text: str) -> float:
     """
     if not re.fullmatch(r"(\d+(\.\d+)?(ms|[smhdwy]))+|0", text):
         raise ValueError(f"{text!r} is not a duration")
-    seconds = 0.0
-    for number, unit in re.findall(r"(\d+(?:\.\d+)?)(ms|[smhdwy])", text):
-        seconds += float(number) * _UNIT_S[unit]
-    return seconds
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|[smhdwy])", text)
+    return sum(float(number) * _UNIT_S[unit] for number, unit in parts)
 
 
 def parse_when(text: str | None) -> datetime | None:
@@ -92,9 +85,8 @@ def check_ticket_id(text: str) -> str:
         When it is not 1 to 64 letters, digits and dashes.
     """
     if not re.fullmatch(r"[A-Za-z0-9-]{1,64}", text):
-        raise errors.UsageError(
-            f"{text[:80]!r} is not a ticket id: letters, digits and dashes only"
-        )
+        text = f"{text[:80]!r} is not a ticket id: letters, digits and dashes only"
+        raise errors.UsageError(text)
     return text
 
 
@@ -115,21 +107,27 @@ T = TypeVar("T")
 
 _MAX_BODY_BYTES = 32 * 1024 * 1024
 _make_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
-#: A mapping from a part of urllib3's text to why no answer came, in our words.
+#: Why no answer came, in our words, by a part of urllib3's text.
 _REASONS = {
+    "proxy": "the proxy that PROXY_URL names made no connection",
     "refused": "connection refused",
     "resolve": "the name cannot be resolved",
     "certificate": "the TLS certificate is not accepted; CA_BUNDLE says whom to trust",
-    "without response": "the connection closed without an answer",
-    "reset": "the connection was reset",
-    "IncompleteRead": "the answer broke off",
 }
 
 
-class _Answer(NamedTuple):
+class Answer(NamedTuple):
+    """An answer of any status."""
+
+    url: str
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Follow no redirect, and do not read a redirect's body to prepare for one."""
 
 
 class HttpClient:
@@ -174,25 +172,21 @@ class HttpClient:
     ) -> None:
         self._setting = f"{self.SYSTEM.upper()}_URL"
         self._timeout_s = timeout_s
-        try:
-            parts = urlsplit(url.rstrip("/"))
-        except ValueError as error:
-            text = f"{self._setting} is not an address ({error})"
-            raise errors.ConnectionRefusedClientError(text, system=self.SYSTEM) from error
+        self.url = urldefragauth(url.rstrip("/"))
         if not user:
-            user = unquote(parts.username or "")
-            password = unquote(parts.password or "")
-        _, _, host = parts.netloc.rpartition("@")
-        self.url = urlunsplit(parts._replace(netloc=host))
+            user, password = get_auth_from_url(url)
         self._redactor = Redactor((token, password))
-        tls = None
-        if parts.scheme == "https":
-            tls = _make_context(ca_file or certifi.where())
-        self._session = _make_session(tls, proxy_url)
+        self._session = _Session()
+        self._session.trust_env = False
+        self._session.verify = ca_file or True
+        self._session.headers["Accept-Encoding"] = "identity"
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
+        if proxy_url:
+            self._session.proxies = {"http": proxy_url, "https": proxy_url}
         if token:
             self._session.headers["Authorization"] = f"Bearer {token}"
         elif user:
-            self._session.headers["Authorization"] = _encode_basic_auth(user, password)
+            self._session.auth = HTTPBasicAuth(user.encode(), password.encode())
 
     @classmethod
     def connect(cls, settings: Settings) -> Self:
@@ -217,8 +211,8 @@ class HttpClient:
         BadAnswerError
             When the answer is not JSON, or has another shape.
         """
-        answer = self._ask_json(self._request("GET", path, params=params))
-        return self.read_as(path, answer, shape, part)
+        answer = self._ask("GET", path, params=params)
+        return self.read_as(path, self._parse(answer), shape, part)
 
     def identify(
         self,
@@ -240,18 +234,15 @@ class HttpClient:
         WrongSystemError
             When another system answers at this address.
         """
-        request = self._request("GET", path, params=params)
-        answer = self._send(request)
-        # The right system may answer with these statuses, too: they do not mean a wrong system.
-        if answer.status in (401, 403) or answer.status >= 500:
-            self._check_status(request, answer)
+        answer = self._send("GET", path, params=params)
         try:
             # Another 2xx status passes: then the answer's shape decides.
             if answer.status != status:
-                self._check_status(request, answer)
-            parsed = self._parse(request, answer)
-            return self.read_as(path, parsed, shape, part)
+                self._check_status(answer)
+            return self.read_as(path, self._parse(answer), shape, part)
         except (errors.BadAnswerError, errors.NotFoundError) as error:
+            if answer.status >= 500:  # the right system may answer so, too
+                raise
             text = f"{self._setting} does not lead to {self.SYSTEM}: {error.message}"
             raise self._make_error(errors.WrongSystemError, text) from error
 
@@ -260,23 +251,19 @@ class HttpClient:
         path: str,
         shape: type[T],
         body: Json = None,
+        method: str = "POST",
     ) -> T:
-        """Post JSON (nothing when ``body`` is None); return the answer in a shape."""
-        return self.read_as(path, self._ask_json(self._request("POST", path, json=body)), shape)
+        """Send JSON (nothing when ``body`` is None); return the answer in a shape.
 
-    def patch(
-        self,
-        path: str,
-        shape: type[T],
-        body: Json,
-    ) -> T:
-        """Patch with JSON; return the answer in a shape."""
-        return self.read_as(path, self._ask_json(self._request("PATCH", path, json=body)), shape)
+        An empty answer counts as None.
+        """
+        answer = self._ask(method, path, json=body)
+        parsed = self._parse(answer) if answer.body.strip() else None
+        return self.read_as(path, parsed, shape)
 
     def get_text(self, path: str) -> str:
         """Return an answer's text; bytes that are not UTF-8 are replaced."""
-        answer = self._ask(self._request("GET", path))
-        return answer.body.decode("utf-8", "replace")
+        return self._ask("GET", path).body.decode("utf-8", "replace")
 
     def check_reachable(self) -> str:
         """Return a few words about the system: what its health endpoint says.
@@ -298,7 +285,7 @@ class HttpClient:
         BadAnswerError
             When the answer has no readable ``Date``.
         """
-        answer = self._send(self._request("GET", self.HEALTH))
+        answer = self._send("GET", self.HEALTH)
         with self.parsing(self.HEALTH):
             return to_utc(parsedate_to_datetime(answer.headers["Date"]))
 
@@ -306,8 +293,8 @@ class HttpClient:
         """Return the samples of the system's own ``/metrics`` page."""
         from prometheus_client.parser import text_string_to_metric_families
 
-        text = self.get_text("/metrics")
         samples: list[Sample] = []
+        text = self.get_text("/metrics")
         with self.parsing("/metrics"):
             for family in text_string_to_metric_families(text):
                 samples += family.samples
@@ -322,9 +309,8 @@ class HttpClient:
     ) -> T:
         """Return an answer, or the field ``part`` of it, in a shape; messages name ``path``."""
         with self.parsing(path):
-            if part:
-                for name in part.split("."):
-                    answer = answer[name]
+            for name in part.split(".") if part else ():
+                answer = answer[name]
             shaped: T = _make_adapter(shape).validate_python(answer)
             return shaped
 
@@ -334,26 +320,18 @@ class HttpClient:
         try:
             yield
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-            reason = _short(_describe_misfit(error))
-            text = f"gave an answer of another shape ({reason})."
-            question = f"Is this address really {self.SYSTEM}?"
-            raise self.make_bad_answer(path, f"{text} {question}") from error
+            reason = repr(error)
+            if isinstance(error, ValidationError):
+                field, problem = next(iter(errors.list_problems(error).items()))
+                reason = f"{field}: {problem}"
+            text = f"gave an answer of another shape ({self._quote(reason)}). Is this address"
+            raise self.make_bad_answer(path, f"{text} really {self.SYSTEM}?") from error
 
     def make_bad_answer(self, path: str, text: str) -> errors.ClientError:
         """Return the error for an answer that cannot be used; ``text`` follows the address."""
         return self._make_error(errors.BadAnswerError, f"{self.url}{path} {text}")
 
-    def _request(self, method: str, path: str, **content: Any) -> Request:
-        return Request(method, f"{self.url}{path}", **content)
-
-    def _ask_json(self, request: Request) -> Json:
-        """Return a 2xx answer's JSON; None for an empty answer to anything but GET."""
-        answer = self._ask(request)
-        if request.method != "GET" and not answer.body.strip():
-            return None
-        return self._parse(request, answer)
-
-    def _parse(self, request: Request, answer: _Answer) -> Json:
+    def _parse(self, answer: Answer) -> Json:
         """Return an answer's JSON; raise BadAnswerError when it has none."""
         content_type = answer.headers.get("Content-Type", "no content type")
         try:
@@ -361,174 +339,86 @@ class HttpClient:
                 raise ValueError(content_type)
             return parse_json(answer.body)
         except ValueError as error:
-            excerpt = self._excerpt(answer.body)
-            text = f"answered {_short(content_type)} that is no JSON: {excerpt}"
-            raise self._make_error(errors.BadAnswerError, f"{request.url} {text}") from error
+            text = f"{self._quote(content_type)} that is no JSON: {self._quote(answer.body)}"
+            sentence = f"{answer.url} answered {text}"
+            raise self._make_error(errors.BadAnswerError, sentence) from error
 
-    def _ask(self, request: Request) -> _Answer:
+    def _ask(self, method: str, path: str, **content: Any) -> Answer:
         """Return a 2xx answer. Any other status raises the error that it means."""
-        answer = self._send(request)
-        self._check_status(request, answer)
+        answer = self._send(method, path, **content)
+        self._check_status(answer)
         return answer
 
-    def _check_status(self, request: Request, answer: _Answer) -> None:
+    def _check_status(self, answer: Answer) -> None:
         """Raise the error that an answer's status means; none for 2xx."""
         status = answer.status
         if 200 <= status < 300:
             return
         kind: type[errors.ClientError] = errors.BadAnswerError
-        text = self._excerpt(answer.body)
+        text = self._quote(answer.body)
         if status in (401, 403):
             kind = errors.AccessDeniedError
             text = f"the credentials are wrong or lack the right. {text}"
         elif status == 404:
             kind = errors.NotFoundError
             text = f"not found. {text}"
-        elif 300 <= status < 400:
-            location = answer.headers.get("Location", "nowhere")
-            target = _short(self._redactor.text(location))
+        elif status < 400:
+            target = self._quote(answer.headers.get("Location", "nowhere"))
             text = f"redirects to {target}; set {self._setting} to the system's own address"
-        sentence = f"{request.url}: HTTP {status}: {text}"
-        raise self._make_error(kind, sentence.rstrip())
+        raise self._make_error(kind, f"{answer.url}: HTTP {status}: {text}".rstrip())
 
-    def _send(self, request: Request) -> _Answer:
+    def _send(self, method: str, path: str, **content: Any) -> Answer:
         """Return an answer of any status. Without an answer, raise the error that says why."""
         if not self.url:
             text = f"not configured: {self._setting} is empty"
             raise self._make_error(errors.NotConfiguredError, text)
+        url = f"{self.url}{path}"
         # This form limits connecting and the wait for the first byte together. It is missing in the
         # type hints of requests.
         timeout: Any = urllib3.Timeout(total=self._timeout_s)
         deadline = time.monotonic() + self._timeout_s
         try:
-            prepared = self._session.prepare_request(request)
-            with self._session.send(prepared, stream=True, timeout=timeout) as response:
-                body = self._read_body(response, deadline, request.url)
-                return _Answer(response.status_code, response.headers, body)
-        except (requests.Timeout, ReadTimeoutError) as error:
-            text = f"did not answer within {self._timeout_s:g} s (HTTP_TIMEOUT_S). Is it stuck?"
-            raise self._make_error(errors.ClientTimeoutError, f"{request.url} {text}") from error
-        except ValueError as error:
-            text = f"cannot be asked: {_short(str(error))}"
-            raise self._make_error(errors.BadAnswerError, f"{request.url} {text}") from error
-        except (HTTPError, OSError) as error:
-            text = f"{request.url} cannot be reached ({_say_why(error)})."
-            question = f"Does it run, and is {self._setting} right?"
-            kind = errors.ConnectionRefusedClientError
-            raise self._make_error(kind, f"{text} {question}") from error
+            with self._session.request(
+                method, url, stream=True, timeout=timeout, **content
+            ) as response:
+                body = self._read_body(response, deadline)
+                return Answer(url, response.status_code, response.headers, body)
+        except (HTTPError, OSError, ValueError) as error:
+            raise self._explain(url, error) from error
 
-    def _read_body(
-        self,
-        response: requests.Response,
-        deadline: float,
-        url: str,
-    ) -> bytes:
+    def _explain(self, url: str, error: Exception) -> errors.ClientError:
+        """Return the error that says why no usable answer came."""
+        if isinstance(error, requests.Timeout | ReadTimeoutError):
+            text = f"did not answer within {self._timeout_s:g} s (HTTP_TIMEOUT_S). Is it stuck?"
+            return self._make_error(errors.ClientTimeoutError, f"{url} {text}")
+        if isinstance(error, ValueError):
+            text = f"cannot be used: {self._quote(str(error))}"
+            return self._make_error(errors.BadAnswerError, f"{url} {text}")
+        reasons = [reason for part, reason in _REASONS.items() if part in str(error)]
+        reason = next(iter(reasons), type(error).__name__)
+        text = f"cannot be reached ({reason}). Does it run, and is {self._setting} right?"
+        return self._make_error(errors.ConnectionRefusedClientError, f"{url} {text}")
+
+    def _read_body(self, response: requests.Response, deadline: float) -> bytes:
         """Return the whole body; raise when it is too long, or not complete by ``deadline``."""
         body = bytearray()
         # read1 waits for one receive only, so the deadline is checked even when bytes come slowly.
-        while chunk := response.raw.read1(64 * 1024, decode_content=True):
+        for chunk in iter(partial(response.raw.read1, 64 * 1024), b""):
             body += chunk
             if len(body) > _MAX_BODY_BYTES:
-                text = f"answered more than {_MAX_BODY_BYTES >> 20} MiB. Ask for less."
-                raise self._make_error(errors.BadAnswerError, f"{url} {text}")
+                raise ValueError(f"more than {_MAX_BODY_BYTES >> 20} MiB. Ask for less.")
             if time.monotonic() > deadline:
-                # ``_send`` turns this into a ``ClientTimeoutError``, like any other time-out.
-                raise requests.ReadTimeout("the body took too long")
+                raise requests.ReadTimeout
         return bytes(body)
 
-    def _excerpt(self, body: bytes) -> str:
-        """Return the beginning of a body, on one line and without secrets."""
-        # Redact first, then cut to 200 characters: half a secret would not be recognised.
-        text = body[:4000].decode("utf-8", "replace")
+    def _quote(self, text: str | bytes) -> str:
+        """Return the beginning of a text on one line, without secrets."""
+        if isinstance(text, bytes):
+            text = text[:4000].decode("utf-8", "replace")
+        # Redact first, then cut: half a secret would not be recognised.
         words = self._redactor.text(text).split()
-        return _short(" ".join(words))
+        return " ".join(words)[:200]
 
     def _make_error(self, kind: type[errors.ClientError], text: str) -> errors.ClientError:
         """Return an error of this system, with its text redacted."""
         return kind(self._redactor.text(text), system=self.SYSTEM)
-
-
-class _Session(requests.Session):
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """Follow no redirect, and do not read a redirect's body to prepare for one."""
-
-
-class _Adapter(HTTPAdapter):
-    """Use our TLS context, and a proxy's credentials in UTF-8.
-
-    By default, requests writes TLS keys to ``SSLKEYLOGFILE``, and encodes credentials as Latin-1.
-    """
-
-    def __init__(self, tls: ssl.SSLContext | None) -> None:
-        super().__init__(pool_maxsize=16)  # several questions at a time
-        self._tls = tls
-
-    def build_connection_pool_key_attributes(self, *args: Any, **options: Any) -> Any:
-        """Put our TLS context in place of the one that requests chose."""
-        host, _ = super().build_connection_pool_key_attributes(*args, **options)
-        return host, {"ssl_context": self._tls}
-
-    def cert_verify(self, *_: object) -> None:
-        """Change nothing: our context already verifies certificates."""
-
-    def proxy_headers(self, proxy: str) -> dict[str, str]:
-        user, password = get_auth_from_url(proxy)
-        if not user:
-            return {}
-        return {"Proxy-Authorization": _encode_basic_auth(user, password)}
-
-
-def _make_session(tls: ssl.SSLContext | None, proxy_url: str) -> requests.Session:
-    """Return a session as the notes of ``HttpClient`` describe it; ``tls`` is None for http."""
-    session = _Session()
-    session.trust_env = False
-    session.headers["Accept-Encoding"] = "identity"
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
-    session.mount("http://", _Adapter(tls))
-    session.mount("https://", _Adapter(tls))
-    if proxy_url:
-        session.proxies = {"http": proxy_url, "https": proxy_url}
-    return session
-
-
-@cache
-def _make_context(ca_file: str) -> ssl.SSLContext:
-    # ssl's and urllib3's own default contexts heed SSL_CERT_FILE and SSLKEYLOGFILE.
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    try:
-        context.load_verify_locations(ca_file)
-    except OSError as error:
-        why = error.strerror or error
-        raise errors.SettingsError(f"CA_BUNDLE cannot be used: {why}") from error
-    return context
-
-
-def _encode_basic_auth(user: str, password: str) -> str:
-    credentials = f"{user}:{password}".encode()
-    encoded = base64.b64encode(credentials).decode()
-    return f"Basic {encoded}"
-
-
-def _describe_misfit(error: Exception) -> str:
-    """Say why an answer does not have its shape: the first problem, with the field's name."""
-    if isinstance(error, ValidationError):
-        problems = errors.list_problems(error)
-        field, problem = next(iter(problems.items()))
-        # A problem of no single field has an empty name.
-        return f"{field}: {problem}".removeprefix(": ")
-    return f"{type(error).__name__}: {error}"
-
-
-def _short(text: str) -> str:
-    """Return the first 200 characters, and an ellipsis when there are more."""
-    return text if len(text) <= 200 else f"{text[:200]}…"
-
-
-def _say_why(error: Exception) -> str:
-    """Say in a few words why no answer came; for an error that nothing here names, its type."""
-    if isinstance(error, requests.exceptions.ProxyError):
-        return "the proxy that PROXY_URL names made no connection"
-    for part, reason in _REASONS.items():
-        if part in str(error):
-            return reason
-    return type(error).__name__

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,8 +18,9 @@ from typing_extensions import TypeVar
 
 from . import errors, model
 from .approvals import Effect, Plan, PlanKind, check_use, load_plan, mark_used
-from .model import SYMPTOMS, ActionEntry, ActionPhase, Json, Note, Reading, Role, Status, Verdict
-from .policy import Judgement, NextStep, Policy
+from .model import ActionEntry, ActionPhase, Json, Note, Reading, Role, Status, Verdict
+from .policy import IN_TROUBLE, Judgement, NextStep, Policy
+from .record import folds
 from .record.incident import (
     Incident,
     create_incident,
@@ -36,7 +37,6 @@ from .section import (
     SectionModule,
     SectionParameters,
     check_parameters,
-    find_unknown,
     split_list,
 )
 from .settings import Settings
@@ -52,9 +52,6 @@ C = TypeVar("C", default=None)
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
-
-_TROUBLE_VERDICTS = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
-_CLEARED_STATUSES = (Status.OK, Status.LEFT_OUT)
 
 
 def make_incident(settings: Settings, home: Path | None = None, **facts: Json) -> Incident:
@@ -108,10 +105,10 @@ def _hand_over(ended: Incident, successor: Incident) -> None:
 def close_if_quiet(incident: Incident) -> None:
     """Close an open incident in which no trouble was seen, and no plan waits or was carried out."""
     journal = incident.journal.view()
-    newest = {action.result.get("plan"): action for action in journal.actions}
+    newest = {action.plan: action for action in journal.actions}
     has_work = any(action.phase is not ActionPhase.REFUSED for action in newest.values())
     verdict = judge_incident(incident).verdict
-    saw_trouble = journal.since() is not None or verdict in _TROUBLE_VERDICTS
+    saw_trouble = load_policy().find_ends(journal).since is not None or verdict in IN_TROUBLE
     if incident.is_open and not (saw_trouble or has_work):
         incident.close(verdict)
 
@@ -121,24 +118,13 @@ def _say_why_empty(plan: Plan) -> str:
     return str(plan.summary.get("reason") or "nothing to do")
 
 
-def say_interrupted(plan: Plan, incident: Incident, section: SectionModule) -> str:
+def say_interrupted(plan: Plan, section: SectionModule) -> str:
     """Return the message about a plan that was cut off, with the next command."""
     if plan.kind.resume is not None:
         return name_runbook(f"Interrupted. Go on with: runbook resume {plan.id}")
     problem = f"Interrupted. Nobody knows whether {plan.action} of {plan.target} took effect."
-    command = name_command(f"run {section.NAME[:2]}", incident)
+    command = name_runbook(f"runbook run {section.NAME[:2]}")
     return f"{problem} Look again with: {command}"
-
-
-def name_command(command: str, incident: Incident) -> str:
-    """Return a command as it is typed, with the incident's id; without, if the incident is closed.
-
-    A closed incident takes no such command: the next one works on the open incident, or on a new
-    one.
-    """
-    if incident.is_closed:
-        return name_runbook(f"runbook {command}")
-    return name_runbook(f"runbook {command} --incident {incident.id}")
 
 
 @dataclass(eq=False, repr=False)
@@ -200,12 +186,7 @@ class Investigation(Generic[S, C]):
 
     @classmethod
     def find_or_make(
-        cls,
-        settings: S,
-        incident_id: str = "",
-        *,
-        after: str = "",
-        on_accepted: Callable[[], None] = lambda: None,
+        cls, settings: S, incident_id: str = "", *, after: str = ""
     ) -> tuple[Incident, bool]:
         """Return the incident to work on, and whether it was made by this call.
 
@@ -214,8 +195,6 @@ class Investigation(Generic[S, C]):
         incident_id : id of an existing incident; ``new``: a new one; empty: the open one, or a new
             one if none is open
         after : id of an incident whose episode has ended
-        on_accepted : called after the checks, to start background work; not called when
-            ``incident_id`` names an existing incident
 
         Raises
         ------
@@ -232,64 +211,45 @@ class Investigation(Generic[S, C]):
         """
         home = settings.runbook_home.resolve()
         redactor = Redactor(settings.secrets)
-        is_named = incident_id not in ("", NEW)
-        current = open_incident(home, incident_id, redactor=redactor) if is_named else None
-        if current is not None:
-            check_undamaged(current)
+        named = None
+        if incident_id not in ("", NEW):
+            named = open_incident(home, incident_id, redactor=redactor)
+        if named is not None:
+            check_undamaged(named)
         cls.check_connected(settings)
-        if current is not None:
-            current.join(settings.operator)
-            return current, False
-        on_accepted()
+        if named is not None:
+            return named, False
         with lock_home(home):
             current = open_incident(home, redactor=redactor)
-            if current is not None:
-                must_end = incident_id == NEW or current.id == after
-                if not must_end and not cls._has_next_episode(current, settings):
-                    current.join(settings.operator)
-                    return current, False
+            if current is None:
+                return make_incident(settings), True
+            must_end = incident_id == NEW or current.id == after
+            if not must_end and not cls._has_next_episode(current, settings):
+                return current, False
             made = make_incident(settings)
-            if current is not None:
-                _hand_over(current, made)
-            made.join(settings.operator)
+            _hand_over(current, made)
         return made, True
-
-    @classmethod
-    def _find_breach_now(cls, incident: Incident, settings: S) -> Reading | None:
-        """Read the needed symptoms now, and return the first breach. Writes nothing."""
-        for step, section in find_runbook().load_sections().list_needed().items():
-            inv = cls(incident, section=section, settings=settings)
-            reading = inv.observe(step)
-            if reading.status is Status.BREACH:
-                return reading
-        return None
 
     @classmethod
     def _has_next_episode(cls, incident: Incident, settings: S) -> bool:
         """Tell whether there is trouble now that began after the incident's own had ended.
 
-        The incident's trouble had ended when all that a verdict needs had been read as ok for the
-        calm time. If it had an alert and another one began, it is enough that no symptom was read
-        as a breach for that time. While current readings say that the trouble is there, a new
-        fault is a second cause of it.
+        The incident's trouble had ended when all that a verdict needs was ok for the calm time.
         """
+        policy = load_policy()
         journal = incident.journal.view()
-        if load_policy().compute_verdict(journal, now=utc_now()) in _TROUBLE_VERDICTS:
+        if policy.compute_verdict(journal, now=utc_now()) in IN_TROUBLE:
             return False
+        calm_since = folds.find_calm(policy.list_entries(journal), policy.quantities)
         calm = cls.read_calm(settings)
-        ok_since = journal.ok_since(find_runbook().load_sections().list_needed())
-        breaches = journal.breaches(SYMPTOMS)
-        has_alert = any(breach.episode for breach in breaches)
-        quiet_since = breaches[-1].at if has_alert else None
-        ends = [end for end in (ok_since, quiet_since) if end is not None]
-        if not ends or utc_now() - min(ends) < calm:
+        if calm_since is None or utc_now() - calm_since < calm:
             return False  # whatever began since then belongs to this incident
-        breach = cls._find_breach_now(incident, settings)
-        if breach is None:
-            return False
-        if breach.episode is not None:
-            return breach.episode.start - min(ends) >= calm
-        return ok_since is not None and breach.observed_at - ok_since >= calm
+        for step, section in find_runbook().load_sections().list_needed().items():
+            reading = cls(incident, section=section, settings=settings).observe(step)
+            if reading.status is Status.BREACH:
+                began = reading.since or reading.observed_at
+                return began - calm_since >= calm
+        return False
 
     @classmethod
     def open(
@@ -370,6 +330,11 @@ class Investigation(Generic[S, C]):
         return self.incident.journal.view()
 
     @property
+    def since(self) -> datetime | None:
+        """When the incident's trouble began; None: no trouble was seen."""
+        return self.policy.find_ends(self.journal).since
+
+    @property
     def policy(self) -> Policy:
         """The runbook's policy: verdict, next step, causes, impact and words."""
         return load_policy()
@@ -425,25 +390,21 @@ class Investigation(Generic[S, C]):
             "step": step.id,
             "name": step.name,
             "role": step.role,
-            "is_needed": step.needed,
             "unit": step.unit,
             "observed_at": self.now(),
         }
         reading = Reading.model_validate(fields)
-        content = reading.model_dump(mode="json")
-        redacted = self.incident.redactor.json(content)
-        return Reading.model_validate(redacted)
+        measured = reading.model_copy(update={"measurements": self.policy.measure(reading)})
+        content = measured.model_dump(mode="json")
+        return Reading.model_validate(self.incident.redactor.json(content))
 
     def _fill_in(self, text: str) -> str:
         """Return a text with the values of the settings that it names as ``$name``."""
-        values: dict[str, object] = {}
-        for name, value in self.settings:
-            if isinstance(value, float):
-                values[name] = f"{value:g}"
-            else:
-                values[name] = value
-        template = Template(text)
-        return template.safe_substitute(values)
+        values = {
+            name: f"{value:g}" if isinstance(value, float) else value
+            for name, value in self.settings
+        }
+        return Template(text).safe_substitute(values)
 
     def read_step(
         self,
@@ -514,44 +475,21 @@ class Investigation(Generic[S, C]):
         If this section read that the alert is over, a fixed incident is closed; a drill's is not.
         """
         drawn = self.section.conclude(self)
-        unknown_steps = find_unknown(self.section.STEPS, self.latest())
-        update = {"section": self.section.NAME, "unknown_steps": unknown_steps}
-        conclusion = drawn.model_copy(update=update)
+        conclusion = drawn.model_copy(update={"section": self.section.NAME})
         content = conclusion.model_dump(mode="json")
         self.record("conclusion", {"conclusion": content})
         if self.incident.is_late:
             return conclusion
         is_fixed = self.policy.compute_verdict(self.journal, now=self.now()) is Verdict.FIXED
-        if is_fixed and self._sees_cleared() and not self.incident.state.drill:
+        # Left out says so, too: no system could say whether the channels were told.
+        is_cleared = any(
+            reading.role is Role.CLEARED and reading.status in (Status.OK, Status.LEFT_OUT)
+            for step, reading in self.latest().items()
+            if step in self.section.STEPS
+        )
+        if is_fixed and is_cleared and not self.incident.state.drill:
             self.incident.close(Verdict.FIXED)
         return conclusion
-
-    def draw(self, findings: Sequence[model.Finding], *, advice: Sequence[str]) -> model.Conclusion:
-        """Return a conclusion with the policy's verdict and the findings.
-
-        The summary consists of the reasons of the newest readings of the section's steps.
-        """
-        latest = self.latest()
-        reasons = [latest[step].reason for step in self.section.STEPS if step in latest]
-        return model.Conclusion(
-            verdict=self.policy.compute_verdict(self.journal) or Verdict.UNKNOWN,
-            summary="; ".join(reasons),
-            findings=tuple(findings),
-            advice=tuple(advice),
-        )
-
-    def _sees_cleared(self) -> bool:
-        """Tell whether a current reading of this section says that the alert is over.
-
-        ``left_out`` says so, too: the alert is over, but we have no system that could say whether
-        the channels were told.
-        """
-        for step, reading in self.journal.list_current(self.now()).items():
-            if step not in self.section.STEPS:
-                continue
-            if reading.role is Role.CLEARED and reading.status in _CLEARED_STATUSES:
-                return True
-        return False
 
     def plan(self, step_id: str, **changed: Any) -> Plan:
         """Make a step's plan, or load the first of its plans that the parameter ``plan`` names.
@@ -570,8 +508,7 @@ class Investigation(Generic[S, C]):
         if self.incident.is_late:
             raise errors.UsageError(f"{self.incident.id} is closed: plan in the open incident")
         if changed:
-            given = self.parameters.model_dump()
-            given.update(changed)
+            given = self.parameters.model_dump() | changed
             self.parameters = check_parameters(self.section, given)
         named_plans = [plan for plan in self.load_named_plans() if plan.step == step_id]
         plan = named_plans[0] if named_plans else action.plan(self)
@@ -613,18 +550,15 @@ class Investigation(Generic[S, C]):
         self._check_approved(approved, plan)
         if plan.is_empty:
             return plan.make_entry(ActionPhase.PLANNED, reason=_say_why_empty(plan))
-        may_be_left = bool(approved) or may_wait
-        if plan.sha256 not in approved and may_be_left:
-            return plan.make_entry(ActionPhase.PLANNED, reason="left alone: it is not approved")
-        if not approved:
+        if plan.sha256 not in approved:
+            if approved or may_wait:
+                return plan.make_entry(ActionPhase.PLANNED, reason="left alone: it is not approved")
             state = f"{plan.action} on {plan.target} is planned, not done. Read the plan above."
             advice = "To carry it out, approve it there and run this cell again, or set:"
             code = f"plan = {plan.id!r}\napprove = {plan.sha256!r}"
             raise errors.StoppedAtPlanError(f"{state} {advice}\n\n{code}")
         self._write_phase(plan, ActionPhase.APPROVED)
-        # Keep the hash that was typed, not the plan's own: the engine compares the two once more.
-        position = approved.index(plan.sha256)
-        self._approvals[plan.id] = approved[position]
+        self._approvals[plan.id] = plan.sha256
         return self._carry_out(plan, plan.kind.apply)
 
     def _check_approved(self, approved: list[str], plan: Plan) -> None:
@@ -682,15 +616,13 @@ class Investigation(Generic[S, C]):
             effect = self._change(plan, change)
         except KeyboardInterrupt as error:
             # The change itself knows best how far it got.
-            text = str(error) or say_interrupted(plan, self.incident, self.section)
+            text = str(error) or say_interrupted(plan, self.section)
             self._write_phase(plan, ActionPhase.FAILED, text)
             raise errors.ActionInterruptedError(text) from None
         except Exception as error:
-            phase = ActionPhase.FAILED
-            if isinstance(error, plan.kind.refusals):
-                phase = ActionPhase.REFUSED
-            reason = str(error) or type(error).__name__
-            self._write_phase(plan, phase, reason)
+            is_refused = isinstance(error, plan.kind.refusals)
+            phase = ActionPhase.REFUSED if is_refused else ActionPhase.FAILED
+            self._write_phase(plan, phase, str(error) or type(error).__name__)
             raise
         # The engine of a move says when it begins. If it did not, there was nothing left to do.
         has_begun = self._has_begun or plan.kind.resume is None
@@ -700,15 +632,11 @@ class Investigation(Generic[S, C]):
         return self._write_phase(plan, ActionPhase.APPLIED, effect.reason, effect.result)
 
     def _change(self, plan: Plan, change: Callable[[Any, Plan], Effect]) -> Effect:
-        """Carry the change out, and note that it begins.
-
-        The engine of a move, which can be resumed, notes it itself, before its first change.
-        """
+        """Carry the change out. A plan that can't be resumed is marked as used before."""
         if plan.kind.resume is None:
             check_use(plan, now=self.now())
             state = plan.kind.read_state(self, plan)
             mark_used(plan, self.incident.redactor.json(state))
-            self.begin_change()
         return change(self, plan)
 
     def _is_followed(self, plan: Plan) -> bool:
@@ -716,8 +644,7 @@ class Investigation(Generic[S, C]):
         if plan.path.parents[1].name == self.incident.id:
             return True
         begun = (ActionPhase.APPLIED, ActionPhase.FAILED)
-        actions = self.journal.actions
-        return any(a.result.get("plan") == plan.id and a.phase in begun for a in actions)
+        return any(a.plan == plan.id and a.phase in begun for a in self.journal.actions)
 
     def load_named_plans(self) -> list[Plan]:
         """Return the plans that the parameter ``plan`` names."""

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import StrEnum
-from typing import Annotated, Any, Protocol, Self
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 
-
-class Progress(Protocol):
-    """Where work reports its progress."""
-
-    def __call__(
-        self,
-        words: str,
-        done: int = 0,
-        total: int = 0,
-        /,
-    ) -> None:
-        """Show what is going on, and how much of it is done; a ``total`` of 0 means: not known."""
+#: Where work reports what is going on, how much of it is done, and of how much; 0: not known.
+Progress = Callable[..., None]
 
 
 def keep_quiet(_words: str, _done: int = 0, _total: int = 0, /) -> None:
@@ -162,9 +153,9 @@ class Role(StrEnum):
     REFERENCE = "reference"
 
 
-#: If a step with one of these roles reads a breach, there is an incident.
+#: Steps with one of these roles show whether there is an incident.
 SYMPTOMS = frozenset({Role.ALERT, Role.BACKLOG, Role.TICKET, Role.SYMPTOM})
-#: If a step with one of these roles reads a breach, there is trouble, even if it is no incident.
+#: Steps with one of these roles show trouble, even if it is no incident.
 SIGNS = SYMPTOMS | {Role.IMPACT, Role.DELIVERY, Role.LOG}
 
 
@@ -203,16 +194,6 @@ class ActionPhase(StrEnum):
 class _Journalled(BaseModel):
     # Ignore unknown fields from other versions.
     model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="strings")
-
-
-class Episode(_Journalled):
-    """One stretch of trouble that an alert shows.
-
-    ``key`` identifies the alert. ``start`` is when the trouble began.
-    """
-
-    key: str
-    start: Timestamp
 
 
 class Line(_Journalled):
@@ -300,6 +281,28 @@ class _Entry(_Journalled):
     at: Timestamp = Field(datetime.min.replace(tzinfo=UTC), exclude=True)
 
 
+class Measurement(_Entry):
+    """What a reading says of one quantity.
+
+    Attributes
+    ----------
+    subject : tells two of a quantity apart, such as an alert's name
+    since : when this status began, if the source says so
+    text : why it has this status; empty: for the reading's reason
+    step, at : of the reading; set when the measurement is read from the journal
+    is_stale : whether it is too old to say what is so now
+    """
+
+    step: str = Field("", exclude=True)
+    is_stale: bool = Field(False, exclude=True)
+    quantity: str
+    subject: str = ""
+    status: Status
+    value: Json = None
+    since: Timestamp | None = None
+    text: str = ""
+
+
 class Observed(_Entry):
     """The fields of a reading that the JSON documents hold.
 
@@ -326,11 +329,9 @@ class Outcome(BaseModel):
     status, reason : set by ``ok``, ``breach``, ``unknown`` and ``left_out``
     threshold, source : set where they differ from reading to reading
     since : when the breach began
-    orders : how many customers' requests are affected; None: not counted
-    order_ids : their ids
+    order_ids : ids of the customers' requests that are affected; None: not counted
     longest_minutes : how long the request that waits longest has waited; None: not known
     ticket : the ticket that the reading is about; empty: none
-    episode : the episode that a breach belongs to; None: no alert shows it
     observations : named values that the rules of the causes test; None: not known
     first_seen : a mapping from a cause's name to the time of the first sign of that cause
     rows, columns, text, facts, plot : what people look at; rows are shown unfolded when ``columns``
@@ -338,9 +339,7 @@ class Outcome(BaseModel):
     events : what happened in the window; events of the kind ``unknown`` say what could not be read
     clear : when the alert will clear after the last action
     ways_on : commands that finish what was begun; people must run them before anything else
-    alerts : a mapping from the name of each of the runbook's alerts to what Prometheus says of it
-    well_since : time of the first sample after which all stayed well; None: not all is well, or
-        that is not proven yet
+    measurements : what it says of quantities, where that differs from its own status
     """
 
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
@@ -351,11 +350,9 @@ class Outcome(BaseModel):
     threshold: str = ""
     source: str = ""
     since: Timestamp | None = None
-    orders: int | None = None
-    order_ids: tuple[str, ...] = ()
+    order_ids: tuple[str, ...] | None = None
     longest_minutes: float | None = None
     ticket: str = ""
-    episode: Episode | None = None
     observations: dict[str, Cell] = {}
     first_seen: dict[str, Timestamp] = {}
     rows: tuple[dict[str, Cell], ...] = ()
@@ -366,8 +363,7 @@ class Outcome(BaseModel):
     events: tuple[Event, ...] = ()
     clear: ClearTime | None = None
     ways_on: tuple[str, ...] = ()
-    alerts: dict[str, AlertState] = {}
-    well_since: Timestamp | None = None
+    measurements: tuple[Measurement, ...] = ()
 
     def judge(self, status: Status, reason: str) -> Self:
         """Return the outcome with a status and, in words, the reason for that status."""
@@ -393,13 +389,20 @@ class Outcome(BaseModel):
 class Reading(Outcome, Observed):
     """One observed fact of a step, with its evidence.
 
-    ``role`` is the role of its step. ``is_needed`` says whether a verdict needs this reading.
+    ``role`` is the role of its step.
+    ``alerts`` and ``well_since`` are of the older version, which knew no measurements.
     """
 
     model_config = _Journalled.model_config
 
     role: Role | None = None
-    is_needed: bool = False
+    alerts: dict[str, AlertState] = {}
+    well_since: Timestamp | None = None
+
+    @property
+    def measured(self) -> dict[str, Json]:
+        """The values of its measurements, by quantity."""
+        return {each.quantity: each.value for each in self.measurements}
 
 
 class Finding(_Journalled):
@@ -408,7 +411,6 @@ class Finding(_Journalled):
     Attributes
     ----------
     words : what the cause is
-    has_signs : whether some sign of the cause is there
     evidence : references into the journal: a step id, or ``#<seq>``
     reason : why the cause has this status, in words
     next_step : the step that helps, with its command; or why none helps
@@ -418,35 +420,10 @@ class Finding(_Journalled):
     name: str
     words: str = ""
     status: CauseStatus
-    has_signs: bool = False
     evidence: tuple[str, ...] = ()
     reason: str = ""
     next_step: str = ""
     first_seen: Timestamp | None = None
-
-    @classmethod
-    def of_reading(
-        cls,
-        reading: Reading,
-        *,
-        name: str,
-        words: str,
-    ) -> Finding:
-        """Return the finding on a cause that one reading decides.
-
-        A breach supports the cause, and ``ok`` refutes it. Any other status leaves it undecided.
-        """
-        statuses = {
-            Status.BREACH: CauseStatus.SUPPORTED,
-            Status.OK: CauseStatus.REFUTED,
-        }
-        return cls(
-            name=name,
-            words=words,
-            status=statuses.get(reading.status, CauseStatus.UNDECIDED),
-            evidence=(reading.step,),
-            reason=reading.reason,
-        )
 
 
 class Mark(_Entry):
@@ -542,12 +519,21 @@ class ActionEntry(_Entry):
     result: dict[str, Json] = {}
 
     @property
+    def plan(self) -> str:
+        """The id of its plan; where the entry names none, its source or its step."""
+        return str(self.result.get("plan") or self.source or self.step)
+
+    @property
     def about(self) -> str:
         """The id of the plan that this one takes back or settles; empty: none."""
-        plan = str(self.result.get("plan", ""))
         # Entries of earlier versions only spell it in the id of their plan: ``rel-1-undo-2``.
-        spelled, _, _ = plan.rpartition(f"-{self.action}")
+        spelled, _, _ = self.plan.rpartition(f"-{self.action}")
         return str(self.result.get("about") or spelled)
+
+    def count(self, name: str) -> int:
+        """Return a count of the result: a number, or the length of a list; 0 without it."""
+        found = self.result.get(name) or 0
+        return len(found) if isinstance(found, list) else int(found)
 
 
 class Conclusion(_Entry):
@@ -555,7 +541,6 @@ class Conclusion(_Entry):
 
     Attributes
     ----------
-    unknown_steps : ids of the steps that have no reading, or one that is ``unknown``
     timeline : what happened, oldest first, by this machine's clock; and what could not be read
     clear : when the alert will clear; set when the trouble is fixed and the alert still fires
     advice : what to do now, one thing after the other
@@ -566,7 +551,6 @@ class Conclusion(_Entry):
     verdict: Verdict
     summary: str
     findings: tuple[Finding, ...] = ()
-    unknown_steps: tuple[str, ...] = ()
     timeline: tuple[Event, ...] = ()
     clear: ClearTime | None = None
     advice: tuple[str, ...] = ()

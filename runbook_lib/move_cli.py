@@ -6,7 +6,6 @@ A runbook adds them to its own with ``make_move_commands``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,11 +13,9 @@ import typer
 from typer.core import TyperCommand
 
 from .cli import AsJson, IncidentId, declare
-from .run.interrupts import hold_interrupts
 from .runbook import find_runbook
 
 if TYPE_CHECKING:
-    from .run.documents import Document
     from .run.move_commands import MoveCommands
 
 _STILL = "--consumer-stands-still"
@@ -36,46 +33,38 @@ Part = Annotated[int, typer.Option(min=0, max=256, help="only this part of the p
 Parts = Annotated[
     int, typer.Option(min=0, max=256, help="cut the plan into N parts for several machines")
 ]
-#: The old name of ``--parts``, for one release.
-Shards = Annotated[int, typer.Option(min=0, max=256, hidden=True)]
 MemoryRemoved = Annotated[bool, typer.Option(help="also objects whose fate the bucket forgot")]
 
 
-class _Since(TyperCommand):
-    """A command whose ``--consumer-stands-still`` may stand without a time."""
+class _MoveCommand(TyperCommand):
+    """A command that reads ``--consumer-stands-still`` without a time, and an old name."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the arguments."""
-        return super().parse_args(ctx, [f"{_STILL}=now" if a == _STILL else a for a in args])
+        args = [f"{_STILL}=now" if arg == _STILL else arg for arg in args]
+        # `--shards` is the old name of `--parts`, for one release.
+        return super().parse_args(ctx, [arg.replace("--shards", "--parts") for arg in args])
 
 
 def make_move_commands(
-    load_commands: Callable[[], MoveCommands], *, has_own_plan: bool = False
+    load_commands: Callable[[], MoveCommands], own_plan: Callable[..., None] | None = None
 ) -> typer.Typer:
-    """Return the commands ``apply``, ``resume``, ``undo``, ``settle``, ``verify``; maybe ``plan``.
+    """Return the commands ``plan``, ``apply``, ``resume``, ``undo``, ``settle`` and ``verify``.
 
     Parameters
     ----------
     load_commands : imports the functions behind the commands; called when a command runs
-    has_own_plan : whether the runbook has a ``plan`` of its own; if so, ``plan`` is left out here
+    own_plan : declares the runbook's own options of ``plan``; None: those of this module
     """
     app = typer.Typer()
 
-    def carry_out(name: str, **options: Any) -> Document:
-        """Do what a command asks for: call the method of its name."""
-        with hold_interrupts():
-            method: Callable[..., Document] = getattr(load_commands(), name)
-            settings = find_runbook().load_settings()
-        return method(settings, **options)
+    def load() -> tuple[Any, tuple[Any, ...]]:
+        """Import the commands, and read the settings."""
+        return load_commands(), (find_runbook().load_settings(),)
 
-    command = partial(declare, app, carry_out)
-    if not has_own_plan:
-        command()(plan)
-    command(cls=_Since)(apply)
-    command(cls=_Since)(resume)
-    command(cls=_Since)(undo)
-    command(context_settings={"ignore_unknown_options": True})(settle)
-    command()(verify)
+    for declaration in (own_plan or plan, apply, resume, undo, verify):
+        declare(app, load, cls=_MoveCommand)(declaration)
+    declare(app, load, context_settings={"ignore_unknown_options": True})(settle)
     return app
 
 

@@ -1,30 +1,39 @@
-"""What a runbook decides about its incidents: verdict, next step, causes, impact and words.
+"""What follows from a journal: verdict and its words, next step, causes, impact.
 
-This package asks these questions and answers none of them for a particular runbook. ``Policy`` is a
-neutral answer to each. A runbook subclasses it, overrides what it knows better, and hands an
-instance over in its ``Runbook``. Every answer follows from the journal alone: no clock, no files.
+A runbook hands its quantities, causes and words to ``Policy``. Every answer follows from the
+journal and the time; nothing else is read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from operator import attrgetter
 from typing import NamedTuple
 
 from .model import (
-    SYMPTOMS,
     ActionPhase,
     CauseStatus,
+    ClearTime,
     Finding,
     Json,
-    Role,
-    Status,
+    Measurement,
+    Reading,
     Verdict,
     format_time,
 )
-from .record.actions import ActionRecord
-from .record.detection import list_moments, list_triggers
+from .record import folds
+from .record.actions import MOVES, ActionRecord, group_actions
+from .record.entries import Entry, Key, Quantities
 from .record.view import JournalView
+
+#: Verdicts that say that something is wrong.
+IN_TROUBLE = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
+#: An action's target is cut to so many characters.
+_MOST_TARGET = 70
+#: Fields of an action's result that say how many objects it changed.
+_COUNTS = ("moved", "created", "removed", "settled")
 
 
 class NextStep(NamedTuple):
@@ -40,6 +49,9 @@ class NextStep(NamedTuple):
     reason: str
 
 
+_NOWHERE = NextStep("", "")
+
+
 class Judgement(NamedTuple):
     """What to say of an incident at one time.
 
@@ -47,8 +59,7 @@ class Judgement(NamedTuple):
     ----------
     reason : why, in words
     next : where to go from here
-    since, until : when the trouble began, and the time of the first sample after which all stayed
-        well; None: not known, or there is no such time
+    since, until : when the trouble began, and when it ended; None: not known, or it never did
     """
 
     verdict: Verdict
@@ -58,12 +69,25 @@ class Judgement(NamedTuple):
     until: datetime | None = None
 
 
+class Looked(NamedTuple):
+    """What is known of the causes that keep the trouble going.
+
+    Attributes
+    ----------
+    causes : those that this incident found, with their status now
+    is_diagnosed : whether somebody looked for causes since the last change and the last symptom
+    """
+
+    causes: Mapping[str, CauseStatus]
+    is_diagnosed: bool
+
+
 class Impact(NamedTuple):
     """How much an incident affected.
 
     Attributes
     ----------
-    affected : number of objects; None when no reading counted them
+    affected : how many; None when no reading counted them
     details : what else is known, each in a few words
     """
 
@@ -75,74 +99,126 @@ class Impact(NamedTuple):
         return "; ".join([count, *self.details])
 
 
-class Policy:
-    """The neutral policy: its verdict follows from the readings of symptoms.
+def _find_no_cause(_journal: JournalView, _entries: Sequence[Entry], _now: datetime) -> Looked:
+    return Looked({}, is_diagnosed=True)
 
-    Parameters
-    ----------
-    needed : ids of the steps that must be read before a verdict can say that all is well
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Policy:
+    """What a runbook says of its incidents.
 
     Attributes
     ----------
+    quantities : what it measures
+    rules : for each rule of ``folds.judge``, why the verdict is so, and where to go from here
+    judge_causes : says what is known of the causes, by the journal, its entries and the time
+    read_old : the measurements of a reading that an older version journalled
+    actions : what each action did, in the past tense; ``{objects}`` stands for how many it changed,
+        and ``{target}`` for its target
+    diagnosis : the section whose supported causes always count; any other section's count only
+        during the trouble. Empty: every section's
+    noun : what an action changes
     impact_heading : stands above the impact in the report
     healthy_words : stands beside the verdict *healthy*
     first_step : where to go before anything was read
     """
 
-    impact_heading = "Impact"
-    healthy_words = "nothing is wrong"
-    first_step = NextStep("", "Nothing was read yet.")
+    quantities: Quantities
+    rules: Mapping[str, tuple[str, NextStep]] = field(default_factory=dict)
+    judge_causes: Callable[[JournalView, Sequence[Entry], datetime], Looked] = _find_no_cause
+    read_old: Callable[[Reading], Iterable[Measurement]] | None = None
+    actions: Mapping[str, str] = field(default_factory=dict)
+    diagnosis: str = ""
+    noun: str = "object"
+    impact_heading: str = "Impact"
+    healthy_words: str = "nothing is wrong"
+    first_step: NextStep = _NOWHERE
 
-    def __init__(self, needed: Collection[str] = ()) -> None:
-        self._needed = needed
+    def measure(self, reading: Reading) -> tuple[Measurement, ...]:
+        """Return what a reading says of quantities.
+
+        What its step shows has the status of the reading, unless its measurements say otherwise.
+        """
+        given = {measured.quantity for measured in reading.measurements}
+        shown = [
+            Measurement(quantity=key.quantity, subject=key.subject, status=reading.status)
+            for key in self.quantities.shown.get(reading.step, ())
+            if key.quantity not in given
+        ]
+        return (*shown, *reading.measurements)
+
+    def list_entries(self, journal: JournalView) -> list[Entry]:
+        """Return the measurements and actions of a journal, in its order."""
+        entries: list[Entry] = [*journal.actions]
+        for reading in journal.readings:
+            if not reading.measurements and self.read_old is not None:
+                old = {"measurements": tuple(self.read_old(reading))}
+                reading = reading.model_copy(update=old)  # noqa: PLW2901
+            for measured in self.measure(reading):
+                place = {
+                    "seq": reading.seq,
+                    "at": reading.observed_at,
+                    "step": reading.step,
+                    "text": measured.text or reading.reason,
+                }
+                entries.append(measured.model_copy(update=place))
+        return sorted(entries, key=attrgetter("seq"))
+
+    def find_ends(self, journal: JournalView) -> folds.Ends:
+        """Return from when to when the trouble lasted, and when somebody first saw it."""
+        return folds.find_ends(self.list_entries(journal), self.quantities)
 
     def judge(
         self,
         journal: JournalView,
         *,
         now: datetime | None = None,
-        roles: Collection[Role] | None = None,  # noqa: ARG002 - other policies heed it
+        steps: Collection[str] | None = None,
     ) -> Judgement | None:
-        """Return what the newest readings of symptoms say; None before any symptom was read.
+        """Return what ``folds.judge`` says of the journal, with words for it.
 
-        A closed incident keeps the verdict that it was closed with.
+        None while no symptom was read, unless the incident is closed. A closed incident keeps the
+        verdict that it was closed with.
 
         Parameters
         ----------
-        now : the time at which a reading must be current; default: the time of the newest reading
-            or action
-        roles : only needed readings of these roles must be there; None: all that are needed. The
-            neutral policy ignores this, and needs all
+        now : the time by which readings are current, or too old; default: when the newest look was
+        steps : only the needed quantities that these steps show must be there; None: all of them
         """
-        verdict = journal.closing_verdict()
-        verdict = verdict or self._judge_symptoms(journal, now or journal.last_look_at)
-        if verdict is None:
+        entries = self.list_entries(journal)
+        closing_verdict = journal.closing_verdict()
+        quantities = self.quantities
+        read = quantities.list_shown(reading.step for reading in journal.readings)
+        is_read = any(quantities.parts.get(name) in folds.TROUBLE for name in read)
+        if closing_verdict is None and not is_read:
             return None
-        words = verdict.replace("_", " ")
-        steps = {reading.step for reading in journal.readings if reading.role in SYMPTOMS}
-        return Judgement(
-            verdict=verdict,
-            reason=f"the newest readings say {words}",
-            next=NextStep("", f"The verdict is: {words}."),
-            since=journal.since(),
-            until=journal.ok_since(steps) if verdict is Verdict.FIXED else None,
+        at = now or journal.last_look_at or journal.entries[-1].at
+        if steps is not None:
+            shown = quantities.list_shown(steps)
+            quantities = replace(quantities, needed=shown.intersection(quantities.needed))
+        causes, is_diagnosed = self.judge_causes(journal, entries, at)
+        clear = find_clear_time(journal)
+        judged = folds.judge(
+            entries,
+            now=at,
+            quantities=quantities,
+            causes=causes,
+            is_diagnosed=is_diagnosed,
+            clears_by=clear.deadline if clear is not None else None,
         )
-
-    def _judge_symptoms(self, journal: JournalView, now: datetime | None) -> Verdict | None:
-        """Return the verdict that current readings of symptoms give; None if none was ever read."""
-        if now is None or not any(reading.role in SYMPTOMS for reading in journal.readings):
-            return None
-        current = journal.list_current(now)
-        statuses = {step: r.status for step, r in current.items() if r.role in SYMPTOMS}
-        is_changed = journal.last_applied is not None
-        if Status.BREACH in statuses.values():
-            return Verdict.NOT_FIXED if is_changed else Verdict.INCIDENT
-        is_missing = any(step not in statuses for step in self._needed)
-        if is_missing or not statuses or Status.UNKNOWN in statuses.values():
-            return Verdict.UNKNOWN
-        if is_changed or journal.breaches(SYMPTOMS):
-            return Verdict.FIXED
-        return Verdict.HEALTHY
+        reason, next_step = self.rules.get(judged.rule, ("", _NOWHERE))
+        details = _list_details(judged, folds.read_now(entries, at))
+        if judged.rule == "alert_clears" and clear is not None:
+            details = [f"it clears by {format_time(clear.deadline)}"]
+        ends = folds.find_ends(entries, self.quantities)
+        has_ended = judged.verdict in (Verdict.FIXED, Verdict.MITIGATED)
+        return Judgement(
+            verdict=closing_verdict or judged.verdict,
+            reason=": ".join(filter(None, [reason, "; ".join(details)])),
+            next=next_step,
+            since=ends.since,
+            until=ends.until if has_ended else None,
+        )
 
     def compute_verdict(
         self, journal: JournalView, *, now: datetime | None = None
@@ -152,57 +228,145 @@ class Policy:
         return None if judgement is None else judgement.verdict
 
     def list_causes(self, journal: JournalView) -> list[Finding]:
-        """Return why the incident happened: for each cause, the last finding that supports it."""
-        causes = {}
+        """Return every cause that was supported in this incident, also if it is gone now.
+
+        If a later conclusion refuted a cause in favour of another before anything was changed, the
+        refuted cause was an error: it is left out.
+        """
+        applied = journal.list_actions(ActionPhase.APPLIED)
+        causes: dict[str, Finding] = {}
         for conclusion in journal.conclusions:
-            for finding in conclusion.findings:
-                if finding.status is CauseStatus.SUPPORTED:
-                    causes[finding.name] = finding
+            is_diagnosis = conclusion.section.startswith(self.diagnosis)
+            if not is_diagnosis and (conclusion.verdict not in IN_TROUBLE or causes):
+                continue
+            supported = [f for f in conclusion.findings if f.status is CauseStatus.SUPPORTED]
+            is_before_change = not applied or conclusion.seq <= applied[0].seq
+            if supported and is_before_change:
+                for finding in conclusion.findings:
+                    if finding.status is CauseStatus.REFUTED:
+                        causes.pop(finding.name, None)
+            for finding in supported:
+                causes.setdefault(finding.name, finding)
         return list(causes.values())
 
     def list_advice(self, journal: JournalView, *, now: datetime) -> tuple[str, ...]:
-        """Return what helps, by the newest diagnosis; empty when that is too old."""
-        return journal.advice(now)
+        """Return what helps, by the newest diagnosis; empty when somebody must diagnose anew."""
+        diagnosis = journal.last_diagnosis
+        looked = self.judge_causes(journal, self.list_entries(journal), now)
+        if diagnosis is None or now - diagnosis.at > folds.FRESH or not looked.is_diagnosed:
+            return ()
+        return diagnosis.advice
 
     def compute_impact(self, journal: JournalView) -> Impact:
-        """Return how much the incident affected: the highest number of objects that waited."""
-        backlogs = [reading.value for reading in journal.readings if reading.role is Role.BACKLOG]
-        counts = [int(value) for value in backlogs if isinstance(value, int | float)]
-        return Impact(max(counts, default=None))
+        """Return how many requests were held back, each counted once, and how long they waited.
+
+        None are known where only a metric saw that something waited.
+        """
+        counted = [reading for reading in journal.readings if reading.order_ids is not None]
+        ids: set[str] = set()
+        for reading in counted:
+            ids.update(reading.order_ids or ())
+        waits = [r.longest_minutes for r in counted if r.order_ids and r.longest_minutes]
+        released = 0
+        for action in group_actions(journal.actions):
+            if action.first.action in ("move", "release") and not action.is_taken_back:
+                released += _count_changed(action) or 0
+        details = []
+        if released:
+            details.append(f"{_count_of(released, 'file')} released")
+        if waits:
+            details.append(f"longest wait {max(waits):.1f} min")
+        tickets = len(journal.tickets())
+        if tickets:
+            details.append(_count_of(tickets, "ticket"))
+        had_trouble = self.find_ends(journal).seen_at is not None
+        is_uncounted = not ids and (had_trouble or not counted)
+        return Impact(None if is_uncounted else len(ids), tuple(details))
 
     def make_headline(self, verdict: Verdict, causes: Sequence[Finding]) -> str:
         """Return what stands beside the verdict in the report's title, such as the causes."""
         if verdict is Verdict.HEALTHY:
             return self.healthy_words
         if causes:
-            return say_main_causes(causes)
+            return say_causes(causes)
         if verdict is Verdict.UNKNOWN:
             return "what a verdict needs is not known"
         return "no cause is proven now"
 
     def describe_action(self, action: ActionRecord) -> str:
-        """Return what was done, in words: the action's name and its target.
-
-        A runbook that overrides this says in the past tense what was done.
-        """
-        return f"{action.first.action.replace('_', ' ')}: {clip_target(action.first.target)}"
+        """Return what was done, in the past tense; if it was only tried, the action's name."""
+        name = action.first.action
+        target = action.first.target[:_MOST_TARGET]
+        if action.applied is None or name not in self.actions:
+            return f"{name.replace('_', ' ')}: {target}"
+        number = _count_changed(action)
+        objects = f"{self.noun}s" if number is None else _count_of(number, self.noun)
+        # The target's text may hold braces: so no str.format, and the target is filled in last.
+        return self.actions[name].replace("{objects}", objects).replace("{target}", target)
 
     def describe_proof(self, action: ActionRecord) -> str:
-        """Return what the check after an action found, in a few words.
-
-        For an action that was never applied, or that a later action changed, return its state.
-        """
-        if action.applied is None:
+        """Return what the check after an action found, in a few words."""
+        if action.applied is None or action.is_taken_back:
             return action.state
-        if action.state not in tuple(ActionPhase):  # such as "taken back"
-            return action.state
+        if action.is_settled:
+            return "proven, but for what a person settled"
         if action.last.phase is ActionPhase.FAILED:
             return "the check afterwards failed"
-        return "verified" if action.is_verified else "not verified"
+        if not action.is_proven:
+            return "not verified"
+        return "proven" if action.first.action in MOVES else "verified"
 
-    def list_unfinished(self, _action: ActionRecord) -> list[str]:
-        """Return what an action left to do, each with its command; the neutral policy: nothing."""
-        return []
+    def list_unfinished(self, action: ActionRecord) -> list[str]:
+        """Return what an action left to do, each with its command."""
+        unfinished = []
+        if action.doubtful:
+            objects = _count_of(action.doubtful, self.noun)
+            command = f"runbook settle {action.plan} --taken|--not-taken [KEY…]"
+            unfinished.append(f"nobody can know whether {objects} shipped. {command}")
+        if action.left and not action.is_taken_back:
+            unfinished.append(f"{action.plan} is not finished: runbook resume {action.plan}")
+        return unfinished
+
+
+def _list_details(judged: folds.Judgement, current: Mapping[Key, Measurement]) -> list[str]:
+    """Return what was read of the quantities on which a verdict rests, each text once."""
+    texts = []
+    for key in judged.keys:
+        measured = current.get(key)
+        if measured is None:
+            texts.append(f"the {key.quantity} was not read")
+        elif measured.is_stale:
+            texts.append(f"{measured.step} was read at {measured.at:%H:%M:%SZ}, which is too old")
+        else:
+            texts.append(measured.text or f"{key.quantity}: {measured.value}")
+    return list(dict.fromkeys(texts))
+
+
+def find_clear_time(journal: JournalView) -> ClearTime | None:
+    """Return when the alert clears, by the newest reading since the last action that says so."""
+    acted = journal.last_applied
+    for reading in reversed(journal.readings):
+        if acted is not None and reading.seq < acted.seq:
+            return None
+        if reading.clear is not None:
+            return reading.clear
+    return None
+
+
+def _count_changed(action: ActionRecord) -> int | None:
+    """Return how many objects an action changed; None when its result does not say.
+
+    Of several runs the highest count holds: a later run leaves out what was taken back meanwhile.
+    """
+    counts: list[int] = []
+    for entry in action.phases:
+        if entry.phase is ActionPhase.APPLIED:
+            counts += [entry.count(name) for name in _COUNTS if name in entry.result]
+    return max(counts, default=None)
+
+
+def _count_of(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def say_causes(findings: Sequence[Finding]) -> str:
@@ -210,26 +374,10 @@ def say_causes(findings: Sequence[Finding]) -> str:
     return " and ".join(finding.words or finding.name for finding in findings)
 
 
-def say_main_causes(findings: Sequence[Finding]) -> str:
-    """Return the first two causes in words, and how many others there are."""
-    words = say_causes(findings[:2])
-    others = len(findings) - 2
-    if others < 1:
-        return words
-    noun = "cause" if others == 1 else "causes"
-    return f"{words}, and {others} other {noun}"
-
-
-def clip_target(target: str) -> str:
-    """Return an action's target, cut to 70 characters."""
-    return target if len(target) <= 70 else f"{target[:70]}…"
-
-
 def make_log_entry(policy: Policy, journal: JournalView, *, now: datetime) -> dict[str, Json]:
     """Return an incident's entry for the incident log: times as text, causes with their reasons."""
-    since = journal.since()
     judgement = policy.judge(journal, now=now)
-    verdict = judgement.verdict if judgement else None
+    since = judgement.since if judgement else None
     until = judgement.until if judgement else None
     applied = journal.list_actions(ActionPhase.APPLIED)
     operators = dict.fromkeys(action.operator for action in applied if action.operator)
@@ -239,8 +387,6 @@ def make_log_entry(policy: Policy, journal: JournalView, *, now: datetime) -> di
         "until": format_time(until) if until else None,
         "causes": [{"cause": str(cause.name), "why": cause.reason} for cause in causes],
         "affected": str(policy.compute_impact(journal)),
-        "trigger": [f"{format_time(event.at)} {event.text}" for event in list_triggers(journal)],
-        "detected": {moment.name: format_time(moment.at) for moment in list_moments(journal)},
         "by": list(operators),
-        "verdict": str(verdict) if verdict else None,
+        "verdict": str(judgement.verdict) if judgement else None,
     }

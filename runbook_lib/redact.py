@@ -154,22 +154,9 @@ def _list_forms(secret: str) -> Iterator[str]:
     yield quote(raw, safe="")
     yield quote(raw)
     yield quote_plus(raw)
-    for bytes_before in range(3):
-        inner = _encode_inside(raw, bytes_before)
-        if len(inner) >= _SHORTEST_BASE64:
-            yield inner
-            yield inner.replace("+", "-").replace("/", "_")
-
-
-def _encode_inside(raw: bytes, bytes_before: int) -> str:
-    """Return the base64 characters that depend on ``raw`` alone, when 0, 1 or 2 bytes come before.
-
-    Base64 encodes three bytes at a time. So the same bytes have one of three forms, depending on
-    where in such a group they begin.
-    """
-    encoded = base64.b64encode(bytes(bytes_before) + raw).decode().rstrip("=")
-    # This many characters at the start depend on the bytes before, too.
-    mixed_with_before = (0, 2, 3)[bytes_before]
-    inner = encoded[mixed_with_before:]
-    is_mixed_with_after = (bytes_before + len(raw)) % 3 != 0
-    return inner[:-1] if is_mixed_with_after else inner
+    encoded = base64.b64encode(raw).decode().rstrip("=")
+    # The last characters depend on what follows the secret.
+    inner = encoded[: len(raw) // 3 * 4]
+    if len(inner) >= _SHORTEST_BASE64:
+        yield inner
+        yield inner.replace("+", "-").replace("/", "_")

@@ -32,7 +32,6 @@ class Runbook(NamedTuple):
     commands : its own commands, in groups, in addition to those that every runbook has. The name of
         a group is typed before its commands; with an empty name, only the command is typed
     errors : the exit codes of errors that are not the helper's, the special before the general
-    packages : names of distributions whose versions stand in the report
     load_sections, load_settings, load_policy : import what a command needs when it runs, so that
         ``runbook --help`` stays fast. Without a policy the helper's neutral one is used
     """
@@ -43,7 +42,6 @@ class Runbook(NamedTuple):
     load_sections: Callable[[], Sections]
     load_settings: Callable[[], Settings]
     load_policy: Callable[[], Policy] | None = None
-    packages: tuple[str, ...] = ()
 
 
 class _Process:
@@ -167,4 +165,4 @@ def load_policy() -> Policy:
         return runbook.load_policy()
     from .policy import Policy
 
-    return Policy(needed=runbook.load_sections().list_needed())
+    return Policy(quantities=runbook.load_sections().list_quantities())

@@ -8,15 +8,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, InitVar, dataclass, replace
-from difflib import get_close_matches
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar, overload
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .approvals import Plan, PlanKind
 from .errors import ClientError, UsageError, list_problems
-from .model import SYMPTOMS, Conclusion, Json, Outcome, Reading, Role, Status
+from .model import SYMPTOMS, Conclusion, Json, Outcome, Role
+from .record.entries import Key, Part, Quantities
 
 T = TypeVar("T")
 #: A function that reads a step with the runbook's own ``Investigation``.
@@ -97,12 +98,8 @@ def rows_of(things: Iterable[object], *columns: str, **renamed: str) -> list[dic
     renamed : ``column=attribute``, for columns that are not named like their attribute; these
         columns come first
     """
-    attributes = renamed | {name: name for name in columns}
-    rows = []
-    for thing in things:
-        row = {column: getattr(thing, name) for column, name in attributes.items()}
-        rows.append(row)
-    return rows
+    get_values = attrgetter(*renamed.values(), *columns)
+    return to_rows([*renamed, *columns], map(get_values, things))
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,16 +145,6 @@ def get_step(read: ReadStep) -> Step:
     return _steps[read]
 
 
-def find_unknown(steps: Iterable[str], readings: Mapping[str, Reading]) -> tuple[str, ...]:
-    """Return the steps that have no reading, or one that is ``unknown``."""
-    unknown = []
-    for step_id in steps:
-        reading = readings.get(step_id)
-        if reading is None or reading.status is Status.UNKNOWN:
-            unknown.append(step_id)
-    return tuple(unknown)
-
-
 class ActionStep(NamedTuple):
     """One statement of the runbook that changes something.
 
@@ -173,22 +160,15 @@ class ActionStep(NamedTuple):
     kinds: tuple[PlanKind, ...]
 
 
-@overload
-def by_id(*members: ReadStep) -> dict[str, Step]: ...
-@overload
-def by_id(*members: ActionStep) -> dict[str, ActionStep]: ...
-def by_id(*members: Any) -> dict[str, Any]:
+def by_id(*members: ReadStep | ActionStep) -> dict[str, Any]:
     """Return a mapping from id to step or action.
 
     Parameters
     ----------
     members : functions under ``@step``, which stand for their steps; or actions
     """
-    steps = {}
-    for member in members:
-        found = member if isinstance(member, ActionStep) else _steps[member]
-        steps[found.id] = found
-    return steps
+    found = [member if isinstance(member, ActionStep) else _steps[member] for member in members]
+    return {member.id: member for member in found}
 
 
 class SectionModule(Protocol):
@@ -235,6 +215,17 @@ class Sections(dict[str, SectionModule]):
         for module in modules:
             self[module.NAME] = module
 
+    def list_quantities(self) -> Quantities:
+        """Return the quantities of a runbook that names none: each symptom's step shows one."""
+        symptoms: list[Step] = []
+        for module in self.values():
+            symptoms += [step for step in module.STEPS.values() if step.role in SYMPTOMS]
+        return Quantities(
+            parts=dict.fromkeys((step.id for step in symptoms), Part.SYMPTOM),
+            needed={step.id for step in symptoms if step.needed},
+            shown={step.id: (Key(step.id),) for step in symptoms},
+        )
+
     def list_needed(self) -> dict[str, SectionModule]:
         """Return a mapping from id to section: the symptoms that a verdict needs.
 
@@ -248,7 +239,7 @@ class Sections(dict[str, SectionModule]):
         return needed
 
     def find(self, text: str) -> SectionModule:
-        """Return a section by its number, its name, its name without the number, or its module.
+        """Return a section by its number, its name, or its name without the number.
 
         Raises
         ------
@@ -257,9 +248,7 @@ class Sections(dict[str, SectionModule]):
         """
         wanted = text.strip().lower().removesuffix(".ipynb")
         for name, module in self.items():
-            module_name = getattr(module, "__name__", "").rpartition(".")[2]
-            # Such as 06_copy, 06, 6, copy, or the module's name.
-            if wanted in (name, name[:2], name[1:2], name[3:], module_name):
+            if wanted in (name, name[:2], name[1:2], name[3:]):  # 06_copy, 06, 6 or copy
                 return module
         names = ", ".join(self)
         raise UsageError(f"there is no section {text!r}; there are: {names}")
@@ -274,21 +263,12 @@ def check_parameters(section: SectionModule, given: Mapping[str, object]) -> Sec
         When a name is unknown or a value is wrong. The message names the parameter, and lists the
         parameters that exist.
     """
-    fields = section.Parameters.model_fields
     try:
         return section.Parameters.model_validate(given)
     except ValidationError as error:
-        problems = list_problems(error)
-        for name in given.keys() - fields.keys():
-            problem = "there is no such parameter"
-            similar = get_close_matches(name, fields, n=1)
-            if similar:
-                problem += f"; did you mean {similar[0]}?"
-            problems[name] = problem
-        text = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
-        advice = "Correct it where the parameters are set, and run again."
-        names = ", ".join(fields)
-        raise UsageError(f"{section.NAME}: {text}. {advice} The parameters are: {names}.") from None
+        text = "; ".join(f"{name}: {words}" for name, words in list_problems(error).items())
+        names = ", ".join(section.Parameters.model_fields)
+        raise UsageError(f"{section.NAME}: {text}. The parameters are: {names}.") from None
 
 
 def read_parameters(section: SectionModule, namespace: Mapping[str, Any]) -> dict[str, Any]:

@@ -49,21 +49,25 @@ class Settings(BaseSettings):
         Raises
         ------
         SettingsError
-            When a value or a line of ``.env`` is malformed, or the file that CA_BUNDLE names cannot
-            be read. The message names the variable or the line, not the value.
+            When a value or a line of ``.env`` is malformed, or a file cannot be read. The message
+            names the variable or the line, not the value.
         """
         root = find_root(folder or Path.cwd())
-        _check_lines(root / ".env")
+        env_file = root / ".env"
         try:
-            settings = cls(_env_file=root / ".env")
+            _check_lines(env_file)
+            settings = cls(_env_file=env_file)
         except ValidationError as error:
-            wrong = _say_wrong(error)
+            problems = list_problems(error).items()
+            wrong = "; ".join(f"{name.upper()}: {why}".removeprefix(": ") for name, why in problems)
             raise SettingsError(f"{wrong}. See .env.example for what each setting means.") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{env_file} cannot be read ({type(error).__name__})") from None
         paths = {name: root / value for name, value in settings if isinstance(value, Path)}
         # In a checkout, all notebooks and commands use one home, wherever they are started.
         paths["runbook_home"] = (find_checkout() or root) / settings.runbook_home
         ca_bundle = paths.get("ca_bundle")
-        if ca_bundle is not None and not _is_readable(ca_bundle):
+        if ca_bundle is not None and not os.access(ca_bundle, os.R_OK):
             raise SettingsError("CA_BUNDLE is not a readable file. Correct it, or leave it empty.")
         return settings.model_copy(update=paths)
 
@@ -93,17 +97,15 @@ class Settings(BaseSettings):
         """Refuse an address that cannot be used; return it without the last ``/``."""
         if not str(info.field_name).endswith("_url") or not value:
             return value
-        if not value.startswith(("http://", "https://")):
-            raise ValueError("must start with http:// or https://")
-        if info.field_name == "proxy_url" and value.startswith("https:"):
-            raise ValueError("must start with http://: the proxy itself is asked without TLS")
         try:
             parts = urlsplit(value)
-            is_usable = parts.hostname and parts.port != 0
+            is_usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
         except ValueError:
             is_usable = False
         if not is_usable:
             raise ValueError("is not an address such as http://host:port")
+        if info.field_name == "proxy_url" and value.startswith("https:"):
+            raise ValueError("must start with http://: the proxy itself is asked without TLS")
         return value.rstrip("/")
 
     @property
@@ -152,38 +154,13 @@ class Settings(BaseSettings):
         return self.runbook_environment in ("local", "demo")
 
 
-def _say_wrong(error: ValidationError) -> str:
-    """Say which variable is wrong, and why, but never its value."""
-    parts = []
-    for name, reason in list_problems(error).items():
-        parts.append(f"{name.upper()}: {reason}" if name else reason)
-    return "; ".join(parts)
-
-
-def _is_readable(path: Path) -> bool:
-    return path.is_file() and os.access(path, os.R_OK)
-
-
-def _check_lines(path: Path) -> None:
-    """Refuse a ``.env`` with a malformed line, whose setting would silently keep its default.
-
-    Raises
-    ------
-    SettingsError
-        When a line is malformed, or the file cannot be read. The message names the line, but
-        not its content.
-    """
-    if not path.exists():
-        return
-    try:
-        bindings = list(parse_stream(io.StringIO(path.read_text("utf-8"))))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = f"cannot be read ({type(error).__name__})"
-        raise SettingsError(f"{path} {reason}. Correct it, or write a new one.") from None
-    for binding in bindings:  # a comment or a blank line has no key
+def _check_lines(env_file: Path) -> None:
+    """Refuse a ``.env`` with a malformed line, whose setting would silently keep its default."""
+    text = env_file.read_text("utf-8") if env_file.exists() else ""
+    for binding in parse_stream(io.StringIO(text)):  # a comment or a blank line has no key
         if binding.error or (binding.key is not None and binding.value is None):
             line = binding.original.line
-            raise SettingsError(f"{path}, line {line}, is not NAME=value. Correct the line.")
+            raise SettingsError(f"{env_file}, line {line}, is not NAME=value. Correct the line.")
 
 
 def find_root(folder: Path) -> Path:

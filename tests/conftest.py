@@ -13,7 +13,6 @@ import hypothesis
 import pytest
 
 from fulfillment.settings import Settings
-from runbook_lib.report.render import read_versions
 from tests.support.gateway import juicefs, seaweedfs
 from tests.support.stack import stack
 
@@ -35,8 +34,6 @@ _PROCESS_FOLDERS = {"airflow", "browser", "drills", "faults", "foreign", "stack"
 _PROCESS_FIXTURES = {"httpserver", "juicefs", "seaweedfs", "stack"}
 _PROCESS_EVENTS = {"os.fork", "os.posix_spawn", "socket.bind", "subprocess.Popen"}
 _unmarked_test = ""
-#: What a report says of the program: asked once, since git is a process.
-_VERSIONS = read_versions()
 
 _PREFIXES = (
     "MINIO_",
@@ -63,7 +60,6 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("runbook_lib.settings.find_root", lambda _: tmp_path)
     monkeypatch.setattr("runbook_lib.settings.find_checkout", lambda: tmp_path)
     monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
-    monkeypatch.setattr("runbook_lib.report.render.read_versions", lambda: _VERSIONS)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

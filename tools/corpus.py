@@ -110,7 +110,7 @@ def judge_lines(lines: Iterable[str]) -> dict[str, str | None]:
         path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
         view = JournalView(read_entries(path))
     judgement = POLICY.judge(view, now=view.last_look_at)
-    since = view.since()
+    since = POLICY.find_ends(view).since
     until = judgement.until if judgement else None
     return {
         "verdict": str(judgement.verdict) if judgement else None,

@@ -20,14 +20,10 @@ class AgeStart(NamedTuple):
         The start of its age, UTC.
     source
         Which time ``at`` is: ``pending-since`` of the metadata, or LastModified of the store.
-    ignored_reason
-        Why ``pending-since`` was not considered: ``in_the_future``, ``unreadable``, or empty
-        when it was considered or is absent.
     """
 
     at: datetime
     source: Literal["pending-since", "last-modified"]
-    ignored_reason: Literal["", "in_the_future", "unreadable"] = ""
 
 
 def is_synthetic(metadata: Mapping[str, str]) -> bool:
@@ -66,21 +62,15 @@ def compute_age_start(
     Returns
     -------
     AgeStart
-        The earlier of ``pending-since`` and LastModified. A ``pending-since`` that is in the
-        future or unreadable is ignored, and ``ignored_reason`` says why. So a wrong
-        ``pending-since`` never makes a wait look shorter than LastModified says.
+        The earlier of ``pending-since`` and LastModified; of a ``pending-since`` that is in the
+        future or unreadable, LastModified.
     """
     written_at = _as_utc(last_modified)
-    text = metadata.get("pending-since", "").strip()
-    if not text:
-        return AgeStart(written_at, "last-modified")
     try:
-        pending_since = _as_utc(datetime.fromisoformat(text))
+        pending_since = _as_utc(datetime.fromisoformat(metadata.get("pending-since", "").strip()))
     except (ValueError, OverflowError):  # OverflowError: the time in UTC is not in a year of 1–9999
-        return AgeStart(written_at, "last-modified", "unreadable")
-    if pending_since > _as_utc(now):
-        return AgeStart(written_at, "last-modified", "in_the_future")
-    if pending_since < written_at:
+        return AgeStart(written_at, "last-modified")
+    if pending_since < written_at and pending_since <= _as_utc(now):
         return AgeStart(pending_since, "pending-since")
     return AgeStart(written_at, "last-modified")
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum, auto
-from operator import attrgetter
+from operator import attrgetter, not_
 from typing import Literal, NamedTuple
 
 from runbook_lib.model import CauseStatus, Finding, Json, Reading
@@ -81,34 +81,14 @@ def when(*signs: Sign, unless: Sequence[Sign] = ()) -> Option:
     return Option(signs, tuple(unless))
 
 
-def is_true(value: Json) -> bool:
-    """Test that a value is exactly True."""
-    return value is True
-
-
-def is_false(value: Json) -> bool:
-    """Test that a value is exactly False."""
-    return value is False
-
-
-def is_some(value: Json) -> bool:
-    """Test that a value is neither empty, nor zero, nor False."""
-    return bool(value)
-
-
-def is_nothing(value: Json) -> bool:
-    """Test that a value is empty, zero or False."""
-    return not value
-
-
 def is_over(limit: float) -> Callable[[Json], bool]:
     """Return a test for a number over a limit."""
-    return lambda value: isinstance(value, int | float) and value > limit
+    return lambda value: value > limit
 
 
 def is_under(limit: float) -> Callable[[Json], bool]:
     """Return a test for a number under a limit."""
-    return lambda value: isinstance(value, int | float) and value < limit
+    return lambda value: value < limit
 
 
 class Repair(NamedTuple):
@@ -142,23 +122,22 @@ class CauseRecord:
     ----------
     words : the cause in words
     options : the ways to tell it
-    needs : names of the observations without which it is not refuted; the signs of the first option
-        are needed, too
-    repair : what helps, or a function that chooses it by what was observed. ``{worker}`` and
-        ``{dag}`` stand for their names
+    needs : the observations without which it is not refuted, beside the signs of the first option
+    repair : what helps. ``{worker}`` and ``{dag}`` stand for their names
+    starts : services; the first of them that is down is started instead
     follow_ups : what to change so that it does not come back; empty: no change in operations
     strategy : how 6.1 gets labels moving. ``release``: by move, before 6.2 repairs the cause.
         ``retrigger``: the worker moves them, after 6.2. ``none``: no label may be moved
     then : what to do after the repair, in words; empty: nothing
-    stops_labels : whether the incident lasts as long as the cause; False for synthetic objects,
-        blind metrics and a wrong clock
+    stops_labels : whether the incident lasts as long as the cause
     counted_as : the failure reason whose counter says when the cause began; empty: none
     hidden_by : causes that make its observations meaningless; their records come earlier
     """
 
     words: str
     options: tuple[Option, ...]
-    repair: Callable[[Values], Repair] | Repair
+    repair: Repair
+    starts: tuple[str, ...] = ()
     follow_ups: tuple[str, ...]
     strategy: Strategy = "retrigger"
     then: str = ""
@@ -166,12 +145,6 @@ class CauseRecord:
     counted_as: str = ""
     hidden_by: tuple[str, ...] = ()
     needs: tuple[Sign, ...] = ()
-
-    def find_repair(self, values: Values) -> Repair:
-        """Return what helps against the cause, by what was observed."""
-        repair = self.repair if isinstance(self.repair, Repair) else self.repair(values)
-        names = {"worker": values["worker"], "dag": values["dag"]}
-        return Repair(*(text.format(**names) for text in repair))
 
 
 def diagnose(observations: Mapping[str, Observation]) -> tuple[Finding, ...]:
@@ -205,33 +178,29 @@ def _judge(cause: str, observations: Mapping[str, Observation], hiding: Sequence
         return [sign for sign in signs if sign.name in known and sign.holds(known[sign.name])]
 
     found: list[Sign] = []
-    partly: list[Sign] = []
     for option in record.options:
-        seen = list_seen(option.signs)
-        if option.signs[0] in seen:
-            partly += seen
-        if len(seen) == len(option.signs) and not list_seen(option.unless):
-            found += seen
+        if list_seen(option.signs) == [*option.signs] and not list_seen(option.unless):
+            found += option.signs
     needed = (*record.options[0].signs, *record.needs)
     unknown = [sign for sign in needed if sign.name not in known]
-    rests_on = [sign.name for sign in (*partly, *needed)]
+    hints = list_seen(option.signs[0] for option in record.options)
+    signs: Sequence[Sign] = needed
+    status = CauseStatus.UNDECIDED
     if hiding:
-        status = CauseStatus.UNDECIDED
-        reason = f"cannot be judged because of {CAUSES[hiding[0]].words}"
+        reason = f"hidden by {CAUSES[hiding[0]].words}"
     elif found:
         status = CauseStatus.SUPPORTED
+        signs = found
         reason = _say(found)
-        rests_on = [sign.name for sign in found]
     elif unknown:
-        status = CauseStatus.UNDECIDED
-        reason = f"not known: whether {_say(unknown)}"
-    elif partly:
-        status = CauseStatus.UNDECIDED
-        reason = f"not enough: {_say(partly)}"
+        reason = f"not known: {_say(unknown)}"
+    elif hints:
+        signs = hints
+        reason = f"not enough: {_say(hints)}"
     else:
         status = CauseStatus.REFUTED
         reason = "nothing speaks for it"
-    evidence = {observations[name].evidence for name in rests_on if name in observations}
+    evidence = {observations[sign.name].evidence for sign in signs if sign.name in observations}
     return Finding(
         name=cause,
         words=record.words,
@@ -276,56 +245,22 @@ _KEY_FIRST = "set MINIO_ROOT_PASSWORD of {worker} to the store's secret"
 _PLACE_FIRST = (
     "set FULFILLMENT_BUCKET, PENDING_PREFIX and READY_PREFIX of {worker} as 5.4 shows them"
 )
-_STORE_ELSEWHERE = "no service of the store is stopped here: restore the store where it runs"
-_METRICS_ELSEWHERE = "no service of the exporter or Prometheus is stopped here: look where they run"
-_SUPPORT = "support-service"
 _DOWN = (Cause.STORE_DOWN, Cause.WORKER_STOPPED)
 #: Each of these causes keeps every label from leaving.
 STANDSTILL = frozenset({*_DOWN, Cause.WORKER_STUCK, Cause.PIPELINE_PAUSED, Cause.PIPELINE_FAILING})
 #: While one of these lasts, the worker finishes fewer labels or none: each label needs the
 #: carrier.
-_CARRIER_CAUSES = (Cause.CARRIER_TIMEOUT, Cause.CARRIER_ERRORS)
-
-
-def _start_first(names: Sequence[str], *, otherwise: Repair) -> Callable[[Values], Repair]:
-    """Return a function that finds a repair: start the first of these services that is down.
-
-    Parameters
-    ----------
-    otherwise : the repair when none of them is down
-    """
-
-    def find_repair(values: Values) -> Repair:
-        down = values.get("services_down") or ()
-        for name in names:
-            if name in down:
-                return Repair("start", name)
-        return otherwise
-
-    return find_repair
-
-
-def _resume_or_start_worker(values: Values) -> Repair:
-    """Return the repair of a stopped worker: resume it if it is paused, deploy it again if no such
-    service is listed, else start it.
-    """
-    if values.get("worker_paused"):
-        return Repair("resume", "{worker}")
-    if values.get("worker_listed") is False:
-        return Repair(person="deploy {worker} again: no such service is there to start")
-    return Repair(
-        "start", "{worker}", _KEY_FIRST if values.get("credentials_match") is False else ""
-    )
+_CARRIER_CAUSES = frozenset({Cause.CARRIER_TIMEOUT, Cause.CARRIER_ERRORS})
 
 
 def _count(reason: str, says: str) -> Sign:
     """Return the sign that the worker counted failures for a reason lately."""
-    return Sign(f"failures_{reason}", is_over(0), says)
+    return Sign(f"failures_{reason}", bool, says)
 
 
 def _log(reason: str) -> Sign:
     """Return the sign that the worker's log names a reason."""
-    return Sign(f"logged_{reason}", is_over(0), "the worker's log names it")
+    return Sign(f"logged_{reason}", bool, "the worker's log names it")
 
 
 def _log_often(reason: str, says: str) -> Sign:
@@ -354,17 +289,17 @@ def _make_carrier_record(words: str, outcome: str, says: str, measure: str) -> C
     )
 
 
-_STORE_DOWN = Sign("store_live", is_false, "the object store does not answer, or is not well")
+_STORE_DOWN = Sign("store_live", not_, "the object store does not answer, or is not well")
 _REFRESH_STOPPED = Sign("exporter_refresh_age_s", is_over(60), "the exporter stopped refreshing")
-_PAUSED = Sign("worker_paused_by_others", is_true, "somebody paused the worker")
-_ANSWERS = Sign("worker_answers", is_true, "the worker's API answers")
-_SILENT = Sign("worker_answers", is_false, "the worker's API does not answer")
-_DAG_PAUSED = Sign("dag_paused", is_true, "the DAG that releases labels is paused")
-_LATE = Sign("overdue_real", is_over(0), "labels wait too long")
+_PAUSED = Sign("worker_paused_by_others", bool, "somebody paused the worker")
+_ANSWERS = Sign("worker_answers", bool, "the worker's API answers")
+_SILENT = Sign("worker_answers", not_, "the worker's API does not answer")
+_DAG_PAUSED = Sign("dag_paused", bool, "the DAG that releases labels is paused")
+_LATE = Sign("overdue_real", bool, "labels wait too long")
 _UNREACHABLE = _count("store_unreachable", "the worker waits for the store")
 _BAD_KEY = _count("bad_credentials", "the store rejects the worker's key or signature")
-_KEY_MATCHES = Sign("credentials_match", is_true, "the worker has the store's secret")
-_KEYLESS = Sign("keyless_denials", is_over(0), "the store denies a worker without a key")
+_KEY_MATCHES = Sign("credentials_match", bool, "the worker has the store's secret")
+_KEYLESS = Sign("keyless_denials", bool, "the store denies a worker without a key")
 _DENIED = _count("access_denied", "the store denies the worker a right")
 _NO_ROOM = _count("storage_full", "writes are refused for want of room")
 
@@ -372,7 +307,8 @@ CAUSES: Mapping[str, CauseRecord] = {
     Cause.STORE_DOWN: CauseRecord(
         words="an object store that is down",
         options=(when(_STORE_DOWN),),
-        repair=_start_first(STORE_SERVICES, otherwise=Repair(person=_STORE_ELSEWHERE)),
+        repair=Repair(person="restore the store where it runs"),
+        starts=STORE_SERVICES,
         follow_ups=("alert on the store's live endpoint", "restart the store by itself"),
         strategy="none",
         counted_as="store_unreachable",
@@ -380,42 +316,32 @@ CAUSES: Mapping[str, CauseRecord] = {
     Cause.METRICS_BLIND: CauseRecord(
         words="metrics that are blind",
         options=(
-            # Without the store no exporter can see anything.
-            when(
-                Sign("prometheus_answers", is_false, "Prometheus does not answer"),
-                unless=[_STORE_DOWN],
-            ),
-            when(
-                Sign("exporter_up", is_false, "Prometheus cannot scrape the exporter"),
-                unless=[_STORE_DOWN],
-            ),
-            when(
-                Sign("lag_present", is_false, "there is no fresh value of the lag"),
-                _REFRESH_STOPPED,
-                unless=[_STORE_DOWN],
-            ),
+            when(Sign("prometheus_answers", not_, "Prometheus does not answer")),
+            when(Sign("exporter_up", not_, "Prometheus cannot scrape the exporter")),
+            when(Sign("lag_present", not_, "there is no fresh value of the lag"), _REFRESH_STOPPED),
         ),
-        repair=_start_first(
-            ("artifact-exporter", "prometheus"), otherwise=Repair(person=_METRICS_ELSEWHERE)
-        ),
+        repair=Repair(person="restore exporter and Prometheus where they run"),
+        starts=("artifact-exporter", "prometheus"),
         follow_ups=("page on FulfillmentMetricsMissing", "restart the exporter by itself"),
         then="believe the listing (2.3) meanwhile",
         stops_labels=False,
+        # Without the store no exporter can see anything.
+        hidden_by=(Cause.STORE_DOWN,),
     ),
     Cause.WORKER_STOPPED: CauseRecord(
         words="a stopped worker",
         options=(
             when(
-                Sign("worker_running", is_false, "the worker's service does not run"),
+                Sign("worker_running", not_, "the worker's service does not run"),
                 unless=[_ANSWERS],
             ),
             when(_PAUSED),
             when(
-                Sign("worker_listed", is_false, "no such service is listed any more"),
+                Sign("worker_listed", not_, "no such service is listed any more"),
                 _SILENT,
             ),
         ),
-        repair=_resume_or_start_worker,
+        repair=Repair("start", "{worker}"),
         follow_ups=("restart the worker by itself", "alert when the worker is down"),
     ),
     Cause.WORKER_STUCK: CauseRecord(
@@ -424,18 +350,18 @@ CAUSES: Mapping[str, CauseRecord] = {
             # A worker that waits for an answer begins no pass, either, but its time-out ends the
             # wait before a label is late.
             when(
-                Sign("worker_stands_still", is_true, "the worker runs, but begins no new pass"),
+                Sign("worker_stands_still", bool, "the worker runs, but begins no new pass"),
                 _LATE,
                 unless=[
                     _UNREACHABLE,
-                    Sign("waiting_finished", is_nothing, "no finished object waits"),
+                    Sign("waiting_finished", not_, "no finished object waits"),
                 ],
             ),
-            when(Sign("worker_hangs", is_true, "its process runs, and answers nobody")),
+            when(Sign("worker_hangs", bool, "its process runs, and answers nobody")),
             # A worker without an API.
             when(
                 Sign("worker_idle_minutes", is_over(MAX_IDLE_MINUTES), "it moves and logs nothing"),
-                Sign("worker_running", is_true, "its process runs"),
+                Sign("worker_running", bool, "its process runs"),
                 _LATE,
                 unless=[_ANSWERS, _DAG_PAUSED],
             ),
@@ -456,10 +382,10 @@ CAUSES: Mapping[str, CauseRecord] = {
         words="a pipeline whose runs fail",
         options=(
             when(
-                Sign("dag_failed_runs", is_over(0), "its newest run failed"),
+                Sign("dag_failed_runs", bool, "its newest run failed"),
                 Sign("dag_failed_runs", is_over(1), "the run before failed, too"),
             ),
-            when(Sign("dag_import_errors", is_true, "the DAG cannot be loaded")),
+            when(Sign("dag_import_errors", bool, "the DAG cannot be loaded")),
         ),
         repair=Repair(
             person="the DAG's own logs say why its runs fail: the runbook cannot repair them"
@@ -474,7 +400,7 @@ CAUSES: Mapping[str, CauseRecord] = {
             when(_KEYLESS, unless=[_KEY_MATCHES]),
             when(_BAD_KEY, _log("bad_credentials")),
             when(
-                Sign("credentials_match", is_false, "the worker's secret is not the store's"),
+                Sign("credentials_match", not_, "the worker's secret is not the store's"),
                 _log("bad_credentials"),
             ),
             when(
@@ -501,7 +427,7 @@ CAUSES: Mapping[str, CauseRecord] = {
     ),
     Cause.BAD_PREFIX: CauseRecord(
         words="a worker that watches another prefix",
-        options=(when(Sign("worker_place", is_some, "the worker watches or fills another place")),),
+        options=(when(Sign("worker_place", bool, "the worker watches or fills another place")),),
         repair=Repair("restart", "{worker}", _PLACE_FIRST),
         follow_ups=("check prefixes at start", "review of configuration changes"),
         strategy="release",
@@ -515,7 +441,7 @@ CAUSES: Mapping[str, CauseRecord] = {
                 Sign("store_free_bytes", is_under(MIN_FREE_BYTES), "under 2 GiB are free"),
             ),
             when(_log_often("storage_full", "its log says over and over that the store is full")),
-            when(Sign("store_refuses_ours", is_true, "the store has no room for our own write")),
+            when(Sign("store_refuses_ours", bool, "the store has no room for our own write")),
         ),
         repair=Repair(
             person="free or add capacity: a move needs room for the copies, and no restart helps"
@@ -540,16 +466,16 @@ CAUSES: Mapping[str, CauseRecord] = {
             when(
                 Sign("surplus_objects", is_over(50), "more labels arrive than leave"),
                 unless=[
-                    Sign("drain_per_minute", is_nothing, "no label leaves"),
-                    Sign("catching_up", is_true, "labels that were kept back are no surge"),
+                    Sign("drain_per_minute", not_, "no label leaves"),
+                    Sign("catching_up", bool, "labels that were kept back are no surge"),
                     Sign("waiting_finished", is_under(20), "no finished objects queue up"),
-                    Sign("overdue_real", is_nothing, "no label waits too long"),
+                    Sign("overdue_real", not_, "no label waits too long"),
                 ],
             ),
         ),
         needs=(
-            Sign("drain_per_minute", is_some, "labels leave"),
-            Sign("waiting_finished", is_some, "finished objects queue up"),
+            Sign("drain_per_minute", bool, "labels leave"),
+            Sign("waiting_finished", bool, "finished objects queue up"),
         ),
         repair=Repair(person="the worker drains the queue: a restart only costs time"),
         follow_ups=("a larger batch or more workers", "alert on arrivals over drain"),
@@ -561,12 +487,12 @@ CAUSES: Mapping[str, CauseRecord] = {
         words="synthetic objects alone",
         options=(
             when(
-                Sign("overdue_synthetic", is_over(0), "synthetic objects wait over the threshold"),
+                Sign("overdue_synthetic", bool, "synthetic objects wait over the threshold"),
                 # Leftovers do not explain an incident in which real labels were late.
-                unless=[_LATE, Sign("real_were_overdue", is_true, "real labels waited too long")],
+                unless=[_LATE, Sign("real_were_overdue", bool, "real labels waited too long")],
             ),
         ),
-        needs=(Sign("overdue_real", is_nothing, "no real object waits over the threshold"),),
+        needs=(Sign("overdue_real", not_, "no real object waits over the threshold"),),
         repair=Repair(person="6.3 clean up the chaos objects (runbook run 06)"),
         follow_ups=(),
         stops_labels=False,
@@ -574,14 +500,15 @@ CAUSES: Mapping[str, CauseRecord] = {
     ),
     Cause.SUPPORT_DOWN: CauseRecord(
         words="a support service that is down",
-        options=(when(Sign("support_answers", is_false, "the support service does not answer")),),
-        repair=_start_first((_SUPPORT,), otherwise=Repair("restart", _SUPPORT)),
+        options=(when(Sign("support_answers", not_, "the support service does not answer")),),
+        repair=Repair("restart", "support-service"),
+        starts=("support-service",),
         follow_ups=("alert on collection failures of support",),
         then="6.4 refresh the ticket's timeline (runbook run 06 -p ticket_id=TICKET)",
     ),
     Cause.CLOCK_SKEW: CauseRecord(
         words="a service whose clock is off",
-        options=(when(Sign("clock_skewed", is_some, "a system's clock is off")),),
+        options=(when(Sign("clock_skewed", bool, "a system's clock is off")),),
         repair=Repair(
             person="set the clock right (a restart does not help); trust no ages from that system"
         ),
@@ -649,34 +576,27 @@ def advise(causes: Sequence[str], values: Values) -> Advice:
     causes : the supported ones, in the order in which to deal with them
     values : all observed values; a missing one is unknown
     """
-    repairs = {cause: CAUSES[cause].find_repair(values) for cause in causes}
-    brings_back = any(
-        r.action in _BRINGS_BACK and r.target == values["worker"] for r in repairs.values()
-    )
-    strategy, why = choose_strategy(causes, values, brings_back=brings_back)
+    strategy, why = choose_strategy(causes, values)
     forbidding = [cause for cause in causes if CAUSES[cause].strategy == "none"]
     others = [cause for cause in causes if cause not in forbidding]
-    stopping = frozenset(cause for cause in others if CAUSES[cause].stops_labels)
-    steps = [AdviceStep(f"do not release: {CAUSES[c].words}", frozenset([c])) for c in forbidding]
+    repairs = {cause: find_repair(cause, values) for cause in forbidding + others}
     repair_steps: list[AdviceStep] = []
-    for cause in forbidding + others:
-        texts = (_describe_repair(repairs[cause]), CAUSES[cause].then)
+    for cause, repair in repairs.items():
+        action = f"6.2 {repair.action} {repair.target} ({_RUN})" if repair.target else ""
+        words = ", then ".join(text for text in (repair.person, action) if text)
+        texts = (words, CAUSES[cause].then)
         repair_steps += [AdviceStep(text, frozenset([cause])) for text in texts if text]
-    # Without a finished label, a release would move nothing: a repair, if there is one, is enough.
-    is_vain = bool(repair_steps) and strategy == "release" and values.get("waiting_finished") == 0
-    # After a cause that forbids a release has ended, labels that another cause stopped still need a
-    # release.
-    is_wanted = strategy != "none" and not is_vain
-    move = AdviceStep(_STRATEGY_WORDS[strategy], stopping)
-    move_steps = [move] if is_wanted or (forbidding and stopping) else []
-    steps += move_steps + repair_steps if strategy == "release" else repair_steps + move_steps
-    if causes and all(_RUN not in step.words for step in steps):
-        steps.append(AdviceStep(f"then measure again ({_RUN})", frozenset()))
-    reasons = [
-        f"{cause}: {repair.person}" if repair.person else cause for cause, repair in repairs.items()
-    ]
+    stopping = frozenset(cause for cause in others if CAUSES[cause].stops_labels)
+    move_steps = [AdviceStep(_STRATEGY_WORDS[strategy], stopping)]
+    # After a cause that forbids a release, labels that another one stopped still need a release.
+    if strategy == "none" and not (forbidding and stopping):
+        move_steps = []
+    steps = move_steps + repair_steps if strategy == "release" else repair_steps + move_steps
     actions = [repair for repair in repairs.values() if repair.target]
     repair = actions[0] if actions else Repair("none", values["worker"])
+    reasons = [
+        f"{cause}: {each.person}" if each.person else cause for cause, each in repairs.items()
+    ]
     return Advice(
         causes=tuple(causes),
         strategy=strategy,
@@ -688,52 +608,50 @@ def advise(causes: Sequence[str], values: Values) -> Advice:
     )
 
 
-def choose_strategy(
-    causes: Iterable[str], values: Values, *, brings_back: bool = True
-) -> tuple[Strategy, str]:
-    """Choose what 6.1 does by the causes and by what waits, and say why: the first rule that holds.
+def find_repair(cause: str, values: Values) -> Repair:
+    """Return what helps against a cause, by what was observed."""
+    record = CAUSES[cause]
+    repair = record.repair
+    down = values.get("services_down") or ()
+    for name in record.starts:
+        if name in down:
+            return Repair("start", name)
+    if cause == Cause.WORKER_STOPPED:
+        if values.get("worker_paused"):
+            repair = Repair("resume", "{worker}")
+        elif values.get("worker_listed") is False:
+            repair = Repair(person="deploy {worker} again: no such service is there to start")
+        elif values.get("credentials_match") is False:
+            repair = Repair("start", "{worker}", _KEY_FIRST)
+    return Repair(*(text.format(worker=values["worker"], dag=values["dag"]) for text in repair))
 
-    Parameters
-    ----------
-    brings_back : whether a repair of 6.2 brings the worker back first
-    """
-    supported = set(causes)
-    ordered = [cause for cause in CAUSES if cause in supported]
-    forbidding = [cause for cause in ordered if CAUSES[cause].strategy == "none"]
-    forbidden = [CAUSES[cause].words for cause in forbidding]
+
+def choose_strategy(causes: Iterable[str], values: Values) -> tuple[Strategy, str]:
+    """Choose what 6.1 does, and say why: the first rule that holds."""
+    ordered = [cause for cause in CAUSES if cause in set(causes)]
+    forbidding = [CAUSES[cause].words for cause in ordered if CAUSES[cause].strategy == "none"]
     disabling = [cause for cause in ordered if CAUSES[cause].strategy == "release"]
-    standstills = [cause for cause in ordered if cause in STANDSTILL]
+    standstill = STANDSTILL.intersection(ordered)
+    needs_finished = disabling or _CARRIER_CAUSES.intersection(ordered)
     has_no_api = values.get("worker_has_api") is False
-    is_nothing_finished = values.get("waiting_finished") == 0
     rules: list[tuple[object, Strategy, str]] = [
-        (forbidding, "none", f"do not release: {' and '.join(forbidden)}; see 6.2"),
+        (forbidding, "none", f"do not release: {' and '.join(forbidding)}; see 6.2"),
         (values.get("waiting_real") == 0, "none", "no real object waits"),
+        (
+            needs_finished and values.get("waiting_finished") == 0,
+            "none",
+            "no finished object waits: see 6.2",
+        ),
         (disabling, "release", f"the worker cannot move labels: {', '.join(disabling)}"),
         (
-            not standstills and values.get("overdue_real") == 0,
+            not standstill and values.get("overdue_real") == 0,
             "none",
             "no real object waits over the threshold, and nothing stops the worker",
         ),
-        (standstills and has_no_api, "none", "6.2 brings the worker back; it moves by itself"),
-        (standstills, "retrigger", "6.2 brings the worker back first; then ask it to run once"),
-        (
-            supported.intersection(_CARRIER_CAUSES) and is_nothing_finished,
-            "none",
-            "no finished object waits, and a re-trigger cannot help the carrier: see 6.2",
-        ),
+        (standstill and has_no_api, "none", "6.2 brings the worker back; it moves by itself"),
+        (standstill, "retrigger", "6.2 brings the worker back first; then ask it to run once"),
         (values.get("retrigger_moved_nothing"), "release", "a re-trigger moved nothing"),
         (has_no_api, "release", "no cause was found, and the worker has no API to run it again"),
-        (
-            values.get("worker_paused") and not brings_back,
-            "release",
-            "the worker is paused, and would refuse",
-        ),
         (True, "retrigger", "no cause is found that stops the worker: ask it to run once"),
     ]
     return next((strategy, why) for holds, strategy, why in rules if holds)
-
-
-def _describe_repair(repair: Repair) -> str:
-    """Say what a person does first, and then the action; without either, an empty text."""
-    step = f"6.2 {repair.action} {repair.target} ({_RUN})" if repair.target else ""
-    return ", then ".join(text for text in (repair.person, step) if text)

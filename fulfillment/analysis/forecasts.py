@@ -8,8 +8,8 @@ Alertmanager, which tells its channels at the next ``group_interval``.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import NamedTuple
 
 from runbook_lib.model import ClearTime
 
@@ -17,31 +17,17 @@ from runbook_lib.model import ClearTime
 _MIN_MARGIN_S = 5.0
 
 
-class Stages(NamedTuple):
-    """How long each stage may delay a change of the lag on its way to the alert, in seconds.
-
-    Attributes
-    ----------
-    refresh_s : the exporter's refresh interval
-    scrape_s : Prometheus' scrape interval for the exporter
-    evaluation_s : the evaluation interval of the rule's group
-    keep_firing_for_s : the rule's ``keep_firing_for`` plus the window that the rule looks back
-    """
-
-    refresh_s: float
-    scrape_s: float
-    evaluation_s: float
-    keep_firing_for_s: float = 0.0
-
-
 def compute_clear_time(
-    fixed_at: datetime, stages: Stages, *, group_interval_s: float = 0.0
+    fixed_at: datetime, stages: Mapping[str, float], *, group_interval_s: float = 0.0
 ) -> ClearTime | None:
     """Predict when an alert clears, and when the channels hear of it.
 
     Parameters
     ----------
     fixed_at : when the last old object left, or another symptom ended
+    stages : how long each stage may delay a change of the lag, in seconds: ``refresh_s`` of the
+        exporter, ``scrape_s``, ``evaluation_s`` of the rule's group, and ``keep_firing_for_s``,
+        with the window that the rule looks back
     group_interval_s : ``group_interval`` of the Alertmanager route, in seconds
 
     Returns
@@ -50,17 +36,17 @@ def compute_clear_time(
     the work of the stages: one more scrape interval and evaluation interval, and at least five
     seconds.
     """
-    if not all(0 <= value < math.inf for value in (*stages, group_interval_s)):
+    if not all(0 <= value < math.inf for value in (*stages.values(), group_interval_s)):
         return None
-    margin_s = max(_MIN_MARGIN_S, stages.scrape_s + stages.evaluation_s)
-    latest = fixed_at + timedelta(seconds=sum(stages))
+    margin_s = max(_MIN_MARGIN_S, stages["scrape_s"] + stages["evaluation_s"])
+    latest = fixed_at + timedelta(seconds=sum(stages.values()))
     deadline = latest + timedelta(seconds=margin_s)
-    earliest = fixed_at + timedelta(seconds=stages.keep_firing_for_s)
+    earliest = fixed_at + timedelta(seconds=stages["keep_firing_for_s"])
     channels_latest = deadline + timedelta(seconds=group_interval_s)
     return ClearTime(
         earliest=earliest,
         latest=latest,
         deadline=deadline,
         channels_latest=channels_latest,
-        parts={**stages._asdict(), "margin_s": margin_s},
+        parts={**stages, "margin_s": margin_s},
     )

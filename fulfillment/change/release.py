@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
+from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
@@ -29,7 +30,7 @@ from runbook_lib.section import get_parameters
 
 from ..clients import Clients
 from ..investigation import Investigation
-from ..settings import Settings, is_nested
+from ..settings import is_nested
 from ..waiting import NOT_WANTED, LabelJudge, ask_again, explain_left, read_shipment_evidence
 from .other_movers import WorkerHold, describe_hold, make_hold
 
@@ -68,14 +69,8 @@ class ReleaseParameters(MoveParameters):
         0, ge=0, le=100_000, description="6.1: release at most this many labels; 0: all"
     )
     only_orders: str = Field("", description="6.1: only these orders, comma-separated")
-    memory_removed: bool = Field(
-        False, description="6.1: also plan labels whose fate the bucket forgot"
-    )
     park_unwanted: bool = Field(
         False, description="6.1: park the labels that nobody wants, and release none"
-    )
-    parts: int = Field(
-        0, ge=0, le=256, description="6.1: cut the plan into parts for several machines; 0: one"
     )
 
 
@@ -85,7 +80,6 @@ class ReleaseGate(MoveGate):
     noun = "label"
     shown_facts = ("order_id", "status", "tracking_number", "memory_removed")
     action = "release"
-    held = "the worker is still paused for it"
 
     def get_store(self, clients: Clients) -> S3Bucket:
         """Return the bucket, with the keys that may change it."""
@@ -104,7 +98,7 @@ class ReleaseGate(MoveGate):
     def check_ready(self, inv: Investigation, move: MovePlan, action: str) -> None:
         """Refuse unless the store says that it is healthy, and the keys may move the labels."""
         check_store(inv.clients)
-        if action == "move":
+        if action == "apply":
             check_move_rights(inv.clients, move.header.source, move.header.to)
         elif action == "undo":
             check_move_rights(inv.clients, move.header.to, move.header.source)
@@ -121,10 +115,6 @@ class ReleaseGate(MoveGate):
         """Ask the shipments once more, right before labels move: an order may be cancelled."""
         return ask_again(inv.settings, inv.clients.fulfillment, rows)
 
-    def get_undo_window(self, inv: Investigation) -> timedelta:
-        """Return how long a release may be taken back: RELEASE_UNDO_WINDOW_MINUTES."""
-        return timedelta(minutes=inv.settings.release_undo_window_minutes)
-
     def describe_undo(self, inv: Investigation) -> str:
         """Say how the worker is held, what it does next, and what whoever approves promises."""
         hold = self.make_hold(inv)
@@ -133,28 +123,25 @@ class ReleaseGate(MoveGate):
             after = "what comes back stays until you resume the worker, which releases it again"
         return f"{hold.words}; {after}; {_PROMISES_OF_UNDO}"
 
-    def read_evidence(self, inv: Investigation, rows: Sequence[PlanRow]) -> dict[str, str]:
-        """Return what fulfillment-service knows of each row's order, in words, by the row's key.
+    def read_evidence(self, inv: Investigation, rows: Sequence[PlanRow]) -> list[str]:
+        """Return what fulfillment-service knows of each row's order, in words.
 
         Each order is asked for once.
         """
-        by_key: dict[str, str] = {}
-        by_order: dict[str, str] = {}
+        read = cache(partial(read_shipment_evidence, inv.clients.fulfillment))
+        texts = []
         for done, row in enumerate(rows):
             inv.progress("evidence", done, len(rows))
-            order_id = row.facts.get("order_id", "")
-            if order_id not in by_order:
-                by_order[order_id] = read_shipment_evidence(inv.clients.fulfillment, order_id)
-            by_key[row.key] = by_order[order_id]
-        return by_key
+            texts.append(read(row.facts.get("order_id", "")))
+        return texts
 
-    def describe_doubt(self, doubt: Doubt, row: PlanRow, evidence: str) -> dict[str, Json]:
+    def describe_doubt(self, doubt: Doubt, evidence: str) -> dict[str, Json]:
         """Describe a label in doubt and its order, in the columns ``TO_SETTLE``."""
         if doubt.parked.is_here:
             # When we park a label, the worker may believe that it moved the label itself.
             evidence += " (read after parking: the status may come from our parking)"
-        described = super().describe_doubt(doubt, row, evidence)
-        described["order"] = row.facts.get("order_id", "")
+        described = super().describe_doubt(doubt, evidence)
+        described["order"] = doubt.planned.facts.get("order_id", "")
         return {column: described[column] for column in TO_SETTLE}
 
 
@@ -242,12 +229,18 @@ def make_release_plan(
         inv.progress("listed", len(observed))
         return judgements
 
+    timing = Timing(
+        lease_s=settings.release_lease_s,
+        effect_s=settings.release_effect_s,
+        spread_s=settings.release_clock_spread_s,
+    )
     header = {
         "source": source,
         "to": to,
         # A plan shows this as "who else moves"; the reason has no field of its own.
         "others": f"{reason}; {describe_hold(hold)}",
-        "timing": _get_timing(settings),
+        "timing": timing,
+        "undo_s": settings.release_undo_window_minutes * 60,
         "limit_objects": settings.release_limit_objects,
         "selection": selection,
         "parked": in_doubt,
@@ -267,19 +260,8 @@ def make_release_plan(
     why_they_stay = explain_left(
         plan_header.excluded, plan_header.excluded_sample, settings, nothing_moves=plan.is_empty
     )
-    summary = dict(plan.summary)
-    if why_they_stay:
-        summary["reason"] = why_they_stay
+    summary = {**plan.summary, "reason": why_they_stay}
     return replace(plan, summary=summary, observed=tuple(observed))
-
-
-def _get_timing(settings: Settings) -> Timing:
-    """Return the times of the lock and of the store, as the settings say."""
-    return Timing(
-        lease_s=settings.release_lease_s,
-        effect_s=settings.release_effect_s,
-        spread_s=settings.release_clock_spread_s,
-    )
 
 
 def check_store(clients: Clients) -> None:

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from runbook_lib.approvals import Effect, Plan, PlanKind, make_empty_plan, read_mark, write_plan
-from runbook_lib.errors import NotFoundError, SafetyError
+from runbook_lib.errors import SafetyError
 from runbook_lib.model import Json, format_time
 from runbook_lib.section import attempt
 
@@ -26,23 +26,20 @@ State = dict[str, Json]
 
 
 def _read_service(clients: Clients, name: str) -> State:
-    """Read the state of a service."""
+    """Read the state of a service. It is well if it runs and no health check says otherwise."""
     service = read_service(clients.find_switch(name), name)
     return {
         "running": service.running,
+        "well": service.running and service.health in ("", "healthy"),
         "state": service.state,
         "health": service.health,
         "since": _to_text(service.since),
     }
 
 
-def _read_dag(clients: Clients, dag_id: str) -> State:
-    """Read whether the DAG is paused; ``NotFoundError`` when it is not the DAG of the settings."""
-    dag = clients.pipeline.read_dag()
-    if dag.id != dag_id:
-        text = f"the DAG of the settings is {dag.id!r}, not {dag_id!r}"
-        raise NotFoundError(text, system="pipeline")
-    return {"is_paused": dag.is_paused}
+def _read_dag(clients: Clients, _: str) -> State:
+    """Read whether the DAG is paused."""
+    return {"is_paused": clients.pipeline.read_dag().is_paused}
 
 
 def _read_worker(clients: Clients, _: str) -> State:
@@ -69,38 +66,20 @@ def _to_text(at: datetime | None) -> str:
     return format_time(at) if at else ""
 
 
-def _check_running(_: State, now: State) -> str:
-    """Say why a service does not count as running; empty: it runs, and no check finds it unwell."""
-    if not now["running"]:
-        return f"it does not run: {now['state']}"
-    if now["health"] not in ("", "healthy"):
-        return f"its health is {now['health']}"
+def _find_nothing(_before: State, _now: State) -> str:
     return ""
-
-
-def _check_stopped(_: State, now: State) -> str:
-    """Say that a service still runs; empty: it does not run."""
-    return f"it still runs: {now['state']}" if now["running"] else ""
 
 
 def _check_restarted(before: State, now: State) -> str:
     """Say why a service does not count as restarted; empty: it runs as a new process."""
-    missing = _check_running(before, now)
     # With WORKER_CONTROL=command, nothing shows since when the worker runs.
-    if not missing and before["since"] and before["since"] == now["since"]:
+    if before["since"] and before["since"] == now["since"]:
         return "it is still the same process"
-    return missing
-
-
-def _check_unpaused(_: State, now: State) -> str:
-    """Say that the DAG is still paused; empty: it is not paused."""
-    return "it is still paused" if now["is_paused"] else ""
+    return ""
 
 
 def _check_ran(before: State, now: State) -> str:
     """Say why the worker has not run well since the change; empty: it ran, without an error."""
-    if now["paused"]:
-        return "the worker is paused"
     # Both times are by the worker's clock, so a wrong clock does no harm.
     if now["last_run_at"] <= before["last_run_at"]:
         return "the worker has not run since the change"
@@ -113,10 +92,8 @@ def _check_refreshed(before: State, now: State) -> str:
     """Say why a timeline does not count as collected anew; empty: it counts."""
     if now["failures"] > before["failures"]:
         return "a source of the timeline failed again: support_timeline_collection_failures_total"
-    if not now["newest_at"]:
-        return "the timeline is empty"
-    if now["newest_at"] < before["newest_at"]:
-        return "its newest entry is older than before"
+    if not now["newest_at"] or now["newest_at"] < before["newest_at"]:
+        return "the timeline is empty, or its newest entry is older than before"
     return ""
 
 
@@ -125,25 +102,30 @@ class _Action(NamedTuple):
 
     Attributes
     ----------
-    effect, way_back : what ``check`` looks for, and how to take the change back, in words;
+    effect, way_back : what the check looks for, and how to take the change back, in words;
         ``{target}`` is filled in
     change : carries the change out
-    check : given the state before and now, says what is missing; empty: the whole effect is there
     read_state : reads the state of the target; raises ``ClientError``
-    goal : the value of the state with which there is nothing to do, by its field. Empty: the action
-        is carried out whatever the state is
+    goal : what the state must be afterwards, by field
+    is_repeated : whether the action is carried out although the state has the goal already
+    check : given the state before and now, says what is missing beside the goal; empty: nothing
     """
 
     effect: str
     way_back: str
     change: Callable[[Clients, str], object]
-    check: Callable[[State, State], str]
     read_state: Callable[[Clients, str], State] = _read_service
     goal: Mapping[str, bool] = {}
+    is_repeated: bool = False
+    check: Callable[[State, State], str] = _find_nothing
 
-    def is_done(self, state: State) -> bool:
-        """Tell whether the state has the goal. Without a goal it never has."""
-        return bool(self.goal) and self.goal.items() <= state.items()
+    def has_goal(self, state: State) -> bool:
+        """Tell whether the state has the goal."""
+        return self.goal.items() <= state.items()
+
+    def is_needless(self, state: State) -> bool:
+        """Tell whether there is nothing to do, as the state is."""
+        return bool(state) and not self.is_repeated and self.has_goal(state)
 
 
 _ACTIONS: Mapping[str, _Action] = {
@@ -151,27 +133,26 @@ _ACTIONS: Mapping[str, _Action] = {
         effect="{target} runs as a new process",
         way_back="there is none: a restart cannot be taken back",
         change=lambda clients, name: clients.find_switch(name).restart(name),
+        goal={"well": True},
+        is_repeated=True,
         check=_check_restarted,
     ),
     "start": _Action(
         effect="{target} runs",
         way_back="stop {target}",
         change=lambda clients, name: clients.find_switch(name).start(name),
-        check=_check_running,
-        goal={"running": True},
+        goal={"well": True},
     ),
     "stop": _Action(
         effect="{target} does not run",
         way_back="start {target}",
         change=lambda clients, name: clients.find_switch(name).stop(name),
-        check=_check_stopped,
         goal={"running": False},
     ),
     "unpause": _Action(
         effect="DAG {target} is not paused",
         way_back="pause DAG {target} again; labels that were released stay released",
         change=lambda clients, _: clients.pipeline.set_paused(False),
-        check=_check_unpaused,
         read_state=_read_dag,
         goal={"is_paused": False},
     ),
@@ -179,23 +160,26 @@ _ACTIONS: Mapping[str, _Action] = {
         effect="the worker ran after the re-trigger, without an error",
         way_back="there is none: what the worker moves stays moved",
         change=lambda clients, _: clients.fulfillment.trigger_worker(),
-        check=_check_ran,
         read_state=_read_worker,
+        goal={"paused": False},
+        is_repeated=True,
+        check=_check_ran,
     ),
     "resume": _Action(
         effect="the worker is not paused, and ran after the resume, without an error",
         way_back="pause the worker again; labels that it moved stay moved",
         change=lambda clients, _: clients.fulfillment.resume_worker(),
-        check=_check_ran,
         read_state=_read_worker,
         goal={"paused": False},
+        check=_check_ran,
     ),
     "refresh": _Action(
         effect="the timeline of {target} was collected anew, and no source failed",
         way_back="there is none, and none is needed: a cache was dropped",
         change=lambda clients, ticket: clients.support.refresh_timeline(ticket),
-        check=_check_refreshed,
         read_state=_read_timeline,
+        is_repeated=True,
+        check=_check_refreshed,
     ),
 }
 
@@ -209,7 +193,7 @@ def plan_service(
     reason: str,
     needs_repair: bool = False,
 ) -> Plan:
-    """Look at a service and plan to change it.
+    """Look at a service and plan to change it. Changes nothing but the incident folder.
 
     Parameters
     ----------
@@ -223,23 +207,15 @@ def plan_service(
     ------
     ClientError
         When there is no such target, or its state is needed now and cannot be read.
-
-    Notes
-    -----
-    Changes nothing but the incident folder.
     """
     chosen = _ACTIONS[action]
     state: State = {}
     if not needs_repair:
         state = chosen.read_state(inv.clients, target)
-    if chosen.is_done(state):
-        return make_empty_plan(step=step, target=target, reason=chosen.effect.format(target=target))
+    effect = chosen.effect.format(target=target)
+    if chosen.is_needless(state):
+        return make_empty_plan(step=step, target=target, reason=effect)
     hide = inv.incident.redactor.json
-    summary = {
-        "reason": reason,
-        "state": state,
-        "check": chosen.effect.format(target=target),
-    }
     return write_plan(
         inv.incident.folder / "plans",
         SERVICE,
@@ -249,7 +225,7 @@ def plan_service(
         action=action,
         target=target,
         way_back=hide(chosen.way_back.format(target=target)),
-        summary=hide(summary),
+        summary=hide({"reason": reason, "state": state, "check": effect}),
     )
 
 
@@ -273,7 +249,7 @@ def _apply(inv: Investigation, plan: Plan) -> Effect:
     """
     action = _ACTIONS[plan.action]
     before = read_mark(plan)
-    if not action.is_done(before):
+    if not action.is_needless(before):
         action.change(inv.clients, plan.target)
     return Effect("", {"before": before})
 
@@ -286,8 +262,11 @@ def _verify(inv: Investigation, plan: Plan) -> Effect:
     while True:
         # A service that restarts cannot be read for a moment: then the error says what is missing.
         state, missing = attempt(lambda: action.read_state(inv.clients, plan.target))
-        if state is not None:
+        if state is not None and action.has_goal(state):
             missing = action.check(before, state)
+        elif state is not None:
+            shown = [f"{name} {value}" for name, value in state.items() if value != ""]
+            missing = f"not yet as wanted: {', '.join(shown)}"
         waited_s = (inv.now() - began_at).total_seconds()
         if not missing or waited_s >= _WAIT_S:
             break

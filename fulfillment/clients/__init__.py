@@ -17,7 +17,7 @@ from runbook_lib.http import HttpClient
 from ..settings import HTTP_SYSTEMS, Settings
 from . import http_systems as http
 from .object_store import ObjectStore, connect_bucket
-from .services import CommandServices, ServicesClient, ServiceSwitch, connect_services
+from .services import CommandServices, ServicesClient, connect_services
 
 
 class Clients:
@@ -71,7 +71,7 @@ class Clients:
         """The back end that reads, restarts, stops and starts services: compose or supervisor."""
         return connect_services(self._settings)
 
-    def find_switch(self, service: str) -> ServiceSwitch:
+    def find_switch(self, service: str) -> ServicesClient | CommandServices:
         """Return what stops and starts a service: the worker's own commands, or the back end."""
         settings = self._settings
         if settings.worker_status_cmd and service == settings.worker_service:

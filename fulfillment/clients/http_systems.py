@@ -15,16 +15,25 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Annotated, Any, dataclass_transform
+from typing import Annotated, Any, ClassVar, dataclass_transform
 from urllib.parse import quote
 
 from pydantic import AliasChoices, AliasPath, BeforeValidator, Field, StrictBool, with_config
-from requests import Request
 
 from runbook_lib.errors import AccessDeniedError, NotFoundError
-from runbook_lib.http import CAMEL, At, Duration, HttpClient, Labels, T, Text, When, check_ticket_id
+from runbook_lib.http import (
+    CAMEL,
+    Answer,
+    At,
+    Duration,
+    HttpClient,
+    Labels,
+    T,
+    Text,
+    When,
+    check_ticket_id,
+)
 from runbook_lib.model import Json, format_time
-from runbook_lib.record.journal import utc_now
 
 from ..analysis.samples import Sample
 from .services import try_time
@@ -36,6 +45,23 @@ def _camel(shape: type[T]) -> type[T]:
     make_dataclass = dataclass(frozen=True, slots=True)
     read_camel_names = with_config(CAMEL)
     return read_camel_names(make_dataclass(shape))
+
+
+class _SystemClient(HttpClient):
+    """A client of a system that is known by an answer that no other system gives.
+
+    Attributes
+    ----------
+    PROOF : path of that answer, and the field that it must have
+    """
+
+    PROOF: ClassVar[tuple[str, str]]
+
+    def check_reachable(self) -> str:
+        """Return the field as text; ``WrongSystemError`` when another system answers."""
+        path, part = self.PROOF
+        value = self.identify(path, object, part=part)
+        return value if isinstance(value, str) else f"gives its {part}"
 
 
 def _to_samples(value: list[Json]) -> list[Json]:
@@ -105,11 +131,12 @@ class _Group:
     rules: list[AlertRule]
 
 
-class PrometheusClient(HttpClient):
+class PrometheusClient(_SystemClient):
     """Read Prometheus. Only reads; every method raises a ``ClientError`` when it cannot."""
 
     SYSTEM = "prometheus"
     HEALTH = "/-/healthy"
+    PROOF = ("/api/v1/status/buildinfo", "data.version")
 
     def query(self, promql: str) -> list[Series]:
         """Return the value of an expression now: one sample per series.
@@ -162,10 +189,6 @@ class PrometheusClient(HttpClient):
         params = {"state": "active"}
         return self.get("/api/v1/targets", list[Target], params, "data.activeTargets")
 
-    def check_reachable(self) -> str:
-        """Return the version of the server; ``WrongSystemError`` when it is another system."""
-        return self.identify("/api/v1/status/buildinfo", str, part="data.version")
-
     def _query(self, path: str, params: Mapping[str, str]) -> list[Series]:
         """Return the answer to a query as series. A scalar is a series without labels."""
         data = self.get(path, dict[str, Json], params, "data")
@@ -207,11 +230,12 @@ class RoutedAlert:
     muted_by: Annotated[_Ids, Field(validation_alias=AliasPath("status", "mutedBy"))] = ()
 
 
-class AlertmanagerClient(HttpClient):
+class AlertmanagerClient(_SystemClient):
     """Read Alertmanager. Only reads; every method raises a ``ClientError`` when it cannot."""
 
     SYSTEM = "alertmanager"
     HEALTH = "/-/healthy"
+    PROOF = (_STATUS, "versionInfo.version")
 
     def list_alerts(self) -> list[RoutedAlert]:
         """Return the alerts, silenced and inhibited ones too."""
@@ -235,10 +259,6 @@ class AlertmanagerClient(HttpClient):
             timing = {**_DEFAULT_TIMING, **self._read_config()["route"]}
         times = [str(timing[name]) for name in _DEFAULT_TIMING]
         return self.read_as(_STATUS, times, tuple[Duration, Duration])
-
-    def check_reachable(self) -> str:
-        """Return the version of the server; ``WrongSystemError`` when it is another system."""
-        return self.identify(_STATUS, str, part="versionInfo.version")
 
     def _read_config(self) -> Any:
         """Return the running configuration, parsed from YAML."""
@@ -291,16 +311,12 @@ class Panel:
     panels: tuple[Panel, ...] = ()
 
 
-class GrafanaClient(HttpClient):
+class GrafanaClient(_SystemClient):
     """Read Grafana. Only reads."""
 
     SYSTEM = "grafana"
     HEALTH = "/api/health"
-
-    def check_reachable(self) -> str:
-        """Return the state of Grafana's database; ``WrongSystemError`` for another system."""
-        state = self.identify(self.HEALTH, str, part="database")
-        return f"database {state}"
+    PROOF = (HEALTH, "database")
 
     def find_panel(self, dashboard_uid: str, title: str) -> Panel:
         """Return a dashboard's panel by its title; upper and lower case do not matter.
@@ -347,10 +363,11 @@ class WorkerState:
     paused_by: Text = ""
 
 
-class FulfillmentClient(HttpClient):
+class FulfillmentClient(_SystemClient):
     """Read and steer the label worker; read shipments."""
 
     SYSTEM = "fulfillment"
+    PROOF = (f"{_SHIPMENTS}?orderId=1&limit=1", "items")
 
     def read_worker(self) -> WorkerState:
         """Return the worker's state; ``NotFoundError`` where the service has no such API."""
@@ -369,20 +386,12 @@ class FulfillmentClient(HttpClient):
         """Resume the worker; undone by ``pause_worker``."""
         self.post(f"{_WORKER}/resume", object)
 
-    def list_shipments(self, order_id: int, limit: int = 100) -> list[dict[str, Json]]:
-        """Return an order's shipments as the service gives them, at most ``limit``."""
+    def list_shipments(
+        self, order_id: int | None = None, limit: int = 100
+    ) -> list[dict[str, Json]]:
+        """Return an order's shipments, else the newest, as the service gives them."""
         params = {"orderId": order_id, "limit": limit}
         return self.get(_SHIPMENTS, list[dict[str, Json]], params, "items")
-
-    def list_newest_shipments(self, limit: int) -> list[dict[str, Json]]:
-        """Return the newest shipments as the service gives them, at most ``limit``."""
-        return self.get(_SHIPMENTS, list[dict[str, Json]], {"limit": limit}, "items")
-
-    def check_reachable(self) -> str:
-        """Say that shipments are listed; ``WrongSystemError`` when this is another system."""
-        params = {"orderId": 1, "limit": 1}
-        self.identify(_SHIPMENTS, list[dict[str, Json]], params, "items")
-        return "lists shipments"
 
 
 _LOGIN = "/auth/token"
@@ -429,15 +438,13 @@ class DagChange:
         return isinstance(content, dict) and content.get("is_paused") is True
 
 
-class PipelineClient(HttpClient):
+class PipelineClient(_SystemClient):
     """Read and pause one DAG.
 
     Parameters
     ----------
-    url : the API server's address
     dag_id : the DAG
-    token : sent as it is; if it is empty, the client logs in to get one
-    user, password : for the login
+    options : as ``HttpClient`` takes them. User and password are for a login, if there is no token
 
     Notes
     -----
@@ -447,34 +454,20 @@ class PipelineClient(HttpClient):
 
     SYSTEM = "pipeline"
     HEALTH = "/api/v2/monitor/health"
+    PROOF = (HEALTH, "metadatabase")
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        dag_id: str,
-        token: str = "",
-        user: str = "",
-        password: str = "",
-        **options: Any,
-    ) -> None:
-        super().__init__(
-            url,
-            token=token,
-            user=user,
-            password=password,
-            **options,
-        )
+    def __init__(self, url: str, *, dag_id: str, **options: Any) -> None:
+        super().__init__(url, **options)
         self._dag_id = dag_id
         self._path = f"/api/v2/dags/{quote(dag_id, safe='')}"
         self._is_logged_in = False
         self._login: dict[str, str] | None = None
-        if user and not token:
-            self._login = {"username": user, "password": password}
+        if options.get("user") and not options.get("token"):
+            self._login = {"username": options["user"], "password": options["password"]}
 
     def check_reachable(self) -> str:
         """Return the DAG's name; ``WrongSystemError`` when the server is another system."""
-        self.identify(self.HEALTH, dict[str, Json], part="metadatabase")
+        super().check_reachable()
         return f"DAG {self.read_dag().id}"
 
     def read_dag(self) -> Dag:
@@ -498,27 +491,27 @@ class PipelineClient(HttpClient):
 
     def set_paused(self, paused: bool) -> Dag:
         """Pause or unpause the DAG. Changes the pipeline; the opposite undoes it."""
-        return self.patch(self._path, Dag, {"is_paused": paused})
+        return self.post(self._path, Dag, {"is_paused": paused}, "PATCH")
 
-    def _ask_json(self, request: Request) -> Json:
+    def _ask(self, method: str, path: str, **content: Any) -> Answer:
         """Send a request with the login's token, if there is a login."""
         if self._login and self._is_logged_in:
             # A denial may mean that the token has expired: then log in again, and try again.
             with suppress(AccessDeniedError):
-                return super()._ask_json(request)
+                return super()._ask(method, path, **content)
         if self._login:
             self._log_in()
-        return super()._ask_json(request)
+        return super()._ask(method, path, **content)
 
     def _log_in(self) -> None:
         """Get a token for all further requests. A server without a login is asked only once."""
-        request = Request("POST", f"{self.url}{_LOGIN}", json=self._login)
         try:
-            answer = super()._ask_json(request)
+            answer = super()._ask("POST", _LOGIN, json=self._login)
         except NotFoundError:
             self._login = None
             return
-        token = self.read_as(_LOGIN, answer, str, "access_token")
+        token = self.read_as(_LOGIN, self._parse(answer), str, "access_token")
+        self._session.auth = None
         self._session.headers["Authorization"] = f"Bearer {token}"
         self._is_logged_in = True
 
@@ -536,14 +529,8 @@ class _NoCase:
 
 def _list_orders(context: list[dict[str, Json]]) -> list[Json]:
     """Return the order ids in a ticket's context, each once."""
-    orders: list[Json] = []
-    for item in context:
-        order = item.get("orderId")
-        if item.get("type") != "order" or order is None:
-            continue
-        if order not in orders:
-            orders.append(order)
-    return orders
+    orders = [item.get("orderId") for item in context if item.get("type") == "order"]
+    return [order for order in dict.fromkeys(orders) if order is not None]
 
 
 _OrderIds = Annotated[tuple[int, ...], BeforeValidator(_list_orders)]
@@ -649,18 +636,15 @@ class ProbeStatus:
     ran_at: When = None
 
 
-class ProbeClient(HttpClient):
+class ProbeClient(_SystemClient):
     """Read the synthetic probe's results. Only reads: it starts no run."""
 
     SYSTEM = "probe"
+    PROOF = ("/status", "status")
 
     def read_status(self) -> ProbeStatus:
         """Return how the last run went, step by step."""
         return self.get("/status", ProbeStatus)
-
-    def check_reachable(self) -> str:
-        """Return the last run's status; ``WrongSystemError`` when it is another system."""
-        return self.identify("/status", ProbeStatus).status
 
 
 @_camel
@@ -677,19 +661,14 @@ class Notification:
     is_drill: Annotated[StrictBool, Field(validation_alias="drill")] = False
 
 
-class NotificationsClient(HttpClient):
+class NotificationsClient(_SystemClient):
     """Read which notifications arrived at the alert receivers. Only reads."""
 
     SYSTEM = "notifications"
+    PROOF = ("/notifications?since=2100-01-01T00:00:00Z", "items")
 
     def list_notifications(self, since: datetime) -> list[Notification]:
         """Return the notifications that arrived since a time, oldest first."""
         query = {"since": format_time(since)}
         notifications = self.get("/notifications", list[Notification], query, "items")
         return sorted(notifications, key=lambda item: item.received_at)
-
-    def check_reachable(self) -> str:
-        """Say that notifications are listed; ``WrongSystemError`` when this is another system."""
-        query = {"since": format_time(utc_now())}
-        self.identify("/notifications", list[Notification], query, "items")
-        return "lists notifications"

@@ -25,7 +25,6 @@ from objectmove.bucket import (
     Texts,
     is_key_supported,
     parse_time,
-    parse_xml,
 )
 from objectmove.errors import StoreError
 from runbook_lib import errors
@@ -157,29 +156,6 @@ class ObjectStore:
         with _client_errors():
             read = self._bucket.read_object(key)
             return None if read is None else read[0]
-
-    def find_expiry_rules(self, prefix: str) -> list[str]:
-        """Return the lifecycle rules that would, or may, remove objects under a prefix.
-
-        Returns
-        -------
-        Names of the rules; empty also when the rules cannot be read.
-        """
-        request = Request("get", query={"lifecycle": ""})
-        try:
-            reply = self._bucket.fetch(request, "read the lifecycle")
-        except StoreError:
-            return []
-        rules = parse_xml(reply.body, "LifecycleConfiguration")
-        names = []
-        for rule in rules.iterfind("{*}Rule"):
-            places = ("{*}Filter/{*}Prefix", "{*}Filter/{*}And/{*}Prefix", "{*}Prefix")
-            covered = "".join(rule.findtext(place) or "" for place in places)  # one place, or none
-            is_on = rule.findtext("{*}Status") == "Enabled"
-            expires = rule.find("{*}Expiration") is not None
-            if is_on and expires and prefix.startswith(covered):
-                names.append(rule.findtext("{*}ID") or covered or "without a name")
-        return names
 
     def put_object(self, key: str, content: bytes, metadata: Texts | None = None) -> None:
         """Write an object by one request that is sent once.

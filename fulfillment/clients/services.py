@@ -55,8 +55,8 @@ class ServiceState:
     name: str
     running: bool
     state: str
-    since: datetime | None
-    exit_code: int | None
+    since: datetime | None = None
+    exit_code: int | None = None
     health: str = ""
 
 
@@ -71,8 +71,8 @@ class LogLine(NamedTuple):
     text: str
 
 
-class ServiceSwitch(Protocol):
-    """Status, restart, stop and start of services.
+class ServicesClient(Protocol):
+    """Status, logs and settings of services; restart, stop and start.
 
     Every method raises a ``ClientError`` when the back end cannot be asked, and
     ``NotFoundError`` for a name that is not a service.
@@ -89,10 +89,6 @@ class ServiceSwitch(Protocol):
 
     def start(self, name: str) -> None:
         """Start a service; undone by ``stop``."""
-
-
-class ServicesClient(ServiceSwitch, Protocol):
-    """A switch that also gives logs and settings."""
 
     def read_logs(self, name: str, *, since: datetime, max_lines: int = 20_000) -> list[LogLine]:
         """Return a service's last ``max_lines`` lines since a time, oldest first."""
@@ -130,8 +126,8 @@ def connect_services(settings: Settings) -> ServicesClient:
     return client
 
 
-def run_program(
-    words: Sequence[str], settings: Settings, *, is_change: bool, advice: str, shown: str = ""
+def _run_program(
+    words: Sequence[str], settings: Settings, *, setting: str, is_change: bool = False
 ) -> str:
     """Run a program, without a shell, and return what it prints.
 
@@ -139,32 +135,39 @@ def run_program(
     ----------
     words : the program and its arguments
     settings : their secrets are redacted in messages
+    setting : the setting that names the program; messages name it
     is_change : whether the program changes something: then its time-out is longer
-    advice : what to set when the program cannot be run
-    shown : the program's name in messages; empty: its first words
 
     Raises
     ------
     ClientTimeoutError, ConnectionRefusedClientError, BadAnswerError
         When the program does not end in time, cannot be run, or fails.
     """
-    shown = shown or " ".join(words[:8])
     timeout_s = _CHANGE_TIMEOUT_S if is_change else _READ_TIMEOUT_S
     try:
         done = subprocess.run(
             words, capture_output=True, timeout=timeout_s, check=False, stdin=subprocess.DEVNULL
         )
     except subprocess.TimeoutExpired as error:
-        text = f"`{shown}` did not end within {timeout_s:g} s"
+        text = f"{setting} did not end within {timeout_s:g} s"
         raise errors.ClientTimeoutError(text, system="services") from error
     except OSError as error:
-        text = f"`{words[0]}` cannot be run ({error.strerror}). {advice}"
+        text = f"{setting}: `{words[0]}` cannot be run ({error.strerror})"
         raise errors.ConnectionRefusedClientError(text, system="services") from error
     if done.returncode:
         output = Redactor(settings.secrets).text(done.stderr.decode("utf-8", "replace"))
         ending = " ".join(output.split())[-300:]
-        raise _bad(f"`{shown}` failed ({done.returncode}): {ending}")
+        raise _bad(f"{setting} failed ({done.returncode}): {ending}")
     return done.stdout.decode("utf-8", "replace")
+
+
+def _run_command(settings: Settings, setting: str, *, is_change: bool = False) -> str:
+    """Run the command that a setting holds; return what it prints."""
+    command = getattr(settings, setting.lower())
+    if not command:
+        text = f"{setting} is empty: the runbook cannot do this"
+        raise errors.NotConfiguredError(text, system="services")
+    return _run_program(shlex.split(command), settings, setting=setting, is_change=is_change)
 
 
 def make_unknown_service_error(name: str, known: Iterable[str]) -> errors.ClientError:
@@ -174,9 +177,9 @@ def make_unknown_service_error(name: str, known: Iterable[str]) -> errors.Client
     return errors.NotFoundError(text, system="services")
 
 
-def read_service(switch: ServiceSwitch, name: str) -> ServiceState:
+def read_service(services: ServicesClient | CommandServices, name: str) -> ServiceState:
     """Return the state of one service; ``NotFoundError`` for a name that is not one."""
-    states = {state.name: state for state in switch.list_services()}
+    states = {state.name: state for state in services.list_services()}
     if name not in states:
         raise make_unknown_service_error(name, states)
     return states[name]
@@ -263,9 +266,6 @@ def try_time(value: Json) -> datetime | None:
     return None
 
 
-_ADVICE = "Set COMPOSE_CMD, or RUNBOOK_SERVICES=supervisor for the local environment."
-
-
 class ComposeServices:
     """The compose back end; see ``ServicesClient``.
 
@@ -277,7 +277,7 @@ class ComposeServices:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._execute = partial(run_program, settings=settings, advice=_ADVICE)
+        self._execute = partial(_run_program, settings=settings, setting="COMPOSE_CMD")
         self._command = shlex.split(settings.compose_cmd)
         for file in settings.compose_file.split(":"):
             if file:
@@ -291,7 +291,7 @@ class ComposeServices:
         states: list[dict[str, Json]] = []
         if ids:
             words = ["docker", "inspect", "--format", "{{json .State}}", *ids]
-            states = _read_json_lines(self._execute(words, is_change=False))
+            states = _read_json_lines(self._execute(words))
         if len(states) != len(ids):
             raise _bad("a container went away while it was looked at; ask again")
         return sorted(map(_make_state, rows, states), key=lambda state: state.name)
@@ -383,8 +383,11 @@ def _make_state(row: dict[str, Json], state: dict[str, Json]) -> ServiceState:
     )
 
 
-_RUNNING = {"running", "active"}
-_STOPPED = {"stopped", "inactive", "failed", "exited", "dead", "created"}
+#: Whether a word of a status command says that the worker runs.
+_MEANINGS = {
+    **dict.fromkeys(("running", "active"), True),
+    **dict.fromkeys(("stopped", "inactive", "failed", "exited", "dead", "created"), False),
+}
 
 
 def _parse_status(output: str) -> bool | None:
@@ -395,16 +398,10 @@ def _parse_status(output: str) -> bool | None:
     """
     answers: set[bool | None] = set()
     for word in output.lower().split():
-        if word == "loaded":  # systemd's word that the unit exists
-            continue
         if word.isdecimal():
             answers.add(int(word) > 0)
-        elif word in _RUNNING:
-            answers.add(True)
-        elif word in _STOPPED:
-            answers.add(False)
-        else:
-            answers.add(None)
+        elif word != "loaded":  # systemd's word that the unit exists
+            answers.add(_MEANINGS.get(word))
     if len(answers) != 1:
         return None
     return answers.pop()
@@ -412,13 +409,7 @@ def _parse_status(output: str) -> bool | None:
 
 def read_log_command(settings: Settings, *, since: datetime, max_lines: int) -> list[LogLine]:
     """Return the last ``max_lines`` lines since a time of what WORKER_LOG_CMD prints."""
-    output = run_program(
-        shlex.split(settings.worker_log_cmd),
-        settings,
-        is_change=False,
-        advice="Set WORKER_LOG_CMD.",
-        shown="WORKER_LOG_CMD",
-    )
+    output = _run_command(settings, "WORKER_LOG_CMD")
     lines = output[-MAX_LOG_BYTES:].splitlines()
     return select_lines(lines, since=since, max_lines=max_lines)
 
@@ -426,7 +417,7 @@ def read_log_command(settings: Settings, *, since: datetime, max_lines: int) -> 
 class CommandServices:
     """The worker as the only service, by ``WORKER_STATUS_CMD``, ``_STOP_CMD``, ``_START_CMD``.
 
-    See ``ServiceSwitch``. The status command prints words that say whether the worker runs, or how
+    The status command prints words that say whether the worker runs, or how
     many copies of it run. A ``ClientError`` says that the command failed, or printed other words.
     """
 
@@ -435,21 +426,15 @@ class CommandServices:
 
     def list_services(self) -> list[ServiceState]:
         """Return the worker as the only service."""
-        output = self._run("worker_status_cmd")
+        output = _run_command(self._settings, "WORKER_STATUS_CMD")
         running = _parse_status(output)
         if running is None:
             shown = output.lower().strip()[:80]
             raise _bad(
                 f"WORKER_STATUS_CMD printed {shown!r}. That does not tell whether the worker runs"
             )
-        worker = ServiceState(
-            name=self._settings.worker_service,
-            running=running,
-            state="running" if running else "stopped",
-            since=None,
-            exit_code=None,
-        )
-        return [worker]
+        state = "running" if running else "stopped"
+        return [ServiceState(self._settings.worker_service, running, state)]
 
     def restart(self, name: str) -> None:
         """Stop and start the worker."""
@@ -458,28 +443,14 @@ class CommandServices:
 
     def stop(self, name: str) -> None:
         """Stop the worker."""
-        self._change("worker_stop_cmd", name)
+        self._change("WORKER_STOP_CMD", name)
 
     def start(self, name: str) -> None:
         """Start the worker."""
-        self._change("worker_start_cmd", name)
+        self._change("WORKER_START_CMD", name)
 
     def _change(self, setting: str, name: str) -> None:
         """Run the command that a setting holds, if ``name`` is the worker's."""
         if name != self._settings.worker_service:
             raise make_unknown_service_error(name, [self._settings.worker_service])
-        self._run(setting, is_change=True)
-
-    def _run(self, setting: str, *, is_change: bool = False) -> str:
-        """Run the command that a setting holds; return what it prints."""
-        command = getattr(self._settings, setting)
-        if not command:
-            text = f"{setting.upper()} is empty: the runbook cannot do this"
-            raise errors.NotConfiguredError(text, system="services")
-        return run_program(
-            shlex.split(command),
-            self._settings,
-            is_change=is_change,
-            advice=f"Set {setting.upper()}.",
-            shown=setting.upper(),
-        )
+        _run_command(self._settings, setting, is_change=True)

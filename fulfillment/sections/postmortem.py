@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from runbook_lib.model import (
-    ActionEntry,
-    AlertState,
     Conclusion,
     Json,
-    Note,
+    Measurement,
     Outcome,
     Role,
     Status,
@@ -18,12 +16,21 @@ from runbook_lib.model import (
 from runbook_lib.policy import make_log_entry
 from runbook_lib.record.actions import group_actions
 from runbook_lib.runbook import name_runbook
-from runbook_lib.section import ActionStep, ReadStep, SectionParameters, by_id, step
+from runbook_lib.section import (
+    ActionStep,
+    ReadStep,
+    SectionParameters,
+    by_id,
+    rows_of,
+    step,
+    to_rows,
+)
 from runbook_lib.show.text import count_of
 
 from ..analysis.causes import CAUSES
 from ..clients.http_systems import Notification
 from ..investigation import Investigation
+from ..quantities import Quantity, measure
 from . import references
 from .immediate import CHANNELS
 from .recovery import find_beginning, read_lag
@@ -33,7 +40,6 @@ from .signals import (
     ALERTS,
     BLIND_ALERT,
     LAG,
-    PROBE_MAX_AGE,
     find_alert_states,
 )
 from .symptoms import judge_now
@@ -67,20 +73,11 @@ def _read_cleared(inv: Investigation) -> Outcome:
         received = []  # what arrived is about an earlier incident
     # The notifications come oldest first, so each channel's newest status stays.
     newest_status = {notice.channel: notice.status for notice in received}
-    unresolved = [channel for channel in CHANNELS if newest_status.get(channel) != "resolved"]
+    untold = [channel for channel in CHANNELS if newest_status.get(channel) != "resolved"]
     outcome = Outcome(
-        value=f"resolved at {len(CHANNELS) - len(unresolved)} of {len(CHANNELS)} channels",
-        rows=[
-            {
-                "channel": notice.channel,
-                "status": notice.status,
-                "at": notice.received_at,
-                "alerts": ", ".join(notice.alertnames),
-                "drill": notice.is_drill or inv.incident.state.drill,
-            }
-            for notice in received[-_MAX_ROWS:]
-        ],
-        alerts=find_alert_states(alerts),
+        value=f"resolved at {len(CHANNELS) - len(untold)} of {len(CHANNELS)} channels",
+        rows=rows_of(received[-_MAX_ROWS:], "channel", "status", at="received_at"),
+        measurements=measure({}, alerts=find_alert_states(alerts)),
     )
     if active:
         return outcome.breach(f"{active[0].name} is still {active[0].state}")
@@ -90,32 +87,30 @@ def _read_cleared(inv: Investigation) -> Outcome:
         return outcome.breach(f"the lag is {lag.value:.1f} min")
     if not has_fired:
         outcome.value = "no alert fired"
-        return outcome.left_out(f"neither {' nor '.join(ALERTS)} fired in this incident")
+        return outcome.left_out("no alert fired in this incident")
     if not inv.settings.notifications_url:
         return outcome.left_out("the alert cleared; NOTIFICATIONS_URL is empty")
     if not received:
         return outcome.unknown("an alert fired, and no channel received it")
-    if unresolved:
-        return outcome.breach(f"no `resolved` at {', '.join(unresolved)}")
+    if untold:
+        return outcome.breach(f"no `resolved` at {', '.join(untold)}")
     return outcome.ok("the alert cleared, and every channel was told")
 
 
 def _has_fired(inv: Investigation, received: Iterable[Notification]) -> bool:
-    """Tell whether an alert of this runbook fired in this incident.
-
-    A reading or a notification since the opening of the incident says so.
-    """
-    if any(AlertState.FIRING in reading.alerts.values() for reading in inv.journal.readings):
-        return True
+    """Tell by readings and notifications whether an alert fired in this incident."""
     opened_at = inv.incident.state.opened_at
-    return any(n.status == "firing" and n.received_at >= opened_at for n in received)
+    has_heard = any(n.status == "firing" and n.received_at >= opened_at for n in received)
+    return has_heard or any(
+        isinstance(entry, Measurement)
+        and entry.quantity == Quantity.ALERT
+        and entry.status is Status.BREACH
+        for entry in inv.policy.list_entries(inv.journal)
+    )
 
 
 def _list_received(inv: Investigation) -> list[Notification]:
-    """Return the notifications of this runbook's alerts since this incident began.
-
-    Empty without NOTIFICATIONS_URL.
-    """
+    """Return the notifications of this runbook's alerts since this incident began."""
     if not inv.settings.notifications_url:
         return []
     arrived = inv.clients.notifications.list_notifications(since=find_beginning(inv))
@@ -137,9 +132,9 @@ def _read_log(inv: Investigation) -> Outcome:
     measures = _list_measures(inv)
     causes = inv.policy.list_causes(inv.journal)
     log = make_log_entry(inv.policy, inv.journal, now=inv.now())
-    measures_counted = count_of(len(measures), "measure")
+    counts = f"{count_of(len(causes), 'cause')}, {count_of(len(measures), 'measure')}"
     outcome = Outcome(
-        value=f"{count_of(len(causes), 'cause')}, {measures_counted}",
+        value=counts,
         rows=measures,
         facts={"opened_at": format_time(inv.incident.state.opened_at), **log},
     )
@@ -151,7 +146,7 @@ def _read_log(inv: Investigation) -> Outcome:
         return outcome.unknown(f"nothing was changed: say what helped with {advice}")
     if missing:
         return outcome.unknown(f"the journal has no {', no '.join(missing)} yet")
-    return outcome.ok(f"{', '.join(finding.name for finding in causes)}; {measures_counted}")
+    return outcome.ok(counts)
 
 
 def _list_measures(inv: Investigation) -> list[dict[str, Json]]:
@@ -159,35 +154,24 @@ def _list_measures(inv: Investigation) -> list[dict[str, Json]]:
 
     What section 4 did with synthetic objects is left out: it helped nobody.
     """
-    rows = [
-        _make_measure(
-            action.applied,
-            step=action.first.step,
-            what=inv.policy.describe_action(action),
-            by=action.approver,
-            proof=inv.policy.describe_proof(action),
+    policy = inv.policy
+    rows: list[tuple[Json, ...]] = [
+        (
+            action.applied.at,
+            action.first.step,
+            policy.describe_action(action),
+            action.approver,
+            policy.describe_proof(action),
         )
         for action in group_actions(inv.journal.actions)
         if action.applied and not action.first.step.startswith("4.")
     ]
-    notes = [note for note in inv.journal.notes if note.is_remark or note.checklist == "7.2"]
-    return rows or [
-        _make_measure(note, step="", what=note.text, by=note.operator, proof="by word")
-        for note in notes
+    notes = [
+        (note.at, "", note.text, note.operator, "by word")
+        for note in inv.journal.notes
+        if note.is_remark or note.checklist == "7.2"
     ]
-
-
-def _make_measure(
-    entry: Note | ActionEntry, *, step: str, what: str, by: str, proof: str
-) -> dict[str, Json]:
-    return {
-        "at": entry.at,
-        "step": step,
-        "what": what,
-        "approved by": by,
-        "proof": proof,
-        "entry": f"#{entry.seq}",
-    }
+    return to_rows(("at", "step", "what", "approved by", "proof"), rows or notes)
 
 
 def _checklist_step(step_id: str, title: str, source: str) -> Callable[[ReadStep], ReadStep]:
@@ -225,11 +209,8 @@ def _read_probes(inv: Investigation) -> Outcome:
     missing = [f"alert {name} is not loaded" for name in wanted if name not in loaded]
     fine = "every alert rule of this runbook is loaded"
     if inv.settings.probe_url:
-        fine += ", and the probe runs"
+        fine += ", and the probe tries the refresh"
         probe = inv.clients.probe.read_status()
-        oldest_allowed = inv.now() - PROBE_MAX_AGE
-        if probe.ran_at is None or probe.ran_at < oldest_allowed:
-            missing.append("the synthetic probe did not run within 26 hours")
         if "timeline_refresh" not in [part.name for part in probe.steps]:
             missing.append("the probe has no step for the timeline refresh")
     return _judge_point(inv, "7.4", missing, doubt="", fine=fine)
@@ -241,16 +222,13 @@ def _read_documents(inv: Investigation) -> Outcome:
     readings = [r for step_id, r in inv.latest().items() if step_id in references.STEPS]
     broken = [f"{r.step} {r.name}" for r in readings if r.status is Status.BREACH]
     unread = [r.step for r in readings if r.status is Status.UNKNOWN]
-    documents = [r for r in readings if r.step in references.DOCUMENTS]
-    doubt = ""
+    documents = [r.status for r in readings if r.step in references.DOCUMENTS]
+    doubt = f"could not be checked: {', '.join(unread)}" if unread else ""
     if not documents:
         doubt = "the documents were not checked: run section 8"
-    elif unread:
-        doubt = f"could not be checked: {', '.join(unread)}"
-    is_any_checked = any(r.status is not Status.LEFT_OUT for r in documents)
-    if is_any_checked or broken or doubt or inv.journal.note("7.5"):
-        return _judge_point(inv, "7.5", broken, doubt, "every reference that was checked is right")
-    return Outcome(value=0).left_out("no document is here to be checked")
+    if set(documents) == {Status.LEFT_OUT} and not (broken or doubt or inv.journal.note("7.5")):
+        return Outcome(value=0).left_out("no document is here to be checked")
+    return _judge_point(inv, "7.5", broken, doubt, "every reference that was checked is right")
 
 
 def _judge_point(
@@ -286,18 +264,14 @@ def conclude(inv: Investigation) -> Conclusion:
     """Say how many points are ticked; the verdict is the incident's, by current readings."""
     own = [reading for step_id, reading in inv.latest().items() if step_id in _OWN]
     ticked = [reading for reading in own if reading.status is Status.OK]
-    left_out = [reading.step for reading in own if reading.status is Status.LEFT_OUT]
     # A note ticks a point, but the follow-ups of the point stay open.
     follow_ups: list[str] = []
     for reading in own:
         follow_ups += [row["open"] for row in reading.rows if "open" in row]
     verdict, reason = judge_now(inv, STEPS)
-    points = f"{len(ticked)} of {len(_OWN)} points are ticked"
-    if left_out:
-        points += f"; left out: {', '.join(left_out)}"
     return Conclusion(
         verdict=verdict,
-        summary=f"{points}; {reason}",
+        summary=f"{len(ticked)} of {len(_OWN)} points are ticked; {reason}",
         follow_ups=tuple(follow_ups),
-        timeline=build_timeline(inv, inv.journal.findings()),
+        timeline=build_timeline(inv),
     )

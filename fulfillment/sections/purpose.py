@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
+from typing import TypeVar
 
 from objectmove.errors import MoveError
 from runbook_lib import errors
-from runbook_lib.http import HttpClient
 from runbook_lib.model import Conclusion, Json, Outcome, Reading, Role
-from runbook_lib.section import ActionStep, SectionParameters, by_id, get_step, step, to_rows
+from runbook_lib.section import (
+    ActionStep,
+    SectionParameters,
+    attempt,
+    by_id,
+    step,
+    to_rows,
+)
 from runbook_lib.show.text import count_of
 
-from ..change.drill_record import describe_killed_drill, find_killed_drill
+from ..change.drill_record import find_killed_drill
 from ..change.environment_guard import MARKER_KEY, read_marker
 from ..change.release import GATE
 from ..clients.object_store import Rights, try_right
@@ -24,6 +31,7 @@ from . import detection
 from .signals import DASHBOARD_UID, PANEL_TITLE
 from .symptoms import conclude_symptoms
 
+T = TypeVar("T")
 NAME = "01_purpose"
 TITLE = "Purpose"
 Parameters = SectionParameters
@@ -48,21 +56,10 @@ _RIGHTS = (
 )
 
 
-def _ask_all(questions: Mapping[str, Callable[[], Json]]) -> dict[str, Json]:
-    """Ask all systems at once: if several do not answer, that costs one time-out, not one each.
-
-    Of a system that does not answer, the value is its ``ClientError``.
-    """
-
-    def ask(question: Callable[[], Json]) -> Json:
-        try:
-            return question()
-        except errors.ClientError as failure:
-            return failure
-
+def _ask_all(questions: Sequence[Callable[[], T]]) -> list[T]:
+    """Ask all systems at once: if several do not answer, that costs one time-out, not one each."""
     with ThreadPoolExecutor(len(questions)) as pool:
-        answers = pool.map(ask, questions.values())
-        return dict(zip(questions, answers, strict=True))
+        return list(pool.map(lambda ask: ask(), questions))
 
 
 @step(
@@ -78,18 +75,18 @@ def _read_environment(inv: Investigation) -> Outcome:
 
     Only ``local`` and ``demo`` are compared: elsewhere no exercise may run, whatever the marker.
     """
-    environment = inv.settings.runbook_environment
+    settings = inv.settings
+    environment = settings.runbook_environment
     marker = read_marker(inv.clients.store)
     facts = {
-        "environment": environment,
         "marker in the bucket": marker or "none",
-        "services through": inv.settings.runbook_services,
+        "services through": settings.runbook_services,
         "bucket": inv.clients.store.bucket,
-        "waits under": inv.settings.pending_prefix,
-        "released to": inv.settings.ready_prefix,
+        "waits under": settings.pending_prefix,
+        "released to": settings.ready_prefix,
     }
     outcome = Outcome(value=environment, rows=to_rows(("what", "value"), facts.items()))
-    if not inv.settings.is_playground:
+    if not settings.is_playground:
         return outcome.ok(f"{environment}: no drill, fault or exercise may run")
     words = f"RUNBOOK_ENVIRONMENT says {environment}, the bucket's marker {marker or 'nothing'}"
     if marker == environment:
@@ -108,77 +105,40 @@ def _read_environment(inv: Investigation) -> Outcome:
     "notification sink may be away",
 )
 def _read_reachability(inv: Investigation) -> Outcome:
-    """Ask the store, each HTTP system with an address, and the back end that runs the services.
+    """Ask every system that the settings name, and the back end that runs the services.
 
     A breach: a system outside ``OPTIONAL`` does not answer, or another system answers at a
     system's address.
     """
-    clients = inv.clients
-    addresses = {"store": inv.settings.minio_endpoint}
-    questions: dict[str, Callable[[], Json]] = {"store": lambda: clients.store.check_live()[0]}
-    for name in HTTP_SYSTEMS:
-        client = getattr(clients, name)
-        if client.url:
-            addresses[name] = client.url
-            questions[name] = partial(_recognise, client)
-    urls = ", ".join(addresses.values())
-    if inv.settings.runbook_services != "none":
-        addresses["services"] = inv.settings.runbook_services
-        questions["services"] = lambda: f"{len(clients.services.list_services())} services"
-    answers = _ask_all(questions)
-    failures = {
-        name: answer for name, answer in answers.items() if isinstance(answer, errors.ClientError)
-    }
-    outcome = Outcome(
-        value=f"{len(answers) - len(failures)} of {len(answers)}",
-        source=urls,
-        rows=[
-            {
-                "system": name,
-                "address": addresses[name],
-                "answer": None if name in failures else answer,
-                "error": str(failures.get(name, "")),
-            }
-            for name, answer in answers.items()
-        ],
-    )
-    wrong = [name for name, error in failures.items() if isinstance(error, errors.WrongSystemError)]
-    silent = [name for name in failures if name not in wrong]
+    rows = _list_systems(inv)
+    asked = [row for row in rows if row["reachable"] is not None]
+    silent = [row["name"] for row in asked if not row["reachable"]]
+    wrong = [row["name"] for row in asked if row["recognised"] is False]
     parts = {
-        "another system answers at ": ", ".join(f"{name.upper()}_URL" for name in wrong),
-        "no answer from ": ", ".join(silent),
-        "left out: ": ", ".join(name for name in HTTP_SYSTEMS if name not in answers),
+        "another system answers at ": [f"{name.upper()}_URL" for name in wrong],
+        "no answer from ": silent,
+        "left out: ": [row["name"] for row in rows if row not in asked],
     }
-    reason = "; ".join(f"{words}{names}" for words, names in parts.items() if names)
+    reason = "; ".join(words + ", ".join(names) for words, names in parts.items() if names)
+    outcome = Outcome(
+        value=f"{len(asked) - len(silent) - len(wrong)} of {len(asked)}",
+        rows=rows,
+        columns=("name", "reachable", "recognised", "reason"),
+    )
     if wrong or not set(silent) <= set(OPTIONAL):
         return outcome.breach(reason)
     return outcome.ok(reason or "every system answers")
 
 
-def _recognise(client: HttpClient) -> str:
-    """Return a few words about a system, from an answer that only such a system gives.
-
-    A system that refuses the credentials counts as reachable, too.
-    """
-    try:
-        return client.check_reachable()
-    except errors.AccessDeniedError:
-        return "refuses the credentials: see 1.3"
+def _list_systems(inv: Investigation) -> list[dict[str, Json]]:
+    """Ask every system for our rights; return a row for each, with the columns of step 1.3."""
+    questions = _list_questions(inv).items()
+    return _ask_all([partial(_make_row, inv, name, ask) for name, ask in questions])
 
 
-def _list_questions(inv: Investigation) -> dict[str, Callable[[], dict[str, Json]]]:
-    """Return a question about rights for each row of step 1.3. The keys are the names of the rows.
-
-    A question is a function that returns its row. It needs the same right as the steps that read
-    the system.
-    """
-    clients = inv.clients
+def _list_questions(inv: Investigation) -> dict[str, Callable[[], Rights]]:
+    """Return a question about rights for each row of step 1.3, by the row's name."""
     settings = inv.settings
-    change_row = _CHANGE_KEYS if settings.minio_change_user else "store"
-
-    def read_store_rights(*write_under: str) -> Rights:
-        return clients.store.read_rights(settings.pending_prefix, write_under=write_under)
-
     changed_prefixes = (
         settings.pending_prefix,
         settings.ready_prefix,
@@ -186,66 +146,49 @@ def _list_questions(inv: Investigation) -> dict[str, Callable[[], dict[str, Json
         ".runbook/",
         settings.chaos_prefix,
     )
-    reads: dict[str, Callable[[], object]] = {
-        "prometheus": lambda: clients.prometheus.query("1"),
-        "alertmanager": lambda: clients.alertmanager.list_alerts(),
-        "fulfillment": lambda: clients.fulfillment.check_reachable(),
-        "support": lambda: clients.support.check_reachable(),
-        "pipeline": lambda: clients.pipeline.read_dag(),
-        "grafana": lambda: clients.grafana.find_panel(DASHBOARD_UID, PANEL_TITLE),
-        "probe": lambda: clients.probe.read_status(),
-        "notifications": lambda: clients.notifications.list_notifications(since=inv.now()),
-        "services": lambda: clients.services.list_services(),
-    }
-    # Without keys for changes both names are ``store``: the second question, which asks for more,
-    # replaces the first.
+
+    def ask_store(*write_under: str) -> Rights:
+        return inv.clients.store.read_rights(settings.pending_prefix, write_under=write_under)
+
+    # Without keys for changes both rows are ``store``, and the question that asks for more stays.
     questions: dict[str, Callable[[], Rights]] = {
-        "store": read_store_rights,
-        change_row: partial(read_store_rights, *changed_prefixes),
+        "store": ask_store,
+        _name_change_row(inv): partial(ask_store, *changed_prefixes),
     }
-    for name, read in reads.items():
-        questions[name] = partial(_read_rights_of, inv, name, read)
-    return {name: partial(_make_row, inv, name, question) for name, question in questions.items()}
+    for name in (*HTTP_SYSTEMS, "services"):
+        questions[name] = partial(_try_reading, inv, name)
+    return questions
 
 
-def _needs_every_right(inv: Investigation, name: str) -> bool:
-    """Tell whether a release needs every right that a row asks for, except those for clean-up.
-
-    Parameters
-    ----------
-    name : the name of the row
-    """
-    settings = inv.settings
-    if name == "fulfillment":
-        # A release asks it which labels are finished.
-        return settings.label_finished == "shipment"
-    if name == "prometheus":
-        # A release asks it when the worker last moved a label.
-        return settings.worker_control == "metric"
-    return name == (_CHANGE_KEYS if settings.minio_change_user else "store")
+def _name_change_row(inv: Investigation) -> str:
+    return _CHANGE_KEYS if inv.settings.minio_change_user else "store"
 
 
-def _read_rights_of(inv: Investigation, name: str, read: Callable[[], object]) -> Rights:
+def _try_reading(inv: Investigation, name: str) -> Rights:
     """Try whether we may read a system. A right that only a change would show stays unknown.
-
-    Parameters
-    ----------
-    read : reads something, as the steps do that read this system
 
     Raises
     ------
     ClientError
         When the system cannot be reached, or another one answers at its address.
     """
-    if name != "services":
-        # This call matters for its errors: it raises when the system cannot be reached, or when
-        # another system answers.
-        try_right(getattr(inv.clients, name).check_reachable)
+
+    def read() -> object:
+        if name == "services":
+            return inv.clients.services.list_services()
+        answer = getattr(inv.clients, name).check_reachable()
+        # These two tell everybody that they are there.
+        if name == "prometheus":
+            return inv.clients.prometheus.query("1")
+        if name == "grafana":
+            return inv.clients.grafana.find_panel(DASHBOARD_UID, PANEL_TITLE)
+        return answer
+
     rights: Rights = {"read": try_right(read)}
-    worker_control = inv.settings.worker_control
-    if name == "fulfillment" and worker_control == "api":
+    control = inv.settings.worker_control
+    if name == "fulfillment" and control == "api":
         rights["pause"] = (None, "")
-    elif name == "services" and worker_control in ("compose", "supervisor"):
+    elif name == "services" and control in ("compose", "supervisor"):
         rights["stop"] = (None, "")
     return rights
 
@@ -256,63 +199,61 @@ def _make_row(inv: Investigation, name: str, ask: Callable[[], Rights]) -> dict[
     ``reachable`` is None for a system that is not configured. ``recognised`` is None when nobody
     knows which system answers.
     """
-    row: dict[str, Json] = {
-        "name": name,
-        "reachable": True,
-        "recognised": True,
-        "rights": {},
-        "missing_for_looking": [],
-        "missing_for_releasing": [],
-        "missing_for_clean_up": [],
-        "reason": "",
-    }
+    settings = inv.settings
+    is_reachable: bool | None = True
+    is_recognised: bool | None = True
+    why = ""
+    rights: Rights = {}
     try:
         rights = ask()
     except errors.WrongSystemError as error:
-        row["recognised"] = False
+        is_recognised = False
         rights = {"read": (False, error.message.partition(". ")[0])}
     except errors.ClientError as error:
-        row["recognised"] = None
-        row["reachable"] = False
-        if isinstance(error, errors.NotConfiguredError):
-            row["reachable"] = None
-        row["reason"] = error.message.partition(". ")[0]
-        return row
-    # An answer that is neither a listing nor a refusal may come from another system. Only the
-    # store's rows have the right `list`.
+        is_recognised = None
+        is_reachable = None if isinstance(error, errors.NotConfiguredError) else False
+        why = error.message.partition(". ")[0]
+    # An answer that is neither a listing nor a refusal may come from another system.
     if rights.get("list", (True, ""))[0] is None:
-        row["recognised"] = None
-    reasons = [why for _, why in rights.values() if why]
-    row["reason"] = "; ".join(dict.fromkeys(reasons))
-    row["rights"] = {right: _RIGHT_WORDS[is_allowed] for right, (is_allowed, _) in rights.items()}
+        is_recognised = None
     missing = [right for right, (is_allowed, _) in rights.items() if is_allowed is False]
-    chaos_rights = [f"{verb} {inv.settings.chaos_prefix}" for verb in ("write", "delete")]
-    if name != _CHANGE_KEYS:
-        row["missing_for_looking"] = [right for right in missing if right in _LOOKING]
-    if _needs_every_right(inv, name):
-        row["missing_for_releasing"] = [right for right in missing if right not in chaos_rights]
-    row["missing_for_clean_up"] = [right for right in missing if right in chaos_rights]
-    return row
+    for_clean_up = [right for right in missing if right.endswith(f" {settings.chaos_prefix}")]
+    # A release asks fulfillment-service which labels are finished, or Prometheus for moves.
+    is_for_releasing = {
+        _name_change_row(inv): True,
+        "fulfillment": settings.label_finished == "shipment",
+        "prometheus": settings.worker_control == "metric",
+    }
+    for_releasing = missing if is_for_releasing.get(name) else []
+    for_looking = [] if name == _CHANGE_KEYS else [right for right in missing if right in _LOOKING]
+    reasons = dict.fromkeys(reason for _, reason in rights.values() if reason)
+    values = (
+        name,
+        is_reachable,
+        is_recognised,
+        {right: _RIGHT_WORDS[is_allowed] for right, (is_allowed, _) in rights.items()},
+        for_looking,
+        [right for right in for_releasing if right not in for_clean_up],
+        for_clean_up,
+        why or "; ".join(reasons),
+    )
+    return dict(zip(_RIGHTS, values, strict=True))
 
 
 def list_obstacles(rows: Iterable[Mapping[str, Json]]) -> list[Mapping[str, Json]]:
     """Return the rows of step 1.3 that keep a person from looking.
 
-    Such a row is of one of two kinds:
-
-    - another system answers at the system's address, so that its readings would show a wrong
-      setting, not an incident;
-    - the system is the store or Prometheus, is configured, and cannot be read.
+    Another system answers there; or it is the store or Prometheus, and cannot be read.
     """
-    obstacles = []
-    for row in rows:
-        words = [row["rights"].get(right) for right in _LOOKING]
-        is_refused_or_unknown = "no" in words or "not known" in words
-        is_unreadable = row["reachable"] is False or is_refused_or_unknown
-        is_needed = row["name"] in _NEEDED_FOR_LOOKING
-        if row["recognised"] is False or (is_needed and is_unreadable):
-            obstacles.append(row)
-    return obstacles
+    return [row for row in rows if row["recognised"] is False or _hides_all(row)]
+
+
+def _hides_all(row: Mapping[str, Json]) -> bool:
+    """Tell whether a row is of a system that looking needs, and that cannot be read."""
+    if row["name"] not in _NEEDED_FOR_LOOKING:
+        return False
+    words = {row["rights"].get(right, "yes") for right in _LOOKING}
+    return row["reachable"] is False or (row["reachable"] is True and words != {"yes"})
 
 
 @step(
@@ -329,7 +270,7 @@ def read_rights(inv: Investigation) -> Outcome:
     A right that only a change would show stays unknown. An access key that may only read is
     enough for looking.
     """
-    rows: list[dict[str, Json]] = list(_ask_all(_list_questions(inv)).values())
+    rows = _list_systems(inv)
     obstacles = list_obstacles(rows)
     lacks_for_looking = _say_rights("Looking lacks", rows, "missing_for_looking")
     lacks_for_releasing = _say_rights("Releasing lacks", rows, "missing_for_releasing")
@@ -366,35 +307,30 @@ def _say_rights(heading: str, rows: Iterable[Mapping[str, Json]], field: str) ->
 )
 def read_clocks(inv: Investigation) -> Outcome:
     """Compare the clock of every system but Grafana with ours, by the ``Date`` header."""
-    questions = {"store": partial(_read_skew_s, inv, "store")}
-    for name in HTTP_SYSTEMS:
-        if name != "grafana" and getattr(inv.clients, name).url:
-            questions[name] = partial(_read_skew_s, inv, name)
-    answers = _ask_all(questions)
-    skews = {name: skew for name, skew in answers.items() if isinstance(skew, float)}
-    wrong = {name: skew for name, skew in skews.items() if abs(skew) > MAX_SKEW_S}
-    # The names of systems whose clock is off; False when all agree; None when no clock is known.
-    skewed: Json = ", ".join(sorted(wrong)) or False
-    if not skews:
-        skewed = None
+    others = [name for name in HTTP_SYSTEMS if name != "grafana"]
+    names = ["store", *(name for name in others if getattr(inv.clients, name).url)]
+    answers = _ask_all([partial(_try_skew_s, inv, name) for name in names])
+    known = dict(zip(names, answers, strict=True))
+    skews = {name: skew for name, skew in known.items() if skew is not None}
+    wrong = [name for name, skew in skews.items() if abs(skew) > MAX_SKEW_S]
     outcome = Outcome(
         value=max(skews.values(), key=abs, default=None),
-        rows=[
-            {
-                "system": name,
-                "skew_s": skews.get(name),
-                "error": "" if name in skews else str(answer),
-            }
-            for name, answer in answers.items()
-        ],
-        observations={"clock_skewed": skewed, "clock_skews_s": skews},
+        rows=to_rows(("system", "skew_s"), known.items()),
+        observations={
+            "clock_skewed": ", ".join(wrong) if skews else None,
+            "clock_skews_s": skews,
+        },
     )
     if wrong:
-        parts = [f"{name} is {skew:+.0f} s off" for name, skew in wrong.items()]
-        return outcome.breach("; ".join(parts))
+        return outcome.breach("; ".join(f"{name} is {skews[name]:+.0f} s off" for name in wrong))
     if not skews:
         return outcome.unknown("no system gave its time")
-    return outcome.ok(f"{len(skews)} of {len(answers)} systems agree with this machine's clock")
+    return outcome.ok(f"{len(skews)} of {len(names)} systems agree with this machine's clock")
+
+
+def _try_skew_s(inv: Investigation, name: str) -> float | None:
+    """Return what ``_read_skew_s`` returns; None when the system does not answer."""
+    return attempt(lambda: _read_skew_s(inv, name))[0]
 
 
 def _read_skew_s(inv: Investigation, name: str) -> float:
@@ -425,49 +361,30 @@ def read_unfinished(inv: Investigation) -> Outcome:
     """List the unfinished releases in the bucket's records, which every machine sees alike.
 
     A drill that was killed on this machine is listed, too. If the bucket's records cannot be read,
-    the step is unknown; but it is a breach if a killed drill is known all the same, or if the
-    drill's file on this machine cannot be read. A lifecycle rule that would remove the records is a
-    breach, too.
+    the step is unknown; but a breach if a killed drill is known.
     """
     rows: list[dict[str, Json]] = []
-    rules: list[str] = []
-    problems: list[str] = []
-    try:
-        killed = find_killed_drill(inv.settings.runbook_home.resolve())
-        if killed is not None:
-            rows.append(describe_killed_drill(killed))
-    except errors.RecordError as error:
-        problems.append(str(error))
+    unread = ""
+    killed = find_killed_drill(inv.settings.runbook_home.resolve())
+    if killed is not None:
+        rows.append(killed)
     try:
         rows += GATE.list_unfinished(inv.clients)
-        rules = inv.clients.store.find_expiry_rules(".runbook/")
-    except errors.ClientError as error:
-        if not rows and not problems:
-            raise
-        problems.append(_describe_unread(error))
-    except MoveError as error:
-        if not rows and not problems:
-            raise errors.BadAnswerError(str(error), system="object store") from error
-        problems.append(_describe_unread(error))
-    problems += [_describe_unfinished(row) for row in rows]
-    if rules:
-        problems.append(
-            f"the lifecycle rule {', '.join(rules)} removes .runbook/, where the records of "
-            "releases are: exempt that prefix"
-        )
+    except (errors.ClientError, MoveError) as error:
+        unread = f"the bucket's records cannot be read: {error}"
     outcome = Outcome(
         value=len(rows),
         rows=rows,
         columns=_UNFINISHED,
         ways_on=tuple(str(row["way_on"]) for row in rows),
     )
-    if problems:
-        return outcome.breach("; ".join(problems))
+    if rows:
+        problems = map(_describe_unfinished, rows)
+        return outcome.breach("; ".join(filter(None, [*problems, unread])))
+    if unread:
+        outcome.value = None
+        return outcome.unknown(unread)
     return outcome.ok("every release of this bucket is finished")
-
-
-def _describe_unread(error: Exception) -> str:
-    return f"the bucket's records cannot be read: {error}"
 
 
 def _describe_unfinished(row: Mapping[str, Json]) -> str:
@@ -488,8 +405,6 @@ ACTIONS: dict[str, ActionStep] = {}
 def describe_access(rights: Reading) -> str:
     """Say whether looking is possible, and what is missing.
 
-    Notebook 01 and ``runbook check`` share this text.
-
     Parameters
     ----------
     rights : the reading of step 1.3
@@ -503,14 +418,6 @@ def describe_access(rights: Reading) -> str:
 
 def conclude(inv: Investigation) -> Conclusion:
     """Say whether there is an incident, by section 2's readings, and what section 1 read."""
-    readings = inv.latest()
-    remarks = []
-    for step_id in STEPS:
-        reading = readings.get(step_id)
-        if reading is None:
-            remarks.append(f"{step_id} was not read")
-        elif step_id == get_step(read_rights).id:
-            remarks.append(describe_access(reading))
-        elif reading.status.is_open:
-            remarks.append(f"{step_id} {reading.reason}")
-    return conclude_symptoms(inv, detection.STEPS, "; ".join(remarks))
+    own = [reading for step_id, reading in inv.latest().items() if step_id in STEPS]
+    problems = [f"{reading.step} {reading.reason}" for reading in own if reading.status.is_open]
+    return conclude_symptoms(inv, detection.STEPS, "; ".join(problems))

@@ -5,31 +5,33 @@ Several sections share these functions.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
-from itertools import takewhile
 from typing import NamedTuple
 
-from runbook_lib.model import Outcome, Status
+from runbook_lib.model import AlertState, Outcome, Status
 from runbook_lib.section import attempt
 
 from ..analysis.recovery import compute_recovery
 from ..analysis.samples import Sample, clean, compute_interval_s, find_end, list_growth
 from ..investigation import Investigation
-from ..outcome import Backlog, Uploads
+from ..quantities import Backlog, Uploads
 from ..waiting import Waiting, read_waiting, recall_waiting
-from .signals import ALERTS, BACKLOG, BLIND_ALERT, EXPORTER, LAG, REFRESH, read_samples
+from .signals import ALERTS, BACKLOG, EXPORTER, LAG, REFRESH, read_samples
 
 _FAILED_UPLOADS = 'fulfillment_artifacts_failed_total{stage="upload"}'
 _ARRIVED = "fulfillment_artifacts_arrived_total"
 _ORDERS = "fulfillment_orders_received_total"
+#: With these answers no label gets into the store.
+NO_UPLOADS = (Uploads.FAILING, Uploads.NONE)
 #: Uploads longer ago than this say nothing about now.
 _UPLOADS_WINDOW_S = 300.0
 #: How long an order may have no label before ``read_uploads`` says that no label gets in.
 _PATIENCE = timedelta(seconds=60)
 #: How old the newest sample of a counter may be, if the counter is still scraped.
 _MAX_SAMPLE_AGE = timedelta(seconds=120)
-#: An exporter that refreshed longer ago than this is late, unless scrapes are rare.
-_LATE_REFRESH_S = 60.0
+#: A value of the lag that is older says nothing about now, unless scrapes are rare.
+_PATIENCE_S = 60.0
 #: If earlier trouble leaves less calm than this before an incident, what is usual is not known.
 _LEAST_CALM = timedelta(minutes=5)
 _HOUR = timedelta(hours=1)
@@ -60,16 +62,15 @@ class Lag(NamedTuple):
 
     def find_over_since(self, limit: float) -> datetime | None:
         """Return since when the lag is over a limit in minutes; None if it is not, or not known."""
-        if self.problem:
-            return None
-        over = list(takewhile(lambda sample: sample.value > limit, reversed(self.samples)))
-        if not over:
-            return None
-        oldest = over[-1]
-        if not self.is_listed:
-            return oldest.at
-        # A listing has no earlier samples, but the wait tells when it reached the limit.
-        return oldest.at - timedelta(minutes=oldest.value - limit)
+        since = None
+        for sample in reversed([] if self.problem else self.samples):
+            if sample.value <= limit:
+                break
+            since = sample.at
+        if self.is_listed and since:
+            # A listing has no earlier samples, but the wait tells when it reached the limit.
+            return since - timedelta(minutes=self.samples[-1].value - limit)
+        return since
 
 
 def read_lag(inv: Investigation, *, lists_anew: bool = False) -> Lag:
@@ -86,19 +87,17 @@ def read_lag(inv: Investigation, *, lists_anew: bool = False) -> Lag:
             return _list_lag(inv, lists_anew=lists_anew)
         return Lag([], f"there is no series {LAG}: the exporter is down or cannot list the bucket")
     now = inv.now()
-    # A failed scrape says nothing about the exporter, so three may be missing.
-    patience_s = max(30.0, 4 * compute_interval_s(samples[-20:]))
     refreshes = read_samples(inv, REFRESH, 300)
     # An exporter that does not tell when it refreshed counts as refreshed.
     refresh_age_s = now.timestamp() - refreshes[-1].value if refreshes else None
-    is_late = (refresh_age_s or 0) > max(_LATE_REFRESH_S, patience_s)
-    # A series that vanished is stale at once in Prometheus, but its old samples stay readable.
-    is_present = bool(inv.clients.prometheus.query(LAG))
-    is_old = (now - samples[-1].at).total_seconds() > patience_s
+    # A failed scrape says nothing about the exporter, so three may be missing.
+    patience_s = max(_PATIENCE_S, 4 * compute_interval_s(samples[-20:]))
+    sample_age_s = (now - samples[-1].at).total_seconds()
     problem = ""
-    if is_late:
-        problem = f"the exporter last refreshed {refresh_age_s:.0f} s ago"
-    elif is_old or not is_present:
+    if max(refresh_age_s or 0.0, sample_age_s) > patience_s:
+        problem = f"the exporter last refreshed {refresh_age_s or sample_age_s:.0f} s ago"
+    elif not inv.clients.prometheus.query(LAG):
+        # A series that vanished is stale at once, but its old samples stay readable.
         problem = f"the series of the lag ended at {samples[-1].at:%H:%M:%S} UTC"
     return Lag(samples, problem, refresh_age_s=refresh_age_s)
 
@@ -115,14 +114,10 @@ def _list_lag(inv: Investigation, *, lists_anew: bool) -> Lag:
 def has_exporter(inv: Investigation) -> bool:
     """Tell whether something should measure the lag here; True if that is not known.
 
-    An exporter that is down is still a target of Prometheus, or an alert rule for it is loaded.
+    An exporter that is down is still a target of Prometheus.
     """
     targets, _ = attempt(inv.clients.prometheus.list_targets)
-    rules, _ = attempt(inv.clients.prometheus.list_rules)
-    if targets is None or rules is None:
-        return True
-    is_scraped = any(target.job == EXPORTER for target in targets)
-    return is_scraped or any(rule.name == BLIND_ALERT for rule in rules)
+    return targets is None or any(target.job == EXPORTER for target in targets)
 
 
 def find_judged_from(inv: Investigation) -> datetime:
@@ -188,6 +183,19 @@ def read_uploads(inv: Investigation) -> Uploads:
     return Uploads.SUCCEEDING if arrivals else Uploads.UNASKED
 
 
+def find_well_since(
+    inv: Investigation, lag: Lag, recovery: Outcome, alerts: Mapping[str, AlertState]
+) -> tuple[Uploads, datetime | None]:
+    """Tell whether labels get into the store, and since when all is well; None: not all is."""
+    uploads = read_uploads(inv)
+    is_quiet = set(alerts.values()) == {AlertState.RESOLVED}
+    if not is_low(recovery) or not is_quiet or uploads in NO_UPLOADS:
+        return uploads, None
+    well_since, _ = attempt(lambda: read_well_since(inv, lag))
+    # Without trouble in the window, all is well since the first low sample.
+    return uploads, well_since or recovery.since
+
+
 def _read_growth(inv: Investigation, selector: str, window_s: float) -> list[Sample] | None:
     """Return when the counters of a selector grew; None if none of them is scraped now."""
     oldest_allowed = inv.now() - _MAX_SAMPLE_AGE
@@ -219,53 +227,30 @@ def read_well_since(inv: Investigation, lag: Lag) -> datetime | None:
     return min((at for at in low if at >= last_trouble), default=inv.now())
 
 
-class Comparison(NamedTuple):
-    """The backlog compared with the calm before the incident; ``words`` says the same in words."""
-
-    backlog: Backlog
-    words: str
-
-
 def may_compare(inv: Investigation) -> bool:
     """Tell whether trouble was seen: without trouble there is no calm before it to compare."""
-    return inv.journal.since() is not None
+    return inv.since is not None
 
 
-def compare_backlog(inv: Investigation, waiting: Waiting) -> Comparison:
+def compare_backlog(inv: Investigation, waiting: Waiting) -> Backlog:
     """Compare how many labels wait, and how long, with the calm before the incident.
 
     Some labels always wait for a short time. The count is above the usual if it exceeds the most
     that waited in that calm by more than five and by more than a fifth. Without such a calm, only
     the longest wait is judged.
     """
-    words = waiting.describe()
     if waiting.overdue:
-        return Comparison(Backlog.OVERDUE, words)
+        return Backlog.OVERDUE
     usual = _read_usual(inv)
-    longest_allowed = inv.settings.recovered_minutes
-    is_above = False
-    if usual is not None:
-        longest_allowed = max(longest_allowed, usual.minutes)
-        allowed = usual.objects + max(5.0, usual.objects / 5)
-        is_above = len(waiting.real) > allowed
-        words += f"; up to {allowed:.0f} are usual"
-    if waiting.longest_minutes > longest_allowed:
-        is_above = True
-        words += f"; up to {longest_allowed:.1f} min are usual"
-    return Comparison(Backlog.ABOVE if is_above else Backlog.USUAL, words)
+    is_more = usual is not None and len(waiting.real) > usual + max(5.0, usual / 5)
+    is_longer = waiting.longest_minutes > inv.settings.recovered_minutes
+    return Backlog.ABOVE if is_more or is_longer else Backlog.USUAL
 
 
-class _Usual(NamedTuple):
-    """How many labels waited at most when all was well, and for how many minutes at most."""
+def _read_usual(inv: Investigation) -> float | None:
+    """Return how many labels waited at most in the calm before the incident, an hour at most.
 
-    objects: float
-    minutes: float
-
-
-def _read_usual(inv: Investigation) -> _Usual | None:
-    """Return what waited in the calm before the incident, an hour at most; None if it is too short.
-
-    The calm starts after the last sample of the lag over the threshold.
+    The calm starts after the last sample of the lag over the threshold; None if it is too short.
     """
     began = find_beginning(inv)
     start = began - _HOUR
@@ -279,9 +264,7 @@ def _read_usual(inv: Investigation) -> _Usual | None:
     calm = [sample for sample in waited or () if since < sample.at]
     if not calm or began - calm[0].at < _LEAST_CALM:
         return None
-    waits_minutes = [sample.value for sample in lag or () if since < sample.at]
-    most = max(sample.value for sample in calm)
-    return _Usual(most, max(waits_minutes, default=0.0))
+    return max(sample.value for sample in calm)
 
 
 def find_beginning(inv: Investigation) -> datetime:
@@ -290,7 +273,7 @@ def find_beginning(inv: Investigation) -> datetime:
     That is the first sign of its causes; or LAG_THRESHOLD_MINUTES before the first breach, if that
     is earlier, since a cause acts before the first label is late.
     """
-    since = inv.journal.since() or find_judged_from(inv)
+    since = inv.since or find_judged_from(inv)
     causes = inv.policy.list_causes(inv.journal)
     signs = [cause.first_seen for cause in causes if cause.first_seen]
     return min([since - timedelta(minutes=inv.settings.lag_threshold_minutes), *signs])

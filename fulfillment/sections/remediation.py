@@ -10,62 +10,58 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from pydantic import Field
 
 from objectmove.errors import RefusedError, StoreError
 from runbook_lib import model
 from runbook_lib.approvals import Plan, load_plan, make_empty_plan
-from runbook_lib.errors import ClientError, SafetyError, UsageError
+from runbook_lib.errors import ClientError, SafetyError
 from runbook_lib.http import parse_duration
 from runbook_lib.model import (
     ActionPhase,
-    AlertState,
     CauseStatus,
-    Json,
     Role,
     Status,
     Verdict,
 )
-from runbook_lib.moving import PlanId
+from runbook_lib.policy import IN_TROUBLE, find_clear_time
 from runbook_lib.section import (
     ActionStep,
     attempt,
     by_id,
     get_parameters,
-    get_step,
     split_list,
     step,
+    to_rows,
 )
-from runbook_lib.show.text import say_left_out
 
 from ..analysis.causes import Advice
-from ..analysis.forecasts import Stages, compute_clear_time
+from ..analysis.forecasts import compute_clear_time
 from ..analysis.samples import Sample
 from ..change.release import GATE, MOVE, TO_SETTLE, ReleaseParameters, make_release_plan
 from ..change.service_actions import SERVICE, plan_service
-from ..change.synthetic import REMOVE, list_own_orders, plan_revert
+from ..change.synthetic import REMOVE, plan_revert
 from ..clients.http_systems import AlertRule
 from ..investigation import Investigation
-from ..outcome import Backlog, Uploads
-from ..policy import IN_TROUBLE, find_clear_time
+from ..quantities import Backlog, measure, measure_recovery
 from ..waiting import read_waiting
 from .purpose import read_unfinished
 from .recovery import (
+    NO_UPLOADS,
     Lag,
     compare_backlog,
     find_judged_from,
+    find_well_since,
     is_low,
     judge_recovery,
     read_lag,
-    read_uploads,
-    read_well_since,
 )
 from .root_cause import STEPS as CAUSE_STEPS
 from .root_cause import judge_causes, record_diagnosis
 from .signals import ALERT, ALERTS, EXPORTER, LAG, draw_line, find_alert_states, is_drill
-from .symptoms import judge_now, list_current
+from .symptoms import judge_now
 from .timeline import build_timeline
 
 NAME = "06_remediation"
@@ -76,15 +72,6 @@ _Action = Literal["auto", "none", "start", "stop", "restart", "resume", "unpause
 class Parameters(ReleaseParameters):
     """Parameters of section 6."""
 
-    strict: bool = Field(False, description="6.1: refuse when any planned label changed")
-    consumer_stands_still: str = Field(
-        "",
-        description="confirm that nothing consumes from ready/: now, or since when",
-    )
-    undo: PlanId = Field("", description="6.1.1: id of the release to take back; empty: none")
-    settle: PlanId = Field("", description="6.1.2: id of the release to settle; empty: none")
-    taken: str = Field("", description="6.1.2: files that were taken: a,b or a JSON list; *: all")
-    not_taken: str = Field("", description="6.1.2: files that were not taken, in the same form")
     service_action: _Action = Field(
         "auto", description="6.2: auto takes the action that section 5 advises"
     )
@@ -104,21 +91,13 @@ _RELEASE_KINDS = (MOVE, SERVICE)
 def _refresh_advice(inv: Investigation) -> Advice:
     """Read anew what is too old for a plan, and return section 5's advice.
 
-    Unless a parameter names a plan that was made before, readings from before this run are too old.
-    If the advice rests on a cause that no diagnosis named before, or if a cause of the newest
-    diagnosis is not supported any more, the new diagnosis is written to the journal.
+    If it names other causes than the newest diagnosis, the new one is written to the journal.
     """
-    max_age_s = _MAX_AGE_S
-    starts = [start.at for start in inv.journal.starts if start.section == NAME]
-    if starts and not get_parameters(inv, Parameters).plan:
-        since_start = inv.now() - starts[-1]
-        max_age_s = min(max_age_s, since_start.total_seconds())
     for step_id in CAUSE_STEPS:
-        inv.read_step(step_id, max_age_s=max_age_s)
-    advice = judge_causes(inv).advice
-    named = {finding.name for finding in inv.policy.list_causes(inv.journal)}
+        inv.read_step(step_id, max_age_s=_MAX_AGE_S)
+    _, advice = judge_causes(inv)
     newest = {f.name for f in inv.journal.findings() if f.status is CauseStatus.SUPPORTED}
-    if not named.issuperset(advice.causes) or not newest.issubset(advice.causes):
+    if newest != set(advice.causes):
         record_diagnosis(inv)
     return advice
 
@@ -140,10 +119,7 @@ def _plan_release(inv: Investigation) -> Plan:
     if way == "release":
         orders = _get_orders(inv)
         return _plan_or_say(
-            step="6.1",
-            target=prefix,
-            noun="a release",
-            plan=lambda: make_release_plan(inv, reason=reason, only_orders=orders),
+            "6.1", prefix, lambda: make_release_plan(inv, reason=reason, only_orders=orders)
         )
     target = prefix if way == "none" else worker
     return _plan_service(inv, "6.1", way, target, reason, needs_repair=needs_repair)
@@ -153,45 +129,30 @@ def _get_orders(inv: Investigation) -> frozenset[str] | None:
     """Return the orders whose labels may move; None: all. A drill moves only its own orders."""
     named = frozenset(split_list(get_parameters(inv, Parameters).only_orders))
     if inv.incident.state.drill_id:
-        own = list_own_orders(inv)
+        own = frozenset(map(str, inv.incident.state.drill_orders))
         return own & named if named else own
     return named or None
 
 
-def _load_release(inv: Investigation, step_id: str, plan_id: str) -> Plan:
-    """Return the plan of a release by move that a parameter names.
-
-    Raises
-    ------
-    UsageError
-        When it is another plan.
-    """
-    plan = load_plan(inv.incident.find_plan(plan_id), _RELEASE_KINDS)
-    if plan.kind is not MOVE:
-        raise UsageError(f"{step_id}: {plan_id} is not the plan of a release by move")
-    return plan
-
-
 def _plan_undo(inv: Investigation) -> Plan:
-    plan_id = get_parameters(inv, Parameters).undo
-    if not plan_id:
-        reason = "no release was named to take back"
-        return make_empty_plan(step="6.1.1", target=inv.settings.ready_prefix, reason=reason)
-    _load_release(inv, "6.1.1", plan_id)
-    return GATE.plan_undo(inv)
+    return _plan_way_back(inv, "6.1.1", get_parameters(inv, Parameters).undo, GATE.plan_undo)
 
 
 def _plan_settling(inv: Investigation) -> Plan:
     parameters = get_parameters(inv, Parameters)
-    reason = ""
-    if not parameters.settle:
-        reason = "no release was named to settle"
-    elif not (parameters.taken or parameters.not_taken):
-        reason = "set taken or not_taken to the files of which you know it"
-    if reason:
-        return make_empty_plan(step="6.1.2", target=inv.settings.ready_prefix, reason=reason)
-    _load_release(inv, "6.1.2", parameters.settle)
-    return GATE.plan_settling(inv)
+    is_answered = parameters.taken or parameters.not_taken
+    plan_id = parameters.settle if is_answered else ""
+    return _plan_way_back(inv, "6.1.2", plan_id, GATE.plan_settling)
+
+
+def _plan_way_back(
+    inv: Investigation, step_id: str, plan_id: str, plan: Callable[[Investigation], Plan]
+) -> Plan:
+    """Plan what takes a release back, or settles it; nothing when none is named."""
+    if not plan_id:
+        target = inv.settings.ready_prefix
+        return make_empty_plan(step=step_id, target=target, reason="no release is named")
+    return plan(inv)
 
 
 def _plan_repair(inv: Investigation) -> Plan:
@@ -201,53 +162,36 @@ def _plan_repair(inv: Investigation) -> Plan:
         return _plan_service(inv, "6.2", advice.action, advice.target, advice.reason)
     action = parameters.service_action
     target = parameters.service or inv.settings.worker_service
-    if action == "unpause" and not parameters.service:
+    if action == "unpause":
         target = inv.settings.pipeline_dag_id
     return _plan_service(inv, "6.2", action, target, f"chosen: service_action={action}")
 
 
 def _plan_refresh(inv: Investigation) -> Plan:
     ticket = inv.ticket_id
+    reason = ""
     if not ticket:
-        return make_empty_plan(
-            step="6.4",
-            target="ticket",
-            reason="no ticket given",
-        )
-    refreshed_at = _find_refresh(inv, ticket)
-    if refreshed_at:
-        at = model.format_time(refreshed_at)
-        return make_empty_plan(
-            step="6.4",
-            target=ticket,
-            reason=f"the timeline was refreshed at {at}, and nothing was changed since",
-        )
+        reason = "no ticket given"
+    elif _is_refreshed(inv, ticket):
+        reason = "the timeline was refreshed, and nothing was changed since"
+    if reason:
+        return make_empty_plan(step="6.4", target=ticket or "ticket", reason=reason)
     return _plan_service(inv, "6.4", "refresh", ticket, "so that support sees what changed")
 
 
-def _find_refresh(inv: Investigation, ticket: str) -> datetime | None:
-    """Return when the refresh of a ticket's timeline was verified, if that was the last change.
-
-    None if something else was changed since, if the refresh was not verified, or if it was verified
-    longer ago than TIMELINE_STALE_MINUTES.
-    """
+def _is_refreshed(inv: Investigation, ticket: str) -> bool:
+    """Tell whether the last change was a verified refresh."""
     last_change = inv.journal.last_applied
     if last_change is None or last_change.step != "6.4":
-        return None
-    oldest_allowed = inv.now() - timedelta(minutes=inv.settings.timeline_stale_minutes)
-    for check in inv.journal.list_actions(ActionPhase.VERIFIED, after=last_change.seq):
-        # An empty plan of 6.4 is checked, too, but its action is ``none``.
-        if check.target == ticket and check.action == last_change.action:
-            return check.at if check.at > oldest_allowed else None
-    return None
+        return False
+    checks = inv.journal.list_actions(ActionPhase.VERIFIED, after=last_change.seq)
+    return any(check.target == ticket for check in checks)
 
 
 def _plan_clean_up(inv: Investigation) -> Plan:
+    drill_id = get_parameters(inv, Parameters).drill_id
     return _plan_or_say(
-        step="6.3",
-        target="synthetic objects",
-        noun="a clean-up",
-        plan=lambda: plan_revert(inv, "6.3", drill_id=get_parameters(inv, Parameters).drill_id),
+        "6.3", "synthetic objects", lambda: plan_revert(inv, "6.3", drill_id=drill_id)
     )
 
 
@@ -263,51 +207,31 @@ def _plan_service(
     """Plan an action on a service. ``needs_repair``: 6.2 must bring the service back first."""
     if action == "none":
         return make_empty_plan(step=step_id, target=target, reason=reason)
-    noun = f"{action} of {target}"
-    if action == "retrigger":
-        noun = "a re-trigger (way=release moves without the worker)"
-    return _plan_or_say(
-        step=step_id,
-        target=target,
-        noun=noun,
-        plan=lambda: plan_service(
+
+    def plan() -> Plan:
+        return plan_service(
             inv,
             step=step_id,
             action=action,
             target=target,
             reason=reason,
             needs_repair=needs_repair,
-        ),
-    )
+        )
+
+    return _plan_or_say(step_id, f"{action} of {target}", plan)
 
 
-def _plan_or_say(
-    *,
-    step: str,
-    target: str,
-    noun: str,
-    plan: Callable[[], Plan],
-) -> Plan:
-    """Make a plan. If that fails, return an empty plan that says why, so that other plans go on.
-
-    Parameters
-    ----------
-    noun : what is planned, in words
-    plan : makes the plan
-    """
+def _plan_or_say(step_id: str, target: str, plan: Callable[[], Plan]) -> Plan:
+    """Make a plan. If that fails, return an empty plan that says why, so that other plans go on."""
     try:
         return plan()
     except (StoreError, ClientError, SafetyError, RefusedError) as error:
-        reason = f"nothing, because {noun} cannot be planned: {error}"
-        return make_empty_plan(step=step, target=target, reason=reason)
+        reason = f"{target} cannot be planned: {error}"
+        return make_empty_plan(step=step_id, target=target, reason=reason)
 
 
 def put_in_order(release: Plan, repair: Plan) -> tuple[Plan, Plan]:
-    """Return the plans of 6.1 and 6.2 in the order in which they are carried out.
-
-    A re-trigger needs the worker, so the repair comes first. A release by move comes before
-    the repair.
-    """
+    """Return the plans of 6.1 and 6.2 in order: a re-trigger needs the worker, so it comes last."""
     if release.action == "retrigger":
         return repair, release
     return release, repair
@@ -333,27 +257,16 @@ ACTIONS = by_id(
 )
 def read_plan_effect(inv: Investigation) -> model.Outcome:
     """Compute what the newest plan of 6.1 would change, from a listing. Only reads."""
-    plan = _find_newest_plan(inv)
-    if plan is None or plan.kind is not MOVE or plan.is_empty:
+    plans = inv.journal.list_actions(ActionPhase.PLANNED)
+    ids = [action.plan for action in plans if action.step == "6.1"]
+    if not ids:
         return model.Outcome().ok("no release by move is planned: nothing to compare")
-    effect = compare_plan(_list_real(inv, plan), plan)
-    if not effect.moves:
-        return model.Outcome().ok("nothing that was planned waits any more: nothing to compare")
-    outcome = model.Outcome(
-        value=effect.lag_decrease,
-        rows=effect.rows,
-        columns=list(effect.rows[0]),
-        facts={"plan": plan.id},
-    )
-    left_out = say_left_out(plan.content.header.excluded)
-    return outcome.ok("; ".join(text for text in (effect.words, left_out) if text))
-
-
-def _find_newest_plan(inv: Investigation) -> Plan | None:
-    """Return the newest plan of 6.1; None without one."""
-    plans = inv.journal.list_plans()
-    ids = [plan_id for plan_id, action in plans.items() if action.step == "6.1"]
-    return load_plan(inv.incident.find_plan(ids[-1]), _RELEASE_KINDS) if ids else None
+    plan = load_plan(inv.incident.find_plan(ids[-1]), _RELEASE_KINDS)
+    if plan.kind is not MOVE or plan.is_empty:
+        return model.Outcome().ok("no release by move is planned: nothing to compare")
+    waiting = read_waiting(inv, [plan.content.header.source])
+    waits_minutes = {label.info.key: label.minutes for label in waiting.real}
+    return compare_plan(waits_minutes, plan)
 
 
 @step(
@@ -369,7 +282,7 @@ def read_to_settle(inv: Investigation) -> model.Outcome:
     plan_id = get_parameters(inv, Parameters).settle
     if not plan_id:
         return model.Outcome().ok("no release is named: set settle to its id")
-    release = _load_release(inv, "6.1.2", plan_id)
+    release = load_plan(inv.incident.find_plan(plan_id), (MOVE,))
     try:
         rows = GATE.list_to_settle(inv, release)
     except StoreError as error:
@@ -383,55 +296,19 @@ def read_to_settle(inv: Investigation) -> model.Outcome:
     return outcome.ok(f"{len(rows)} wait for your answer: taken, or not taken")
 
 
-class PlanEffect(NamedTuple):
-    """What a release would change.
-
-    Attributes
-    ----------
-    rows : a table with the columns ``what``, ``now`` and ``after the plan``
-    words : the numbers of objects in words
-    waiting, moves : how many objects wait, and how many of them would move
-    oldest_minutes : how long the oldest object waits now
-    lag_decrease : by how many minutes the longest wait would shrink
-    """
-
-    rows: list[dict[str, Json]]
-    words: str
-    waiting: int
-    moves: int
-    oldest_minutes: float
-    lag_decrease: float
-
-
-#: The reasons for which a planner leaves out objects without looking at them.
-_UNSEEN = frozenset({"no_match", "in_doubt"})
-
-
-def describe_effect(inv: Investigation, plan: Plan) -> PlanEffect:
+def describe_effect(inv: Investigation, plan: Plan) -> model.Outcome:
     """Say what a new plan would change, from the objects that the planner looked at.
 
-    Objects that the planner did not look at wait, too: if there are any, the bucket is listed
-    again. A plan that was cut into parts has too many objects to compare: only ``oldest_minutes``
-    is known.
+    A plan that was cut into parts has too many objects to compare.
     """
+    if plan.content.header.parts:
+        return model.Outcome()
     now = inv.now()
-    oldest = plan.content.header.oldest
-    if plan.content.header.parts and oldest is not None:
-        return PlanEffect([], "", 0, 0, (now - oldest).total_seconds() / 60, 0.0)
     waits = {key: max(0.0, (now - at).total_seconds() / 60) for key, at in plan.observed}
-    if not _UNSEEN.isdisjoint(plan.content.header.excluded):
-        listed, _ = attempt(lambda: _list_real(inv, plan))
-        waits = listed or waits
     return compare_plan(waits, plan)
 
 
-def _list_real(inv: Investigation, plan: Plan) -> dict[str, float]:
-    """Return for how many minutes each real object waits under the plan's source, by key."""
-    waiting = read_waiting(inv, [plan.content.header.source])
-    return {label.info.key: label.minutes for label in waiting.real}
-
-
-def compare_plan(waits_minutes: Mapping[str, float], plan: Plan) -> PlanEffect:
+def compare_plan(waits_minutes: Mapping[str, float], plan: Plan) -> model.Outcome:
     """Compare the backlog now and after the plan. Pure.
 
     Parameters
@@ -439,21 +316,18 @@ def compare_plan(waits_minutes: Mapping[str, float], plan: Plan) -> PlanEffect:
     waits_minutes : for how many minutes each object waits, by key
     """
     planned = {row.key for row in plan.rows}
-    staying = {key: minutes for key, minutes in waits_minutes.items() if key not in planned}
+    staying = [minutes for key, minutes in waits_minutes.items() if key not in planned]
     longest = max(waits_minutes.values(), default=0.0)
-    longest_staying = max(staying.values(), default=0.0)
-    table = {
-        "objects waiting": (len(waits_minutes), len(staying)),
-        "oldest waits, minutes": (round(longest, 1), round(longest_staying, 1)),
-    }
-    return PlanEffect(
-        rows=[{"what": what, "now": n, "after the plan": a} for what, (n, a) in table.items()],
-        words=f"{len(waits_minutes):,} wait now, {len(staying):,} right after the plan",
-        waiting=len(waits_minutes),
-        moves=len(waits_minutes) - len(staying),
-        oldest_minutes=longest,
-        lag_decrease=round(longest - longest_staying, 1),
+    longest_staying = max(staying, default=0.0)
+    columns = ("what", "now", "after the plan")
+    table = [
+        ("objects waiting", len(waits_minutes), len(staying)),
+        ("oldest waits, minutes", round(longest, 1), round(longest_staying, 1)),
+    ]
+    outcome = model.Outcome(
+        value=round(longest - longest_staying, 1), rows=to_rows(columns, table), columns=columns
     )
+    return outcome.ok(f"{len(waits_minutes):,} wait now, {len(staying):,} right after the plan")
 
 
 @step(
@@ -472,13 +346,12 @@ def read_recovery(inv: Investigation) -> model.Outcome:
     A sample counts if the exporter refreshed it after the last action; without an action, after
     the opening of the incident. Where there is no exporter, a listing is a sample.
     """
-    limit = inv.settings.recovered_minutes
     judged_from = find_judged_from(inv)
     lag, recovery = _watch_lag(inv)
     waiting = read_waiting(inv)
-    comparison = compare_backlog(inv, waiting)
-    uploads = read_uploads(inv)
+    backlog = compare_backlog(inv, waiting)
     clear, _ = attempt(lambda: _predict_clear_time(inv, recovery.since or judged_from))
+    alerts, _ = attempt(inv.clients.prometheus.list_alerts)
     applied_at = inv.journal.last_applied_at
     outcome = model.Outcome(
         value=recovery.value,
@@ -486,41 +359,36 @@ def read_recovery(inv: Investigation) -> model.Outcome:
             title="Lag, and the limit for recovery",
             unit="minutes",
             part="forecast",
-            threshold=limit,
+            threshold=inv.settings.recovered_minutes,
             lines=(draw_line("lag", lag.samples),),
             marks=((applied_at, "last action"),) if applied_at else (),
         ),
         clear=clear,
         # In the journal, this wait makes the reading a sample for ``judge_recovery``.
         longest_minutes=round(waiting.longest_minutes, 1) if lag.is_listed else None,
-        observations={
-            "lag_is_low": is_low(recovery),
-            "waiting": comparison.backlog,
-            "uploads": uploads,
-        },
     )
-    reason = f"{recovery.reason}; {comparison.words}"
-    if uploads in (Uploads.FAILING, Uploads.NONE):
+    states = {} if alerts is None else find_alert_states(alerts)
+    uploads, well_since = find_well_since(inv, lag, recovery, states)
+    outcome.measurements = measure(
+        measure_recovery(is_low(recovery), backlog),
+        alerts=states,
+        uploads=uploads,
+        backlog=backlog,
+        well_since=well_since if backlog is Backlog.USUAL else None,
+    )
+    reason = f"{recovery.reason}; {waiting.describe()}"
+    if backlog is not Backlog.USUAL:
+        return outcome.breach(f"{reason}: more than usual")
+    if uploads in NO_UPLOADS:
         return outcome.breach(f"no label gets into the store; {reason}")
-    if comparison.backlog is not Backlog.USUAL:
-        return outcome.breach(reason)
-    if recovery.status is Status.OK and _is_quiet(inv):
-        well_since, _ = attempt(lambda: read_well_since(inv, lag))
-        outcome.well_since = well_since or recovery.since
     return outcome.judge(recovery.status, reason)
-
-
-def _is_quiet(inv: Investigation) -> bool:
-    """Tell whether no alert of this runbook fires or is pending; False when that is not known."""
-    alerts, _ = attempt(inv.clients.prometheus.list_alerts)
-    if alerts is None:
-        return False
-    return set(find_alert_states(alerts).values()) == {AlertState.RESOLVED}
 
 
 def _watch_lag(inv: Investigation) -> tuple[Lag, model.Outcome]:
     """Judge the lag until it is low in enough samples, or the waiting time is over."""
-    deadline = inv.now() + timedelta(seconds=_get_wait_s(inv))
+    # Sections without this parameter do not wait.
+    wait_s = inv.parameters.wait_s if isinstance(inv.parameters, Parameters) else 0.0
+    deadline = inv.now() + timedelta(seconds=wait_s)
     listings: list[Sample] = []
     while True:
         lag = read_lag(inv, lists_anew=True)
@@ -533,13 +401,6 @@ def _watch_lag(inv: Investigation) -> tuple[Lag, model.Outcome]:
         inv.sleep(_LIST_EVERY_S if lag.is_listed else 1.0)
 
 
-def _get_wait_s(inv: Investigation) -> float:
-    """Return how long 6.5 waits for samples; 0 in a section without that parameter."""
-    if isinstance(inv.parameters, Parameters):
-        return inv.parameters.wait_s
-    return 0.0
-
-
 def _predict_clear_time(inv: Investigation, fixed_at: datetime) -> model.ClearTime | None:
     """Predict when the firing alerts clear; None when an interval is unknown.
 
@@ -548,28 +409,24 @@ def _predict_clear_time(inv: Investigation, fixed_at: datetime) -> model.ClearTi
     fixed_at : when the lag got low; if it is not low yet, from when on samples count
     """
     prometheus = inv.clients.prometheus
-    rules = _list_active_rules(inv)
+    # Without an active alert, FulfillmentDelay's rule is the one that counts.
+    active = {alert.name for alert in prometheus.list_alerts() if not is_drill(alert.labels)}
+    names = active.intersection(ALERTS) or {ALERT}
+    rules = [
+        rule for rule in prometheus.list_rules() if rule.name in names and not is_drill(rule.labels)
+    ]
     refresh = prometheus.query("fulfillment_exporter_refresh_interval_seconds")
     targets = [target for target in prometheus.list_targets() if target.job == EXPORTER]
     if not rules or not refresh or not targets:
         return None
-    stages = Stages(
-        refresh_s=refresh[0].samples[-1].value,
-        scrape_s=targets[0].scrape_interval_s,
-        evaluation_s=max(rule.group_interval_s for rule in rules),
-        keep_firing_for_s=max(map(_find_keep_firing_s, rules)),
-    )
+    stages = {
+        "refresh_s": refresh[0].samples[-1].value,
+        "scrape_s": targets[0].scrape_interval_s,
+        "evaluation_s": max(rule.group_interval_s for rule in rules),
+        "keep_firing_for_s": max(map(_find_keep_firing_s, rules)),
+    }
     _, group_interval_s = inv.clients.alertmanager.read_group_timing()
     return compute_clear_time(fixed_at, stages, group_interval_s=group_interval_s)
-
-
-def _list_active_rules(inv: Investigation) -> list[AlertRule]:
-    """Return the rules of the alerts that fire or are pending; without any, FulfillmentDelay's."""
-    prometheus = inv.clients.prometheus
-    active = {alert.name for alert in prometheus.list_alerts() if not is_drill(alert.labels)}
-    names = active.intersection(ALERTS) or {ALERT}
-    rules = [rule for rule in prometheus.list_rules() if rule.name in names]
-    return [rule for rule in rules if not is_drill(rule.labels)]
 
 
 def _find_keep_firing_s(rule: AlertRule) -> float:
@@ -591,19 +448,12 @@ def conclude(inv: Investigation) -> model.Conclusion:
     """Say whether the incident is fixed, by the readings since the last action."""
     findings, advice = judge_causes(inv)
     verdict, summary = judge_now(inv, STEPS)
-    recovery = list_current(inv, STEPS).get(get_step(read_recovery).id)
-    if recovery is not None and recovery.status is not Status.OK:
-        summary += f"; {recovery.step} {recovery.reason}"
-    if advice.causes:
-        summary += f"; {', '.join(advice.causes)}"
-    clear = None
-    if verdict is Verdict.FIXED_ALERT_DECAYING:
-        clear = find_clear_time(inv.journal)
+    is_clearing = verdict is Verdict.FIXED_ALERT_DECAYING
     return model.Conclusion(
         verdict=verdict,
-        summary=summary,
+        summary="; ".join([summary, *advice.causes]),
         findings=findings,
-        timeline=build_timeline(inv, findings),
-        clear=clear,
+        timeline=build_timeline(inv),
+        clear=find_clear_time(inv.journal) if is_clearing else None,
         advice=advice.words if verdict in IN_TROUBLE else (),
     )

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from itertools import islice, takewhile
-from typing import NamedTuple
 
 from objectmove.errors import MoveError
 from runbook_lib import model
 from runbook_lib.errors import ClientError, ClientTimeoutError, NotConfiguredError, NotFoundError
-from runbook_lib.frames import FLAG, TEXT, TIME, WHOLE, Dtype
-from runbook_lib.model import ActionPhase, CauseStatus, Finding, Reading, Role, Status
-from runbook_lib.record.actions import group_actions
+from runbook_lib.frames import Dtype
+from runbook_lib.model import ActionPhase, CauseStatus, Finding, Role
+from runbook_lib.policy import IN_TROUBLE
 from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, rows_of, step
 
 from ..analysis import causes
@@ -29,17 +28,15 @@ from ..change.release import GATE
 from ..clients.http_systems import WorkerState
 from ..clients.services import ServiceState
 from ..investigation import Investigation
-from ..policy import IN_TROUBLE
 from . import detection, immediate
 from .detection import read_alert, read_backlog_objects, read_probe, read_ticket
 from .immediate import read_store_health
 from .purpose import read_clocks
 from .recovery import find_beginning
-from .signals import read_lines, read_samples
+from .signals import read_lines
 from .symptoms import judge_now, list_current
 from .timeline import build_timeline, read_events
 from .worker_metrics import (
-    WorkerMetrics,
     count_flow,
     is_catching_up,
     observe_reasons,
@@ -51,68 +48,16 @@ NAME = "05_root_cause"
 TITLE = "Root cause exploration"
 Parameters = SectionParameters
 
-#: The steps whose actions make labels move again.
-_REMEDIES = ("6.1", "6.2")
 #: A service that was started so short a time ago need not answer yet.
 _YOUNG_S = 15
 #: After this long without a pass a worker stands still, if its usual gap between passes is unknown.
 _STANDSTILL_S = 300.0
-#: A scrape that is older than this says nothing about now.
-_FRESH_S = 120.0
 #: At most so many objects are looked at to tell when the last label was moved.
 _MAX_READY = 20_000
 _UP = 'up{job="artifact-exporter"}'
 _CARRIER_TIMES = "fulfillment_carrier_request_seconds_bucket"
 _LATENCY = f"histogram_quantile(0.95, sum by (le, outcome) (rate({_CARRIER_TIMES}[1m])))"
-#: Beside readings, the outcome ``ok`` would seem to be a status.
-_NAMED_LATENCY = f'label_replace({_LATENCY}, "outcome", "answered", "outcome", "ok")'
 _REFUSALS = ("bad_credentials", "access_denied", "no_such_bucket")
-
-
-class WorkerLook(NamedTuple):
-    """What one look found out about the services, the worker and its counters.
-
-    Attributes
-    ----------
-    states : the services that are listed; empty when they cannot be listed
-    process : the worker's service; None when it is not listed
-    worker : what the worker's API says; None without an answer
-    answers : whether the API answers; None when there is no API
-    is_silent : whether the API accepts a request, but does not answer in time
-    error : why the API does not answer, or why the counters cannot be read; empty: neither
-    metrics : the worker's counters; None when these cannot be read
-    is_running : whether the worker's service runs; None when that is not known
-    stands_still : whether the worker begins no pass; None when that is not known
-    holding_plan : the plan of ours for which the worker is paused; empty when there is none
-    """
-
-    states: Sequence[ServiceState]
-    process: ServiceState | None
-    worker: WorkerState | None
-    answers: bool | None
-    is_silent: bool
-    error: str
-    metrics: WorkerMetrics | None
-    is_running: bool | None
-    stands_still: bool | None
-    holding_plan: str
-
-    @property
-    def stopped(self) -> dict[str, datetime | None]:
-        """For each service that does not run, since when; None when that is not known."""
-        return {state.name: state.since for state in self.states if not state.running}
-
-    @property
-    def hangs(self) -> bool:
-        """Whether the process runs, but neither API nor counters answer."""
-        return bool(self.is_running and self.is_silent and self.metrics is None)
-
-    @property
-    def is_paused_by_others(self) -> bool | None:
-        """Whether someone other than us paused the worker; None when that is not known."""
-        if self.worker is None:
-            return None
-        return self.worker.paused and not self.holding_plan
 
 
 @step(
@@ -126,94 +71,37 @@ class WorkerLook(NamedTuple):
 )
 def read_worker(inv: Investigation) -> model.Outcome:
     """Read services, worker and carrier, each as far as it can be read."""
-    look = _look_at_worker(inv)
-    outcome = _describe_worker(inv, look)
-    problems = list_worker_problems(look)
-    if problems:
-        outcome.value = "; ".join(problems)
-        return outcome.breach(outcome.value)
-    if not inv.settings.fulfillment_url:
-        return outcome.left_out(look.error)
-    if look.worker is None or look.metrics is None or look.stands_still is None:
-        return outcome.unknown(look.error or "no pass of the worker was seen yet")
-    outcome.value = "working"
-    if look.metrics.compute_carrier_share("timeout") is None:
-        return outcome.ok("the worker runs its passes; it asked the carrier too little to judge it")
-    return outcome.ok("the worker runs its passes, and the carrier answers")
-
-
-def _look_at_worker(inv: Investigation) -> WorkerLook:
-    """Look at the services, the worker and its counters."""
     states = _list_services(inv)
     process = _find_service(states, inv.settings.worker_service)
     worker, answers, is_silent, error = _ask_worker(inv)
-    metrics, counter_error = attempt(lambda: read_worker_metrics(inv))
+    metrics = read_worker_metrics(inv)
     is_running = None
     if process is not None and process.state.upper() != "STARTING":
         is_running = process.running
     if process and answers is False and not is_silent and _is_young(inv, process):
         is_running = _watch_start(inv, process)
     stands_still = None
+    holding_plan = ""
     if worker is not None:
-        gap_s = metrics.run_gap_s if metrics else None
-        stands_still, _ = attempt(lambda: _stands_still(inv, worker, process, gap_s))
-    return WorkerLook(
-        states=states,
-        process=process,
-        worker=worker,
-        answers=answers,
-        is_silent=is_silent,
-        error=error or counter_error,
-        metrics=metrics,
-        is_running=is_running,
-        stands_still=stands_still,
-        holding_plan=_find_own_hold(inv) if worker and worker.paused else "",
-    )
-
-
-def list_worker_problems(look: WorkerLook) -> list[str]:
-    """Return what is wrong with the worker or the carrier, in words. Pure."""
-    metrics = look.metrics or WorkerMetrics("no counters")
-    is_mute = look.answers is False
-    is_missing = bool(look.states) and look.process is None
-    # An unknown share, of too few requests, counts as 0.
-    timeouts = metrics.compute_carrier_share("timeout") or 0
-    failures = metrics.compute_carrier_share("error") or 0
-    checks = {
-        "the worker does not run": look.is_running is False or (is_missing and is_mute),
-        f"the worker's API does not answer: {look.error}": look.is_running and is_mute,
-        "the worker is paused": look.is_paused_by_others,
-        f"the worker is paused for {look.holding_plan}, which is not finished": look.holding_plan,
-        "the worker begins no new pass": look.stands_still,
-        f"{timeouts:.0%} of the carrier requests timed out": timeouts > causes.MAX_FAILED_SHARE,
-        f"{failures:.0%} of the carrier requests failed": failures > causes.MAX_FAILED_SHARE,
-    }
-    return [problem for problem, applies in checks.items() if applies]
-
-
-def _describe_worker(inv: Investigation, look: WorkerLook) -> model.Outcome:
-    """Return what was read of services, worker and carrier, without a judgement."""
-    worker = look.worker
-    process = look.process
-    metrics = look.metrics or WorkerMetrics("no counters")
-    blind_since, watchers = _read_watchers(inv)
-    latency, _ = attempt(lambda: read_lines(inv, _NAMED_LATENCY, labels=("outcome",)))
+        stands_still, _ = attempt(lambda: _stands_still(inv, worker, process, metrics.run_gap_s))
+        holding_plan = _find_own_hold(inv) if worker.paused else ""
+    is_paused_by_others = worker.paused and not holding_plan if worker else None
+    latency, _ = attempt(lambda: read_lines(inv, _LATENCY, labels=("outcome",)))
+    stopped = {state.name: state.since for state in states if not state.running}
     first_signs = {
-        Cause.STORE_DOWN: _find_stop(look, STORE_SERVICES),
-        Cause.WORKER_STOPPED: _find_stop(look, [inv.settings.worker_service]),
+        Cause.STORE_DOWN: next((stopped[s] for s in STORE_SERVICES if s in stopped), None),
+        Cause.WORKER_STOPPED: stopped.get(inv.settings.worker_service),
         # A worker has its settings from its start.
         Cause.BAD_PREFIX: process.since if process and process.running else None,
         Cause.WORKER_STUCK: worker.last_run_at if worker else None,
-        Cause.SUPPORT_DOWN: _find_stop(look, ["support-service"]),
-        Cause.METRICS_BLIND: blind_since,
+        Cause.SUPPORT_DOWN: stopped.get("support-service"),
     }
     events = read_events(inv)
-    if worker and worker.paused_at and look.is_paused_by_others:
+    if worker and worker.paused_at and is_paused_by_others:
         text = f"the worker was paused by {worker.paused_by or 'somebody'}"
         events.append(model.Event(worker.paused_at, "trigger", text, "fulfillment"))
-    return model.Outcome(
-        source=f"{inv.clients.fulfillment.url}/fulfillment/worker; {metrics.source}; services",
-        rows=rows_of(look.states, "running", "state", "since", "exit_code", service="name"),
+    outcome = model.Outcome(
+        rows=rows_of(states, "running", "state", "since", "exit_code", service="name"),
         facts=worker.raw if worker else {},
         plot=model.Plot(
             title="Carrier latency, 95th percentile of a minute",
@@ -225,14 +113,15 @@ def _describe_worker(inv: Investigation, look: WorkerLook) -> model.Outcome:
         # What a service or the worker says of itself counts more than counters.
         first_seen={**metrics.began, **_drop_unknown(first_signs)},
         observations={
-            "worker_running": look.is_running,
-            "worker_listed": process is not None if look.states else None,
-            "worker_answers": look.answers,
-            "worker_has_api": _has_api(look),
+            "worker_running": is_running,
+            "worker_listed": process is not None if states else None,
+            "worker_answers": answers,
+            # Without an answer it is not known whether the worker has an API.
+            "worker_has_api": {True: True, None: False}.get(answers),
             "worker_paused": worker.paused if worker else None,
-            "worker_paused_by_others": look.is_paused_by_others,
-            "worker_stands_still": look.stands_still,
-            "worker_hangs": look.hangs,
+            "worker_paused_by_others": is_paused_by_others,
+            "worker_stands_still": stands_still,
+            "worker_hangs": bool(is_running and is_silent and metrics.error),
             "worker_last_move": worker.last_move_at if worker else None,
             "worker_idle_minutes": None if worker else _find_idle_minutes(inv),
             "carrier_timeout_share": metrics.compute_carrier_share("timeout"),
@@ -241,17 +130,44 @@ def _describe_worker(inv: Investigation, look: WorkerLook) -> model.Outcome:
             "catching_up": is_catching_up(inv, metrics),
             "drain_per_minute": metrics.drained,
             **observe_reasons(inv, metrics, "carrier_timeout", "carrier_error"),
-            "services_down": list(look.stopped),
-            **watchers,
+            "services_down": list(stopped),
+            **_read_watchers(inv),
         },
     )
+    problems = list_worker_problems(outcome.observations)
+    if holding_plan:
+        problems.append(f"the worker is paused for {holding_plan}, which is not finished")
+    if problems:
+        outcome.value = "; ".join(problems)
+        return outcome.breach(outcome.value)
+    if not inv.settings.fulfillment_url:
+        return outcome.left_out(error)
+    error = error or metrics.error
+    if error or stands_still is None:
+        return outcome.unknown(error or "no pass of the worker was seen yet")
+    outcome.value = "working"
+    if metrics.compute_carrier_share("timeout") is None:
+        return outcome.ok("the worker runs; it asked the carrier too little to judge it")
+    return outcome.ok("the worker runs, and the carrier answers")
 
 
-def _has_api(look: WorkerLook) -> bool | None:
-    """Tell whether the worker has an API; None when that is not known."""
-    if look.answers is None:
-        return False
-    return True if look.answers else None
+def list_worker_problems(observed: Mapping[str, model.Json]) -> list[str]:
+    """Return what is wrong with the worker or the carrier, in words. Pure."""
+    is_mute = observed["worker_answers"] is False
+    is_running = observed["worker_running"]
+    is_missing = observed["worker_listed"] is False and is_mute
+    # An unknown share, of too few requests, counts as 0.
+    timeouts = observed["carrier_timeout_share"] or 0
+    failures = observed["carrier_error_share"] or 0
+    checks = {
+        "the worker does not run": is_running is False or is_missing,
+        "the worker's API does not answer": is_running and is_mute,
+        "the worker is paused": observed["worker_paused_by_others"],
+        "the worker begins no new pass": observed["worker_stands_still"],
+        f"{timeouts:.0%} of the carrier requests timed out": timeouts > causes.MAX_FAILED_SHARE,
+        f"{failures:.0%} of the carrier requests failed": failures > causes.MAX_FAILED_SHARE,
+    }
+    return [problem for problem, applies in checks.items() if applies]
 
 
 def _find_idle_minutes(inv: Investigation) -> float | None:
@@ -318,11 +234,6 @@ def _watch_start(inv: Investigation, first: ServiceState) -> bool | None:
     return first.running or None
 
 
-def _find_stop(look: WorkerLook, names: Sequence[str]) -> datetime | None:
-    """Return since when a service with one of these names is stopped; None: not known, or none."""
-    return next((at for name, at in look.stopped.items() if name in names), None)
-
-
 def _drop_unknown(times: Mapping[Cause, datetime | None]) -> dict[str, datetime]:
     """Return the times that are known."""
     return {cause: at for cause, at in times.items() if at}
@@ -360,27 +271,13 @@ def _stands_still(
     return (inv.clients.fulfillment.read_clock() - ran_at).total_seconds() > limit_s
 
 
-def _read_watchers(inv: Investigation) -> tuple[datetime | None, dict[str, model.Json]]:
-    """Read whether Prometheus, the exporter and support work.
-
-    Returns
-    -------
-    When the exporter was last scraped (None while it is scraped, or when that is not known), and
-    the observations.
-    """
-    window_s = inv.window.total_seconds()
-    scrapes, _ = attempt(lambda: read_samples(inv, _UP, window_s))
-    # An exporter that moved leaves an old series behind, so only the newest scrape counts.
-    is_up = None
-    if scrapes and (inv.now() - scrapes[-1].at).total_seconds() < _FRESH_S:
-        is_up = scrapes[-1].value == 1
-    blind_since = None
-    if is_up is False:
-        blind_since = max((s.at for s in scrapes or () if s.value == 1), default=None)
+def _read_watchers(inv: Investigation) -> dict[str, model.Json]:
+    """Return whether Prometheus, the exporter and support work, as observations."""
+    up, _ = attempt(lambda: inv.clients.prometheus.query(_UP))
     health, _ = attempt(inv.clients.support.read_health)
-    return blind_since, {
-        "prometheus_answers": scrapes is not None if inv.settings.prometheus_url else None,
-        "exporter_up": is_up,
+    return {
+        "prometheus_answers": up is not None if inv.settings.prometheus_url else None,
+        "exporter_up": any(series.samples[-1].value for series in up) if up else None,
         "support_answers": health is not None if inv.settings.support_url else None,
     }
 
@@ -399,16 +296,14 @@ def read_room(inv: Investigation) -> model.Outcome:
 
     Our own write is a copy of an object that does not exist: it changes nothing.
     """
-    metrics, error = attempt(lambda: read_worker_metrics(inv))
-    metrics = metrics or WorkerMetrics("no counters")
+    metrics = read_worker_metrics(inv)
     store = inv.clients.store
     free_bytes = store.read_free_bytes()
     refuses_ours, _ = attempt(lambda: store.is_full(inv.settings.ready_prefix))
-    refused = metrics.recent_failures.get("storage_full", 0.0)
+    refused = metrics.failures.get("storage_full", 0.0)
     seen = observe_reasons(inv, metrics, "storage_full", "store_unreachable")
     outcome = model.Outcome(
-        value=refused if metrics.recent_failures else None,
-        source=f"{metrics.source}{{reason=storage_full}}; {store.endpoint} capacity",
+        value=refused if metrics.failures else None,
         observations={"store_free_bytes": free_bytes, "store_refuses_ours": refuses_ours, **seen},
     )
     if refused:
@@ -417,8 +312,8 @@ def read_room(inv: Investigation) -> model.Outcome:
         return outcome.breach("the store refuses our own write for want of room")
     if free_bytes is not None and free_bytes < causes.MIN_FREE_BYTES:
         return outcome.breach(f"only {free_bytes / 2**20:.0f} MiB are free")
-    if not metrics.recent_failures:
-        return outcome.unknown(error or "the worker does not count its failures by reason")
+    if not metrics.failures:
+        return outcome.unknown(metrics.error or "the worker does not count its failures by reason")
     return outcome.ok("no write was refused for want of room")
 
 
@@ -432,27 +327,25 @@ def read_room(inv: Investigation) -> model.Outcome:
 )
 def read_pipeline(inv: Investigation) -> model.Outcome:
     """Tell whether the DAG that releases labels runs, and how many came and left."""
-    dag = inv.clients.pipeline.read_dag()
+    pipeline = inv.clients.pipeline
+    dag = pipeline.read_dag()
     # The newest run comes first.
-    runs = inv.clients.pipeline.list_runs(limit=10)
-    ended_runs = [run for run in runs if run.state in ("success", "failed")]
-    newest_failed = list(takewhile(lambda run: run.state == "failed", ended_runs))
+    runs = pipeline.list_runs(limit=10)
+    ended = [run for run in runs if run.state in ("success", "failed")]
+    failed = list(takewhile(lambda run: run.state == "failed", ended))
     is_broken = dag.has_import_errors or dag.is_stale
     flow, _ = attempt(lambda: count_flow(inv))
-    pause, _ = attempt(inv.clients.pipeline.find_last_pause)
-    # Without an event log the time of the pause is unknown, but it was after the newest run began.
-    paused_at = runs[0].started_at if runs else None
+    pause, _ = attempt(pipeline.find_last_pause)
     events = []
     # A pause that has ended is shown only if it belongs to this incident.
     if pause is not None and (dag.is_paused or pause.at > find_beginning(inv)):
-        paused_at = pause.at
         text = f"the DAG {dag.id} was paused by {pause.by or 'somebody'}"
         events.append(model.Event(pause.at, "trigger", text, "pipeline"))
     first_signs = {
-        Cause.PIPELINE_FAILING: newest_failed[-1].started_at if newest_failed else None,
-        Cause.PIPELINE_PAUSED: paused_at,
+        Cause.PIPELINE_FAILING: failed[-1].started_at if failed else None,
+        Cause.PIPELINE_PAUSED: events[0].at if events else None,
     }
-    newest = ended_runs[0].state if ended_runs else "no run"
+    newest = ended[0].state if ended else "no run"
     outcome = model.Outcome(
         value="paused" if dag.is_paused else newest,
         rows=rows_of(runs, run="id", state="state", started="started_at", ended="ended_at"),
@@ -463,16 +356,16 @@ def read_pipeline(inv: Investigation) -> model.Outcome:
             "dag_paused": dag.is_paused,
             "dag_import_errors": is_broken,
             # Old runs of a DAG that cannot be loaded say nothing about new ones.
-            "dag_failed_runs": len(newest_failed) if ended_runs and not is_broken else None,
+            "dag_failed_runs": len(failed) if ended and not is_broken else None,
         },
     )
     if dag.is_paused:
         return outcome.breach(f"the DAG {dag.id} is paused")
     if is_broken:
         return outcome.breach(f"the DAG {dag.id} cannot be loaded, or its file is gone")
-    if newest_failed:
-        return outcome.breach(f"the newest runs of the DAG failed ({len(newest_failed)})")
-    if not ended_runs:
+    if failed:
+        return outcome.breach(f"the newest runs of the DAG failed ({len(failed)})")
+    if not ended:
         return outcome.unknown("no run has ended yet")
     return outcome.ok("the DAG is not paused, and its newest run succeeded")
 
@@ -492,8 +385,7 @@ def read_configuration(inv: Investigation) -> model.Outcome:
     effective, settings_error = attempt(
         lambda: inv.clients.services.read_effective_settings(service)
     )
-    counted, count_error = attempt(lambda: read_worker_metrics(inv))
-    metrics = counted or WorkerMetrics("no counters")
+    metrics = read_worker_metrics(inv)
     rows = _compare_places(inv, worker, effective or {})
     places = [
         f"its {row['setting']} is {row['worker']!r}, not {row['runbook']!r}"
@@ -506,42 +398,37 @@ def read_configuration(inv: Investigation) -> model.Outcome:
     matches = None
     if key_state is not None and accepts_ours is not False:
         matches = key_state == "equal to the store's"
-    refusals = {reason: metrics.recent_failures.get(reason, 0.0) for reason in _REFUSALS}
     seen = observe_reasons(inv, metrics, *_REFUSALS)
     problems = [*places]
-    problems += [f"{count:.0f} times {reason}" for reason, count in refusals.items() if count]
-    if not any(refusals.values()):
-        logged = {reason: seen[f"logged_{reason}"] or 0 for reason in _REFUSALS}
-        problems += [
-            f"{count} lines of its log say {reason}"
-            for reason, count in logged.items()
-            if count >= causes.OFTEN
-        ]
+    for reason in _REFUSALS:
+        logged = seen[f"logged_{reason}"] or 0
+        failures = seen[f"failures_{reason}"]
+        if failures:
+            problems.append(f"{failures:.0f} times {reason}")
+        elif logged >= causes.OFTEN:
+            problems.append(f"{logged} lines of its log say {reason}")
     if matches is False:
         problems.append("its secret is not the one that the runbook uses")
-    reason = "; ".join(problems)
+    if accepts_ours is False:
+        problems.insert(0, _OWN_KEY)
     outcome = model.Outcome(
-        value=reason or None,
-        source=f"{inv.clients.fulfillment.url}/fulfillment/worker; settings of {service}; "
-        f"{metrics.source}",
+        value="; ".join(problems) or None,
         rows=rows,
         observations={
             "worker_place": "; ".join(places) if rows else None,
             "credentials_match": matches,
-            "keyless_denials": refusals["access_denied"] if key_state == "absent" else 0.0,
+            "keyless_denials": seen["failures_access_denied"] if key_state == "absent" else 0.0,
             **seen,
         },
     )
-    if accepts_ours is False:
-        reason = f"{_OWN_KEY}; {reason}" if reason else _OWN_KEY
+    if problems == [_OWN_KEY]:
+        return outcome.unknown(_OWN_KEY)
     if problems:
-        return outcome.breach(reason)
-    if accepts_ours is False:
-        return outcome.unknown(reason)
+        return outcome.breach("; ".join(problems))
     if not inv.settings.fulfillment_url:
         return outcome.left_out(api_error)
-    if not rows or not metrics.recent_failures:
-        read_errors = [error for error in (api_error, settings_error, count_error) if error]
+    if not rows or not metrics.failures:
+        read_errors = [error for error in (api_error, settings_error, metrics.error) if error]
         return outcome.unknown("; ".join(read_errors) or "nothing to compare")
     outcome.value = "right"
     return outcome.ok("the worker's bucket, prefixes and credentials are right")
@@ -577,30 +464,11 @@ _SHARED = by_id(
 )
 STEPS = _SHARED | by_id(read_worker, read_room, read_pipeline, read_configuration)
 ACTIONS: dict[str, ActionStep] = {}
-#: The columns of each step's rows, and their dtypes in a frame; also those of sections 2 and 3.
-COLUMNS: Mapping[str, Mapping[str, Dtype]] = {
-    **detection.COLUMNS,
-    **immediate.COLUMNS,
-    "5.1": {
-        "service": TEXT,
-        "running": FLAG,
-        "state": TEXT,
-        "since": TIME,
-        "exit_code": WHOLE,
-    },
-    "5.3": {"run": TEXT, "state": TEXT, "started": TIME, "ended": TIME},
-    "5.4": {"setting": TEXT, "worker": TEXT, "runbook": TEXT},
-}
+#: The columns of the rows of sections 2 and 3, too.
+COLUMNS: Mapping[str, Mapping[str, Dtype]] = {**detection.COLUMNS, **immediate.COLUMNS}
 
 
-class Diagnosis(NamedTuple):
-    """The finding on every cause, and what helps against the supported ones."""
-
-    findings: tuple[Finding, ...]
-    advice: Advice
-
-
-def judge_causes(inv: Investigation) -> Diagnosis:
+def judge_causes(inv: Investigation) -> tuple[tuple[Finding, ...], Advice]:
     """Judge every cause by the current readings, and say what helps.
 
     A cause that was supported earlier in this incident and is refuted now is past. But if another
@@ -630,7 +498,7 @@ def judge_causes(inv: Investigation) -> Diagnosis:
         elif finding.name in supported_earlier and finding.status is CauseStatus.REFUTED:
             changes["status"] = CauseStatus.PAST
         findings.append(finding.model_copy(update=changes))
-    return Diagnosis(tuple(findings), advice)
+    return tuple(findings), advice
 
 
 def _has_retriggered_in_vain(inv: Investigation) -> bool:
@@ -638,17 +506,13 @@ def _has_retriggered_in_vain(inv: Investigation) -> bool:
 
     False when the worker does not say when it last moved a label.
     """
-    remedies = [
-        action
-        for action in group_actions(inv.journal.actions)
-        if action.applied and action.first.step in _REMEDIES
-    ]
-    last = max(remedies, key=lambda action: action.decisive.seq, default=None)
-    if last is None or last.first.action != "retrigger" or not last.is_verified:
+    last = inv.journal.last_applied
+    if last is None or last.action != "retrigger":
         return False
-    before = last.result(ActionPhase.APPLIED).get("before") or {}
-    after = last.result(ActionPhase.VERIFIED).get("state") or {}
-    moved_at = after.get("last_move_at")
+    checks = inv.journal.list_actions(ActionPhase.VERIFIED, after=last.seq)
+    states = [check.result.get("state") or {} for check in checks]
+    moved_at = states[-1].get("last_move_at") if states else None
+    before = last.result.get("before") or {}
     return moved_at is not None and moved_at == before.get("last_move_at")
 
 
@@ -659,28 +523,15 @@ def conclude(inv: Investigation) -> model.Conclusion:
     """
     findings, advice = judge_causes(inv)
     verdict, reason = judge_now(inv, STEPS)
-    summary = say_causes(findings, list_current(inv, STEPS).values())
-    if not advice.causes:
-        summary += f"; {reason}"
+    supported = [finding for finding in findings if finding.name in advice.causes]
+    summary = "; ".join(f"{finding.name}: {finding.reason}" for finding in supported)
     return model.Conclusion(
         verdict=verdict,
-        summary=summary,
+        summary=summary or f"no cause is supported; {reason}",
         findings=findings,
-        timeline=build_timeline(inv, findings),
+        timeline=build_timeline(inv),
         advice=advice.words if advice.causes or verdict in IN_TROUBLE else (),
     )
-
-
-def say_causes(findings: Iterable[Finding], readings: Iterable[Reading]) -> str:
-    """Name the supported causes with their evidence; without any, what no cause explains. Pure."""
-    supported = [f for f in findings if f.status is CauseStatus.SUPPORTED]
-    if supported:
-        return "; ".join(f"{finding.name}: {finding.reason}" for finding in supported)
-    breaches = [r for r in readings if r.role is Role.CAUSE and r.status is Status.BREACH]
-    if breaches:
-        words = "; ".join(f"{reading.step} {reading.reason}" for reading in breaches)
-        return f"no known cause fits; look at: {words}"
-    return "no cause is supported"
 
 
 def record_diagnosis(inv: Investigation) -> None:

@@ -8,15 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from operator import itemgetter
 from typing import NamedTuple
 
-from runbook_lib.model import AlertState, Line
+from runbook_lib.model import AlertState, Line, Plot
 
 from ..analysis.samples import Sample, clean
-from ..clients.http_systems import Alert, Panel, Series
-from ..convert import DELAY_ALERT, UPLOAD_ALERT
+from ..clients.http_systems import Alert, Panel
 from ..investigation import Investigation
+from ..quantities import DELAY_ALERT, UPLOAD_ALERT
 
 ALERT = DELAY_ALERT
 BLIND_ALERT = "FulfillmentMetricsMissing"
@@ -69,18 +68,10 @@ def read_samples(inv: Investigation, selector: str, window_s: float) -> list[Sam
 
 
 def draw_line(name: str, samples: Sequence[Sample]) -> Line:
-    """Return a line of at most 200 points, the newest among them.
-
-    If there are more, of each few in a row only the highest is kept.
-    """
+    """Return a line of at most 200 points, evenly chosen, the newest among them."""
     points = [(sample.at, round(sample.value, 4)) for sample in clean(samples)]
-    if len(points) > _MAX_POINTS:
-        earlier, newest = points[:-1], points[-1]
-        stride = math.ceil(len(earlier) / (_MAX_POINTS - 1))
-        groups = [earlier[first : first + stride] for first in range(0, len(earlier), stride)]
-        points = [max(group, key=itemgetter(1)) for group in groups]
-        points.append(newest)
-    return Line(name=name, points=tuple(points))
+    stride = math.ceil(len(points) / _MAX_POINTS) or 1
+    return Line(name=name, points=tuple(points[::-stride][::-1]))
 
 
 def read_lines(
@@ -103,33 +94,25 @@ def read_lines(
     return tuple(lines)
 
 
-class PanelShow(NamedTuple):
-    """What Grafana's panel shows, by Prometheus' answers to the panel's queries.
-
-    Attributes
-    ----------
-    panel : with its queries in PromQL, and its link
-    current : each series with its newest value
-    lines : the series over the window
-    """
+class PanelLines(NamedTuple):
+    """Grafana's panel, and Prometheus' answers to its queries over the window."""
 
     panel: Panel
-    current: tuple[Series, ...]
     lines: tuple[Line, ...]
 
 
-def read_panel(inv: Investigation) -> PanelShow:
+def read_panel(inv: Investigation) -> PanelLines:
     """Read the panel `Fulfillment backlog` from Grafana, and send its queries to Prometheus."""
     panel = inv.clients.grafana.find_panel(DASHBOARD_UID, PANEL_TITLE)
-    current: list[Series] = []
     lines: list[Line] = []
     for query in panel.expressions:
-        answer = inv.clients.prometheus.query(query)
-        current += [series for series in answer if math.isfinite(series.samples[-1].value)]
         lines += read_lines(inv, query, labels=("prefix", "origin"), name=PANEL_TITLE)
-    return PanelShow(panel, tuple(current), tuple(lines))
+    return PanelLines(panel, tuple(lines))
 
 
-def draw_listing(at: datetime, count: int) -> Line:
-    """Return the number of listed objects as a line of one point, for the plot of the panel."""
-    return Line(name="listing of the bucket", points=((at, float(count)),))
+def draw_panel(lines: Sequence[Line], at: datetime, listed: int | None) -> Plot:
+    """Return a plot of the panel's lines, and of how many objects a listing counted."""
+    if listed is not None:
+        lines = (*lines, Line(name="listing of the bucket", points=((at, float(listed)),)))
+    title = f"Panel {PANEL_TITLE}, beside the listing"
+    return Plot(title=title, unit="objects", lines=tuple(lines))

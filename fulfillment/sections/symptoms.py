@@ -23,8 +23,7 @@ def judge_now(inv: Investigation, steps: Mapping[str, Step]) -> tuple[Verdict, s
     """
     own_steps = inv.section.STEPS.keys() & steps.keys()
     judging = own_steps or steps.keys()
-    roles = {steps[step_id].role for step_id in judging if steps[step_id].needed}
-    judgement = inv.policy.judge(inv.journal, now=inv.now(), roles=roles)
+    judgement = inv.policy.judge(inv.journal, now=inv.now(), steps=judging)
     if judgement is None:
         return Verdict.UNKNOWN, "no symptom was read yet"
     return judgement.verdict, judgement.reason
@@ -45,9 +44,7 @@ def conclude_without_symptoms(inv: Investigation, verdict: Verdict, summary: str
 
     Once trouble was seen, the conclusion has the incident's verdict, not ``verdict``.
     """
-    if inv.journal.since() is None:
-        return Conclusion(verdict=verdict, summary=summary)
     judgement = inv.policy.judge(inv.journal, now=inv.now())
-    if judgement is None:
-        return Conclusion(verdict=Verdict.UNKNOWN, summary=f"no symptom was read yet; {summary}")
+    if judgement is None or inv.since is None:
+        return Conclusion(verdict=verdict, summary=summary)
     return Conclusion(verdict=judgement.verdict, summary=f"{judgement.reason}; {summary}")

@@ -14,7 +14,6 @@ from runbook_lib.section import attempt
 
 from ..analysis.causes import CAUSES, STANDSTILL
 from ..analysis.samples import (
-    Sample,
     compute_interval_s,
     find_beginning,
     list_growth,
@@ -37,10 +36,9 @@ _REMEDIES = ("6.1", "6.2")
 _RECENT_S = 30.0
 #: Over how long arrivals are compared with moves, and errors of a log are counted.
 _FLOW_WINDOW_S = 300.0
+_MAX_LINES = 20_000
 #: An error that has not been logged for this long has ended.
 _SILENT = timedelta(seconds=60)
-#: The time between two readings of the service's own page.
-_PAGE_WAIT_S = 4.0
 #: Patterns of a log line that says that a request failed for a reason. Each begins with the reason
 #: itself, as the service writes it.
 _LOG_SIGNS = {
@@ -61,10 +59,9 @@ class WorkerMetrics(NamedTuple):
 
     Attributes
     ----------
-    source : where the counters were read
-    recent_failures : failures of each reason in the last half minute; empty when no reason is
-        counted
-    recent_requests : requests to the carrier by outcome, in the last half minute
+    error : why they could not be read; empty: they could
+    failures : failures of each reason in the last half minute; empty when no reason is counted
+    requests : requests to the carrier by outcome, in the last half minute
     surplus : arrivals minus moves, in the last five minutes; None when unknown
     drained : moves, in the last half minute; None when unknown
     has_failed : whether anything failed in the last five minutes of this incident
@@ -72,9 +69,9 @@ class WorkerMetrics(NamedTuple):
     run_gap_s : the usual time between two passes of the worker; None when unknown
     """
 
-    source: str
-    recent_failures: Mapping[str, float] = {}
-    recent_requests: Mapping[str, float] = {}
+    error: str = ""
+    failures: Mapping[str, float] = {}
+    requests: Mapping[str, float] = {}
     surplus: float | None = None
     drained: float | None = None
     has_failed: bool = False
@@ -83,42 +80,30 @@ class WorkerMetrics(NamedTuple):
 
     def compute_carrier_share(self, outcome: str) -> float | None:
         """Return an outcome's share in the recent carrier requests; None for fewer than two."""
-        total = sum(self.recent_requests.values())
+        total = sum(self.requests.values())
         if total < 2:
             return None
-        return round(self.recent_requests.get(outcome, 0) / total, 3)
+        return round(self.requests.get(outcome, 0) / total, 3)
 
 
 def read_worker_metrics(inv: Investigation) -> WorkerMetrics:
-    """Read the worker's counters. Only reads.
-
-    If Prometheus does not answer, or does not scrape the service, the service's own ``/metrics`` is
-    read twice, 4 s apart.
-
-    Raises
-    ------
-    ClientError
-        When neither Prometheus nor the service's own page can be read.
-    """
+    """Read the worker's counters from Prometheus. Only reads."""
     prometheus = inv.clients.prometheus
     window_s = max(_FLOW_WINDOW_S, inv.window.total_seconds())
     names = (_FAILED, _CARRIER, _ARRIVED, _MOVED)
-    found, _ = attempt(lambda: {name: prometheus.query_samples(name, window_s) for name in names})
+    found, error = attempt(
+        lambda: {name: prometheus.query_samples(name, window_s) for name in names}
+    )
     counters: _Counters = found or {}
     failed = [series.samples for series in counters.get(_FAILED, ()) if series.samples]
     # With a long scrape interval, half a minute may have no sample.
     interval_s = compute_interval_s(failed[0][-20:]) if failed else 0.0
     recent_s = max(_RECENT_S, 4 * interval_s)
     newest_at = max((samples[-1].at for samples in failed), default=None)
-    source = f"{prometheus.url} {_FAILED}"
-    gap_s = None
     if newest_at is None or (inv.now() - newest_at).total_seconds() > recent_s:
-        # The service is not scraped: old counts say nothing about now.
-        source = f"{inv.clients.fulfillment.url}/metrics"
-        counters = _read_pages(inv)
-    else:
-        gap_s = _find_run_gap_s(inv)
-    return _measure(inv, source, counters, recent_s)._replace(run_gap_s=gap_s)
+        # Old counts say nothing about now.
+        return WorkerMetrics(error or "Prometheus does not scrape the worker's counters")
+    return _measure(inv, counters, recent_s)._replace(run_gap_s=_find_run_gap_s(inv))
 
 
 def _find_run_gap_s(inv: Investigation) -> float | None:
@@ -130,60 +115,38 @@ def _find_run_gap_s(inv: Investigation) -> float | None:
     return median(new - old for old, new in pairwise(times))
 
 
-def _read_pages(inv: Investigation) -> _Counters:
-    """Return the worker's counters by two readings of the service's own page, 4 s apart."""
-    samples: dict[tuple[str, frozenset[tuple[str, str]]], list[Sample]] = {}
-    for wait_s in (0.0, _PAGE_WAIT_S):
-        if wait_s:
-            inv.sleep(wait_s)
-        for line in inv.clients.fulfillment.read_metrics():
-            counter = samples.setdefault((line.name, frozenset(line.labels.items())), [])
-            counter.append(Sample(inv.now(), line.value))
-    counters: dict[str, list[Series]] = {}
-    for (name, labels), values in samples.items():
-        series = counters.setdefault(name, [])
-        series.append(Series(dict(labels), tuple(values)))
-    return counters
-
-
-def _measure(
-    inv: Investigation, source: str, counters: _Counters, recent_s: float
-) -> WorkerMetrics:
+def _measure(inv: Investigation, counters: _Counters, recent_s: float) -> WorkerMetrics:
     """Compute by how much the counters grew."""
     now = inv.now()
     acted_at = find_last_remedy(inv) or now - timedelta(days=1)
     recent = max(acted_at, now - timedelta(seconds=recent_s))
-    of_incident = max(inv.incident.state.opened_at, now - timedelta(seconds=_FLOW_WINDOW_S))
-    flow = max(acted_at, now - timedelta(seconds=_FLOW_WINDOW_S))
-    failures = _group_by(counters.get(_FAILED, ()), "reason")
-    requests = _group_by(counters.get(_CARRIER, ()), "outcome")
-    arrived = [series.samples for series in counters.get(_ARRIVED, ())]
-    moved = [series.samples for series in counters.get(_MOVED, ())]
-    surplus = None
-    if arrived and moved:
-        surplus = sum_growth(arrived, flow) - sum_growth(moved, flow)
-    beginnings = {
-        str(cause): find_beginning(list_growth(failures.get(record.counted_as, [])))
-        for cause, record in CAUSES.items()
-    }
+    flow_start = now - timedelta(seconds=_FLOW_WINDOW_S)
+    flow = max(acted_at, flow_start)
+
+    def grow(name: str, since: datetime, label: str = "") -> dict[str, float]:
+        """Return by how much the counters of a name grew, by the value of a label."""
+        growth: dict[str, float] = {}
+        for series in counters.get(name, ()):
+            group = series.labels.get(label, "other")
+            growth[group] = growth.get(group, 0.0) + sum_growth([series.samples], since)
+        return growth
+
+    arrived = grow(_ARRIVED, flow)
+    moved = grow(_MOVED, flow)
+    began = {}
+    for cause, record in CAUSES.items():
+        own = [s for s in counters.get(_FAILED, ()) if s.labels.get("reason") == record.counted_as]
+        began[str(cause)] = find_beginning(list_growth([series.samples for series in own]))
+    # What failed before this incident kept none of its labels back.
+    of_incident = max(inv.incident.state.opened_at, flow_start)
     return WorkerMetrics(
-        source,
-        recent_failures={name: sum_growth(samples, recent) for name, samples in failures.items()},
-        recent_requests={name: sum_growth(samples, recent) for name, samples in requests.items()},
-        surplus=surplus,
-        drained=sum_growth(moved, recent) if moved else None,
-        has_failed=any(sum_growth(samples, of_incident) for samples in failures.values()),
-        began={cause: began for cause, began in beginnings.items() if began},
+        failures=grow(_FAILED, recent, "reason"),
+        requests=grow(_CARRIER, recent, "outcome"),
+        surplus=sum(arrived.values()) - sum(moved.values()) if arrived and moved else None,
+        drained=sum(grow(_MOVED, recent).values()) if moved else None,
+        has_failed=any(grow(_FAILED, of_incident).values()),
+        began={cause: at for cause, at in began.items() if at},
     )
-
-
-def _group_by(series: Iterable[Series], label: str) -> dict[str, list[Sequence[Sample]]]:
-    """Group counters by the value of a label; a series without the label is under ``other``."""
-    groups: dict[str, list[Sequence[Sample]]] = {}
-    for counter in series:
-        group = groups.setdefault(counter.labels.get(label, "other"), [])
-        group.append(counter.samples)
-    return groups
 
 
 def find_last_remedy(inv: Investigation) -> datetime | None:
@@ -192,14 +155,12 @@ def find_last_remedy(inv: Investigation) -> datetime | None:
     return max((action.at for action in applied if action.step.startswith(_REMEDIES)), default=None)
 
 
-def read_worker_log(
-    inv: Investigation, since: datetime, *, max_lines: int = 20_000
-) -> list[LogLine]:
+def read_worker_log(inv: Investigation, since: datetime) -> list[LogLine]:
     """Return the worker's newest log lines since a time, by WORKER_LOG_CMD where it is set."""
     if inv.settings.worker_log_cmd:
-        return read_log_command(inv.settings, since=since, max_lines=max_lines)
+        return read_log_command(inv.settings, since=since, max_lines=_MAX_LINES)
     service = inv.settings.worker_service
-    return inv.clients.services.read_logs(service, since=since, max_lines=max_lines)
+    return inv.clients.services.read_logs(service, since=since, max_lines=_MAX_LINES)
 
 
 def observe_reasons(inv: Investigation, metrics: WorkerMetrics, *reasons: str) -> dict[str, Json]:
@@ -213,23 +174,20 @@ def observe_reasons(inv: Investigation, metrics: WorkerMetrics, *reasons: str) -
     since = inv.now() - timedelta(seconds=_FLOW_WINDOW_S)
     since = max(since, find_last_remedy(inv) or since)
     lines, _ = attempt(lambda: read_worker_log(inv, since))
-    if lines and any(_count_logged(inv, lines, reason, since) for reason in reasons):
-        # What a process that is gone wrote says nothing of the worker now.
-        since = max(since, _find_start(inv) or since)
+    # What a process that is gone wrote says nothing of the worker now.
+    since = max(since, _find_start(inv) or since)
     observations: dict[str, Json] = {}
     for reason in reasons:
-        observations[f"failures_{reason}"] = None
-        if metrics.recent_failures:
-            observations[f"failures_{reason}"] = metrics.recent_failures.get(reason, 0.0)
-        observations[f"logged_{reason}"] = None
-        if lines is not None:
-            observations[f"logged_{reason}"] = _count_logged(inv, lines, reason, since)
+        failures = metrics.failures.get(reason, 0.0) if metrics.failures else None
+        observations[f"failures_{reason}"] = failures
+        logged = None if lines is None else _count_logged(inv, lines, reason, since)
+        observations[f"logged_{reason}"] = logged
     return observations
 
 
 def _find_start(inv: Investigation) -> datetime | None:
     """Return when the worker's oldest process was started; None if none runs, or not known."""
-    states, _ = attempt(inv.clients.services.list_services)
+    states, _ = attempt(lambda: inv.clients.services.list_services())
     service = inv.settings.worker_service
     running = [state.since for state in states or () if state.name == service and state.running]
     return min((at for at in running if at), default=None)
@@ -242,12 +200,11 @@ def _count_logged(
 
     A line without a time counts.
     """
-    times = [line.at for line in lines if re.search(_LOG_SIGNS[reason], line.text, re.I)]
-    counted = [at for at in times if at is None or at > after]
-    known = [at for at in counted if at is not None]
-    if known and inv.now() - max(known) > _SILENT:
-        return 0
-    return len(counted)
+    matching = [line.at for line in lines if re.search(_LOG_SIGNS[reason], line.text, re.I)]
+    counted = [at for at in matching if at is None or at > after]
+    known = [at for at in counted if at]
+    is_past = bool(known) and inv.now() - max(known) > _SILENT
+    return 0 if is_past else len(counted)
 
 
 def is_catching_up(inv: Investigation, metrics: WorkerMetrics) -> bool:

@@ -1,30 +1,36 @@
-"""The actions of a journal: the phases of each plan, put together."""
+"""The actions of a journal: what became of each plan."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from ..model import ActionEntry, ActionPhase, Json
-from .entries import Change, Message
-from .folds import PlanOutcome, list_plans
 
 #: Actions that can be resumed.
-_MOVES = ("release", "park", "undo", "settle")
+MOVES = ("move", "release", "park", "undo", "settle")
 #: Counts of a proof. If one is not 0, the move is not proven.
 _UNPROVEN = ("unproven", "lost", "duplicated", "foreign_changed")
+
 #: Counts of a proof that no person's word can explain.
 _UNEXPLAINED = ("waiting", "changed_by_others", "lost", "duplicated", "foreign_changed", "skipped")
 
 
 @dataclass(frozen=True, slots=True)
-class ActionRecord(PlanOutcome):
-    """What became of one plan, and its entries in the journal.
+class ActionRecord:
+    """What became of one plan.
 
-    ``phases`` are the entries, in sequence; each says that the action reached a phase.
+    Attributes
+    ----------
+    phases : its entries, in sequence; each says that the action reached a phase
+    is_taken_back : whether a later plan took it back
+    settled : of how many objects a person has said what became of them
     """
 
+    plan: str
     phases: tuple[ActionEntry, ...]
+    is_taken_back: bool
+    settled: int
 
     @property
     def first(self) -> ActionEntry:
@@ -48,20 +54,48 @@ class ActionRecord(PlanOutcome):
         return self.applied or self.last
 
     @property
-    def is_settled(self) -> bool:
-        """Whether a person's word explains all that its failed check could not prove."""
-        proof = self.last.result
-        if self.last.phase is not ActionPhase.FAILED or "settled_by_word" not in proof:
-            return False
-        # A check after the settling counts the same objects as settled by word, not as unproven.
-        in_doubt: int = proof.get("unproven", 0) + proof.get("settled_by_word", 0)
-        is_explained = not any(proof.get(name) for name in _UNEXPLAINED)
-        return is_explained and 0 < in_doubt <= self.settled
+    def approver(self) -> str:
+        """Who approved it first, else who did it; empty: not known."""
+        approvals = [entry for entry in self.phases if entry.phase is ActionPhase.APPROVED]
+        people = [entry.operator for entry in (*approvals, *self.phases) if entry.operator]
+        return people[0] if people else ""
 
     @property
-    def is_verified(self) -> bool:
-        """Whether its newest entry is of a check that found its effect."""
-        return self.is_proven and self.last.phase is ActionPhase.VERIFIED
+    def left(self) -> int:
+        """How many objects it still has to move."""
+        return self.applied.count("waiting") if self.applied else 0
+
+    @property
+    def doubtful(self) -> int:
+        """How many objects it left in doubt, of which no person has said what became of them."""
+        unproven = self.applied.count("unproven") if self.applied else 0
+        return max(0, unproven - self.settled)
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether somebody must go on with it: it left objects, or was cut off."""
+        has_failed = _find_proof(self.phases[-1]) is False
+        is_begun = self.is_cut_off and not has_failed
+        return not self.is_taken_back and (self.left > 0 or is_begun)
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether the newest check after the last change found the effect, and nothing in doubt."""
+        proof = None
+        for entry in self.phases:
+            found = _find_proof(entry)
+            if entry.phase is ActionPhase.APPLIED or found is not None:
+                proof = found
+        return bool(proof) and self.applied is not None and not self.doubtful
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether a person's word explains all that its failed check could not prove."""
+        proof = self.last
+        # A check after the settling counts the same objects as settled by word, not as unproven.
+        in_doubt = proof.count("unproven") + proof.count("settled_by_word")
+        is_explained = 0 < in_doubt <= self.settled and not any(map(proof.count, _UNEXPLAINED))
+        return proof.phase is ActionPhase.FAILED and is_explained
 
     @property
     def state(self) -> str:
@@ -91,6 +125,18 @@ class ActionRecord(PlanOutcome):
         return entry.result if entry else {}
 
 
+def _find_proof(entry: ActionEntry) -> bool | None:
+    """Return whether an entry proves the action's effect; None: it is of no check."""
+    if entry.phase is ActionPhase.VERIFIED:
+        return True
+    if entry.phase is not ActionPhase.FAILED:
+        return None
+    if "lost" in entry.result:
+        # A proof may fail although every object is accounted for: others took some first.
+        return not any(map(entry.count, _UNPROVEN))
+    return None if entry.action in MOVES else False
+
+
 def group_actions(entries: Iterable[ActionEntry]) -> list[ActionRecord]:
     """Return an action for each plan that entries name, sorted by their first entries.
 
@@ -98,47 +144,18 @@ def group_actions(entries: Iterable[ActionEntry]) -> list[ActionRecord]:
     """
     phases: dict[str, list[ActionEntry]] = {}
     for entry in entries:
-        phases.setdefault(name_plan(entry), []).append(entry)
-    changes: list[Change] = []
+        phases.setdefault(entry.plan, []).append(entry)
+    undone: set[str] = set()
+    settled: dict[str, int] = {}
     for own in phases.values():
-        if not own[0].result.get("is_empty"):
-            changes += map(to_change, own)
-    records = []
-    for outcome in list_plans(changes):
-        record = ActionRecord(**asdict(outcome), phases=tuple(phases[outcome.plan]))
-        records.append(record)
-    return records
-
-
-def name_plan(entry: ActionEntry) -> str:
-    """Return the id of an entry's plan; where the entry names none, its source or its step."""
-    return str(entry.result.get("plan") or entry.source or entry.step)
-
-
-def to_change(action: ActionEntry) -> Change:
-    """Return an entry as a phase of a plan."""
-    plan = name_plan(action)
-    counts = {}
-    for name, count in action.result.items():
-        if isinstance(count, list):
-            counts[name] = len(count)
-        elif isinstance(count, int):
-            counts[name] = int(count)
-    phase = action.phase
-    if phase is ActionPhase.FAILED and "lost" not in counts and action.action in _MOVES:
-        phase = ActionPhase.INTERRUPTED  # the failure is of the move itself, not of a proof
-    elif phase is ActionPhase.FAILED and not any(counts.get(name) for name in _UNPROVEN):
-        # A proof may fail although every object is accounted for: others took some first.
-        phase = ActionPhase.VERIFIED if "lost" in counts else phase
-    return Change(
-        at=action.at,
-        step=action.step,
-        plan=plan,
-        about=action.about,
-        verb=action.action,
-        target=action.target,
-        phase=phase,
-        by=action.operator,
-        counts=counts,
-        message=Message(id="quote", values={"text": action.reason}),
-    )
+        applied = [entry for entry in own if entry.phase is ActionPhase.APPLIED]
+        about = own[0].about
+        if applied and own[0].action == "undo":
+            undone.add(about)
+        elif applied and own[0].action == "settle":
+            settled[about] = settled.get(about, 0) + applied[-1].count("settled")
+    return [
+        ActionRecord(plan, tuple(own), plan in undone, settled.get(plan, 0))
+        for plan, own in phases.items()
+        if not own[0].result.get("is_empty")
+    ]

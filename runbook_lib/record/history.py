@@ -6,52 +6,29 @@ the journal: an entry with the event ``scored``, with ``phases`` and ``objective
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from statistics import median
-from typing import Protocol
+from typing import Any
 
-from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
-from pydantic import BaseModel, Field, computed_field
+from pydantic import BaseModel, computed_field
 
-from ..errors import JournalDamagedError, RecordError
-from ..model import Finding, Json, Timestamp, Verdict, parse_time
+from ..errors import RecordError
+from ..model import Json, Timestamp, Verdict, parse_time
 from ..redact import Redactor
 from .detection import CAUSE_NAMED, find_detection, list_moments
-from .incident import Incident, list_incidents
+from .folds import Ends
+from .incident import Incident, list_incidents, write_file
 from .journal import utc_now
 from .view import JournalView
-
-
-class Judged(Protocol):
-    """The part of a judgement that the history uses."""
-
-    @property
-    def verdict(self) -> Verdict:
-        """The verdict."""
-
-    @property
-    def until(self) -> datetime | None:
-        """When the trouble ended; None: it lasts, or there was none."""
-
-
-class Judge(Hashable, Protocol):
-    """The part of a runbook's policy that the history uses."""
-
-    def list_causes(self, journal: JournalView) -> Sequence[Finding]:
-        """Return the causes that the policy names."""
-
-    def judge(self, journal: JournalView) -> Judged | None:
-        """Return what the policy says as of the newest look; None: no symptom was read."""
-
 
 #: How long a scenario may go without a drill that met every objective; as in the alert's rule.
 OVERDUE = timedelta(days=35)
 #: The durations in a row, in the order in which the phases follow each other.
 PHASES = ("detect_s", "notify_s", "diagnose_s", "remediate_s", "clear_s")
+_CALM = (None, Verdict.HEALTHY, Verdict.UNKNOWN)
 
 
 class _Durations(BaseModel, frozen=True):
@@ -76,10 +53,8 @@ class HistoryRow(_Durations, frozen=True):
     scenario : the fault of a drill; empty: an incident
     cause_found : names of the causes, separated by commas
     lost : how many objects are lost, by the proofs of the actions; None: no proof counted them
-    verdict : of the close; before that, as of the newest look
     is_good : whether a drill met every objective; None: it has no score
-    is_quiet : whether no trouble was seen, and nothing was planned or done
-    damage : what is wrong with the journal; empty: nothing. The row then lacks what it holds
+    damage : what is wrong with the journal. The row then lacks what it holds
     """
 
     incident: str
@@ -91,7 +66,6 @@ class HistoryRow(_Durations, frozen=True):
     verdict: Verdict | None = None
     is_good: bool | None = None
     damage: str = ""
-    is_quiet: bool = Field(False, exclude=True)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -99,75 +73,60 @@ class HistoryRow(_Durations, frozen=True):
         """Whether it is not closed. With any damage it counts as closed."""
         return self.closed_at is None and not self.damage
 
-    @computed_field  # type: ignore[prop-decorator]
-    @property
-    def took_s(self) -> str:
-        """The known durations in seconds, each after the name of its phase."""
-        known = self.model_dump(include=set(PHASES), exclude_none=True)
-        parts = [f"{phase.removesuffix('_s')} {seconds:g}" for phase, seconds in known.items()]
-        return ", ".join(parts)
 
+def list_history(home: Path, policy: Any) -> list[HistoryRow]:
+    """Return incidents and drills, the newest first, without closed ones that were quiet.
 
-def list_history(home: Path, judge: Judge) -> list[HistoryRow]:
-    """Return incidents and drills, the newest first; closed ones that were quiet are left out.
+    Only reads. This process keeps what it read of a folder until the folder's journal changes.
 
-    Only reads. This process keeps what it read of a folder until the folder changes.
+    Parameters
+    ----------
+    policy : the runbook's ``Policy``
     """
-    rows = [_read_row(folder, judge, _stamp(folder)) for folder in list_incidents(home)]
-    return [row for row in rows if row.is_open or not row.is_quiet]
-
-
-def _stamp(folder: Path) -> str:
-    """Return a stamp that changes when the journal of a folder changes."""
-    path = folder / "journal.jsonl"
-    if not path.exists():
-        return ""
-    stat = path.stat()
-    return f"{stat.st_mtime_ns}:{stat.st_size}"
+    rows = []
+    for folder in list_incidents(home):
+        journal = folder / "journal.jsonl"
+        size_bytes = journal.stat().st_size if journal.exists() else 0
+        rows.append(_read_row(folder, policy, size_bytes))
+    return list(filter(None, rows))
 
 
 @lru_cache(maxsize=1_000)
-def _read_row(folder: Path, judge: Judge, _changed: str) -> HistoryRow:
-    """Return an incident's row, without what cannot be read."""
+def _read_row(folder: Path, policy: Any, _size_bytes: int) -> HistoryRow | None:
+    """Return an incident's row, without what can't be read; None: it is closed and was quiet."""
     row: dict[str, Json] = {
         "incident": folder.name,
         "opened_at": parse_time(folder.name[4:20]),  # as in inc-20261124T031400Z-7f3a
     }
     incident = Incident(folder, redactor=Redactor())
     try:
-        facts = incident.state.to_json()
-        row.update({name: facts[name] for name in facts.keys() & HistoryRow.model_fields.keys()})
-        row.update(_fold(incident, judge))
-    except JournalDamagedError as error:
-        row["damage"] = error.damage
-    except RecordError:
-        row["damage"] = "its state cannot be read"
+        row |= incident.state.model_dump(include={"opened_at", "closed_at", "scenario"})
+        journal = incident.journal.view()
+        ends = policy.find_ends(journal)
+        row |= _fold(journal, policy, ends)
+        has_work = row["scenario"] or journal.actions or ends.since
+        if row["closed_at"] and row["verdict"] in _CALM and not has_work:
+            return None
+    except RecordError as error:
+        row["damage"] = str(error)
     return HistoryRow.model_validate(row)
 
 
-def _fold(incident: Incident, judge: Judge) -> dict[str, Json]:
+def _fold(journal: JournalView, policy: Any, ends: Ends) -> dict[str, Json]:
     """Return the fields of a row that follow from the journal."""
-    journal = incident.journal.view()
-    state = incident.state
     proofs = list_proofs(journal)
-    judged = judge.judge(journal)
-    verdict = state.verdict or (judged.verdict if judged else None)
-    is_calm = verdict in (None, Verdict.HEALTHY, Verdict.UNKNOWN)
-    row: dict[str, Json] = {
-        "cause_found": ", ".join(str(cause.name) for cause in judge.list_causes(journal)),
-        "lost": sum(proof["lost"] for proof in proofs) if proofs else None,
-        "verdict": verdict,
-        "is_quiet": is_calm and not (state.drill_id or journal.actions or journal.since()),
-    }
     scores = [entry.data for entry in journal.entries if entry.data.get("event") == "scored"]
+    row: dict[str, Json] = {
+        "cause_found": ", ".join(cause.name for cause in policy.list_causes(journal)),
+        "lost": sum(proof["lost"] for proof in proofs) if proofs else None,
+        "verdict": policy.compute_verdict(journal),
+    }
     if not scores:
-        return {**row, **_measure(journal, judged.until if judged else None)}
-    with suppress(ValueError, KeyError, TypeError, AttributeError):
-        phases = dict(scores[-1]["phases"])
-        told = [seconds for seconds in phases.pop("notify_s").values() if seconds is not None]
-        row.update(phases, notify_s=max(told, default=None))
-        row["is_good"] = all(objective["met"] for objective in scores[-1]["objectives"])
-    return row
+        return row | _measure(journal, ends)
+    phases = scores[-1]["phases"]
+    told = [seconds for seconds in phases["notify_s"].values() if seconds is not None]
+    row["is_good"] = all(objective["met"] for objective in scores[-1]["objectives"])
+    return {**row, **phases, "notify_s": max(told, default=None)}
 
 
 def list_proofs(journal: JournalView) -> list[dict[str, Json]]:
@@ -182,18 +141,17 @@ def list_proofs(journal: JournalView) -> list[dict[str, Json]]:
     return list(proofs.values())
 
 
-def _measure(journal: JournalView, until: datetime | None) -> dict[str, float | None]:
+def _measure(journal: JournalView, ends: Ends) -> dict[str, float | None]:
     """Return an incident's durations by their fields in a row."""
-    first_look_at = journal.first_look_at()
-    change_at = journal.last_applied_at
-    moments = list_moments(journal)
-    named_at = [moment.at for moment in moments if moment.name == CAUSE_NAMED]
+    changed_at = journal.last_applied_at
+    moments = list_moments(journal, ends)
     detection = find_detection(moments)
+    named_at = next((moment.at for moment in moments if moment.name == CAUSE_NAMED), None)
     return {
-        "detect_s": _count_seconds(moments[0].at, detection.at) if detection else None,
-        "diagnose_s": _count_seconds(first_look_at, min(named_at, default=None)),
-        "remediate_s": _count_seconds(first_look_at, change_at),
-        "clear_s": _count_seconds(change_at, until),
+        "detect_s": _count_seconds(ends.since, detection.at if detection else None),
+        "diagnose_s": _count_seconds(ends.seen_at, named_at),
+        "remediate_s": _count_seconds(ends.seen_at, changed_at),
+        "clear_s": _count_seconds(changed_at, ends.until),
     }
 
 
@@ -225,48 +183,42 @@ def compute_trends(rows: Sequence[HistoryRow], now: datetime) -> tuple[Trend, ..
     """Return a trend for each scenario with a score, by name; ``rows`` begin with the newest."""
     by_scenario: dict[str, list[HistoryRow]] = {}
     for row in rows:
-        if row.scenario and row.is_good is not None:
+        if row.is_good is not None:
             by_scenario.setdefault(row.scenario, []).append(row)
     trends = []
     for scenario, own in sorted(by_scenario.items()):
-        good = [row.opened_at for row in own if row.is_good]
-        medians: dict[str, Json] = {}
-        for phase in PHASES:
-            known = [getattr(row, phase) for row in own if getattr(row, phase) is not None]
-            medians[phase] = round(median(known), 1) if known else None
+        good_at = [row.opened_at for row in own if row.is_good]
         trend = Trend(
             scenario=scenario,
             runs=len(own),
-            passed=len(good),
-            good_at=good[0] if good else None,
-            is_overdue=not good or now - good[0] > OVERDUE,
-            **medians,
+            passed=len(good_at),
+            good_at=good_at[0] if good_at else None,
+            is_overdue=not good_at or now - good_at[0] > OVERDUE,
+            **{phase: _compute_median(own, phase) for phase in PHASES},
         )
         trends.append(trend)
     return tuple(trends)
 
 
+def _compute_median(rows: Sequence[HistoryRow], phase: str) -> float | None:
+    known = [getattr(row, phase) for row in rows if getattr(row, phase) is not None]
+    return round(median(known), 1) if known else None
+
+
 def write_gauges(home: Path, rows: Sequence[HistoryRow]) -> Path:
-    """Write what node-exporter's textfile collector reads: ``<home>/metrics/runbook.prom``."""
-    registry = CollectorRegistry()
-    last_good_at = Gauge(
-        "runbook_last_good_drill_timestamp_seconds",
-        "When a drill last met every objective; 0: never.",
-        registry=registry,
-    )
-    good_at_by_scenario = Gauge(
-        "runbook_drill_last_good_timestamp_seconds",
-        "When a drill of this scenario last met every objective; 0: never.",
-        ["scenario"],
-        registry=registry,
-    )
-    good_times = [0.0]
+    """Write when drills last met every objective, for node-exporter's textfile collector.
+
+    The file is ``<home>/metrics/runbook.prom``; a time of 0 means never.
+    """
+    lines = []
+    times = [0.0]
     for trend in compute_trends(rows, utc_now()):
-        good_at = trend.good_at.timestamp() if trend.good_at else 0
-        good_times.append(good_at)
-        good_at_by_scenario.labels(trend.scenario).set(good_at)
-    last_good_at.set(max(good_times))
+        good_at = trend.good_at.timestamp() if trend.good_at else 0.0
+        times.append(good_at)
+        labels = f'{{scenario="{trend.scenario}"}}'
+        lines.append(f"runbook_drill_last_good_timestamp_seconds{labels} {good_at}\n")
+    lines.append(f"runbook_last_good_drill_timestamp_seconds {max(times)}\n")
     path = home / "metrics" / "runbook.prom"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_to_textfile(str(path), registry)
+    write_file(path, "".join(lines))
     return path

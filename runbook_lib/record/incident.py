@@ -64,7 +64,6 @@ class IncidentState(BaseModel):
     ticket_id : the ticket that the incident is about
     closed_at, closed_seq, closed_run, verdict : of the closing mark: its time, its number, the run
         that wrote it, and the verdict then
-    operators : the people who worked on the incident, the first person first
     drill, drill_id, scenario, drill_orders : whether it is a drill, its id, the name of its fault,
         and the ids of what it injected
     """
@@ -78,7 +77,6 @@ class IncidentState(BaseModel):
     closed_seq: int | None = None
     closed_run: str = ""
     verdict: Verdict | None = None
-    operators: tuple[str, ...] = ()
     drill: bool = False
     drill_id: str = ""
     scenario: str = ""
@@ -118,15 +116,11 @@ def read_state(folder: Path) -> IncidentState:
 
 def _read_marks(path: Path) -> Iterator[Mark]:
     """Yield a journal's marks, without a check of the chain. Other lines are not parsed."""
-    content = path.read_bytes()
-    place = content.find(_MARK)
-    while place >= 0:
-        start = content.rfind(b"\n", 0, place) + 1
-        end = content.find(b"\n", place)
-        with suppress(ValueError, KeyError, TypeError):
-            entry = json.loads(content[start:end])
-            yield Mark.model_validate({**entry["data"], "seq": entry["seq"], "at": entry["at"]})
-        place = content.find(_MARK, place + 1)
+    for line in path.read_bytes().splitlines():
+        if _MARK in line:
+            with suppress(ValueError, KeyError, TypeError):
+                entry = json.loads(line)
+                yield Mark.model_validate({**entry["data"], "seq": entry["seq"], "at": entry["at"]})
 
 
 class Incident:
@@ -143,13 +137,7 @@ class Incident:
 
     closed_here = False
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        redactor: Redactor,
-        clock: Clock = utc_now,
-    ) -> None:
+    def __init__(self, folder: Path, *, redactor: Redactor, clock: Clock = utc_now) -> None:
         self.folder = folder
         self.id = folder.name
         self.redactor = redactor
@@ -173,11 +161,9 @@ class Incident:
     @property
     def is_late(self) -> bool:
         """Whether another command closed the incident: then only notes are added."""
-        if self.closed_here:
-            return False
         state = self.state
         # A notebook of this run may have closed it.
-        is_own_close = bool(get_run()) and state.closed_run == get_run()
+        is_own_close = self.closed_here or (bool(get_run()) and state.closed_run == get_run())
         return state.closed_at is not None and not is_own_close
 
     def find_damage(self) -> str:
@@ -212,8 +198,7 @@ class Incident:
         """
         self.mark(what, reason, **facts)
         if not get_run():
-            # The place of another report is right in this folder, not where a command is typed.
-            _log.warning(reason.replace("../", f"{self.folder.parent}/"))
+            _log.warning(reason)
 
     @contextmanager
     def lock(self, name: str, *, timeout_s: float = 10) -> Iterator[None]:
@@ -243,23 +228,6 @@ class Incident:
         with self.lock("state"):
             yield not self.is_late
 
-    def join(self, operator: str) -> None:
-        """Note who works on the incident; say so if another person worked on it before.
-
-        Does nothing in a drill's incident, or in a closed one.
-        """
-        with self.keep_open():
-            state = self.state
-            if state.drill or state.closed_at or operator in state.operators:
-                return
-            operators = [*state.operators, operator]
-            if not state.operators:
-                self.mark("begun", operators=operators)
-                return
-            earlier = ", ".join(state.operators)
-            text = f"{operator} joins {self.id}, on which {earlier} worked before."
-            self.tell("joined", text, operators=operators)
-
     def close(self, verdict: Verdict, *, reason: str = "") -> None:
         """Close the incident. Commands without ``--incident`` no longer choose it.
 
@@ -276,19 +244,13 @@ class Incident:
                 self.closed_here = True
 
     def find_plan(self, plan_id: str) -> Path:
-        """Return the path of a plan's file: in this incident's folder, else in another.
+        """Return the path of a plan's file: in this folder, else in the newest other.
 
-        If several other folders have the plan, the newest folder's is returned. If no folder has
-        it, the path is that of a file that does not exist. Only reads.
+        If no folder has it, the path is that of a file that does not exist. Only reads.
         """
         own = self.path("plans", f"{plan_id}.jsonl")
-        if own.exists():
-            return own
-        for folder in list_incidents(self.folder.parent):
-            path = folder / "plans" / own.name
-            if path.is_file():
-                return path
-        return own
+        others = [folder / "plans" / own.name for folder in list_incidents(self.folder.parent)]
+        return next((path for path in (own, *others) if path.is_file()), own)
 
     def path(self, kind: str, name: str) -> Path:
         """Return the path of a file in one of the incident's folders.
@@ -312,16 +274,8 @@ class Incident:
         number = 1
         while path.exists():
             number += 1
-            path = self.path("notebooks", f"{section}-{number}.ipynb")
+            path = path.with_name(f"{section}-{number}.ipynb")
         return path
-
-    def reserve_notebook(self, section: str) -> Path:
-        """Make an empty file for the next run. Two runs that begin together get different files."""
-        while True:
-            path = self.find_free_notebook(section)
-            with disk_errors(f"cannot make {path}", _ADVICE), suppress(FileExistsError):
-                path.touch(exist_ok=False)
-                return path
 
 
 def create_incident(
@@ -383,8 +337,8 @@ def list_neighbours(incident: Incident) -> list[str]:
             other = read_state(folder)
             ended_before = other.closed_at is not None and other.closed_at < own.opened_at
             began_after = own.closed_at is not None and other.opened_at > own.closed_at
-            is_beside = not (ended_before or began_after or other.drill)
-            if is_beside and folder != incident.folder:
+            is_left_out = ended_before or began_after or other.drill or folder == incident.folder
+            if not is_left_out:
                 neighbours.append(folder.name)
     return neighbours
 
@@ -397,10 +351,14 @@ def open_incident(home: Path, incident_id: str = "", *, redactor: Redactor) -> I
     Raises
     ------
     UsageError
-        When the id is malformed or there is no such incident.
+        When there is no such incident.
     """
     if incident_id:
-        return _open_named(home, incident_id, redactor)
+        folder = home / incident_id
+        if folder not in list_incidents(home):
+            advice = "`runbook incidents` lists those that there are"
+            raise UsageError(f"there is no incident {incident_id!r} under {home}; {advice}")
+        return Incident(folder, redactor=redactor)
     for folder in list_incidents(home):
         incident = Incident(folder, redactor=redactor)
         try:
@@ -415,17 +373,3 @@ def open_incident(home: Path, incident_id: str = "", *, redactor: Redactor) -> I
         text = "%s is damaged (%s), and is left out. Move it elsewhere to end this message."
         _log.warning(text, folder, damage)
     return None
-
-
-def _open_named(home: Path, incident_id: str, redactor: Redactor) -> Incident:
-    """Open an incident by its id."""
-    if not _ID.fullmatch(incident_id):
-        example = "inc-20261124T031400Z-7f3a"
-        advice = "`runbook incidents` lists the ids"
-        raise UsageError(
-            f"{incident_id!r} is not an incident: an id looks like {example}; {advice}"
-        )
-    folder = home / incident_id
-    if folder not in list_incidents(home):
-        raise UsageError(f"there is no incident {incident_id} under {home}")
-    return Incident(folder, redactor=redactor)

@@ -10,22 +10,21 @@ import os
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+from pydantic import BaseModel
+
 from chainlog import GENESIS, LogError, read_entries
 
 from ..errors import RecordError, disk_errors
-from ..model import Json, format_time, parse_json
-from .incident import Incident, read_state, write_json
+from ..model import format_time
+from .incident import Incident, write_json
 from .journal import utc_now
 
 _NAME = "manifest.json"
 _JOURNAL = "journal.jsonl"
-#: A zip that unpacks to more is refused.
-_LARGEST_BYTES = 2**30
 #: The errors of reading a file that is no zip, or a damaged zip.
 _NOT_A_ZIP = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
@@ -45,17 +44,11 @@ class Verification(NamedTuple):
     newer: tuple[str, ...]
 
 
-class _Digest(NamedTuple):
-    sha256: str
-    size_bytes: int
-
-
-class _Manifest(NamedTuple):
-    """A manifest as it was read; ``seq`` is the number of the journal's last line then."""
+class _Manifest(BaseModel):
+    """The fields of a manifest that a check reads."""
 
     incident: str
-    files: dict[str, _Digest]
-    seq: int
+    files: dict[str, dict[str, str | int]]
 
 
 def write_manifest(incident: Incident) -> Path:
@@ -70,7 +63,6 @@ def write_manifest(incident: Incident) -> Path:
     target = incident.folder / _NAME
     entries = incident.journal.view().entries
     with disk_errors(f"cannot write {target}"):
-        digests = {name: _measure(path.read_bytes()) for name, path in _list_files(incident.folder)}
         manifest = {
             "schema": "runbook/manifest/1",
             "incident": incident.id,
@@ -79,73 +71,66 @@ def write_manifest(incident: Incident) -> Path:
                 "seq": entries[-1].seq if entries else 0,
                 "hash": entries[-1].hash if entries else GENESIS,
             },
-            "files": {name: digest._asdict() for name, digest in digests.items()},
+            "files": {
+                name: _measure(path.read_bytes()) for name, path in _list_files(incident.folder)
+            },
         }
         write_json(target, manifest)
     return target
 
 
-def is_reported(folder: Path) -> bool:
-    """Tell whether an incident has a manifest that is not older than its close."""
-    try:
-        manifest = _read_manifest(folder)
-    except RecordError:
-        return False
-    with suppress(RecordError):
-        return manifest.seq >= (read_state(folder).closed_seq or 0)
-    return True
+def verify_incident(path: Path) -> Verification:
+    """Compare a folder, or the zip of ``write_attachment``, with its manifest. Only reads.
 
-
-def verify_incident(folder: Path) -> Verification:
-    """Compare a folder with its manifest, and check the chain of its journal. Only reads.
-
-    A log that only grew is newer, not altered: it must still begin with the bytes that the manifest
-    measured.
+    The chain of the journal is checked, too. A log that only grew is newer, not altered: it must
+    still begin with the bytes that the manifest measured.
 
     Raises
     ------
     RecordError
         When there is no manifest that can be read.
     """
-    manifest = _read_manifest(folder)
+    if path.is_dir():
+        return _verify_folder(path)
+    with TemporaryDirectory() as place:
+        try:
+            with zipfile.ZipFile(path) as file:
+                file.extractall(place)
+        except _NOT_A_ZIP as error:
+            raise RecordError(f"{path} cannot be unpacked: {error}") from error
+        manifest = next(Path(place).glob(f"*/{_NAME}"), None)
+        if manifest is None:
+            raise RecordError(f"{path} holds no report")
+        return _verify_folder(manifest.parent)
+
+
+def _verify_folder(folder: Path) -> Verification:
+    try:
+        manifest = _Manifest.model_validate_json((folder / _NAME).read_bytes())
+    except (OSError, ValueError) as error:
+        advice = f"`runbook report {folder.name}` writes a new one."
+        raise RecordError(f"{folder / _NAME} cannot be read. {advice}") from error
     problems = []
     newer = []
+    expected = dict(sorted(manifest.files.items()))
     try:
         for _ in read_entries(folder / _JOURNAL):
             pass  # each line is checked as it is read
     except LogError as error:
         problems.append(str(error).removeprefix(f"{folder}{os.sep}"))
-    if not is_reported(folder):
-        # What changed between the last report and the close cannot be told from an edit.
-        text = "report.html: is from before the close, which was cut off or still writes"
-        problems.append(f"{text}; `runbook report {folder.name}` writes the last one")
-        return Verification(manifest.incident, tuple(problems), ())
+        expected.pop(_JOURNAL, None)
     present = dict(_list_files(folder))
-    is_chain_broken = bool(problems)
-    for name, digest in sorted(manifest.files.items()):
-        if name == _JOURNAL and is_chain_broken:
-            continue
-        problem = _compare(folder / name, digest)
-        if problem:
-            problems.append(f"{name}: {problem}")
-        elif (folder / name).stat().st_size > digest.size_bytes:
+    for name, digest in expected.items():
+        content = present[name].read_bytes() if name in present else b""
+        size_bytes = int(digest["size_bytes"])
+        is_log = name.endswith(".jsonl") and not name.startswith("plans/")
+        if is_log and len(content) > size_bytes:
             newer.append(f"{name}: grew since")
-    newer += [f"{name}: is new" for name in sorted(present.keys() - manifest.files.keys())]
+            content = content[:size_bytes]
+        if _measure(content) != digest:
+            problems.append(f"{name}: was altered since, or is missing")
+    newer += [f"{name}: is new" for name in present if name not in manifest.files]
     return Verification(manifest.incident, tuple(problems), tuple(newer))
-
-
-def _read_manifest(folder: Path) -> _Manifest:
-    """Read a folder's manifest; raise ``RecordError`` when it is missing or not one of ours."""
-    try:
-        content: Json = parse_json((folder / _NAME).read_bytes())
-        files = {
-            name: _Digest(str(file["sha256"]), int(file["size_bytes"]))
-            for name, file in content["files"].items()
-        }
-        return _Manifest(str(content.get("incident")), files, int(content["journal"]["seq"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        advice = f"`runbook report {folder.name}` writes a new one."
-        raise RecordError(f"{folder / _NAME} cannot be read. {advice}") from error
 
 
 def write_attachment(incident: Incident) -> Path:
@@ -158,67 +143,28 @@ def write_attachment(incident: Incident) -> Path:
     """
     folder = incident.folder
     target = folder / f"{incident.id}.zip"
-    temporary = folder / f".{incident.id}.{os.getpid()}.tmp"
+    temporary = target.with_suffix(".tmp")
     with disk_errors(f"cannot write {target}"):
-        with zipfile.ZipFile(
-            temporary,
-            "w",
-            compression=zipfile.ZIP_DEFLATED,
-            compresslevel=3,  # a third less work than the default, for up to a tenth more bytes
-            strict_timestamps=False,
-        ) as file:
-            file.write(folder / _NAME, f"{incident.id}/{_NAME}")
-            for name, path in _list_files(folder):
+        # Level 3 is a third less work than the default, for up to a tenth more bytes.
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=3) as file:
+            for name, path in [(_NAME, folder / _NAME), *_list_files(folder)]:
                 file.write(path, f"{incident.id}/{name}")
         temporary.replace(target)
     return target
 
 
-def verify_attachment(path: Path) -> Verification:
-    """Compare what a zip of ``write_attachment`` holds with the manifest in it. Only reads.
-
-    Raises
-    ------
-    RecordError
-        When the file is not such a zip.
-    """
-    with TemporaryDirectory() as place:
-        try:
-            with zipfile.ZipFile(path) as file:
-                if sum(member.file_size for member in file.infolist()) > _LARGEST_BYTES:
-                    raise RecordError(f"{path} unpacks to more than {_LARGEST_BYTES} bytes")
-                file.extractall(place)
-        except _NOT_A_ZIP as error:
-            raise RecordError(f"{path} cannot be unpacked: {error}") from error
-        manifests = list(Path(place).glob(f"*/{_NAME}"))
-        if len(manifests) != 1:
-            raise RecordError(f"{path} holds no report: it must contain exactly one {_NAME}")
-        return verify_incident(manifests[0].parent)
-
-
-def _compare(path: Path, expected: _Digest) -> str:
-    """Return what is wrong with a file; empty: nothing. A log may grow, but a plan may not."""
-    if not path.is_file():
-        return "is missing"
-    content = path.read_bytes()
-    if path.suffix == ".jsonl" and path.parent.name != "plans":
-        content = content[: expected.size_bytes]
-    return "" if _measure(content) == expected else "was altered since"
-
-
-def _measure(content: bytes) -> _Digest:
-    return _Digest(hashlib.sha256(content).hexdigest(), len(content))
+def _measure(content: bytes) -> dict[str, str | int]:
+    return {"sha256": hashlib.sha256(content).hexdigest(), "size_bytes": len(content)}
 
 
 def _list_files(folder: Path) -> Iterator[tuple[str, Path]]:
     """Yield the files that a manifest covers, by name.
 
-    Left out are the manifest itself, zips, locks, files that are being written, and two folders
-    that change after the report: ``lab/``, with the notebooks that somebody works on, and
-    ``.pictures/``.
+    Left out are the manifest itself, zips, locks, files that are being written, and ``lab/``, with
+    the notebooks that somebody works on after the report.
     """
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         is_left_out = path.name == _NAME or name.endswith((".lock", ".tmp", ".zip"))
-        if path.is_file() and not is_left_out and not name.startswith(("lab/", ".pictures/")):
+        if path.is_file() and not is_left_out and not name.startswith("lab/"):
             yield name, path

@@ -1,12 +1,15 @@
-"""A person's remarks: lessons and follow-ups, written to the journal."""
+"""Notes in an incident's journal: a person's remarks, and alerts that reached us as messages."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
+from pathlib import Path
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ..errors import UsageError
-from ..model import Lesson, Note
+from ..model import Note, Timestamp, format_time
 from .incident import Incident
 from .view import JournalView
 
@@ -31,38 +34,70 @@ def write_note(incident: Incident, note: Note, *, section: str = "") -> int:
         return incident.journal.append("note", fields).seq
 
 
-def parse_due(text: str) -> date | None:
-    """Return the day by which a follow-up is due; None for an empty text.
+def list_follow_ups(journal: JournalView) -> list[Note]:
+    """Return the notes of what somebody has to do, sorted by due day; without a day: last."""
+    notes = [note for note in journal.notes if note.is_follow_up]
+    return sorted(notes, key=lambda note: note.due or date.max)
+
+
+class ReceivedAlert(BaseModel, frozen=True):
+    """One alert. ``fingerprint`` and ``starts_at`` are its key.
+
+    ``ends_at`` is when it ended, if it had ended before the look.
+    """
+
+    fingerprint: str
+    starts_at: Timestamp
+    labels: dict[str, str]
+    ends_at: Timestamp | None = None
+
+    @property
+    def key(self) -> str:
+        """What identifies the alert."""
+        return f"{self.fingerprint} {format_time(self.starts_at)}"
+
+    @property
+    def line(self) -> str:
+        """The alert in one line: its name, what else it names, its times and its fingerprint."""
+        labels = dict(sorted(self.labels.items()))
+        name = labels.pop("alertname", "without a name")
+        others = ", ".join(f"{label}={value}" for label, value in labels.items())
+        times = f"firing since {self.starts_at:%H:%M:%SZ}"
+        if self.ends_at is not None:
+            times += f" until {self.ends_at:%H:%M:%SZ}"
+        return f"{name:.60} ({others:.80}) {times}, {self.fingerprint}"
+
+
+_ALERTS = TypeAdapter(tuple[ReceivedAlert, ...])
+
+
+def read_alerts(path: Path | None) -> tuple[ReceivedAlert, ...]:
+    """Return the alerts that a JSON file lists; none without a file.
 
     Raises
     ------
     UsageError
-        When the text is not a day such as 2026-12-04.
+        When the file does not list alerts.
     """
-    if not text:
-        return None
+    if path is None:
+        return ()
     try:
-        return date.fromisoformat(text)
-    except ValueError:
-        problem = f"{text!r} is not a day by which something is due. Write it as 2026-12-04"
-        raise UsageError(f"{problem} (--due). Nothing was written.") from None
+        return _ALERTS.validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise UsageError(f"--alerts {path} lists no alerts: {type(error).__name__}") from None
 
 
-def list_lessons(journal: JournalView, lesson: Lesson) -> list[Note]:
-    """Return the notes of one lesson: what went well, what went badly, or where luck helped."""
-    return [note for note in journal.notes if note.lesson is lesson]
-
-
-def list_follow_ups(journal: JournalView) -> list[Note]:
-    """Return the notes of what somebody has to do, sorted by due day; without a day: last."""
-    notes = [note for note in journal.notes if note.is_follow_up]
-    return sorted(notes, key=_get_due)
-
-
-def _get_due(note: Note) -> tuple[date, int]:
-    return note.due or date.max, note.seq
-
-
-def list_other_notes(journal: JournalView) -> Sequence[Note]:
-    """Return the notes that are neither a lesson nor a follow-up."""
-    return [note for note in journal.notes if note.lesson is None and not note.is_follow_up]
+def note_alerts(incident: Incident, alerts: Sequence[ReceivedAlert]) -> None:
+    """Write into an incident's journal the alerts that it does not hold yet, as one note."""
+    known: set[str] = set()
+    for entry in incident.journal.view().entries:
+        known.update(entry.data.get("alerts") or ())
+    new = [alert for alert in alerts if alert.key not in known]
+    if new:
+        data = {
+            "section": "",
+            "text": "Alerts received: " + "; ".join(alert.line for alert in new),
+            "alerts": [alert.key for alert in new],
+            "late": incident.is_late,
+        }
+        incident.journal.append("note", data)

@@ -6,16 +6,13 @@ No clock and no files. What a runbook makes of these facts is its ``Policy``.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import datetime
 
 from pydantic import BaseModel
 
 from chainlog import Entry
 
 from ..model import (
-    SIGNS,
-    SYMPTOMS,
     ActionEntry,
     ActionPhase,
     Conclusion,
@@ -25,38 +22,21 @@ from ..model import (
     Note,
     NotebookEntry,
     Reading,
-    Role,
     Start,
-    Status,
     Verdict,
 )
+from .folds import FRESH
 
-#: A reading or a conclusion that is older says nothing about the present.
-FRESH = timedelta(minutes=10)
-
-#: The type of the entries of each kind; entries of other kinds are not parsed.
-_SHAPES: dict[str, type[BaseModel]] = {
-    "reading": Reading,
-    "action": ActionEntry,
-    "conclusion": Conclusion,
-    "section_started": Start,
-    "note": Note,
-    "notebook": NotebookEntry,
-    "mark": Mark,
+#: For each kind of entry, the list that holds it and its type; other kinds are not parsed.
+_SHAPES: dict[str, tuple[str, type[BaseModel]]] = {
+    "reading": ("readings", Reading),
+    "action": ("actions", ActionEntry),
+    "conclusion": ("conclusions", Conclusion),
+    "section_started": ("starts", Start),
+    "note": ("notes", Note),
+    "notebook": ("runs", NotebookEntry),
+    "mark": ("marks", Mark),
 }
-#: In the older version these entries were what marks are now, each of a kind of its own.
-_OLD_MARKS = (
-    "opened",
-    "closed",
-    "joined",
-    "adopted",
-    "left_to",
-    "followed",
-    "continued",
-    "handed_over",
-    "plan_of_closed",
-    "journal_damaged",
-)
 
 
 class JournalView:
@@ -80,46 +60,30 @@ class JournalView:
         self.runs: list[NotebookEntry] = []
         self.marks: list[Mark] = []
         self.unreadable: list[int] = []
-        self._newest: dict[str, Reading] = {}
-        self._lists: dict[type[BaseModel], list[Any]] = {
-            Reading: self.readings,
-            ActionEntry: self.actions,
-            Conclusion: self.conclusions,
-            Start: self.starts,
-            Note: self.notes,
-            NotebookEntry: self.runs,
-            Mark: self.marks,
-        }
         self.add(entries)
 
     @property
     def last_seq(self) -> int:
         """The number of the newest entry; 0 without one."""
-        if not self.entries:
-            return 0
-        return self.entries[-1].seq
+        return self.entries[-1].seq if self.entries else 0
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Append entries. If one lacks the shape of its kind, note its number in ``unreadable``."""
         for entry in entries:
             self.entries.append(entry)
-            fields = dict(get_content(entry))
-            shape = _SHAPES.get(entry.kind)
-            if entry.kind in _OLD_MARKS:
-                shape = Mark
-                fields = {**fields, "what": entry.kind, "facts": fields}
-            if shape is None:
+            kind, fields = entry.kind, get_content(entry)
+            if kind == "closed":  # as the older version wrote it
+                fields = {"what": kind, "facts": fields}
+                kind = "mark"
+            if kind not in _SHAPES:
                 continue
-            fields["seq"] = entry.seq
-            fields["at"] = entry.at
+            name, shape = _SHAPES[kind]
             try:
-                value = shape.model_validate(fields)
+                value = shape.model_validate({**fields, "seq": entry.seq, "at": entry.at})
             except ValueError:
                 self.unreadable.append(entry.seq)
-                continue
-            self._lists[shape].append(value)
-            if isinstance(value, Reading):
-                self._newest[value.step] = value
+            else:
+                getattr(self, name).append(value)
 
     def of_runs(self, runs: Collection[str]) -> JournalView:
         """Return a view of only the entries that some runs appended.
@@ -132,8 +96,8 @@ class JournalView:
 
     def latest(self) -> dict[str, Reading]:
         """Return a mapping from each step's id to its newest reading, sorted as in the runbook."""
-        steps = sorted(self._newest, key=order_of)
-        return {step: self._newest[step] for step in steps}
+        newest = {reading.step: reading for reading in self.readings}
+        return {step: newest[step] for step in sorted(newest, key=order_of)}
 
     def list_current(self, now: datetime) -> dict[str, Reading]:
         """Return a mapping from each step's id to its newest reading, if that is still current.
@@ -141,22 +105,20 @@ class JournalView:
         A reading is current for ten minutes. One from before the last action is not current,
         because it cannot show the action's effect. The readings are sorted as in the runbook.
         """
-        oldest_allowed = now - FRESH
-        last_applied = self.last_applied
-        current = {}
-        for step, reading in self.latest().items():
-            is_after_action = last_applied is None or reading.seq > last_applied.seq
-            if is_after_action and reading.observed_at >= oldest_allowed:
-                current[step] = reading
-        return current
+        changed_seq = self.last_applied.seq if self.last_applied else 0
+        return {
+            step: reading
+            for step, reading in self.latest().items()
+            if reading.seq > changed_seq and reading.observed_at >= now - FRESH
+        }
 
     @property
     def ways_on(self) -> tuple[str, ...]:
         """The commands that finish what was begun, as the newest readings name them."""
-        commands: dict[str, None] = {}  # each command once, in sequence; a set has no sequence
+        commands: list[str] = []
         for reading in self.latest().values():
-            commands.update(dict.fromkeys(reading.ways_on))
-        return tuple(commands)
+            commands += reading.ways_on
+        return tuple(dict.fromkeys(commands))
 
     @property
     def last_look_at(self) -> datetime | None:
@@ -166,17 +128,13 @@ class JournalView:
 
     def conclusion(self, section: str) -> Conclusion | None:
         """Return a section's newest conclusion; None without one."""
-        for conclusion in reversed(self.conclusions):
-            if conclusion.section == section:
-                return conclusion
-        return None
+        own = [conclusion for conclusion in self.conclusions if conclusion.section == section]
+        return own[-1] if own else None
 
     def note(self, step: str) -> str:
         """Return the text of the newest note on a step of the checklist; empty without one."""
-        for note in reversed(self.notes):
-            if note.checklist == step:
-                return note.text.strip()
-        return ""
+        texts = [note.text.strip() for note in self.notes if note.checklist == step]
+        return texts[-1] if texts else ""
 
     def list_actions(self, phase: ActionPhase, *, after: int = 0) -> list[ActionEntry]:
         """Return every entry that says that an action reached a phase.
@@ -191,113 +149,32 @@ class JournalView:
     def last_applied(self) -> ActionEntry | None:
         """The newest entry that says that an action changed the world; None without one."""
         applied = self.list_actions(ActionPhase.APPLIED)
-        if not applied:
-            return None
-        return applied[-1]
+        return applied[-1] if applied else None
 
     @property
     def last_applied_at(self) -> datetime | None:
         """The time at which the last action was carried out; None: there was none."""
-        last = self.last_applied
-        if last is None:
-            return None
-        return last.at
-
-    def list_plans(self, *, after: int = 0) -> dict[str, ActionEntry]:
-        """Return a mapping from a plan's id to the newest entry that says that it was planned.
-
-        The plans are sorted by their first such entries.
-
-        Parameters
-        ----------
-        after : only entries with a higher number
-        """
-        plans = {}
-        for entry in self.list_actions(ActionPhase.PLANNED, after=after):
-            is_left = entry.reason or entry.result.get("is_empty")  # as the older version wrote
-            if "plan" in entry.result and not is_left:
-                plan_id = str(entry.result["plan"])
-                plans[plan_id] = entry
-        return plans
-
-    def since(self) -> datetime | None:
-        """Return when the trouble began: the earliest start of a breach; None without one.
-
-        Breaches of steps with one of the roles ``SIGNS``, or with the role ``CAUSE``, count. The
-        alert's step says when its breach began. Any other breach counts from its reading, however
-        long something had waited by then.
-        """
-        signs = self.breaches(SIGNS | {Role.CAUSE})
-        return min((_get_start(sign) for sign in signs), default=None)
-
-    def first_look_at(self) -> datetime | None:
-        """Return when somebody first read a breach of a symptom; None: nobody did."""
-        return min((reading.at for reading in self.breaches(SYMPTOMS)), default=None)
-
-    def breaches(self, roles: Collection[Role | None]) -> list[Reading]:
-        """Return the breaches that steps of some roles read, in sequence."""
-        return [r for r in self.readings if r.status is Status.BREACH and r.role in roles]
-
-    def ok_since(self, steps: Collection[str]) -> datetime | None:
-        """Return the time from which every one of some steps was read as ok without a break.
-
-        None when one of these steps is not ok now, or was not read.
-        """
-        starts: dict[str, datetime] = {}
-        for reading in self.readings:
-            if reading.status is Status.OK:
-                starts.setdefault(reading.step, reading.at)
-            else:
-                starts.pop(reading.step, None)
-        if not starts.keys() >= set(steps):
-            return None
-        return max((starts[step] for step in steps), default=None)
+        return self.last_applied.at if self.last_applied else None
 
     @property
     def last_diagnosis(self) -> Conclusion | None:
         """The newest conclusion that has findings; None without one."""
-        for conclusion in reversed(self.conclusions):
-            if conclusion.findings:
-                return conclusion
-        return None
+        found = [conclusion for conclusion in self.conclusions if conclusion.findings]
+        return found[-1] if found else None
 
     def findings(self) -> tuple[Finding, ...]:
         """Return the newest findings: what is known of every cause now."""
-        diagnosis = self.last_diagnosis
-        if diagnosis is None:
-            return ()
-        return diagnosis.findings
-
-    def advice(self, now: datetime) -> tuple[str, ...]:
-        """Return what helps, in sequence; empty when the newest diagnosis is too old."""
-        diagnosis = self.last_diagnosis
-        if diagnosis is None or now - diagnosis.at > FRESH:
-            return ()
-        return diagnosis.advice
+        return self.last_diagnosis.findings if self.last_diagnosis else ()
 
     def tickets(self) -> tuple[str, ...]:
-        """Return every ticket that a section or a reading names, once each."""
-        tickets: list[Json] = [start.parameters.get("ticket_id") for start in self.starts]
-        tickets += [reading.ticket for reading in self.readings]
-        names = [str(ticket) for ticket in tickets if ticket]
-        return tuple(dict.fromkeys(names))
+        """Return every ticket that a reading is about, once each."""
+        tickets = [reading.ticket for reading in self.readings if reading.ticket]
+        return tuple(dict.fromkeys(tickets))
 
     def closing_verdict(self) -> Verdict | None:
         """Return the verdict of the close; None without one."""
-        for mark in self.marks:
-            if mark.what == "closed":
-                return Verdict(mark.facts["verdict"])
-        return None
-
-
-def _get_start(breach: Reading) -> datetime:
-    """Return when a breach began.
-
-    The reading of an alert's step may say when. Otherwise it is the time of the reading.
-    """
-    if breach.role is Role.ALERT and breach.since:
-        return breach.since
-    return breach.at
+        closes = [mark for mark in self.marks if mark.what == "closed"]
+        return Verdict(closes[0].facts["verdict"]) if closes else None
 
 
 def get_content(entry: Entry) -> dict[str, Json]:
@@ -310,22 +187,12 @@ def get_content(entry: Entry) -> dict[str, Json]:
 
 def order_of(step: str) -> tuple[int, ...]:
     """Return a step's place in the runbook: the numbers of its id."""
-    numbers = []
-    for part in step.split("."):
-        number = int(part) if part.isdigit() else 0
-        numbers.append(number)
-    return tuple(numbers)
-
-
-def to_number(value: Json) -> float | None:
-    """Return a number as it is, and None for anything else, such as a text or a boolean."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int | float):
-        return value
-    return None
+    return tuple(int(part) if part.isdigit() else 0 for part in step.split("."))
 
 
 def get_number(reading: Reading) -> float:
     """Return a reading's value; 0 when it is not a number."""
-    return to_number(reading.value) or 0
+    value = reading.value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value
+    return 0

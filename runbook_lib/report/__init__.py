@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
 from ..errors import RunbookError
 from ..record.incident import Incident
-from ..record.manifest import is_reported, write_attachment, write_manifest
+from ..record.manifest import write_attachment, write_manifest
 from ..section import Sections
 from ..show.plots import plot_reading
-from .export import convert, export_notebooks, load_exporter
+from .export import export_notebooks, export_page, is_newer, load_exporter
 from .model import ReportModel
 from .render import write_report
 
@@ -28,19 +27,13 @@ def preload() -> None:
     import_module("matplotlib.figure")
 
 
-def prepare(incident: Incident, notebook: Path, steps: Container[str]) -> None:
-    """Prepare what a report takes from a notebook: its HTML, and pictures of its steps.
-
-    Parameters
-    ----------
-    steps : ids of the steps of the notebook's section
-    """
-    convert(notebook, incident)
-    journal = incident.journal.view()
-    since = journal.since()
-    for reading in journal.of_runs([notebook.name]).latest().values():
-        if reading.step in steps:
-            plot_reading(reading, since=since)
+def prepare(incident: Incident, notebook: Path) -> None:
+    """Prepare what a report takes from a notebook's run: its HTML, and pictures of its readings."""
+    journal = incident.journal.view().of_runs([notebook.name])
+    if notebook.exists():  # a run that ended before its first cell leaves none
+        export_page(incident, notebook, journal.runs[-1])
+    for reading in journal.readings:
+        plot_reading(reading)
 
 
 def write_outputs(incident: Incident, sections: Sections, *, packs: bool = True) -> Path:
@@ -67,12 +60,7 @@ def write_outputs(incident: Incident, sections: Sections, *, packs: bool = True)
             write_attachment(incident)
     for name in model.neighbours:
         with suppress(RunbookError):  # this report does not depend on the neighbours' reports
-            folder = incident.folder.with_name(name)
-            _write_last(Incident(folder, redactor=incident.redactor), sections)
+            other = Incident(incident.folder.with_name(name), redactor=incident.redactor)
+            if other.is_closed and not is_newer(other.folder / path.name, other.journal.path):
+                write_outputs(other, sections)
     return path
-
-
-def _write_last(incident: Incident, sections: Sections) -> None:
-    """Write the last report of an incident that was closed and has none."""
-    if incident.is_closed and not is_reported(incident.folder):
-        write_outputs(incident, sections)

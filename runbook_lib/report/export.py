@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
-from functools import cache, lru_cache
+import warnings
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -14,49 +14,35 @@ from typing import Any, cast
 import nh3
 from markupsafe import Markup
 
-from ..model import Json
+from ..model import NotebookEntry
 from ..record.incident import Incident, write_file
+from ..show.tables import render_html
 from ..show.text import visible
-from .model import ReportModel, ReportRun
-from .render import render_page
+from .model import ReportModel
+from .render import CSP
 
 _ATTRIBUTES = {
     "*": {"style", "class"},
     "a": {"href"},
-    "img": {"src", "alt", "width", "height"},
-    "td": {"colspan", "rowspan"},
-    "th": {"colspan", "rowspan", "scope"},
-    "details": {"open"},
+    "img": {"src", "alt"},
+    "th": {"scope"},
 }
+#: Properties whose values are colours and words: no length can move a thing over another one, and
+#: nothing is fetched.
 _STYLES = {
     "background-color",
-    "border-radius",
     "color",
-    "font-size",
     "font-style",
     "font-weight",
-    "max-width",
     "overflow-wrap",
     "text-align",
-    "text-decoration",
-    "vertical-align",
     "white-space",
 }
-# Values that could move things over other things, fetch, or make a page unreadably wide.
-_BAD_STYLE = re.compile(r"url|expression|var\(|calc|[-\d.]{5,}|-\d|\\|/\*", re.IGNORECASE)
-#: The classes that give source code its colours.
-_CLASS = re.compile(r"[a-z][a-z0-9]{0,3}|highlight|hl-[a-z0-9]+")
-#: A number up to 2,000.
-_SIZE = re.compile("0*(1?[0-9]{1,3}|2000)")
-#: What the whole value of an attribute must match. ``style`` and ``class`` are checked in parts.
+#: What the whole value of an attribute must match.
 _VALUES = {
-    "src": re.compile(r"data:image/(png|jpeg|gif);base64,[A-Za-z0-9+/=\s]+"),
+    "src": re.compile(r"data:image/(png|jpeg|gif|svg\+xml);base64,[A-Za-z0-9+/=\s]+"),
     # A link may lead to an anchor on this page or to a file beside it, and nowhere else.
     "href": re.compile(r"(#[\w.-]{1,100}|[\w-]{1,100}\.(ipynb|html)(#[\w.-]{1,100})?)"),
-    "width": _SIZE,
-    "height": _SIZE,
-    "colspan": _SIZE,
-    "rowspan": _SIZE,
 }
 
 
@@ -68,7 +54,7 @@ def sanitize_html(html: str) -> str:
     """Return the HTML with text, tables, lists, inline pictures and plain styles, nothing else.
 
     Removed are scripts, event handlers, forms, frames, SVG, ids, links to other places, pictures
-    that would be fetched, and styles that move or hide things.
+    that would be fetched, and styles with lengths.
     """
     text = html.encode("utf-8", "backslashreplace").decode()  # nh3 takes no lone surrogates
     return nh3.clean(
@@ -84,22 +70,13 @@ def sanitize_html(html: str) -> str:
 
 
 def _filter(_tag: str, attribute: str, value: str) -> str | None:
-    """Return the part of an attribute's value that can do no harm; None: drop the attribute."""
-    if attribute == "style":
-        styles = [style for style in value.split(";") if not _BAD_STYLE.search(style)]
-        return ";".join(styles) or None
-    if attribute == "class":
-        names = [name for name in value.split() if _CLASS.fullmatch(name)]
-        return " ".join(names) or None
+    """Return an attribute's value if it can do no harm; None: drop the attribute."""
     pattern = _VALUES.get(attribute)
-    # An attribute without a pattern, such as `alt`, can do no harm.
-    if pattern is None or pattern.fullmatch(value):
-        return value
-    return None
+    return value if pattern is None or pattern.fullmatch(value) else None
 
 
 #: What reading raises if the file is no notebook.
-_NOT_A_NOTEBOOK = (OSError, ValueError, AttributeError, KeyError, TypeError)
+NOT_A_NOTEBOOK = (OSError, ValueError, AttributeError, KeyError, TypeError)
 #: The forms of an output that a page can show, the best first.
 _PRIORITY = ["image/png", "image/jpeg", "text/html", "text/markdown", "text/plain"]
 
@@ -117,27 +94,29 @@ def export_notebooks(incident: Incident, model: ReportModel) -> list[Path]:
     Changes only ``notebooks/*.html`` in the incident's folder. A page that is newer than its
     notebook stays.
     """
-    runs: dict[str, ReportRun] = {}
-    for section in model.sections.values():
-        runs.update({run.entry.notebook: run for run in section.runs})
-    pages = []
-    for source in sorted((incident.folder / "notebooks").glob("*.ipynb")):
-        target = source.with_suffix(".html")
-        pages.append(target)
-        if _is_newer(target, source):
-            continue
-        html = render_page(
+    runs = {run.notebook: run for run in model.journal.runs}
+    sources = sorted(incident.folder.glob("notebooks/*.ipynb"))
+    return [export_page(incident, source, runs.get(source.name)) for source in sources]
+
+
+def export_page(incident: Incident, source: Path, run: NotebookEntry | None) -> Path:
+    """Write an executed notebook as an HTML file beside it, unless that is newer."""
+    target = source.with_suffix(".html")
+    if not is_newer(target, source):
+        html = render_html(
             "notebook.html",
+            csp=CSP,
             body=convert(source, incident),
             name=source.stem,
-            run=runs.get(source.name),
+            run=run,
             incident_id=incident.id,
         )
         write_file(target, html)
-    return pages
+    return target
 
 
-def _is_newer(page: Path, source: Path) -> bool:
+def is_newer(page: Path, source: Path) -> bool:
+    """Tell whether a page was written after what it is made from."""
     try:
         return page.stat().st_mtime_ns > source.stat().st_mtime_ns
     except OSError:
@@ -145,27 +124,19 @@ def _is_newer(page: Path, source: Path) -> bool:
 
 
 def convert(source: Path, incident: Incident) -> Markup:
-    """Return a notebook's cells as harmless HTML; of a damaged file, a sentence that says so.
-
-    The result for an unchanged file is used again.
-    """
+    """Return a notebook's cells as harmless HTML; of a damaged file, a sentence that says so."""
+    nbformat = load_nbformat()
     try:
-        changed_ns = source.stat().st_mtime_ns
-        return _convert(source, changed_ns, incident)
-    except (*_NOT_A_NOTEBOOK, load_nbformat().ValidationError) as error:
+        # nbformat joins the lines of each string, so that the redactor sees whole texts
+        raw = nbformat.reads(source.read_text("utf-8"), as_version=4)
+        notebook = nbformat.from_dict(incident.redactor.json(raw))
+        with warnings.catch_warnings():
+            # An output that no page can show is left out.
+            warnings.filterwarnings("ignore", "Your element with mimetype")
+            body, _ = load_exporter().from_notebook_node(notebook)
+    except (*NOT_A_NOTEBOOK, nbformat.ValidationError) as error:
         problem = f"{source.name} could not be read: {type(error).__name__}"
         return Markup("<p>{}. Run its section again to get a whole one.</p>").format(problem)
-
-
-@lru_cache(maxsize=16)
-def _convert(source: Path, _changed_ns: int, incident: Incident) -> Markup:
-    """Convert a notebook. A changed file has another ``_changed_ns``, so the cache misses it."""
-    # nbformat joins the lines of each string, so that the redactor sees whole texts
-    nbformat = load_nbformat()
-    raw = nbformat.reads(source.read_text("utf-8"), as_version=4)
-    notebook = nbformat.from_dict(incident.redactor.json(raw))
-    _keep_readable(notebook)
-    body, _ = load_exporter().from_notebook_node(notebook)
     page = _NOTEBOOK_LINK.sub(r'<a href="\1.html', sanitize_html(body))
     # The page is sanitised; control characters that are left become visible.
     return Markup(visible(page))  # noqa: S704
@@ -184,6 +155,7 @@ def load_exporter() -> Any:
     from nbconvert import HTMLExporter
 
     return HTMLExporter(  # type: ignore[no-untyped-call]
+        config={"NbConvertBase": {"display_data_priority": _PRIORITY}},
         template_name="basic",
         sanitize_html=True,
         embed_images=True,
@@ -192,21 +164,3 @@ def load_exporter() -> Any:
         exclude_output_prompt=True,
         filters={"clean_html": sanitize_html},
     )
-
-
-def _keep_readable(notebook: Any) -> None:
-    """Keep one form of each output that a page can show."""
-    notebook.metadata.pop("widgets", None)
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            if "data" in output:
-                output.data = _pick_form(output.data)
-
-
-def _pick_form(forms: Mapping[str, Json]) -> dict[str, Json]:
-    """Return the best form of an output; if a page can show none, a text that names them."""
-    for kind in _PRIORITY:
-        if kind in forms:
-            return {kind: forms[kind]}
-    names = ", ".join(forms) or "nothing"
-    return {"text/plain": f"(output left out: {names})"}

@@ -1,25 +1,62 @@
-"""What the journal of an incident holds, arranged as in a report: no HTML, no clock."""
+"""What a report says of an incident, as values: no HTML, no clock.
+
+``ReportModel`` arranges what the journal holds. The functions below it say the first screen, the
+timeline, and what is open.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
+from datetime import datetime
+from itertools import groupby
+from operator import attrgetter
 from typing import NamedTuple
 
-from chainlog import LogDamagedError, LogError, read_entries
+from chainlog import LogError, read_entries
 
 from ..errors import RecordError
-from ..model import Conclusion, Json, NotebookEntry, Reading, Role, Status
-from ..policy import Policy
+from ..model import (
+    ActionPhase,
+    CauseStatus,
+    Conclusion,
+    Event,
+    Finding,
+    Json,
+    NotebookEntry,
+    Reading,
+    Role,
+    Status,
+    Verdict,
+)
+from ..policy import say_causes
 from ..record.actions import ActionRecord, group_actions
+from ..record.detection import Moment, find_detection, list_moments, list_triggers
 from ..record.incident import ENDED_WELL, Incident, list_neighbours
 from ..record.view import JournalView, get_number, order_of
 from ..runbook import load_policy
 from ..section import SectionModule
+from ..show.text import VERDICT_WORDS, capitalise
+
+#: The statuses of notebooks that did not break off; an interruption has an entry of its own.
+_NOT_FAILED = ("done", "stopped_at_plan", "by_hand", "interrupted")
+#: Verdicts about what an action achieved.
+_OUTCOMES = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING, Verdict.MITIGATED, Verdict.NOT_FIXED)
+#: The tone of the entries that stand in the timeline: of marks by what they say, of a drill's
+#: entries by kind and event, of others by kind.
+_TOLD = {
+    "plan_of_closed": "note",
+    "joined": "note",
+    "interrupted": "failed",
+    "closed": "closed",
+    "took_over": "note",
+    "drill_started": "drill",
+    "drill_injected": "drill",
+    "drill_failed": "failed",
+    "drill_reverted": "drill",
+    "drill_revert_failed": "failed",
+}
 
 
 @dataclass(slots=True)
@@ -39,12 +76,12 @@ class ReportStep:
 
     @property
     def worst(self) -> Reading | None:
-        """The breach with the highest value, else the newest unknown, else the newest reading."""
-        breaches = [reading for reading in self.readings if reading.status is Status.BREACH]
-        if breaches:
-            return max(breaches, key=get_number)
-        unknown = [reading for reading in self.readings if reading.status is Status.UNKNOWN]
-        return unknown[-1] if unknown else self.latest
+        """The breach or else the unknown reading with the highest value, else the newest one."""
+        for status in (Status.BREACH, Status.UNKNOWN):
+            found = [reading for reading in self.readings if reading.status is status]
+            if found:
+                return max(reversed(found), key=get_number)
+        return self.latest
 
     @property
     def status(self) -> str:
@@ -58,22 +95,6 @@ class ReportStep:
         return str(self.latest.status) if self.latest else "not run"
 
 
-class ReportRun(NamedTuple):
-    """One run of a section's notebook; the title says how the run ended.
-
-    ``entry`` is the journal's entry at the run's end; of a run by hand, the one at its beginning.
-    """
-
-    entry: NotebookEntry
-    title: str
-
-    @property
-    def page(self) -> str:
-        """The exported page's path; empty when the notebook's name is not a file name."""
-        match = re.fullmatch(r"([\w-]{1,100})\.ipynb", self.entry.notebook, re.ASCII)
-        return f"notebooks/{match[1]}.html" if match else ""
-
-
 @dataclass(slots=True)
 class ReportSection:
     """One section of the runbook: its steps, its conclusions, its notebook's runs."""
@@ -82,13 +103,13 @@ class ReportSection:
     title: str
     steps: list[ReportStep] = field(default_factory=list)
     conclusions: list[Conclusion] = field(default_factory=list)
-    runs: list[ReportRun] = field(default_factory=list)
+    runs: list[NotebookEntry] = field(default_factory=list)
 
     @property
     def words(self) -> str:
         """Its number, without leading zeros, and its title."""
-        number = self.name.partition("_")[0].lstrip("0")
-        return f"{number} {self.title}" if number.isdigit() else self.title
+        number = self.name.partition("_")[0]
+        return f"{int(number)} {self.title}" if number.isdigit() else self.title
 
 
 class ReportModel:
@@ -98,12 +119,12 @@ class ReportModel:
     ----------
     incident : its journal may be missing or damaged
     modules : the runbook's sections
-    policy : the runbook's; default: the installed one's
 
     Attributes
     ----------
     facts : the incident's state; may be empty
     neighbours : ids of other incidents that were open at the same time
+    notebooks : names of the executed notebooks in the folder
     journal : the journal's entries, up to the first damage
     damage : what is wrong with the journal or the folder, in words
     sections, steps : the runbook's, one after the other, by name and by id; then those of the
@@ -111,31 +132,24 @@ class ReportModel:
     actions : one for each plan, sorted by when it was planned
     tried : actions that were approved, refused, carried out, or failed, sorted by when that
         happened
-    waiting : actions that wait for approval: the newest of each step; none once the verdict is good
-        or the incident is closed
     judgement, verdict : what the policy says as of the newest reading or change; None: no symptom
         was read yet
     causes : those that the policy names, the most supported first
     since, until : when the trouble began, and when it ended; None: not known, or there is none
     is_good : whether the verdict is that nothing more is to be done
-    begin : when a drill began; without a drill, the year 1. Earlier events are ignored
     drill, objectives : the journal's entries of a drill, and what it had to show
     has_passed : whether a drill met every objective; None when it is not a drill, or was not scored
     impact : how much the incident affected
-    tickets : every one that the incident, a section's parameters or a reading names
+    tickets : every one that a section's parameters or a reading names
     """
 
-    def __init__(
-        self,
-        incident: Incident,
-        modules: Mapping[str, SectionModule],
-        policy: Policy | None = None,
-    ) -> None:
+    def __init__(self, incident: Incident, modules: Mapping[str, SectionModule]) -> None:
         # Each value may need those above it.
         self.incident_id = incident.id
-        self.policy = policy or load_policy()
+        self.policy = load_policy()
         self.facts: dict[str, Json] = {}
         self.neighbours: list[str] = []
+        self.notebooks = {path.name for path in incident.folder.glob("notebooks/*.ipynb")}
         with suppress(RecordError):
             self.facts = incident.redactor.json(incident.state.to_json())
             self.neighbours = list_neighbours(incident)
@@ -144,86 +158,53 @@ class ReportModel:
         self.verdict = self.judgement.verdict if self.judgement else None
         self.until = self.judgement.until if self.judgement else None
         self.causes = self.policy.list_causes(self.journal)
-        self.since = self.journal.since()
+        self.ends = self.policy.find_ends(self.journal)
+        self.since = self.ends.since
         self.is_good = self.verdict in ENDED_WELL
-        self.sections: dict[str, ReportSection] = {}
+        self.sections = {module.NAME: _make_section(module) for module in modules.values()}
         self.steps: dict[str, ReportStep] = {}
-        for module in modules.values():
-            section = _make_section(module)
-            self.sections[section.name] = section
+        for section in self.sections.values():
             self.steps.update({step.id: step for step in section.steps})
         self.actions = group_actions(self.journal.actions)
         self._place_entries()
         self.tried = [action for action in self.actions if action.was_tried]
         self.tried.sort(key=lambda action: action.decisive.seq)
-        self.waiting = self._list_waiting()
         self.drill = [entry for entry in self.journal.entries if entry.kind == "drill"]
-        self.begin = self.drill[0].at if self.drill else datetime.min.replace(tzinfo=UTC)
-        self.objectives = self._list_objectives()
-        self.has_passed = self._has_passed()
+        events = {entry.data.get("event"): entry.data for entry in self.drill}
+        self.objectives: list[dict[str, Json]] = events.get("scored", {}).get("objectives", [])
+        self.has_passed: bool | None = None
+        if self.objectives:
+            has_met_all = all(objective["met"] for objective in self.objectives)
+            self.has_passed = has_met_all and "failed" not in events
         self.impact = self.policy.compute_impact(self.journal)
-        tickets = [self.facts.get("ticket_id"), *self.journal.tickets()]
-        self.tickets = list(dict.fromkeys(str(ticket) for ticket in tickets if ticket))
-
-    def section(self, name: str) -> ReportSection:
-        """Return a section; if the model has none of this name yet, add an empty one."""
-        return self.sections.setdefault(name, ReportSection(name, name))
+        self.tickets = self.journal.tickets()
 
     def of(self, *roles: Role) -> list[ReportStep]:
         """Return the steps that have one of some roles, sorted as in the runbook."""
         return [step for step in self.steps.values() if step.role in roles]
 
-    def _list_waiting(self) -> list[ActionRecord]:
-        """Return the newest action of each step that waits for its approval.
-
-        Left out are plans that were tried, or whose entry gives a reason why they were left alone.
-        """
-        if self.is_good or self.facts.get("closed_at"):
-            return []
-        newest = {action.first.step: action for action in self.actions}
-        return [a for a in newest.values() if not a.was_tried and not a.last.reason]
-
-    def _list_objectives(self) -> list[dict[str, Json]]:
-        """Return what a drill had to show, as it was scored last."""
-        for entry in reversed(self.drill):
-            objectives = entry.data.get("objectives")
-            if isinstance(objectives, list):
-                return [objective for objective in objectives if isinstance(objective, dict)]
-        return []
-
-    def _has_passed(self) -> bool | None:
-        """Tell whether a drill met every objective and did not break off; None: not scored."""
-        if not self.objectives:
-            return None
-        has_failed = any(entry.data.get("event") == "failed" for entry in self.drill)
-        return not has_failed and all(each.get("met") is True for each in self.objectives)
-
     def _place_entries(self) -> None:
         """Put what the journal holds into its steps and sections."""
         for reading in self.journal.readings:
             self._step(reading.step, reading.name, reading.role).readings.append(reading)
-        for conclusion in self.journal.conclusions:
-            self.section(conclusion.section).conclusions.append(conclusion)
         for action in self.actions:
             self._step(action.first.step, action.first.action).actions.append(action)
+        for conclusion in self.journal.conclusions:
+            self._section(conclusion.section).conclusions.append(conclusion)
         for run in self.journal.runs:
-            section = self.section(run.section)
-            title = f"{section.words}: {run.status.replace('_', ' ')}"
-            section.runs.append(ReportRun(run, title))
+            self._section(run.section).runs.append(run)
 
-    def _step(
-        self,
-        step_id: str,
-        name: str,
-        role: Role | None = None,
-    ) -> ReportStep:
+    def _section(self, name: str) -> ReportSection:
+        """Return a section by its number; if the model has none, add an empty one."""
+        known = {section_name[:2]: section for section_name, section in self.sections.items()}
+        return known.get(name[:2]) or self.sections.setdefault(name, ReportSection(name, name))
+
+    def _step(self, step_id: str, name: str, role: Role | None = None) -> ReportStep:
         """Return a step; if the model has none of this id yet, add an empty one to its section."""
         if step_id not in self.steps:
-            step = ReportStep(step_id, name, role)
-            self.steps[step_id] = step
+            self.steps[step_id] = ReportStep(step_id, name, role)
             number = step_id.partition(".")[0].zfill(2)
-            names = [name for name in self.sections if name.startswith(number)]
-            self.section(names[0] if names else number).steps.append(step)
+            self._section(number).steps.append(self.steps[step_id])
         return self.steps[step_id]
 
 
@@ -232,31 +213,18 @@ def _read_journal(incident: Incident) -> tuple[JournalView, str]:
     journal = incident.journal
     view = JournalView()
     try:
-        try:
-            view = journal.redacted()
-        except RecordError:  # damaged: read what stands before the damage
-            view.add(journal.redact(read_entries(journal.path)))
-        if _is_torn(journal.path):
+        view.add(journal.redact(read_entries(journal.path)))
+        if not journal.path.read_bytes().endswith(b"\n"):
             return view, "the journal's last line is torn (its writer died); it is left out here"
-    except LogDamagedError as error:
-        where = f"the journal is damaged at line {error.line} ({error.reason})"
-        return view, f"{where}; this report tells only what stands before that line"
     except (OSError, LogError) as error:
-        return view, f"the journal cannot be read: {error}"
+        text = f"{error}".removeprefix(f"{incident.folder}/")
+        return view, f"{text}: this report tells only what stands before that"
     return view, ""
-
-
-def _is_torn(path: Path) -> bool:
-    """Tell whether a file's last line has no line break: it was not written to its end."""
-    content = path.read_bytes() if path.exists() else b""
-    return bool(content) and not content.endswith(b"\n")
 
 
 def _make_section(module: SectionModule) -> ReportSection:
     """Return a section and the steps with its number, as yet without anything from the journal."""
-    steps: dict[str, ReportStep] = {}
-    for step in module.STEPS.values():
-        steps[step.id] = ReportStep(step.id, step.title, step.role)
+    steps = {step.id: ReportStep(step.id, step.title, step.role) for step in module.STEPS.values()}
     for action in module.ACTIONS.values():
         # An action may have the id of a step; the section then shows the action's title.
         steps.setdefault(action.id, ReportStep(action.id, action.title)).title = action.title
@@ -264,3 +232,206 @@ def _make_section(module: SectionModule) -> ReportSection:
     own = [step_id for step_id in steps if step_id.startswith(prefix)]
     own.sort(key=order_of)
     return ReportSection(module.NAME, module.TITLE, [steps[step_id] for step_id in own])
+
+
+class Done(NamedTuple):
+    """What was carried out or begun; ``proof`` says how far it is proven, ``by`` who approved."""
+
+    text: str
+    proof: str
+    by: str
+
+
+class Summary(NamedTuple):
+    """What the first screen says beside the values of the model.
+
+    Attributes
+    ----------
+    headline : the verdict and the cause; for a drill, whether it passed
+    trigger : the first change that began the trouble; None: no system tells
+    detected : what detected the trouble, and when
+    severity : of the last alert that fired, with the alert's name; empty: none fired
+    related : ids of incidents that were open at the same time, or belong to the same fault
+    """
+
+    headline: str
+    trigger: Event | None
+    detected: Moment | None
+    severity: str
+    done: list[Done]
+    related: list[str]
+
+
+class EventRow(NamedTuple):
+    """One line of the timeline; ``tone`` is a word that a status pill knows."""
+
+    at: datetime
+    tone: str
+    text: str
+    note: str = ""
+
+
+class Open(NamedTuple):
+    """What is still open, and the ids of the steps that say so."""
+
+    text: str
+    steps: tuple[str, ...] = ()
+
+
+def summarise(model: ReportModel) -> Summary:
+    """Return the first screen as values."""
+    begun = [action for action in model.tried if action.applied or action.is_cut_off]
+    severity = ""
+    for reading in model.journal.readings:
+        for row in reading.rows if reading.role is Role.ALERT else ():
+            if row.get("state") == "firing":
+                drill = " (drill)" if row.get("drill") else ""
+                severity = f"{row.get('severity')}, by the alert {row.get('alert')}{drill}"
+    related = [*model.neighbours, str(model.facts.get("fault_drill") or "")]
+    return Summary(
+        headline=write_headline(model),
+        trigger=next(iter(list_triggers(model.journal)), None),
+        detected=find_detection(list_moments(model.journal, model.ends)),
+        severity=severity,
+        done=[_describe_done(model, action) for action in begun],
+        related=list(dict.fromkeys(filter(None, related))),
+    )
+
+
+def write_headline(model: ReportModel) -> str:
+    """Return the report's title: the verdict and the cause; for a drill, whether it passed."""
+    if model.has_passed is not None:
+        words = say_causes(model.causes) or "no cause was found"
+        return f"Drill {'passed' if model.has_passed else 'failed'}: {words}"
+    if model.verdict is None:
+        return "Nothing was concluded yet"
+    causes = model.causes
+    if not model.is_good:  # a cause may be gone while the trouble lasts
+        still = [f.name for f in model.journal.findings() if f.status is CauseStatus.SUPPORTED]
+        causes = [cause for cause in causes if cause.name in still]
+    words = VERDICT_WORDS[model.verdict].partition(";")[0]
+    return f"{words}: {model.policy.make_headline(model.verdict, causes)}"
+
+
+def _describe_done(model: ReportModel, action: ActionRecord) -> Done:
+    """Return what an action did, and how far it is proven; if it changed nothing, how it ended."""
+    if action.is_cut_off and not action.is_taken_back:
+        proof = action.last.reason or "begun, and not ended"
+    elif action.applied is None:
+        proof = action.last.reason or action.state
+    else:
+        proof = model.policy.describe_proof(action)
+    return Done(capitalise(model.policy.describe_action(action)), proof, action.approver)
+
+
+def list_events(model: ReportModel) -> list[EventRow]:
+    """Return the timeline, sorted by time. A drill's begins with the drill."""
+    rows = sorted(_list_rows(model), key=attrgetter("at"))
+    return [row for row in rows if not model.drill or row.at >= model.drill[0].at]
+
+
+def _list_rows(model: ReportModel) -> Iterator[EventRow]:
+    """Yield every row of the timeline, not yet sorted by time."""
+    yield from _list_entries(model.journal)
+    for event in list_triggers(model.journal):
+        yield EventRow(event.at, "trigger", capitalise(event.text), f"as {event.source} says")
+    if model.since is not None:
+        yield EventRow(model.since, "breach", "First sign of trouble")
+        yield from _list_alerts(model, model.since)
+    for cause in model.causes:
+        yield from _list_cause(model, cause)
+    for action in model.tried:
+        text, proof, by = _describe_done(model, action)
+        note = f"approved by {by}; {proof}" if by else proof
+        yield EventRow(action.decisive.at, action.state, text, note)
+    if model.until:
+        yield EventRow(model.until, "ok", "The last symptom or alert had ended")
+    looks = [look for look in model.journal.conclusions if look.verdict in _OUTCOMES]
+    for verdict, same in groupby(looks, attrgetter("verdict")):
+        look = next(same)
+        yield EventRow(look.at, str(verdict), VERDICT_WORDS[verdict], look.summary)
+
+
+def _list_entries(journal: JournalView) -> Iterator[EventRow]:
+    """Yield what marks, drills and people say, and which runs went wrong."""
+    for entry in journal.entries:
+        kind = str(entry.data.get("what", entry.kind))
+        if kind == "drill":
+            kind = f"drill_{entry.data.get('event')}"
+        if kind in _TOLD:
+            text = capitalise(kind.replace("_", " "))
+            yield EventRow(entry.at, _TOLD[kind], text, str(entry.data.get("reason") or ""))
+    for note in journal.notes:
+        if note.is_remark:
+            yield EventRow(note.at, "note", f"{note.operator}: {note.text}")
+    for run in journal.runs:
+        if run.status not in _NOT_FAILED:
+            error = run.error.partition("\n")[0]
+            yield EventRow(run.at, run.status, f"Notebook {run.notebook}", error)
+
+
+def _list_alerts(model: ReportModel, since: datetime) -> Iterator[EventRow]:
+    """Yield how alerts changed since the trouble began, and which channels were told of it.
+
+    Each look tells of its whole window, so what is repeated is one event.
+    """
+    events = {}
+    for look in model.journal.conclusions:
+        for event in look.timeline:
+            if event.at >= since and event.kind in ("alert", "notice"):
+                events[f"{event.at:%c}", event.text] = event
+    ordered = sorted(events.values(), key=attrgetter("kind", "subject", "at"))
+    for _, group in groupby(ordered, attrgetter("kind", "subject", "state", "is_end")):
+        same = list(group)
+        first = same[0]
+        text = first.text
+        if first.kind == "notice":
+            channels = dict.fromkeys(event.channel for event in same)
+            text = f"{', '.join(channels)} received: {first.subject}: {first.state}"
+        yield EventRow(first.at, first.kind, text)
+
+
+def _list_cause(model: ReportModel, cause: Finding) -> Iterator[EventRow]:
+    """Yield when a cause was first named; and when its first sign was, unless this is a drill."""
+    words = say_causes([cause])
+    for look in model.journal.conclusions:
+        supported = [f for f in look.findings if f.status is CauseStatus.SUPPORTED]
+        reasons = [finding.reason for finding in supported if finding.name == cause.name]
+        if reasons:
+            yield EventRow(look.at, "cause", f"Cause named: {words}", reasons[0])
+            break
+    if cause.first_seen and not model.drill:
+        yield EventRow(cause.first_seen, "cause", f"First sign of the cause: {words}")
+
+
+def list_open(model: ReportModel) -> Iterator[Open]:
+    """Yield damage, what was begun and left something to do, what comes next, and open points.
+
+    Points of the checklist that nobody looked at are open once the trouble is over.
+    """
+    if model.damage:
+        yield Open(model.damage)
+    for reading in model.journal.latest().values():
+        applied = model.journal.list_actions(ActionPhase.APPLIED, after=reading.seq)
+        finished = {str(action.result.get("plan")) for action in applied}
+        for command in reading.ways_on:
+            if finished.isdisjoint(command.split()):
+                yield Open(f"begun, and not finished: {command}", (reading.step,))
+    for action in model.tried:
+        for text in model.policy.list_unfinished(action):
+            yield Open(text, (action.first.step,))
+    if model.facts.get("closed_at") and not model.is_good:
+        yield Open("closed before all was well")
+    elif model.judgement and not model.is_good:
+        section, reason = model.judgement.next
+        yield Open(f"next, in {section}: {reason}")
+    points = model.of(Role.CHECKLIST, Role.CLEARED) if model.is_good else model.of(Role.CHECKLIST)
+    for step in points:
+        if step.latest and step.latest.status.is_open:
+            yield Open(f"{step.title}: {step.latest.reason}", (step.id,))
+    unread = [step.id for step in points if not step.latest]
+    # ``healthy`` says that there never was a symptom: then no point needs a look.
+    # Of a drill's fault, the drill's own incident has the checklist.
+    has_no_points = model.verdict is Verdict.HEALTHY or bool(model.facts.get("fault_drill"))
+    if unread and model.is_good and not has_no_points:
+        yield Open("not run yet:", tuple(unread))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
+from datetime import datetime
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
 
 from ..errors import (
     ActionInterruptedError,
@@ -20,17 +21,29 @@ from ..investigation import (
     check_undamaged,
     close_if_quiet,
     judge_incident,
-    name_command,
 )
-from ..model import Json, Lesson, Note, Progress, Role, Verdict, format_time, keep_quiet
-from ..policy import Judgement
+from ..model import (
+    ActionPhase,
+    Json,
+    Note,
+    Progress,
+    Role,
+    Verdict,
+    format_time,
+    keep_quiet,
+)
 from ..record.actions import group_actions
-from ..record.alerts import ReceivedAlert, note_alerts, read_alerts
 from ..record.history import compute_trends, list_history, write_gauges
 from ..record.incident import ENDED_WELL, Incident, list_incidents, open_incident
 from ..record.journal import utc_now
-from ..record.manifest import verify_attachment, verify_incident
-from ..record.notes import list_follow_ups, parse_due, write_note
+from ..record.manifest import verify_incident
+from ..record.notes import (
+    ReceivedAlert,
+    list_follow_ups,
+    note_alerts,
+    read_alerts,
+    write_note,
+)
 from ..record.view import JournalView
 from ..redact import Redactor
 from ..report import preload, prepare, write_outputs
@@ -93,7 +106,7 @@ def run_sections(
                     progress=progress,
                 )
                 runs.append(run)
-                executor.submit(prepare, incident, run.path, sections[name].STEPS)
+                executor.submit(prepare, incident, run.path)
     except KeyboardInterrupt as error:
         with Interrupts(again=do_nothing):
             if kernel:
@@ -125,40 +138,16 @@ def _explain_interruption(incident: Incident, seq_before: int, command: str) -> 
         text = f"Another command closed {incident.id}, so what this command read is not kept."
         return f"{text} Look again with: {name_runbook('runbook investigate')}"
     entries = [entry for entry in incident.journal.view().actions if entry.seq > seq_before]
-    describe = load_policy().describe_action
-    changes = []
-    for action in group_actions(entries):
-        if action.is_cut_off:
-            changes.append(f"{describe(action)} (begun, and not ended)")
-        elif action.applied:
-            changes.append(describe(action))
-    text = "Interrupted. Nothing was changed."
-    if changes:
-        text = f"Interrupted after these changes: {'; '.join(changes)}."
-    return f"{text} Look again with: {name_command(command, incident)}" if command else text
+    actions = [action for action in group_actions(entries) if action.applied or action.is_cut_off]
+    changes = "; ".join(map(load_policy().describe_action, actions))
+    text = f"Interrupted. Changed: {changes or 'nothing'}."
+    return f"{text} Look again with: {name_runbook(f'runbook {command}')}" if command else text
 
 
 def _pick(section: SectionModule, given: Mapping[str, object]) -> dict[str, object]:
     """Return the parameters that a section knows."""
     known = section.Parameters.model_fields
     return {name: value for name, value in given.items() if name in known}
-
-
-class _Done(NamedTuple):
-    """How sections ended.
-
-    Attributes
-    ----------
-    journal : the incident's
-    own : of it, what these runs wrote
-    report : the report's path
-    """
-
-    incident: Incident
-    runs: tuple[NotebookRun, ...]
-    journal: JournalView
-    own: JournalView
-    report: str
 
 
 def _carry_out(
@@ -171,11 +160,13 @@ def _carry_out(
     command: str,
     alerts: Sequence[ReceivedAlert] = (),
     after: str = "",
-) -> _Done:
-    """Find the incident, run sections on it and write the report.
+    schema: str,
+) -> documents.SectionsDocument:
+    """Find the incident, run sections on it, write the report, and say how it ended.
 
     If these runs closed the incident, the report is its last one. An incident that this command
-    made is closed when nothing was wrong and no plan waits.
+    made is closed when nothing was wrong and no plan waits. The verdict needs only the symptoms
+    that these sections read; where they read none, it is that of their last conclusion.
 
     Parameters
     ----------
@@ -188,9 +179,8 @@ def _carry_out(
     opener.check_ticket(settings, str(given.get("ticket_id", "")))
     with SharedKernel() as kernel:
         named = str(given.get("incident_id", ""))
-        incident, is_new = opener.find_or_make(
-            settings, named, after=after, on_accepted=kernel.begin
-        )
+        incident, is_new = opener.find_or_make(settings, named, after=after)
+        kernel.begin()
         if incident.is_closed:
             advice = "leave --incident out, or write --incident new"
             raise UsageError(f"incident {incident.id} is closed; {advice}")
@@ -204,20 +194,60 @@ def _carry_out(
             report = write_outputs(incident, sections, packs=incident.is_closed)
     journal = incident.journal.view()
     own = journal.of_runs([run.notebook for run in runs])
-    return _Done(incident, tuple(runs), journal, own, str(report))
+    now = utc_now()
+    policy = load_policy()
+    steps = chain.from_iterable(sections[name].STEPS.values() for name in names)
+    needed = {step.id for step in steps if step.needed}
+    judgement = policy.judge(journal, now=now, steps=needed) if needed else None
+    conclusions = [run.conclusion for run in runs if run.conclusion is not None]
+    verdict = None
+    reason = ""
+    section, _ = policy.first_step
+    if judgement is not None:
+        verdict = judgement.verdict
+        reason = judgement.reason
+        section = judgement.next.section
+    elif conclusions:
+        verdict = conclusions[-1].verdict
+        reason = conclusions[-1].summary
+    is_over = verdict in ENDED_WELL
+    plans = tuple(_list_plans(own, is_over=is_over))
+    is_stopped = any(run.status is RunStatus.STOPPED_AT_PLAN for run in runs)
+    waits = is_stopped and any(plan["apply"] for plan in plans)
+    next_command = _say_close(incident)
+    has_ended = is_over and (section in names or judgement is None) and not incident.is_open
+    if section and not (next_command or has_ended or verdict is Verdict.HEALTHY):
+        next_command = name_runbook(f"runbook run {section[:2]}")
+    return documents.SectionsDocument(
+        schema_name=schema,
+        at=now,
+        incident=incident.id,
+        verdict=verdict,
+        exit_code=_choose_exit_code(runs, verdict),
+        reason=reason,
+        since=policy.find_ends(journal).since,
+        until=judgement.until if judgement else None,
+        affected=str(policy.compute_impact(journal)),
+        readings=tuple(own.latest().values()),
+        causes=journal.findings(),
+        notebooks=tuple(runs),
+        plans=plans,
+        report=str(report),
+        advice=() if is_over or waits else policy.list_advice(journal, now=now),
+        unfinished=journal.ways_on,
+        next="" if waits else next_command,
+    )
 
 
 def investigate(
     settings: Settings,
     sections: Sections,
     *,
-    incident_id: str = "",
-    ticket_id: str = "",
-    window_minutes: float = 60,
     alerts_file: Path | None = None,
     after: str = "",
     progress: Progress = keep_quiet,
-) -> documents.InvestigateDocument:
+    **given: object,
+) -> documents.SectionsDocument:
     """Carry out the read-only sections and write the report.
 
     Parameters
@@ -227,56 +257,23 @@ def investigate(
         it
     after : id of the incident that ended when another episode began. If that incident is still
         open, it is closed here
+    given : parameters of the sections
 
     Raises
     ------
     UsageError
         When a parameter is wrong; nothing ran.
     """
-    parameters = {
-        "incident_id": incident_id,
-        "ticket_id": ticket_id,
-        "window_minutes": window_minutes,
-    }
-    done = _carry_out(
+    return _carry_out(
         settings,
         sections,
         sections.read_only,
-        parameters,
+        given,
         progress,
         command="investigate",
         alerts=read_alerts(alerts_file),
         after=after,
-    )
-    policy = load_policy()
-    now = utc_now()
-    judgement = policy.judge(done.journal, now=now)
-    verdict = judgement.verdict if judgement else Verdict.UNKNOWN
-    code = compute_exit_code(verdict)
-    # Trouble that was seen decides the exit code, even if a notebook failed.
-    if code is not ExitCode.NOT_OK and any(run.status is RunStatus.FAILED for run in done.runs):
-        code = ExitCode.RUN_FAILED
-    next_command = _say_close(done.incident)
-    section, _ = judgement.next if judgement else policy.first_step
-    if verdict is not Verdict.HEALTHY and section:
-        next_command = name_runbook(f"runbook run {section[:2]}")
-    return documents.InvestigateDocument(
-        schema_name="runbook/investigate/1",
-        at=now,
-        incident=done.incident.id,
-        verdict=verdict,
-        exit_code=code,
-        reason=judgement.reason if judgement else "",
-        since=done.journal.since(),
-        until=judgement.until if judgement else None,
-        affected=str(policy.compute_impact(done.journal)),
-        readings=tuple(done.journal.latest().values()),
-        causes=done.journal.findings(),
-        notebooks=done.runs,
-        report=done.report,
-        advice=policy.list_advice(done.journal, now=now),
-        next=next_command,
-        unfinished=done.journal.ways_on,
+        schema="runbook/investigate/1",
     )
 
 
@@ -288,7 +285,7 @@ def run(
     parameter: Sequence[str] | None = None,
     incident_id: str = "",
     progress: Progress = keep_quiet,
-) -> documents.RunDocument:
+) -> documents.SectionsDocument:
     """Run the notebooks of the named sections and write the report.
 
     Parameters
@@ -303,71 +300,26 @@ def run(
         Before a kernel starts, when a section or parameter is unknown or a value is wrong.
     """
     parameters = {"incident_id": incident_id} if incident_id else {}
-    for item in parameter or ():
-        name, equals, value = item.partition("=")
-        if not equals or not name.isidentifier():
-            raise UsageError(f"-p wants name=value, not {item!r}")
-        parameters[name] = value
     chosen = [sections.find(name) for name in names]
-    known: set[str] = set()
-    for section in chosen:
-        known.update(section.Parameters.model_fields)
-    for name in parameters:
-        if name not in known:
-            choices = ", ".join(sorted(known))
-            problem = f"none of these sections has a parameter {name!r}"
-            raise UsageError(f"{problem}; they have {choices}")
+    for item in parameter or ():
+        name, _, value = item.partition("=")
+        if not any(name in section.Parameters.model_fields for section in chosen):
+            known = set().union(*(section.Parameters.model_fields for section in chosen))
+            text = f"-p wants name=value, not {item!r}; the parameters of these sections are"
+            raise UsageError(f"{text}: {', '.join(sorted(known))}")
+        parameters[name] = value
     for section in chosen:
         check_parameters(section, _pick(section, parameters))
     chosen_names = [section.NAME for section in chosen]
-    numbers = " ".join(name[:2] for name in chosen_names)
-    done = _carry_out(
-        settings, sections, chosen_names, parameters, progress, command=f"run {numbers}"
+    return _carry_out(
+        settings,
+        sections,
+        chosen_names,
+        parameters,
+        progress,
+        command=f"run {' '.join(name[:2] for name in chosen_names)}",
+        schema="runbook/run/1",
     )
-    judgement = _judge_runs(done, sections)
-    conclusions = [run.conclusion for run in done.runs if run.conclusion is not None]
-    verdict = judgement.verdict if judgement else None
-    reason = judgement.reason if judgement else ""
-    if judgement is None and conclusions:
-        verdict = conclusions[-1].verdict
-        reason = conclusions[-1].summary
-    is_over = verdict in ENDED_WELL
-    advice: tuple[str, ...] = ()
-    # If the verdict is unknown, an earlier diagnosis does not count: the symptom may be gone.
-    if not is_over and (verdict is not Verdict.UNKNOWN or done.own.last_diagnosis is not None):
-        advice = load_policy().list_advice(done.journal, now=utc_now())
-    next_command = _say_close(done.incident)
-    section_name = judgement.next.section if judgement else ""
-    has_ended = is_over and section_name in chosen_names and not done.incident.is_open
-    if section_name and not (next_command or has_ended):
-        next_command = name_command(f"run {section_name[:2]}", done.incident)
-    return documents.RunDocument(
-        schema_name="runbook/run/1",
-        incident=done.incident.id,
-        verdict=verdict,
-        exit_code=_choose_exit_code(done.runs, verdict),
-        reason=reason,
-        notebooks=done.runs,
-        plans=tuple(_list_plans(done.incident, done.own, is_over=is_over)),
-        report=done.report,
-        advice=advice,
-        next=next_command,
-        unfinished=done.journal.ways_on,
-    )
-
-
-def _judge_runs(done: _Done, sections: Sections) -> Judgement | None:
-    """Return the incident's judgement, for which only these sections' needed steps must be read.
-
-    None when these sections have no step that a verdict needs, or no symptom was read yet.
-    """
-    needed: set[Role] = set()
-    for run in done.runs:
-        steps = sections[run.section].STEPS.values()
-        needed.update(step.role for step in steps if step.needed)
-    if not needed:
-        return None
-    return load_policy().judge(done.journal, now=utc_now(), roles=needed)
 
 
 def _say_close(incident: Incident) -> str:
@@ -381,20 +333,19 @@ def _say_close(incident: Incident) -> str:
 
 
 def _choose_exit_code(runs: Sequence[NotebookRun], verdict: Verdict | None) -> ExitCode:
-    """Return the worst code of runs that did not come to their end, else the verdict's.
+    """Return the verdict's code, unless a run did not come to its end.
 
-    ``INTERRUPTED`` is not among them: an interrupted run raises.
+    Trouble that was seen decides, even if a notebook failed. ``INTERRUPTED`` is not among the
+    codes: an interrupted run raises.
     """
     codes = {run.exit_code for run in runs}
-    for code in (ExitCode.USAGE, ExitCode.RUN_FAILED, ExitCode.REFUSED):
-        if code in codes:
-            return code
-    return ExitCode.OK if verdict is None else compute_exit_code(verdict)
+    if verdict is not None:
+        codes.add(compute_exit_code(verdict))
+    order = (ExitCode.USAGE, ExitCode.REFUSED, ExitCode.NOT_OK, ExitCode.RUN_FAILED)
+    return next((code for code in (*order, ExitCode.UNKNOWN) if code in codes), ExitCode.OK)
 
 
-def _list_plans(
-    incident: Incident, own: JournalView, *, is_over: bool
-) -> Iterator[dict[str, Json]]:
+def _list_plans(own: JournalView, *, is_over: bool) -> Iterator[dict[str, Json]]:
     """Yield what a run planned; ``apply`` is the command that approves a plan.
 
     Parameters
@@ -403,14 +354,14 @@ def _list_plans(
     is_over : whether nothing more is to be done; if so, and the run changed something, no plan is
         offered. A plan from before the run's last change is never offered
     """
-    planned = own.list_plans()
+    planned = {action.plan: action for action in own.list_actions(ActionPhase.PLANNED)}
     changed = own.last_applied
     for row in tabulate_plans(own).rows:
         apply = ""
         fits = changed is None or (planned[row["plan"]].seq > changed.seq and not is_over)
         if row["status"] == "planned" and fits:
             section = row["step"].partition(".")[0].zfill(2)
-            command = name_command(f"run {section}", incident)
+            command = name_runbook(f"runbook run {section}")
             apply = f"{command} -p plan={row['plan']} -p approve={row['sha256']}"
         plan = {**row, "apply": apply}
         del plan["hash"]
@@ -425,16 +376,28 @@ def report(
     check: bool = False,
     alerts_file: Path | None = None,
 ) -> documents.ReportDocument:
-    """Build a report again from its journal; or ``check`` it.
+    """Build a report again from its journal.
 
     Parameters
     ----------
-    incident : empty: the open incident
-    check : whether to call ``verify_report``
+    incident : an incident's id; with ``check`` also the path of its folder, or that of its zip;
+        empty: the open one
+    check : only check the journal's chain and the manifest
     alerts_file : a JSON file of alerts, which ``read_alerts`` reads; they join the report
     """
     if check:
-        return verify_report(settings, sections, incident)
+        path = Path(incident)
+        if not incident or not path.exists():
+            path = _open(settings, incident).folder
+        checked = verify_incident(path)
+        return documents.ReportDocument(
+            schema_name="runbook/verify-report/1",
+            exit_code=ExitCode.of(not checked.problems),
+            incident=checked.incident,
+            report=str(path / "report.html" if path.is_dir() else path),
+            problems=checked.problems,
+            newer=checked.newer,
+        )
     alerts = read_alerts(alerts_file)
     opened = _open(settings, incident)
     note_alerts(opened, alerts)
@@ -442,35 +405,6 @@ def report(
         schema_name="runbook/report/1",
         incident=opened.id,
         report=str(write_outputs(opened, sections)),
-    )
-
-
-def verify_report(
-    settings: Settings,
-    _sections: Sections,
-    incident: str = "",
-) -> documents.ReportDocument:
-    """Check the journal's chain and the manifest. Only reads.
-
-    Parameters
-    ----------
-    incident : an incident's id, the path of its folder, or that of its zip; empty: the open one
-    """
-    path = Path(incident)
-    if not incident or not path.exists():
-        path = _open(settings, incident).folder
-    if path.is_dir():
-        checked = verify_incident(path)
-        path = path / "report.html"
-    else:
-        checked = verify_attachment(path)
-    return documents.ReportDocument(
-        schema_name="runbook/verify-report/1",
-        exit_code=ExitCode.of(not checked.problems),
-        incident=checked.incident,
-        report=str(path),
-        problems=checked.problems,
-        newer=checked.newer,
     )
 
 
@@ -524,11 +458,6 @@ def _read_again(settings: Settings, sections: Sections, incident: Incident) -> N
                 inv.read_step(step_id)
 
 
-def history(settings: Settings, sections: Sections) -> documents.IncidentsDocument:
-    """Return all incidents and drills, and how each scenario's drills went."""
-    return incidents(settings, sections, every=True)
-
-
 def incidents(
     settings: Settings,
     _sections: Sections,
@@ -557,17 +486,17 @@ def note(
     sections: Sections,
     text: str,
     *,
-    owner: str = "",
-    due: str = "",
-    ticket: str = "",
+    due: datetime | None = None,
     went: str | None = None,
     incident_id: str = "",
+    **fields: str,
 ) -> documents.NoteDocument:
     """Write a note to an incident, and its report anew.
 
     Parameters
     ----------
-    owner, due, ticket, went : as in ``Note``; the day, and the lesson, as they are typed
+    due, went : the day, and the lesson as it is typed
+    fields : ``owner`` and ``ticket``, as in ``Note``
     incident_id : empty: the open incident
 
     Raises
@@ -576,13 +505,14 @@ def note(
         When the incident does not exist, none is open, its journal is damaged, or the note is
         empty.
     """
-    written = Note(
-        text=text,
-        owner=owner,
-        due=parse_due(due),
-        ticket=ticket,
-        lesson=Lesson(went) if went else None,
-        operator=settings.operator,
+    written = Note.model_validate(
+        {
+            "text": text,
+            "due": due.date() if due else None,
+            "lesson": went,
+            "operator": settings.operator,
+            **fields,
+        }
     )
     incident = _open(settings, incident_id)
     check_undamaged(incident)

@@ -5,8 +5,8 @@ Fields are added, never renamed. Text from outside is never read as markup.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
+from typing import ClassVar
 
 from pydantic import BaseModel, Field
 from rich.box import SIMPLE_HEAD
@@ -18,7 +18,7 @@ from ..errors import ExitCode
 from ..model import CauseStatus, Finding, Json, Note, Observed, Timestamp, Verdict
 from ..record.history import HistoryRow, Trend
 from ..record.journal import utc_now
-from ..show.tables import EMPTY, Table, get_tone, say_value, tabulate_findings, tabulate_readings
+from ..show.tables import EMPTY, Table, get_tone, say_value, tabulate_findings
 from ..show.text import VERDICT_WORDS, count_of, format_value, visible
 
 
@@ -27,7 +27,12 @@ class Part(BaseModel, frozen=True, extra="forbid"):
 
 
 class Document(Part, populate_by_name=True, ser_json_inf_nan="null"):
-    """The fields of every document, and what a person sees of it."""
+    """The fields of every document, and what a person sees of it.
+
+    ``HIDDEN`` are fields that only programs read.
+    """
+
+    HIDDEN: ClassVar[tuple[str, ...]] = ()
 
     schema_name: str = Field(alias="schema")
     at: Timestamp = Field(default_factory=lambda: utc_now())  # noqa: PLW0108 - tests replace it
@@ -37,35 +42,17 @@ class Document(Part, populate_by_name=True, ser_json_inf_nan="null"):
 
     @property
     def answer(self) -> str:
-        """What a person wants to know first, in one line."""
+        """What a person wants to know first."""
         return VERDICT_WORDS[self.verdict] if self.verdict else ""
 
     @property
     def mark(self) -> str:
-        """The status whose icon and colour stand before the answer.
-
-        It is the verdict; without one, it follows from the exit code.
-        """
-        return self.verdict or _STATUS_OF_CODE.get(self.exit_code, "failed")
-
-    @property
-    def standing(self) -> str:
-        """The incident's verdict in words, if the answer is about something else; else empty."""
-        return ""
+        """The status whose icon and colour stand before the answer."""
+        return _STATUS_OF_CODE.get(self.exit_code, "failed")
 
     @property
     def commands(self) -> tuple[str, ...]:
         """What to type next."""
-        return ()
-
-    @property
-    def to_paste(self) -> tuple[tuple[str, str], ...]:
-        """Pairs: a command to paste, after the words that say what it does."""
-        return ()
-
-    @property
-    def left_out(self) -> tuple[str, ...]:
-        """Fields that the terminal output leaves out."""
         return ()
 
     def to_json(self) -> str:
@@ -88,88 +75,67 @@ class ErrorDocument(Document):
     error: str
 
 
-class SectionsDocument(Document):
-    """What ``investigate`` and ``run`` have in common.
+class IncidentDocument(Document):
+    """A document about the incident that a command worked on.
 
     Attributes
     ----------
     reason : why the verdict is what it is
     report : the report's path
-    advice : what helps, in order, while there is trouble
-    next : the next command
     unfinished : the commands that finish what was begun before
+    next : the next command
     """
 
-    notebooks: tuple[NotebookResult, ...]
-    report: str
+    report: str = ""
     reason: str = ""
-    advice: tuple[str, ...] = ()
-    next: str = ""
     unfinished: tuple[str, ...] = ()
+    next: str = ""
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """What was begun before comes first; then the next command, unless a plan waits."""
-        if self.next and not self.waits:
-            return (*self.unfinished, self.next)
-        return self.unfinished
-
-    @property
-    def waits(self) -> bool:
-        """Whether a notebook stopped at a plan that can be approved."""
-        return bool(self.to_paste) and "stopped_at_plan" in [run.status for run in self.notebooks]
+        """What was begun before comes first; then the next command."""
+        return (*self.unfinished, self.next) if self.next else self.unfinished
 
 
-class InvestigateDocument(SectionsDocument):
-    """``investigate``: what was read, the causes, and how much is affected since when."""
+class SectionsDocument(IncidentDocument):
+    """``investigate`` and ``run``: how the notebooks ended, what was read, and what to do.
 
-    readings: tuple[Observed, ...]
-    causes: tuple[Finding, ...]
+    Attributes
+    ----------
+    readings, causes, since, until, affected : of ``investigate``
+    plans : what ``run`` planned; ``apply`` is the command that approves a plan
+    advice : what helps, in order, while there is trouble
+    """
+
+    notebooks: tuple[NotebookResult, ...] = ()
+    readings: tuple[Observed, ...] = ()
+    causes: tuple[Finding, ...] = ()
     since: Timestamp | None = None
     until: Timestamp | None = None
     affected: str = ""
+    plans: tuple[dict[str, Json], ...] = ()
+    advice: tuple[str, ...] = ()
 
     @property
     def answer(self) -> str:
-        """The verdict, since when, the causes or else the reason, and how much is affected."""
+        """The verdict and since when, why, how much is affected, and which notebooks stopped."""
         words = super().answer
-        if self.since and self.until:
-            words += f". Trouble from {format_value(self.since)} until {format_value(self.until)}"
-        elif self.since:
+        if self.since:
             words += f" since {format_value(self.since)}"
-        supported = [f for f in self.causes if f.status is CauseStatus.SUPPORTED]
-        causes = [f"{finding.name}: {finding.reason}" for finding in supported]
-        return ". ".join(filter(None, [words, *(causes or [self.reason]), self.affected]))
-
-
-class RunDocument(SectionsDocument):
-    """``run``: how the chosen notebooks ended, and the plans that they made."""
-
-    plans: tuple[dict[str, Json], ...]
-
-    @property
-    def left_out(self) -> tuple[str, ...]:
-        """The advice, if the plans below carry it out."""
-        return ("advice",) if self.waits else ()
-
-    @property
-    def answer(self) -> str:
-        """The verdict and its reason, then how each notebook ended that is not simply done."""
-        parts = []
-        if self.verdict:
-            parts.append(": ".join(filter(None, (super().answer, self.reason))))
-        for run in self.notebooks:
-            if run.status == "stopped_at_plan":
-                parts.append(f"{run.notebook}: stopped at the plan, nothing was changed")
-            elif run.status != "done" or not self.verdict:
-                parts.append(f"{run.notebook}: {run.status}")
-        return "; ".join(parts)
-
-    @property
-    def to_paste(self) -> tuple[tuple[str, str], ...]:
-        """Each plan that may be approved: what it does, and the command that approves it."""
-        plans = [plan for plan in self.plans if plan["apply"]]
-        return tuple((f"{plan['step']} {plan['what']}", plan["apply"]) for plan in plans)
+        if self.until:
+            words += f" until {format_value(self.until)}"
+        causes = [
+            f"{finding.name}: {finding.reason}"
+            for finding in self.causes
+            if finding.status is CauseStatus.SUPPORTED
+        ]
+        ends = [
+            f"{run.notebook}: {run.status.replace('_', ' ')}"
+            for run in self.notebooks
+            if run.status != "done" or not self.verdict
+        ]
+        parts = [words, *(causes or [self.reason]), self.affected, *ends]
+        return ". ".join(filter(None, parts))
 
 
 class ReportDocument(Document):
@@ -185,27 +151,13 @@ class ReportDocument(Document):
         return f"{count_of(len(self.problems), 'problem')} found" if self.problems else "Done"
 
 
-class CloseDocument(Document):
-    """``close``: the last verdict of the incident, and why. The exit code is that of the verdict.
-
-    ``unfinished`` are the commands that finish what was begun. ``next`` is the command that looks
-    again; empty after a good end.
-    """
-
-    report: str
-    reason: str = ""
-    unfinished: tuple[str, ...] = ()
-    next: str = ""
+class CloseDocument(IncidentDocument):
+    """``close``: the last verdict of the incident, and why."""
 
     @property
     def answer(self) -> str:
         """That the incident is over, the verdict and why."""
         return f"Closed. {super().answer}: {self.reason}"
-
-    @property
-    def commands(self) -> tuple[str, ...]:
-        """What was begun before comes first; then the next look."""
-        return (*self.unfinished, self.next) if self.next else self.unfinished
 
 
 class NoteDocument(Document):
@@ -251,7 +203,11 @@ class IncidentsDocument(Document):
 
 
 _STYLES = {"good": "green", "bad": "bold red", "unsure": "yellow", "plain": ""}
-_STATUS_OF_CODE = {ExitCode.OK: "ok", ExitCode.REFUSED: "refused"}
+_STATUS_OF_CODE = {
+    ExitCode.OK: "ok",
+    ExitCode.UNKNOWN: "unknown",
+    ExitCode.REFUSED: "refused",
+}
 #: Fields that need no line of their own: the answer, a command or a line to paste holds them, or
 #: only programs read them.
 _SKIPPED = {
@@ -261,6 +217,8 @@ _SKIPPED = {
     "exit_code",
     "verdict",
     "detail",
+    "plan",
+    "sha256",
     "apply",
     "next",
     "objects",
@@ -273,6 +231,7 @@ _SKIPPED = {
     "until",
     "affected",
     "gauges",
+    "is_held",
 }
 #: The columns of a field's table; a field that is not listed shows all columns.
 _COLUMNS = {
@@ -283,7 +242,8 @@ _COLUMNS = {
         "cause_found",
         "verdict",
         "lost",
-        "took_s",
+        "detect_s",
+        "clear_s",
         "damage",
     ),
     "drills": (
@@ -302,28 +262,19 @@ _COLUMNS = {
 _ORDER = {"advice": 0, "path": 2, "report": 2, "incident": 2}
 #: Columns that people copy, and short ones: the others wrap.
 _WHOLE = ("incident", "plan", "scenario", "status", "step")
-_HASH = re.compile(r"\b[0-9a-f]{64}$")
-#: A command is wrapped where its line gets longer than this.
-_WIDTH = 76
 
 
 def print_document(document: Document, console: Console) -> None:
-    """Print a document: answer, what to type next, tables, paths, lines to paste.
-
-    Notes
-    -----
-    Hashes get their own line; commands are wrapped only with ``\\``.
-    """
-    for text, status in ((document.answer, document.mark), (document.standing, document.verdict)):
-        if text:
-            tone, icon = get_tone(status or Verdict.UNKNOWN)
-            console.print(Text(visible(f"{icon} {text}"), style=_STYLES[tone]))
+    """Print a document: answer, what to type next, tables, paths, lines to paste."""
+    tone, icon = get_tone(document.mark)
+    if document.answer:
+        console.print(Text(visible(f"{icon} {document.answer}"), style=_STYLES[tone]))
     for command in document.commands:
-        _print_whole(console, f"\n  {_wrap(command)}\n")
+        _print_whole(console, f"\n  {command}\n")
     values = document.model_dump(by_alias=True)
     for name in sorted(values, key=lambda name: _ORDER.get(name, 1)):
         # A field that holds the commands is printed above already.
-        if name in (*_SKIPPED, *document.left_out) or values[name] == document.commands:
+        if name in (*_SKIPPED, *document.HIDDEN) or values[name] == document.commands:
             continue
         for part in _lay_out(document, name, values[name]):
             if isinstance(part, str):
@@ -331,8 +282,11 @@ def print_document(document: Document, console: Console) -> None:
                 console.print(Text(visible(part)), soft_wrap=not is_prose)
             elif part.rows:
                 console.print(_to_rich(part))
-    for words, command in document.to_paste:
-        _print_whole(console, f"\n{words}\n\n  {_wrap(command)}")
+    pastes = {f"{plan['step']} {plan['what']}": plan["apply"] for plan in values.get("plans", ())}
+    pastes["To carry it out, paste:"] = values.get("apply", "")
+    for words, command in pastes.items():
+        if command:
+            _print_whole(console, f"\n{words}\n\n  {command}")
 
 
 def _lay_out(document: Document, name: str, value: Json) -> Iterator[Table | str]:
@@ -343,27 +297,24 @@ def _lay_out(document: Document, name: str, value: Json) -> Iterator[Table | str
     value : the field as JSON; the document itself has it as types
     """
     label = name.replace("_", " ")
-    is_list = isinstance(value, list | tuple) and bool(value)
+    if value in EMPTY or (type(value) is int and value == 0):
+        return
     if name == "readings":
         readings = getattr(document, name)
-        yield tabulate_readings(reading for reading in readings if reading.status.is_open)
-        well = sum(1 for reading in readings if not reading.status.is_open)
-        yield f"ok: {count_of(well, 'reading')}"
+        rows = [vars(reading) for reading in readings if reading.status.is_open]
+        yield Table("Readings", rows, ("step", "status", "name", "value", "unit", "reason"))
     elif name == "causes":
-        causes = [f for f in getattr(document, name) if f.status is not CauseStatus.REFUTED]
-        yield tabulate_findings(causes, "Causes")
+        yield tabulate_findings(getattr(document, name))
     elif name == "notebooks":
         yield from (f"{run['notebook']}: {run['error']}" for run in value if run["error"])
-    elif is_list and isinstance(value[0], dict):
+    elif isinstance(value, list | tuple) and isinstance(value[0], dict):
         total = getattr(document, "objects", 0)
         caption = f"{len(value)} of {total:,} rows" if name == "rows" and total else label
         yield Table(caption, value, _COLUMNS.get(name, ()))
-    elif is_list and len(value) > 1:
+    elif isinstance(value, list | tuple) and len(value) > 1:
         yield "\n".join([f"{label}:", *map(str, value)])
-    elif value not in EMPTY and not (type(value) is int and value == 0):
-        text = say_value(value, name)
-        between = "\n" if _HASH.search(text) else " "
-        yield f"{label}:{between}{text}"
+    else:
+        yield f"{label}: {say_value(value, name)}"
 
 
 def _print_whole(console: Console, text: str) -> None:
@@ -371,24 +322,12 @@ def _print_whole(console: Console, text: str) -> None:
     console.print(Text(visible(text)), soft_wrap=True)
 
 
-def _wrap(command: str) -> str:
-    """Return a command in lines that a shell reads as one; a hash with its option begins a line."""
-    lines = [""]
-    for part in re.split(r" (?=-)", command):
-        width = len(lines[-1]) + len(part)
-        if width > _WIDTH or _HASH.search(part):
-            lines.append(part)
-        else:
-            lines[-1] = f"{lines[-1]} {part}".strip()
-    return " \\\n  ".join(lines)
-
-
 def _to_rich(table: Table) -> RichTable:
     """Return a table for a terminal; a column without anything in it is left out."""
     shown = RichTable(title=table.caption, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     shown.collapse_padding = True
     names = table.names
-    rows = [dict(zip(names, cells, strict=True)) for cells in table.iter_cells()]
+    rows = [{name: say_value(row.get(name), name) for name in names} for row in table.rows]
     filled = [name for name in names if any(row[name] not in ("", "–") for row in rows)]
     for name in filled:
         shown.add_column(name.replace("_", " "), overflow="fold", no_wrap=name in _WHOLE)

@@ -34,22 +34,15 @@ def register_engine() -> str:
 class KeepingManager(NotebookExecutionManager):  # type: ignore[misc]
     """Calls ``keep`` once a second at most, and at the end; begins no cell if the run is to end."""
 
-    def __init__(
-        self,
-        notebook: Any,
-        keep: Keep,
-        cell: CellInterrupt,
-    ) -> None:
-        super().__init__(notebook, progress_bar=False)
-        self._keep = keep
-        self._cell = cell
-        self._kept_at = -math.inf
+    keep: Keep
+    running: CellInterrupt
+    kept_at = -math.inf
 
     def save(self, **_: object) -> None:
         """Call ``keep`` if its last call was a second ago or earlier, or the run is over."""
-        if self.end_time or time.monotonic() - self._kept_at >= _SAVE_EVERY_S:
-            self._keep(self.nb)
-            self._kept_at = time.monotonic()
+        if self.end_time or time.monotonic() - self.kept_at >= _SAVE_EVERY_S:
+            self.keep(self.nb)
+            self.kept_at = time.monotonic()
 
     def cell_start(self, cell: Any, *where: Any, **named: Any) -> None:
         """Begin a cell.
@@ -59,7 +52,7 @@ class KeepingManager(NotebookExecutionManager):  # type: ignore[misc]
         KeyboardInterrupt
             When the run is to end.
         """
-        if self._cell.must_end:
+        if self.running.must_end:
             raise KeyboardInterrupt
         super().cell_start(cell, *where, **named)
 
@@ -95,7 +88,9 @@ class KeepingEngine(Engine):  # type: ignore[misc]
         **_: object,
     ) -> Any:
         """Run the notebook's cells; return the notebook with their outputs."""
-        manager = KeepingManager(nb, keep, cell)
+        manager = KeepingManager(nb, progress_bar=False)
+        manager.keep = keep
+        manager.running = cell
         manager.notebook_start()
         client = KeepingClient(
             manager,

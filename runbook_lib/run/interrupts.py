@@ -6,14 +6,11 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import Any, Protocol
+from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 #: How long a cell may take to put back what it changed, such as a service that it paused.
 _CELL_ENDS_S = 60.0
-#: How soon after the end of an interrupted cell the kernel must send its reply to the cell. An
-#: interrupt at the very end of a cell can make the kernel skip the reply.
-_REPLY_S = 5.0
 _INTERRUPTED = "interrupted: the running cell ends first, within 60 s; Ctrl-C again ends it at once"
 
 
@@ -97,22 +94,12 @@ def hold_interrupts() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-class Interruptible(Protocol):
-    """A kernel: it runs one cell at a time."""
-
-    def interrupt(self) -> None:
-        """Raise ``KeyboardInterrupt`` in the cell that runs."""
-
-    def kill(self) -> None:
-        """End the kernel at once."""
-
-
 class CellInterrupt:
     """Hand one interrupt to the running cell, and give the cell time to end.
 
     Parameters
     ----------
-    kernel : runs the cells
+    kernel : runs the cells, one at a time; has ``interrupt`` and ``kill``
     say : shows a text to a person: what is waited for
 
     Attributes
@@ -125,20 +112,20 @@ class CellInterrupt:
     handed over once that cell runs.
     """
 
-    def __init__(self, kernel: Interruptible, say: Callable[[str], None]) -> None:
+    def __init__(self, kernel: Any, say: Callable[[str], None]) -> None:
         self.must_end = False
         self._kernel = kernel
         self._say = say
         self._is_running = False
         self._is_sent = False
-        self._deadline: threading.Timer | None = None
+        self._deadline = threading.Timer(_CELL_ENDS_S, kernel.kill)
+        self._deadline.daemon = True
 
     def end_run(self) -> None:
         """End the run: interrupt the running cell, and kill the kernel if the cell does not end."""
         self.must_end = True
-        self._kill_after(_CELL_ENDS_S)
-        if self._is_running:
-            self._send()
+        self._deadline.start()
+        self._send()
         with suppress(RuntimeError):  # the signal may have come in the middle of a print
             self._say(_INTERRUPTED)
 
@@ -149,25 +136,15 @@ class CellInterrupt:
             self._send()
 
     def end(self) -> None:
-        """Note that the cell has ended; an interrupted kernel must reply soon, or is killed."""
+        """Note that the cell has ended."""
         self._is_running = False
-        if self._is_sent:
-            self._kill_after(_REPLY_S)
 
     def close(self) -> None:
         """Cancel the time limit after which the kernel would be killed."""
-        if self._deadline is not None:
-            self._deadline.cancel()
+        self._deadline.cancel()
 
     def _send(self) -> None:
         """Interrupt the running cell, at most once."""
-        if not self._is_sent:
+        if self._is_running and not self._is_sent:
             self._is_sent = True
             self._kernel.interrupt()
-
-    def _kill_after(self, seconds: float) -> None:
-        """Kill the kernel after a time; this cancels an earlier time limit."""
-        self.close()
-        self._deadline = threading.Timer(seconds, self._kernel.kill)
-        self._deadline.daemon = True
-        self._deadline.start()

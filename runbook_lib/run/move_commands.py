@@ -10,21 +10,15 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from ..approvals import Plan
-from ..errors import (
-    ActionInterruptedError,
-    ClientError,
-    ExitCode,
-    SafetyError,
-    UsageError,
-)
+from ..errors import ActionInterruptedError, ClientError, ExitCode, SafetyError, UsageError
 from ..investigation import Investigation, close_if_quiet
 from ..model import ActionEntry, ActionPhase, Json, Progress, format_time
-from ..moving import OPEN, MoveGate, NotApprovedError, count_trouble
+from ..moving import OPEN, MoveGate, NotApprovedError
 from ..record.incident import Incident, list_incidents
 from ..redact import Redactor
 from ..report import write_outputs
@@ -37,12 +31,42 @@ from .documents import Document
 #: How many objects of a plan are shown.
 _SHOWN = 10
 
+#: The engine lists these objects; a document counts them.
+_Count = Annotated[int, BeforeValidator(lambda found: found if type(found) is int else len(found))]
 
-class MoveDocument(Document):
-    """A document about one plan. ``way_on`` are the commands that finish what was begun."""
+
+class MoveDocument(Document, extra="ignore"):
+    """A document about one plan.
+
+    Attributes
+    ----------
+    way_on : the commands that finish what was begun
+    summary : what came of it, in words
+    reason : of a plan: what no plan will move, and which setting decides that; else why the
+        incident's verdict is what it is now
+    next : the next command
+    report : the report's path
+    """
 
     plan: str
     way_on: tuple[str, ...] = ()
+    summary: str = ""
+    reason: str = ""
+    next: str = ""
+    report: str = ""
+
+    @property
+    def answer(self) -> str:
+        """What came of the plan; then the incident's verdict now."""
+        lines = [self.summary[:1].upper() + self.summary[1:]]
+        if self.verdict:
+            lines.append(f"{VERDICT_WORDS[self.verdict]}: {self.reason}")
+        return "\n".join(lines)
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """What finishes the plan; if it is finished, the next command."""
+        return self.way_on or tuple(filter(None, (self.next,)))
 
 
 class MovePlanDocument(MoveDocument):
@@ -51,11 +75,11 @@ class MovePlanDocument(MoveDocument):
     Attributes
     ----------
     apply : the command that carries the plan out
-    reason : what no plan will move, and which setting decides that
     by_status : how many objects have each status, where the runbook knows one
     rows : some objects, those with the rarest status first
     others : how the worker is held
     window : what the store cannot guard
+    effect, effect_reason : what waits now and after the plan, as a table and in words
     """
 
     sha256: str
@@ -66,66 +90,28 @@ class MovePlanDocument(MoveDocument):
     excluded: dict[str, int]
     path: str
     apply: str = ""
-    reason: str = ""
     rows: tuple[dict[str, Json], ...] = ()
     others: str = ""
     window: str = ""
     parts: int = 0
+    effect: tuple[dict[str, Json], ...] = ()
+    effect_reason: str = ""
 
     @property
     def answer(self) -> str:
         """How much would move, that nothing was changed, and what no plan will move."""
-        if not self.apply:
-            return ": ".join(filter(None, ("There is nothing to do", self.reason)))
-        size = f"{count_of(self.objects, 'object')}, {format_bytes(self.bytes)}"
-        return ". ".join(filter(None, (f"Planned, nothing was changed: {size}", self.reason)))
-
-    @property
-    def left_out(self) -> tuple[str, ...]:
-        """The fields that serve to approve the plan, if it has nothing to do."""
-        return () if self.objects else ("plan", "sha256", "expires_at", "path")
-
-    @property
-    def to_paste(self) -> tuple[tuple[str, str], ...]:
-        """The command that approves the plan, and the one that carries out only a part."""
-        whole = offer(f"To carry it out before {self.expires_at}, paste:", self.apply)
-        one = f"{self.apply} --part 1" if self.parts and self.apply else ""
-        return whole + offer("Or one part on each of several machines, such as:", one)
+        words = "There is nothing to do"
+        if self.apply:
+            size = f"{count_of(self.objects, 'object')}, {format_bytes(self.bytes)}"
+            words = f"Planned, nothing was changed: {size}"
+        return ": ".join(filter(None, (words, self.reason)))
 
 
-class MoveChangeDocument(MoveDocument):
-    """A document about a plan that was carried out, and the incident's verdict since then.
-
-    ``reason`` says why the verdict of the incident is what it is now, ``next`` is the next command,
-    and ``report`` is the report's path.
-    """
-
-    reason: str = ""
-    next: str = ""
-    report: str = ""
-
-    @property
-    def mark(self) -> str:
-        """Whether the work is done, whatever the incident's verdict."""
-        return "ok" if self.exit_code is ExitCode.OK else "failed"
-
-    @property
-    def standing(self) -> str:
-        """The incident's verdict now, and its reason; empty without a verdict."""
-        return f"{VERDICT_WORDS[self.verdict]}: {self.reason}" if self.verdict else ""
-
-    @property
-    def commands(self) -> tuple[str, ...]:
-        """What finishes the plan; if it is finished, the next command."""
-        return self.way_on or tuple(filter(None, (self.next,)))
-
-
-class MoveRunDocument(MoveChangeDocument):
-    """``apply``, ``resume`` and ``undo``: how many objects moved, and what became of the others.
+class MoveRunDocument(MoveDocument):
+    """``apply``, ``resume``, ``undo``, ``settle``: how many objects moved, and what of the others.
 
     Attributes
     ----------
-    summary : all of this in words
     already : of how many of ``moved`` a look found the content at the destination
     skipped, conflicts, failed : how many were not moved; of them, how many because their
         destination is taken; how many were tried, and wait or are open
@@ -135,14 +121,16 @@ class MoveRunDocument(MoveChangeDocument):
     left : how many objects a new plan may move
     stopped : why the run ended early
     apply : the command of a further approval, where one is needed
+    taken, not_taken : of ``settle``: how many rows each answer settled
+    rows : of ``settle`` without an answer: the rows that wait for one, with ``key``, ``evidence``,
+        ``why``, ``taken_does``, ``not_taken_does``, and what the runbook adds
     """
 
-    summary: str = ""
     moved: int = 0
     already: int = 0
-    skipped: int = 0
-    conflicts: int = 0
-    failed: int = 0
+    skipped: _Count = 0
+    conflicts: _Count = 0
+    failed: _Count = 0
     reasons: tuple[dict[str, Json], ...] = ()
     unproven: tuple[str, ...] = ()
     waiting: int = 0
@@ -150,53 +138,20 @@ class MoveRunDocument(MoveChangeDocument):
     is_held: bool = False
     stopped: str = ""
     apply: str = ""
+    taken: int = 0
+    not_taken: int = 0
+    rows: tuple[dict[str, Json], ...] = ()
 
     @property
     def answer(self) -> str:
         """How many moved, and whether that is all."""
         word = "Done" if self.exit_code is ExitCode.OK else "NOT ALL DONE"
-        return f"{word}: {self.summary}"
-
-    @property
-    def commands(self) -> tuple[str, ...]:
-        """What finishes the plan; if it is finished, what proves it, and the next command."""
-        if self.way_on or self.apply:
-            return self.way_on
-        return (name_runbook(f"runbook verify {self.plan}"), *super().commands)
-
-    @property
-    def to_paste(self) -> tuple[tuple[str, str], ...]:
-        """The command of a further approval, where one is needed."""
-        return offer("To approve it, paste:", self.apply)
-
-
-class MoveSettleDocument(MoveChangeDocument):
-    """``settle``: how many rows an answer settled, and how many are left.
-
-    Without an answer, ``rows`` are those that wait for one: ``key``, ``evidence``, ``why``,
-    ``taken_does``, ``not_taken_does``, and what the runbook adds.
-    """
-
-    taken: int = 0
-    not_taken: int = 0
-    left: int
-    rows: tuple[dict[str, Json], ...] = ()
-
-    @property
-    def answer(self) -> str:
-        """How many objects are settled, or wait for an answer."""
-        settled = self.taken + self.not_taken
-        if settled:
-            return f"{count_of(settled, 'object')} settled, {self.left} left"
-        if self.left:
-            return f"{count_of(self.left, 'object')} of {self.plan} wait for your answer"
-        return f"Nothing is open in {self.plan}"
+        return f"{word}: {super().answer}"
 
 
 class MoveProofDocument(MoveDocument):
-    """``verify``: the proof, as a number of objects for each status; ``summary`` has the words."""
+    """``verify``: the proof, as a number of objects for each status."""
 
-    summary: str = ""
     in_place: int
     gone_after_landed: int
     unproven: int
@@ -205,20 +160,13 @@ class MoveProofDocument(MoveDocument):
     lost: int
     duplicated: int
     foreign_changed: int
-    skipped: int = 0
-    taken_back: int = 0
-    taken_back_by: str = ""
-    settled_by_word: int = 0
-
-    @property
-    def answer(self) -> str:
-        """The summary as a sentence: whether the whole plan is proven."""
-        return self.summary[:1].upper() + self.summary[1:]
+    skipped: int
+    taken_back: int
+    taken_back_by: str
+    settled_by_word: int
 
 
-def offer(words: str, command: str) -> tuple[tuple[str, str], ...]:
-    """Return a command to paste, under its words; nothing where there is no command."""
-    return ((words, command),) if command else ()
+D = TypeVar("D", bound=MoveDocument)
 
 
 class MoveCommands:
@@ -251,18 +199,15 @@ class MoveCommands:
     def plan(
         self, settings: Settings, *, incident_id: str = "", progress: Progress, **parameters: Any
     ) -> MovePlanDocument:
-        """Make a plan; moves nothing. Exit 3 when objects wait and none of them may move.
-
-        An incident that this call made is closed if the plan has nothing to do.
-        """
-        incident, is_new = self._opener.find_or_make(settings, incident_id)
-        inv = self._open(settings, incident, progress, **parameters)
-        plan = inv.plan(self._gate.step)
-        if is_new:
-            close_if_quiet(incident)
-        is_blocked = plan.is_empty and bool(plan.summary["excluded"])
-        document = self.describe_plan(inv, plan, f"apply {plan.id}")
-        return document.model_copy(update={"exit_code": ExitCode.of(not is_blocked)})
+        """Make a plan; moves nothing. Exit 3 when objects wait and none of them may move."""
+        inv = self._open(settings, incident_id, progress, **parameters)
+        plan = self.make_plan(inv, self._gate.step)
+        effect = self.describe_effect(inv, plan)
+        _close_if_new(inv)
+        shown = self.describe_plan(inv, plan, f"apply {plan.id}", **effect)
+        why_objects_stay = plan.summary.get("reason", shown.excluded)
+        is_blocked = plan.is_empty and bool(why_objects_stay)
+        return shown.model_copy(update={"exit_code": ExitCode.of(not is_blocked)})
 
     def apply(
         self, settings: Settings, plan_id: str, *, approve: str, progress: Progress, **how: Any
@@ -281,33 +226,34 @@ class MoveCommands:
         inv, plan = self._open_plan(settings, plan_id, progress, approve=approve, **how)
         try:
             entry = self._carry_out(inv, lambda: inv.resume(plan))
-            return self._sum_up(inv, "resume", plan, entry)
         except NotApprovedError as error:
             if not error.needed or approve:
                 raise
-            return MoveRunDocument(
-                schema_name="runbook/resume/1",
-                incident=inv.incident.id,
+            return _make(
+                MoveRunDocument,
+                "resume",
+                inv,
+                plan.id,
                 exit_code=ExitCode.REFUSED,
-                plan=plan.id,
                 summary=str(error),
                 stopped=str(error),
                 apply=name_runbook(f"runbook {error.way_on}"),
             )
+        return self._sum_up(inv, "resume", plan, entry)
 
     def undo(
         self, settings: Settings, plan_id: str, *, approve: str, progress: Progress, **how: Any
     ) -> MoveRunDocument | MovePlanDocument:
         """Take back a move; if ``approve`` is empty, stop at the plan, exit 5."""
         inv = self._open_on(settings, plan_id, progress, undo=plan_id, **how)
-        plan = self.refuse_unless_move(inv.plan(self._gate.undo_step))
+        plan = self.make_plan(inv, self._gate.undo_step)
         typed = f"undo {plan_id} --consumer-stands-still"
         return self._change("undo", inv, plan, approve, typed)
 
     def _change(
         self,
         command: str,
-        inv: Investigation[Any, Any],
+        inv: Any,
         plan: Plan,
         approve: str,
         typed: str,
@@ -327,7 +273,7 @@ class MoveCommands:
         from_file: Path | None = None,
         approve: str,
         progress: Progress,
-    ) -> MoveSettleDocument | MovePlanDocument:
+    ) -> MoveRunDocument | MovePlanDocument:
         """Carry out answers about objects that nothing proves; without an answer, show them.
 
         Parameters
@@ -347,127 +293,92 @@ class MoveCommands:
             words += [f"--{answer}", key]
         if not words:
             return self._show_doubts(settings, plan_id, progress)
-        named = _sort_answers(words)
-        parameters: dict[str, Any]
-        parameters = {name: json.dumps(keys) if keys else "*" for name, keys in named.items()}
+        parameters: dict[str, Any] = {}
+        for name, keys in _sort_answers(words).items():
+            parameters[name] = json.dumps(keys) if keys else "*"
         inv = self._open_on(settings, plan_id, progress, settle=plan_id, **parameters)
-        plan = self.refuse_unless_move(inv.plan(self._gate.settle_step))
-        if approve and approve != plan.sha256:
-            text = "the approval is not of these answers, or something changed since: look again"
-            raise SafetyError(f"{text}: {name_runbook(f'runbook settle {plan_id}')}")
+        plan = self.make_plan(inv, self._gate.settle_step)
         if plan.is_empty:
-            return self._make_settle_document(inv, plan_id)
-        if not approve:
-            return self.describe_plan(inv, plan, f"settle {plan_id} {shlex.join(words)}")
-        result = self._carry_out(inv, lambda: inv.apply(plan, approve=approve)).result
-        open_keys = set(result["unproven"])
-        return self._make_settle_document(
-            inv,
-            plan_id,
-            taken=len(set(plan.summary["taken"]) - open_keys),
-            not_taken=len(set(plan.summary["not_taken"]) - open_keys),
-            left=len(open_keys),
-            exit_code=ExitCode.of(not (open_keys or result["stopped"])),
-            way_on=tuple(result["ways_on"]),
-            **self.look_again(inv, plan),
-        )
+            return self._show_doubts(settings, plan_id, progress)
+        typed = f"settle {plan_id} {shlex.join(words)}"
+        return self._change("settle", inv, plan, approve, typed)
 
-    def _show_doubts(
-        self,
-        settings: Settings,
-        plan_id: str,
-        progress: Progress,
-    ) -> MoveSettleDocument:
+    def _show_doubts(self, settings: Settings, plan_id: str, progress: Progress) -> MoveRunDocument:
         """Return the rows that a person must decide, and the commands that decide."""
         inv, plan = self._open_plan(settings, plan_id, progress, look=True)
         rows = self._gate.list_to_settle(inv, plan)
         commands = [f"runbook settle {plan_id} {word}" for word in ("--not-taken", "--taken")]
-        return self._make_settle_document(
+        return _make(
+            MoveRunDocument,
+            "settle",
             inv,
             plan_id,
             exit_code=ExitCode.of(not rows),
+            summary=f"{count_of(len(rows), 'object')} of {plan_id} wait for your answer",
             left=len(rows),
-            rows=tuple(rows),
-            way_on=tuple(map(name_runbook, commands)) if rows else (),
+            rows=rows,
+            way_on=map(name_runbook, commands) if rows else (),
         )
 
-    @staticmethod
-    def _make_settle_document(inv: Any, plan_id: str, **fields: Any) -> MoveSettleDocument:
-        document = {"schema": "runbook/settle/1", "incident": inv.incident.id, "plan": plan_id}
-        return MoveSettleDocument.model_validate({**document, "left": 0, **fields})
-
-    def verify(
-        self,
-        settings: Settings,
-        plan_id: str,
-        *,
-        progress: Progress,
-    ) -> MoveProofDocument:
+    def verify(self, settings: Settings, plan_id: str, *, progress: Progress) -> MoveProofDocument:
         """Prove by an independent look where each planned object is. Moves nothing."""
         progress("list the bucket")
         inv, plan = self._open_plan(settings, plan_id, progress, look=True)
         if not plan.trace.exists():  # another machine may have carried it out
-            found = self._gate.fetch_plan(inv.clients, plan.id, lambda: inv.incident)
-            if found is None:
-                raise SafetyError(f"{plan.id} was never applied: there is nothing to prove")
+            self._gate.fetch_plan(inv.clients, plan_id, lambda: inv.incident)
         entry = inv.verify(plan)
-        ways_on = self.list_ways_on(inv, plan.id)
-        if entry.result.get("waiting") and not ways_on:
-            ways_on = (name_runbook("runbook plan"),)
-        document = {
-            "schema": "runbook/verify/1",
-            "incident": inv.incident.id,
-            "exit_code": ExitCode.of(entry.phase is ActionPhase.VERIFIED),
-            "summary": entry.reason,
-            "way_on": ways_on,
-        }
-        counts = _pick_fields(MoveProofDocument, entry.result)
-        return MoveProofDocument.model_validate({**document, **counts})
+        return _make(
+            MoveProofDocument,
+            "verify",
+            inv,
+            plan_id,
+            entry.result,
+            exit_code=ExitCode.of(entry.phase is ActionPhase.VERIFIED),
+            summary=entry.reason,
+            way_on=self._list_ways_on(inv, plan.id),
+        )
 
-    def describe_plan(
-        self,
-        inv: Investigation[Any, Any],
-        plan: Plan,
-        command: str,
-    ) -> MovePlanDocument:
-        """Return what a plan would do, and how to approve it.
+    def describe_effect(self, inv: Any, plan: Plan) -> dict[str, Json]:  # noqa: ARG002
+        """Return more fields of a plan's document; a runbook may override this method."""
+        return {}
+
+    def describe_plan(self, inv: Any, plan: Plan, command: str, **fields: Json) -> MovePlanDocument:
+        """Return what a plan would do, and how to approve it; exit 5, since nothing is approved.
 
         Parameters
         ----------
         command : carries the plan out, without ``runbook`` and the approval
+        fields : more fields of the document
         """
         summary = plan.summary
         by_status = summary.get("by_status") or {}
-        approve = name_runbook(f"runbook {command} --approve {plan.sha256}")
-        is_move = plan.step == self._gate.step
-        return MovePlanDocument(
-            schema_name="runbook/plan/1",
-            incident=inv.incident.id,
-            exit_code=ExitCode.REFUSED,  # nothing is approved yet
-            plan=plan.id,
+        apply = name_runbook(f"runbook {command} --approve {plan.sha256}")
+        if not plan.about:
+            fields["parts"] = plan.content.header.parts
+            fields["way_on"] = self._list_ways_on(inv)
+        return _make(
+            MovePlanDocument,
+            "plan",
+            inv,
+            plan.id,
+            summary,
+            exit_code=ExitCode.REFUSED,
             sha256=plan.sha256,
-            objects=summary["objects"],
-            bytes=summary["bytes"],
-            expires_at=summary["expires_at"],
-            by_status=by_status,
-            excluded=summary["excluded"],
-            window=summary["window"],
             others=summary["who else moves"],
             path=str(plan.path),
-            rows=tuple(map(self._show_row, choose_rows(plan.rows, by_status))),
-            apply="" if plan.is_empty else approve,
-            parts=plan.content.header.parts if is_move else 0,
-            reason=str(summary.get("reason") or ""),
-            way_on=self.list_ways_on(inv) if is_move else (),
+            rows=[self._show_row(row) for row in choose_rows(plan.rows, by_status)],
+            apply="" if plan.is_empty else apply,
+            **fields,
         )
 
-    def list_ways_on(self, inv: Investigation[Any, Any], plan_id: str = "") -> tuple[str, ...]:
+    def _list_ways_on(self, inv: Any, plan_id: str = "") -> list[str]:
         """Return the commands that lead on from what is unfinished; of one plan, or of all."""
         rows = self._gate.list_unfinished(inv.clients)
-        return tuple(str(row["way_on"]) for row in rows if str(row["plan"]).startswith(plan_id))
+        return [str(row["way_on"]) for row in rows if str(row["plan"]).startswith(plan_id)]
 
-    def refuse_unless_move(self, plan: Plan) -> Plan:
-        """Return a plan of the gate as it is; refuse one that only says why nothing can be done."""
+    def make_plan(self, inv: Any, step: str) -> Plan:
+        """Make a step's plan; refuse when the runbook can only say why there is none."""
+        plan: Plan = inv.plan(step)
         if plan.kind is not self._gate.kind:
             raise SafetyError(str(plan.summary["reason"]))
         return plan
@@ -479,11 +390,11 @@ class MoveCommands:
         return {**shown, **facts}
 
     def _open(
-        self, settings: Settings, incident: Incident, progress: Progress, **parameters: Any
-    ) -> Investigation[Any, Any]:
-        """Open an investigation of an incident, in the section that moves objects."""
-        opened: Investigation[Any, Any] = self._opener.open(
-            incident.id,
+        self, settings: Settings, incident_id: str, progress: Progress, **parameters: Any
+    ) -> Any:
+        """Open an investigation in the section that moves objects."""
+        opened: Any = self._opener.open(
+            incident_id,
             section=self._section,
             settings=settings,
             progress=progress,
@@ -493,12 +404,8 @@ class MoveCommands:
 
     def _open_plan(
         self, settings: Settings, plan_id: str, progress: Progress, **options: Any
-    ) -> tuple[Investigation[Any, Any], Plan]:
+    ) -> tuple[Any, Plan]:
         """Open the incident in which a plan goes on, and load the plan.
-
-        Parameters
-        ----------
-        options : for ``_open_on``: ``look``, and parameters of the section
 
         Raises
         ------
@@ -520,7 +427,7 @@ class MoveCommands:
         *,
         look: bool = False,
         **parameters: Any,
-    ) -> Investigation[Any, Any]:
+    ) -> Any:
         """Open the incident in which a plan goes on: the plan's own, unless closed or damaged.
 
         Parameters
@@ -529,13 +436,13 @@ class MoveCommands:
         parameters : of the section
         """
         incident = self._find_incident(settings, plan_id)
-        is_damaged = bool(incident.find_damage())
-        if is_damaged or (incident.is_closed and not look):
-            state = "damaged" if is_damaged else "closed"
-            text = f"{plan_id} is a plan of a {state} incident: ../{incident.id}/report.html"
-            incident, _ = self._opener.find_or_make(settings)
-            incident.tell("plan_of_closed", text)
-        return self._open(settings, incident, progress, **parameters)
+        if (look or not incident.is_closed) and not incident.find_damage():
+            return self._open(settings, incident.id, progress, **parameters)
+        inv = self._open(settings, "", progress, **parameters)
+        inv.incident.tell(
+            "plan_of_closed", f"{plan_id} is a plan of another incident, {incident.id}"
+        )
+        return inv
 
     def _find_incident(self, settings: Settings, plan_id: str) -> Incident:
         """Return this machine's newest incident that has a plan.
@@ -547,55 +454,46 @@ class MoveCommands:
         UsageError
             When the store does not have the plan, or does not answer.
         """
-        home = settings.runbook_home.resolve()
-        redactor = Redactor(settings.secrets)
-        for folder in list_incidents(home):
+        for folder in list_incidents(settings.runbook_home.resolve()):
             if (folder / "plans" / f"{plan_id}.jsonl").is_file():
-                return Incident(folder, redactor=redactor)
-
-        def find_incident() -> Incident:
-            incident, _ = self._opener.find_or_make(settings)
-            return incident
-
+                return Incident(folder, redactor=Redactor(settings.secrets))
         with suppress(ClientError):
             clients = self._opener.connect(settings)
-            fetched = self._gate.fetch_plan(clients, plan_id, find_incident)
-            if fetched is not None:
-                return Incident(fetched, redactor=redactor)
+            find = self._opener.find_or_make
+            incident = self._gate.fetch_plan(clients, plan_id, lambda: find(settings)[0])
+            if incident is not None:
+                return incident
         raise UsageError(f"no incident under {settings.runbook_home} has a plan {plan_id!r}")
 
     def _sum_up(
         self,
-        inv: Investigation[Any, Any],
+        inv: Any,
         command: str,
         plan: Plan,
         entry: ActionEntry,
     ) -> MoveRunDocument:
-        """Write the report (``look_again``); return how a run ended, and the incident's verdict.
+        """Return how a run ended, and the incident's verdict by a new look."""
+        result = dict(entry.result)
+        names: Sequence[str] = OPEN
+        plan_id = plan.id
+        if command == "settle":
+            names = ("unproven", "stopped")
+            plan_id = plan.about
+            result["left"] = len(result["unproven"])
+        return _make(
+            MoveRunDocument,
+            command,
+            inv,
+            plan_id,
+            result,
+            exit_code=ExitCode.of(not any(result.get(name) for name in names)),
+            summary=entry.reason,
+            reasons=[*(result.get("skipped") or ()), *(result.get("failed") or ())],
+            way_on=result.get("ways_on", ()),
+            **self.look_again(inv, plan),
+        )
 
-        Parameters
-        ----------
-        command : the command's name: ``apply``, ``resume`` or ``undo``
-        entry : the journal's entry of the run
-        """
-        result = entry.result
-        document = _pick_fields(MoveRunDocument, result)
-        for name in ("skipped", "conflicts", "failed"):
-            document[name] = count_trouble(result, name)
-        is_done = not any(result.get(name) for name in OPEN)
-        document |= {
-            "schema": f"runbook/{command}/1",
-            "incident": inv.incident.id,
-            "exit_code": ExitCode.of(is_done),
-            "summary": entry.reason,
-            "reasons": [*(result.get("skipped") or ()), *(result.get("failed") or ())],
-            "way_on": tuple(result.get("ways_on", ())),
-        }
-        return MoveRunDocument.model_validate({**document, **self.look_again(inv, plan)})
-
-    def _carry_out(
-        self, inv: Investigation[Any, Any], change: Callable[[], ActionEntry]
-    ) -> ActionEntry:
+    def _carry_out(self, inv: Any, change: Callable[[], ActionEntry]) -> ActionEntry:
         """Carry a change out; if it is interrupted, write the report and raise the error again."""
         try:
             return change()
@@ -605,15 +503,33 @@ class MoveCommands:
                 write_outputs(inv.incident, self._sections)
             raise
         finally:
-            if not inv.journal.readings:  # the incident is a new one
-                close_if_quiet(inv.incident)
+            _close_if_new(inv)
 
     def look_again(self, inv: Any, plan: Plan) -> dict[str, Json]:  # noqa: ARG002
-        """Write the report, and return the fields of ``MoveChangeDocument`` about the incident.
+        """Write the report, and return the fields of ``MoveDocument`` about the incident.
 
         A runbook overrides this method with one that first looks whether the change helped.
         """
         return {"report": str(write_outputs(inv.incident, self._sections))}
+
+
+def _close_if_new(inv: Any) -> None:
+    """Close an incident that was made for this command, if nothing is to be done in it."""
+    if not inv.journal.readings:
+        close_if_quiet(inv.incident)
+
+
+def _make(
+    kind: type[D],
+    command: str,
+    inv: Any,
+    plan_id: str,
+    facts: Mapping[str, Json] = {},
+    **fields: Any,
+) -> D:
+    """Return a command's document: ``fields``, and those of an action's facts that it knows."""
+    head = {"schema": f"runbook/{command}/1", "incident": inv.incident.id, "plan": plan_id}
+    return kind.model_validate({**facts, **head, **fields})
 
 
 def _sort_answers(words: Sequence[str]) -> dict[str, list[str]]:
@@ -634,8 +550,3 @@ def _sort_answers(words: Sequence[str]) -> dict[str, list[str]]:
 def choose_rows(rows: Sequence[Any], by_status: Mapping[str, int]) -> list[Any]:
     """Return the rows that a person sees: a few, those with the rarest status first."""
     return sorted(rows, key=lambda row: by_status.get(row.facts.get("status"), 0))[:_SHOWN]
-
-
-def _pick_fields(kind: type[Document], result: Mapping[str, Json]) -> dict[str, Json]:
-    """Return the facts of an action's result that a document has a field for."""
-    return {name: result[name] for name in kind.model_fields if name in result}

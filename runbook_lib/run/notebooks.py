@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from ..errors import (
     ExitCode,
     RunbookError,
     StoppedAtPlanError,
+    disk_errors,
     exit_code_of_error,
 )
 from ..investigation import say_interrupted
@@ -29,7 +30,7 @@ from ..record.actions import group_actions
 from ..record.incident import Incident, write_json
 from ..record.journal import get_run, mark_run
 from ..record.view import JournalView
-from ..report.export import load_nbformat
+from ..report.export import NOT_A_NOTEBOOK, load_nbformat
 from ..runbook import find_runbook, get_runbook_name
 from ..section import SectionModule, Sections, check_parameters
 from .documents import NotebookResult
@@ -57,6 +58,7 @@ get_ipython().execution_count = 1
 get_ipython().keeps_notebook = True
 from runbook_lib.record.journal import mark_run
 mark_run({run!r})"""
+_CUT_OFF = ActionInterruptedError.__name__
 #: What the journal keeps of a run.
 _JOURNALLED = {"section", "notebook", "status", "error", "duration_s"}
 
@@ -71,9 +73,12 @@ class RunStatus(StrEnum):
     INTERRUPTED = "interrupted"
 
 
+#: The status of a notebook that an error of one of these codes stopped. Any other code is a fault
+#: of the run itself.
 _STATUS_OF_CODE = {
     ExitCode.INTERRUPTED: RunStatus.INTERRUPTED,
     ExitCode.REFUSED: RunStatus.REFUSED,
+    ExitCode.USAGE: RunStatus.FAILED,
 }
 
 
@@ -178,7 +183,7 @@ def run_notebook(
     incident: Incident,
     parameters: Mapping[str, object] | None = None,
     *,
-    kernel: SharedKernel | None = None,
+    kernel: SharedKernel,
     progress: Progress = keep_quiet,
 ) -> NotebookRun:
     """Run one section's notebook on an incident and journal how it ended.
@@ -189,7 +194,7 @@ def run_notebook(
     incident : handed to the notebook as ``incident_id``
     parameters : checked against the section's model first. A parameter that is not given has the
         notebook's own value
-    kernel : a kernel that other notebooks use, too; default: a kernel for this notebook alone
+    kernel : runs this notebook, and perhaps others before and after it
     progress : called when an interrupt waits for a cell
 
     Returns
@@ -212,29 +217,26 @@ def run_notebook(
     """
     given = {**(parameters or {}), "incident_id": incident.id}
     values = check_parameters(sections[name], given).model_dump(mode="json", include=set(given))
-    with incident.keep_open() as may_write:
-        if not may_write:
-            raise KeyboardInterrupt
-        path = incident.reserve_notebook(name)
+    path = incident.find_free_notebook(name)
+    with disk_errors(f"cannot make {path}"):
+        path.touch(exist_ok=False)
     started = time.monotonic()
     was_asked_to_end = False
     mark_run(path.name)
-    kernel_context = nullcontext(kernel) if kernel else SharedKernel()
+    source = sections.notebooks / f"{name}.ipynb"
+    cell = CellInterrupt(kernel, progress)
+    keep = partial(_keep, incident, path, cell)
     try:
-        with kernel_context as used_kernel:
-            source = sections.notebooks / f"{name}.ipynb"
-            cell = CellInterrupt(used_kernel, progress)
-            keep = partial(_keep, incident, path, cell)
-            with closing(cell), Interrupts(cell.end_run, used_kernel.kill):
-                failure = _execute(source, values, used_kernel, keep, cell)
-            was_asked_to_end = cell.must_end
+        with closing(cell), Interrupts(cell.end_run, kernel.kill):
+            failure = _execute(source, values, kernel, keep, cell)
+        was_asked_to_end = cell.must_end
     except KeyboardInterrupt:
         was_asked_to_end = True
         failure = Failure("", KeyboardInterrupt.__name__)
     own = incident.journal.view().of_runs([path.name])
     conclusion = own.conclusion(name)
-    if was_asked_to_end and failure is not None:
-        failure = _find_change_cut_off(sections[name], incident, own, failure)
+    if was_asked_to_end and failure is not None and failure.error != _CUT_OFF:
+        failure = _find_change_cut_off(sections[name], incident, own)
     if conclusion is None and failure is None:
         failure = Failure("it ended without a conclusion in the journal")
     status, code, error = _describe_ending(name, failure)
@@ -252,41 +254,26 @@ def run_notebook(
         if may_write:
             incident.journal.append("notebook", run.model_dump(include=_JOURNALLED))
             incident.closed_here = incident.is_closed  # by a cell of this run, if at all
-            if path.exists() and not path.stat().st_size:
-                path.unlink()  # the run ended before its first cell
+    if path.exists() and not path.stat().st_size:
+        path.unlink()  # the run ended before its first cell
     mark_run("")
     if was_asked_to_end or not may_write or status is RunStatus.INTERRUPTED:
-        is_cut_off = failure is not None and failure.error == ActionInterruptedError.__name__
+        is_cut_off = failure is not None and failure.error == _CUT_OFF
         raise KeyboardInterrupt(error if is_cut_off else "")
     return run
 
 
-def _find_change_cut_off(
-    section: SectionModule,
-    incident: Incident,
-    own: JournalView,
-    failure: Failure,
-) -> Failure:
+def _find_change_cut_off(section: SectionModule, incident: Incident, own: JournalView) -> Failure:
     """Return the failure of an interrupted notebook; its text names the change that was cut off.
 
-    Without such a change, the text is empty.
-
-    A cell that was killed, or that turned the interrupt into another error, does not name the
-    change. The journal does: as an action that was begun, and not ended.
-
-    Parameters
-    ----------
-    own : what the notebook wrote
-    failure : what the interrupted cell ended with
+    Without such a change, the text is empty. A cell that was killed does not name the change. What
+    the notebook wrote into the journal does: as an action that was begun, and not ended.
     """
-    if failure.error == ActionInterruptedError.__name__:
-        return failure
     kinds = [kind for action in section.ACTIONS.values() for kind in action.kinds]
     for action in group_actions(own.actions):
         if action.is_cut_off:
             plan = load_plan(incident.find_plan(action.plan), kinds)
-            text = say_interrupted(plan, incident, section)
-            return Failure(text, ActionInterruptedError.__name__)
+            return Failure(say_interrupted(plan, section), _CUT_OFF)
     return Failure("", KeyboardInterrupt.__name__)
 
 
@@ -309,7 +296,7 @@ def _execute(
     logging.getLogger("papermill").setLevel(logging.ERROR)
     try:
         notebook = nbformat.read(source, as_version=4)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except NOT_A_NOTEBOOK as error:
         return Failure(f"{source} is damaged ({type(error).__name__}). {_REPAIR}")
     fresh_start = _FRESH_START.format(run=get_run())
     fresh = nbformat.v4.new_code_cell(fresh_start, metadata={"tags": [_FRESH_TAG]})
@@ -344,14 +331,11 @@ def _describe_ending(name: str, failure: Failure | None) -> tuple[RunStatus, Exi
     if failure is None:
         return RunStatus.DONE, ExitCode.OK, ""
     code = _find_exit_code(failure.error)
-    if code not in (ExitCode.INTERRUPTED, ExitCode.REFUSED, ExitCode.USAGE):
+    status = _STATUS_OF_CODE.get(code)
+    if status is None:
         why = ": ".join(filter(None, (failure.error, failure.why)))
-        return (
-            RunStatus.FAILED,
-            ExitCode.RUN_FAILED,
-            f"notebook {name} stopped: {why}{failure.where}",
-        )
-    status = _STATUS_OF_CODE.get(code, RunStatus.FAILED)
+        text = f"notebook {name} stopped: {why}{failure.where}"
+        return RunStatus.FAILED, ExitCode.RUN_FAILED, text
     if failure.error == StoppedAtPlanError.__name__:
         status = RunStatus.STOPPED_AT_PLAN
     return status, code, failure.why or str(status)
@@ -361,12 +345,10 @@ def _find_exit_code(error_name: str) -> ExitCode:
     """Return the exit code of the error class with this name; RUN_FAILED for an unknown name."""
     errors = find_runbook().errors
     classes: list[type[BaseException]] = [KeyboardInterrupt, RunbookError, *errors]
-    while classes:
-        error_class = classes.pop(0)
-        if error_class.__name__ == error_name:
-            return exit_code_of_error(error_class, errors)
-        classes.extend(error_class.__subclasses__())
-    return ExitCode.RUN_FAILED
+    for kind in classes:
+        classes.extend(kind.__subclasses__())
+    known = {kind.__name__: kind for kind in classes}
+    return exit_code_of_error(known.get(error_name, Exception), errors)
 
 
 def _keep(

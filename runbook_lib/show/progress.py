@@ -1,101 +1,73 @@
-"""How far a long piece of work is: how much is done, and how long it still takes."""
+"""How far a long piece of work is: on a terminal by rich, in a notebook as a line."""
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from rich.console import Console
+from rich.text import Text
+
 from ..model import Progress
-from .text import format_duration
+from .text import visible
 
 #: The least time between two updates: a front end that gets one for every object falls behind.
 _GAP_S = 1.0
-#: Words without numbers are not shown again sooner: they say nothing new.
-_REPEAT_GAP_S = 10.0
-
-#: Called with done, total, and the progress in words; the words of a piece of work come first.
-Show = Callable[[str, int, int, str], None]
 
 
-@dataclass
-class _Work:
-    started_at: float
-    done: int
-    shown_at: float = -math.inf
+@contextmanager
+def show_progress(console: Console) -> Iterator[Progress]:
+    """Show the work at hand on a terminal; elsewhere, a line for each piece of work."""
+    words_before = ""
+    with console.status("starting") as status:
+
+        def report(words: str, done: int = 0, total: int = 0) -> None:
+            nonlocal words_before
+            if console.is_terminal:
+                status.update(Text(_say_progress(words, done, total)))
+            elif words != words_before:
+                console.print(Text(f"… {visible(words)}"))
+            words_before = words
+
+        yield report
 
 
-def make_meter(show: Show, clock: Callable[[], float] = time.monotonic) -> Progress:
-    """Return a progress function that shows each piece of work once a second, and at its end.
+def show_lines(clock: Callable[[], float] = time.monotonic) -> Progress:
+    """Return a progress function that shows a line in a notebook for each piece of work.
 
-    Calls with equal words are one piece of work. Work whose count falls begins anew.
+    The line changes once a second at most, and at the end.
     """
-    works: dict[str, _Work] = {}
+    words_before = ""
+    shown_at = 0.0
+    handle: Any = None
 
     def report(words: str, done: int = 0, total: int = 0) -> None:
-        now = clock()
-        work = works.get(words)
-        if work is None or done < work.done:
-            work = _Work(started_at=now, done=done)
-            works[words] = work
-        work.done = done
-        gap_s = _GAP_S if done or total else _REPEAT_GAP_S
-        if now - work.shown_at >= gap_s or 0 < done == total:
-            work.shown_at = now
-            show(words, done, total, say_progress(words, done, total, now - work.started_at))
+        nonlocal words_before, shown_at, handle
+        is_new = words != words_before
+        is_end = 0 < done == total
+        if not (is_new or is_end) and clock() - shown_at < _GAP_S:
+            return
+        words_before = words
+        shown_at = clock()
+        line = {"text/plain": _say_progress(words, done, total)}
+        if is_new:
+            handle = _display(line)
+        else:
+            handle.update(line, raw=True)
 
     return report
 
 
-def make_bars() -> Progress:
-    """Return a progress function that shows a bar in a notebook for each piece of work."""
-    bars: dict[str, Any] = {}
-
-    def show(
-        words: str,
-        done: int,
-        total: int,
-        text: str,
-    ) -> None:
-        if words not in bars or done < bars[words].children[0].value:
-            bars[words] = _display_bar(words)
-        bar, label = bars[words].children
-        bar.max = max(total, done, 1)
-        bar.value = done
-        label.value = text
-
-    return make_meter(show)
+def _say_progress(words: str, done: int, total: int) -> str:
+    if total:
+        return f"{done:,} of {total:,} {visible(words)}"
+    return f"{done:,} {visible(words)}" if done else visible(words)
 
 
-def _display_bar(words: str) -> Any:
-    """Show an empty bar and a place for words in the notebook, and return both in a box."""
-    import ipywidgets as widgets
+def _display(line: dict[str, str]) -> Any:
+    """Show a line in the cell that runs; return what changes it."""
     from IPython.display import display
 
-    box = widgets.HBox([widgets.IntProgress(min=0, max=1, value=0), widgets.Label()])
-    bundle = box._repr_mimebundle_()
-    # A page without widgets shows only the words, never the names of widgets.
-    bundle["text/plain"] = f"progress: {words}"
-    display(bundle, raw=True)  # type: ignore[no-untyped-call]
-    return box
-
-
-def say_progress(
-    words: str,
-    done: int,
-    total: int,
-    elapsed_s: float,
-) -> str:
-    """Return progress in words, with the time left if it is known."""
-    if not done and not total:
-        return words
-    if not total:
-        return f"{done:,} {words}"
-    text = f"{done:,} of {total:,} {words}"
-    if 0 < done < total:
-        time_left = timedelta(seconds=(total - done) * elapsed_s / done)
-        text += f", {format_duration(time_left)} left"
-    return text
+    return display(line, raw=True, display_id=True)  # type: ignore[no-untyped-call]

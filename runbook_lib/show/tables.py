@@ -1,64 +1,63 @@
-"""The one model of a table, and how it becomes text, or HTML that nothing can break out of."""
+"""The one model of a table, and the templates that turn values into HTML that nothing breaks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import Markup
 
-from ..model import CauseStatus, Finding, Json, Observed
+from ..model import ActionPhase, CauseStatus, Finding, Json
+from ..policy import say_causes
 from ..record.actions import group_actions
 from ..record.view import JournalView, order_of
-from .text import count_of, format_bytes, format_value, safe, say_left_out
+from ..runbook import name_runbook
+from .text import (
+    capitalise,
+    count_of,
+    format_bytes,
+    format_duration,
+    format_value,
+    safe,
+    say_left_out,
+)
 
 if TYPE_CHECKING:
-    from jinja2 import Environment, Template
+    from jinja2 import Environment
 
-#: How a tone looks. Each pair of colours has a contrast over 7:1, also on a dark page.
-_PILLS = {
-    "good": "background-color:#d5f0dc;color:#0b3d1d",
-    "bad": "background-color:#fbdcd6;color:#6b1207",
-    "unsure": "background-color:#fdedc3;color:#4d3800",
-    "plain": "background-color:#e4e8ee;color:#22303f",
+#: How a tone looks, and its icon. Each pair of colours has a contrast over 7:1.
+_TONES = {
+    "good": ("background-color:#d5f0dc;color:#0b3d1d", "✓"),
+    "bad": ("background-color:#fbdcd6;color:#6b1207", "✖"),
+    "unsure": ("background-color:#fdedc3;color:#4d3800", "?"),
+    "plain": ("background-color:#e4e8ee;color:#22303f", "–"),
 }
-_ICONS = {"good": "✓", "bad": "✖", "unsure": "?", "plain": "–"}
 #: The words of each tone; any other word is plain.
 _WORDS = {
     "good": ("ok", "healthy", "fixed", "fixed_alert_decaying", "yes", "passed", "verified", "done"),
     "bad": ("breach", "incident", "not_fixed", "no", "failed", "supported"),
     "unsure": ("unknown", "undecided", "mitigated", "refused"),
 }
-_TONES = {word: tone for tone, words in _WORDS.items() for word in words}
 #: How much of a plan's hash is shown, and typed to approve it.
 SHORT_HASH = 8
 #: Columns whose cells are shown as pills.
 _PILL_COLUMNS = ("status", "phase", "verdict", "met")
-#: A cell with this many characters or fewer never wraps.
-_SHORT_CHARACTERS = 22
 _PLAN_COLUMNS = ("step", "status", "what", "how_many", "hash", "why")
+#: An incident's id, or the place of its report.
+_REPORT = re.compile(r"(?:\.\./)?(inc-\d{8}T\d{6}Z-[0-9a-f]{4})(?:/report\.html)?")
 #: Values that need no line of their own.
 EMPTY: tuple[Json, ...] = (None, "", [], {}, ())
 
 
 class Table(NamedTuple):
-    """Rows under a caption, shown as HTML, as text, or on a terminal.
-
-    The cells of a column ``status``, ``phase``, ``verdict`` or ``met`` are shown as pills, numbers
-    in a column whose name ends in ``bytes`` as sizes. The first column names the row. A cell that
-    is Markup is HTML already.
-
-    Attributes
-    ----------
-    columns : names in their order; empty: those of the rows
-    is_folded : whether it is behind a fold in HTML, and left out of the text of a card
-    """
+    """Rows under a caption; the first column names the row. Without ``columns``, all are shown."""
 
     caption: str
     rows: Sequence[Mapping[str, Json]]
     columns: Sequence[str] = ()
-    is_folded: bool = False
 
     @property
     def names(self) -> list[str]:
@@ -70,60 +69,27 @@ class Table(NamedTuple):
             names.update(dict.fromkeys(row))
         return list(names)
 
-    def iter_cells(self) -> Iterator[list[str]]:
-        """Yield the cells of each row as text."""
-        names = self.names
-        for row in self.rows:
-            yield [say_value(row.get(name), name) for name in names]
 
-    def to_text(self) -> str:
-        """Return a line for each row."""
-        lines = [" · ".join(filter(None, cells)) for cells in self.iter_cells()]
-        return "\n".join(f"  {line}" for line in lines)
-
-    def to_html(self) -> Markup:
-        """Return a table with caption and scoped headers; everything escaped."""
-        names = self.names
-        headings = [name.replace("_", " ") for name in names]
-        rows = [list(map(_to_cell, cells, names)) for cells in self.iter_cells()]
-        return render_html("table.html", table=self, names=headings, rows=rows)
-
-
-def tabulate_facts(facts: Mapping[str, Json], caption: str, *, is_folded: bool = False) -> Table:
+def tabulate_facts(facts: Mapping[str, Json], caption: str) -> Table:
     """Return the facts that are not empty as a table of name and value."""
     rows = []
     for name, value in facts.items():
         if value not in EMPTY:
             rows.append({"name": name.replace("_", " "), "value": say_value(value, name)})
-    return Table(caption, rows, ("name", "value"), is_folded)
-
-
-def tabulate_findings(findings: Iterable[Finding], caption: str) -> Table:
-    """Return findings as a table, the most supported first."""
-    rows = [
-        {"cause": finding.name, "status": finding.status, "why": finding.reason}
-        for finding in sort_findings(findings)
-    ]
     return Table(caption, rows)
+
+
+def tabulate_findings(findings: Iterable[Finding]) -> Table:
+    """Return the causes that are not refuted as a table, the most supported first."""
+    ordered = sort_findings(findings)
+    rows = [vars(cause) for cause in ordered if cause.status is not CauseStatus.REFUTED]
+    return Table("Causes, the most supported first", rows, ("name", "status", "reason"))
 
 
 def sort_findings(findings: Iterable[Finding]) -> list[Finding]:
     """Return findings, the most supported first."""
     order = list(CauseStatus)
     return sorted(findings, key=lambda finding: order.index(finding.status))
-
-
-def tabulate_readings(readings: Iterable[Observed]) -> Table:
-    """Return readings as a table: one line for each step."""
-    rows = []
-    for reading in readings:
-        what = reading.name
-        if reading.value is not None:
-            what += f": {format_value(reading.value, reading.unit)}"
-        rows.append(
-            {"step": reading.step, "status": reading.status, "what": what, "why": reading.reason}
-        )
-    return Table("Readings", rows)
 
 
 def tabulate_plans(journal: JournalView) -> Table:
@@ -134,18 +100,20 @@ def tabulate_plans(journal: JournalView) -> Table:
     Rows of ``step status what how_many hash why``. They also hold ``plan sha256 action target``,
     which the table does not show.
     """
-    actions = {action.plan: action for action in group_actions(journal.actions)}
     rows = []
-    for plan_id, entry in journal.list_plans().items():
+    for action in group_actions(journal.actions):
+        entry = action.get(ActionPhase.PLANNED)
+        if entry is None:
+            continue
         facts = entry.result
         row = {
             "step": entry.step,
-            "status": actions[plan_id].state,
+            "status": action.state,
             "what": f"{entry.action} on {entry.target}",
             "how_many": "",
             "hash": facts["sha256"][:SHORT_HASH],
             "why": facts.get("reason") or say_left_out(facts.get("excluded") or {}),
-            "plan": plan_id,
+            "plan": action.plan,
             "sha256": facts["sha256"],
             "action": entry.action,
             "target": entry.target,
@@ -162,74 +130,81 @@ def say_value(value: Json, name: str = "") -> str:
     """Write a value of column ``name`` as a cell shows it: bytes as a size, lists in words."""
     if name.endswith("bytes") and isinstance(value, int | float):
         return format_bytes(value)
-    if isinstance(value, Markup):
-        return value
     if isinstance(value, dict):
-        parts = [f"{key.replace('_', ' ')} {_say_part(part)}" for key, part in value.items()]
+        parts = [f"{key.replace('_', ' ')} {say_value(part)}" for key, part in value.items()]
         return ", ".join(parts)
     if isinstance(value, list | tuple):
-        return ", ".join(map(_say_part, value))
-    return format_value(value)
-
-
-def _say_part(value: Json) -> str:
-    """Write a part of a nested value: what is nested once more stands in brackets."""
-    if isinstance(value, dict | list | tuple):
-        return f"({say_value(value)})"
+        return ", ".join(map(say_value, value))
     return format_value(value)
 
 
 def pill(word: str) -> Markup:
     """Return a status as icon, word and colour. The word alone is enough to understand it."""
     tone, icon = get_tone(word)
+    style, _ = _TONES[tone]
     shown = safe(word.replace("_", " "), 40)
-    wrap = "nowrap" if len(shown) <= _SHORT_CHARACTERS else "normal"
-    style = f"{_PILLS[tone]};border-radius:4px;padding:1px 7px;font-weight:600;white-space:{wrap}"
-    return Markup('<span style="{}">{} {}</span>').format(style, icon, shown)
+    html = Markup('<span style="{};border-radius:4px;padding:1px 7px;font-weight:600">{} {}</span>')
+    return html.format(style, icon, shown)
 
 
 def get_tone(word: str) -> tuple[str, str]:
     """Return the tone of a status, which is good, bad, unsure or plain, and its icon."""
-    tone = _TONES.get(word, "plain")
-    return tone, _ICONS[tone]
+    tone = next((tone for tone, words in _WORDS.items() if word in words), "plain")
+    _, icon = _TONES[tone]
+    return tone, icon
 
 
-def render_html(template: str, **values: Any) -> Markup:
-    """Return a template of ``show/templates``; each value is made visible and escaped."""
-    html = _load_template(template).render(values, pill=pill, style=_style)
-    # The template has escaped every value, so the page is safe as it is.
-    return Markup(html)  # noqa: S704
+def _show_cell(value: Json, name: str) -> Markup:
+    """Return a cell's HTML."""
+    text = say_value(value, name)
+    return pill(text) if name in _PILL_COLUMNS and text else safe(text, 500)
+
+
+def _link_reports(text: str) -> Markup:
+    """Return a text in which each incident's id is a link to its report."""
+    # The text is escaped before the links are put in.
+    return Markup(_REPORT.sub(r'<a href="../\1/report.html">\1</a>', safe(text)))  # noqa: S704
+
+
+def _format_local(at: datetime) -> str:
+    """Write a time of day as this machine's clock shows it, with its zone."""
+    local = at.astimezone()
+    return f"{local:%H:%M:%S} local time (UTC{local.isoformat()[-6:]})"
 
 
 @cache
-def _load_template(name: str) -> Template:
-    return make_environment("runbook_lib.show", safe).get_template(name)
-
-
-def make_environment(package: str, finalize: Callable[[Any], Markup]) -> Environment:
-    """Return the templates of a package; every value that they show passes ``finalize`` first."""
+def _load_templates() -> Environment:
+    """Return the templates of this package. Each value that they show is visible and escaped."""
     from jinja2 import ChainableUndefined, Environment, PackageLoader
 
-    return Environment(
-        loader=PackageLoader(package, "templates"),
+    environment = Environment(
+        loader=PackageLoader("runbook_lib"),
         autoescape=True,
         undefined=ChainableUndefined,
-        finalize=finalize,
+        finalize=lambda value: safe(value, 6_000),
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters.update(
+        pill=pill,
+        value=format_value,
+        cell=_show_cell,
+        duration=format_duration,
+        local=_format_local,
+        sentence=capitalise,
+        linked=_link_reports,
+    )
+    environment.globals.update(
+        Table=Table,
+        tabulate_facts=tabulate_facts,
+        count_of=count_of,
+        name_runbook=name_runbook,
+        say_causes=say_causes,
+    )
+    return environment
 
 
-def _to_cell(text: str, column: str) -> tuple[str, Markup]:
-    """Return a cell's text, and the HTML that shows it."""
-    if column in _PILL_COLUMNS and not isinstance(text, Markup):
-        return text, pill(text)
-    return text, safe(text, 500)
-
-
-def _style(text: str) -> str:
-    """Return the CSS of a cell: a short text never wraps, a long text may break anywhere."""
-    wrap = "overflow-wrap:anywhere;max-width:28rem"
-    if len(text) <= _SHORT_CHARACTERS:
-        wrap = "white-space:nowrap"
-    return f"text-align:left;vertical-align:top;{wrap}"
+def render_html(template: str, **values: Any) -> Markup:
+    """Render a template. Each value is escaped, and its control characters are made visible."""
+    # The template has escaped every value, so the page is safe as it is.
+    return Markup(_load_templates().get_template(template).render(values))  # noqa: S704

@@ -57,6 +57,11 @@ def safe(value: object, limit: int = 2_000) -> Markup:
     return escape(visible(clip(str(value), limit)))
 
 
+def capitalise(text: str) -> str:
+    """Return a text as a sentence begins."""
+    return text[:1].upper() + text[1:]
+
+
 def count_of(number: int, noun: str) -> str:
     """Write a number of things, such as ``1 row`` or ``1,204 rows``."""
     if number != 1:
@@ -86,12 +91,10 @@ def format_duration(span: timedelta) -> str:
     seconds = span.total_seconds()
     if abs(seconds) < 90:
         return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    if hours < 2:
-        return f"{60 * hours + minutes} min"
-    if hours < 48:
-        return f"{hours} h {minutes:02d} min"
-    return f"{hours // 24} d {hours % 24} h"
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def format_value(value: Json, unit: str = "") -> str:
@@ -107,13 +110,7 @@ def format_value(value: Json, unit: str = "") -> str:
             unit = _PLURAL.sub("", unit)
         if unit in ("bytes", "B"):
             return format_bytes(value)
-        text = _format_number(value)
+        text = f"{round(value, 3):,.12g}"
     else:
         text = str(value)
     return f"{text} {unit}".strip()
-
-
-def _format_number(value: float) -> str:
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:,.3f}".rstrip("0").rstrip(".")

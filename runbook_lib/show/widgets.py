@@ -13,8 +13,8 @@ from .display import describe
 from .tables import SHORT_HASH
 
 
-class Gate:
-    """A plan, and a field and a button to approve it. Where no widgets are shown, cards replace it.
+class Gate(widgets.VBox):  # type: ignore[misc]
+    """A plan, and a field and a button to approve it. Where no widgets are shown, a card is.
 
     Parameters
     ----------
@@ -23,8 +23,7 @@ class Gate:
 
     Attributes
     ----------
-    button, answer : the button, and the text beside it
-    box : all that is shown
+    field, button, answer : where the hash is typed, the button, and the text beside it
 
     Notes
     -----
@@ -35,47 +34,27 @@ class Gate:
     def __init__(self, plan: Plan, namespace: MutableMapping[str, Any]) -> None:
         self._plan = plan
         self._namespace = namespace
-        self._short = plan.sha256[:SHORT_HASH]
-        self._field = widgets.Text(placeholder="type it here", layout={"width": "9rem"})
-        self._field.observe(self._on_change, names="value")
-        self.answer = widgets.HTML()
-        self.button = widgets.Button(
-            description="Approve",
-            button_style="warning",
-            disabled=plan.is_empty,
-        )
+        self.field = widgets.Text(placeholder="type it here", layout={"width": "9rem"})
+        self.button = widgets.Button(description="Approve", button_style="warning")
         self.button.on_click(self._on_click)
-        html = describe(plan).to_html()
-        rows = [widgets.HTML(f'<div style="line-height:1.4">{html}</div>')]
+        self.answer = widgets.HTML()
+        words = widgets.HTML(f"<b>To approve, type <code>{plan.sha256[:SHORT_HASH]}</code></b>")
+        rows = [widgets.HTML(str(describe(plan).to_html()))]
         if not plan.is_empty:
-            label = widgets.HTML(f"<b>To approve, type <code>{self._short}</code></b>")
-            rows.append(widgets.HBox([label, self._field, self.button, self.answer]))
-        self.box = widgets.VBox(rows)
-
-    def _on_change(self, _change: Any) -> None:
-        # A front end may send the click before the text. Then the answer says: not approved yet.
-        self.answer.value = "Not approved yet: press Approve."
+            rows.append(widgets.HBox([words, self.field, self.button, self.answer]))
+        super().__init__(rows)
 
     def _on_click(self, _button: Any) -> None:
-        typed = self._field.value.strip().lower()
-        if typed != self._short:
+        if self.field.value.strip().lower() != self._plan.sha256[:SHORT_HASH]:
             self.answer.value = "✖ That is not this plan's hash. Nothing was approved."
             return
-        approved = [*self._list_approved(), self._plan.sha256]
+        approved = [*split_list(str(self._namespace.get("approve", ""))), self._plan.sha256]
         self._namespace["approve"] = ",".join(dict.fromkeys(approved))
         self.answer.value = "✓ Approved. Nothing was changed yet: run the next cell."
 
-    def _list_approved(self) -> list[str]:
-        return split_list(str(self._namespace.get("approve", "")))
-
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        card = describe(self._plan)
-        if not self._plan.is_empty:
-            is_approved = self._plan.sha256 in self._list_approved()
-            state = "approved" if is_approved else "not approved"
-            card = card._replace(lines=(*card.lines, f"{state}: hash {self._short}"))
-        bundle: dict[str, Any] = self.box._repr_mimebundle_(**kwargs)
-        return {**bundle, **card._repr_mimebundle_()}
+        bundle: dict[str, Any] = super()._repr_mimebundle_(**kwargs)
+        return bundle | describe(self._plan)._repr_mimebundle_()
 
 
 #: The name that notebooks use.

@@ -27,7 +27,9 @@ from fulfillment.change.synthetic import (
     check_playground,
     check_prefix,
     create_backlog,
+    find_synthetic,
     make_drill_id,
+    make_labels,
     revert_backlog,
 )
 from fulfillment.clients import Clients
@@ -214,8 +216,13 @@ def _create(settings: Settings, options: argparse.Namespace, store: ObjectStore)
         object_size_kb=options.object_size_kb,
         age_minutes=options.age_minutes,
     )
-    made = create_backlog(store, backlog, settings=settings, now=now, dry_run=options.dry_run)
-    waiting = _list_waiting(store, options) if options.dry_run else []
+    waiting: list[dict[str, Json]] = []
+    if options.dry_run:
+        labels = list(make_labels(backlog, settings=settings, now=now))
+        waiting = _list_waiting(store, options)
+    else:
+        labels = create_backlog(store, backlog, settings=settings, now=now)
+    made = [label.row for label in labels]
     return {
         "objectsCreated": 0 if options.dry_run else len(made),
         "objectsPlanned": options.count,
@@ -242,10 +249,12 @@ def _list_waiting(store: ObjectStore, options: argparse.Namespace) -> list[dict[
 
 
 def _remove(settings: Settings, options: argparse.Namespace, store: ObjectStore) -> dict[str, Json]:
-    if not options.dry_run:
-        check_playground(settings, store)
     prefix = check_prefix(settings, options.prefix)
-    removal = revert_backlog(store, prefix, drill_id=options.drill_id, dry_run=options.dry_run)
+    if options.dry_run:
+        removal = find_synthetic(store, [prefix], drill_id=options.drill_id)
+    else:
+        check_playground(settings, store)
+        removal = revert_backlog(store, prefix, drill_id=options.drill_id)
     return {
         "removed": removal.removed,
         "candidates": len(removal.objects),

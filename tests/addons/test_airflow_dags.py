@@ -34,4 +34,4 @@ def test_airflow_looks_for_no_dag_in_the_helpers() -> None:
     names = {path.name for path in FILES}
     assert set(HELPERS) < names
     dags = names - set(HELPERS)
-    assert dags == {"runbook_alert.py", "runbook_drills.py", "runbook_release.py"}
+    assert dags == {"runbook_drills.py", "runbook_release.py"}

@@ -10,7 +10,6 @@ import pytest
 
 from alerting.settings import ServeSettings
 from alerting.targets import (
-    AnswerLostError,
     Message,
     NotSentError,
     RefusedError,
@@ -56,7 +55,7 @@ def count(receivers: Receivers, target: str) -> int:
 def test_a_message_arrives(
     name: str, targets: dict[str, Target], receivers: Receivers, tmp_path: Path
 ) -> None:
-    targets[name].send(make_message(tmp_path), is_repeat=False)
+    targets[name].send(make_message(tmp_path))
     assert count(receivers, name) == 1
 
 
@@ -66,30 +65,26 @@ def test_a_broken_target_takes_nothing(
 ) -> None:
     receivers.modes[name] = "500"
     with pytest.raises(NotSentError):
-        targets[name].send(make_message(tmp_path), is_repeat=False)
+        targets[name].send(make_message(tmp_path))
     assert count(receivers, name) == 0
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_lost_answer_is_known_to_be_lost(
+def test_a_lost_answer_is_not_taken_for_sent(
     name: str, targets: dict[str, Target], receivers: Receivers, tmp_path: Path
 ) -> None:
     receivers.modes[name] = "lost"
-    with pytest.raises(AnswerLostError):
-        targets[name].send(make_message(tmp_path), is_repeat=False)
+    with pytest.raises(NotSentError):
+        targets[name].send(make_message(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["slack", "teams"])
-def test_silence_after_sending_is_a_lost_answer(
+def test_silence_after_sending_is_not_taken_for_sent(
     name: str, targets: dict[str, Target], receivers: Receivers, tmp_path: Path
 ) -> None:
     receivers.modes[name] = "silent"
-    with pytest.raises(AnswerLostError):
-        targets[name].send(make_message(tmp_path), is_repeat=False)
     with pytest.raises(NotSentError):
-        targets[name].check_alive()
-    receivers.modes[name] = "ok"
-    targets[name].check_alive()
+        targets[name].send(make_message(tmp_path))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -104,7 +99,7 @@ def test_where_nobody_listens_nothing_was_sent(
         closed[secret] = kind(f"{scheme}://127.0.0.1:1")
     gone = connect_targets(settings.model_copy(update=closed))
     with pytest.raises(NotSentError):
-        gone[name].send(make_message(tmp_path), is_repeat=False)
+        gone[name].send(make_message(tmp_path))
 
 
 def test_a_ticket_gets_a_message_once_and_its_files_before_it(
@@ -113,11 +108,11 @@ def test_a_ticket_gets_a_message_once_and_its_files_before_it(
     receivers.modes["ticket"] = "lost"
     message = make_message(tmp_path)
     for _ in range(3):
-        with pytest.raises(AnswerLostError):
-            targets["ticket"].send(message, is_repeat=False)
+        with pytest.raises(NotSentError):
+            targets["ticket"].send(message)
     receivers.modes["ticket"] = "ok"
-    targets["ticket"].send(message, is_repeat=False)
-    targets["ticket"].send(message, is_repeat=False)
+    targets["ticket"].send(message)
+    targets["ticket"].send(message)
     (text,) = receivers.list_texts("ticket")
     assert "[inc-1-1.1]" in text
     assert receivers.files == ["inc-1-1.1-report.html", "inc-1-1.1-summary.txt"]
@@ -129,21 +124,17 @@ def test_a_case_that_does_not_exist_is_refused_for_good(
     message = make_message(tmp_path)
     other = Message("a", "b", "s", "t", case="no-such-case", folder=message.folder)
     with pytest.raises(RefusedError):
-        targets["ticket"].send(other, is_repeat=False)
+        targets["ticket"].send(other)
 
 
-def test_a_repeat_says_so_and_a_mail_keeps_its_id(
+def test_a_mail_keeps_its_id_answers_the_first_one_and_has_the_report(
     targets: dict[str, Target], receivers: Receivers, tmp_path: Path
 ) -> None:
     message = make_message(tmp_path, thread="inc-1-1.0-mail")
-    for is_repeat in (False, True):
-        targets["slack"].send(message, is_repeat=is_repeat)
-        targets["mail"].send(message, is_repeat=is_repeat)
-    first, again = receivers.list_texts("slack")
-    assert first != again
+    for _ in range(2):
+        targets["mail"].send(message)
     mails = [email.message_from_bytes(m, policy=email.policy.default) for m in receivers.mails]
     assert mails[0]["Message-ID"] == mails[1]["Message-ID"] == "<inc-1-1.1-x@example.com>"
-    assert mails[0]["Subject"] != mails[1]["Subject"]
     assert mails[0]["In-Reply-To"] == "<inc-1-1.0-mail@example.com>"
     names = [part.get_filename() for part in mails[0].iter_attachments()]
     assert names == ["inc-1-1.1-report.html", "inc-1-1.1-summary.txt"]
@@ -153,7 +144,7 @@ def test_slack_gets_no_mention_no_link_and_no_format(
     targets: dict[str, Target], receivers: Receivers, tmp_path: Path
 ) -> None:
     message = make_message(tmp_path, "<!channel> <http://evil|click> & *bold*")
-    targets["slack"].send(message, is_repeat=False)
+    targets["slack"].send(message)
     (text,) = receivers.list_texts("slack")
     assert "<" not in text
     assert "&lt;!channel&gt;" in text
@@ -163,6 +154,6 @@ def test_an_error_shows_no_address_of_a_webhook(
     targets: dict[str, Target], receivers: Receivers, tmp_path: Path
 ) -> None:
     receivers.modes["slack"] = "closed"
-    with pytest.raises(AnswerLostError) as caught:
-        targets["slack"].send(make_message(tmp_path), is_repeat=False)
+    with pytest.raises(NotSentError) as caught:
+        targets["slack"].send(make_message(tmp_path))
     assert "secret-path" not in str(caught.value)

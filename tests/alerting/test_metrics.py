@@ -16,8 +16,6 @@ from alerting.metrics import Metrics
     [
         'requests_refused_total{reason="full"}',
         'looks_total{result="failed"}',
-        'alertmanager_reads_total{result="done"}',
-        'alertmanager_reads_total{result="failed"}',
         'deliveries_total{result="sent",target="mail"}',
     ],
 )

@@ -10,7 +10,6 @@ import pytest
 from alerting.payload import (
     PayloadError,
     TooManyAlertsError,
-    read_held_alerts,
     read_payload,
 )
 from tests.support.serving import make_alert, make_payload
@@ -63,21 +62,3 @@ def test_what_is_no_payload_is_refused_with_the_reason(body: bytes, part: str) -
 def test_too_many_alerts_are_counted_before_they_are_read() -> None:
     with pytest.raises(TooManyAlertsError, match="3"):
         read(make_payload(*[{"odd": True}] * 3), limit=2)
-
-
-def make_held(number: int, *, state: str = "active", receiver: str = "runbook") -> dict[str, Any]:
-    alert = make_alert(number)
-    return alert | {"status": {"state": state}, "receivers": [{"name": receiver}]}
-
-
-def test_the_api_gives_active_alerts_of_our_receiver_and_one_odd_one_costs_no_other() -> None:
-    held = [
-        make_held(1),
-        make_held(2, state="suppressed"),
-        make_held(3, receiver="slack"),
-        {"odd": True},
-    ]
-    ours = read_held_alerts(held, receivers=frozenset({"runbook"}))
-    assert [alert.fingerprint[-1] for alert in ours] == ["1"]
-    every = read_held_alerts(held, receivers=frozenset())
-    assert [alert.fingerprint[-1] for alert in every] == ["1", "3"]

@@ -12,7 +12,7 @@ from alerting.book import Book, connect_database
 from alerting.look import Looker
 from alerting.metrics import Metrics
 from alerting.settings import ServeSettings
-from alerting.targets import AnswerLostError, Message, NotSentError, RefusedError, State
+from alerting.targets import Message, NotSentError, RefusedError, State
 from alerting.work import Bell, Work
 
 ID = "inc-1-1.1-x"
@@ -20,22 +20,15 @@ MESSAGE = dict.fromkeys(("name", "subject", "text", "thread", "case", "folder"),
 
 
 class FakeTarget:
-    """A target whose attempts end as a test says: with an error, or well."""
+    """A target whose attempt ends as a test says: with an error, or well."""
 
-    def __init__(self, *ends: Exception | None, shows_messages: bool) -> None:
-        self.shows_messages = shows_messages
-        self._ends = iter(ends)
+    def __init__(self, end: Exception | None) -> None:
+        self._end = end
 
-    def send(self, message: Message, *, is_repeat: bool) -> None:
-        """End as the test says; a repeat is only for a target that does not show its messages."""
+    def send(self, message: Message) -> None:
         assert message.id == ID
-        assert not (is_repeat and self.shows_messages)
-        error = next(self._ends)
-        if error is not None:
-            raise error
-
-    def check_alive(self) -> None:
-        """Answer."""
+        if self._end is not None:
+            raise self._end
 
 
 @pytest.fixture
@@ -45,48 +38,30 @@ def book(tmp_path: Path) -> Iterator[Book]:
     engine.dispose()
 
 
-LOST = AnswerLostError("the answer was lost")
-CLOSED = NotSentError("nobody listens")
-GONE = RefusedError("no such case")
-
-
-@pytest.mark.parametrize("shows_messages", [True, False])
 @pytest.mark.parametrize(
-    ("ends", "state"),
+    ("end", "result", "state"),
     [
-        ((GONE,), State.FAILED),
-        ((CLOSED, GONE), State.FAILED),
-        ((CLOSED, CLOSED), State.WAITING),
-        ((LOST, GONE), State.UNCONFIRMED),
-        ((LOST, CLOSED, GONE), State.UNCONFIRMED),
-        ((LOST, CLOSED), State.LOST),
+        (None, "sent", State.SENT),
+        (RefusedError("no such case"), "failed", State.FAILED),
+        (NotSentError("nobody listens"), "waiting", State.WAITING),
     ],
 )
-def test_a_delivery_that_may_have_arrived_is_not_called_failed(
+def test_an_attempt_ends_a_delivery_or_leaves_it_waiting(
     book: Book,
     monkeypatch: pytest.MonkeyPatch,
-    ends: tuple[Exception, ...],
+    end: Exception | None,
+    result: str,
     state: State,
-    *,
-    shows_messages: bool,
 ) -> None:
-    work = make_work(book, monkeypatch, FakeTarget(*ends, shows_messages=shows_messages))
-    reached = [work._attempt(ID) for _ in ends]
-    assert reached[-1] == book.read_delivery(ID).state == state
+    work = make_work(book, monkeypatch, FakeTarget(end))
+    assert work._attempt(ID) == result
+    assert book.read_delivery(ID).state == state
 
 
-@pytest.mark.parametrize(
-    ("ends", "state"), [((LOST,), State.UNCONFIRMED), ((CLOSED,), State.FAILED)]
-)
-def test_a_delivery_that_is_given_up_or_lost_its_target_may_have_arrived(
-    book: Book, monkeypatch: pytest.MonkeyPatch, ends: tuple[Exception, ...], state: State
+def test_a_delivery_that_is_given_up_has_failed(
+    book: Book, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work = make_work(book, monkeypatch, FakeTarget(*ends, shows_messages=True))
-    work._attempt(ID)
-    assert work._give_up(ID) == state
-    book.set_delivery(ID, State.SENDING if state is State.UNCONFIRMED else State.WAITING)
-    work._targets = {}
-    assert work._attempt(ID) == state
+    assert make_work(book, monkeypatch, FakeTarget(None))._give_up(ID) == State.FAILED
 
 
 def make_work(book: Book, monkeypatch: pytest.MonkeyPatch, target: FakeTarget) -> Work:

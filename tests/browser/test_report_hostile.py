@@ -46,7 +46,7 @@ def batched(names: Iterable[str], size: int = 12) -> Iterator[tuple[str, ...]]:
         yield group
 
 
-_BODY = Path(render.__file__).parent / "templates" / "body.html"
+_BODY = Path(render.__file__).parents[1] / "templates" / "body.html"
 # Links that the pages may hold: anchors, and their neighbours in the incident folder.
 _HARMLESS_LINK = r"^(#[\w.-]+|(notebooks/)?[\w.‹›+-]+\.(html|ipynb)(#[\w.-]+)?)$"
 # ruff: noqa: E501
@@ -60,7 +60,7 @@ _LOOK = (
     scripts: document.scripts.length,
     active: all.filter(e => /^(script|iframe|object|embed|form|input|button|link|base|svg|math|audio|video)$/i.test(e.tagName)).map(e => e.tagName),
     handlers: all.flatMap(e => [...e.attributes]).filter(a => /^on/i.test(a.name)).map(a => a.name),
-    links: all.flatMap(e => ['href', 'src', 'action', 'srcset'].map(n => e.getAttribute(n))).filter(v => v && !/^data:image.(png|jpeg|gif);base64,/.test(v)),
+    links: all.flatMap(e => ['href', 'src', 'action', 'srcset'].map(n => e.getAttribute(n))).filter(v => v && !/^data:image.(png|jpeg|gif|svg.xml);base64,/.test(v)),
     placed: all.filter(e => ['fixed', 'absolute'].includes(getComputedStyle(e).position)).map(e => e.tagName),
     hidden: getComputedStyle(document.querySelector('main')).display,
     wide: document.documentElement.scrollWidth - document.documentElement.clientWidth,
@@ -121,7 +121,7 @@ def tell_one(tell: Teller, text: str) -> None:
     )
     event = {"at": "2026-11-24T03:14:00Z", "kind": text, "text": text, "source": text}
     tell.conclude(
-        Verdict.INCIDENT, text, findings=(finding,), unknown_steps=(text,), timeline=[event],
+        Verdict.INCIDENT, text, findings=(finding,), timeline=[event],
         follow_ups=[text],
     )  # fmt: skip
     tell.record("note", {"text": text})

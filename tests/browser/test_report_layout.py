@@ -10,7 +10,6 @@ import pytest
 
 from fulfillment.sections import SECTIONS
 from runbook_lib.report import ReportModel, write_report
-from runbook_lib.show import plots
 from tests.support.chromium import open_browser, watch
 from tests.support.incidents import tell_incident
 
@@ -106,39 +105,6 @@ def test_no_table_is_cut_on_a_phone_and_each_cell_names_its_column(
     assert unnamed == []
 
 
-def test_letters_of_a_plot_are_readable_on_a_phone(report: Path, browser: Browser) -> None:
-    page = browser.new_page(viewport={"width": 390, "height": 844})
-    page.goto(f"file://{report}")
-    widths = page.locator("figure img").evaluate_all("all => all.map(i => i.clientWidth)")
-    page.close()
-
-    assert widths
-    points_to_pixels = min(widths) / (72 * plots._HOUSE["figure.figsize"][0])
-    assert plots._HOUSE["legend.fontsize"] * points_to_pixels >= 7.5
-
-
-@pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 800)])
-def test_the_first_screen_shows_verdict_and_headline_and_facts(
-    report: Path, browser: Browser, width: int, height: int
-) -> None:
-    page = browser.new_page(viewport={"width": width, "height": height})
-    page.goto(f"file://{report}")
-
-    for text in ("Verdict", "Fixed: a paused pipeline", "What was done", "Cause"):
-        box = page.get_by_text(text, exact=True).first.bounding_box()
-        assert box is not None
-        assert box["y"] + box["height"] <= height
-    page.close()
-
-
-def test_a_link_to_a_step_opens_the_fold_that_holds_it(report: Path, browser: Browser) -> None:
-    page = browser.new_page()
-    page.goto(f"file://{report}#step-3.2")
-
-    assert page.locator('[id="step-3.2"]').is_visible()
-    page.close()
-
-
 def test_folds_and_links_are_reached_and_used_by_keyboard(report: Path, browser: Browser) -> None:
     page = browser.new_page()
     page.goto(f"file://{report}")
@@ -149,18 +115,6 @@ def test_folds_and_links_are_reached_and_used_by_keyboard(report: Path, browser:
     assert page.locator("#sections details.section").nth(1).get_attribute("open") is not None
     assert page.evaluate("() => getComputedStyle(document.activeElement).outlineStyle") == "solid"
     page.close()
-
-
-def test_headings_descend_without_gaps(report: Path, browser: Browser) -> None:
-    page = browser.new_page()
-    page.goto(f"file://{report}")
-    levels = page.evaluate(
-        "() => [...document.querySelectorAll('h1,h2,h3,h4')].map(h => Number(h.tagName[1]))"
-    )
-    page.close()
-
-    assert levels.count(1) == 1
-    assert levels[0] == 1
 
 
 def test_on_paper_every_fold_is_open_and_nothing_is_cut(report: Path, browser: Browser) -> None:

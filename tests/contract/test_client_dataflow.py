@@ -89,33 +89,6 @@ def test_a_ticket_id_cannot_lead_elsewhere(httpserver: HTTPServer, ticket: str) 
     assert not httpserver.log
 
 
-def test_a_refresh_answers_the_ticket(httpserver: HTTPServer) -> None:
-    httpserver.expect_request(
-        f"/support/cases/{TICKET}/timeline/refresh", method="POST"
-    ).respond_with_json(CASE)
-    assert len(support_of(httpserver).refresh_timeline(TICKET).timeline) == 4
-
-
-def test_a_ticket_is_opened_and_closed(httpserver: HTTPServer) -> None:
-    httpserver.expect_request(
-        "/support/cases",
-        method="POST",
-        json={
-            "subject": "Drill",
-            "channel": "internal",
-            "context": [{"type": "order", "orderId": 7}],
-            "initialMessage": "Drill",
-        },
-    ).respond_with_json({**CASE, "timeline": []}, status=201)
-    httpserver.expect_request(f"/support/cases/{TICKET}/close", method="POST").respond_with_json(
-        CASE
-    )
-    client = support_of(httpserver)
-    assert client.create_case("Drill", order_ids=(7,)).id == TICKET
-    client.close_case(TICKET)
-    httpserver.check_assertions()
-
-
 def test_collection_failures_are_counted_by_stage(httpserver: HTTPServer) -> None:
     httpserver.expect_request("/metrics").respond_with_data(
         "# TYPE support_timeline_collection_failures_total counter\n"
@@ -156,25 +129,6 @@ def fulfillment_of(server: HTTPServer) -> FulfillmentClient:
     return FulfillmentClient(server.url_for(""), timeout_s=5)
 
 
-def test_the_worker_is_read_and_steered(httpserver: HTTPServer) -> None:
-    base = "/fulfillment/worker"
-    httpserver.expect_request(base, method="GET").respond_with_json(WORKER)
-    httpserver.expect_request(f"{base}/pause", method="POST").respond_with_json(
-        {**WORKER, "paused": True}
-    )
-    httpserver.expect_request(f"{base}/resume", method="POST").respond_with_json(WORKER)
-    httpserver.expect_request(f"{base}/run", method="POST").respond_with_json(WORKER, status=202)
-    client = fulfillment_of(httpserver)
-    state = client.read_worker()
-    assert (state.paused, state.moving, state.last_move_at) == (False, True, None)
-    assert state.last_run_at == datetime(2026, 11, 24, 3, 14, 0, 123456, tzinfo=UTC)
-    assert (state.last_error, state.raw["credentials"]) == ("", "present")
-    client.pause_worker()
-    client.resume_worker()
-    client.trigger_worker()
-    httpserver.check_assertions()
-
-
 @pytest.mark.parametrize(
     "body",
     [{}, [], {**WORKER, "paused": "no"}, {**WORKER, "moving": None}, {**WORKER, "lastRunAt": "x"}],
@@ -183,14 +137,6 @@ def test_a_worker_of_another_shape_is_a_bad_answer(httpserver: HTTPServer, body:
     httpserver.expect_request("/fulfillment/worker").respond_with_json(body)
     with pytest.raises(BadAnswerError):
         fulfillment_of(httpserver).read_worker()
-
-
-def test_shipments_are_listed(httpserver: HTTPServer) -> None:
-    httpserver.expect_request(
-        "/fulfillment/shipments", query_string={"orderId": "7", "limit": "5"}
-    ).respond_with_json({"items": [{"id": "s-1", "orderId": 7}], "total": 1})
-    client = fulfillment_of(httpserver)
-    assert client.list_shipments(order_id=7, limit=5) == [{"id": "s-1", "orderId": 7}]
 
 
 DAG = {
@@ -204,21 +150,6 @@ DAG = {
 
 def pipeline_of(server: HTTPServer, **more: Any) -> PipelineClient:
     return PipelineClient(server.url_for(""), dag_id="fulfillment_release", timeout_s=5, **more)
-
-
-def test_runs_are_listed_newest_first_as_asked(httpserver: HTTPServer) -> None:
-    runs = [
-        {"dag_run_id": "r2", "state": "running", "start_date": "2026-11-24T03:14:00Z",
-         "end_date": None},
-        {"dag_run_id": "r1", "state": "failed", "start_date": None, "end_date": None},
-    ]  # fmt: skip
-    httpserver.expect_request(
-        "/api/v2/dags/fulfillment_release/dagRuns",
-        query_string={"order_by": "-start_date", "limit": "2"},
-    ).respond_with_json({"dag_runs": runs, "total_entries": 9})
-    found = pipeline_of(httpserver).list_runs(2)
-    assert [(run.id, run.state) for run in found] == [("r2", "running"), ("r1", "failed")]
-    assert (found[0].ended_at, found[1].started_at) == (None, None)
 
 
 def test_a_pipeline_without_tokens_gets_credentials_only_when_there_are_some(
@@ -257,57 +188,11 @@ def test_a_dag_of_another_shape_is_a_bad_answer(httpserver: HTTPServer, body: An
         pipeline_of(httpserver).read_dag()
 
 
-def test_notifications_come_oldest_first(httpserver: HTTPServer) -> None:
-    items = [
-        {"channel": "slack", "receivedAt": "2026-11-24T03:15:00Z", "status": "resolved",
-         "alertnames": ["FulfillmentDelay"], "drill": False, "text": "ok"},
-        {"channel": "slack", "receivedAt": "2026-11-24T03:14:00Z", "status": "firing",
-         "alertnames": ["FulfillmentDelay"], "drill": True, "text": "<img src=x>"},
-    ]  # fmt: skip
-    httpserver.expect_request(
-        "/notifications", query_string={"since": "2026-11-24T03:00:00.000Z"}
-    ).respond_with_json({"items": items})
-    client = NotificationsClient(httpserver.url_for(""), timeout_s=5)
-    found = client.list_notifications(SINCE)
-    assert [(n.status, n.is_drill) for n in found] == [("firing", True), ("resolved", False)]
-
-
 @pytest.mark.parametrize("body", [{}, {"items": {}}, {"items": [{"channel": "slack"}]}, []])
 def test_notifications_of_another_shape_are_a_bad_answer(httpserver: HTTPServer, body: Any) -> None:
     httpserver.expect_request("/notifications").respond_with_json(body)
     with pytest.raises(BadAnswerError):
         NotificationsClient(httpserver.url_for(""), timeout_s=5).list_notifications(SINCE)
-
-
-def test_the_probe_tells_each_step(httpserver: HTTPServer) -> None:
-    httpserver.expect_request("/status").respond_with_json(
-        {
-            "status": "error",
-            "ticket_id": TICKET,
-            "latency_ms": 1612.5,
-            "threshold_ms": 1500,
-            "errors": ["timeline_refresh: HTTP 500"],
-            "ran_at": "2026-11-24T03:14:00Z",
-            "steps": [
-                {"step": "create_ticket", "status": "ok", "message": ""},
-                {"step": "timeline_refresh", "status": "error", "message": "HTTP 500"},
-            ],
-        }
-    )
-    status = ProbeClient(httpserver.url_for(""), timeout_s=5).read_status()
-    assert (status.status, status.ran_at) == ("error", datetime(2026, 11, 24, 3, 14, tzinfo=UTC))
-    assert [(s.name, s.status, s.message) for s in status.steps] == [
-        ("create_ticket", "ok", ""),
-        ("timeline_refresh", "error", "HTTP 500"),
-    ]
-
-
-def test_a_probe_that_never_ran_has_no_time(httpserver: HTTPServer) -> None:
-    httpserver.expect_request("/status").respond_with_json(
-        {"status": "pending", "steps": [], "errors": []}
-    )
-    status = ProbeClient(httpserver.url_for(""), timeout_s=5).read_status()
-    assert (status.ran_at, status.steps) == (None, ())
 
 
 @pytest.mark.parametrize("body", [{}, {"status": "ok"}, {"status": "ok", "steps": [{}]}, []])

@@ -54,40 +54,6 @@ def test_a_scalar_is_a_series_without_labels(httpserver: HTTPServer) -> None:
     assert (series.labels, series.samples[0].value) == ({}, 3.0)
 
 
-def test_raw_scrapes_are_asked_by_a_range_selector(httpserver: HTTPServer) -> None:
-    values = [[AT, "1"], [AT + 1.004, "2"]]
-    answer(
-        httpserver,
-        "/api/v1/query",
-        {"resultType": "matrix", "result": [{"metric": {}, "values": values}]},
-    )
-    (series,) = client_of(httpserver).query_samples('lag{origin="real"}', 2.5)
-    assert [s.value for s in series.samples] == [1.0, 2.0]
-    assert httpserver.log[0][0].args["query"] == 'lag{origin="real"}[2500ms]'
-
-
-def test_times_of_a_question_are_utc(httpserver: HTTPServer) -> None:
-    answer(httpserver, "/api/v1/query_range", {"resultType": "matrix", "result": []})
-    start, end = datetime(2026, 11, 24, 3, tzinfo=UTC), datetime(2026, 11, 24, 4, tzinfo=UTC)
-    assert client_of(httpserver).query_range("x", start, end, 15) == []
-    args = httpserver.log[0][0].args
-    assert (args["start"], args["step"]) == ("2026-11-24T03:00:00.000Z", "15")
-
-
-def test_thousands_of_series_are_read(httpserver: HTTPServer) -> None:
-    rows = [{"metric": {"pod": f"p{n}"}, "value": [AT, str(n)]} for n in range(20_000)]
-    answer(httpserver, "/api/v1/query", vector(*rows))
-    found = client_of(httpserver).query("x")
-    assert len(found) == 20_000
-    assert found[-1].samples[0].value == 19_999
-
-
-def test_hostile_labels_are_only_text(httpserver: HTTPServer) -> None:
-    label = "<script>alert(1)</script>\u202e\x00{{7*7}}"
-    answer(httpserver, "/api/v1/query", vector({"metric": {"a": label}, "value": [AT, "1"]}))
-    assert client_of(httpserver).query("x")[0].labels == {"a": label}
-
-
 @pytest.mark.parametrize(
     "body",
     [

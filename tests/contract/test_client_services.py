@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from dataflow_stack import services_client
@@ -107,10 +106,6 @@ def state_of(services: ServicesClient, name: str) -> Any:
     return {state.name: state for state in services.list_services()}[name]
 
 
-def pid_of(services: Any, name: str) -> int:
-    return int(services._info(name)["pid"])
-
-
 @pytest.mark.process
 def test_every_service_is_listed_with_its_state(supervisor: ServicesClient) -> None:
     assert [s.name for s in supervisor.list_services()] == ["broken", "idle", "worker"]
@@ -119,38 +114,6 @@ def test_every_service_is_listed_with_its_state(supervisor: ServicesClient) -> N
     assert worker.since is not None
     assert abs(datetime.now(UTC) - worker.since) < timedelta(minutes=5)
     assert (idle.running, idle.since) == (False, None)
-
-
-@pytest.mark.process
-def test_a_restart_gives_a_new_process(supervisor: ServicesClient) -> None:
-    before, since = pid_of(supervisor, "worker"), state_of(supervisor, "worker").since
-    wait_until(
-        lambda: since is not None and datetime.now(UTC) - since > timedelta(seconds=1),
-        what="it has run for a second",
-    )
-    supervisor.restart("worker")
-    after = state_of(supervisor, "worker")
-    assert after.running
-    assert after.since != since
-    assert pid_of(supervisor, "worker") != before
-
-
-@pytest.mark.process
-def test_stop_and_start_can_be_repeated(supervisor: ServicesClient) -> None:
-    supervisor.stop("worker")
-    supervisor.stop("worker")
-    assert not state_of(supervisor, "worker").running
-    supervisor.start("worker")
-    supervisor.start("worker")
-    assert state_of(supervisor, "worker").running
-
-
-@pytest.mark.process
-def test_a_killed_process_tells_its_exit_code(supervisor: ServicesClient) -> None:
-    supervisor.start("idle")
-    wait_until(lambda: state_of(supervisor, "idle").running, what="idle runs")
-    supervisor.stop("idle")
-    assert state_of(supervisor, "idle").exit_code is not None
 
 
 @pytest.mark.process
@@ -202,12 +165,6 @@ def test_logs_are_bounded_and_reach_into_rotated_files(
 
 
 @pytest.mark.process
-def test_a_log_that_is_not_there_yet_is_empty(supervisor: ServicesClient, home: Path) -> None:
-    (home / "broken.log").unlink(missing_ok=True)
-    assert supervisor.read_logs("broken", since=LONG_AGO) == []
-
-
-@pytest.mark.process
 def test_settings_show_no_secret(supervisor: ServicesClient) -> None:
     settings = supervisor.read_effective_settings("worker")
     assert settings["MINIO_ROOT_PASSWORD"] == "equal to the store's"
@@ -215,39 +172,6 @@ def test_settings_show_no_secret(supervisor: ServicesClient) -> None:
     assert settings["SERVICE_TOKEN"] == "absent"
     assert "pw123456" not in str(settings)
     assert "HOME" not in settings
-
-
-@pytest.mark.process
-def test_settings_of_a_stopped_service_are_the_declared_ones(supervisor: ServicesClient) -> None:
-    supervisor.stop("idle")
-    assert supervisor.read_effective_settings("idle") == {"MINIO_ROOT_PASSWORD": "present"}
-
-
-@pytest.mark.process
-def test_settings_of_a_process_that_just_ends_are_the_declared_ones(
-    supervisor: ServicesClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(psutil.Process, "environ", lambda _: {})
-    assert supervisor.read_effective_settings("worker")["MINIO_ROOT_PASSWORD"] != "absent"
-
-
-@pytest.mark.process
-def test_settings_are_those_the_process_runs_with(supervisor: ServicesClient, home: Path) -> None:
-    conf = home / "supervisord.conf"
-    text = conf.read_text()
-    conf.write_text(text.replace("a,b/", "changed-later/"))
-    try:
-        assert supervisor.read_effective_settings("worker")["READY_PREFIX"] == "a,b/"
-    finally:
-        conf.write_text(text)
-
-
-def test_no_stack_is_refused_and_says_what_to_do(tmp_path: Path) -> None:
-    services = connect_services(
-        Settings(runbook_services="supervisor", runbook_stack_home=tmp_path)
-    )
-    with pytest.raises(ConnectionRefusedClientError, match="runbook stack up"):
-        services.list_services()
 
 
 def test_a_back_end_that_is_not_installed_says_what_to_install(
@@ -379,13 +303,6 @@ def test_compose_lists_services(compose: Compose, as_array: bool) -> None:
 
 
 @pytest.mark.process
-def test_compose_without_containers_lists_nothing(compose: Compose) -> None:
-    compose.answers["ps"]["out"] = "\n"
-    compose.save()
-    assert compose.services.list_services() == []
-
-
-@pytest.mark.process
 def test_compose_logs_carry_dockers_time(compose: Compose) -> None:
     compose.answers["logs"] = {
         "out": '2026-11-24T03:14:00.1Z {"msg": "x"}\n2026-11-24T03:14:01Z  File "a.py"\n'
@@ -442,17 +359,6 @@ def test_a_compose_that_answers_something_else_is_a_bad_answer(compose: Compose,
 
 
 @pytest.mark.process
-def test_a_hanging_docker_costs_its_time_out(
-    compose: Compose, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("fulfillment.clients.services._READ_TIMEOUT_S", 0.5)
-    compose.answers["config"]["sleep"] = 30
-    compose.save()
-    with pytest.raises(ClientTimeoutError):
-        compose.services.read_effective_settings("worker")
-
-
-@pytest.mark.process
 def test_no_docker_is_refused_and_says_what_to_do() -> None:
     services = ComposeServices(Settings(compose_cmd="no-such-docker compose"))
     with pytest.raises(ConnectionRefusedClientError, match="COMPOSE_CMD"):
@@ -479,8 +385,3 @@ def test_lines_get_their_time_from_any_form() -> None:
         second + timedelta(seconds=2),
         *[second + timedelta(seconds=3)] * 4,
     ]
-
-
-def test_a_very_long_line_is_cut() -> None:
-    (line,) = select_lines(["x" * 1_000_000], since=LONG_AGO, max_lines=5)
-    assert len(line.text) == 8000

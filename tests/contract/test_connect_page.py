@@ -18,7 +18,6 @@ from fulfillment.clients import Clients
 from fulfillment.commands import (
     RELEASE,
     check,
-    plan_release,
 )
 from fulfillment.sections import SECTIONS
 from fulfillment.settings import HTTP_SYSTEMS, Settings
@@ -152,7 +151,7 @@ def test_the_two_keys_look_release_and_undo_over_tls_and_can_no_more(
 def release_and_undo(settings: Settings) -> list[str]:
     """Move every label by the keys of the page, prove it, take it back; return where they are."""
     quiet: Any = {"progress": keep_quiet}
-    plan = plan_release(settings, incident_id="", **quiet)
+    plan = RELEASE.plan(settings, **quiet)
     assert plan.objects == 3, plan
     done = RELEASE.apply(settings, plan.plan, approve=plan.sha256, **quiet)
     assert (done.moved, done.exit_code) == (3, ExitCode.OK), done  # type: ignore[union-attr]

@@ -25,13 +25,11 @@ from runbook_lib.errors import (
     ConnectionRefusedClientError,
     NotFoundError,
     PreconditionFailedError,
-    SettingsError,
 )
 from tests.support.gateway import ACCESS_KEY, SECRET_KEY, StoreServer, run_juicefs
 from tests.support.memory_store import MemoryStore
 from tests.support.network import (
     Act,
-    Received,
     foreign_shell,
     make_answer,
     make_certificates,
@@ -102,14 +100,6 @@ def test_a_listing_holds_what_was_put_under_its_prefix(store: ObjectStore) -> No
     assert {i.metadata for i in listed.values()} == {None}
 
 
-def test_a_listing_has_empty_objects_but_no_emptied_folders(store: ObjectStore) -> None:
-    inner = put(store, "folder/sub/a.pdf")
-    put(store, "folder/empty", b"")
-    put(store, "folder/full")
-    store.delete_object(inner)
-    assert keys_of(store, "folder/") == ["folder/empty", "folder/full"]
-
-
 def test_metadata_content_type_and_etag_are_read_back(store: ObjectStore) -> None:
     read = put(store, "a.pdf", b"abc", order_id="7", pending_since="2026-11-24T03:14:00Z")
     assert read.metadata == {"order-id": "7", "pending-since": "2026-11-24T03:14:00Z"}
@@ -117,20 +107,6 @@ def test_metadata_content_type_and_etag_are_read_back(store: ObjectStore) -> Non
     (listed,) = store.list_objects("a.pdf")
     assert (listed.key, listed.etag, listed.size_bytes) == (read.key, read.etag, read.size_bytes)
     assert listed.last_modified.replace(microsecond=0) == read.last_modified
-
-
-def test_a_look_at_many_tells_which_are_not_there(store: ObjectStore) -> None:
-    put(store, "a", order_id="1")
-    put(store, "c", order_id="3")
-    got = store.look(["c", "b", "a"])
-    assert {key: seen and seen.metadata for key, seen in got.items()} == {
-        "c": {"order-id": "3"}, "b": None, "a": {"order-id": "1"},
-    }  # fmt: skip
-
-
-def test_content_is_read(store: ObjectStore) -> None:
-    put(store, "a", b"12345")
-    assert store.read("a") == b"12345"
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -162,12 +138,6 @@ def test_a_delete_spares_another_version_where_the_store_minds(store: ObjectStor
         assert store.read("a") == b"new"
 
 
-def test_absent_objects_are_not_found(store: ObjectStore) -> None:
-    with pytest.raises(NotFoundError):
-        store.read_info("absent")
-    assert store.read("absent") is None
-
-
 def test_live_check_clock_and_permissions_change_nothing(store: ObjectStore) -> None:
     put(store, "pending/a")
     assert store.check_live()[0] in ("live endpoint", "signed listing")
@@ -190,13 +160,6 @@ def test_no_delete_is_tried_where_it_would_leave_a_mark(seaweedfs: StoreServer) 
     assert (found["write ready/"][0], found["delete ready/"][0]) == (True, None)
     assert "keeps versions" in found["delete ready/"][1]
     assert list(owner.list_objects("kept", recursive=True, include_version=True)) == []
-
-
-def test_the_gateway_has_a_live_endpoint_and_seaweedfs_needs_a_listing(
-    juicefs: StoreServer, seaweedfs: StoreServer
-) -> None:
-    assert ObjectStore(connect(juicefs.endpoint)).check_live()[0] == "live endpoint"
-    assert ObjectStore(connect(seaweedfs.endpoint)).check_live()[0] == "signed listing"
 
 
 # --- keys and rights ---
@@ -228,16 +191,6 @@ def test_wrong_credentials_are_denied_and_say_which(
     assert says in found["list"][1]
 
 
-@REAL
-def test_an_absent_bucket_is_not_found(request: pytest.FixtureRequest, kind: str) -> None:
-    store = ObjectStore(connect(request.getfixturevalue(kind).endpoint, bucket="no-such-bucket"))
-    with pytest.raises(NotFoundError, match="NoSuchBucket"):
-        list(store.list_objects(""))
-    found = store.read_rights("pending/", write_under=["ready/"])
-    assert {allowed for allowed, _ in found.values()} == {None}
-    assert "NoSuchBucket" in found["list"][1]
-
-
 def test_changes_go_by_their_own_keys(juicefs: StoreServer) -> None:
     looking = {"minio_change_user": "nobody", "minio_change_password": "wrong-secret"}
     clients = Clients(settings_of(juicefs.endpoint, **looking))
@@ -253,11 +206,6 @@ def test_changes_go_by_their_own_keys(juicefs: StoreServer) -> None:
     other.store.put_object("a", b"x")
     with pytest.raises(AccessDeniedError):
         list(other.store.list_objects(""))
-
-
-def test_without_a_second_pair_of_keys_there_is_one_bucket() -> None:
-    clients = Clients(settings_of("127.0.0.1:9000"))
-    assert clients.change_bucket is clients.bucket
 
 
 @pytest.mark.parametrize("missing", ["minio_root_user", "minio_root_password"])
@@ -322,18 +270,6 @@ def test_a_store_that_is_not_well_says_why(status: int, kind: type[ClientError],
         store = ObjectStore(connect(server.endpoint))
         with pytest.raises(kind, match=says):
             store.check_live()
-
-
-@pytest.mark.process
-def test_a_silent_server_is_a_timeout_and_costs_one() -> None:
-    with run_server(lambda _: Act(then="hang")) as server:
-        store = ObjectStore(connect(server.endpoint, read_s=0.2))
-        with pytest.raises(ClientTimeoutError, match="no answer"):
-            list(store.list_objects(""))
-        assert store.look([f"{n}" for n in range(200)]) == {}
-        assert len(server.received) < 50, "it stops to ask"
-        with pytest.raises(ClientTimeoutError, match="read a: NoAnswer no answer"):
-            store.read_info("a")
 
 
 LISTING = make_answer(
@@ -426,19 +362,6 @@ def test_free_room_is_what_the_metrics_say() -> None:
     assert server.targets == ["/minio/v2/metrics/cluster"]
 
 
-@pytest.mark.process
-def test_a_full_store_says_so(tmp_path: Path) -> None:
-    with run_juicefs(tmp_path, inodes=3) as server:
-        store = ObjectStore(connect(server.endpoint))
-
-        def fill() -> None:
-            for number in range(10):
-                store.put_object(f"{number}", b"x")
-
-        with pytest.raises(BadAnswerError, match="storage full"):
-            fill()
-
-
 # --- the operator's shell, proxies, certificates ---
 
 
@@ -504,15 +427,6 @@ def test_a_port_that_wants_tls_names_the_setting(body: bytes) -> None:
 
 
 @pytest.mark.process
-def test_a_tls_port_that_resets_names_the_setting(tmp_path: Path) -> None:
-    _, context = make_certificates(tmp_path)
-    with run_server(lambda _: LISTING, tls=context) as server:
-        store = ObjectStore(connect(server.endpoint))
-        with pytest.raises(ConnectionRefusedClientError, match="MINIO_SECURE"):
-            store.check_live()
-
-
-@pytest.mark.process
 def test_a_bucket_that_stands_in_the_host_name_is_used_like_any(tmp_path: Path) -> None:
     with run_juicefs(tmp_path, domain="store.test") as server:
         virtual = "fulfillment-artifacts.store.test:9000"
@@ -521,27 +435,6 @@ def test_a_bucket_that_stands_in_the_host_name_is_used_like_any(tmp_path: Path) 
             use_everything(settings_of("store.test:9000", **there))
     assert {request.headers["host"] for request in proxy.received} == {virtual}
     assert not [r.target for r in proxy.received if "/fulfillment-artifacts/" in r.target]
-
-
-def test_a_bundle_without_certificates_is_a_setting_to_mend(tmp_path: Path) -> None:
-    bundle = tmp_path / "ca.pem"
-    bundle.write_text("not a certificate")
-    settings = settings_of("127.0.0.1:9000", minio_secure=True, ca_bundle=bundle)
-    with pytest.raises(SettingsError, match="CA_BUNDLE"):
-        connect_bucket(settings, for_changes=False)
-
-
-@pytest.mark.process
-def test_a_proxy_that_refuses_is_named(tmp_path: Path) -> None:
-    def refuse(_: Received) -> bytes:
-        return make_answer(b"", 407)
-
-    with run_server(refuse) as proxy:
-        settings = settings_of(
-            "store.example:443", minio_secure=True, proxy_url=f"http://{proxy.endpoint}"
-        )
-        with pytest.raises(ConnectionRefusedClientError, match="Tunnel connection failed: 407"):
-            list(Clients(settings).store.list_objects(""))
 
 
 @pytest.mark.process

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from fulfillment.change.other_movers import make_hold
 from fulfillment.clients import Clients, services
 from fulfillment.clients.services import CommandServices
 from fulfillment.settings import Settings
-from objectmove.errors import MoveError, MoversError
+from objectmove.errors import MoversError
 from runbook_lib.errors import (
     BadAnswerError,
     ClientError,
@@ -119,18 +118,8 @@ def test_any_other_word_is_no_knowledge(said: str) -> None:
     with pytest.raises(BadAnswerError, match="WORKER_STATUS_CMD"):
         CommandServices(settings).list_services()
     hold = make_hold(settings, Clients(settings), sleep=lambda _: None)
-    with pytest.raises(MoversError, match="fulfillment-service"):
+    with pytest.raises(MoversError, match="WORKER_STATUS_CMD"):
         hold.is_paused()
-
-
-@pytest.mark.process
-def test_a_status_command_that_fails_refuses_whatever_it_prints() -> None:
-    settings = make_settings(says("stopped the-secret-77", code=3))
-    hold = make_hold(settings, Clients(settings), sleep=lambda _: None)
-    with pytest.raises(MoversError) as caught:
-        hold.check()
-    assert re.search(r"WORKER_STATUS_CMD.*\b3\b", str(caught.value))
-    assert "the-secret-77" not in str(caught.value)
 
 
 @pytest.mark.process
@@ -142,17 +131,6 @@ def test_a_command_that_hangs_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> N
     for ask in (worker.list_services, lambda: worker.stop("fulfillment-service")):
         with pytest.raises(ClientTimeoutError, match=r"\b0\.2 s"):
             ask()
-
-
-@pytest.mark.process
-def test_a_pause_that_failed_is_refused_and_a_start_that_failed_says_who_is_down() -> None:
-    fails = says("no", code=1)
-    running = make_settings(says("running"), stop=fails)
-    with pytest.raises(MoversError, match="not paused"):
-        make_hold(running, Clients(running), sleep=lambda _: None).pause()
-    stopped = make_settings(says("stopped"), start=fails)
-    with pytest.raises(MoveError, match="fulfillment-service"):
-        make_hold(stopped, Clients(stopped), sleep=lambda _: None).resume()
 
 
 @pytest.mark.process

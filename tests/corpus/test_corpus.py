@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from chainlog import LogError
-from fulfillment.policy import POLICY
 from runbook_lib.model import Verdict, format_time
 from runbook_lib.record.incident import Incident, IncidentState, create_incident
 from runbook_lib.redact import Redactor
@@ -51,7 +50,7 @@ def test_a_kept_incident_is_judged_as_its_report_judges_it(
 
     (folder,) = (tmp_path / "kept").iterdir()
     kept = read_kept(folder)
-    report = ReportModel(Incident(incident.folder, redactor=redactor), {}, POLICY)
+    report = ReportModel(Incident(incident.folder, redactor=redactor), {})
     assert report.since is not None
     assert report.until is not None
     times = {"since": format_time(report.since), "until": format_time(report.until)}

@@ -94,7 +94,7 @@ def test_an_owner_adds_the_interface_that_is_documented(foreign: Foreign) -> Non
     foreign.fulfillment.worker = worker = Worker()
     try:
         plan = plan_some(foreign, ann, "api-added")
-        assert "until the first run begins" in plan.document["others"]
+        assert "it is not paused now" in plan.document["others"]
         expect_moved(foreign, ann, plan, "api-added")
         assert (worker.calls, worker.paused) == (["pause", "resume"], False)
     finally:
@@ -104,7 +104,7 @@ def test_an_owner_adds_the_interface_that_is_documented(foreign: Foreign) -> Non
 def test_commands_stop_and_start_the_worker(foreign: Foreign) -> None:
     ann = foreign.hire("command", **foreign.commands)
     plan = plan_some(foreign, ann, "command")
-    assert "WORKER_STOP_CMD" in read_plan(plan)
+    assert "WORKER_CONTROL=command" in read_plan(plan)
     expect_moved(foreign, ann, plan, "command")
     assert foreign.steer("status") == "running"
 
@@ -114,7 +114,7 @@ def test_a_worker_that_stood_still_before_is_not_started(foreign: Foreign) -> No
     foreign.steer("stop")
     try:
         plan = plan_some(foreign, ann, "stopped")
-        assert "it stands still now" in plan.document["others"]
+        assert "it is paused now" in plan.document["others"]
         expect_moved(foreign, ann, plan, "stopped")
         assert foreign.steer("status") == "stopped"
     finally:

@@ -78,11 +78,6 @@ def test_the_repair_follows_the_first_cause_that_one_helps(
     assert told.reason
 
 
-@pytest.mark.parametrize("cause", list(Cause))
-def test_every_cause_has_a_repair_or_a_reason_for_none(cause: Cause) -> None:
-    assert advise([cause], NAMES).reason.startswith(str(cause))
-
-
 def say(*causes: Cause, **seen: Any) -> Advice:
     return advise(causes, {**NAMES, **WAITING, **seen})
 
@@ -91,14 +86,6 @@ def list_steps(advice: Advice) -> list[str]:
     """Return the runbook's step that each line of an advice names; "" where it names none."""
     found = [re.search(r"\b6\.\d", text) for text, _ in advice.steps]
     return [match[0] if match else "" for match in found]
-
-
-def test_while_only_a_person_helps_the_advice_ends_with_a_new_measurement() -> None:
-    advice = say(Cause.CARRIER_ERRORS, waiting_finished=0)
-    assert [step.words.partition(":")[0] for step in advice.steps] == [
-        "call the carrier",
-        "then measure again (runbook run 06)",
-    ]
 
 
 def test_a_release_is_not_advised_while_nothing_is_finished() -> None:
@@ -124,21 +111,14 @@ def test_the_words_of_every_advice_are_on_the_page() -> None:
 def test_a_full_store_and_a_paused_pipeline_do_not_contradict_each_other() -> None:
     both = say(Cause.PIPELINE_PAUSED, Cause.STORAGE_FULL)
     assert both.strategy == "none"
-    assert list_steps(both) == ["", "", "6.2", ""]
-    assert [text.endswith("(runbook run 06)") for text in both.words] == [False, False, True, True]
+    assert list_steps(both) == ["", "6.2", ""]
+    assert [text.endswith("(runbook run 06)") for text in both.words] == [False, True, True]
     assert "6.1" not in both.about(Cause.PIPELINE_PAUSED)
     assert "6.1" not in both.about(Cause.STORAGE_FULL)
 
 
 def test_nothing_is_advised_while_nothing_waits_too_long() -> None:
     assert say(waiting_real=1, overdue_real=0).words == ()
-
-
-@pytest.mark.parametrize("cause", list(Cause))
-def test_every_cause_is_told_what_helps(cause: Cause) -> None:
-    told = say(cause)
-    assert told.about(cause)
-    assert all(text.count("6.1") + text.count("6.2") <= 1 for text, _ in told.steps)
 
 
 def test_a_stopped_worker_with_a_wrong_secret_gets_the_right_one_before_it_starts() -> None:

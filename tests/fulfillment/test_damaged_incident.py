@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from fulfillment.change.drill_record import DrillRecord, write_record
 from runbook_lib.cli import run_command
 from tests.support.stories import make_world, tell_incident
 
@@ -17,7 +16,6 @@ LOOKS = ("incidents", "history", f"report {INCIDENT}", f"verify-report {INCIDENT
 PLANS = (f"verify {RELEASE}", f"resume {RELEASE}", f"undo {RELEASE}", f"settle {RELEASE}")
 #: Which commands read a file, by a pattern of its name.
 READERS = {
-    ".drill.json": ("drill --revert", "check"),
     "inc-*/journal.jsonl": (*LOOKS, f"note remark --incident {INCIDENT}"),
     "inc-*/manifest.json": LOOKS[2:],
     "inc-*/inc-*.zip": (f"verify-report {INCIDENT}/{INCIDENT}.zip",),
@@ -33,14 +31,11 @@ DAMAGES = {"cut": None, "not text": b"\xff\xfe\x00{", "nested": b"[" * 100_000}
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of an incident that was released and closed, and of a killed drill."""
+    """Return the folder of an incident that was released and closed."""
     home = tmp_path_factory.mktemp("told")
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr("runbook_lib.report.render.read_versions", dict)
-        story = tell_incident(home, monkeypatch)
+        tell_incident(home, monkeypatch)
         monkeypatch.chdir(home)
-        record = DrillRecord(incident=story.incident.id, drill="d1", scenario="surge")
-        write_record(home, record)
         run_command(["history"])
     return home
 

@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
-import io
 import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fulfillment import cli, drill_commands, drill_watch, drills
+from fulfillment import cli, drill_commands, drills
 from fulfillment.analysis.causes import Cause
 from fulfillment.change.drill_record import (
     REVERT_COMMAND,
     DrillError,
-    DrillRecord,
     find_killed_drill,
+    find_open_drill,
     lock_drills,
-    read_record,
-    write_record,
 )
 from fulfillment.commands import check
 from fulfillment.drill_commands import drill_all, drill_one, revert_killed_drill, revert_until
 from fulfillment.drills import Scenario
-from fulfillment.sections import SECTIONS, purpose
+from fulfillment.drills import watch_nothing as nobody
+from fulfillment.sections import SECTIONS
 from objectmove.errors import StoreError
 from runbook_lib.errors import (
-    ExitCode,
     RunInterruptedError,
     SafetyError,
     UsageError,
 )
-from runbook_lib.model import Status, keep_quiet
+from runbook_lib.investigation import make_incident
+from runbook_lib.model import keep_quiet
 from runbook_lib.record.incident import Incident, list_incidents
 from runbook_lib.redact import Redactor
 from runbook_lib.run.commands import investigate
@@ -44,12 +39,6 @@ from tests.support.world import World
 
 if TYPE_CHECKING:
     from fulfillment.drills import Drill
-
-
-@contextmanager
-def nobody(_home: Path) -> Iterator[None]:
-    """Watch nothing."""
-    yield
 
 
 @dataclass(frozen=True)
@@ -151,17 +140,6 @@ def test_all_drills_are_refused_before_the_first_and_leave_nothing(
     assert list(list_incidents(world.home)) == []
 
 
-def test_a_drill_that_cannot_begin_after_another_is_a_row_with_the_reason(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    offer(monkeypatch, Stays(world=world), PausedPipeline(world=world))
-    document = drill_all(world.settings, progress=keep_quiet, watch=nobody)
-    stays, refused = document.rows
-    assert (stays.end, refused.end) == ("FAILED", "FAILED")
-    assert "carrier_errors stays" in refused.missed
-    assert document.commands == (REVERT_COMMAND,)
-
-
 def test_ctrl_c_in_one_of_all_takes_its_fault_back_and_begins_no_other(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,8 +177,12 @@ class KilledError(BaseException):
     """Ends a drill at once, as kill -9 does: nothing is put back."""
 
 
-def kill(world: World, monkeypatch: pytest.MonkeyPatch, *, at: str) -> DrillRecord:
-    """Kill a drill at a function of the drill's module; return its record."""
+def find_drill(world: World) -> Incident | None:
+    return find_open_drill(world.home, redactor=Redactor())
+
+
+def kill(world: World, monkeypatch: pytest.MonkeyPatch, *, at: str) -> Incident:
+    """Kill a drill at a function of the drill's module; return its incident."""
     offer(monkeypatch, PausedPipeline(world=world))
 
     def die(*_: object) -> Any:
@@ -208,7 +190,6 @@ def kill(world: World, monkeypatch: pytest.MonkeyPatch, *, at: str) -> DrillReco
 
     with monkeypatch.context() as patch:
         patch.setattr(drills, at, die)
-        patch.setattr(drills, "remove_record", lambda _: None)
         with pytest.raises(KilledError):
             drill_one(
                 world.settings,
@@ -216,9 +197,9 @@ def kill(world: World, monkeypatch: pytest.MonkeyPatch, *, at: str) -> DrillReco
                 progress=keep_quiet,
                 watch=nobody,
             )
-    record = read_record(world.home)
-    assert record is not None
-    return record
+    incident = find_drill(world)
+    assert incident is not None
+    return incident
 
 
 @pytest.mark.parametrize(
@@ -235,12 +216,11 @@ def kill(world: World, monkeypatch: pytest.MonkeyPatch, *, at: str) -> DrillReco
 def test_a_killed_drill_is_taken_back_at_every_phase(
     world: World, monkeypatch: pytest.MonkeyPatch, phase: str
 ) -> None:
-    record = kill(world, monkeypatch, at=phase)
+    incident = kill(world, monkeypatch, at=phase)
     document = revert_killed_drill(world.settings, progress=keep_quiet)
-    assert (document.drill, document.reverted) == (record.drill, True)
+    assert (document.drill, document.reverted) == (incident.state.drill_id, True)
     assert not world.dag.is_paused
-    assert read_record(world.home) is None
-    incident = Incident(world.home / record.incident, redactor=Redactor())
+    assert find_drill(world) is None
     assert incident.is_closed
     assert (incident.folder / "report.html").exists()
     again = revert_killed_drill(world.settings, progress=keep_quiet)
@@ -250,9 +230,9 @@ def test_a_killed_drill_is_taken_back_at_every_phase(
 def test_check_and_investigate_name_a_killed_drill_and_its_command(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = kill(world, monkeypatch, at="_wait_for_channels")
+    incident = kill(world, monkeypatch, at="_wait_for_channels")
     checked = check(world.settings)
-    assert [row["plan"] for row in checked.unfinished] == [record.drill]
+    assert [row["plan"] for row in checked.unfinished] == [incident.state.drill_id]
     assert REVERT_COMMAND in checked.commands
     assert REVERT_COMMAND in investigate(world.settings, SECTIONS).unfinished
 
@@ -265,62 +245,13 @@ def test_a_store_that_is_down_hides_no_killed_drill(
     assert REVERT_COMMAND in check(world.settings).commands
 
 
-def test_a_killed_drill_does_not_hide_that_the_store_cannot_be_read(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kill(world, monkeypatch, at="_wait_for_channels")
-    world.down.add("store")
-    reading = world.open(purpose).read_step("1.5")
-    assert reading.status is Status.BREACH
-    assert "cannot be read" in reading.reason
-
-
-def test_a_damaged_record_of_a_drill_is_a_breach_that_names_the_file(world: World) -> None:
-    record_path = world.home / ".drill.json"
-    record_path.write_text("{")
-    reading = world.open(purpose).read_step("1.5")
-    assert reading.status is Status.BREACH
-    assert str(record_path) in reading.reason
-
-
-def test_releases_that_cannot_be_read_keep_a_killed_drill_noted(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    record = kill(world, monkeypatch, at="_wait_for_channels")
-
-    def fail(*_: object) -> Any:
-        raise StoreError("the store went away")
-
-    monkeypatch.setattr(type(drill_commands.GATE), "list_unfinished", fail)
-    with pytest.raises(StoreError):
-        revert_killed_drill(world.settings, progress=keep_quiet)
-    assert read_record(world.home) == record
-
-
 def test_a_drill_that_is_under_way_is_not_told_as_killed(world: World) -> None:
-    record = DrillRecord(incident="inc-x", drill="d1", scenario="surge")
-    write_record(world.home, record)
+    make_incident(world.settings, drill=True, drill_id="d1", scenario="surge")
     with lock_drills(world.home):
         assert find_killed_drill(world.home) is None
-    assert find_killed_drill(world.home) == record
-
-
-@pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b'{"drill": "d1"}', b"[" * 100_000])
-def test_the_watchdog_says_in_one_sentence_that_the_record_is_damaged(
-    content: bytes,
-    world: World,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    record = world.home / ".drill.json"
-    record.write_bytes(content)
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
-    monkeypatch.setattr(sys, "argv", ["drill_watch", str(world.home)])
-    with pytest.raises(SystemExit) as end:
-        drill_watch.main()
-    assert end.value.code == ExitCode.RUN_FAILED
-    (sentence,) = capsys.readouterr().err.splitlines()
-    assert str(record) in sentence
+    killed = find_killed_drill(world.home)
+    assert killed is not None
+    assert (killed["plan"], killed["way_on"]) == ("d1", REVERT_COMMAND)
 
 
 def test_the_watchdog_tells_what_it_could_not_take_back_when_time_is_up(
@@ -336,21 +267,16 @@ def test_the_watchdog_tells_what_it_could_not_take_back_when_time_is_up(
         revert_until(world.settings, timeout_s=10, progress=keep_quiet)
 
 
-def test_only_one_drill_is_under_way(world: World) -> None:
-    with lock_drills(world.home), pytest.raises(DrillError), lock_drills(world.home):
-        pass
-
-
 def test_the_next_drill_takes_a_killed_one_back_first(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = kill(world, monkeypatch, at="_wait_for_alert")
+    incident = kill(world, monkeypatch, at="_wait_for_alert")
     world.alerts.clear()
     for key in [key for key in world.store.objects if key.startswith("pending/")]:
         del world.store.objects[key]
     world.put_lag(0.0, 0.0)
     drill_one(world.settings, Broken(world=world), progress=keep_quiet, watch=nobody)
-    assert Incident(world.home / record.incident, redactor=Redactor()).is_closed
+    assert incident.is_closed
     assert not world.dag.is_paused
 
 
@@ -360,10 +286,8 @@ def test_a_fault_that_cannot_be_taken_back_stays_noted_and_its_incident_open(
     offer(monkeypatch, Stays(world=world))
     document = drill_one(world.settings, Stays(world=world), progress=keep_quiet, watch=nobody)
     assert (document.reverted, document.commands) == (False, (REVERT_COMMAND,))
-    record = find_killed_drill(world.home)
-    assert record is not None
-    incident = Incident(world.home / record.incident, redactor=Redactor())
-    assert not incident.is_closed
+    incident = find_drill(world)
+    assert incident is not None
     offer(monkeypatch, replace(PausedPipeline(world=world), cause_expected=Cause.CARRIER_ERRORS))
     assert revert_killed_drill(world.settings, progress=keep_quiet).reverted
     assert incident.is_closed

@@ -71,7 +71,6 @@ def test_a_drill_that_the_interlock_refuses_injects_nothing_and_leaves_no_incide
         run_drill(world.settings, PausedPipeline(world=world), progress=keep_quiet)
     assert world.store.objects == before
     assert list(world.home.glob("inc-*")) == []
-    assert not (world.home / ".drill.json").exists()
 
 
 def test_no_drill_begins_in_production(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,10 +10,10 @@ import pytest
 
 from chainlog import Entry
 from fulfillment.analysis.causes import Cause
-from fulfillment.commands import CHANNELS, DrillDocument, DrillRevertDocument
+from fulfillment.commands import CHANNELS, DrillDocument
 from fulfillment.drill_score import Goals, score
 from runbook_lib.errors import ExitCode
-from runbook_lib.model import Verdict, format_time
+from runbook_lib.model import format_time
 from runbook_lib.record.view import JournalView
 from tests.support.incidents import START
 
@@ -170,30 +170,7 @@ def test_a_notebook_that_failed_is_named() -> None:
     assert document.missed == ("no notebook fails",)
 
 
-def test_where_healthy_is_expected_a_trouble_that_passed_is_no_miss() -> None:
-    healthy = replace(GOALS, verdict_expected=Verdict.HEALTHY)
-    assert healthy.verdicts == (Verdict.HEALTHY, Verdict.FIXED)
-    assert score_journal(healthy).missed == ()
-
-
-def test_where_the_drill_takes_its_fault_back_first_the_alert_clears_from_then_on() -> None:
-    reverted = score_journal(reverted=(31, mark("reverted")))
-    assert reverted.phases.clear_s == 1.0
-
-
 def test_a_scenario_without_an_alert_is_not_scored_on_alerting() -> None:
     document = score_journal(replace(GOALS, alert=""), without=("detect", "notify", "cleared"))
     assert document.missed == ()
     assert not [o.name for o in document.objectives if "alert" in o.name or "channel" in o.name]
-
-
-def test_a_drill_that_missed_an_objective_has_no_tick_although_its_incident_is_fixed() -> None:
-    assert score_journal(without=("detect",)).mark == "failed"
-    assert score_journal().mark == "passed"
-
-
-def test_without_a_killed_drill_nothing_is_said_of_a_revert() -> None:
-    nothing = DrillRevertDocument(schema_name="runbook/drill-revert/1")
-    assert set(nothing.left_out) == {"reverted", "steady"}
-    killed = nothing.model_copy(update={"drill": "d1"})
-    assert killed.left_out == ()

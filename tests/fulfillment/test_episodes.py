@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -15,39 +12,31 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from fulfillment.analysis.causes import Cause
-from fulfillment.clients.http_systems import Sample
-from fulfillment.commands import (
-    RELEASE,
-    PlanDocument,
-    plan_release,
-)
+from fulfillment.commands import RELEASE
 from fulfillment.investigation import Investigation
-from fulfillment.sections import SECTIONS, detection, postmortem
+from fulfillment.sections import SECTIONS, detection
 from objectmove.bucket import Answer, Request
 from objectmove.errors import MoveError
 from runbook_lib.errors import (
-    AccessDeniedError,
     ActionInterruptedError,
     ExitCode,
     NotConnectedError,
-    PlanNotApprovedError,
     UsageError,
     exit_code_of_error,
 )
-from runbook_lib.model import CauseStatus, Verdict, keep_quiet
+from runbook_lib.model import Verdict, keep_quiet
 from runbook_lib.record.incident import Incident
 from runbook_lib.redact import Redactor
 from runbook_lib.report import ReportModel, write_outputs
-from runbook_lib.report.summary import summarise, write_headline
+from runbook_lib.report.model import summarise
 from runbook_lib.run import commands
 from runbook_lib.run.commands import investigate
-from runbook_lib.run.documents import Document, InvestigateDocument, RunDocument
+from runbook_lib.run.documents import Document, SectionsDocument
 from runbook_lib.run.move_commands import MovePlanDocument, MoveRunDocument
 from tests.support.incidents import damage_journal
 from tests.support.memory_bucket import MemoryBucket
 from tests.support.stories import make_world, pause_pipeline
-from tests.support.world import LAG, World
+from tests.support.world import World
 
 
 @pytest.fixture
@@ -56,7 +45,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     return make_world(tmp_path, monkeypatch)
 
 
-def look(world: World, incident_id: str = "") -> InvestigateDocument:
+def look(world: World, incident_id: str = "") -> SectionsDocument:
     """Investigate."""
     return investigate(world.settings, SECTIONS, incident_id=incident_id)
 
@@ -66,17 +55,17 @@ def open_(world: World, document: Document) -> Incident:
     return Incident(world.home / str(document.incident), redactor=Redactor())
 
 
-def run(world: World, *sections: str) -> RunDocument:
+def run(world: World, *sections: str) -> SectionsDocument:
     """Run sections without an approval."""
     return commands.run(world.settings, SECTIONS, sections)
 
 
-def plan_by_hand(world: World) -> PlanDocument:
+def plan_by_hand(world: World) -> MovePlanDocument:
     """Plan a release of what waits."""
-    return plan_release(world.settings, incident_id="", progress=keep_quiet)
+    return RELEASE.plan(world.settings, progress=keep_quiet)
 
 
-def apply(world: World, plan: PlanDocument, **how: Any) -> MoveRunDocument:
+def apply(world: World, plan: MovePlanDocument, **how: Any) -> MoveRunDocument:
     """Carry out a plan, approved."""
     done = RELEASE.apply(
         world.settings, str(plan.plan), approve=plan.sha256, progress=keep_quiet, **how
@@ -90,14 +79,14 @@ def resume(world: World, plan: str) -> MoveRunDocument:
     return RELEASE.resume(world.settings, plan, approve="", progress=keep_quiet)
 
 
-def show_undo(world: World, plan: PlanDocument) -> MovePlanDocument:
+def show_undo(world: World, plan: MovePlanDocument) -> MovePlanDocument:
     """Plan the way back of a release."""
     shown = RELEASE.undo(world.settings, str(plan.plan), approve="", progress=keep_quiet)
     assert isinstance(shown, MovePlanDocument)
     return shown
 
 
-def undo(world: World, plan: PlanDocument, approve: str) -> MoveRunDocument:
+def undo(world: World, plan: MovePlanDocument, approve: str) -> MoveRunDocument:
     """Take a release back while the consumer is stopped."""
     done = RELEASE.undo(
         world.settings,
@@ -142,36 +131,11 @@ def test_a_run_that_finds_nothing_wrong_leaves_no_open_incident(world: World) ->
     assert commands.incidents(world.settings, SECTIONS).incidents == ()
 
 
-def test_a_system_that_cannot_be_read_opens_no_incident(world: World) -> None:
-    world.down.add("prometheus")
-    assert look(world).verdict is Verdict.UNKNOWN
-    assert list_open(world) == []
-
-
 def test_the_first_command_that_sees_a_breach_opens_the_incident_for_the_next(world: World) -> None:
     pause_pipeline(world)
     first, second = look(world), look(world)
     assert first.incident == second.incident
     assert list_open(world) == [first.incident]
-
-
-def test_a_plan_sees_what_waits_itself_and_does_not_read_them_twice(world: World) -> None:
-    for number in range(4):
-        world.put_label(25, number)
-    reads = Counter[str]()
-    world.store.fail = lambda method, key: reads.update([key] * (method == "head"))
-    plan = plan_by_hand(world)
-    # the plan's listing and its look; nobody looks for the incident's sake
-    assert {n for key, n in reads.items() if key.startswith("pending/")} == {2}
-    assert (plan.objects, list_open(world)) == (4, [plan.incident])
-
-
-def test_two_people_who_see_it_at_once_work_on_one_incident(world: World) -> None:
-    pause_pipeline(world)
-    with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(Investigation.find_or_make, [world.settings] * 4))
-    assert len({incident.id for incident, _ in found}) == 1
-    assert sum(is_made for _, is_made in found) == 1
 
 
 def test_the_next_episode_closes_the_incident_and_does_not_write_into_it(world: World) -> None:
@@ -218,15 +182,6 @@ def test_an_incident_that_alerts_say_is_over_is_handed_over_once(world: World) -
         assert f"../{other}/report.html" in (report.folder / "report.html").read_text("utf-8")
 
 
-def test_an_episode_that_ended_while_nobody_looked_is_over(world: World) -> None:
-    pause_pipeline(world)
-    first = look(world)
-    recover(world)
-    world.now += timedelta(days=1)
-    pause_pipeline(world)
-    assert look(world).incident != first.incident
-
-
 def test_an_alert_that_fires_again_after_a_short_calm_is_the_same_episode(world: World) -> None:
     pause_pipeline(world)
     first = look(world)
@@ -245,16 +200,6 @@ def test_a_dip_of_the_lag_does_not_end_an_episode(world: World) -> None:
     world.now += timedelta(minutes=20)
     world.put_lag(*[12.0] * 17, 0.0, 0.0, 0.0, *[12.0] * 3, step_s=60)
     world.alerts[0] = replace(world.alerts[0], active_at=world.now - timedelta(minutes=2))
-    assert look(world).incident == first.incident
-
-
-def test_an_incident_without_an_alert_takes_up_the_first(world: World) -> None:
-    pause_pipeline(world)
-    world.alerts.clear()
-    world.put_lag(0.0)
-    first = look(world)
-    world.now += timedelta(minutes=20)
-    world.fire()
     assert look(world).incident == first.incident
 
 
@@ -282,100 +227,6 @@ def test_a_closed_incident_is_never_reopened(world: World) -> None:
     assert read_record(world, str(first.incident)) == before
 
 
-def test_what_is_closed_too_early_goes_on_in_a_new_incident(world: World) -> None:
-    pause_pipeline(world)
-    first = open_(world, look(world))
-    closed = commands.close(world.settings, SECTIONS, first.id)
-    assert closed.reason
-    assert closed.commands == ("runbook investigate",)
-    assert world.settings.operator in first.journal.view().marks[-1].reason
-    assert list_open(world) == []
-    assert look(world).incident != first.id
-
-
-def test_who_goes_on_with_what_another_person_began_is_told(world: World) -> None:
-    Investigation.open(section=detection, settings=world.settings)
-    other = world.settings.model_copy(update={"runbook_operator": "bo@box"})
-    for _ in range(2):
-        inv = Investigation.open(section=detection, settings=other)
-    (joined,) = [mark for mark in inv.incident.journal.view().marks if mark.what == "joined"]
-    for operator in (world.settings.operator, "bo@box"):
-        assert operator in joined.reason
-    assert inv.incident.state.operators == (world.settings.operator, "bo@box")
-    document = commands.run(other, SECTIONS, ["02"])
-    assert document.incident == inv.incident.id
-    assert "bo@box" in Path(document.report).read_text("utf-8")
-
-
-def test_what_comes_next_is_accepted_after_a_look_that_is_over(world: World) -> None:
-    done = run(world, "06", "07")
-    assert open_(world, look(world)).is_closed
-    assert done.next == "runbook run 08"
-
-
-def test_an_open_incident_without_trouble_names_its_close(world: World) -> None:
-    incident = Investigation.open(section=detection, settings=world.settings).incident
-    done = run(world, "02", "03", "05", "07")
-    assert (done.incident, done.verdict) == (incident.id, Verdict.HEALTHY)
-    assert list_open(world) == [incident.id]
-    assert done.next == f"runbook close {incident.id}"
-    commands.close(world.settings, SECTIONS, incident.id)
-    assert list_open(world) == []
-
-
-def test_an_incident_that_section_7_does_not_close_is_looked_at_again(world: World) -> None:
-    pause_pipeline(world)
-    look(world)
-    recover(world)
-    world.now += timedelta(minutes=2)
-    look(world)
-    world.down.add("notifications")
-    done = run(world, "07")
-    assert list_open(world) == [done.incident]
-    assert done.next == f"runbook run 07 --incident {done.incident}"
-
-
-def test_the_advice_of_an_earlier_diagnosis_ends_with_the_symptom(world: World) -> None:
-    pause_pipeline(world)
-    look(world)
-    assert run(world, "02").advice
-    recover(world)
-    world.now += timedelta(minutes=2)
-    done = run(world, "02")
-    assert (done.verdict, done.advice) == (Verdict.UNKNOWN, ())
-    assert done.next.startswith("runbook run 05")
-
-
-def test_a_plan_of_section_6_alone_leaves_the_cause_in_the_report(world: World) -> None:
-    pause_pipeline(world)
-    run(world, "06")
-    (row,) = commands.incidents(world.settings, SECTIONS).incidents
-    assert row.cause_found == "pipeline_paused"
-
-
-def test_a_cause_that_is_over_before_a_plan_is_named_neither_in_the_title_nor_as_there(
-    world: World,
-) -> None:
-    pause_pipeline(world)
-    look(world)
-    world.dag = replace(world.dag, is_paused=False)
-    world.now += timedelta(minutes=2)
-    run(world, "06")
-    (open_id,) = list_open(world)
-    incident = Incident(world.home / open_id, redactor=Redactor())
-    (finding,) = [f for f in incident.journal.view().findings() if f.name == Cause.PIPELINE_PAUSED]
-    assert finding.status is CauseStatus.PAST
-    headline = write_headline(ReportModel(incident, SECTIONS))
-    assert headline == "Incident: no cause is proven now"
-
-
-def test_a_section_that_judges_no_symptom_says_what_the_incident_says(world: World) -> None:
-    pause_pipeline(world)
-    look(world)
-    done = run(world, "08")
-    assert (done.verdict, done.exit_code) == (Verdict.INCIDENT, ExitCode.NOT_OK)
-
-
 def test_section_7_closes_what_is_fixed_and_its_report_has_the_closing(world: World) -> None:
     pause_pipeline(world)
     first = look(world)
@@ -396,24 +247,7 @@ def test_section_7_closes_what_is_fixed_and_its_report_has_the_closing(world: Wo
     assert read_record(world, str(first.incident)) == before
 
 
-def test_a_later_note_is_marked_and_nothing_else_is_written(world: World) -> None:
-    pause_pipeline(world)
-    first = str(look(world).incident)
-    commands.close(world.settings, SECTIONS, first)
-    inv = Investigation.open(first, section=postmortem, settings=world.settings)
-    before = len(inv.incident.journal.view().entries)
-    inv.read_step("7.1")
-    inv.conclude()
-    inv.note("It was the upgrade.")
-    entries = inv.incident.journal.view().entries[before:]
-    assert [(e.kind, e.data["text"], e.data["late"]) for e in entries] == [
-        ("note", "It was the upgrade.", True)
-    ]
-    late = Investigation.open(first, section=detection, settings=world.settings)
-    assert late.read_step("2.1").observed_at < world.now + timedelta(seconds=1)
-
-
-def release_and_close(world: World) -> PlanDocument:
+def release_and_close(world: World) -> MovePlanDocument:
     """Release what waits, recover, and close the incident; return the plan."""
     pause_pipeline(world)
     plan = plan_by_hand(world)
@@ -421,25 +255,6 @@ def release_and_close(world: World) -> PlanDocument:
     recover(world)
     commands.close(world.settings, SECTIONS, str(plan.incident))
     return plan
-
-
-def test_resume_of_a_finished_plan_of_a_closed_incident_opens_none(
-    world: World, caplog: pytest.LogCaptureFixture
-) -> None:
-    plan = release_and_close(world)
-    before = read_record(world, str(plan.incident))
-    caplog.clear()
-    done = resume(world, plan.plan)
-    new = open_(world, done)
-    assert new.id != plan.incident
-    assert new.journal.view().actions == []
-    assert "nothing was done now" in done.summary
-    assert "of a closed incident" in caplog.text
-    place = f"{plan.incident}/report.html"
-    assert f"{world.home}/{place}" in caplog.text
-    assert f'href="../{place}"' in (new.folder / "report.html").read_text("utf-8")
-    assert list_open(world) == []
-    assert read_record(world, str(plan.incident)) == before
 
 
 def test_a_change_by_a_plan_of_a_closed_incident_opens_one(world: World) -> None:
@@ -477,19 +292,9 @@ def test_a_refused_plan_of_a_closed_incident_opens_none_and_names_the_next_comma
             assert "is carried out here" not in report
             assert "Way back" not in report
             assert (
-                commands.verify_report(world.settings, SECTIONS, look.id).exit_code is ExitCode.OK
+                commands.report(world.settings, SECTIONS, look.id, check=True).exit_code
+                is ExitCode.OK
             )
-
-
-def test_a_mistyped_approval_of_an_undo_leaves_the_reviewed_plan_as_it_is(world: World) -> None:
-    pause_pipeline(world)
-    planned = plan_by_hand(world)
-    apply(world, planned)
-    shown = show_undo(world, planned)
-    with pytest.raises(PlanNotApprovedError, match=shown.sha256):
-        undo(world, planned, shown.sha256[:-1])
-    done = undo(world, planned, shown.sha256)
-    assert done.exit_code is ExitCode.OK
 
 
 def test_a_release_is_refused_until_the_one_that_was_cut_off_has_ended(
@@ -512,43 +317,12 @@ def test_a_release_is_refused_until_the_one_that_was_cut_off_has_ended(
     second = plan_by_hand(world)
     assert "in_doubt" in second.excluded
     assert f"{second.excluded['in_doubt']} stay" in second.reason
-    rows = {row["what"]: row["now"] for row in second.effect}
-    assert rows["objects waiting"] == second.objects + second.excluded["in_doubt"]
     assert f"runbook resume {first.plan}" in second.way_on
     with pytest.raises(MoveError, match=f"runbook resume {first.plan}$"):
         apply(world, second)
     resume(world, str(first.plan))
     done = apply(world, second)
     assert (done.moved, done.skipped) == (1, second.objects - 1)
-
-
-def test_a_plan_that_another_machine_began_is_fetched_from_the_bucket(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pause_pipeline(world)
-    plan = plan_by_hand(world)
-    do = MemoryBucket._do
-
-    def lose(bucket: MemoryBucket, request: Request) -> Answer:
-        is_copy = request.kind == "copy" and request.key.startswith("ready/")
-        return Answer("unknown", code="NoSuchKey") if is_copy else do(bucket, request)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(MemoryBucket, "_do", lose)
-        apply(world, plan)
-    shutil.rmtree(world.home / str(plan.incident))
-    done = resume(world, plan.plan)
-    assert done.incident not in (None, plan.incident)
-    assert (world.home / str(done.incident) / "plans" / f"{plan.plan}.jsonl").is_file()
-    with pytest.raises(UsageError, match="'rel-unknown'"):
-        resume(world, "rel-unknown")
-
-
-def test_a_new_incident_can_be_opened_by_hand(world: World) -> None:
-    pause_pipeline(world)
-    first, second = look(world), look(world, "new")
-    assert second.incident != first.incident
-    assert list_open(world) == [second.incident]
 
 
 @pytest.mark.parametrize("breaks", ["no keys", "nothing answers"])
@@ -571,27 +345,6 @@ def test_not_connected_is_one_sentence_and_nothing_is_written(world: World, brea
         assert exit_code_of_error(caught.value) is ExitCode.UNKNOWN
         assert "\n" not in str(caught.value)
     assert list(world.home.rglob("*")) == before
-
-
-def test_a_refused_key_is_a_diagnosis(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse() -> None:
-        raise AccessDeniedError("the key is refused", system="object store")
-
-    monkeypatch.setattr(world.store, "_check", refuse)
-    world.down |= {"prometheus", "alertmanager", "fulfillment", "support", "pipeline"}
-    world.down |= {"grafana", "probe", "notifications"}
-    assert look(world).verdict is not None
-
-
-def test_samples_before_a_calm_are_of_another_episode(world: World) -> None:
-    pause_pipeline(world)
-    at = [world.now - timedelta(minutes=m) for m in range(40, 0, -1)]
-    values = [12.0] * 10 + [0.0] * 20 + [12.0] * 10
-    (line,) = world.series[LAG]
-    world.series[LAG] = [replace(line, samples=tuple(map(Sample, at, values)))]
-    episode = world.take(detection, "2.1").episode
-    assert episode is not None
-    assert episode.start == world.now - timedelta(minutes=10)
 
 
 # --- a journal that was damaged ---
@@ -626,23 +379,10 @@ def test_a_damaged_journal_stays_as_it_is_and_a_new_incident_takes_its_place(
     assert read_folder(world.home / old) == before
 
     assert list_open(world) == [new]
-    document = commands.history(world.settings, SECTIONS)
+    document = commands.incidents(world.settings, SECTIONS, every=True)
     rows = {row.incident: row.damage for row in document.incidents}
-    assert rows == {old: damage, new: ""}
-
-
-def test_who_names_a_damaged_incident_is_told_the_way_on(world: World) -> None:
-    pause_pipeline(world)
-    old = str(look(world).incident)
-    damage_journal(world.home / old)
-    for command in (
-        lambda: look(world, old),
-        lambda: commands.run(world.settings, SECTIONS, ["06"], incident_id=old),
-        lambda: commands.close(world.settings, SECTIONS, old),
-    ):
-        with pytest.raises(UsageError, match="line 3 was altered"):
-            command()
-    assert [folder.name for folder in world.home.glob("inc-*")] == [old]
+    assert damage.partition(" was ")[2] in rows.pop(old)
+    assert rows == {new: ""}
 
 
 def test_a_plan_in_a_damaged_incident_is_carried_out_verified_and_taken_back(world: World) -> None:
@@ -661,15 +401,3 @@ def test_a_plan_in_a_damaged_incident_is_carried_out_verified_and_taken_back(wor
     assert (shown.incident, back.incident) == (new, new)
     assert (world.home / old / "ledger" / f"{plan}.jsonl").exists()
     assert read_folder(world.home / old) == before
-
-
-def test_verify_alone_of_a_plan_in_a_damaged_incident_makes_one_look(world: World) -> None:
-    pause_pipeline(world)
-    planned = plan_by_hand(world)
-    plan = str(planned.plan)
-    apply(world, planned)
-    damage_journal(world.home / str(planned.incident))
-    first, second = (
-        RELEASE.verify(world.settings, plan, progress=keep_quiet).incident for _ in range(2)
-    )
-    assert first == second != planned.incident

@@ -77,13 +77,6 @@ def test_settings_that_apply_here_stay_and_none_are_written_into_this_folder(wor
     assert not Path(".env").exists()
 
 
-def test_a_marker_writes_no_settings_that_its_approved_command_would_read(world: World) -> None:
-    said = init(settings(world), marker="demo")
-    assert said.env_file_written is False
-    assert not Path(".env").exists()
-    assert said.apply.startswith("RUNBOOK_ENVIRONMENT=demo runbook init --marker demo --approve ")
-
-
 @pytest.mark.parametrize("environment", ["production", "local", "staging"])
 def test_a_marker_that_the_setting_does_not_name_is_refused(world: World, environment: str) -> None:
     with pytest.raises(EnvironmentForbidsError, match=environment):

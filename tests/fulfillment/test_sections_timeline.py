@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
 from fulfillment.analysis.causes import Cause
 from fulfillment.analysis.samples import Sample, find_beginning, list_growth
-from fulfillment.clients.services import LogLine
-from fulfillment.sections import detection, root_cause
-from fulfillment.sections.signals import LAG, draw_line
-from runbook_lib.model import ActionEntry, ActionPhase, Conclusion
+from fulfillment.sections import root_cause
+from runbook_lib.model import Conclusion
 from tests.support.world import World
 
-START = datetime(2026, 11, 24, 3, tzinfo=UTC)
 ALERTS = 'ALERTS{alertname=~"Fulfillment.*"}'
-ROW = {
-    "at": "2026-11-24T03:00:00Z",
-    "kind": "alert",
-    "text": "FulfillmentDelay firing begins",
-    "source": "prometheus",
-}
 
 
 def read_timeline(world: World) -> Conclusion:
@@ -39,19 +29,6 @@ def find(told: Conclusion, kind: str) -> list[tuple[datetime, str]]:
     return [(event.at, event.text) for event in told.timeline if event.kind == kind]
 
 
-def test_alerts_and_turning_points_come_from_the_samples(world: World) -> None:
-    world.put_lag(1.0, 12.0, 15.0, 2.0)
-    states = {"alertname": "FulfillmentDelay", "alertstate": "firing"}
-    world.series[ALERTS] = [world.line([1.0, 1.0, 1.0], **states)]
-    told = read_timeline(world)
-    began = world.series[ALERTS][0].samples[0].at
-    ((at, text),) = find(told, "alert")
-    assert at == began
-    assert text.startswith("FulfillmentDelay firing ")
-    times = [s.at for s in world.series[LAG][0].samples]
-    assert [at for at, _ in find(told, "lag")] == times[1:]
-
-
 def test_a_state_of_one_sample_ends_by_the_interval_of_the_others(world: World) -> None:
     pending = {"alertname": "FulfillmentMetricsMissing", "alertstate": "pending"}
     firing = {"alertname": "FulfillmentDelay", "alertstate": "firing"}
@@ -65,99 +42,12 @@ def test_a_state_of_one_sample_ends_by_the_interval_of_the_others(world: World) 
     assert "FulfillmentMetricsMissing pending ends" in events
 
 
-def test_a_drills_alert_is_called_one(world: World) -> None:
-    states = {"alertname": "FulfillmentDelay", "alertstate": "firing", "drill": "true"}
-    world.series[ALERTS] = [world.line([1.0, 1.0], **states)]
-    ((_, text),) = find(read_timeline(world), "alert")
-    assert text.startswith("FulfillmentDelay (drill) firing ")
-
-
-def test_restarts_are_on_the_timeline(world: World) -> None:
-    at = world.now - timedelta(minutes=7)
-    name = "fulfillment-service"
-    world.services[name] = replace(world.services[name], since=at)
-    assert (at, "fulfillment-service started") in find(read_timeline(world), "restart")
-
-
-def test_services_that_start_together_are_one_event(world: World) -> None:
-    at = world.now - timedelta(minutes=1)
-    name = "fulfillment-service"
-    world.services[name] = replace(world.services[name], running=False, state="EXITED")
-    stopped, started = sorted(find(read_timeline(world), "restart"))
-    assert [stopped[0], started[0]] == [at, at]
-    assert re.fullmatch(r"fulfillment-service .*EXITED.*", stopped[1])
-    assert re.fullmatch(r"minio, support-service, artifact-exporter \w+", started[1])
-
-
-def test_the_first_error_of_each_kind_with_its_count(world: World) -> None:
-    at = world.now - timedelta(minutes=4)
-    world.logs = [LogLine(at + timedelta(seconds=s), f"ERROR upload {s} failed") for s in (0, 9)]
-    world.logs.append(LogLine(at, "INFO moved"))
-    world.logs.append(LogLine(None, "ERROR nobody knows when"))
-    later = at + timedelta(seconds=12)
-    world.logs.append(LogLine(later, "WARNING held: d"))
-    told = read_timeline(world)
-    ((when, text),) = find(told, "error")
-    assert when == at
-    assert text.startswith("2×")
-    assert text.endswith("ERROR upload 0 failed")
-    ((when, text),) = find(told, "warning")
-    assert when == later
-    assert text.startswith("1×")
-    assert text.endswith("WARNING held: d")
-
-
-def test_what_happened_before_the_window_is_left_out(world: World) -> None:
-    inv = world.open(root_cause)
-    edge = world.now - inv.window
-    name = "fulfillment-service"
-    for away, count in ((-1, 0), (+5, 1)):
-        since = edge + timedelta(seconds=away)
-        world.services[name] = replace(world.services[name], since=since)
-        told = inv.observe("5.1").events
-        assert sum(f"{name} started" in event.text for event in told) == count
-
-
 def test_a_clock_that_is_ahead_is_set_right(world: World) -> None:
-    world.skew_s["fulfillment"] = 120.0
-    at = world.now - timedelta(minutes=4)
-    world.logs = [LogLine(at, "ERROR upload failed")]
-    ((when, _),) = find(read_timeline(world), "error")
-    assert abs(when - (at - timedelta(seconds=120))) < timedelta(seconds=1)
-
-
-def test_notices_and_our_actions_are_in_it(world: World) -> None:
+    world.skew_s["notifications"] = 120.0
     world.hear("slack", minutes_ago=3)
-    entry = ActionEntry(
-        step="6.2",
-        action="restart",
-        phase=ActionPhase.APPLIED,
-        target="fulfillment-service",
-    )
-    world.open(root_cause).record("action", {"action": entry.model_dump(mode="json")})
-    told = read_timeline(world)
-    ((_, notice),) = find(told, "notice")
-    assert all(word in notice for word in ("slack", "FulfillmentDelay", "firing"))
-    ((_, action),) = find(told, "action")
-    assert all(word in action for word in ("6.2", "restart", "fulfillment-service"))
-
-
-def test_what_could_not_be_read_is_named(world: World) -> None:
-    world.down.add("notifications")
-    ((_, missing),) = find(read_timeline(world), "unknown")
-    assert missing.startswith("notifications ")
-
-
-def test_what_is_older_than_the_window_is_left_out(world: World) -> None:
-    world.logs = [LogLine(world.now - timedelta(minutes=90), "ERROR long ago")]
-    assert find(read_timeline(world), "error") == []
-
-
-def test_a_hostile_line_is_data(world: World) -> None:
-    world.logs = [LogLine(world.now, "ERROR <script>alert(1)</script>\n{{7*7}} " + "x" * 5000)]
-    ((_, text),) = find(read_timeline(world), "error")
-    assert "<script>alert(1)</script>" in text
-    assert len(text) <= 300
+    ((when, text),) = find(read_timeline(world), "notice")
+    assert abs(when - (world.now - timedelta(minutes=5))) < timedelta(seconds=1)
+    assert all(word in text for word in ("slack", "FulfillmentDelay", "firing"))
 
 
 @pytest.mark.parametrize(
@@ -205,39 +95,9 @@ def test_a_store_that_stopped_is_dated_by_its_own_service(world: World) -> None:
 
 def test_only_a_supported_cause_is_dated(world: World) -> None:
     inv = world.open(root_cause)
-    for step in ("5.1", "5.3"):
-        dated = inv.read_step(step).first_seen
-        assert dated, "a healthy worker and pipeline have beginnings, too"
+    assert inv.read_step("5.1").first_seen, "a healthy worker has a beginning, too"
     findings, _ = root_cause.judge_causes(inv)
     assert {f.first_seen for f in findings} == {None}
-
-
-def test_errors_of_every_service_are_on_the_timeline(world: World) -> None:
-    at = world.now - timedelta(minutes=3)
-    world.logs_of["support-service"] = [LogLine(at, "ERROR cannot collect the timeline")]
-    world.skew_s["support"] = -120
-    inv = world.open(root_cause)
-    for step in ("1.4", "5.1"):
-        inv.read_step(step)
-    (row,) = [r for r in inv.conclude().timeline if "cannot collect" in r.text]
-    assert row.text.startswith("support-service: 1×")
-    # its clock is two minutes behind
-    assert abs(row.at - at - timedelta(minutes=2)) < timedelta(seconds=1)
-
-
-@pytest.mark.parametrize(("step", "unit"), [("2.3", "objects"), ("2.4", "bytes")])
-def test_bytes_that_wait_are_not_drawn_as_objects(world: World, step: str, unit: str) -> None:
-    plot = world.take(detection, step).plot
-    assert plot is not None
-    assert plot.title.startswith(unit.capitalize())
-    assert plot.unit == unit
-
-
-def test_a_long_line_keeps_its_newest_point() -> None:
-    samples = [Sample(START + timedelta(seconds=n), n % 7) for n in range(1001)]
-    points = draw_line("lag", samples).points
-    assert 100 < len(points) <= 200
-    assert points[-1] == (samples[-1].at, samples[-1].value)
 
 
 def test_an_exporter_that_moved_is_not_down(world: World) -> None:
@@ -245,13 +105,6 @@ def test_an_exporter_that_moved_is_not_down(world: World) -> None:
     before = tuple(s._replace(at=s.at - timedelta(seconds=30)) for s in old.samples)
     world.series['up{job="artifact-exporter"}'] = [replace(old, samples=before), new]
     assert world.take(root_cause, "5.1").observations["exporter_up"] is True
-
-
-def test_an_old_scrape_says_nothing_of_the_exporter_now(world: World) -> None:
-    world.series['up{job="artifact-exporter"}'] = [world.line([0.0])]
-    world.now += timedelta(minutes=10)
-    world.pages = [[]]  # the counters in Prometheus are as old: the service itself is asked
-    assert world.take(root_cause, "5.1").observations["exporter_up"] is None
 
 
 @pytest.mark.parametrize(("state", "running"), [("STARTING", None), ("RUNNING", True)])

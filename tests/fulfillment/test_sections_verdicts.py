@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import pytest
-from prometheus_client.samples import Sample as MetricSample
 
 from fulfillment.analysis.causes import CAUSES, Cause
-from fulfillment.clients.services import LogLine
-from fulfillment.policy import POLICY
 from fulfillment.sections import (
-    SECTIONS,
     detection,
     immediate,
     postmortem,
@@ -20,13 +16,9 @@ from fulfillment.sections import (
     references,
     root_cause,
 )
-from fulfillment.sections.immediate import expect_channels
-from fulfillment.sections.signals import BLIND_ALERT
-from runbook_lib import show
-from runbook_lib.errors import UsageError
-from runbook_lib.model import CauseStatus, Reading, Status, Verdict, format_time
+from runbook_lib.model import CauseStatus, Reading, Status, Verdict
 from runbook_lib.section import SectionModule
-from tests.support.world import NOW, TICKET, World, make_case
+from tests.support.world import TICKET, World
 
 READ_ONLY: tuple[SectionModule, ...] = (purpose, detection, immediate, root_cause, references)
 
@@ -40,32 +32,6 @@ def run(world: World, section: SectionModule) -> Verdict:
 
 def deliver(world: World) -> Reading:
     return world.take(immediate, "3.1")
-
-
-@pytest.mark.parametrize(
-    "text", ["06", "6", "06_remediation", "remediation", "06_remediation.ipynb"]
-)
-def test_a_section_is_found_by_any_of_its_names(text: str) -> None:
-    assert SECTIONS.find(text).NAME == "06_remediation"
-
-
-@pytest.mark.parametrize("text", ["", "9", "repair", "0"])
-def test_an_unknown_section_is_a_usage_error(text: str) -> None:
-    with pytest.raises(UsageError, match="01_purpose"):
-        SECTIONS.find(text)
-
-
-def test_sections_are_numbered_like_the_runbook() -> None:
-    assert [name[:2] for name in SECTIONS] == [f"0{i}" for i in range(1, 9)]
-    for section in SECTIONS.values():
-        assert section.TITLE
-        own = [s for s in (*section.STEPS, *section.ACTIONS) if s[0] == section.NAME[1]]
-        assert own
-
-
-def test_the_needed_steps_are_those_of_the_design() -> None:
-    needed = {s.id for m in SECTIONS.values() for s in m.STEPS.values() if s.needed}
-    assert needed == {"2.1", "2.3", "3.3"}
 
 
 def test_a_healthy_world_is_healthy_everywhere(world: World) -> None:
@@ -95,87 +61,10 @@ def test_a_dead_prometheus_hides_no_incident(world: World) -> None:
     assert run(world, detection) is Verdict.INCIDENT
 
 
-def test_an_unneeded_unknown_is_no_obstacle(world: World) -> None:
-    world.down |= {"grafana", "support", "probe"}
-    assert run(world, detection) is Verdict.HEALTHY
-
-
 def test_a_store_that_is_down_is_an_incident_of_section_3(world: World) -> None:
     world.down.add("store")
     assert run(world, detection) is Verdict.UNKNOWN
     assert run(world, immediate) is Verdict.INCIDENT
-
-
-def test_section_3_forgets_what_section_2_read_long_ago(world: World) -> None:
-    world.put_label(25)
-    run(world, detection)
-    world.store.objects.clear()
-    assert run(world, immediate) is Verdict.INCIDENT
-    world.now += timedelta(minutes=11)
-    assert run(world, immediate) is Verdict.UNKNOWN
-
-
-def test_section_1_does_not_call_well_what_is_a_breach(world: World) -> None:
-    world.put_label(25)
-    run(world, detection)
-    assert run(world, purpose) is Verdict.INCIDENT
-    summary = world.open(purpose).conclude().summary
-    assert world.open(detection).latest()["2.3"].reason.split(";")[0] in summary
-    world.down.add("support")
-    run(world, purpose)
-    summary = world.open(purpose).conclude().summary
-    reading = world.open(purpose).latest()["1.2"]
-    assert reading.status is Status.BREACH
-    assert f"1.2 {reading.reason}" in summary
-
-
-def look_around(world: World) -> str:
-    """Return what notebook 01 says of where to go, after its own readings."""
-    for step in ("2.1", "2.3"):
-        world.open(detection).read_step(step)
-    run(world, purpose)
-    return str(show.overview(world.open(purpose)).to_text())
-
-
-def test_nothing_waits_too_long_is_not_said_while_nothing_answers(world: World) -> None:
-    run(world, detection)
-    run(world, immediate)
-    look_around(world)
-    judgement = POLICY.judge(world.incident.journal.view(), now=world.now)
-    assert judgement is not None
-    sentence = judgement.next.reason
-    quiet = sentence.partition(".")[0]
-    assert quiet in look_around(world)
-    world.down |= {"store", "prometheus"}
-    assert quiet not in look_around(world)
-
-
-def test_looking_again_does_not_give_another_next_step(world: World) -> None:
-    world.put_label(25)
-    world.dag = replace(world.dag, is_paused=True)
-    said = set[str]()
-    for section in (root_cause, detection, purpose, immediate, root_cause):
-        run(world, section)
-        said |= {line for line in look_around(world).splitlines() if "Go to" in line}
-    assert len(said) == 1
-    assert "06_remediation" in said.pop()
-
-
-def test_section_1_cannot_tell_without_readings_of_now(world: World) -> None:
-    assert run(world, purpose) is Verdict.UNKNOWN
-    run(world, detection)
-    assert run(world, purpose) is Verdict.HEALTHY
-    world.now += timedelta(minutes=11)
-    assert run(world, purpose) is Verdict.UNKNOWN
-    assert "2.1" in world.open(purpose).conclude().summary
-
-
-def test_a_late_hand_over_that_leaves_at_once_is_no_breach(world: World) -> None:
-    since = (world.now - timedelta(minutes=30)).isoformat()
-    world.put("pending/1-a.pdf", order_id="1", tracking_number="T", pending_since=since)
-    assert world.take(detection, "2.3").status is Status.OK
-    world.now += timedelta(seconds=11)
-    assert world.take(detection, "2.3").status is Status.BREACH
 
 
 def test_synthetic_objects_over_the_threshold_are_told_but_are_no_incident(world: World) -> None:
@@ -207,13 +96,6 @@ def test_delivery_needs_the_evidence_of_every_channel(world: World) -> None:
     assert deliver(world).status is Status.OK
 
 
-def test_without_an_alert_to_follow_another_alert_that_fires_is_named(world: World) -> None:
-    assert BLIND_ALERT not in deliver(world).reason
-    world.fire(BLIND_ALERT)
-    reading = deliver(world)
-    assert reading.status is Status.OK
-
-
 def test_an_old_notification_or_one_of_a_drill_is_no_evidence(world: World) -> None:
     world.fire()
     world.hear("slack", "email", minutes_ago=30)
@@ -227,41 +109,6 @@ def test_failures_since_the_alert_are_a_breach(world: World) -> None:
     name = "alertmanager_notification_requests_failed_total"
     world.series[name] = [world.line([0.0, 3.0], integration="slack")]
     assert deliver(world).status is Status.BREACH
-
-
-def test_failures_from_before_the_alert_are_not(world: World) -> None:
-    world.fire()
-    name = "alertmanager_notification_requests_failed_total"
-    world.series[name] = [world.line([0.0, 3.0, 3.0], step_s=200, integration="slack")]
-    assert deliver(world).status is Status.UNKNOWN
-
-
-def test_failures_before_the_last_good_delivery_are_not(world: World) -> None:
-    world.fire()
-    failed, sent = [0.0, 3.0, 3.0], [0.0, 3.0, 4.0]
-    world.series["alertmanager_notification_requests_failed_total"] = [
-        world.line(failed, integration="slack", reason="other"),
-        world.line([0.0] * 3, integration="slack", reason="serverError"),
-    ]
-    world.series["alertmanager_notification_requests_total"] = [
-        world.line(sent, integration="slack")
-    ]
-    assert deliver(world).status is Status.UNKNOWN
-    world.series["alertmanager_notification_requests_total"] = [
-        world.line(failed, integration="slack")
-    ]
-    assert "slack: Alertmanager counts 3" in deliver(world).reason
-
-
-def test_a_placeholder_is_named_unless_the_channel_got_it(world: World) -> None:
-    world.fire()
-    world.placeholders = ["global.smtp_smarthost: smtp.example.com:587"]
-    world.hear("slack", "teams")
-    reading = deliver(world)
-    assert reading.status is Status.BREACH
-    assert "smtp.example.com" in reading.reason
-    world.hear("email")
-    assert deliver(world).status is Status.OK
 
 
 @pytest.mark.parametrize("field", ["silenced_by", "inhibited_by", "muted_by"])
@@ -279,128 +126,14 @@ def test_an_alert_that_alertmanager_does_not_have_is_a_breach(world: World, name
     assert deliver(world).status is Status.BREACH
 
 
-def test_an_alert_without_any_channel_is_a_breach(world: World) -> None:
-    world.fire()
-    world.routed = [replace(world.routed[0], receivers=("nobody",))]
-    assert deliver(world).status is Status.BREACH
-
-
 def test_no_alert_is_ok_only_when_prometheus_says_so_too(world: World) -> None:
     assert deliver(world).status is Status.OK
     world.down.add("prometheus")
     assert deliver(world).status is Status.UNKNOWN
 
 
-def test_the_drill_receiver_serves_every_channel() -> None:
-    assert set(expect_channels(["drill"])) == {"slack", "email", "teams"}
-    assert expect_channels(["slack-critical", "other"]) == {"slack": "slack-critical"}
-
-
 def take_ticket(world: World) -> Reading:
     return world.take(detection, "2.5", ticket_id=TICKET)
-
-
-def test_an_old_timeline_without_a_waiting_artefact_is_ok(world: World) -> None:
-    world.case = make_case(world.now - timedelta(hours=5))
-    assert take_ticket(world).status is Status.OK
-
-
-def test_an_artefact_of_another_order_does_not_count(world: World) -> None:
-    world.put_label(25)
-    old = make_case(world.now - timedelta(hours=5))
-    world.case = replace(old, order_ids=(1,))
-    assert take_ticket(world).status is Status.OK
-
-
-def test_missing_shipments_with_collection_failures_are_unknown(world: World) -> None:
-    world.put_label(25)
-    world.case = make_case()
-    assert take_ticket(world).status is Status.BREACH
-    world.collection_failures = {"shipments": 2.0}
-    assert take_ticket(world).status is Status.UNKNOWN
-
-
-def put_named_by_key(world: World, key: str) -> None:
-    world.put(key, pending_since=(world.now - timedelta(minutes=25)).isoformat())
-
-
-def test_an_artefact_is_of_the_order_that_its_key_names(world: World) -> None:
-    world.case = make_case(world.now - timedelta(minutes=40))
-    put_named_by_key(world, "pending/4242-0123456789ab.pdf")
-    assert take_ticket(world).status is Status.BREACH
-
-
-def test_whether_an_artefact_waits_is_unknown_while_its_order_cannot_be_told(world: World) -> None:
-    put_named_by_key(world, "pending/2026/label-of-somebody.pdf")
-    reading = take_ticket(world)
-    assert reading.status is Status.UNKNOWN
-    assert "ORDER_ID_FROM=metadata:order-id" in reading.reason
-    world.settings = world.settings.model_copy(update={"order_id_from": r"key:^(\w+)-"})
-    assert take_ticket(world).status is Status.OK
-
-
-def test_a_change_that_support_does_not_show_is_a_breach(world: World) -> None:
-    changed = (world.now - timedelta(minutes=20)).isoformat()
-    world.case = make_case(world.now - timedelta(minutes=50))
-    world.shipments = [{"updatedAt": changed}]
-    assert take_ticket(world).status is Status.BREACH
-    world.shipments = [{"updatedAt": (world.now - timedelta(minutes=2)).isoformat()}]
-    assert take_ticket(world).status is Status.OK
-
-
-def test_an_unknown_ticket_is_unknown_with_the_reason(world: World) -> None:
-    reading = world.take(detection, "2.5", ticket_id="no-such-ticket")
-    assert reading.status is Status.UNKNOWN
-    assert "not found" in reading.reason
-
-
-def test_a_cause_is_an_incident_before_a_label_waits_too_long(world: World) -> None:
-    world.dag = replace(world.dag, is_paused=True)
-    assert run(world, detection) is Verdict.HEALTHY
-    assert run(world, root_cause) is Verdict.INCIDENT
-
-
-def test_blind_metrics_alone_are_no_incident_but_not_health_either(world: World) -> None:
-    world.down.add("prometheus")
-    zero = [MetricSample("fulfillment_artifacts_failed_total", {"reason": "other"}, 0.0)]
-    world.pages = [zero]
-    assert run(world, root_cause) is Verdict.UNKNOWN
-    finding = world.open(root_cause).conclude().findings[0]
-    assert (finding.name, finding.status) == (Cause.METRICS_BLIND, CauseStatus.SUPPORTED)
-
-
-def test_without_prometheus_the_services_own_counters_tell_the_cause(world: World) -> None:
-    def page(value: float) -> list[MetricSample]:
-        labels = {"stage": "upload", "reason": "storage_full"}
-        return [MetricSample("fulfillment_artifacts_failed_total", labels, value)]
-
-    world.down.add("prometheus")
-    world.pages = [page(1), page(3), page(3), page(4), page(4), page(5)]
-    run(world, root_cause)
-    found = {f.name: f for f in world.open(root_cause).conclude().findings}
-    assert found[Cause.STORAGE_FULL].status is CauseStatus.SUPPORTED
-
-
-def test_failures_from_before_our_action_are_not_held_against_it(world: World) -> None:
-    name = "fulfillment_artifacts_failed_total"
-    world.count(name, "reason", {"access_denied": [1.0, 5.0, 5.0]})
-    assert world.take(root_cause, "5.4").status is Status.BREACH
-    inv = world.open(SECTIONS.find("06"), service_action="unpause")
-    world.dag = replace(world.dag, is_paused=True)
-    plan = inv.plan("6.2")
-    inv.apply(plan, approve=plan.sha256)
-    assert world.take(root_cause, "5.4").status is Status.OK
-
-
-def test_a_service_without_an_api_for_its_worker_does_not_speak_for_the_worker(
-    world: World,
-) -> None:
-    own = world.settings.worker_service
-    world.services[own] = replace(world.services[own], running=False, state="exited", exit_code=1)
-    world.worker = None  # the shipments API answers 404
-    run(world, root_cause)
-    finding = world.open(root_cause).conclude().findings[0]
-    assert (finding.name, finding.status) == (Cause.WORKER_STOPPED, CauseStatus.SUPPORTED)
 
 
 def test_a_fault_that_lets_some_requests_through_goes_on(world: World) -> None:
@@ -416,56 +149,11 @@ def test_a_fault_that_lets_some_requests_through_goes_on(world: World) -> None:
     assert (finding.name, finding.status) == (Cause.CARRIER_TIMEOUT, CauseStatus.SUPPORTED)
 
 
-def log_error(world: World, at: datetime, *, times: int) -> None:
-    """Log errors of a worker that has not moved a label since."""
-    assert world.worker is not None
-    world.worker = replace(world.worker, last_move_at=None)
-    text = f"{at:%Y-%m-%dT%H:%M:%SZ} ERROR upload failed: bad_credentials"
-    world.logs += [LogLine(at, text)] * times
-
-
-def test_the_log_begins_so_long_before_the_incident_as_a_label_may_wait(world: World) -> None:
-    world.put_lag(12, 13)  # over the threshold for ten seconds
-    world.fire()
-    began = NOW - timedelta(minutes=3)
-    log_error(world, began - timedelta(minutes=9), times=2)
-    log_error(world, began - timedelta(minutes=11), times=1_023)
-    world.take(detection, "2.1")
-    reading = world.take(immediate, "3.5")
-
-    assert (reading.status, reading.value) == (Status.BREACH, 2)
-    assert "since 03:47:00 UTC" in reading.source
-    assert "since 03:47:00 UTC" in reading.reason
-
-
-def test_old_errors_of_the_log_are_past_once_labels_move_again(world: World) -> None:
-    assert world.worker is not None
-    at = world.now - timedelta(minutes=8)
-    log_error(world, at, times=3)
-    assert world.take(immediate, "3.5").status is Status.BREACH
-    world.worker = replace(world.worker, last_move_at=world.now)
-    reading = world.take(immediate, "3.5")
-    assert (reading.status, reading.value) == (Status.OK, 0)
-    world.logs.append(LogLine(world.now, f"{world.now:%Y-%m-%dT%H:%M:%SZ} ERROR carrier_timeout"))
-    reading = world.take(immediate, "3.5")
-    assert (reading.status, reading.value) == (Status.BREACH, 1)
-    assert "ERROR carrier_timeout" in reading.reason
-
-
 def test_a_worker_that_begins_no_pass_is_stuck_by_its_own_clock(world: World) -> None:
     assert world.worker is not None
     world.worker = replace(world.worker, last_run_at=world.now - timedelta(seconds=60))
     assert world.take(root_cause, "5.1").status is Status.BREACH
     world.skew_s["fulfillment"] = -60
-    assert world.take(root_cause, "5.1").status is Status.OK
-
-
-def test_a_worker_that_made_no_pass_since_it_started_is_stuck(world: World) -> None:
-    assert world.worker is not None
-    world.worker = replace(world.worker, last_run_at=None, last_move_at=None)
-    assert world.take(root_cause, "5.1").reason == "the worker begins no new pass"
-    service = world.services["fulfillment-service"]
-    world.services[service.name] = replace(service, since=world.now - timedelta(seconds=5))
     assert world.take(root_cause, "5.1").status is Status.OK
 
 
@@ -483,39 +171,6 @@ def test_a_doubtful_worker_is_watched_until_it_runs_again(
     assert world.take(root_cause, "5.1").status is Status.OK
 
 
-def test_the_evidence_of_a_finding_leads_to_the_journal(world: World) -> None:
-    world.dag = replace(world.dag, is_paused=True)
-    run(world, root_cause)
-    finding = world.open(root_cause).conclude().findings[0]
-    entries = {f"#{e.seq}": e for e in world.incident.journal.view().entries}
-    assert [entries[ref].data["reading"]["step"] for ref in finding.evidence] == ["5.3"]
-
-
-def test_the_postmortem_names_time_cause_and_measures(world: World) -> None:
-    world.put_label(25)
-    world.dag = replace(world.dag, is_paused=True)
-    run(world, detection)
-    run(world, root_cause)
-    inv = world.open(SECTIONS.find("06"))
-    plan = inv.plan("6.2")
-    inv.apply(plan, approve=plan.sha256)
-    reading = world.take(postmortem, "7.2")
-    # when the trouble was seen, not since when an order waits
-    assert reading.facts["since"] == format_time(world.now)
-    assert [c["cause"] for c in reading.facts["causes"]] == ["pipeline_paused"]
-    (measure,) = reading.rows
-    assert "fulfillment_release" in measure["what"]
-    assert (measure["proof"], measure["approved by"]) == ("not verified", inv.operator)
-
-
-def test_a_diagnosis_that_names_no_cause_is_no_diagnosis_that_is_missing(world: World) -> None:
-    before = world.take(postmortem, "7.3")
-    run(world, root_cause)
-    after = world.take(postmortem, "7.3")
-    assert (before.status, after.status) == (Status.UNKNOWN, Status.UNKNOWN)
-    assert before.reason != after.reason
-
-
 def test_a_note_answers_a_point_and_its_follow_ups_stay(world: World) -> None:
     world.dag = replace(world.dag, is_paused=True)
     run(world, root_cause)
@@ -531,38 +186,12 @@ def test_a_note_answers_a_point_and_its_follow_ups_stay(world: World) -> None:
     assert before == after == CAUSES[Cause.PIPELINE_PAUSED].follow_ups
 
 
-def test_documents_that_are_not_here_do_not_ask_for_a_section_that_was_run(world: World) -> None:
-    world.settings = world.settings.model_copy(update={"dataflow_home": None})
-    before = world.take(postmortem, "7.5")
-    run(world, references)
-
-    reading = world.take(postmortem, "7.5")
-
-    assert before.status is Status.UNKNOWN
-    assert "run section 8" in before.reason
-    assert reading.status is Status.LEFT_OUT
-
-
-def test_an_alert_that_never_fired_here_is_not_told_as_cleared(world: World) -> None:
-    world.hear("slack", "email", "teams", minutes_ago=9)
-    world.hear("slack", "email", "teams", status="resolved")
-    reading = world.take(postmortem, "7.1")
-    assert (reading.status, len(reading.rows)) == (Status.LEFT_OUT, 0)
-    inv = world.open(postmortem)
-    inv.read_step("7.1")
-    assert "left out: 7.1" in inv.conclude().summary
-
-
 def test_the_alert_is_not_cleared_while_a_channel_was_not_told(world: World) -> None:
     world.hear("slack", "email", "teams", minutes_ago=3)
     world.hear("slack", "email", status="resolved")
     reading = world.take(postmortem, "7.1")
     assert reading.status is Status.BREACH
     assert "teams" in reading.reason
-    assert [row["drill"] for row in reading.rows] == [False] * 5
-    world.incident.update(drill=True)
-    reading = world.take(postmortem, "7.1")
-    assert [row["drill"] for row in reading.rows] == [True] * 5
 
 
 def test_a_run_of_notebooks_lists_what_waits_once(
@@ -574,8 +203,6 @@ def test_a_run_of_notebooks_lists_what_waits_once(
     counts = []
     for number in (2, 3):
         world.put_label(25, number)
-        plot = world.take(immediate, "3.2").plot
-        assert plot is not None
-        counts.append(sum(count for *_, count in plot.ages))
+        counts.append(sum(row["objects"] for row in world.take(immediate, "3.2").rows))
         world.now += timedelta(seconds=31)
     assert counts == [1, 3]

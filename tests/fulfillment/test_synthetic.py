@@ -16,7 +16,7 @@ from fulfillment.change.environment_guard import MARKER_KEY, check_playground, r
 from fulfillment.change.synthetic import (
     Backlog,
     create_backlog,
-    list_synthetic,
+    find_synthetic,
     revert_backlog,
 )
 from fulfillment.waiting import iter_with_metadata, list_prefixes
@@ -46,7 +46,8 @@ def store() -> MemoryStore:
 
 def create(store: MemoryStore, **changes: Any) -> list[dict[str, Any]]:
     given = {"prefix": PREFIX, "count": 3, "object_size_kb": 1, "drill_id": "d1"} | changes
-    return create_backlog(store, Backlog.model_validate(given), settings=SETTINGS, now=NOW)
+    made = create_backlog(store, Backlog.model_validate(given), settings=SETTINGS, now=NOW)
+    return [label.row for label in made]
 
 
 def keys(store: MemoryStore, prefix: str = PREFIX) -> list[str]:
@@ -140,10 +141,10 @@ def test_a_revert_leaves_real_objects_and_other_drills(store: MemoryStore) -> No
     assert keys(store) == [look_alike]
 
 
-def test_a_dry_run_of_the_revert_only_counts(store: MemoryStore) -> None:
+def test_finding_only_counts(store: MemoryStore) -> None:
     create(store)
-    removal = revert_backlog(store, PREFIX, dry_run=True)
-    assert (len(removal.objects), removal.removed) == (3, 0)
+    found = find_synthetic(store, [PREFIX])
+    assert (len(found.objects), found.removed) == (3, 0)
     assert len(keys(store)) == 3
 
 
@@ -198,7 +199,7 @@ def test_objects_that_vanish_or_hide_their_metadata_are_told_apart(store: Memory
     found = {info.key: info.metadata for info in iter_with_metadata(store, PREFIX)}
     assert set(found) == {hidden, fine}
     assert found[hidden] is None
-    assert [info.key for info in list_synthetic(store, [PREFIX])] == [fine]
+    assert [info.key for info in find_synthetic(store, [PREFIX]).objects] == [fine]
 
 
 @given(

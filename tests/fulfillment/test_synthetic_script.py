@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from pydantic import TypeAdapter
 
 from fulfillment.clients import Clients
-from fulfillment.clients.http_systems import Case
-from fulfillment.sections.chaos import probe_support
 from scripts.chaos import simulate_fulfillment_delay as chaos_script
 from scripts.chaos.simulate_fulfillment_delay import run_chaos_script
 from tests.support.world import TICKET, FakeClients, World
@@ -139,47 +135,6 @@ def test_a_revert_has_every_field_of_dataflow_and_tells_what_it_removed(
     assert [event["step"] for event in document["events"]][-1] == "remove-backlog"
 
 
-def test_the_newest_event_of_the_fulfilment_service_is_shown_as_it_is() -> None:
-    entry = {
-        "source": "fulfillment-service",
-        "type": "shipment",
-        "shipmentId": "s-1",
-        "orderId": 4242,
-        "status": "label_created",
-        "trackingNumber": "T1",
-        "timestamp": "2026-11-24T03:00:00",
-    }
-    older = entry | {"timestamp": "2026-11-24T01:00:00Z", "shipmentId": "s-0"}
-    other = {"type": "conversation", "message": "hi", "timestamp": "2026-11-24T04:00:00+00:00"}
-    case = TypeAdapter(Case).validate_python({"id": TICKET, "timeline": [entry, older, other]})
-    clients = SimpleNamespace(
-        support=SimpleNamespace(url="http://support", read_case=lambda _: case)
-    )
-    found = probe_support(clients, TICKET)  # type: ignore[arg-type]
-    assert found is not None
-    assert found["latestFulfillmentEvent"] == entry
-    assert found["timelineEvents"] == 3
-
-
-def test_a_prefix_and_several_compose_files_are_taken_as_dataflow_takes_them(
-    world: World, run: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[str] = []
-
-    def connect(settings: Any) -> FakeClients:
-        seen.append(settings.compose_file)
-        return FakeClients(world)
-
-    monkeypatch.setattr(chaos_script, "Clients", connect)
-    document = run("--dry-run", "--prefix", "/pending", "--compose-file", "a", "--compose-file=b")[
-        1
-    ]
-    assert document["prefix"] == "pending/"
-    monkeypatch.setenv("FULFILLMENT_DELAY_COMPOSE_FILES", "c.yml:d.yml")
-    run("--dry-run")
-    assert seen == ["a:b", "c.yml:d.yml"]
-
-
 def test_a_dry_run_creates_nothing_and_shows_what_it_would_make_and_what_waits(
     world: World, run: Any
 ) -> None:
@@ -208,21 +163,6 @@ def test_a_dry_run_is_allowed_everywhere_but_nothing_else_is(
     assert chaos_keys(world) == []
 
 
-def test_variables_are_defaults_and_flags_win(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FULFILLMENT_DELAY_COUNT", "4")
-    monkeypatch.setenv("FULFILLMENT_DELAY_OBJECT_SIZE_KB", "1")
-    monkeypatch.setenv("FULFILLMENT_DELAY_PREFIX", "pending/")
-    assert run()[1]["results"]["backlog"]["objectsCreated"] == 4
-    document = run("--count", "1", "--prefix", "chaos/x/")[1]
-    assert (document["countRequested"], document["prefix"]) == (1, "chaos/x/")
-
-
-def test_dataflows_defaults_are_kept(run: Any) -> None:
-    document = run("--dry-run")[1]
-    assert (document["countRequested"], document["objectSizeKiB"]) == (25, 128)
-    assert document["prefix"] == "chaos/fulfillment-delay/"
-
-
 def test_a_secret_on_the_command_line_is_warned_of_and_never_shown(
     world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,31 +187,6 @@ def test_a_store_that_is_down_is_an_expected_failure(world: World, run: Any) -> 
     code, document = run("--count", "1")
     assert (code, document["status"]) == (2, "error")
     assert "refused" in document["message"]
-
-
-def test_a_defect_is_exit_3_with_a_document(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object, **__: object) -> None:
-        raise ZeroDivisionError("a defect")
-
-    monkeypatch.setattr(chaos_script, "create_backlog", broken)
-    code, document = run("--count", "1")
-    assert (code, document["message"]) == (3, "ZeroDivisionError: a defect")
-
-
-def test_a_support_probe_that_fails_is_not_ok(world: World, run: Any) -> None:
-    world.case = None
-    code, document = run("--dry-run", "--support-ticket-id", "nope")
-    assert (code, document["status"]) == (2, "error")
-    assert "support" in document["message"]
-    assert document["results"]["support"]["httpStatus"] == 404
-    world.down.add("services")
-    assert run("--dry-run")[1]["results"]["compose"]["minioRunning"] is None
-
-
-def test_backdating_is_told(run: Any) -> None:
-    document = run("--count", "1", "--object-size-kb", "1", "--age-minutes", "20")[1]
-    assert document["ageMinutes"] == 20
-    assert document["results"]["backlog"]["pendingSince"] < document["events"][0]["at"]
 
 
 @pytest.mark.parametrize("wrong", ["--no-such-flag", "--count=0", "--count=5001"])

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
-import re
 from datetime import UTC, datetime, timedelta
 
 from fulfillment.analysis.samples import Sample
 from fulfillment.sections.timeline import (
     Event,
     find_alert_changes,
-    find_turns,
     merge_events,
 )
 
@@ -23,23 +20,6 @@ def at(minutes: float) -> datetime:
 
 def series(*values: float) -> list[Sample]:
     return [Sample(at(i), value) for i, value in enumerate(values)]
-
-
-def test_a_series_rises_peaks_and_falls() -> None:
-    events = find_turns(series(1, 11, 14, 12, 2, 3), 10, name="lag", unit="min")
-    assert [e.at for e in events] == [at(1), at(2), at(4)]
-    for event, value in zip(events, (11, 14, 2), strict=True):
-        assert event.text.startswith("lag ")
-        assert re.search(rf"\b{value}\b", event.text)
-
-
-def test_a_series_that_is_still_high_has_no_fall() -> None:
-    events = find_turns(series(11, 12), 10, name="lag", unit="min")
-    assert [e.at for e in events] == [at(0), at(1)]
-
-
-def test_a_series_at_the_threshold_never_rises_over_it() -> None:
-    assert find_turns(series(10, math.nan, 10), 10, name="lag", unit="min") == []
 
 
 def test_a_state_begins_and_ends_where_samples_stop() -> None:

@@ -35,7 +35,7 @@ def ship(world: World, order_id: int, minutes: float, status: str = "pending", *
 
 def count(world: World) -> int | None:
     inv = world.open(detection)
-    unserved = read_unserved(inv, read_waiting(inv), patience=timedelta(seconds=60))
+    unserved = read_unserved(inv, read_waiting(inv))
     return None if unserved is None else len(unserved.orders)
 
 
@@ -47,27 +47,9 @@ def test_orders_without_a_label_are_affected_although_nothing_waits(world: World
     inv.read_step("2.1")
     reading = inv.read_step("2.3")
 
-    assert (reading.value, reading.orders, reading.longest_minutes) == (0, 6, 4.0)
+    assert (reading.value, len(reading.order_ids or ()), reading.longest_minutes) == (0, 6, 4.0)
     assert "6 orders without any label" in reading.reason
     assert POLICY.compute_impact(inv.journal) == (6, ("longest wait 4.0 min",))
-
-
-def test_an_order_that_was_handed_over_late_waits_since_it_was_shipped(world: World) -> None:
-    ship(world, 5000, minutes=4, shippedAt=format_time(world.now - timedelta(minutes=36)))
-    ship(world, 5001, minutes=5, shippedAt=format_time(world.now - timedelta(minutes=3)))
-    inv = world.open(detection)
-    inv.read_step("2.1")
-    reading = inv.read_step("2.3")
-    assert (reading.orders, reading.longest_minutes) == (2, 36.0)
-
-
-def test_a_young_order_is_affected_as_soon_as_uploads_fail(world: World) -> None:
-    ship(world, 5000, minutes=0.3)
-    inv = world.open(detection)
-    inv.read_step("2.1")
-    inv.read_step("2.3")
-
-    assert POLICY.compute_impact(inv.journal).affected == 1
 
 
 def test_nobody_says_that_nothing_was_affected_while_orders_cannot_be_counted(
@@ -134,4 +116,4 @@ def test_while_labels_get_in_nobody_is_asked(world: World) -> None:
     inv = world.open(detection)
     inv.read_step("2.1")
 
-    assert inv.read_step("2.3").orders == 0
+    assert inv.read_step("2.3").order_ids == ()

@@ -123,11 +123,6 @@ def test_the_status_of_its_orders_shipments_says_whether_a_label_may_go(
     assert reasons(Fulfillment({1: statuses}), label(1)) == [wanted]
 
 
-def test_a_tracking_number_proves_nothing() -> None:
-    assert reasons(Fulfillment({1: ["packed"]}, number=None), label(1)) == [""]
-    assert reasons(Fulfillment({1: ["cancelled"]}, number="TRK-1"), label(1)) == ["not_wanted"]
-
-
 def test_a_row_says_status_and_tracking_number_of_the_shipments_that_want_the_label() -> None:
     service = Fulfillment({1: ["cancelled", "packed", "shipped"]}, number="TRK\u202e-1")
     (found,) = judge_of(service)([label(1)])
@@ -251,58 +246,10 @@ def test_an_order_is_needed_only_where_shipments_say_what_is_finished(rule: str)
     assert reasons(None, seen, rule=rule, only_orders=frozenset({"7"})) == ["not_of_this_drill"]
 
 
-def test_an_age_is_what_the_older_time_says_and_a_future_one_is_noted() -> None:
-    labels = [
-        label(pending_since="2026-11-24T03:30:00Z"),
-        label(pending_since="2026-11-24T05:00:00Z"),
-        label(pending_since="soon"),
-    ]
-    found = judge_of(rule="always")(labels)
-    assert [one.age_start for one in found] == [NOW - timedelta(minutes=30), WRITTEN, WRITTEN]
-    assert [dict(one.facts) for one in found] == [
-        {"order_id": "4242", "age_source": "pending-since"},
-        {"order_id": "4242", "age_source": "last-modified", "pending_since": "in_the_future"},
-        {"order_id": "4242", "age_source": "last-modified", "pending_since": "unreadable"},
-    ]
-
-
 def test_what_waits_for_less_long_is_too_young() -> None:
     older = label(pending_since="2026-11-24T03:50:00Z")
     found = reasons(None, label(), older, rule="always", older_than_s=600)
     assert found == ["too_young", ""]
-
-
-@pytest.mark.parametrize(
-    ("excluded", "rule", "wanted"),
-    [
-        ({"not_wanted": 7}, "shipment", "LABEL_FINISHED=shipment"),
-        ({"incomplete": 7, "no_match": 2}, "metadata:x", "LABEL_FINISHED=metadata:x"),
-        ({"no_order_id": 7, "too_young": 0}, "shipment", "ORDER_ID_FROM=metadata:order-id"),
-        ({"no_match": 7}, "shipment", "RELEASE_MATCH=*.pdf"),
-        ({"no_match": 7, "synthetic": 3}, "shipment", "RELEASE_MATCH=*.pdf"),
-        ({"unreadable": 7}, "always", "MINIO_CHANGE_USER"),
-        ({"too_young": 7}, "always", "--older-than"),
-        ({"hash_limit": 7}, "always", "hash_limit"),
-    ],
-)
-def test_what_excludes_all_is_named_with_its_setting(
-    excluded: dict[str, int], rule: str, wanted: str
-) -> None:
-    told = explain_left(excluded, {}, Settings(label_finished=rule), nothing_moves=True)
-    assert wanted in told
-    assert "7" in told
-
-
-def test_other_files_that_hold_the_alert_are_named_although_labels_move() -> None:
-    excluded = {"no_match": 4, "incomplete": 2}
-    sample = {"no_match": ("pending/a.zpl", "pending/b.zpl", "pending/c.txt", "pending/d.txt")}
-    told = explain_left(excluded, sample, Settings(), nothing_moves=False)
-    assert "4 stay" in told
-    assert all(key in told for key in sample["no_match"][:3])
-    assert sample["no_match"][3] not in told
-    assert "alert" in told
-    assert "LABEL_FINISHED" not in told
-    assert "LABEL_FINISHED" in explain_left(excluded, sample, Settings(), nothing_moves=True)
 
 
 def test_labels_that_no_order_wants_are_named_although_others_move() -> None:

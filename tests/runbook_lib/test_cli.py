@@ -202,22 +202,6 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     assert imported_by(tmp_path, "apply", "--help") & HEAVY == set()
 
 
-@pytest.mark.process
-def test_check_imports_no_frames_plots_or_notebooks(tmp_path: Path) -> None:
-    imported = imported_by(tmp_path, "check")
-    assert "fulfillment.change.release" in imported
-    assert imported & HEAVY == {"requests", "urllib3"}
-
-
-@pytest.mark.process
-def test_what_carries_requests_to_the_store_is_loaded_when_the_first_is_sent(
-    tmp_path: Path,
-) -> None:
-    imported = imported_by(tmp_path, "run", "no-such-section")
-    assert "fulfillment.sections.remediation" in imported
-    assert imported & {"pandas", "matplotlib", "papermill.execute"} == set()
-
-
 def test_a_stack_whose_programs_are_not_installed_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

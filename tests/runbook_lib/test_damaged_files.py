@@ -10,13 +10,11 @@ from typing import NamedTuple
 
 import pytest
 
-from chainlog import LogDamagedError
 from fulfillment.sections import SECTIONS
 from runbook_lib.cli import run_command
 from runbook_lib.record.incident import Incident, open_incident
 from runbook_lib.redact import Redactor
-from runbook_lib.run import commands
-from runbook_lib.run.notebooks import RunStatus, run_notebook
+from runbook_lib.run.notebooks import RunStatus, SharedKernel, run_notebook
 from runbook_lib.section import Sections
 from tests.support.incidents import make_incident
 
@@ -148,23 +146,8 @@ def test_a_damaged_notebook_fails_with_its_path_and_starts_no_kernel(
     if content is not None:
         source.write_text(content)
     sections = Sections([section], notebooks=folder, read_only=())
-    run = run_notebook(sections, section.NAME, incident)
+    run = run_notebook(sections, section.NAME, incident, kernel=SharedKernel())
     assert run.status is RunStatus.FAILED
     assert str(source) in run.error
     assert "\n" not in run.error
     assert "Put it back" in run.error
-
-
-def test_a_damaged_ledger_names_its_line_and_what_to_do(
-    run: Run, incident: Incident, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ledger = incident.folder / "ledger" / "rel-1.jsonl"
-
-    def fail(*_: object, **__: object) -> None:
-        raise LogDamagedError(str(ledger), 3, "was altered after it was written")
-
-    monkeypatch.setattr(commands, "incidents", fail)
-    printed = run("incidents")
-    assert printed.code == 1
-    assert f"{ledger}, line 3: was altered" in printed.sentence
-    assert f"runbook report {incident.id} --check" in printed.sentence

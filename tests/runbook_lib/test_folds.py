@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise, product
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runbook_lib.model import ActionPhase, CauseStatus, Status, Verdict
-from runbook_lib.record.entries import Change, Entry, Part, Quantities, Reading
-from runbook_lib.record.folds import FRESH, find_ends, judge, list_plans, list_spans, read_now
+from runbook_lib.model import ActionEntry, ActionPhase, CauseStatus, Measurement, Status, Verdict
+from runbook_lib.record.actions import group_actions
+from runbook_lib.record.entries import Entry, Part, Quantities
+from runbook_lib.record.folds import FRESH, find_calm, find_ends, judge, list_spans, read_now
 
 START = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
 QUANTITIES = Quantities(
@@ -40,13 +42,24 @@ def at(minutes: float) -> datetime:
     return START + timedelta(minutes=minutes)
 
 
-def read(quantity: str, status: Status, minutes: float, since: datetime | None = None) -> Reading:
-    return Reading(at=at(minutes), step="2.1", quantity=quantity, status=status, since=since)
+def read(
+    quantity: str, status: Status, minutes: float, since: datetime | None = None
+) -> Measurement:
+    return Measurement(at=at(minutes), step="2.1", quantity=quantity, status=status, since=since)
 
 
-def change(phase: ActionPhase, minutes: float = 1, **fields: object) -> Change:
-    known = {"plan": "rel-1", "step": "6.1", "verb": "release"}
-    return Change.model_validate({"at": at(minutes), "phase": phase, **known, **fields})
+def change(
+    phase: ActionPhase, action: str = "release", *, by: str = "", **result: object
+) -> ActionEntry:
+    return ActionEntry(
+        at=at(1),
+        phase=phase,
+        step="6.1",
+        action=action,
+        target="labels",
+        operator=by,
+        result={"plan": "rel-1", **result},
+    )
 
 
 def list_journals() -> Iterator[
@@ -110,7 +123,7 @@ def list_broken(
     symptoms = (now["lag"], now["uploads"])
     is_breach = Status.BREACH in symptoms
     fires = now["alert"] is Status.BREACH
-    was_bad = isinstance(entries[0], Reading) and entries[0].status is Status.BREACH
+    was_bad = isinstance(entries[0], Measurement) and entries[0].status is Status.BREACH
     is_unread = any(now[name] in (None, Status.UNKNOWN) for name in QUANTITIES.needed)
     if verdict in GOOD and (is_breach or is_unread):
         yield "a good verdict rests on symptoms and alerts that are read, and no breach"
@@ -157,12 +170,12 @@ def test_a_span_begins_when_its_source_says_and_not_before_what_was_seen() -> No
         (Status.OK, at(14), None),
     ]
     late = read("lag", Status.OK, 14, since=at(13))
-    assert find_ends([breach, again, late], QUANTITIES) == (at(5), at(13))
+    assert find_ends([breach, again, late], QUANTITIES) == (at(5), at(13), at(10))
 
 
 def test_what_cannot_be_read_ends_no_span() -> None:
     entries = [read("lag", Status.BREACH, 0), read("lag", Status.UNKNOWN, 1)]
-    assert find_ends(entries, QUANTITIES) == (at(0), None)
+    assert find_ends(entries, QUANTITIES) == (at(0), None, at(0))
 
 
 @given(
@@ -196,30 +209,43 @@ def test_spans_of_a_quantity_follow_each_other(
         assert ends.since <= ends.until
 
 
+def test_all_is_calm_since_the_last_needed_quantity_became_ok() -> None:
+    entries = [
+        read("lag", Status.OK, 0),
+        read("alert", Status.BREACH, 1),
+        read("alert", Status.OK, 5, since=at(4)),
+    ]
+    assert [find_calm(entries[:n], QUANTITIES) for n in (1, 2, 3)] == [None, None, at(4)]
+
+
 def test_an_approval_belongs_to_the_plan_that_it_approved() -> None:
-    plans = list_plans(
+    actions = group_actions(
         [
-            change(ActionPhase.APPROVED, plan="rel-1", by="first"),
-            change(ActionPhase.APPLIED, plan="rel-1"),
-            change(ActionPhase.APPROVED, plan="rel-1", by="second"),
+            change(ActionPhase.APPROVED, by="first"),
+            change(ActionPhase.APPLIED),
+            change(ActionPhase.APPROVED, by="second"),
             change(ActionPhase.APPROVED, plan="rel-2", by="second"),
         ]
     )
-    assert [(plan.plan, plan.approver) for plan in plans] == [
+    assert [(action.plan, action.approver) for action in actions] == [
         ("rel-1", "first"),
         ("rel-2", "second"),
     ]
 
 
 def test_what_a_person_settled_is_not_in_doubt_any_more() -> None:
-    release = change(ActionPhase.APPLIED, counts={"unproven": 3})
-    settling = change(
-        ActionPhase.APPLIED,
-        plan="rel-1-settle",
-        about="rel-1",
-        verb="settle",
-        counts={"settled": 2},
-    )
-    assert [plan.doubtful for plan in list_plans([release, settling])] == [1, 0]
-    undo = change(ActionPhase.APPLIED, plan="rel-1-undo", about="rel-1", verb="undo")
-    assert [plan.is_taken_back for plan in list_plans([release, undo])] == [True, False]
+    release = change(ActionPhase.APPLIED, unproven=3)
+    settling = change(ActionPhase.APPLIED, "settle", plan="rel-1-settle", settled=2)
+    assert [action.doubtful for action in group_actions([release, settling])] == [1, 0]
+    undo = change(ActionPhase.APPLIED, "undo", plan="rel-1-undo")
+    assert [action.is_taken_back for action in group_actions([release, undo])] == [True, False]
+
+
+def test_a_sign_begins_the_trouble_and_does_not_end_it() -> None:
+    parts = {**QUANTITIES.parts, "sign": Part.SIGN}
+    entries = [
+        read("sign", Status.BREACH, 0),
+        read("lag", Status.BREACH, 1),
+        read("lag", Status.OK, 2),
+    ]
+    assert find_ends(entries, replace(QUANTITIES, parts=parts)) == (at(0), at(2), at(1))

@@ -87,22 +87,6 @@ def test_a_run_that_found_nothing_is_left_out_and_a_damaged_folder_is_not(tmp_pa
     assert [row.incident for row in list_history(tmp_path, POLICY)] == [broken.id]
 
 
-def test_a_score_that_cannot_be_read_costs_one_row_its_details(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path, drill=True)
-    tell.record("drill", {"event": "scored", "phases": "none", "objectives": 7})
-    assert [row.is_good for row in list_history(tmp_path, POLICY)] == [None]
-
-
-def test_the_gauges_say_when_a_drill_was_good_and_how_long_it_took(tmp_path: Path) -> None:
-    rows = list_history(tmp_path, POLICY)
-    assert " 0.0" in write_gauges(tmp_path, rows).read_text()
-    tell_drill(tmp_path, START)
-    tell_drill(tmp_path, START + timedelta(days=1), met=False, detect_s=20)
-    text = write_gauges(tmp_path, list_history(tmp_path, POLICY)).read_text()
-    (line,) = [line for line in text.splitlines() if line.startswith("runbook_last_good")]
-    assert float(line.split()[1]) == START.timestamp()
-
-
 def test_each_scenario_has_a_trend_and_a_gauge_of_its_own(tmp_path: Path) -> None:
     tell_drill(tmp_path, START)
     newest = START + timedelta(days=7)
@@ -124,9 +108,3 @@ def test_a_scenario_is_overdue_when_no_drill_met_it_for_five_weeks(tmp_path: Pat
     late = START + OVERDUE + timedelta(seconds=1)
     assert [trend.is_overdue for trend in compute_trends(rows, START + OVERDUE)] == [False]
     assert [trend.is_overdue for trend in compute_trends(rows, late)] == [True]
-
-
-def test_a_scenario_that_never_passed_is_overdue(tmp_path: Path) -> None:
-    tell_drill(tmp_path, START, met=False)
-    (trend,) = compute_trends(list_history(tmp_path, POLICY), START)
-    assert (trend.is_overdue, trend.good_at) == (True, None)

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
 
 import pytest
 
 from runbook_lib.errors import RecordError, UsageError
-from runbook_lib.investigation import say_interrupted
-from runbook_lib.model import Note, Verdict, format_time
-from runbook_lib.record.alerts import ReceivedAlert
+from runbook_lib.model import Verdict, format_time
 from runbook_lib.record.incident import (
     Incident,
     create_incident,
@@ -25,8 +20,6 @@ from runbook_lib.record.incident import (
     list_neighbours,
     open_incident,
 )
-from runbook_lib.record.journal import mark_run
-from runbook_lib.record.notes import write_note
 from runbook_lib.redact import MASK, Redactor
 
 NOW = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
@@ -64,13 +57,6 @@ def test_the_newest_open_incident_that_is_no_drill_is_opened(tmp_path: Path) -> 
     assert found is not None
     assert found.id == wanted.id
     assert len(list(list_incidents(tmp_path))) == 4
-
-
-def test_a_drill_is_opened_by_its_id(tmp_path: Path) -> None:
-    drill = create(tmp_path, drill=True)
-    found = open_incident(tmp_path, drill.id, redactor=REDACTOR)
-    assert found is not None
-    assert found.id == drill.id
 
 
 def test_a_damaged_incident_is_left_out_and_said(
@@ -123,12 +109,6 @@ def test_an_unknown_id_is_refused(tmp_path: Path) -> None:
         open_incident(tmp_path, "inc-20261124T031400Z-7f3a", redactor=REDACTOR)
 
 
-@pytest.mark.parametrize("name", ["", "..", "../x", "a/b", ".hidden", "a\n", "a b", "x" * 152])
-def test_a_file_name_cannot_lead_out_of_the_folder(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match=re.escape(repr(name))):
-        create(tmp_path).path("plans", name)
-
-
 def test_only_the_incidents_own_folders_have_files(tmp_path: Path) -> None:
     incident = create(tmp_path)
     assert incident.path("plans", "p-1.jsonl") == incident.folder / "plans" / "p-1.jsonl"
@@ -142,32 +122,6 @@ def test_facts_are_changed_without_secrets(tmp_path: Path) -> None:
     assert incident.state.ticket_id == "T-1"
     assert incident.state.to_json()["note"] == f"with {MASK}"
     assert incident.state.environment == "local"
-
-
-def test_two_people_who_change_facts_lose_neither(tmp_path: Path) -> None:
-    folder = create(tmp_path).folder
-
-    def change(who: str) -> None:
-        mine = Incident(folder, redactor=REDACTOR)
-        for number in range(20):
-            mine.update(**{f"{who}{number}": number})
-
-    threads = [threading.Thread(target=change, args=(who,)) for who in "abc"]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    facts = Incident(folder, redactor=REDACTOR).state.to_json()
-    assert sum(key[0] in "abc" and key[1:].isdigit() for key in facts) == 60
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", "7", "\udcff", '{"closed_at": null}'])
-def test_an_old_state_that_is_damaged_is_an_error_of_the_tree(tmp_path: Path, text: str) -> None:
-    incident = create(tmp_path)
-    path = incident.folder / "incident.json"
-    path.write_bytes(text.encode("utf-8", "surrogateescape"))
-    with pytest.raises(RecordError, match=incident.id):
-        _ = incident.state
 
 
 def test_a_home_that_cannot_be_written_says_what_to_set(tmp_path: Path) -> None:
@@ -193,12 +147,6 @@ def test_a_folder_of_the_older_version_is_read_and_not_written(
     assert open_incident(tmp_path, incident.id, redactor=REDACTOR) is not None
 
 
-def test_two_runs_that_begin_at_one_time_get_a_notebook_each(tmp_path: Path) -> None:
-    incident = create(tmp_path)
-    names = [incident.reserve_notebook("06_remediation").name for _ in range(3)]
-    assert names == ["06_remediation.ipynb", "06_remediation-2.ipynb", "06_remediation-3.ipynb"]
-
-
 def test_nothing_is_written_after_another_command_has_closed_the_incident(tmp_path: Path) -> None:
     mine = create(tmp_path)
     with mine.keep_open() as may_write:
@@ -217,50 +165,18 @@ def list_marks(incident: Incident) -> list[str]:
     return [mark.what for mark in incident.journal.view().marks]
 
 
-@pytest.mark.parametrize(("run", "is_own"), [("07-2.ipynb", True), ("07-3.ipynb", False)])
-def test_a_command_goes_on_writing_when_the_notebook_that_it_runs_closed_the_incident(
-    tmp_path: Path, run: str, *, is_own: bool
-) -> None:
-    mine = create(tmp_path)
-    mark_run("07-2.ipynb")
-    try:
-        Incident(mine.folder, redactor=REDACTOR).close(Verdict.FIXED)
-        mark_run(run)
-        with mine.keep_open() as may_write:
-            assert may_write is is_own
-    finally:
-        mark_run("")
-
-
-def test_a_close_waits_until_what_is_being_written_is_whole(tmp_path: Path) -> None:
-    mine = create(tmp_path)
-    other = Incident(mine.folder, redactor=REDACTOR)
-    closer = threading.Thread(target=other.close, args=(Verdict.FIXED,))
-    with mine.keep_open():
-        closer.start()
-        closer.join(0.3)
-        assert not mine.is_closed
-        mine.journal.append("note", {"section": "", "text": "before"})
-    closer.join(30)
-    assert mine.is_late
-    assert list_marks(mine) == ["opened", "closed"]
-    assert [entry.kind for entry in mine.journal.view().entries] == ["mark", "note", "mark"]
-
-
 @pytest.mark.parametrize(
     "write",
     [
-        lambda mine: mine.join("you"),
         lambda mine: mine.update(kept=True),
         lambda mine: mine.close(Verdict.FIXED),
     ],
-    ids=["join", "update", "close"],
+    ids=["update", "close"],
 )
 def test_a_close_between_a_check_and_its_write_keeps_the_write_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Incident], object]
 ) -> None:
     mine = create(tmp_path)
-    mine.join("me")
     other = Incident(mine.folder, redactor=REDACTOR)
     lock = mine.lock
     closed: list[bytes] = []
@@ -274,43 +190,3 @@ def test_a_close_between_a_check_and_its_write_keeps_the_write_out(
     monkeypatch.setattr(mine, "lock", close_first)
     write(mine)
     assert closed == [mine.journal.path.read_bytes()]
-
-
-def test_a_note_that_waits_for_a_close_is_marked_as_late(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mine = create(tmp_path)
-    other = Incident(mine.folder, redactor=REDACTOR)
-    lock = mine.lock
-
-    def close_first(name: str) -> AbstractContextManager[None]:
-        other.close(Verdict.HEALTHY)
-        return lock(name)
-
-    monkeypatch.setattr(mine, "lock", close_first)
-    write_note(mine, Note(text="it was the carrier", operator="me"))
-    (note,) = mine.journal.view().notes
-    assert note.late
-
-
-@pytest.mark.parametrize(
-    ("ends_at", "words"), [(None, "since 03:14:00Z, f"), (NOW + timedelta(seconds=9), "until")]
-)
-def test_an_alert_that_ended_before_the_look_is_received_with_its_end(
-    ends_at: datetime | None, words: str
-) -> None:
-    labels = {"alertname": "Delay"}
-    alert = ReceivedAlert(fingerprint="f", starts_at=NOW, labels=labels, ends_at=ends_at)
-    assert words in alert.line
-    assert ("03:14:09Z" in alert.line) is bool(ends_at)
-
-
-def test_a_command_on_a_closed_incident_is_named_without_it(tmp_path: Path) -> None:
-    incident = create(tmp_path)
-    kind = SimpleNamespace(resume=None)
-    plan = cast(Any, SimpleNamespace(kind=kind, action="restart", target="worker"))
-    section = cast(Any, SimpleNamespace(NAME="06_remediation"))
-    before = say_interrupted(plan, incident, section)
-    assert before.endswith(f"runbook run 06 --incident {incident.id}")
-    incident.close(Verdict.FIXED)
-    assert say_interrupted(plan, incident, section).endswith("runbook run 06")

@@ -9,17 +9,13 @@ from pathlib import Path
 import pytest
 
 from chainlog import read_entries
-from fulfillment.sections import SECTIONS
 from runbook_lib.errors import RecordError
-from runbook_lib.model import Verdict
 from runbook_lib.record.incident import Incident
 from runbook_lib.record.manifest import (
-    verify_attachment,
     verify_incident,
     write_attachment,
     write_manifest,
 )
-from runbook_lib.report import write_outputs
 from tests.support.incidents import make_incident, tell_incident
 
 
@@ -51,17 +47,6 @@ def test_the_manifest_holds_the_journals_head(incident: Incident) -> None:
     assert not any(name.endswith(".lock") for name in manifest["files"])
 
 
-def test_pictures_that_are_only_kept_to_save_time_are_left_out(incident: Incident) -> None:
-    pictures = incident.folder / ".pictures"  # of an older version
-    pictures.mkdir()
-    (pictures / "a.png").write_bytes(b"1")
-    manifest = json.loads(write_manifest(incident).read_text())
-    (pictures / "a.png").write_bytes(b"2")
-
-    assert not any("a.png" in name for name in manifest["files"])
-    assert verify_incident(incident.folder) == (incident.id, (), ())
-
-
 def test_lines_appended_later_are_newer(incident: Incident) -> None:
     write_manifest(incident)
     incident.journal.append("note", {"section": "", "text": "later"})
@@ -77,17 +62,6 @@ def test_lines_appended_later_are_newer(incident: Incident) -> None:
         "ledger/rel-1.jsonl",
         "evidence/more.json",
     ]
-
-
-def test_a_close_that_was_cut_off_is_not_called_an_edit(incident: Incident) -> None:
-    write_manifest(incident)
-    incident.close(Verdict.FIXED)
-
-    found = verify_incident(incident.folder)
-    (problem,) = found.problems
-    assert f"runbook report {incident.id}" in problem
-    write_outputs(Incident(incident.folder, redactor=incident.redactor), SECTIONS)
-    assert verify_incident(incident.folder) == (incident.id, (), ())
 
 
 def test_an_altered_journal_line_is_named(incident: Incident) -> None:
@@ -116,7 +90,9 @@ def test_a_journal_that_was_cut_or_rewritten_with_a_good_chain_is_named(
         content = forged.journal.path.read_bytes()
     incident.journal.path.write_bytes(content)
 
-    assert verify_incident(incident.folder).problems == ("journal.jsonl: was altered since",)
+    assert verify_incident(incident.folder).problems == (
+        "journal.jsonl: was altered since, or is missing",
+    )
 
 
 @pytest.mark.parametrize("name", ["evidence/proof.json", "plans/rel-1.jsonl"])
@@ -137,14 +113,6 @@ def test_a_changed_file_is_named(incident: Incident, name: str, change: str) -> 
     assert found.problems[0].startswith(f"{name}: ")
 
 
-def test_a_log_whose_old_part_changed_is_altered_even_when_it_grew(incident: Incident) -> None:
-    write_manifest(incident)
-    incident.path("ledger", "rel-1.jsonl").write_text('{"a": 9}\n{"b": 2}\n')
-
-    (problem,) = verify_incident(incident.folder).problems
-    assert problem.startswith("ledger/rel-1.jsonl: ")
-
-
 def test_a_damaged_journal_gets_no_manifest(incident: Incident) -> None:
     incident.journal.path.write_bytes(incident.journal.path.read_bytes().replace(b"ok", b"no", 1))
 
@@ -152,7 +120,7 @@ def test_a_damaged_journal_gets_no_manifest(incident: Incident) -> None:
         write_manifest(incident)
 
 
-@pytest.mark.parametrize("text", [None, "", "[]", '{"files": 3}', '{"files": {}, "journal": {}}'])
+@pytest.mark.parametrize("text", [None, "", "[]", '{"files": 3}'])
 def test_a_folder_without_a_readable_manifest_says_what_to_do(
     incident: Incident, text: str | None
 ) -> None:
@@ -169,22 +137,13 @@ def test_a_zip_holds_all_that_the_manifest_names_and_is_checked_where_it_arrives
     write_manifest(incident)
     path = write_attachment(incident).rename(tmp_path / "from-a-ticket.zip")
 
-    found = verify_attachment(path)
+    found = verify_incident(path)
 
     assert (found.incident, found.problems, found.newer) == (incident.id, (), ())
     with zipfile.ZipFile(path) as file:
         packed = set(file.namelist())
     manifest = json.loads((incident.folder / "manifest.json").read_text())
     assert packed == {f"{incident.id}/{name}" for name in ("manifest.json", *manifest["files"])}
-
-
-def test_a_zip_does_not_pack_itself(incident: Incident) -> None:
-    for _ in range(2):
-        write_manifest(incident)
-        path = write_attachment(incident)
-
-    assert not [name for name in zipfile.ZipFile(path).namelist() if name.endswith(".zip")]
-    assert not verify_incident(incident.folder).problems
 
 
 def test_a_file_that_was_altered_in_the_zip_is_named(incident: Incident, tmp_path: Path) -> None:
@@ -195,7 +154,7 @@ def test_a_file_that_was_altered_in_the_zip_is_named(incident: Incident, tmp_pat
             content = old.read(name)
             new.writestr(name, content.replace(b"0", b"1") if "proof" in name else content)
 
-    (problem,) = verify_attachment(other).problems
+    (problem,) = verify_incident(other).problems
     assert problem.startswith("evidence/proof.json: ")
 
 
@@ -204,9 +163,9 @@ def test_what_is_no_zip_of_a_report_says_so(tmp_path: Path, content: bytes) -> N
     path = tmp_path / "x.zip"
     path.write_bytes(content)
     with pytest.raises(RecordError, match=path.name):
-        verify_attachment(path)
+        verify_incident(path)
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("../escape.txt", "out")
     with pytest.raises(RecordError, match=path.name):
-        verify_attachment(path)
+        verify_incident(path)
     assert not (tmp_path.parent / "escape.txt").exists()

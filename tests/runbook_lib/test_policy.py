@@ -9,9 +9,17 @@ import pytest
 from runbook_lib.model import ActionPhase, CauseStatus, Finding, Status, Verdict
 from runbook_lib.policy import Impact, Policy, make_log_entry
 from runbook_lib.record.actions import group_actions
+from runbook_lib.record.entries import Key, Part, Quantities
 from tests.support.incidents import Teller
 
-POLICY = Policy(needed=["2.1", "2.3"])
+STEPS = ("2.1", "2.3", "2.5")
+POLICY = Policy(
+    quantities=Quantities(
+        parts=dict.fromkeys(STEPS, Part.SYMPTOM),
+        needed={"2.1", "2.3"},
+        shown={step: (Key(step),) for step in STEPS},
+    )
+)
 
 
 @pytest.mark.parametrize(
@@ -22,13 +30,13 @@ POLICY = Policy(needed=["2.1", "2.3"])
         ("2.1:ok", Verdict.UNKNOWN),
         ("2.1:ok 2.3:ok", Verdict.HEALTHY),
         ("2.1:ok 2.3:ok 5.3:breach", Verdict.HEALTHY),
-        ("2.1:ok 2.3:ok 2.5:unknown", Verdict.UNKNOWN),
         ("2.1:ok 2.3:ok 2.5:left_out", Verdict.HEALTHY),
         ("2.1:unknown 2.3:breach", Verdict.INCIDENT),
         ("2.1:breach 2.1:ok 2.3:ok", Verdict.FIXED),
         ("2.1:breach 2.3:breach act", Verdict.UNKNOWN),
         ("2.1:ok 2.3:ok act 2.1:ok", Verdict.UNKNOWN),
-        ("2.1:breach act 2.1:ok 2.3:ok", Verdict.FIXED),
+        ("2.1:breach act 2.1:ok 2.3:ok", Verdict.UNKNOWN),
+        ("2.1:breach act proof 2.1:ok 2.3:ok", Verdict.FIXED),
         ("2.1:breach act 2.1:breach", Verdict.NOT_FIXED),
         ("2.1:breach closed", Verdict.MITIGATED),
     ],
@@ -40,6 +48,8 @@ def test_the_verdict_follows_from_the_needed_readings(
         step, _, status = word.partition(":")
         if step == "act":
             tell.act(ActionPhase.APPLIED)
+        elif step == "proof":
+            tell.act(ActionPhase.VERIFIED)
         elif step == "closed":
             tell.record("closed", {"verdict": "mitigated"})
         else:

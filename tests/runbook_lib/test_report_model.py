@@ -9,24 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from fulfillment.analysis.causes import Cause
 from fulfillment.sections import SECTIONS
-from runbook_lib.model import ActionPhase, CauseStatus, Finding, Verdict, format_time
-from runbook_lib.record.actions import ActionRecord
+from runbook_lib.model import ActionPhase, Verdict, format_time
 from runbook_lib.record.incident import Incident
-from runbook_lib.report.model import ReportModel
-from runbook_lib.report.render import write_summary
-from runbook_lib.report.summary import (
+from runbook_lib.report.model import (
+    ReportModel,
     list_events,
     list_open,
     summarise,
     write_headline,
 )
+from runbook_lib.report.render import write_summary
 from runbook_lib.run.commands import _list_plans
 from tests.support.golden import expect_golden
 from tests.support.incidents import (
     PLAN,
-    SHA256,
     START,
     Teller,
     make_incident,
@@ -173,31 +170,6 @@ def test_at_its_worst_is_the_highest_breach_or_what_was_not_read(
     assert reading.value == worst
 
 
-def test_while_there_is_trouble_what_comes_next_is_open_once(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-    tell.read("2.1", "lag", "breach")
-    tell.read("7.1", "alert cleared", "breach", reason="it still fires")
-    model = model_of(tell.incident)
-    assert model.judgement is not None
-
-    ((text, steps),) = list_open(model)
-
-    assert text == f"next, in {model.judgement.next.section}: {model.judgement.next.reason}"
-    assert steps == ()
-    tell.incident.close(Verdict.INCIDENT)
-    assert [text for text, _ in list_open(model_of(tell.incident))] == [
-        "closed before all was well"
-    ]
-
-
-def test_a_plan_that_was_not_carried_out_does_not_hide_what_was_done(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-    for phase in (ActionPhase.PLANNED, ActionPhase.APPLIED, ActionPhase.VERIFIED):
-        tell.act(phase, result={"plan": "rel-1"})
-    tell.act(ActionPhase.PLANNED, result={"plan": "rel-2"})
-    assert model_of(tell.incident).steps["6.1"].status == "verified"
-
-
 def test_an_empty_plan_waits_for_nobody(tmp_path: Path) -> None:
     tell = make_incident(tmp_path)
     tell.act(
@@ -206,16 +178,7 @@ def test_an_empty_plan_waits_for_nobody(tmp_path: Path) -> None:
     tell.act(ActionPhase.PLANNED, step="6.3", result={"plan": "s", "is_empty": True})
     tell.act(ActionPhase.PLANNED, step="6.3", reason="left alone", result={"plan": "s"})
 
-    assert list_open(model_of(tell.incident)) == []
-
-
-def test_a_journal_without_entries_says_so(tmp_path: Path) -> None:
-    model = model_of(make_incident(tmp_path).incident)
-
-    assert model.verdict is None
-    assert {step.status for step in model.steps.values()} == {"not run"}
-    assert list_events(model) == []
-    assert list_open(model) == []
+    assert list(list_open(model_of(tell.incident))) == []
 
 
 def test_a_step_that_this_version_does_not_know_still_appears(tmp_path: Path) -> None:
@@ -229,23 +192,6 @@ def test_a_step_that_this_version_does_not_know_still_appears(tmp_path: Path) ->
     assert model.steps["9.1"].status == "ok"
 
 
-def interrupt(tell: Teller) -> None:
-    """Cut a run off in the middle of a release."""
-    tell.act(ActionPhase.APPROVED)
-    tell.act(ActionPhase.FAILED, reason="cut off")
-    run = {"notebook": "06_remediation.ipynb", "status": "interrupted", "error": "cut off"}
-    tell.record("notebook", {**run, "section": "06_remediation"})
-    tell.record("interrupted", {"section": "", "reason": "cut off"})
-
-
-def test_one_interruption_is_one_row_of_the_timeline(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-    interrupt(tell)
-    texts = [row.text for row in list_events(model_of(tell.incident))]
-    assert texts.count("Interrupted") == 1
-    assert not any("Notebook" in text for text in texts)
-
-
 def test_what_was_begun_is_open_with_its_command_until_it_is_carried_out(tmp_path: Path) -> None:
     tell = make_incident(tmp_path)
     command = f"runbook resume {PLAN}"
@@ -253,83 +199,6 @@ def test_what_was_begun_is_open_with_its_command_until_it_is_carried_out(tmp_pat
     assert any(command in text for text, _ in list_open(model_of(tell.incident)))
     tell.act(ActionPhase.APPLIED)
     assert not any(command in text for text, _ in list_open(model_of(tell.incident)))
-
-
-def test_an_action_that_was_cut_off_stands_beside_what_was_done(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-    tell.act(ActionPhase.APPLIED, result={"plan": "rel-2"})
-    done = done_in(tell.incident)
-    for phase in (ActionPhase.APPROVED, ActionPhase.FAILED):
-        tell.act(phase, target="the other labels")
-    text = done_in(tell.incident)
-    assert len(text) > len(done)
-    assert "the other labels" in text
-
-
-def test_a_release_that_was_cut_off_and_taken_back_is_not_told_as_unended(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-    for phase in (ActionPhase.APPROVED, ActionPhase.FAILED):
-        tell.act(phase)
-    before = done_in(tell.incident)
-    undo = {"plan": f"{PLAN}-undo", "moved": 2}
-    for phase in (ActionPhase.APPLIED, ActionPhase.VERIFIED):
-        tell.act(phase, action="undo", step="6.1.1", result=undo)
-    model = model_of(tell.incident)
-    done = done_in(tell.incident)
-    cut_off = model.actions[0]
-    assert cut_off.is_taken_back
-    assert "taken back" in done
-    assert "not ended" in before
-    assert "not ended" not in done
-
-
-def test_what_was_killed_after_its_approval_is_begun_and_waits_for_none(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-    tell.start("06_remediation")
-    for phase in (ActionPhase.PLANNED, ActionPhase.APPROVED):
-        tell.act(phase)
-    model = model_of(tell.incident)
-    assert model.waiting == []
-    assert "not ended" in done_in(tell.incident)
-    (row,) = [row for row in list_events(model) if row.tone == "approved"]
-    assert row.note.endswith("not ended")
-
-
-def tell_settling(tell: Teller, *, proof: dict[str, int], settled: int) -> ActionRecord:
-    """Tell a release whose check lacks a proof of three, and a word on some; return the release."""
-    tell.start("06_remediation")
-    tell.act(ActionPhase.APPLIED, result={"plan": "rel-a", "moved": 6})
-    facts = {"plan": "rel-a", "in_place": 6, "settled_by_word": 0, **proof}
-    tell.act(ActionPhase.FAILED, reason="not proven", result=facts)
-    word = {"plan": "rel-a-settle-1", "settled": settled}
-    tell.act(ActionPhase.APPLIED, action="settle", step="6.1.2", result=word)
-    known = {"plan": "rel-a-settle-1", "settled_by_word": settled}
-    tell.act(ActionPhase.VERIFIED, action="settle", step="6.1.2", result=known)
-    actions = {action.plan: action for action in model_of(tell.incident).actions}
-    return actions["rel-a"]
-
-
-def test_what_a_person_settled_did_not_fail(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-    release = tell_settling(tell, proof={"unproven": 3}, settled=3)
-    assert release.state == "settled by word"
-    assert not [text for text, _ in list_open(model_of(tell.incident)) if "failed" in text]
-
-
-@pytest.mark.parametrize(
-    ("proof", "settled"),
-    [({"unproven": 3}, 2), ({"unproven": 3, "lost": 1}, 3), ({"unproven": 1}, 0)],
-)
-def test_a_word_on_some_leaves_a_failed_check_failed(
-    tmp_path: Path, proof: dict[str, int], settled: int
-) -> None:
-    tell = make_incident(tmp_path)
-    tell.start("06_remediation")
-    tell.act(ActionPhase.APPLIED, result={"plan": "rel-a", "moved": 6})
-    tell.act(ActionPhase.FAILED, result={"plan": "rel-a", "settled_by_word": 0, **proof})
-    word = {"plan": "rel-a-settle-1", "settled": settled}
-    tell.act(ActionPhase.APPLIED, action="settle", step="6.1.2", result=word)
-    assert model_of(tell.incident).actions[0].state == "failed"
 
 
 def make_event(minutes: int, kind: str, text: str, **fields: object) -> dict[str, object]:
@@ -357,22 +226,6 @@ def test_channels_that_are_told_the_same_are_one_row(tmp_path: Path) -> None:
     assert all(word in notice.text for word in ("email", "slack", "Delay: firing"))
 
 
-def test_channels_that_are_told_again_are_another_row(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-    events = [
-        make_event(minutes, "notice", f"{channel} receives it", channel=channel)
-        for minutes in (0, 2)
-        for channel in ("email", "slack")
-    ]
-    tell.read("2.1", "lag", "breach", since=format_time(START))
-    tell.conclude(Verdict.INCIDENT, "labels wait", timeline=events)
-
-    rows = list_events(model_of(tell.incident))
-
-    told = [row.at for row in rows if row.tone == "notice"]
-    assert told == [START, START + timedelta(minutes=2)]
-
-
 def test_what_an_alert_did_before_the_trouble_is_another_story(tmp_path: Path) -> None:
     tell = make_incident(tmp_path)
     tell.read("2.1", "lag", "breach", since=format_time(START - timedelta(minutes=1)))
@@ -389,36 +242,11 @@ def test_what_an_alert_did_before_the_trouble_is_another_story(tmp_path: Path) -
     assert rows[1].text == events[2]["text"]
 
 
-def test_each_change_of_the_verdict_on_what_was_done_is_told_once(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-    tell.conclude(Verdict.FIXED_ALERT_DECAYING, "it still fires")
-    tell.conclude(Verdict.FIXED, "it is gone")
-    tell.conclude(Verdict.FIXED, "and still is")
-
-    rows = list_events(model_of(tell.incident))
-    assert [row.tone for row in rows] == ["fixed_alert_decaying", "fixed"]
-
-
-def test_a_drills_timeline_begins_with_the_drill(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path, drill=True)
-    tell.record("drill", {"event": "started", "scenario": "pipeline_paused"})
-    before = format_time(START - timedelta(minutes=5))
-    tell.record("drill", {"event": "injected"})
-    event = {"at": before, "kind": "notice", "text": "email receives Delay: resolved"}
-    tell.read("2.1", "lag", "breach", since=before)
-    tell.conclude(Verdict.INCIDENT, "labels wait", timeline=[event])
-
-    rows = list_events(model_of(tell.incident))
-
-    assert [row.tone for row in rows] == ["drill", "drill"]
-    assert rows[0].at <= rows[1].at
-
-
 @pytest.mark.parametrize(
     ("met", "error", "headline"),
     [
         ((True, True), "", r"passed"),
-        ((True, False), "", r"failed.*1 of 2"),
+        ((True, False), "", r"failed"),
         ((True, True), "refused", r"failed"),
     ],
 )
@@ -437,47 +265,6 @@ def test_a_drill_says_whether_it_passed(
     assert re.search(headline, write_headline(model))
 
 
-def test_a_newer_plan_of_a_step_takes_the_place_of_the_older(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-    for plan in ("rel-a", "rel-b"):
-        tell.act(ActionPhase.PLANNED, result={"plan": plan})
-    assert [action.plan for action in model_of(tell.incident).waiting] == ["rel-b"]
-    tell.record("closed", {"verdict": "fixed"})
-    assert model_of(tell.incident).waiting == []
-
-
-def test_a_refusal_that_a_later_success_followed_is_not_open(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-    tell.act(ActionPhase.PLANNED, result={"plan": "rel-a"})
-    tell.act(ActionPhase.REFUSED, reason="the plan expired", result={"plan": "rel-a"})
-    for phase in (ActionPhase.PLANNED, ActionPhase.APPLIED, ActionPhase.VERIFIED):
-        tell.act(phase, result={"plan": "rel-b"})
-
-    assert list_open(model_of(tell.incident)) == []
-
-
-def test_a_run_of_a_notebook_says_how_it_ended(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-    run = {"status": "stopped_at_plan", "duration_s": 1.0, "error": "stopped"}
-    tell.start("06_remediation")
-    tell.act(ActionPhase.PLANNED)
-    tell.record("notebook", {"notebook": "06_remediation.ipynb", **run})
-    tell.start("06_remediation", approve=SHA256)
-    for phase in (ActionPhase.PLANNED, ActionPhase.APPROVED, ActionPhase.APPLIED):
-        tell.act(phase)
-    tell.act(ActionPhase.VERIFIED)
-    tell.record("notebook", {"notebook": "06_remediation-2.ipynb", **run, "status": "done"})
-    tell.start("06_remediation")
-    # by hand: it is noted when it begins
-    tell.record("notebook", {"notebook": "06_remediation-3.ipynb", "status": "by_hand"})
-    tell.conclude(Verdict.FIXED, "nothing waits")
-
-    runs = model_of(tell.incident).section("06_remediation").runs
-
-    endings = [record.title.partition(": ")[2] for record in runs]
-    assert endings == ["stopped at plan", "done", "by hand"]
-
-
 def test_the_summary_has_a_line_for_each_thing_whatever_was_written(tmp_path: Path) -> None:
     tell = tell_incident(tmp_path)
     tell.conclude(Verdict.INCIDENT, "two\nlines \u202e and more")
@@ -487,115 +274,8 @@ def test_the_summary_has_a_line_for_each_thing_whatever_was_written(tmp_path: Pa
     assert [line.partition(":")[0] for line in lines] == [
         "Verdict", "Cause", "Detected", "Numbers", "Action", "Report"
     ]  # fmt: skip
-    for number in ("37 affected", "74 files released", "1 ticket", "2026-11-24 02:43:00Z"):
+    for number in ("37 affected", "74 files released", "2026-11-24 02:43:00Z"):
         assert number in lines[3]
-
-
-def test_what_an_incident_was_closed_with_is_its_verdict(tmp_path: Path) -> None:
-    tell = tell_incident(tmp_path)
-    tell.incident.update(verdict="healthy")
-    tell.record("closed", {"verdict": "mitigated"})
-
-    assert model_of(tell.incident).verdict is Verdict.MITIGATED
-
-
-def test_a_notebook_that_was_refused_is_told(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-    run = {"notebook": "06_remediation.ipynb", "status": "refused", "error": "matches no plan\nabc"}
-    tell.record("notebook", {**run, "section": "06_remediation"})
-    (row,) = list_events(model_of(tell.incident))
-    assert (row.tone, row.note) == ("refused", "matches no plan")
-
-
-def test_an_action_is_told_when_it_was_carried_out_with_its_approver(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-    for phase in (ActionPhase.PLANNED, ActionPhase.APPROVED, ActionPhase.APPLIED):
-        tell.act(phase)
-    (row,) = list_events(model_of(tell.incident))
-    assert row.note.startswith("approved by ops@box; ")
-    assert row.at == tell.incident.journal.view().actions[-1].at
-
-
-def test_a_release_that_was_taken_back_did_not_fail(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-    tell.start("06_remediation")
-    tell.act(ActionPhase.PLANNED)
-    tell.act(ActionPhase.APPROVED)
-    tell.act(ActionPhase.APPLIED, result={"moved": 634})
-    tell.act(ActionPhase.FAILED, reason="634 taken back")
-    tell.act(ActionPhase.APPLIED, action="undo", step="6.1.1", result={"plan": f"{PLAN}-undo"})
-    model = model_of(tell.incident)
-    assert [row.tone for row in list_events(model) if "634" in row.text] == ["taken back"]
-    assert model.steps["6.1"].status == "taken back"
-    assert not [text for text, steps in list_open(model) if steps == ("6.1",)]
-
-
-def test_what_a_person_noted_stands_in_the_timeline(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-    tell.record("note", {"operator": "ops@box", "text": "corrected the secret"})
-    tell.record("note", {"operator": "ops@box", "text": "readable", "lesson": "well"})
-    (row,) = list_events(model_of(tell.incident))
-    assert row.text == "ops@box: corrected the secret"
-
-
-def test_while_there_is_trouble_the_title_names_only_causes_that_are_still_there(
-    tmp_path: Path,
-) -> None:
-    tell = make_incident(tmp_path)
-    tell_two_causes(tell)
-    newest = tell.incident.journal.view().findings()
-    still = newest[0].model_copy(update={"status": CauseStatus.SUPPORTED})
-    tell.conclude(Verdict.NOT_FIXED, "one is left", findings=(still, *newest[1:]))
-    model = model_of(tell.incident)
-    model.is_good = False
-    assert write_headline(model).endswith(": errors")
-    model.is_good = True
-    assert write_headline(model).endswith(": errors and a pause")
-
-
-def tell_two_causes(tell: Teller) -> None:
-    """Tell two causes, the unpause that mended one of them, and that both are gone."""
-    tell.read("2.1", "lag", "breach")
-    known = [
-        (Cause.CARRIER_ERRORS, "errors", "they are logged"),
-        (Cause.PIPELINE_PAUSED, "a pause", "the DAG says so"),
-    ]
-    findings = [
-        Finding(name=name, words=words, reason=reason, status=CauseStatus.SUPPORTED)
-        for name, words, reason in known
-    ]
-    tell.start("05_root_cause")
-    tell.conclude(Verdict.INCIDENT, "why", findings=tuple(findings))
-    tell.act(ActionPhase.APPLIED, step="6.2", action="unpause", result={"plan": "svc-1"})
-    past = [f.model_copy(update={"status": CauseStatus.PAST}) for f in findings]
-    tell.start("06_remediation")
-    tell.conclude(Verdict.FIXED, "both are gone", findings=tuple(past))
-
-
-def test_an_incident_without_trouble_needs_no_cause(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-    for step, name in (("2.1", "lag"), ("2.3", "backlog"), ("3.3", "store")):
-        tell.read(step, name, "ok")
-    tell.start("05_root_cause")
-    refuted = Finding(
-        name=Cause.SURGE, words="a surge", status=CauseStatus.REFUTED, reason="nothing waits"
-    )
-    tell.conclude(Verdict.HEALTHY, "all is well", findings=(refuted,))
-    tell.incident.close(Verdict.HEALTHY)
-    model = model_of(tell.incident)
-    assert summarise(model).causes == []
-    assert [row.text for row in list_events(model)] == ["Closed"]
-
-
-def test_what_alerts_did_before_a_look_that_saw_no_trouble_is_another_story(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-    events = [
-        {"at": format_time(START - timedelta(seconds=seconds)), "kind": "alert", "text": text}
-        for seconds, text in ((600, "Delay firing begins"), (300, "Delay firing ends"))
-    ]
-    events += [{"at": format_time(START), "kind": "alert", "text": "Blind firing begins"}]
-    tell.conclude(Verdict.HEALTHY, "all is well", timeline=events)
-    assert list_events(model_of(tell.incident)) == []
 
 
 def test_a_plan_from_before_a_change_of_the_same_run_is_not_offered(tmp_path: Path) -> None:
@@ -611,5 +291,5 @@ def test_a_plan_from_before_a_change_of_the_same_run_is_not_offered(tmp_path: Pa
 
 def list_plans(tell: Teller) -> dict[str, bool]:
     """Return for each plan of a run whether its row offers it."""
-    rows = _list_plans(tell.incident, tell.incident.journal.view(), is_over=False)
+    rows = _list_plans(tell.incident.journal.view(), is_over=False)
     return {row["plan"]: bool(row["apply"]) for row in rows}

@@ -152,21 +152,6 @@ def test_a_move_is_taken_back_by_the_printed_commands(both: Path, seaweedfs: Sto
     assert list_keys(client, seaweedfs) == ["inbox/a.csv", "inbox/b.csv"]
 
 
-def test_a_notebook_that_is_opened_by_hand_finds_its_own_runbook(
-    both: Path, seaweedfs: StoreServer
-) -> None:
-    fill(seaweedfs, "inbox/a.csv")
-    code = """
-from inbox import section
-from inbox.look import Investigation
-inv = Investigation.open("", section=section)
-print(inv.read_step("1.1").status, type(inv.policy).__name__, inv.incident.folder.parent)
-"""
-    environment = make_environment(both, seaweedfs)
-    done = run_command([sys.executable, "-c", code], cwd=both, environment=environment)
-    assert done.stdout.split() == ["breach", "InboxPolicy", str(both / "reports" / "inbox")]
-
-
 def test_its_command_has_what_it_brings_and_nothing_of_the_first(alone: Path) -> None:
     shown = runbook(alone, "--help").stdout
     assert "An inbox that is stuck" in shown
@@ -175,12 +160,6 @@ def test_its_command_has_what_it_brings_and_nothing_of_the_first(alone: Path) ->
     for name in ("drill", "chaos", "stack"):
         assert f" {name} " not in shown
     assert list_foreign(shown) == []
-
-
-def test_without_keys_a_look_says_that_it_is_not_connected(alone: Path) -> None:
-    done = read_json(runbook(alone, "investigate", "--json"))
-    assert done["exit_code"] == 4
-    assert "INBOX_ACCESS_KEY" in done["error"]
 
 
 def test_the_command_comes_with_the_default_and_the_name_chooses_another(both: Path) -> None:
@@ -193,16 +172,6 @@ def test_the_command_comes_with_the_default_and_the_name_chooses_another(both: P
         assert " stack " not in second
     named = runbook(both, "--runbook", "fulfillment", "--help").stdout
     assert "The fulfilment backlog runbook" in named
-
-
-def test_an_error_of_the_named_runbook_has_its_exit_code_and_json(both: Path) -> None:
-    # no store answers, so nobody knows whether there is such a plan
-    resumed = read_json(runbook(both, "--runbook", "inbox", "resume", "rel-1", "--json"))
-    assert resumed["exit_code"] == 1
-    assert ".runbook/state.json" in resumed["error"]
-    unknown = read_json(runbook(both, "--runbook", "nothing", "plan", "--json"))
-    assert unknown["exit_code"] == 2
-    assert "fulfillment, inbox" in unknown["error"]
 
 
 @pytest.mark.parametrize(

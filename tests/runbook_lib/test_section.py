@@ -13,13 +13,12 @@ import runbook_lib
 from fulfillment.investigation import Investigation
 from fulfillment.sections import detection
 from runbook_lib.errors import ClientTimeoutError, UsageError
-from runbook_lib.model import Outcome, Reading, Role, Status
+from runbook_lib.model import Outcome, Role, Status
 from runbook_lib.section import (
     ReadStep,
     SectionModule,
     attempt,
     by_id,
-    find_unknown,
     get_step,
     read_parameters,
     step,
@@ -100,25 +99,6 @@ def test_a_part_that_fails_alone_is_none_with_its_reason() -> None:
     found, error = attempt(fail)
     assert found is None
     assert "no answer" in error
-
-
-def test_a_step_without_a_reading_is_as_unknown_as_one_that_says_so(tmp_path: Path) -> None:
-    blind = Outcome().unknown("blind")
-    made = step("2.9", "A step", name="n", role=Role.SYMPTOM, source="x")(lambda _: blind)
-    reading = open_on(World(tmp_path), made).read_step("2.9")
-    assert find_unknown(["2.9", "3.1"], {"2.9": reading}) == ("2.9", "3.1")
-
-
-def test_a_reading_that_another_version_journalled_is_read_by_what_is_known() -> None:
-    told = {
-        "step": "2.1",
-        "name": "lag",
-        "status": "ok",
-        "observed_at": "2026-11-24T03:14:00Z",
-        "source": "promql",
-        "detail": {"rows": [1]},
-    }
-    assert Reading.model_validate(told).rows == ()
 
 
 def test_code_outside_the_sections_names_roles_and_no_step() -> None:

@@ -75,7 +75,6 @@ class Teller:
             step=step,
             name=name,
             role=STEPS[step].role if step in STEPS else None,
-            is_needed=step in STEPS and STEPS[step].needed,
             status=Status(status),
             observed_at=self.clock(),
             source=fields.pop("source", "http://127.0.0.1:9090/api/v1/query"),
@@ -152,7 +151,6 @@ def tell_incident(home: Path, *, until: str = "end") -> Teller:
         "backlog objects",
         "breach",
         value=74,
-        orders=37,
         order_ids=[str(number) for number in range(37)],
         longest_minutes=31.0,
         unit="objects",
@@ -180,7 +178,6 @@ def tell_incident(home: Path, *, until: str = "end") -> Teller:
     tell.conclude(
         Verdict.INCIDENT,
         "74 labels wait in pending/, the oldest for 27 minutes; the alert fires.",
-        unknown_steps=("2.2",),
     )
     tell.start("03_immediate_actions", ticket_id=TICKET)
     tell.read(

@@ -192,30 +192,3 @@ class MemoryBucket:
         headers = {**self.headers, **info.headers}
         at, size = info.last_modified, info.size_bytes
         return Seen(key, info.etag, size, at, dict(info.metadata or {}), headers)
-
-
-def _is_about_all(_request: Request) -> bool:
-    return True
-
-
-def lose_answer(
-    bucket: MemoryBucket,
-    kind: str,
-    *,
-    times: int = 1,
-    of: Callable[[Request], bool] = _is_about_all,
-) -> None:
-    """Let the next requests of a kind take effect, and lose their answers."""
-    left = [times]
-
-    def fate(request: Request) -> Answer | None:
-        key = request.key or next(iter(request.keys))
-        if request.kind != kind or key.startswith(".runbook/") or not left[0]:
-            return None
-        if not of(request):
-            return None
-        left[0] -= 1
-        bucket.apply(request)
-        return Answer("unknown", code="NoAnswer", message="no answer within 10 s")
-
-    bucket.fate = fate

@@ -137,10 +137,6 @@ class MemoryStore:
         """Say whether our key is right, unless the test says that it is not."""
         return self.knows_key
 
-    def find_expiry_rules(self, prefix: str) -> list[str]:  # noqa: ARG002
-        """Return no rule: nothing expires here."""
-        return []
-
     def read_rights(self, prefix: str, *, write_under: Sequence[str] = ()) -> Rights:  # noqa: ARG002
         """Allow everything."""
         changes = (f"{verb} {under}" for under in write_under for verb in ("write", "delete"))

@@ -402,10 +402,7 @@ class FakeFulfillment(_Fake):
     def read_metrics(self) -> list[MetricSample]:
         return self.w.pages.pop(0) if len(self.w.pages) > 1 else self.w.pages[0]
 
-    def list_shipments(self, order_id: int, limit: int = 100) -> list[dict[str, Any]]:
-        return self.w.shipments
-
-    def list_newest_shipments(self, limit: int) -> list[dict[str, Any]]:
+    def list_shipments(self, order_id: int | None = None, limit: int = 100) -> list[dict[str, Any]]:
         return self.w.shipments[:limit]
 
     def trigger_worker(self) -> None:

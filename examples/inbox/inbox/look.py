@@ -61,7 +61,8 @@ def read_waiting(inv: Investigation) -> Outcome:
     since = min((file.last_modified for file in files), default=inv.now())
     minutes = (inv.now() - since).total_seconds() / 60
     rows = tuple({"file": file.key, "since": file.last_modified} for file in files)
-    outcome = Outcome(value=len(files), since=since, rows=rows)
+    keys = tuple(file.key for file in files)
+    outcome = Outcome(value=len(files), order_ids=keys, since=since, rows=rows)
     reason = f"{len(files)} files wait, the oldest for {minutes:.1f} min"
     if files and minutes > inv.settings.inbox_late_minutes:
         return outcome.breach(reason)

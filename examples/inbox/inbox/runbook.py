@@ -19,5 +19,4 @@ RUNBOOK = Runbook(
     load_sections=lambda: resolve_name("inbox.section:SECTIONS"),
     load_settings=lambda: resolve_name("inbox.settings:Settings").load(),
     load_policy=lambda: resolve_name("inbox.section:POLICY"),
-    packages=("inbox-runbook",),
 )

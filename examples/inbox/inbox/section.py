@@ -5,10 +5,9 @@ from pathlib import Path
 
 from pydantic import Field
 
-from runbook_lib.model import Conclusion, Finding, Status
+from runbook_lib.model import CauseStatus, Conclusion, Finding, Status, Verdict
 from runbook_lib.moving import MoveParameters
 from runbook_lib.policy import Policy
-from runbook_lib.record.actions import ActionRecord
 from runbook_lib.run.move_commands import MoveCommands
 from runbook_lib.runbook import name_runbook
 from runbook_lib.section import Sections, by_id
@@ -32,34 +31,37 @@ def conclude(inv: Investigation) -> Conclusion:
     """Say what is wrong, why, and what to do."""
     waiting = inv.latest()["1.1"]
     heartbeat = inv.latest()["1.2"]
-    silent = Finding.of_reading(
-        heartbeat,
+    statuses = {Status.BREACH: CauseStatus.SUPPORTED, Status.OK: CauseStatus.REFUTED}
+    silent = Finding(
         name="consumer_silent",
         words="the consumer stands still",
+        status=statuses.get(heartbeat.status, CauseStatus.UNDECIDED),
+        evidence=("1.2",),
+        reason=heartbeat.reason,
     )
     advice = []
     if waiting.status is Status.BREACH:
         advice.append(name_runbook("Give the files to the standby consumer: runbook plan"))
     if heartbeat.status is Status.BREACH:
         advice.append("Start the consumer. Then look again.")
-    return inv.draw([silent], advice=advice)
+    return Conclusion(
+        verdict=inv.policy.compute_verdict(inv.journal) or Verdict.UNKNOWN,
+        summary=f"{waiting.reason}; {heartbeat.reason}",
+        findings=(silent,),
+        advice=tuple(advice),
+    )
 
 
-class InboxPolicy(Policy):
-    """The inbox's words for reports. The verdict is that of the neutral ``Policy``."""
-
-    impact_heading = "Files"
-
-    def describe_action(self, action: ActionRecord) -> str:
-        """Return what was done, in the past tense."""
-        return f"moved {action.decisive.result.get('moved', 0)} files to the standby consumer"
-
-
-POLICY = InboxPolicy(needed=STEPS)
 SECTIONS = Sections(
     [sys.modules[__name__]],
     notebooks=Path(__file__).with_name("notebooks"),
     read_only=(NAME,),
     investigation=Investigation,
+)
+POLICY = Policy(
+    quantities=SECTIONS.list_quantities(),
+    impact_heading="Files",
+    noun="file",
+    actions={"move": "moved {objects} to the standby consumer"},
 )
 COMMANDS = MoveCommands(SECTIONS, section=NAME, gate=GATE)

@@ -2,9 +2,8 @@
 
 Files in the current folder say how far it is: ``looking``, ``moving``, ``worker-is-paused``, and
 ``interrupts``, to which each interrupt adds a line. Once ``go-on`` is there, it waits no longer.
-``SLOW_TEXT`` is what a move that is cut off
-says of itself. A move takes ``SLOW_GIVE_BACK_S`` to let the worker go on, and fails with
-``SLOW_ERROR`` instead of the interrupt.
+``SLOW_TEXT`` is what a move that is cut off says of itself. A move takes ``SLOW_GIVE_BACK_S``
+to let the worker go on.
 """
 
 from __future__ import annotations
@@ -60,8 +59,6 @@ def _move(_inv: Any, plan: Plan) -> Effect:
         _wait("moving")
     except KeyboardInterrupt:
         threading.Event().wait(float(os.environ.get("SLOW_GIVE_BACK_S", "1")))
-        if "SLOW_ERROR" in os.environ:
-            raise OSError(os.environ["SLOW_ERROR"]) from None
         raise KeyboardInterrupt(os.environ.get("SLOW_TEXT", "")) from None
     finally:
         Path("worker-is-paused").unlink()
