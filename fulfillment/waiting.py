@@ -380,7 +380,6 @@ class LabelJudge:
 
 def explain_left(
     left: Mapping[str, int],
-    keys: Mapping[str, Sequence[str]],
     settings: Settings,
     *,
     nothing_moves: bool,
@@ -392,20 +391,17 @@ def explain_left(
     Parameters
     ----------
     left : how many objects were left out, by reason
-    keys : some of these objects' keys, by reason
     nothing_moves : whether no object moves at all. If some move, only objects that keep the alert
         firing are named
     """
-    unmatched = ", ".join(keys.get("no_match", ())[:3])
     explanations = {
         "incomplete": f"not finished by LABEL_FINISHED={settings.label_finished}",
         NOT_WANTED: f"no shipment of their order wants a label (LABEL_FINISHED="
         f"{settings.label_finished}); they keep the alert firing: `runbook plan --park-unwanted`",
         "wanted": "their orders want them: `runbook plan` releases them",
         "no_order_id": f"ORDER_ID_FROM={settings.order_id_from} does not tell their order",
-        "no_match": f"RELEASE_MATCH={settings.release_match} does not match their names "
-        f"({unmatched}); they keep the alert firing: plan with --match, or take them out of "
-        f"{settings.pending_prefix}",
+        "no_match": f"RELEASE_MATCH={settings.release_match} does not match their names; they "
+        f"keep the alert firing: plan with --match, or take them out of {settings.pending_prefix}",
         "too_young": "they have waited less than --older-than says",
         "not_of_this_drill": "only_orders does not name their orders",
         "unreadable": "they cannot be read: check the rights of the access key (MINIO_CHANGE_USER)",

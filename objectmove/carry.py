@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from chainlog import ChainedLog, LogError
 
 from .book import Book, Clock, Notice
-from .bucket import Answer, Look, Request, S3Bucket, Seen
+from .bucket import Answer, Look, Request, S3Bucket
 from .looks import DIRECTIONS, get_ends, judge_ends, look_surely
 from .plan import Abilities, Plan, PlanRow
 from .settling import look_aside
@@ -96,7 +96,7 @@ class Operator:
     def note(self, plan: str, kind: str, **data: object) -> None:
         """Write into this machine's log, which is for people; a full disk stops no move."""
         try:
-            self.log(plan).append(kind, data, sync=False)
+            self.log(plan).append(kind, {**data, "by": self.name}, sync=False)
         except LogError as error:
             self.notice(f"the log of {plan} cannot be written: {error}")
 
@@ -339,16 +339,13 @@ class Carrier:
         """Look at the ends of rows; where the store guards what may be sent, assume them."""
         self._looked_at = self.operator.clock.monotonic()
         keys: list[str] = []
-        assumed: Look = {}
+        assumed: dict[str, Any] = {}
         for item in items:
-            planned = item.planned
             is_fresh = item.number in self.fresh and item.row.way is Way.THERE
             is_sent = is_fresh and item.row.state is State.WAITING
             is_landed = is_fresh and item.row.state is State.LANDED
             if is_sent or (is_landed and self._guards_deletes):
-                assumed[item.source] = Seen(
-                    planned.key, planned.etag, planned.size_bytes, planned.last_modified
-                )
+                assumed[item.source] = item.planned
             else:
                 keys.append(item.source)
             if is_sent and self._guards_copies:
@@ -371,8 +368,8 @@ class Carrier:
         state = row.state
         if direction is Direction.BACK and state is State.DELETING and not is_confirmed:
             state = State.LANDED  # someone may have taken the object before our delete
-        source, destination = judge_ends(self.bucket, self.plan, item.planned, row.way, self._seen)
-        return decide(direction=direction, state=state, source=source, destination=destination)
+        ends = judge_ends(self.bucket, self.plan, item.planned, row.way, self._seen)
+        return decide(direction, state, *ends)
 
     def _close(self, item: _Item, state: State, why: str) -> None:
         """Note that a row came to an end on its way."""
@@ -410,8 +407,7 @@ class Carrier:
             deleting.append(self._set(item, state=State.DELETING))
         self.book.save()
         rows = [item.number for item in announced]
-        operator = self.operator
-        operator.note(self.plan.id, "begun", move=self.move.id, rows=rows, by=operator.name)
+        self.operator.note(self.plan.id, "begun", move=self.move.id, rows=rows)
         age_s = self.operator.clock.monotonic() - self._looked_at
         if age_s > _MAX_LOOK_AGE_S and not (self._guards_copies and self._guards_deletes):
             for item in (*sends, *deletes):  # nothing was sent: look again

@@ -5,15 +5,13 @@
     MoveError
     ├── StoreError           the store could not be read or changed; says which request
     ├── PlanError            a plan that cannot be made, read or used: malformed, altered, not found
-    ├── RefusedError         a safety rule refuses; nothing was changed
+    ├── RefusedError         a safety rule refuses, or the store can't do it; nothing was changed
     │   ├── NotApprovedError the approval is missing or names something else
-    │   ├── NotNowError      what the bucket knows of a plan, or does not know, forbids the command
-    │   ├── ExpiredError     the plan is too old, or the time for an undo is over
+    │   ├── NotNowError      the time, or what the bucket knows of a plan, forbids the command
     │   ├── DriftError       planned objects changed since the plan was made
     │   ├── LimitError       more objects than a plan may hold
     │   ├── HeldError        another run works in the bucket
-    │   ├── MoversError      someone else moves objects, or may be moving them
-    │   └── NotReadyError    the store does not do what a move needs, or our rights do not suffice
+    │   └── MoversError      someone else moves objects, or may be moving them
     └── StoppedError         the run ended before its work was done; resume the plan
 
     KeyboardInterrupt
@@ -60,7 +58,7 @@ class PlanError(MoveError):
 
 
 class RefusedError(MoveError):
-    """A safety rule refuses. Nothing was changed."""
+    """A safety rule refuses, or the store can't do it. Nothing was changed."""
 
     HEADING = "REFUSED. Nothing was changed."
 
@@ -70,11 +68,7 @@ class NotApprovedError(RefusedError):
 
 
 class NotNowError(RefusedError):
-    """What the bucket knows of a plan forbids the command, or that it knows nothing of it."""
-
-
-class ExpiredError(RefusedError):
-    """The plan is too old, or the time in which a move can be taken back is over."""
+    """The time, or what the bucket knows or does not know of a plan, forbids the command."""
 
 
 class DriftError(RefusedError):
@@ -91,10 +85,6 @@ class HeldError(RefusedError):
 
 class MoversError(RefusedError):
     """Someone else moves objects, or may be moving them."""
-
-
-class NotReadyError(RefusedError):
-    """The store does not do what a move needs, or these credentials lack a right to do it."""
 
 
 class StoppedError(MoveError):

@@ -114,12 +114,10 @@ class PlanHeader(FrozenModel):
     bucket_id : of the bucket's state when the plan was made
     parked : the prefix under which objects are parked
     objects, bytes : totals of the rows
-    oldest : since when the longest-waiting object waits; None in a plan without rows
     excluded : for each reason, how many objects were left out
-    excluded_sample : for each reason, a few keys of these objects
     """
 
-    format: Literal["objectmove/plan/7"] = Field("objectmove/plan/7", alias="schema")
+    format: Literal["objectmove/plan/8"] = Field("objectmove/plan/8", alias="schema")
     id: PlanId
     step: str
     endpoint: str
@@ -140,9 +138,7 @@ class PlanHeader(FrozenModel):
     parked: str = "parked/"
     objects: int = 0
     bytes: int = 0
-    oldest: Timestamp | None = None
     excluded: dict[str, int] = {}
-    excluded_sample: dict[str, tuple[str, ...]] = {}
 
     @model_validator(mode="after")
     def _check_prefixes(self) -> Self:
@@ -265,15 +261,10 @@ def build_plan(header: PlanHeader, rows: Iterable[PlanRow]) -> Plan:
         is_inside = row.key.startswith(header.source) and row.to == header.get_to(row.key)
         if not (is_inside and row.etag and is_key_supported(row.key)):
             raise ValueError(f"{row.key!r} cannot be moved")
-        found[row.key] = (_ROW.dump_json(row), row.size_bytes, row.age_start)
-    ordered = [found[key] for key in sorted(found)]
-    totals = {
-        "objects": len(ordered),
-        "bytes": sum(size_bytes for _, size_bytes, _ in ordered),
-        "oldest": min((age_start for _, _, age_start in ordered), default=None),
-    }
+        found[row.key] = (_ROW.dump_json(row), row.size_bytes)
+    lines = [found[key][0] for key in sorted(found)]
+    totals = {"objects": len(lines), "bytes": sum(size for _, size in found.values())}
     header = header.model_copy(update=totals)
-    lines = [line for line, _, _ in ordered]
     content = b"\n".join([header.model_dump_json(by_alias=True).encode(), *lines, b""])
     return Plan(content, hashlib.sha256(content).hexdigest(), header, Rows(lines))
 

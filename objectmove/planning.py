@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from .book import Book, Clock
-from .bucket import S3Bucket, Seen, Texts, is_key_supported
+from .bucket import Look, S3Bucket, Seen, Texts, is_key_supported
 from .errors import LimitError, NotNowError, StoreError
 from .looks import look_surely, scan
 from .plan import (
@@ -24,14 +24,10 @@ from .plan import (
 )
 from .probe import probe
 from .settling import make_explain
-from .state import read_state
+from .state import read_release, read_state
 
-#: The longest key of S3.
-MAX_KEY_BYTES = 1024
 #: The largest object that S3 copies in one request.
 MAX_COPY_BYTES = 5 * 1024**3
-#: The most keys that a plan names for each reason why objects were left out.
-_SAMPLE_KEYS = 10
 #: How many objects are judged at a time.
 _CHUNK = 1000
 
@@ -60,11 +56,12 @@ def allow_all(objects: Sequence[Seen]) -> Sequence[Judgement]:
     return [Judgement(exclude="", age_start=seen.last_modified) for seen in objects]
 
 
-def make_plan(
+def make_plan(  # noqa: PLR0912  # one step after the other
     bucket: S3Bucket,
     *,
     header: Mapping[str, Any],
     judge: Judge,
+    needs_metadata: bool,
     match: str,
     first: int | None,
     begun: Iterable[Plan],
@@ -78,6 +75,7 @@ def make_plan(
     header : ``source``, ``to``, ``step``, ``made_at``, ``made_by``, ``expires_at``,
         ``limit_objects`` and ``others``; if they differ from the default also ``timing``,
         ``undo_s``, ``parts``, ``selection`` and ``parked``: see ``PlanHeader``
+    needs_metadata : whether ``judge`` reads metadata; then each object is looked at
     match : shell pattern for the key after the prefix; upper and lower case are the same
     first : plan only so many objects, in the order of the listing; None: all
     begun : the plans of which this machine's log shows an announcement and no end
@@ -90,7 +88,7 @@ def make_plan(
         When one prefix lies in the other, or the bucket's state cannot be understood.
     NotNowError
         When this machine announced rows of a plan that the bucket does not know any more.
-    NotReadyError
+    RefusedError
         When the store does not do what a move needs, or the credentials may not delete.
     LimitError
         When more would move than the limit allows.
@@ -140,69 +138,35 @@ def make_plan(
             "abilities": abilities,
         }
     )
-    return _choose(
-        bucket,
-        plan_header,
-        judge=judge,
-        match=match.lower(),
-        first=first,
-        explain_held=make_explain(bucket, state),
-        forgotten=forgotten,
-    )
-
-
-def _choose(
-    bucket: S3Bucket,
-    header: PlanHeader,
-    *,
-    judge: Judge,
-    match: str,
-    first: int | None,
-    explain_held: Callable[[Seen], str],
-    forgotten: Mapping[str, Texts],
-) -> Plan:
-    """Return the plan of the objects that may move.
-
-    Parameters
-    ----------
-    explain_held : returns why other moves hold an object; empty when none does
-    forgotten : for each key whose fate the bucket forgot, the facts of its row
-    """
-    limit = header.limit_objects * max(1, header.parts)
+    explain_held = make_explain(bucket, state)
+    limit = plan_header.limit_objects * max(1, plan_header.parts)
     rows: list[PlanRow] = []
-    excluded: defaultdict[str, list[str]] = defaultdict(list)
+    excluded: Counter[str] = Counter()
 
     def explain(seen: Seen) -> str:
-        """Return, in a word, the rule by which an object stays; empty when no rule applies."""
-        if not seen.etag:
-            return "no_etag"
-        if not fnmatchcase(seen.key.removeprefix(header.source).lower(), match):
-            return "no_match"
-        parked = header.get_parked_key(seen.key)
-        if not is_key_supported(seen.key) or len(parked.encode()) > MAX_KEY_BYTES:
-            return "key_not_supported"
-        if seen.size_bytes > MAX_COPY_BYTES:
-            return "too_large"
+        """Return, in a word, why an object stays; empty when it may move."""
         if len(rows) == first:
             return "left_for_later"
-        return explain_held(seen)
+        return _find_obstacle(plan_header, match, seen) or explain_held(seen)
 
-    listing = bucket.list_objects(header.source)
+    listing = bucket.list_objects(plan_header.source)
     for chunk in iter(lambda: list(islice(listing, _CHUNK)), []):
         reasons = {seen.key: explain(seen) for seen in chunk}
-        looks = look_surely(bucket, [key for key, reason in reasons.items() if not reason])
+        looks: Look = {seen.key: seen for seen in chunk if not reasons[seen.key]}
+        if needs_metadata or not abilities.hash_etags:
+            looks = look_surely(bucket, [*looks])
         candidates = [seen for seen in looks.values() if seen is not None]
-        found = scan(bucket, header.to, [header.get_to(seen.key) for seen in candidates])
+        found = scan(bucket, plan_header.to, [plan_header.get_to(seen.key) for seen in candidates])
         for seen, judgement in zip(candidates, judge(candidates), strict=True):
             # Ask again: enough rows may be chosen by now.
             reason = judgement.exclude or explain(seen)
             sha256 = ""
-            if not reason and not (seen.has_hash and header.abilities.hash_etags):
+            if not reason and not (seen.has_hash and abilities.hash_etags):
                 try:
                     sha256 = bucket.read_hash(seen.key, "sha256")
                 except StoreError:
                     reason = "unreadable"
-            there = found.get(header.get_to(seen.key))
+            there = found.get(plan_header.get_to(seen.key))
             # If a run has to compare the content, it may be the same.
             if there is not None and not (sha256 or there.has_same_content(seen)):
                 reason = reason or "destination_taken"
@@ -213,7 +177,7 @@ def _choose(
                     etag=seen.etag,
                     size_bytes=seen.size_bytes,
                     last_modified=seen.last_modified,
-                    to=header.get_to(seen.key),
+                    to=plan_header.get_to(seen.key),
                     age_start=judgement.age_start,
                     facts={**judgement.facts, **forgotten.get(seen.key, {})},
                     sha256=sha256,
@@ -221,24 +185,32 @@ def _choose(
                 rows.append(row)
         for key, reason in reasons.items():
             if reason or key not in looks:
-                excluded[reason or "unreadable"].append(key)
+                excluded[reason or "unreadable"] += 1
         if len(rows) > limit:
             raise LimitError(f"more would move than one plan may hold: {limit} objects")
-    samples = {why: tuple(keys[:_SAMPLE_KEYS]) for why, keys in excluded.items()}
-    counts = {why: len(keys) for why, keys in excluded.items()}
-    update = {"excluded": counts, "excluded_sample": samples}
-    return build_plan(header.model_copy(update=update), rows)
+    return build_plan(plan_header.model_copy(update={"excluded": dict(excluded)}), rows)
 
 
-def find_plan(bucket: S3Bucket, plan_id: str) -> Plan | None:
-    """Return the plan, by its own id or its undo's, that the bucket knows; else None. Only reads.
+def _find_obstacle(header: PlanHeader, match: str, seen: Seen) -> str:
+    """Return, in a word, why an object is none of a plan's, or cannot be moved; else nothing."""
+    if not seen.etag:
+        return "no_etag"
+    if not fnmatchcase(seen.key.removeprefix(header.source).lower(), match.lower()):
+        return "no_match"
+    if not is_key_supported(seen.key):
+        return "key_not_supported"
+    return "too_large" if seen.size_bytes > MAX_COPY_BYTES else ""
+
+
+def find_plan(bucket: S3Bucket, plan_id: str) -> Plan:
+    """Return a plan that the bucket knows, by its own id or its undo's. Only reads.
 
     Raises
     ------
+    NotNowError
+        When the bucket does not know it.
     PlanError, StoreError
         When the bucket cannot be read or understood.
     """
-    read = read_state(bucket)
-    plan = plan_id.removesuffix("-undo")
-    move = read.state.moves.get(plan) if read is not None else None
-    return fetch_plan(bucket, move.plan, move.sha256) if move is not None else None
+    release, _ = read_release(bucket, plan_id.removesuffix("-undo"))
+    return fetch_plan(bucket, release.plan, release.sha256)

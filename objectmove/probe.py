@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from .bucket import REFUSED, UNMET, Answer, Request, S3Bucket
-from .errors import NotReadyError, StoreError
+from .errors import RefusedError, StoreError
 from .plan import Abilities, Timing
 
 PROBE = ".runbook/probe/"
@@ -99,7 +99,7 @@ def probe(bucket: S3Bucket, *, timing: Timing, source: str) -> Abilities:
 
     Raises
     ------
-    NotReadyError
+    RefusedError
         When a valid request does not work, or an expired one does. When nothing may be deleted
         under ``source``. When the store copies another version than the one that is named. When its
         Date and its LastModified differ by more than clocks may.
@@ -125,7 +125,7 @@ def probe(bucket: S3Bucket, *, timing: Timing, source: str) -> Abilities:
     key = f"{source}.runbook-probe-{secrets.token_hex(8)}"  # no object has it
     (answer,) = send([Request("delete", key, if_match="0")])
     if answer.code in REFUSED:
-        raise NotReadyError(
+        raise RefusedError(
             f"these credentials may not delete under {source} ({answer.code} "
             f"{answer.message}): nothing would be moved, only copied. Give them that right."
         )
@@ -157,7 +157,7 @@ def probe(bucket: S3Bucket, *, timing: Timing, source: str) -> Abilities:
             lacking.setdefault(trial.shows, f"{trial.kind} has another effect")
     for name, text in _FAULTS.items():
         if name in lacking:
-            raise NotReadyError(f"{text} ({lacking[name]})")
+            raise RefusedError(f"{text} ({lacking[name]})")
     abilities = {name: name not in lacking for name in Abilities.model_fields}
     md5 = hashlib.md5(b"first", usedforsecurity=False).hexdigest()
     abilities["hash_etags"] = etags["a"] == after["q"] == md5
@@ -184,7 +184,7 @@ def _look(bucket: S3Bucket, root: str, began: datetime, timing: Timing) -> dict[
     """Return the letters of the scratch objects that are there, with the ETag of each."""
     looks = bucket.look([root + letter for letter in _FIRST + _LATER])
     if len(looks) != len(_FIRST + _LATER):
-        raise NotReadyError("the store does not show its own scratch objects")
+        raise RefusedError("the store does not show its own scratch objects")
     now = bucket.read_clock()
     spread = timedelta(seconds=timing.spread_s + 1)
     etags = {}
@@ -192,5 +192,5 @@ def _look(bucket: S3Bucket, root: str, began: datetime, timing: Timing) -> dict[
         if seen is not None:
             etags[key.removeprefix(root)] = seen.etag
             if not began - spread <= seen.last_modified <= now + spread:
-                raise NotReadyError("the store's Date and LastModified are not of one clock")
+                raise RefusedError("the store's Date and LastModified are not of one clock")
     return etags

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .bucket import S3Bucket
 from .looks import DIRECTIONS, get_ends, judge_ends, look_surely, scan_rows
@@ -34,14 +34,6 @@ class MoveProof(NamedTuple):
     keys: dict[str, list[str]]
     taken_back_by: str
     undo_until: datetime | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the proof as JSON."""
-        return {
-            **self.counts,
-            "keys": self.keys,
-            "taken_back_by": self.taken_back_by,
-        }
 
 
 def verify_plan(bucket: S3Bucket, plan: Plan) -> MoveProof:
@@ -77,9 +69,8 @@ def verify_plan(bucket: S3Bucket, plan: Plan) -> MoveProof:
             if state in UNENDED:  # on its way to the parking place, or back
                 state = stored.rest
                 direction = Direction.THERE
-        source, destination = judge_ends(bucket, plan, row, stored.way, looks)
-        rule = decide(direction=direction, state=state, source=source, destination=destination)
-        outcome: str = rule.proof
+        ends = judge_ends(bucket, plan, row, stored.way, looks)
+        outcome: str = decide(direction, state, *ends).proof
         if state is State.MOVED and stored.way is Way.BACK and outcome != Proof.DUPLICATED:
             outcome = Proof.TAKEN_BACK
         outcomes[outcome].append(row.key)

@@ -20,14 +20,12 @@ from .bucket import UNMET, Request, S3Bucket, format_time
 from .carry import Carrier, Operator
 from .errors import (
     DriftError,
-    ExpiredError,
     HeldError,
     InterruptedMoveError,
     MoveError,
     MoversError,
     NotApprovedError,
     NotNowError,
-    NotReadyError,
     PlanError,
     RefusedError,
     StoppedError,
@@ -43,7 +41,7 @@ from .settling import (
     choose_answers,
     digest_answers,
     find_in_reach,
-    list_doubts,
+    list_answerable,
     make_explain,
 )
 from .state import (
@@ -126,7 +124,7 @@ class Run:
 
         Raises
         ------
-        ExpiredError
+        NotNowError
             When the plan is too old, or the time for an undo is over.
 
         Notes
@@ -183,14 +181,14 @@ class Run:
         with self._open() as release:
             self._refuse_unfinished()
             with suppress(PlanError):  # an object has gone since
-                doubts = list_doubts(self.bucket, self.plan)
+                doubts = list_answerable(self.bucket, release)
                 self.answers = choose_answers(doubts, taken, not_taken)
             needed = digest_answers(self.plan, self.answers)
             if approve != needed:
                 text = "the approval is not of these answers, or something changed since"
                 way_on = f"settle {self.plan.id}"
                 raise NotApprovedError(f"{text}: look again", needed=needed, way_on=way_on)
-            self.operator.note(self.plan.id, "answered", by=self.operator.name)
+            self.operator.note(self.plan.id, "answered")
             return self._finish(release, release.undo)
 
     def resume_worker(self, approve: str) -> MoveResult:
@@ -219,7 +217,7 @@ class Run:
                     needed=needed,
                     way_on=f"resume {self.plan.id} --resume-worker --approve {needed}",
                 )
-            self.operator.note(self.plan.id, "resumed", by=self.operator.name)
+            self.operator.note(self.plan.id, "resumed")
             with self._catching(release):
                 self._end_hold(held)
             return self._report()
@@ -253,7 +251,7 @@ class Run:
         ------
         ForgottenError
             When the bucket forgot this plan's state.
-        NotNowError, NotApprovedError, ExpiredError, NotReadyError
+        NotNowError, NotApprovedError, RefusedError
             When the release may not begin or go on.
         """
         with self._make_book(patience) as self.main:
@@ -295,7 +293,7 @@ class Run:
             raise NotNowError(f"{plan.id} was never begun: nothing was moved", way_on=way_on)
         self._refuse_unfinished()
         if why:
-            raise ExpiredError(f"{why}: plan again", way_on="plan")
+            raise NotNowError(f"{why}: plan again", way_on="plan")
         self._forget()
         move = self._make_move(header.expires_at)
         move.parts = header.parts
@@ -359,7 +357,7 @@ class Run:
         until = release.announced_at + timedelta(seconds=plan.header.undo_s)
         if self.main.stamp > until:
             text = f"{plan.id} could be taken back until {format_time(until)}"
-            raise ExpiredError(f"{text}: what it moved may be in use by now")
+            raise NotNowError(f"{text}: what it moved may be in use by now")
         return self._make_move(until, is_undo=True)
 
     def _leave_unmoved(self, release: Move, undo: Move) -> None:
@@ -654,7 +652,7 @@ class Run:
     def _check_name(self, held: Hold) -> None:
         """Refuse to hold or resume another worker than the one that is held."""
         if held.name != self.operator.hold.name:
-            raise NotReadyError(
+            raise RefusedError(
                 f"{held.name} is held ({held.words}), and these settings hold "
                 f"{self.operator.hold.name}. {held.way_back}"
             )

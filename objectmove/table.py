@@ -244,7 +244,7 @@ for _rule in RULES:
     _BY_CELL.update(dict.fromkeys(_rule.list_cells(), _rule))
 
 
-def decide(*, direction: Direction, state: State, source: Place, destination: Place) -> Rule:
+def decide(direction: Direction, state: State, source: Place, destination: Place) -> Rule:
     """Return the one rule for a row in this state, by what a look found at its two ends."""
     return _BY_CELL[direction, state, source, destination]
 

@@ -23,10 +23,10 @@ from objectmove.book import Clock
 from objectmove.bucket import S3Bucket, format_time, parse_time
 from objectmove.carry import Holder, Operator
 from objectmove.errors import (
-    ExpiredError,
     InterruptedMoveError,
     MoveError,
     NotApprovedError,
+    NotNowError,
     PlanError,
     RefusedError,
     StoreError,
@@ -256,6 +256,7 @@ class MoveGate:
             self.get_store(inv.clients),
             header={**defaults, **header},
             judge=judge,
+            needs_metadata=judge is not planning.allow_all,
             match=match,
             first=first,
             begun=list_begun(inv.settings.runbook_home.resolve()),
@@ -292,7 +293,7 @@ class MoveGate:
         found = proof.verify_plan(self.get_store_to_look(inv.clients), move)
         until = found.undo_until
         if until is None or (found.at > until and not found.taken_back_by):
-            raise ExpiredError(
+            raise NotNowError(
                 f"nothing of {move.id} can be taken back: nothing was moved, or its time is over"
             )
         summary = {
@@ -468,8 +469,9 @@ class MoveGate:
 
         Returns None when the store does not know the plan; then ``find_incident`` isn't called.
         """
-        move = planning.find_plan(self.get_store_to_look(clients), plan_id)
-        if move is None:
+        try:
+            move = planning.find_plan(self.get_store_to_look(clients), plan_id)
+        except NotNowError:
             return None
         incident = find_incident()
         _save_plan(incident, move)
@@ -557,7 +559,12 @@ class MoveGate:
         """Prove by an independent look where each planned object is, and write the proof."""
         follow_up = _get_follow_up(plan)
         found = proof.verify_plan(self.get_store_to_look(inv.clients), follow_up.plan)
-        facts = {**found.to_json(), "plan": plan.id}
+        facts = {
+            **found.counts,
+            "keys": found.keys,
+            "taken_back_by": found.taken_back_by,
+            "plan": plan.id,
+        }
         head = {
             "schema": "runbook/proof/3",
             "at": format_time(found.at),

@@ -257,9 +257,7 @@ def make_release_plan(
         split = _SPLIT.format(limit=settings.release_limit_objects)
         raise LimitError(f"{error}. {split}") from error
     plan_header = plan.content.header
-    why_they_stay = explain_left(
-        plan_header.excluded, plan_header.excluded_sample, settings, nothing_moves=plan.is_empty
-    )
+    why_they_stay = explain_left(plan_header.excluded, settings, nothing_moves=plan.is_empty)
     summary = {**plan.summary, "reason": why_they_stay}
     return replace(plan, summary=summary, observed=tuple(observed))
 

@@ -253,16 +253,14 @@ def test_what_waits_for_less_long_is_too_young() -> None:
 
 
 def test_labels_that_no_order_wants_are_named_although_others_move() -> None:
-    told = explain_left(
-        {"not_wanted": 6}, {}, Settings(label_finished="shipment"), nothing_moves=False
-    )
+    told = explain_left({"not_wanted": 6}, Settings(label_finished="shipment"), nothing_moves=False)
     assert "6 stay" in told
     assert "--park-unwanted" in told
 
 
 @pytest.mark.parametrize("excluded", [{}, {"synthetic": 3}, {"left_for_later": 1, "incomplete": 0}])
 def test_where_nothing_stays_there_is_nothing_to_explain(excluded: dict[str, int]) -> None:
-    assert explain_left(excluded, {}, Settings(), nothing_moves=True) == ""
+    assert explain_left(excluded, Settings(), nothing_moves=True) == ""
 
 
 @pytest.mark.parametrize(

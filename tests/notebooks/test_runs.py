@@ -98,7 +98,7 @@ def test_a_forced_failure_is_failed_and_saved_before_it_is_told(
     ("error", "status"),
     [
         ("runbook_lib.errors import PlanExpiredError", RunStatus.REFUSED),
-        ("objectmove.errors import ExpiredError", RunStatus.REFUSED),
+        ("objectmove.errors import NotNowError", RunStatus.REFUSED),
         ("objectmove.errors import HeldError", RunStatus.REFUSED),
         ("objectmove.errors import StoppedError", RunStatus.FAILED),
     ],

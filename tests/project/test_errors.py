@@ -7,7 +7,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from chainlog import LogError
 from fulfillment.runbook import RUNBOOK
-from objectmove.errors import ExpiredError, MoveError, PlanError, RefusedError, StoppedError
+from objectmove.errors import MoveError, NotNowError, PlanError, RefusedError, StoppedError
 from runbook_lib.errors import (
     ActionInterruptedError,
     ClientTimeoutError,
@@ -26,7 +26,7 @@ from runbook_lib.errors import (
         (ActionInterruptedError("Run this cell again."), "INTERRUPTED."),
         (StoppedAtPlanError("Approve it."), "STOPPED AT THE PLAN. Nothing was changed."),
         (PlanExpiredError("Plan again."), "REFUSED. Nothing was changed."),
-        (ExpiredError("Plan again."), "REFUSED. Nothing was changed."),
+        (NotNowError("Plan again."), "REFUSED. Nothing was changed."),
         (UsageError("Correct it."), "CORRECT THIS FIRST. Nothing was changed."),
         (PlanError("Plan again."), "STOPPED."),
         (ClientTimeoutError("no answer", system="store"), "STOPPED."),

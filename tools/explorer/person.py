@@ -157,10 +157,7 @@ class Desk:
         """Return a plan from the machine's folder, else from the bucket."""
         plans = process.machine.folder.plans
         if plan_id not in plans:
-            found = planning.find_plan(process.bucket, plan_id)
-            if found is None:
-                raise errors.PlanError(f"neither this machine nor the bucket has {plan_id}")
-            plans[plan_id] = found
+            plans[plan_id] = planning.find_plan(process.bucket, plan_id)
         planned: Plan = plans[plan_id]
         return planned
 
@@ -194,6 +191,7 @@ class Desk:
             process.bucket,
             header=header,
             judge=_judge,
+            needs_metadata=True,
             match=match,
             first=None,
             begun=list_begun(process.machine),
