@@ -164,7 +164,7 @@ class Book:
     def _keep_old_out(self) -> None:
         """Make version 0.1 refuse this bucket; look again whether it began something meanwhile."""
         try:
-            self.send([Request("put", NEWER, body=b"{}")])
+            self.send([Request("put", NEWER, body=b"{}", if_absent=self.is_conditional)])
             check_old_releases(self.bucket)
         except BaseException:
             self.send([Request("delete", self.key)])

@@ -16,7 +16,7 @@ from functools import cached_property, partial
 from typing import Literal
 
 from .book import Book, Patience
-from .bucket import Request, S3Bucket, format_time
+from .bucket import UNMET, Request, S3Bucket, format_time
 from .carry import Carrier, Operator
 from .errors import (
     DriftError,
@@ -299,9 +299,10 @@ class Run:
         self._forget()
         move = self._make_move(header.expires_at)
         move.parts = header.parts
-        put = Request("put", PLANS + plan.sha256, body=plan.content)
+        is_free = self._abilities.conditional_put
+        put = Request("put", PLANS + plan.sha256, body=plan.content, if_absent=is_free)
         (answer,) = self.main.send([put])
-        if answer.effect != "done":
+        if answer.effect != "done" and answer.code not in UNMET:  # it is there already
             raise StoreError(f"the plan cannot be kept in the bucket: {answer.code}")
         moves[plan.id] = move
         return move

@@ -302,7 +302,8 @@ class ObjectStore:
         absent = f"absent-{secrets.token_hex(8)}"
         tries: dict[str, Callable[[], object]] = {}
         for under in write_under:
-            copy = Request("copy", f"{under}{absent}-copy", source=f"{under}{absent}")
+            to = f"{under}{absent}-copy"
+            copy = Request("copy", to, source=f"{under}{absent}", if_absent=True)
             tries[f"write {under}"] = partial(store._change, copy, "write")
             tries[f"delete {under}"] = partial(store._try_delete, f"{under}{absent}")
         listed: list[Seen] = []  # gets the first object, if there is one

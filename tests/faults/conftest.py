@@ -27,6 +27,7 @@ _QUICK = (
     "test_a_key_that_may_not_delete_is_refused_before_the_first_copy[seaweedfs]",
     "test_a_routers_404_is_not_an_absent_source[juicefs]",
     "test_a_routers_404_is_not_a_free_destination[seaweedfs]",
+    "test_a_bucket_that_demands_conditions_is_used[seaweedfs-copies]",
 )
 #: Of the other tests, those that only `make test-faults` runs: another store or kind has them too.
 _LEFT = (
