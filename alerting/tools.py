@@ -18,7 +18,7 @@ from mcp.types import ToolAnnotations
 from pydantic import BaseModel
 
 from runbook_lib.errors import RunbookError, UsageError
-from runbook_lib.model import Timestamp, Verdict
+from runbook_lib.model import ActionPhase, Timestamp, Verdict
 from runbook_lib.record.incident import Incident, open_incident
 from runbook_lib.record.journal import Clock, utc_now
 from runbook_lib.redact import Redactor
@@ -116,12 +116,13 @@ class Tools:
         """Return what each plan of the incident would change. It makes no plan."""
         chosen = self._find(incident)
         journal = chosen.journal.view()
+        planned = {entry.plan: entry.at for entry in journal.list_actions(ActionPhase.PLANNED)}
         facts = []
         for row in tabulate_plans(journal).rows:
             plan = row["plan"]
             text = f"{row['what']} ({row['how_many']}) {row['why']}"
             path = f"{chosen.folder}/plans/{plan}.jsonl"
-            origin = self._make_origin(chosen, journal.actions[-1].at, path)
+            origin = self._make_origin(chosen, planned[plan], path)
             facts.append(self._make_fact(plan, row["status"], text, origin))
         return facts
 

@@ -32,8 +32,6 @@ OFTEN = 10
 MAX_IDLE_MINUTES = 10
 
 Strategy = Literal["release", "retrigger", "none"]
-#: Actions of 6.2 after which the worker runs again.
-_BRINGS_BACK = ("start", "resume", "restart")
 
 
 class Observation(NamedTuple):

@@ -39,7 +39,6 @@ __all__ = [
 ACCESS_KEY = "admin"
 SECRET_KEY = "admin12345"
 BUCKET = "fulfillment-artifacts"
-_START_DEADLINE_S = 60.0
 _FIRST_PORT, _LAST_PORT = 22000, 22399
 _PARTS = 5
 #: SeaweedFS listens on each of its ports plus this, too.

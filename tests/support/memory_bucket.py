@@ -116,10 +116,6 @@ class MemoryBucket:
             answers.append(on_answer(index, answer or self._do(request)))
         return answers
 
-    def pass_time(self, seconds: float) -> None:
-        """Let the store's clock run."""
-        self._tick += timedelta(seconds=seconds)
-
     def apply(self, request: Request) -> Answer:
         """Do what a request asks for; for a fate that loses its answer."""
         return self._do(request)
