@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 from . import errors
 from .model import ActionEntry, ActionPhase, Json, format_time, parse_json, parse_time
 
+#: How many characters of a plan's hash are shown, and enough to approve it.
+SHORT_HASH = 12
 #: How long a plan may be carried out after it was made.
 _LIFETIME = timedelta(minutes=15)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, cast
 from typing_extensions import TypeVar
 
 from . import errors, model
-from .approvals import Effect, Plan, PlanKind, check_use, load_plan, mark_used
+from .approvals import SHORT_HASH, Effect, Plan, PlanKind, check_use, load_plan, mark_used
 from .model import ActionEntry, ActionPhase, Json, Note, Reading, Role, Status, Verdict
 from .policy import IN_TROUBLE, Judgement, NextStep, Policy
 from .record import folds
@@ -524,12 +524,12 @@ class Investigation(Generic[S, C]):
         approve: str = "",
         may_wait: bool = False,
     ) -> ActionEntry:
-        """Carry out a plan that ``approve`` names by its SHA-256; else stop at the plan.
+        """Carry out a plan that ``approve`` names by its SHA-256 or its first 12 characters.
 
         Parameters
         ----------
         plan : from ``plan``
-        approve : SHA-256s, comma-separated. Empty: stop here. If it names other plans of this
+        approve : these, comma-separated. Empty: stop here. If it names other plans of this
             section but not ``plan``, ``plan`` is left alone
         may_wait : whether the plan may stay undone, because nothing that follows needs its effect.
             Then a plan without an approval is left alone, and nothing is raised
@@ -546,8 +546,7 @@ class Investigation(Generic[S, C]):
         ActionInterruptedError
             When the change is interrupted. The interruption is journalled.
         """
-        approved = split_list(approve)
-        self._check_approved(approved, plan)
+        approved = self._read_approvals(approve, plan)
         if plan.is_empty:
             return plan.make_entry(ActionPhase.PLANNED, reason=_say_why_empty(plan))
         if plan.sha256 not in approved:
@@ -561,21 +560,27 @@ class Investigation(Generic[S, C]):
         self._approvals[plan.id] = plan.sha256
         return self._carry_out(plan, plan.kind.apply)
 
-    def _check_approved(self, approved: list[str], plan: Plan) -> None:
-        """Refuse approved hashes if one belongs to no plan that was made or named in this run."""
+    def _read_approvals(self, approve: str, plan: Plan) -> list[str]:
+        """Return the hashes of the plans that are approved.
+
+        Refuse all if one belongs to no plan that was made or named in this run.
+        """
         plans = [*self.load_named_plans(), *self._plans.values(), plan]
         known = {made.sha256: made for made in plans}
-        for typed_hash in approved:
-            if typed_hash not in known:
-                # Show the whole hash: its first characters may be those of the right hash.
-                text = f"{typed_hash} is the hash of no plan that was made or named in this run."
-                advice = "Approve one of these by its whole hash, or plan again:"
+        approved: list[str] = []
+        for typed in split_list(approve):
+            meant = [sha256 for sha256 in known if sha256.startswith(typed)]
+            if len(meant) != 1 or len(typed) < SHORT_HASH:
+                text = f"{typed} is the hash of no plan that was made or named in this run."
+                advice = "Approve one of these by its hash, or plan again:"
                 choices = [f"{p.id}\n{p.sha256}" for p in known.values() if not p.is_empty]
                 lines = [f"{text} {advice}", "", *choices]
                 raise errors.PlanNotApprovedError("\n".join(lines))
+            approved += meant
+        return approved
 
     def get_approval(self, plan: Plan) -> str:
-        """Return the hash that approved a plan, as it was typed; empty before the approval."""
+        """Return the hash that approved a plan; empty before the approval."""
         return self._approvals.get(plan.id, "")
 
     def resume(self, plan: Plan) -> ActionEntry:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 _STILL = "--consumer-stands-still"
 PlanId = Annotated[str, typer.Argument(help="the plan's id, as `runbook plan` printed it")]
-Approval = Annotated[str, typer.Option("--approve", help="the plan's SHA-256: your approval")]
+_APPROVE = "the plan's SHA-256, or its first 12 characters: your approval"
+Approval = Annotated[str, typer.Option("--approve", help=_APPROVE)]
 StandsStill = Annotated[
     str,
     typer.Option(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import Markup
 
+from ..approvals import SHORT_HASH
 from ..model import ActionPhase, CauseStatus, Finding, Json
 from ..policy import say_causes
 from ..record.actions import group_actions
@@ -41,8 +42,6 @@ _WORDS = {
     "bad": ("breach", "incident", "not_fixed", "no", "failed", "supported"),
     "unsure": ("unknown", "undecided", "mitigated", "refused"),
 }
-#: How much of a plan's hash is shown, and typed to approve it.
-SHORT_HASH = 8
 #: Columns whose cells are shown as pills.
 _PILL_COLUMNS = ("status", "phase", "verdict", "met")
 _PLAN_COLUMNS = ("step", "status", "what", "how_many", "hash", "why")

@@ -7,10 +7,9 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from ..approvals import Plan
+from ..approvals import SHORT_HASH, Plan
 from ..section import split_list
 from .display import describe
-from .tables import SHORT_HASH
 
 
 class Gate(widgets.VBox):  # type: ignore[misc]

@@ -111,7 +111,7 @@ def approve(page: Page, plan: str, sha256: str) -> None:
     typed.fill("deadbeef")
     gate.get_by_role("button", name="Approve").click()
     gate.get_by_text("That is not this plan's hash").wait_for()
-    typed.fill(sha256[:8])
+    typed.fill(sha256[:12])
     gate.get_by_role("button", name="Approve").click()
     gate.get_by_text("Approved. Nothing was changed yet").wait_for()
 
@@ -160,8 +160,8 @@ def test_run_all_stops_at_the_plan_and_a_typed_hash_releases_the_labels_and_take
     assert "after the plan" in output(page, 'inv.read_step("6.1")')
 
     sha256 = last_hash(lab, "6.1")
-    assert sha256[:8] in output(page, "release = inv.plan")
-    assert sha256[:8] in output(page, "first, second = remediation")
+    assert sha256[:12] in output(page, "release = inv.plan")
+    assert sha256[:12] in output(page, "first, second = remediation")
     approve(page, "first, second = remediation", sha256)
     run_from(page, lab, "inv.apply(first")
     area = page.locator(".jp-Notebook .jp-Cell").nth(cell(page, "inv.apply(first"))

@@ -339,7 +339,9 @@ def test_a_synthetic_plan_is_carried_out_once_and_in_time(world: World) -> None:
     typo = plan.sha256[:-1] + ("0" if plan.sha256[-1] != "0" else "1")
     with pytest.raises(PlanNotApprovedError, match=f"{typo} is the hash of no plan"):
         inv.apply(plan, approve=typo)
-    inv.apply(plan, approve=plan.sha256)
+    with pytest.raises(PlanNotApprovedError, match="hash of no plan"):
+        inv.apply(plan, approve=plan.sha256[:11])
+    inv.apply(plan, approve=plan.sha256[:12])
     with pytest.raises(PlanUsedError, match="applied before"):
         inv.apply(plan, approve=plan.sha256)
     late = inv.plan("4.1")

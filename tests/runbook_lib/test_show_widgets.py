@@ -85,11 +85,12 @@ def kinds(inv: Investigation) -> list[str]:
 def test_only_the_typed_hash_approves_and_other_approvals_stay() -> None:
     names: dict[str, Any] = {"approve": "a" * 64}
     asked = show.confirm(PLAN, names)
-    for wrong in ("", "9d5ed67", "9d5ed679", PLAN.sha256):
+    short = PLAN.sha256[:12]
+    for wrong in ("", short[:11], f"{short[:11]}g", PLAN.sha256):
         asked.field.value = wrong
         asked.button.click()
         assert names["approve"] == "a" * 64
-    asked.field.value = " 9D5ED678 "
+    asked.field.value = f" {short.upper()} "
     asked.button.click()
     asked.button.click()
     assert names["approve"] == f"{'a' * 64},{PLAN.sha256}"
@@ -128,7 +129,7 @@ def test_one_table_says_what_each_plan_is_how_much_its_hash_and_where_it_stands(
     (table,) = card.tables
     assert [row["status"] for row in table.rows] == ["planned", "verified"]
     assert table.rows[0]["how_many"] == "450 objects, 2.0 KiB"
-    assert [row["hash"] for row in table.rows] == ["9d5ed678", "abababab"]
+    assert [row["hash"] for row in table.rows] == [PLAN.sha256[:12], "ab" * 6]
     assert PLAN.sha256 not in card.to_html()
     assert "1 planned, 1 verified" in card.to_html()
     assert "Plans: 1 planned" in show.plans(inv, PLAN).to_text()
