@@ -77,7 +77,7 @@ def test_the_wheel_holds_the_packages_with_their_files_and_nothing_else(installe
     for package in PACKAGES:
         ours = [path.relative_to(ROOT) for path in (ROOT / package).rglob("*.py")]
         assert [path for path in ours if not (installed / path).is_file()] == []
-    for file in (ROOT / "runbook_lib" / "report" / "templates").iterdir():
+    for file in (ROOT / "runbook_lib" / "templates").iterdir():
         assert (installed / file.relative_to(ROOT)).is_file()
     assert (installed / "alerting" / "templates" / "incidents.html").is_file()
     assert (installed / "runbook_lib" / "py.typed").is_file()
