@@ -68,6 +68,8 @@ class ReceivedAlert(BaseModel, frozen=True):
         return f"{name:.60} ({others:.80}) {times}, {self.fingerprint}"
 
 
+#: So many alerts are shown whole in a report.
+_IN_A_NOTE = 25
 _ALERTS = TypeAdapter(tuple[ReceivedAlert, ...])
 
 
@@ -88,16 +90,17 @@ def read_alerts(path: Path | None) -> tuple[ReceivedAlert, ...]:
 
 
 def note_alerts(incident: Incident, alerts: Sequence[ReceivedAlert]) -> None:
-    """Write into an incident's journal the alerts that it does not hold yet, as one note."""
+    """Write into an incident's journal the alerts that it does not hold yet, 25 in a note."""
     known: set[str] = set()
     for entry in incident.journal.view().entries:
         known.update(entry.data.get("alerts") or ())
     new = [alert for alert in alerts if alert.key not in known]
-    if new:
+    for start in range(0, len(new), _IN_A_NOTE):
+        part = new[start : start + _IN_A_NOTE]
         data = {
             "section": "",
-            "text": "Alerts received: " + "; ".join(alert.line for alert in new),
-            "alerts": [alert.key for alert in new],
+            "text": "Alerts received: " + "; ".join(alert.line for alert in part),
+            "alerts": [alert.key for alert in part],
             "late": incident.is_late,
         }
         incident.journal.append("note", data)

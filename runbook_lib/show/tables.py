@@ -180,7 +180,7 @@ def _load_templates() -> Environment:
         loader=PackageLoader("runbook_lib"),
         autoescape=True,
         undefined=ChainableUndefined,
-        finalize=lambda value: safe(value, 40_000),
+        finalize=lambda value: safe(value, 6_000),
         trim_blocks=True,
         lstrip_blocks=True,
     )
