@@ -39,5 +39,5 @@ def test_a_fault_becomes_a_report_without_anyone(
         assert len(list_told()) == 3
         (row,) = stack.get("SERVE_URL", "/incidents")["incidents"]
         assert (row["is_open"], row["verdict"]) == (True, "incident")
-        assert row["cause"] == "a paused pipeline"
+        assert row["cause"] == "pipeline_paused"
         FAULTS["pipeline_paused"].off()
