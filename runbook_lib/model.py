@@ -204,7 +204,7 @@ class Line(_Journalled):
 
 
 class Plot(_Journalled):
-    """What a reading draws: values over time, or how many objects wait how long.
+    """What a reading draws: values over time.
 
     Attributes
     ----------
@@ -213,8 +213,6 @@ class Plot(_Journalled):
     windows : beginning and end of each span in which an alert fired; these spans are shaded. The
         end is None while the alert still fires
     marks : moments to annotate, such as an action, with their words
-    ages : start and end of a range of ages in minutes (an end of None: no limit), and how many
-        objects have waited that long
     """
 
     title: str = ""
@@ -224,7 +222,6 @@ class Plot(_Journalled):
     threshold: float | None = None
     windows: tuple[tuple[Timestamp, Timestamp | None], ...] = ()
     marks: tuple[tuple[Timestamp, str], ...] = ()
-    ages: tuple[tuple[float, float | None, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

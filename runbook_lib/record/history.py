@@ -108,7 +108,7 @@ def _read_row(folder: Path, policy: Any, _size_bytes: int) -> HistoryRow | None:
         if row["closed_at"] and row["verdict"] in _CALM and not has_work:
             return None
     except RecordError as error:
-        row["damage"] = str(error)
+        row["damage"] = getattr(error, "damage", str(error))
     return HistoryRow.model_validate(row)
 
 

@@ -101,7 +101,7 @@ def test_a_backlog_is_released_beside_a_consumer_and_a_worker(foreign: Foreign) 
         assert plan.document["objects"] == len(labels)
         assert plan.document["excluded"] == {"no_match": len(others)}
         assert "RELEASE_MATCH=*.pdf" in plan.document["reason"]
-        assert "WORKER_STOP_CMD" in read_plan(plan)
+        assert "WORKER_CONTROL=command" in read_plan(plan)
         applied = carry_out(ann, plan)
         assert applied.get("moved") == len(labels)
         began, ended = read_begin_and_end(ann, plan)
