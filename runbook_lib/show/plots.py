@@ -95,6 +95,8 @@ def plot_reading(reading: Reading) -> Picture | None:
 @lru_cache(maxsize=64)
 def _draw(plot: Plot) -> Picture | None:
     """Draw a plot in the house style."""
+    if all(len(line.points) < 2 for line in plot.lines):
+        return None  # matplotlib takes half a second to load
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
