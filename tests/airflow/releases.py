@@ -32,7 +32,7 @@ __all__ = ["ENDS_S", "PER_PART", "Desk", "Said", "open_desk", "run_alertmanager"
 
 _ROOT = Path(__file__).parents[2]
 #: How many labels a part has.
-PER_PART = int(os.environ.get("AIRFLOW_TEST_LABELS", "600"))
+PER_PART = int(os.environ.get("AIRFLOW_TEST_LABELS", "1200"))
 #: For whatever ends when all labels are through: 20 labels a second, on a machine that is busy.
 ENDS_S = 600 + 4 * PER_PART / 20
 _PUTTERS = 8

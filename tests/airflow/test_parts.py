@@ -106,9 +106,9 @@ def disturb(run: Run, desk: Desk) -> None:
     killed = find_worker(run, desk, 1)
     # Stopped first, so that none of them sees another one end.
     signal_all(killed, signal.SIGSTOP)
-    signal_all(killed, signal.SIGKILL)
     frozen = find_worker(run, desk, 2)
     signal_all(frozen, signal.SIGSTOP)
+    signal_all(killed, signal.SIGKILL)
     # It may have been tried again before.
     tries = run.read_task("carry_out", 1).tries + 1
     try:
