@@ -10,12 +10,13 @@ from __future__ import annotations
 import ssl
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
 from socket import SHUT_RDWR, gaierror, socket
-from threading import Event, Lock, Thread
+from threading import Event, Lock
 from time import monotonic
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -87,7 +88,7 @@ class Reach:
     proxy_url: str = ""
     connect_s: float = 2.0
     read_s: float = 10.0
-    connections: int = 32
+    connections: int = 64
 
 
 @dataclass
@@ -120,6 +121,7 @@ class Connections:
             self._prefix = f"http://{host}"
             self._headers |= login
         self._lines: list[_Line] = []
+        self._pool = ThreadPoolExecutor(reach.connections)
         for _ in range(reach.connections):
             http = make(proxy or host, timeout=reach.connect_s)
             if proxy and reach.secure:
@@ -184,7 +186,7 @@ class Connections:
 
         try:
             for line in self._lines[: len(messages) or 1]:
-                Thread(target=work, args=[line], daemon=True).start()
+                self._pool.submit(work, line)
             ended.wait()
         except BaseException:
             halt.append("interrupted")
@@ -193,8 +195,8 @@ class Connections:
             for line in self._lines:
                 with suppress(TypeError, OSError):
                     socket.shutdown(line.http.sock, SHUT_RDWR)
-            # The interrupt may have come before the first thread was started.
-            Thread(target=work, args=self._lines[:1], daemon=True).start()
+            # The interrupt may have come before the first line began to work.
+            self._pool.submit(work, self._lines[0])
             ended.wait()
             raise
         for error in errors:
