@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 #: Who looks has a key that may only read.
 ON_SEAWEEDFS = pytest.mark.parametrize("foreign", ["seaweedfs"], indirect=True)
 ON_JUICEFS = pytest.mark.parametrize("foreign", ["juicefs"], indirect=True)
-STEPS = Path(__file__).parents[2] / "docs" / "connect-steps.md"
+STEPS = Path(__file__).parents[2] / "docs" / "connect.md"
 
 
 @contextmanager
@@ -71,7 +71,7 @@ def read_begin_and_end(operator: Operator, plan: Outcome) -> tuple[float, float]
 
 @ON_SEAWEEDFS
 def test_what_each_step_shows_is_documented(foreign: Foreign) -> None:
-    """The table of docs/connect-steps.md, on a system with a backlog and with an alert."""
+    """The table of docs/connect.md, part 8, on a system with a backlog and with an alert."""
     foreign.put(3, "2026/11/24/")
     wait_until(lambda: "FulfillmentDelay" in foreign.list_alerts(), what="the alert")
     ann = foreign.hire("look", **foreign.commands)
