@@ -27,7 +27,6 @@ class ForeignCase:
     name : of the case, and of the function that plays it
     source : project and scenario; empty for an abstention
     mechanism : what breaks, in the words of our stack
-    played : by which means
     expected : one of these causes must be supported; empty: none may be
     tolerated : causes that may be supported beside it, since they follow from it
     why : why this is the right answer
@@ -36,7 +35,6 @@ class ForeignCase:
     name: str
     source: str
     mechanism: str
-    played: str
     expected: tuple[Cause, ...]
     why: str
     tolerated: tuple[Cause, ...] = ()
@@ -57,7 +55,6 @@ FOREIGN = (
         name="worker_scaled_to_zero",
         source="ITBench scenario 58; AIOpsLab scale_pod_zero_social_net",
         mechanism="the worker's service has no instance left, and the service manager lists none",
-        played="late orders, then the program is taken out of the supervisor's configuration",
         expected=(Cause.WORKER_STOPPED,),
         why="no instance runs",
     ),
@@ -65,7 +62,6 @@ FOREIGN = (
         name="pipeline_controller_at_zero",
         source="ITBench scenario 117 (stalled pipeline controller)",
         mechanism="nothing schedules the release DAG any more, and its API is gone",
-        played="pipeline-api is taken out of the supervisor's configuration; late orders",
         expected=(),
         why="the runbook knows a paused and a failing pipeline, not a missing one",
     ),
@@ -73,7 +69,6 @@ FOREIGN = (
         name="corrupted_secret",
         source="ITBench scenario 120 (corrupted secret)",
         mechanism="a rotation left one stray character at the end of the worker's secret",
-        played="the worker is restarted with the secret and a trailing `=`; late orders",
         expected=(Cause.BAD_CREDENTIALS,),
         why="the store rejects the worker's signature",
     ),
@@ -81,7 +76,6 @@ FOREIGN = (
         name="changed_password",
         source="ITBench scenario 34 (changed password of a store)",
         mechanism="the store has a new root secret, and none of its clients knows it",
-        played="the object store is restarted with another root secret; late orders",
         expected=(Cause.BAD_CREDENTIALS,),
         tolerated=(Cause.METRICS_BLIND,),
         why="the worker's key is wrong, and so is the exporter's, which can list nothing",
@@ -90,7 +84,6 @@ FOREIGN = (
         name="missing_credentials",
         source="AIOpsLab auth_miss_mongodb",
         mechanism="the worker has no credentials at all, so it asks anonymously",
-        played="the worker is restarted with an empty user and an empty secret; late orders",
         expected=(Cause.BAD_CREDENTIALS,),
         why="the remedy is to give the worker its key, not its user a right",
     ),
@@ -98,8 +91,6 @@ FOREIGN = (
         name="revoked_right",
         source="AIOpsLab revoke_auth_mongodb",
         mechanism="the worker's own user loses every right while the worker runs",
-        played="the worker runs as a user of its own; then the user's policy is replaced by one"
-        " that grants nothing here; late orders",
         expected=(Cause.NO_PERMISSION,),
         why="the store knows the worker's key, and denies what the worker asks",
     ),
@@ -107,7 +98,6 @@ FOREIGN = (
         name="unregistered_user",
         source="AIOpsLab user_unregistered_mongodb",
         mechanism="the worker's own user is deleted from the store while the worker runs",
-        played="the worker runs as a user of its own; then the user is removed; late orders",
         expected=(Cause.BAD_CREDENTIALS,),
         why="the store does not know the worker's key any more",
     ),
@@ -116,7 +106,6 @@ FOREIGN = (
         source="ITBench scenario 16 (modified environment variable); AIOpsLab"
         " misconfig_app_hotel_res",
         mechanism="the worker serves the bucket of another environment",
-        played="a second bucket is made, and the worker is restarted with its name; late orders",
         expected=(Cause.BAD_PREFIX,),
         why="bad_prefix is the runbook's cause for a worker in another place",
     ),
@@ -124,7 +113,6 @@ FOREIGN = (
         name="wrong_target_port",
         source="ITBench scenario 30 (modified target port)",
         mechanism="the carrier listens on a port that nobody calls",
-        played="carrier-api is restarted on another port; late orders",
         expected=(Cause.CARRIER_ERRORS,),
         why="every request to the carrier is refused",
     ),
@@ -132,7 +120,6 @@ FOREIGN = (
         name="wrong_own_port",
         source="AIOpsLab k8s_target_port-misconfig",
         mechanism="the worker's service listens on a port that nobody calls; it still moves labels",
-        played="fulfillment-service is restarted on another port",
         expected=(),
         why="no label is stopped, and none of the causes is a wrong port",
     ),
@@ -140,8 +127,6 @@ FOREIGN = (
         name="network_delay",
         source="AIOpsLab network_delay_hotel_res; ITBench scenario 18",
         mechanism="each answer of the carrier takes 3 s on the way; the client waits for 2 s",
-        played="the worker is restarted with a relay before the carrier; the relay delays; late"
-        " orders",
         expected=(Cause.CARRIER_TIMEOUT,),
         why="the carrier does not answer in time, as the client sees it",
     ),
@@ -149,8 +134,6 @@ FOREIGN = (
         name="network_partition",
         source="AIOpsLab network_loss_hotel_res",
         mechanism="between worker and store nothing gets through; everyone else reaches the store",
-        played="the worker is restarted with a relay before the store; then the relay lets nothing"
-        " through; late orders",
         expected=(),
         why="the store is up, the worker is not stuck by itself, and no cause is a partition",
     ),
@@ -158,8 +141,6 @@ FOREIGN = (
         name="name_resolution",
         source="ITBench scenario 43 (failing name resolution)",
         mechanism="the worker cannot resolve the store's name",
-        played="the worker is restarted with a store endpoint whose name does not exist; late"
-        " orders",
         expected=(),
         why="the store is up, and no cause is a name that does not resolve",
     ),
@@ -167,7 +148,6 @@ FOREIGN = (
         name="full_disk",
         source="ITBench scenario 116 (exhausted storage); AIOpsLab disk_woreout",
         mechanism="the store's whole volume is full, not the bucket's quota",
-        played="the volume of the object store gets a limit below what is there; late orders",
         expected=(Cause.STORAGE_FULL,),
         why="every write is refused for want of room",
     ),
@@ -175,7 +155,6 @@ FOREIGN = (
         name="failing_job",
         source="ITBench scenario 122 (failed release pipeline)",
         mechanism="each run of the release DAG ends as failed",
-        played="a trigger in the pipeline's own database marks each new run as failed; late orders",
         expected=(Cause.PIPELINE_FAILING,),
         why="its newest runs failed",
     ),
@@ -183,7 +162,6 @@ FOREIGN = (
         name="breaking_configuration",
         source="ITBench scenario 119 (breaking configuration change)",
         mechanism="the worker ends at each start: a variable of its environment is malformed",
-        played="late orders; the worker is restarted with a batch size that is no number",
         expected=(Cause.WORKER_STOPPED,),
         why="no instance stays up",
     ),
@@ -191,7 +169,6 @@ FOREIGN = (
         name="container_kill",
         source="AIOpsLab container_kill, pod_kill_hotel_res",
         mechanism="the worker is killed once, and its supervisor starts it again",
-        played="kill -9 of the worker's process; late orders",
         expected=(),
         why="it recovered by itself within seconds",
     ),
@@ -199,7 +176,6 @@ FOREIGN = (
         name="pod_failure",
         source="AIOpsLab pod_failure_hotel_res",
         mechanism="the worker's process is there and does nothing at all",
-        played="late orders; the worker's process is frozen (SIGSTOP)",
         expected=(Cause.WORKER_STUCK,),
         why="it runs, as its supervisor says, and moves nothing; a restart helps",
     ),
@@ -207,7 +183,6 @@ FOREIGN = (
         name="flood",
         source="ITBench scenario 1; AIOpsLab loadgenerator_flood_homepage",
         mechanism="late orders arrive faster than the worker moves their labels, without an end",
-        played="20 late orders a second, sent to the service itself",
         expected=(Cause.SURGE,),
         why="the worker is healthy and too slow for what comes",
     ),
@@ -218,8 +193,6 @@ ABSTENTIONS = (
         name="slow_but_healthy",
         source="",
         mechanism="every part takes its time, and labels leave in time",
-        played="a carrier that takes 0.8 s, a worker's pass each 3 s, a run of the DAG each 20 s;"
-        " orders",
         expected=(),
         why="nothing waits too long",
     ),
@@ -227,7 +200,6 @@ ABSTENTIONS = (
         name="burst_that_drains",
         source="",
         mechanism="a morning's orders come at once, and are gone in less than a minute",
-        played="200 orders at once, none of them late",
         expected=(),
         why="the queue empties long before any label waits too long",
     ),
@@ -235,7 +207,6 @@ ABSTENTIONS = (
         name="unrelated_failure",
         source="",
         mechanism="a service that no label needs ends at each start",
-        played="notification-sink is restarted with a port that is no number; orders",
         expected=(),
         why="labels flow",
     ),
@@ -243,8 +214,6 @@ ABSTENTIONS = (
         name="half_blind",
         source="",
         mechanism="the services are not scraped any more, and nobody may ask the service manager",
-        played="of the services, Prometheus scrapes only the exporter from now on; the operator has"
-        " RUNBOOK_SERVICES=none; orders",
         expected=(),
         why="labels flow; what is not known is no cause",
     ),
