@@ -24,23 +24,17 @@ _PHASES = ("detect_s", "notify_s", "diagnose_s", "remediate_s", "revert_s", "cle
 _PAGE = """\
 # Drills
 
-A drill brings about one of the causes that the runbook knows, for real. This page says how long
-each phase of each drill takes on the local stack. `make drills` runs `runbook drill --all` and
-writes this page from [drills.json](drills.json), which holds what the last five runs measured.
+How long each phase of each drill takes on the local stack, in seconds: the median of the drills
+that passed, with the least and the most in brackets. `make drills` runs `runbook drill --all` and
+writes this page from [drills.json](drills.json), which has the last five runs. What a drill does:
+[Monitoring](monitoring/README.md#chaos-drills).
 
-Times are in seconds: the median of the drills that passed, with the least and the most in
-brackets. "passed" says how many drills passed. "–" means that there is no such phase: no alert
-fires for `support_down` and `clock_skew`.
-
-- **detect**: from the fault until the alert fires.
-- **notify**: from the fault until the last of Slack, mail and Teams had the message.
-- **name the cause**: sections 1, 2, 3 and 5, from the first cell of section 1 to the last of
-  section 5.
-- **mitigate**: section 6 with its plans, approvals and changes. ¹ marks a drill without section
-  6: the time is how long it took to take the fault back.
-- **clear**: until the alert is gone and every channel got the resolved message. The time counts
-  from section 6's last change. Without section 6, or where section 6 only mitigates, it counts from
-  the end of the fault. It is 0 if the alert cleared before that.
+- **detect**, **notify**: from the fault until the alert fires, and until Slack, mail and Teams have
+  it. "–": no alert fires.
+- **name the cause**: sections 1, 2, 3 and 5.
+- **mitigate**: section 6. ¹ marks a drill without section 6: the time to take the fault back.
+- **clear**: from section 6's last change, or without one from the end of the fault, until the alert
+  is gone and every channel has the resolved message.
 
 {table}
 

@@ -16,27 +16,15 @@ _GOAL = 0.95
 _Run = dict[str, Any]
 _HEAD = """# Diagnosis matrix
 
-This page shows what section 5 says when a real fault is in a real process. `make diagnose-matrix`
-writes it. CI plays only two of these faults (`tests/stack/test_diagnosis.py`).
+What section 5 says when a real fault is in a real process. `make diagnose-matrix` writes this page;
+CI plays two of the faults.
 
-Each run begins on a healthy stack and injects its faults. If a fault shows only while labels wait,
-the run makes late orders. Then it asks section 5 from scratch (every step read anew, then the
-conclusion) until section 5 supports every injected cause or the deadline, by default a minute, has
-passed. If every cause is supported, the run asks once more. In every pair, and in the first run of
-each fault, it does so only after the fault has been on for twenty seconds. Section 5 sees metrics,
-logs, APIs, the store and the services' settings, never the fault switches.
-
-- *Right*: the last answer supports every injected cause, and no answer, not even an early one,
-  supports another cause. Without a fault: the last answer is `healthy`, and no answer supports a
-  cause.
-- *Wrong*: an answer supports another cause, even for a moment.
-- Seconds count from the beginning of the injection. *To verdict*: until section 5 supported every
-  injected cause. *To inject*: until the injection ended; a fault that restarts a service takes a
-  second or two.
-- *First seen*: when the cause began, as the finding says; a dash means that the finding does not
-  say when. A time of a second or two before 0 is no error: the sources tell whole seconds, or the
-  times of samples. A time far before 0 comes from an earlier run of the same fault that ended less
-  than two minutes before: the pause was too short for section 5 to see two episodes.
+Each run begins on a healthy stack, injects its faults (with late orders where a fault shows only
+while labels wait), and asks section 5 from scratch until it supports every injected cause, or for a
+minute. *Right*: the last answer supports every injected cause, and none ever supports another;
+without a fault, the last answer is `healthy`. *Wrong*: an answer supports another cause, even for a
+moment. Seconds count from when the injection begins. *First seen*: when the cause began, as the
+finding says; far before 0 it counts an earlier run of the same fault.
 """
 
 
