@@ -58,9 +58,41 @@ def test_a_row_that_has_ended_is_left_alone(state: State) -> None:
         assert {act for *_, act in list_deciding(state, direction)} == {Act.NOTHING}
 
 
-def test_a_moved_row_whose_content_is_at_its_source_again_is_duplicated() -> None:
-    for source in (Place.SAME, Place.AGAIN):
-        rule = decide(
-            direction=Direction.THERE, state=State.MOVED, source=source, destination=Place.ABSENT
-        )
-        assert rule.proof is Proof.DUPLICATED
+def test_a_row_is_looked_at_again_only_for_what_could_not_be_read() -> None:
+    for direction, state, source, destination in product(Direction, UNENDED, Place, Place):
+        rule = decide(direction, state, source, destination)
+        assert rule.act is not Act.NOTHING
+        if source is Place.UNKNOWN:
+            assert rule.act is Act.LOOK
+        if rule.act is Act.LOOK:
+            assert Place.UNKNOWN in (source, destination)
+            assert rule.proof is (Proof.WAITING if state is State.WAITING else Proof.UNPROVEN)
+
+
+@pytest.mark.parametrize("direction", list(Direction))
+@pytest.mark.parametrize("state", [*UNENDED, State.MOVED])
+def test_a_proof_says_what_the_two_ends_show(state: State, direction: Direction) -> None:
+    shown = {
+        Place.ABSENT: Proof.GONE_AFTER_LANDED,
+        Place.OTHER: Proof.CHANGED_BY_OTHERS,
+        Place.UNKNOWN: Proof.UNPROVEN,
+    }
+    for source, destination in product(Place, Place):
+        rule = decide(direction, state, source, destination)
+        if rule.act is Act.SEND:
+            assert source.is_here
+            assert rule.proof is Proof.WAITING
+        elif rule.act is State.OCCUPIED:
+            assert (source.is_here, destination) == (True, Place.OTHER)
+            assert rule.proof is Proof.CHANGED_BY_OTHERS
+        elif rule.act is State.SHIPPED:
+            assert (source.is_here, destination.is_here) == (False, False) or state is State.WAITING
+            assert rule.proof is Proof.GONE_AFTER_LANDED
+        elif rule.act is State.SKIPPED:
+            assert not source.is_here
+            assert rule.proof is Proof.CHANGED_BY_OTHERS
+        elif state is State.MOVED and source.is_here:
+            assert rule.proof is Proof.DUPLICATED
+        elif rule.act in (State.MOVED, Act.NOTHING):
+            assert not source.is_here
+            assert rule.proof is shown.get(destination, Proof.IN_PLACE)
