@@ -12,9 +12,8 @@ from runbook_lib.show.text import visible
 from .alerts import KnownAlert
 from .look import Look
 
-_MOST_LINES = 8
 _MOST_SUBJECT_CHARS = 200
-_MOST_TEXT_CHARS = 3_500
+_MOST_TEXT_CHARS = 2_000
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,6 @@ def make_message(
     page_url : the address of the page of incidents
     """
     phase = look.verdict or "failed"
-    verdict = phase.replace("_", " ")
     drill = "[DRILL] " if alerts[0].is_drill else ""
     words = ", ".join(sorted({alert.name for alert in alerts})).split()
     report = Path()
@@ -53,20 +51,21 @@ def make_message(
     lines = []
     if look.error:
         lines += [f"The investigation failed: {look.error}", "Next: runbook investigate"]
+    ends = []
     if look.incident:
         report = home / look.incident / "report.html"
         lines += _read_summary(home / look.incident)
         if look.next:
             lines.append(f"Next: {look.next}")
-        lines.append(f"Report: {page_url}/incidents/{look.incident}/report.html")
+        ends.append(f"Report: {page_url}/incidents/{look.incident}/report.html")
     name = f"{about} {phase}"
-    lines.append(f"[{name}]")
-    subject = f"{drill}{verdict}: {about}: {' '.join(words)}"
-    text = "\n".join(lines)
+    ends.append(f"[{name}]")
+    subject = f"{drill}{phase}: {about}: {' '.join(words)}"
+    text = visible(redactor.text("\n".join(lines)))[:_MOST_TEXT_CHARS]
     return Message(
         id=name,
         subject=visible(redactor.text(subject))[:_MOST_SUBJECT_CHARS],
-        text=visible(redactor.text(text))[:_MOST_TEXT_CHARS],
+        text="\n".join([text, *ends]),
         report=str(report) if report.is_file() else "",
     )
 
@@ -77,4 +76,4 @@ def _read_summary(folder: Path) -> list[str]:
         lines = (folder / "summary.txt").read_text("utf-8").splitlines()
     except OSError:
         return []
-    return lines[:-1][:_MOST_LINES]
+    return lines[:-1]

@@ -87,7 +87,7 @@ class TicketTarget(SupportClient):
                 self._ask("POST", f"{path}/attachments", files=files)
             body = {"authorType": "agent", "message": f"{message.subject}\n{message.text}"}
             self.post(f"{path}/messages", object, body)
-        except ClientError as error:
+        except (ClientError, OSError) as error:  # OSError: the report is gone
             raise NotSentError(str(error)) from error
 
 

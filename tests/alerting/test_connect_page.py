@@ -22,7 +22,7 @@ from tests.support.stack import wait_until
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "connect.md").read_text("utf-8").partition("## 9. Alert to report")[2]
 (SETTINGS,) = re.findall(r"^```ini\n(.*?)^```", PAGE, re.M | re.S)
-(TARGETS,) = re.findall(r"^```text\n(slack:.*?)^```", PAGE, re.M | re.S)
+(TARGETS,) = re.findall(r"^```properties\n(.*?)^```", PAGE, re.M | re.S)
 (ROUTE,) = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.M | re.S)
 NAMES = dict(re.findall(r"^([A-Z_]+)=(.*)$", SETTINGS, re.M))
 

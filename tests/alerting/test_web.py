@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import socket
 import subprocess
 import sys
@@ -197,12 +196,6 @@ def test_a_link_from_a_report_to_a_notebook_leads_to_its_page(service: Service) 
     assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
     for name in ("..%2Freport.html", f"{pages[0].stem}.ipynb", "x.html", "...html"):
         assert service.get(f"{incident}/notebooks/{name}").status_code == 404
-
-
-def test_the_incidents_are_json(service: Service) -> None:
-    document = service.get("/incidents").json()
-    assert document["schema"] == "runbook/serve-incidents/1"
-    json.dumps(document, allow_nan=False)
 
 
 def test_a_second_service_in_the_same_folder_is_refused(service: Service) -> None:
