@@ -78,7 +78,7 @@ bench: setup ## Plan, apply and verify 5,000 labels beside s5cmd, mc and rclone 
 	@sh scripts/setup/prometheus.sh --bench >&2
 	@python -m bench.release $(ARGS)
 
-bench-alert: setup-test ## From Alertmanager's firing to the report on the ticket, part by part
+bench-alert: setup-test ## From Alertmanager's firing to the report on the ticket
 	@python -m bench.alert $(ARGS)
 
 mutate: setup ## Change the code in 200 small ways, and count which the tests notice (ARGS="--seed 1 --list": show them)

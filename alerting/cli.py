@@ -9,8 +9,8 @@ import typer
 
 from runbook_lib.errors import SettingsError
 
-app = typer.Typer(help="Take Alertmanager's alerts, investigate, deliver the report.")
-assistant_app = typer.Typer(help="Let an assistant look: read-only tools, on stdin and stdout.")
+app = typer.Typer()
+assistant_app = typer.Typer()
 
 
 @app.callback(invoke_without_command=True)
@@ -30,7 +30,7 @@ def mcp() -> None:
         from .tools import build_server
     from .settings import ServeSettings
 
-    build_server(ServeSettings.load_without_files()).run("stdio")
+    build_server(ServeSettings.load()).run("stdio")
 
 
 @contextmanager

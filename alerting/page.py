@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from runbook_lib.errors import RunbookError
-from runbook_lib.model import format_time
-from runbook_lib.record.history import HistoryRow, list_history
+from runbook_lib.model import Json, format_time
+from runbook_lib.record.history import list_history
 from runbook_lib.record.incident import open_incident
 from runbook_lib.redact import Redactor
 from runbook_lib.report.render import CSP
@@ -21,31 +20,14 @@ from runbook_lib.show.text import visible
 from .settings import ServeSettings
 
 _MOST_ROWS = 200
-_MOST_CHARS = 300
-#: The headers of every answer. The first holds a report's content policy, and forbids other pages
-#: to embed ours. By the others, a browser guesses no content type, tells no other site our address,
-#: and keeps no copy.
+#: The headers of every answer: no other page may embed ours, and a browser guesses no content type,
+#: tells no other site our address, and keeps no copy.
 HEADERS = {
     "Content-Security-Policy": f"{CSP} frame-ancestors 'none'; form-action 'none'; base-uri 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-
-
-class Row(NamedTuple):
-    """One incident as the page and ``/incidents`` show it; what is not known is empty.
-
-    ``report`` is the path of the report's address on this server.
-    """
-
-    incident: str
-    is_open: bool
-    is_drill: bool
-    since: str
-    cause: str
-    verdict: str
-    report: str
 
 
 class Page:
@@ -59,11 +41,25 @@ class Page:
             autoescape=select_autoescape(default=True),
         )
 
-    def list_rows(self) -> list[Row]:
-        """Return at most 200 incidents: first the open ones, then the closed ones; newest first."""
-        rows = list_history(self._home, load_policy())
-        shown = sorted(rows, key=lambda row: not row.is_open)[:_MOST_ROWS]
-        return [_make_row(row) for row in shown]
+    def list_rows(self) -> list[dict[str, Json]]:
+        """Return at most 200 incidents: first the open ones, then the closed ones; newest first.
+
+        ``report`` is the path of the report's address on this server.
+        """
+        history = list_history(self._home, load_policy())
+        rows = []
+        for incident in sorted(history, key=lambda row: not row.is_open)[:_MOST_ROWS]:
+            row = {
+                "incident": incident.incident,
+                "is_open": incident.is_open,
+                "is_drill": bool(incident.scenario),
+                "since": format_time(incident.opened_at),
+                "cause": visible(incident.cause_found or incident.damage),
+                "verdict": str(incident.verdict or "unknown"),
+                "report": f"/incidents/{incident.incident}/report.html",
+            }
+            rows.append(row)
+        return rows
 
     def render(self, now: datetime) -> str:
         """Return the page. It has no script, and fetches nothing."""
@@ -87,15 +83,3 @@ class Page:
         except RunbookError:
             return None
         return path if path.is_file() else None
-
-
-def _make_row(row: HistoryRow) -> Row:
-    return Row(
-        incident=row.incident,
-        is_open=row.is_open,
-        is_drill=bool(row.scenario),
-        since=format_time(row.opened_at),
-        cause=visible(row.cause_found or row.damage)[:_MOST_CHARS],
-        verdict=str(row.verdict or "unknown"),
-        report=f"/incidents/{row.incident}/report.html",
-    )

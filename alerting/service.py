@@ -1,4 +1,4 @@
-"""Put one process together: locks, database, jobs, and the web server."""
+"""Put one process together: lock, alerts, jobs, and the web server."""
 
 from __future__ import annotations
 
@@ -7,35 +7,31 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import timedelta
-from types import FrameType
-from typing import NamedTuple, NoReturn
+from typing import IO, TYPE_CHECKING, NoReturn
+from urllib.parse import unquote, urlsplit
 
-import sqlalchemy as sa
 import uvicorn
-from dbos import DBOS
-from fastapi import FastAPI
 
 from runbook_lib.errors import UsageError, disk_errors
 from runbook_lib.redact import Redactor
 
-from .book import Book, connect_database
-from .look import Looker
+from .alerts import AlertBook
+from .jobs import Jobs, configure
 from .metrics import Metrics
 from .page import Page
 from .settings import ServeSettings
-from .targets import connect_targets
+from .targets import connect_targets, isolate
 from .web import build_app
-from .work import Bell, Planner, Work, configure
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 #: Requests at the same time. It limits the memory, because each may hold a whole body.
 _MOST_REQUESTS = 64
 #: How long requests may go on after the process was told to end.
 _STOP_S = 5
-#: The number of our lock in Postgres; other programs of the database must not use it.
-_DATABASE_LOCK = 7_304_115
+
+_log = logging.getLogger(__name__)
 
 
 def serve(settings: ServeSettings) -> None:
@@ -44,17 +40,31 @@ def serve(settings: ServeSettings) -> None:
     Raises
     ------
     UsageError
-        When another process serves the same folder or the same Postgres.
+        When another process serves the same folder, and so the same database.
     """
-    with _run_jobs(settings) as jobs:
-        app = build_app(
-            settings,
-            book=jobs.book,
-            work=jobs.work,
-            planner=jobs.planner,
-            metrics=jobs.metrics,
-            page=Page(settings),
-        )
+    home = settings.serve_home
+    with disk_errors(f"cannot use {home}"):
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    token = settings.read_token()
+    secrets = [*settings.secrets, token]
+    for url in settings.read_targets().values():
+        parts = urlsplit(url)
+        secrets += [url, unquote(parts.password or ""), parts.path, parts.query]
+    _configure_log(Redactor(secrets))
+    with _lock_home(settings):
+        isolate(settings)
+        targets = connect_targets(settings)
+        book = AlertBook(home / "jobs.sqlite3")
+        metrics = Metrics(book, targets)
+        configure(settings)
+        redactor = Redactor([*settings.secrets, token])
+        jobs = Jobs(settings, book, targets=targets, metrics=metrics, redactor=redactor)
+        jobs.start()
+        page = Page(settings)
+        app = build_app(token=token, book=book, jobs=jobs, metrics=metrics, page=page)
+        names = ", ".join(targets) or "none"
+        text = "runbook serve listens on %s and works in %s; targets: %s"
+        _log.info(text, settings.serve_address, settings.runbook_home.resolve(), names)
         _serve_http(app, settings)
     _end_process()
 
@@ -69,59 +79,11 @@ def _end_process() -> NoReturn:
     os._exit(0)
 
 
-class _Jobs(NamedTuple):
-    """The parts of the process that carry out jobs."""
-
-    looker: Looker
-    book: Book
-    metrics: Metrics
-    work: Work
-    planner: Planner
-
-
-@contextmanager
-def _run_jobs(settings: ServeSettings) -> Iterator[_Jobs]:
-    """Carry out jobs. Begin with those that an earlier process left undone when it died.
-
-    Raises
-    ------
-    UsageError
-        When another process works in the folder, or in the same Postgres.
-    """
-    home = settings.serve_home
-    with disk_errors(f"cannot use {home}"):
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _configure_log(settings)
-    engine = connect_database(settings.database_url)
-    with _hold_home(settings), _hold_database(engine):
-        cooldown = timedelta(seconds=settings.serve_cooldown_s)
-        book = Book(engine, cooldown=cooldown)
-        metrics = Metrics(book)
-        looker = Looker(settings)
-        configure(settings)
-        bell = Bell()
-        work = Work(
-            settings,
-            book,
-            looker=looker,
-            targets=connect_targets(settings),
-            metrics=metrics,
-            bell=bell,
-        )
-        planner = Planner(work, book, bell=bell, cooldown=cooldown)
-        DBOS.launch()  # once all jobs are registered: unfinished ones go on
-        planner.start()
-        try:
-            yield _Jobs(looker, book, metrics, work, planner)
-        finally:
-            looker.stop()
-
-
 def _serve_http(app: FastAPI, settings: ServeSettings) -> None:
     """Serve the app over HTTP until SIGTERM or Ctrl-C."""
     for number in (signal.SIGINT, signal.SIGTERM):
         # uvicorn ends by these signals, and sends them to this process again afterwards.
-        signal.signal(number, _ignore)
+        signal.signal(number, signal.SIG_IGN)
     cert = settings.serve_tls_cert_file
     key = settings.serve_tls_key_file
     uvicorn.run(
@@ -142,39 +104,16 @@ def _serve_http(app: FastAPI, settings: ServeSettings) -> None:
     )
 
 
-def _ignore(_number: int, _frame: FrameType | None) -> None:
-    """Do nothing on a signal that uvicorn sends again: the service is ending already."""
-
-
-@contextmanager
-def _hold_home(settings: ServeSettings) -> Iterator[None]:
-    """Hold the folder's lock: two processes would carry out each job twice."""
-    with (settings.serve_home / "serve.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            text = f"another `runbook serve` works in {settings.serve_home}"
-            raise UsageError(f"{text}. One is enough: stop it first.") from None
-        yield
-
-
-@contextmanager
-def _hold_database(engine: sa.Engine) -> Iterator[None]:
-    """Hold a lock in Postgres, so that only one process uses the database, on whichever machine.
-
-    SQLite gets no such lock. By default the folder's lock guards its file. If SERVE_DATABASE_URL
-    names a SQLite file, no lock keeps processes of other folders from using it.
-    """
-    if engine.dialect.name != "postgresql":
-        yield
-        return
-    with engine.connect() as db:
-        query = sa.select(sa.func.pg_try_advisory_lock(_DATABASE_LOCK))
-        if not db.execute(query).scalar_one():
-            text = "another `runbook serve` works with the database of SERVE_DATABASE_URL"
-            raise UsageError(f"{text}. One is enough: stop it first.")
-        db.commit()  # the connection, not the transaction, holds the lock
-        yield
+def _lock_home(settings: ServeSettings) -> IO[str]:
+    """Return the folder's locked file: two processes would carry out each job twice."""
+    file = settings.lock_path.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        text = f"another `runbook serve` works in {settings.serve_home}"
+        raise UsageError(f"{text}. One is enough: stop it first.") from None
+    return file
 
 
 class _RedactingFormatter(logging.Formatter):
@@ -187,9 +126,11 @@ class _RedactingFormatter(logging.Formatter):
         return self._redactor.text(super().format(record))
 
 
-def _configure_log(settings: ServeSettings) -> None:
+def _configure_log(redactor: Redactor) -> None:
     """Send every line of the log to stderr, without secrets."""
     handler = logging.StreamHandler()
-    handler.setFormatter(_RedactingFormatter(Redactor(settings.secrets)))
+    handler.setFormatter(_RedactingFormatter(redactor))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    # At the level debug, Apprise logs the addresses that it asks, with their tokens.
+    logging.getLogger("apprise").setLevel(logging.WARNING)

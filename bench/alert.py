@@ -1,9 +1,7 @@
-"""From Alertmanager's firing to the report on the ticket, part by part, on a real local stack.
+"""From Alertmanager's firing to the report on the ticket, on a real local stack.
 
 Each round starts `runbook serve` anew with an empty folder. Its first alert, which comes at once,
-is the cold one. The second joins the same episode and asks for a look of its own; it comes when a
-process waits for that look, some seconds after the first, and is the warm one. The parts are read
-from what the service and its workflow library wrote down themselves.
+is the cold one. Then the incident is closed, and the next alert is the warm one.
 """
 
 from __future__ import annotations
@@ -12,13 +10,12 @@ import argparse
 import os
 import platform
 import shutil
-import sqlite3
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -31,22 +28,9 @@ from dataflow_stack.config import StackConfig, load_config
 from dataflow_stack.faults import FAULTS
 from dataflow_stack.orders import inject_orders
 from dataflow_stack.supervisor import Supervisor
-from runbook_lib.model import parse_time
 from tests.support.stack import RunningStack, run_stack, wait_until
 
 GOALS_S = {"cold": 10.0, "warm": 6.0}
-#: Everything up to the ticket, one after the other; then what goes on beside it.
-PARTS = (
-    "Alertmanager groups and sends",
-    "on disk and planned",
-    "waits for its turn",
-    "open",
-    "investigate",
-    "render",
-    "until the ticket is tried",
-    "ticket",
-)
-BESIDE = ("slack", "teams", "mail")
 _GROUP = "stack-tools"
 _DEADLINE_S = 180
 _IDLE_S = 30.0
@@ -61,7 +45,6 @@ class Cost(NamedTuple):
 
     Attributes
     ----------
-    parts : by the names of ``PARTS`` and ``BESIDE``
     ticket_s : from firing until the ticket showed the report
     all_s : from firing until every target had its message
     cpu_s : of the service and its investigation
@@ -69,7 +52,6 @@ class Cost(NamedTuple):
         processor was, since others may have used it
     """
 
-    parts: dict[str, float]
     ticket_s: float
     all_s: float
     cpu_s: float
@@ -105,10 +87,6 @@ class Bench:
     def _cases_url(self) -> str:
         return f"{self._stack.env['SUPPORT_URL']}/support/cases"
 
-    @property
-    def _database(self) -> Path:
-        return self._config.runbook_home / "serve" / "serve.sqlite3"
-
     def restart(self) -> None:
         """Start the service anew, with an empty folder."""
         name = f"{_GROUP}:{reporter.NAME}"
@@ -123,13 +101,10 @@ class Bench:
         """Return the service's process."""
         return psutil.Process(self._supervisor.programs()[reporter.NAME]["pid"])
 
-    def measure(self, number: int, look: int) -> Cost:
+    def measure(self, number: int) -> Cost:
         """Let Alertmanager fire an alert; return what its report took.
 
-        Parameters
-        ----------
-        number : makes the alert one of a group that Alertmanager has not seen
-        look : which look of the service's first episode it asks for
+        ``number`` makes the alert one of a group that Alertmanager has not seen.
         """
         process = self.find_process()
         loop_s = measure_loop()
@@ -139,11 +114,10 @@ class Bench:
         self._fire(number)
         wait_closely(lambda: self._count_told() > known, "the report is on the ticket")
         told_at = time.time()
-        wait_closely(lambda: self._is_done(look), "every target has its message")
+        wait_closely(self._is_done, "every target has its message")
         all_s = time.time() - fired_at
-        parts = self._read_parts(fired_at, look)
         used_s = read_cpu_s(process) - cpu_s
-        return Cost(parts, told_at - fired_at, all_s, used_s, loop_s)
+        return Cost(told_at - fired_at, all_s, used_s, loop_s)
 
     def wait_until_at_rest(self) -> None:
         """Wait until the service and its children use no processor."""
@@ -202,65 +176,17 @@ class Bench:
         messages = answer.json()["messages"]
         return sum("[inc-" in message["message"] for message in messages)
 
-    @contextmanager
-    def _open_database(self) -> Iterator[sqlite3.Connection]:
-        with closing(sqlite3.connect(self._database, timeout=30)) as db:
-            yield db
+    def _is_done(self) -> bool:
+        """Tell whether no alert waits, and no message."""
+        url = f"http://{reporter.serve_address(self._config)}/metrics"
+        lines = requests.get(url, timeout=10).text.splitlines()
+        waiting = [line for line in lines if "waiting" in line and not line.startswith("#")]
+        return all(line.endswith(" 0.0") for line in waiting)
 
-    def _is_done(self, look: int) -> bool:
-        """Tell whether every message of a look is sent, and its job has ended."""
-        query = (
-            "SELECT count(*) FROM workflow_status"
-            " WHERE name = 'delivery' AND status = 'SUCCESS' AND workflow_uuid LIKE ?"
-        )
-        with self._open_database() as db:
-            (count,) = db.execute(query, (f"%-1.{look}-%",)).fetchone()
-        return bool(count == 1 + len(BESIDE))
-
-    def _read_parts(self, fired_at: float, look: int) -> dict[str, float]:
-        """Return how long each part took, from the rows that were written down."""
-        with self._open_database() as db:
-            query = "SELECT max(received_at) FROM serve_alerts"
-            (received,) = db.execute(query).fetchone()
-            job = find_job(db, f"%look-1-{look}")
-            steps = read_steps(db, job)
-            tries = {}
-            for target in ("ticket", *BESIDE):
-                delivery = find_job(db, f"%-1.{look}-{target}%")
-                tries[target] = read_steps(db, delivery)["attempt"]
-            query = "SELECT created_at, started_at_epoch_ms FROM workflow_status"
-            row = db.execute(f"{query} WHERE workflow_uuid = ?", (job,)).fetchone()
-        received_at = parse_time(received).timestamp()
-        created_at = row[0] / 1000
-        opened_at = steps["open"][0]
-        spans = {name: end - start for name, (start, end) in steps.items()}
-        return {
-            PARTS[0]: received_at - fired_at,
-            PARTS[1]: created_at - received_at,
-            PARTS[2]: opened_at - created_at,
-            "open": spans["open"],
-            "investigate": spans["investigate"],
-            "render": spans["render"],
-            PARTS[6]: tries["ticket"][0] - steps["render"][1],
-            **{target: end - start for target, (start, end) in tries.items()},
-        }
-
-
-def find_job(db: sqlite3.Connection, pattern: str) -> str:
-    """Return the one job whose id is like a pattern."""
-    query = "SELECT workflow_uuid FROM workflow_status WHERE workflow_uuid LIKE ?"
-    ((job,),) = db.execute(query, (pattern,)).fetchall()
-    return str(job)
-
-
-def read_steps(db: sqlite3.Connection, job: str) -> dict[str, tuple[float, float]]:
-    """Return when each step of a job began and ended, by its name; of equal ones the last."""
-    query = (
-        "SELECT function_name, started_at_epoch_ms, completed_at_epoch_ms"
-        " FROM operation_outputs WHERE workflow_uuid = ? ORDER BY function_id"
-    )
-    rows = db.execute(query, (job,)).fetchall()
-    return {name: (start / 1000, end / 1000) for name, start, end in rows}
+    def close_incident(self) -> None:
+        """Close the open incident, so that the next alert begins another one."""
+        command = [sys.executable, "-m", "runbook_lib", "close"]
+        subprocess.run(command, cwd=self._config.home, check=False, stdout=subprocess.DEVNULL)
 
 
 def read_cpu_s(process: psutil.Process) -> float:
@@ -290,9 +216,6 @@ def wait_closely(is_true: Callable[[], bool], what: str) -> None:
 def make_table(costs: dict[str, list[Cost]], loads: list[float]) -> str:
     """Return the medians of cold and warm alerts as a Markdown table."""
     rows = [["", *(f"{name} s" for name in costs)]]
-    for part in (*PARTS, *BESIDE):
-        middles = [statistics.median(cost.parts[part] for cost in c) for c in costs.values()]
-        rows.append([part, *(f"{middle:.2f}" for middle in middles)])
     totals: dict[str, Callable[[Cost], float]] = {
         "**from firing to the ticket**": lambda cost: cost.ticket_s,
         "from firing to every target": lambda cost: cost.all_s,
@@ -319,8 +242,9 @@ def run_rounds(bench: Bench, rounds: int) -> tuple[dict[str, list[Cost]], list[f
         bench.restart()
         for look, kind in enumerate(costs, 1):
             if kind == "warm":
+                bench.close_incident()
                 bench.wait_until_at_rest()
-            cost = bench.measure(10 * number + look, look)
+            cost = bench.measure(10 * number + look)
             costs[kind].append(cost)
             load = os.getloadavg()[0]
             loads.append(load)
@@ -345,9 +269,6 @@ def main() -> None:
         os.environ["RUNBOOK_STACK_HOME"] = str(home)
         with run_stack(home, serves=True) as stack:
             config = load_config(stack.home).remembered()
-            # Each alert gets a look of its own; the service reads this in the folder where it runs.
-            with (home / ".env").open("a", encoding="utf-8") as file:
-                file.write("\nSERVE_COOLDOWN_S=0\n")
             FAULTS["pipeline_paused"].on(config)
             bench = Bench(stack, config)
             bench.silence_others()

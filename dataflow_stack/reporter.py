@@ -17,7 +17,7 @@ __all__ = ["NAME", "can_serve", "is_serving", "make_program", "serve_address"]
 NAME = "runbook-serve"
 _MODULE = "alerting"
 #: The modules that `runbook serve` needs. The extra ``serve`` installs them.
-_NEEDED = ("dbos", "sqlalchemy", _MODULE)
+_NEEDED = ("apprise", "dbos", _MODULE)
 _PORT = 8115
 
 
@@ -40,25 +40,24 @@ def is_serving(config: StackConfig) -> bool:
 
 
 def make_program(config: StackConfig, *, group: str) -> Program:
-    """Return the program of `runbook serve`; write the files that hold its targets' addresses.
+    """Return the program of `runbook serve`; write the file of its targets.
 
     The program has a low priority, so that a drill on two cores takes no longer than without it.
     """
     places = LocalPlaces(config)
-    sink = f"http://{places.address('notification-sink')}"
-    targets = {
-        "SERVE_SLACK_URL_FILE": f"{sink}/slack/reports",
-        "SERVE_TEAMS_URL_FILE": f"{sink}/teams/reports",
-        "SERVE_SMTP_URL_FILE": f"smtp://{places.address('notification-sink:smtp')}",
-    }
-    files = {name: _write(config.run / name.lower(), text) for name, text in targets.items()}
+    sink = f"json://{places.address('notification-sink')}"
+    mail = f"mailto://{places.address('notification-sink:smtp')}?mode=insecure"
+    # The sink reads a message in the field that Slack names `text`.
+    targets = [
+        f"{sink}/slack/reports?:message=text",
+        f"{sink}/teams/reports?:message=text",
+        f"{mail}&from=runbook@dataflow.local&to=oncall@dataflow.local",
+    ]
     environment = {
         **build_env(config),
-        **files,
+        "SERVE_TARGETS_FILE": _write(config.run / "serve_targets", "\n".join(targets)),
         "RUNBOOK_HOME": str(config.runbook_home),
         "SERVE_ADDRESS": serve_address(config),
-        "SERVE_MAIL_FROM": "runbook@dataflow.local",
-        "SERVE_MAIL_TO": "oncall@dataflow.local",
         MARK: str(config.home),
     }
     command = ["nice", "-n", "10", sys.executable, "-m", _MODULE]

@@ -10,6 +10,7 @@ import json
 import tempfile
 from collections import Counter
 from contextlib import suppress
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -51,7 +52,7 @@ class CheckDocument(Document):
     when another system answers at its address, and None while nobody can tell. ``rights`` says
     ``yes``, ``no`` or ``not known`` for each right. A right is not known, for example, where only a
     change would tell. ``unfinished`` has a row for each release and each killed drill that somebody
-    must finish.
+    must finish. ``summary`` ends with the warnings of plug-ins, such as `runbook serve`.
     """
 
     summary: str
@@ -388,11 +389,13 @@ def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocume
         inv = Investigation(incident, section=SECTIONS["01_purpose"], settings=settings)
         readings = {step: inv.read_step(step) for step in inv.section.STEPS}
     rights = readings[get_step(read_rights).id]
-    blocking_rows = list_obstacles(rights.rows)
+    sentences = [describe_access(rights)]
+    for plugin in entry_points(group="runbook.checks"):
+        sentences += plugin.load()()
     return CheckDocument(
         schema_name="runbook/check/1",
-        exit_code=ExitCode.UNKNOWN if blocking_rows else ExitCode.OK,
-        summary=describe_access(rights),
+        exit_code=ExitCode.UNKNOWN if list_obstacles(rights.rows) else ExitCode.OK,
+        summary=". ".join(sentences),
         systems=rights.rows,
         readings=tuple(readings.values()),
         unfinished=readings[get_step(read_unfinished).id].rows,
@@ -437,8 +440,8 @@ def revert_chaos(
     try:
         check_playground(settings, store)
     except errors.EnvironmentForbidsError as error:
-        advice = f"Here 6.3 removes synthetic objects, after approval: `{_PLAN_REMOVAL}`"
-        raise errors.EnvironmentForbidsError(f"{error} {advice}") from error
+        text = f"{error} Here 6.3 removes synthetic objects, after approval: `{_PLAN_REMOVAL}`"
+        raise errors.EnvironmentForbidsError(text) from error
     progress("remove synthetic objects")
     prefixes = [prefix] if prefix else list_prefixes(settings)
     removal = synthetic.revert_backlog(store, *prefixes, drill_id=drill_id)
@@ -447,7 +450,7 @@ def revert_chaos(
         exit_code=ExitCode.of(not removal.failed),
         removed=removal.removed,
         kept=removal.kept,
-        failed=dict(removal.failed),
+        failed=removal.failed,
     )
 
 
@@ -458,12 +461,8 @@ def read_chaos_status(settings: Settings, *, progress: Progress = keep_quiet) ->
     drills: Counter[str] = Counter()
     for info in synthetic.find_synthetic(store, list_prefixes(settings)).objects:
         drills[(info.metadata or {}).get("drill-id", "without an id")] += 1
-    command = _REVERT
-    try:
-        check_playground(settings, store)
-    except (errors.EnvironmentForbidsError, errors.ClientError):
-        command = _PLAN_REMOVAL
-    return ChaosDocument(schema_name="runbook/chaos-status/1", drills=dict(drills), next=command)
+    command = _REVERT if settings.is_playground else _PLAN_REMOVAL
+    return ChaosDocument(schema_name="runbook/chaos-status/1", drills=drills, next=command)
 
 
 #: The steps whose readings a verdict needs after a change.
@@ -496,14 +495,12 @@ class ReleaseCommands(MoveCommands):
             if step in _READ_AGAIN:
                 inv.read_step(step)
         inv.conclude()
-        now = inv.now()
-        judgement = inv.policy.judge(inv.journal, now=now)
+        judgement = inv.policy.judge(inv.journal, now=inv.now())
         report = write_outputs(inv.incident, SECTIONS)
         if judgement is None:
             return {"report": str(report)}
         resume_commands = inv.latest()[get_step(read_unfinished).id].ways_on
-        section = judgement.next.section
-        run_command = name_runbook(f"runbook run {section[:2]}")
+        run_command = name_runbook(f"runbook run {judgement.next.section[:2]}")
         return {
             "verdict": judgement.verdict,
             "reason": judgement.reason,

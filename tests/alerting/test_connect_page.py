@@ -12,6 +12,7 @@ import requests
 import yaml
 
 from alerting.settings import ServeSettings
+from alerting.targets import connect_targets
 from tests.foreign.test_guide import alertmanager, fire
 from tests.support.gateway import StoreServer
 from tests.support.network import make_certificates
@@ -21,12 +22,20 @@ from tests.support.stack import wait_until
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "connect.md").read_text("utf-8").partition("## 9. Alert to report")[2]
 (SETTINGS,) = re.findall(r"^```ini\n(.*?)^```", PAGE, re.M | re.S)
+(TARGETS,) = re.findall(r"^```properties\n(.*?)^```", PAGE, re.M | re.S)
 (ROUTE,) = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.M | re.S)
 NAMES = dict(re.findall(r"^([A-Z_]+)=(.*)$", SETTINGS, re.M))
 
 
 def test_every_setting_of_the_part_is_one() -> None:
     assert {name.lower() for name in NAMES} <= set(ServeSettings.model_fields)
+
+
+def test_apprise_reads_every_target_of_the_part(tmp_path: Path) -> None:
+    path = tmp_path / "targets"
+    path.write_text(TARGETS)
+    settings = ServeSettings(serve_targets_file=path, support_url="")
+    assert list(connect_targets(settings)) == ["slack", "workflows", "mailtos", "pagerduty"]
 
 
 class SecureService(Service):
@@ -68,7 +77,7 @@ def test_an_alert_of_a_real_alertmanager_becomes_a_report(
         plain = make_service(tmp_path, receivers, store, token=TOKEN, **cert)
         service = SecureService(plain.environment, plain.port, plain.folder, TOKEN)
         service.ca_file = str(ca_file)
-        assert set(NAMES) - {"CA_BUNDLE"} <= set(service.environment)
+        assert set(NAMES) - {"SERVE_PAGE_URL"} <= set(service.environment)
         service.start()
         try:
             config = tmp_path / "alertmanager.yml"

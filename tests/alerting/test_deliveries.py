@@ -4,156 +4,168 @@ from __future__ import annotations
 
 import email
 import email.policy
+import json
+import logging
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
+from alerting.messages import Message
 from alerting.settings import ServeSettings
-from alerting.targets import (
-    Message,
-    NotSentError,
-    RefusedError,
-    Target,
-    connect_targets,
-)
+from alerting.targets import NotSentError, Target, connect_targets, isolate
+from runbook_lib.errors import SettingsError
 from tests.support.serving import CASE, Receivers, make_service
 
 pytestmark = pytest.mark.process
-NAMES = ("ticket", "slack", "teams", "mail")
+NAMES = {"ticket": "ticket", "json": "slack", "mailto": "mail"}
 
 
 @pytest.fixture
-def targets(
+def settings(
     receivers: Receivers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> dict[str, Target]:
+) -> ServeSettings:
     service = make_service(tmp_path, receivers, {})
     for name, value in service.environment.items():
         if name not in ("PATH", "HOME", "PYTHONPATH"):
             monkeypatch.setenv(name, value)
-    return dict(connect_targets(ServeSettings.load()))
+    return ServeSettings.load()
 
 
-def make_message(folder: Path, text: str = "It is broken.", thread: str = "") -> Message:
-    (folder / "report.html").write_text("<p>report</p>")
-    (folder / "summary.txt").write_text("Verdict: Incident")
+@pytest.fixture
+def targets(settings: ServeSettings) -> dict[str, Target]:
+    return dict(connect_targets(settings))
+
+
+@pytest.fixture
+def message(tmp_path: Path) -> Message:
+    report = tmp_path / "report.html"
+    report.write_text("<p>report</p>")
     return Message(
-        id="inc-1-1.1-x",
-        name="inc-1-1.1",
+        id="inc-1 incident",
         subject="FulfillmentDelay: incident",
-        text=text,
-        thread=thread,
-        case=CASE,
-        folder=str(folder),
+        text="It is broken.\n[inc-1 incident]",
+        report=str(report),
     )
 
 
-def count(receivers: Receivers, target: str) -> int:
+def count(receivers: Receivers, name: str) -> int:
+    target = NAMES[name]
     return len(receivers.mails) if target == "mail" else len(receivers.list_texts(target))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_message_arrives(
-    name: str, targets: dict[str, Target], receivers: Receivers, tmp_path: Path
+def test_a_message_arrives_or_raises(
+    name: str, targets: dict[str, Target], receivers: Receivers, message: Message
 ) -> None:
-    targets[name].send(make_message(tmp_path))
+    for mode in ("500", "closed"):
+        receivers.modes[NAMES[name]] = mode
+        with pytest.raises(NotSentError):
+            targets[name].send(message, CASE)
+    assert count(receivers, name) == 0
+    receivers.modes.clear()
+    targets[name].send(message, CASE)
     assert count(receivers, name) == 1
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_broken_target_takes_nothing(
-    name: str, targets: dict[str, Target], receivers: Receivers, tmp_path: Path
-) -> None:
-    receivers.modes[name] = "500"
-    with pytest.raises(NotSentError):
-        targets[name].send(make_message(tmp_path))
-    assert count(receivers, name) == 0
-
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("name", "mode"), [("ticket", "lost"), ("json", "lost"), ("json", "silent")]
+)
 def test_a_lost_answer_is_not_taken_for_sent(
-    name: str, targets: dict[str, Target], receivers: Receivers, tmp_path: Path
+    name: str, mode: str, targets: dict[str, Target], receivers: Receivers, message: Message
 ) -> None:
-    receivers.modes[name] = "lost"
+    receivers.modes[NAMES[name]] = mode
     with pytest.raises(NotSentError):
-        targets[name].send(make_message(tmp_path))
+        targets[name].send(message, CASE)
 
 
-@pytest.mark.parametrize("name", ["slack", "teams"])
-def test_silence_after_sending_is_not_taken_for_sent(
-    name: str, targets: dict[str, Target], receivers: Receivers, tmp_path: Path
-) -> None:
-    receivers.modes[name] = "silent"
-    with pytest.raises(NotSentError):
-        targets[name].send(make_message(tmp_path))
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_where_nobody_listens_nothing_was_sent(
-    name: str, targets: dict[str, Target], receivers: Receivers, tmp_path: Path
-) -> None:
-    settings = ServeSettings.load().model_copy(update={"support_url": "http://127.0.0.1:1"})
-    closed = {}
-    for secret in ("serve_slack_url", "serve_teams_url", "serve_smtp_url"):
-        scheme = "smtp" if "smtp" in secret else "http"
-        kind = type(settings.serve_token)
-        closed[secret] = kind(f"{scheme}://127.0.0.1:1")
-    gone = connect_targets(settings.model_copy(update=closed))
-    with pytest.raises(NotSentError):
-        gone[name].send(make_message(tmp_path))
-
-
-def test_a_ticket_gets_a_message_once_and_its_files_before_it(
-    targets: dict[str, Target], receivers: Receivers, tmp_path: Path
+def test_a_ticket_gets_a_message_once_and_its_report_before_it(
+    targets: dict[str, Target], receivers: Receivers, message: Message
 ) -> None:
     receivers.modes["ticket"] = "lost"
-    message = make_message(tmp_path)
-    for _ in range(3):
-        with pytest.raises(NotSentError):
-            targets["ticket"].send(message)
-    receivers.modes["ticket"] = "ok"
-    targets["ticket"].send(message)
-    targets["ticket"].send(message)
-    (text,) = receivers.list_texts("ticket")
-    assert "[inc-1-1.1]" in text
-    assert receivers.files == ["inc-1-1.1-report.html", "inc-1-1.1-summary.txt"]
-
-
-def test_a_case_that_does_not_exist_is_refused_for_good(
-    targets: dict[str, Target], tmp_path: Path
-) -> None:
-    message = make_message(tmp_path)
-    other = Message("a", "b", "s", "t", case="no-such-case", folder=message.folder)
-    with pytest.raises(RefusedError):
-        targets["ticket"].send(other)
-
-
-def test_a_mail_keeps_its_id_answers_the_first_one_and_has_the_report(
-    targets: dict[str, Target], receivers: Receivers, tmp_path: Path
-) -> None:
-    message = make_message(tmp_path, thread="inc-1-1.0-mail")
     for _ in range(2):
-        targets["mail"].send(message)
-    mails = [email.message_from_bytes(m, policy=email.policy.default) for m in receivers.mails]
-    assert mails[0]["Message-ID"] == mails[1]["Message-ID"] == "<inc-1-1.1-x@example.com>"
-    assert mails[0]["In-Reply-To"] == "<inc-1-1.0-mail@example.com>"
-    names = [part.get_filename() for part in mails[0].iter_attachments()]
-    assert names == ["inc-1-1.1-report.html", "inc-1-1.1-summary.txt"]
+        with pytest.raises(NotSentError):
+            targets["ticket"].send(message, CASE)
+    receivers.modes["ticket"] = "ok"
+    targets["ticket"].send(message, CASE)
+    targets["ticket"].send(message, CASE)
+    (text,) = receivers.list_texts("ticket")
+    assert "[inc-1 incident]" in text
+    assert receivers.files == ["inc-1-incident-report.html"]
 
 
-def test_slack_gets_no_mention_no_link_and_no_format(
-    targets: dict[str, Target], receivers: Receivers, tmp_path: Path
+def test_a_mail_has_the_report(
+    targets: dict[str, Target], receivers: Receivers, message: Message
 ) -> None:
-    message = make_message(tmp_path, "<!channel> <http://evil|click> & *bold*")
-    targets["slack"].send(message)
-    (text,) = receivers.list_texts("slack")
-    assert "<" not in text
-    assert "&lt;!channel&gt;" in text
+    targets["mailto"].send(message, "")
+    mail = email.message_from_bytes(receivers.mails[0], policy=email.policy.default)
+    assert mail["Subject"] == message.subject
+    assert [part.get_filename() for part in mail.iter_attachments()] == ["report.html"]
 
 
-def test_an_error_shows_no_address_of_a_webhook(
-    targets: dict[str, Target], receivers: Receivers, tmp_path: Path
+def test_slack_gets_no_mention(
+    settings: ServeSettings, message: Message, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert settings.serve_targets_file is not None
+    settings.serve_targets_file.write_text("slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ")
+    sent: list[str] = []
+
+    def post(*_: object, data: str, **__: object) -> requests.Response:
+        sent.append(data)
+        answer = requests.Response()
+        answer.status_code = 200
+        answer._content = b"ok"
+        return answer
+
+    monkeypatch.setattr(requests, "request", post)
+    hostile = Message("id", "<!channel>", "<!here> <http://evil|click>", "")
+    connect_targets(settings)["slack"].send(hostile, "")
+    (body,) = sent
+    assert "<" not in body
+    assert "&lt;!here&gt;" in str(json.loads(body))
+
+
+def test_neither_errors_nor_the_log_show_a_secret(
+    targets: dict[str, Target],
+    receivers: Receivers,
+    message: Message,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     receivers.modes["slack"] = "closed"
-    with pytest.raises(NotSentError) as caught:
-        targets["slack"].send(make_message(tmp_path))
-    assert "secret-path" not in str(caught.value)
+    with caplog.at_level(logging.INFO), pytest.raises(NotSentError) as caught:
+        targets["json"].send(message, "")
+    assert "secret-path" not in f"{caught.value} {caplog.text}"
+
+
+def test_a_line_that_is_no_url_is_refused_without_showing_it(settings: ServeSettings) -> None:
+    assert settings.serve_targets_file is not None
+    settings.serve_targets_file.write_text("nosuch://user:secret@host")
+    with pytest.raises(SettingsError, match="SERVE_TARGETS_FILE") as caught:
+        connect_targets(settings)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.fixture
+def environment() -> Iterator[None]:
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.mark.usefixtures("environment")
+def test_requests_reads_our_settings_and_nothing_else_from_the_environment(
+    settings: ServeSettings, tmp_path: Path
+) -> None:
+    os.environ["https_proxy"] = "http://foreign.example.net:1"
+    os.environ["CURL_CA_BUNDLE"] = "/foreign.pem"
+    ca_file = tmp_path / "ca.pem"
+    proxy_url = "http://proxy.example.net:3128"
+    isolate(settings.model_copy(update={"ca_bundle": ca_file, "proxy_url": proxy_url}))
+    used = requests.Session().merge_environment_settings(
+        "https://hooks.example.com", {}, False, True, None
+    )
+    assert used["proxies"]["https"] == proxy_url
+    assert used["verify"] == str(ca_file)

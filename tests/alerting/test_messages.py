@@ -2,55 +2,69 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from alerting.book import KnownAlert
+from alerting.alerts import KnownAlert
 from alerting.look import Look
-from alerting.messages import Occasion, make_text
+from alerting.messages import Message, make_message
 from fulfillment.sections import SECTIONS
-from runbook_lib.record.incident import Incident
 from runbook_lib.redact import Redactor
 from runbook_lib.report import write_outputs
-from tests.support.incidents import START, Teller, damage_journal, make_incident
+from tests.support.incidents import Teller, make_incident
 
 SECRET = "s3cr3t-of-the-store"
 
 
 @pytest.fixture
 def tell(tmp_path: Path) -> Teller:
-    """Return an incident with one report, and a backlog that then grew."""
-    tell = make_incident(tmp_path)
-    tell.read("2.3", "backlog objects", "breach", value=3, unit="objects")
-    write_outputs(tell.incident, SECTIONS)
-    tell.read("2.3", f"backlog {SECRET}", "breach", value=74, unit="objects")
-    write_outputs(tell.incident, SECTIONS)
-    return tell
+    """Return an incident with a report, and a secret in what was read."""
+    told = make_incident(tmp_path)
+    told.read("2.3", f"backlog {SECRET}", "breach", value=3, unit="objects")
+    write_outputs(told.incident, SECTIONS)
+    return told
 
 
-def write(incident: Incident) -> list[str]:
-    labels = {"alertname": "FulfillmentDelay"}
-    alert = KnownAlert("f1", labels, START - timedelta(hours=1), None, is_reported=False)
-    occasion = Occasion(
-        look=Look(incident=incident.id, verdict="incident", next="runbook run 06", error=""),
-        alerts=[alert],
-        is_drill=False,
-        is_follow_up=False,
-        page_url="http://127.0.0.1:8115",
+def write(home: Path, *, incident: str = "", error: str = "", is_drill: bool = False) -> Message:
+    alert = KnownAlert(
+        labels={"alertname": "FulfillmentDelay\u202e"},
+        fingerprint="f1",
+        starts_at="2026-11-24T03:00:00Z",
+        ends_at=None,
+        is_drill=is_drill,
+        incident="",
+        told="",
     )
-    return make_text(occasion, incident, Redactor([SECRET])).splitlines()
+    verdict = "" if error else "incident"
+    look = Look(incident=incident, verdict=verdict, next="runbook run 06", since="", error=error)
+    page_url = "https://x.example.net"
+    return make_message(look, [alert], home=home, page_url=page_url, redactor=Redactor([SECRET]))
 
 
-def test_a_message_holds_no_secret(tell: Teller) -> None:
-    (tell.incident.folder / "summary.txt").write_text(f"Verdict: {SECRET}")
-    text = "\n".join(write(tell.incident))
-    assert "Verdict: " in text
-    assert SECRET not in text
+def test_a_message_is_the_summary_without_secrets_with_links_that_work(tell: Teller) -> None:
+    folder = tell.incident.folder
+    (folder / "summary.txt").write_text(f"Verdict: {SECRET}\nReport: file://{folder}/report.html\n")
+    message = write(folder.parent, incident=folder.name)
+    lines = message.text.splitlines()
+    assert lines[0].startswith("Verdict: ")
+    assert f"Report: https://x.example.net/incidents/{folder.name}/report.html" in lines
+    assert lines[-1] == f"[{message.id}]" == f"[{folder.name} incident]"
+    assert message.report == str(folder / "report.html")
+    shown = f"{message.subject}\n{message.text}"
+    assert SECRET not in shown
+    assert str(folder) not in shown
+    assert "\u202e" not in shown
 
 
-def test_a_damaged_journal_does_not_cost_the_message(tell: Teller) -> None:
-    damage_journal(tell.incident.folder, line=1)
-    lines = write(tell.incident)
-    assert any(line.startswith("Report: ") for line in lines)
+def test_a_drill_says_so_first(tell: Teller) -> None:
+    folder = tell.incident.folder
+    message = write(folder.parent, incident=folder.name, is_drill=True)
+    assert message.subject.startswith("[DRILL] ")
+
+
+def test_a_failed_look_says_why_and_has_an_id_of_its_own(tmp_path: Path) -> None:
+    message = write(tmp_path, error="the disk is full")
+    assert "the disk is full" in message.text
+    assert message.id == "f1 2026-11-24T03:00:00Z failed"
+    assert message.report == ""

@@ -1,15 +1,16 @@
-"""Which settings are refused, and that no secret is shown."""
+"""Which settings are refused, and what `runbook check` says about them."""
 
 from __future__ import annotations
 
+import fcntl
 from pathlib import Path
 
 import pytest
+from pytest_httpserver import HTTPServer
 
+from alerting.checks import list_warnings
 from alerting.settings import ServeSettings
 from runbook_lib.errors import SettingsError
-from runbook_lib.redact import Redactor
-from tests.support.serving import TOKEN
 
 
 def load(monkeypatch: pytest.MonkeyPatch, **settings: str) -> ServeSettings:
@@ -18,73 +19,77 @@ def load(monkeypatch: pytest.MonkeyPatch, **settings: str) -> ServeSettings:
     return ServeSettings.load()
 
 
-def test_the_defaults_listen_on_loopback_without_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = load(monkeypatch)
-    assert settings.serve_address == "127.0.0.1:8115"
-    assert settings.is_loopback
-    assert settings.database_url.startswith("sqlite:////")
-
-
-def test_links_lead_to_where_people_reach_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert load(monkeypatch).page_url == "http://127.0.0.1:8115"
-    outside = load(monkeypatch, SERVE_PAGE_URL="https://runbook.example.net/")
-    assert outside.page_url == "https://runbook.example.net"
-
-
 @pytest.mark.parametrize(
     ("name", "value"),
     [
         ("SERVE_ADDRESS", "0.0.0.0:8115"),
-        ("SERVE_ADDRESS", "serve.example.net:8115"),
         ("SERVE_ADDRESS", "8115"),
         ("SERVE_ADDRESS", "127.0.0.1:70000"),
         ("SERVE_PAGE_URL", "serve.example.net"),
-        ("SERVE_DATABASE_URL", "mysql://x/y"),
         ("SERVE_TLS_CERT_FILE", "cert.pem"),
-        ("SERVE_MAIL_TO", "a@b.c\nBcc: d@e.f"),
-        ("SERVE_TOKEN_FILE", "missing"),
-        ("SERVE_QUEUE_LIMIT", "0"),
-        ("SERVE_COOLDOWN_S", "nan"),
+        ("SERVE_SLACK_URL_FILE", "slack"),
+        ("SERVE_SMTP_URL_FILE", "smtp"),
     ],
 )
-def test_a_wrong_setting_is_refused_by_name(
+def test_a_wrong_or_an_old_setting_is_refused_by_name(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(SettingsError, match=r"SERVE_\w+"):
         load(monkeypatch, **{name: value})
 
 
-def test_a_short_token_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [None, "short"])
+def test_a_token_that_is_missing_or_short_is_refused(
+    content: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     path = tmp_path / "token"
-    path.write_text("short")
+    if content:
+        path.write_text(content)
     with pytest.raises(SettingsError, match="SERVE_TOKEN_FILE"):
-        load(monkeypatch, SERVE_TOKEN_FILE=str(path))
+        load(monkeypatch, SERVE_TOKEN_FILE=str(path)).read_token()
 
 
-def test_what_files_hold_is_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    texts = {
-        "SERVE_TOKEN_FILE": TOKEN,
-        "SERVE_SLACK_URL_FILE": "https://hooks.example.com/path-of-slack",
-        "SERVE_TEAMS_URL_FILE": "https://teams.example.com/?sig=signature",
-        "SERVE_SMTP_URL_FILE": "smtps://user:pass%40word@mail.example.com",
+def test_each_target_has_the_name_of_its_scheme(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "targets"
+    path.write_text("# chat\n\nslack://a/b/c\n json://127.0.0.1/x \njson://127.0.0.1/y\n")
+    targets = load(monkeypatch, SERVE_TARGETS_FILE=str(path)).read_targets()
+    assert targets == {
+        "slack": "slack://a/b/c",
+        "json": "json://127.0.0.1/x",
+        "json-3": "json://127.0.0.1/y",
     }
-    paths = {}
-    for name, text in texts.items():
-        (tmp_path / name).write_text(f"{text}\n")
-        paths[name] = str(tmp_path / name)
-    settings = load(
+
+
+# --- runbook check ---
+
+
+@pytest.mark.parametrize(
+    ("page_url", "count"), [("", 1), ("http://localhost:1", 1), ("https://x.example.net", 0)]
+)
+def test_links_that_only_this_machine_can_open_are_a_warning(
+    page_url: str, count: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    load(
         monkeypatch,
-        SERVE_MAIL_FROM="a@example.com",
-        SERVE_MAIL_TO="b@example.com, c@example.com",
-        SERVE_DATABASE_URL="postgresql://serve:database-password@db/serve",
-        **paths,
+        RUNBOOK_HOME=str(tmp_path),
+        SERVE_ADDRESS="127.0.0.1:1",
+        SERVE_PAGE_URL=page_url,
+        SERVE_TARGETS_FILE=str(tmp_path / "targets"),
     )
-    hidden = Redactor(settings.secrets).text(
-        " ".join([*texts.values(), "pass@word", "database-password"])
-    )
-    for part in (
-        TOKEN, "path-of-slack", "signature", "pass@word", "database-password",
-    ):  # fmt: skip
-        assert part not in hidden
-    assert TOKEN not in repr(settings)
-    assert settings.database_url == "postgresql+psycopg://serve:database-password@db/serve"
+    assert len(list_warnings()) == count
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_a_service_that_works_in_another_home_is_a_warning(
+    *, is_ours: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, httpserver: HTTPServer
+) -> None:
+    httpserver.expect_request("/health").respond_with_json({"status": "ok"})
+    address = f"127.0.0.1:{httpserver.port}"
+    settings = load(monkeypatch, RUNBOOK_HOME=str(tmp_path), SERVE_ADDRESS=address)
+    settings.serve_home.mkdir()
+    with settings.lock_path.open("w") as file:
+        if is_ours:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        assert len(list_warnings()) == (0 if is_ours else 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,16 @@ def test_not_connected_is_one_sentence_and_no_looking(
     assert not [s["name"] for s in document.systems if s["reachable"]]
     assert not [s["name"] for s in document.systems if s["missing_for_looking"]]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_warning_of_a_plug_in_stands_after_the_summary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin = EntryPoint("serve", "alerting.checks:list_warnings", "runbook.checks")
+    monkeypatch.setattr("fulfillment.commands.entry_points", lambda **_: [plugin])
+    monkeypatch.setenv("SERVE_TARGETS_FILE", "targets")
+    monkeypatch.setenv("SERVE_ADDRESS", "127.0.0.1:1")
+    assert "SERVE_PAGE_URL" in check(make_settings(tmp_path)).answer
 
 
 @pytest.mark.process

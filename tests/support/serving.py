@@ -325,11 +325,14 @@ def make_service(
 ) -> Service:
     """Return a service that is not started; its targets are the receivers."""
     (port,) = find_free_ports(1)
-    secrets = {
-        "SERVE_SLACK_URL_FILE": f"{receivers.url}/slack/secret-path",
-        "SERVE_TEAMS_URL_FILE": f"{receivers.url}/teams/secret-path",
-        "SERVE_SMTP_URL_FILE": f"smtp://127.0.0.1:{receivers.smtp_port}",
-    }
+    address = receivers.url.replace("http", "json")
+    mail = f"mailto://127.0.0.1:{receivers.smtp_port}?mode=insecure"
+    targets = [
+        f"{address}/slack/secret-path",
+        f"{address}/teams/secret-path",
+        f"{mail}&from=runbook@example.com&to=oncall@example.com",
+    ]
+    secrets = {"SERVE_TARGETS_FILE": "\n".join(targets)}
     if token:
         secrets["SERVE_TOKEN_FILE"] = token
     files = {}
@@ -350,10 +353,6 @@ def make_service(
         "WORKER_CONTROL": "none",
         "HTTP_TIMEOUT_S": "1",
         "SERVE_ADDRESS": f"127.0.0.1:{port}",
-        "SERVE_COOLDOWN_S": "0",
-        "SERVE_RETRY_MAX_S": "1",
-        "SERVE_MAIL_FROM": "runbook@example.com",
-        "SERVE_MAIL_TO": "oncall@example.com",
         **store,
         **files,
         **settings,

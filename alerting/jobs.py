@@ -1,0 +1,289 @@
+"""The durable jobs: investigate what is due, and deliver the message to each target.
+
+dbos, a library for durable jobs, carries them out. After a crash it goes on with the first step
+that had not ended. A job's id comes from the alert or the message that it is about, so starting it
+twice is the same as starting it once. A *look* is one investigation.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from dbos import DBOS, DBOSConfig, Serializer, SetWorkflowID, StepOptions
+from pydantic_core import from_json, to_json
+
+from runbook_lib.errors import RunbookError
+from runbook_lib.investigation import make_incident
+from runbook_lib.model import Verdict
+from runbook_lib.record.incident import Incident, list_incidents, open_incident
+from runbook_lib.redact import Redactor
+
+from .alerts import AlertBook, KnownAlert
+from .look import Look, Looker
+from .messages import Message, make_message
+from .metrics import DELIVERY, Metrics
+from .settings import ServeSettings
+from .targets import NotSentError, Target
+
+#: The label that holds the id of a customer's case in support-service.
+CASE_LABEL = "support_case"
+_CASE = re.compile(r"[A-Za-z0-9-]{1,64}")
+#: The scenario of a drill that this service made for an alert.
+_SCENARIO = "alert"
+_LOOK_ATTEMPTS = 3
+#: The waits between two attempts double. All of a message's attempts take two hours.
+_DELIVERY_ATTEMPTS = 31
+_LONGEST_WAIT_S = 300.0
+#: How often due alerts are looked for when none comes in.
+_TICK_S = 30.0
+#: How often, and after which wait, a step that raises is repeated: for almost six days.
+_STEP_ATTEMPTS = 100_000
+_STEP_WAIT_S = 5.0
+_ONCE_A_DAY_S = 86_400.0
+
+_log = logging.getLogger(__name__)
+
+
+class _JsonSerializer(Serializer):
+    """Keep arguments and results as JSON. Pickle would run code from the database."""
+
+    def serialize(self, data: Any) -> str:
+        return to_json(data).decode()
+
+    def deserialize(self, serialized_data: str) -> Any:
+        return from_json(serialized_data)
+
+    def name(self) -> str:
+        return "json"
+
+
+class Jobs:
+    """The two kinds of jobs, and the thread that starts looks, one after the other."""
+
+    def __init__(
+        self,
+        settings: ServeSettings,
+        book: AlertBook,
+        *,
+        targets: Mapping[str, Target],
+        metrics: Metrics,
+        redactor: Redactor,
+    ) -> None:
+        self._settings = settings
+        self._book = book
+        self._looker = Looker(settings)
+        self._targets = targets
+        self._metrics = metrics
+        self._redactor = redactor
+        self._home = settings.runbook_home.resolve()
+        self._bell = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="looks", daemon=True)
+
+        @DBOS.workflow(name="look", max_recovery_attempts=None)
+        def look_job(is_drill: bool) -> None:
+            self._carry_out_look(is_drill=is_drill)
+
+        @DBOS.workflow(name=DELIVERY, max_recovery_attempts=None)
+        def delivery_job(target: str, case: str, message: dict[str, str]) -> None:
+            self._deliver(target, case, message)
+
+        self._look_job = look_job
+        self._delivery_job = delivery_job
+
+    def start(self) -> None:
+        """Go on with unfinished jobs, and begin to look for due alerts."""
+        DBOS.launch()
+        self._thread.start()
+
+    def ring(self) -> None:
+        """Look for due alerts at once."""
+        self._bell.set()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether looks are started."""
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        """Start the look that is due, wait for its end, and so on."""
+        failures = 0
+        while True:
+            self._bell.clear()
+            try:
+                due = self._book.list_due()
+                if due:
+                    oldest = due[0]
+                    name = f"{oldest.fingerprint} {oldest.starts_at} {oldest.told} {failures}"
+                    with SetWorkflowID(name):
+                        handle = DBOS.start_workflow(self._look_job, oldest.is_drill)
+                    handle.get_result()
+                failures = 0
+            except Exception:  # noqa: BLE001 - the next attempt may succeed
+                _log.exception("A look failed")
+                failures += 1
+                time.sleep(_STEP_WAIT_S)
+                continue
+            if not due:
+                self._bell.wait(_TICK_S)
+
+    # --- a look ---
+
+    def _carry_out_look(self, *, is_drill: bool) -> None:
+        """Investigate once for all alerts that are due, and start the deliveries."""
+        taken = _step("take", self._take, is_drill)
+        if not taken:
+            return
+        alerts = [KnownAlert(*row) for row in taken]
+        look = Look(*_step("investigate", self._investigate, alerts))
+        message = _step("write", self._write, alerts, look)
+        for target, case in message.pop("places"):
+            with SetWorkflowID(f"{message['id']} {target} {case}"):
+                DBOS.start_workflow(self._delivery_job, target, case, message)
+        _step("end", self._end_look, alerts, look)
+
+    def _take(self, is_drill: bool) -> list[KnownAlert]:
+        """Return the due alerts, of drills or real ones.
+
+        There is nothing more to tell about alerts that end after their incident was closed.
+        """
+        alerts = [alert for alert in self._book.list_due() if alert.is_drill == is_drill]
+        if all(alert.told and self._is_closed(alert.incident) for alert in alerts):
+            self._book.mark_told(alerts, "")
+            return []
+        return alerts
+
+    def _investigate(self, alerts: list[KnownAlert]) -> Look:
+        """Carry out the investigation; repeat one that fails."""
+        new = [alert for alert in alerts if not alert.told]
+        cases = _list_cases(alerts)
+        ticket = cases[0] if cases else ""
+        for attempt in range(_LOOK_ATTEMPTS):
+            time.sleep(attempt)
+            incident = self._choose_drill() if alerts[0].is_drill else ""
+            look = self._looker.investigate(new, incident=incident, ticket=ticket)
+            self._metrics.looks.labels("failed" if look.error else look.verdict).inc()
+            if not look.error:
+                break
+        return look
+
+    def _choose_drill(self) -> str:
+        """Return the open incident that an earlier look made for a drill's alerts; else make it."""
+        for folder in list_incidents(self._home):
+            try:
+                state = Incident(folder, redactor=self._redactor).state
+            except RunbookError:
+                continue
+            if state.drill and state.scenario == _SCENARIO and state.closed_at is None:
+                return folder.name
+        return make_incident(self._settings, drill=True, scenario=_SCENARIO).id
+
+    def _write(self, alerts: list[KnownAlert], look: Look) -> dict[str, Any]:
+        """Return the fields of the message about a look, and its places: targets with cases."""
+        message = make_message(
+            look,
+            alerts,
+            home=self._home,
+            page_url=self._settings.page_url,
+            redactor=self._redactor,
+        )
+        places = [(name, "") for name in self._targets if name != "ticket"]
+        if "ticket" in self._targets:
+            places += [("ticket", case) for case in _list_cases(alerts)]
+        return {**asdict(message), "places": places}
+
+    def _end_look(self, alerts: list[KnownAlert], look: Look) -> None:
+        """Mark the alerts as told; then close an incident that nobody else closes.
+
+        That is one of a drill, or one that saw no trouble, once its alerts are resolved.
+        """
+        self._book.mark_told(alerts, look.incident)
+        is_quiet = look.verdict == Verdict.HEALTHY and not look.since
+        if not look.incident or not (is_quiet or alerts[0].is_drill):
+            return
+        if self._book.count_firing(look.incident) or self._is_closed(look.incident):
+            return
+        error = self._looker.close(look.incident)
+        if error:
+            _log.warning("%s cannot be closed: %s", look.incident, error)
+
+    def _is_closed(self, name: str) -> bool:
+        """Tell whether an incident is closed; no for one that can't be read."""
+        if not name:
+            return False
+        try:
+            incident = open_incident(self._home, name, redactor=self._redactor)
+            is_closed = incident is not None and incident.is_closed
+        except RunbookError as error:
+            _log.warning("%s", error)
+            return False
+        return is_closed
+
+    # --- deliveries ---
+
+    def _deliver(self, target: str, case: str, message: dict[str, str]) -> None:
+        """Try until the target has taken the message, or for two hours."""
+        wait_s = 1.0
+        for _ in range(_DELIVERY_ATTEMPTS):
+            if _step("attempt", self._attempt, target, case, message):
+                return
+            DBOS.sleep(wait_s)
+            wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+        self._metrics.delivered.labels(target, "failed").inc()
+        _log.warning("%s to %s is given up", message["id"], target)
+
+    def _attempt(self, name: str, case: str, message: dict[str, str]) -> bool:
+        """Try to deliver once; tell whether the target took the message."""
+        try:
+            self._targets[name].send(Message(**message), case)
+        except (NotSentError, KeyError) as error:  # KeyError: it isn't configured any more
+            text = self._redactor.text(str(error))
+            _log.warning("%s to %s, to be sent again: %s", message["id"], name, text)
+            self._metrics.delivered.labels(name, "retried").inc()
+            return False
+        self._metrics.delivered.labels(name, "sent").inc()
+        return True
+
+
+def configure(settings: ServeSettings) -> None:
+    """Tell dbos where its tables are, and all else that it would read from the environment."""
+    config: DBOSConfig = {
+        "name": "runbook-serve",
+        "system_database_url": f"sqlite:///{settings.serve_home / 'jobs.sqlite3'}",
+        # dbos carries out only jobs of the same version. A job whose steps change needs a new name.
+        "application_version": "1",
+        "executor_id": "serve",
+        "serializer": _JsonSerializer(),
+        "enable_otlp": False,
+        # dbos polls for messages between jobs. Our jobs send none, so it polls seldom.
+        "notification_listener_polling_interval_sec": _ONCE_A_DAY_S,
+        "log_level": "WARNING",
+    }
+    DBOS(config=config)
+
+
+def _step(name: str, work: Callable[..., Any], *arguments: Any) -> Any:
+    """Carry out a step of a job, and keep its result; after a crash the kept result is returned.
+
+    A step that was interrupted is carried out again. So is one that raises, for example because
+    the disk is full: no job is lost to an error that passes.
+    """
+    options: StepOptions = {
+        "name": name,
+        "retries_allowed": True,
+        "interval_seconds": _STEP_WAIT_S,
+        "backoff_rate": 1.0,
+        "max_attempts": _STEP_ATTEMPTS,
+    }
+    return DBOS.run_step(options, work, *arguments)
+
+
+def _list_cases(alerts: list[KnownAlert]) -> list[str]:
+    """Return the ids of customers' cases that alerts name, each once, without malformed ones."""
+    cases = dict.fromkeys(alert.labels.get(CASE_LABEL, "") for alert in alerts)
+    return [case for case in cases if _CASE.fullmatch(case)]

@@ -1,0 +1,103 @@
+"""What the rows of alerts say is still to be told."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from alerting.alerts import AlertBook
+from alerting.payload import Alert, read_payload
+from tests.support.serving import make_alert, make_payload
+
+
+class Clock:
+    """A clock that stands until a test moves it."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def book(tmp_path: Path, clock: Clock) -> AlertBook:
+    return AlertBook(tmp_path / "jobs.sqlite3", clock=clock)
+
+
+def read(number: int = 1, *, minute: int = 0, status: str = "firing", **labels: str) -> Alert:
+    body = make_payload(make_alert(number, minute=minute, status=status, **labels))
+    return read_payload(json.dumps(body).encode()).alerts[0]
+
+
+def list_due(book: AlertBook) -> list[tuple[str, str]]:
+    """Return number and state of what is due."""
+    return [(alert.fingerprint[-1], alert.told) for alert in book.list_due()]
+
+
+def tell(book: AlertBook, incident: str) -> None:
+    """Note that an investigation has seen all that is due."""
+    book.mark_told(book.list_due(), incident)
+
+
+def test_a_thousand_copies_are_one_alert(book: AlertBook) -> None:
+    assert book.receive([read()] * 1000) == 1
+    assert book.receive([read(), read(minute=4)]) == 1  # another start is another alert
+    assert book.read_waiting().alerts == 2
+
+
+def test_what_fires_is_told_once_however_often_it_is_repeated(book: AlertBook) -> None:
+    book.receive([read()])
+    tell(book, "inc-1")
+    book.receive([read()])
+    assert book.list_due() == []
+
+
+def test_an_end_is_due_when_no_alert_of_its_incident_fires(book: AlertBook) -> None:
+    book.receive([read(1), read(2)])
+    tell(book, "inc-1")
+    book.receive([read(3)])
+    tell(book, "inc-2")
+    book.receive([read(1, status="resolved")])
+    assert list_due(book) == []
+    book.receive([read(2, status="resolved")])
+    assert list_due(book) == [("1", "firing"), ("2", "firing")]
+    tell(book, "inc-1")
+    assert (list_due(book), book.count_firing("inc-1"), book.count_firing("inc-2")) == ([], 0, 1)
+
+
+def test_an_end_during_the_investigation_is_due_after_it(book: AlertBook) -> None:
+    book.receive([read()])
+    taken = book.list_due()
+    book.receive([read(status="resolved")])
+    book.mark_told(taken, "inc-1")
+    assert list_due(book) == [("1", "firing")]
+
+
+def test_an_alert_that_was_over_before_we_heard_of_it_is_dropped(book: AlertBook) -> None:
+    assert book.receive([read(status="resolved")]) == 0
+    assert book.list_due() == []
+
+
+def test_the_oldest_that_nobody_told_says_how_long_alerts_wait(
+    book: AlertBook, clock: Clock
+) -> None:
+    began = clock.now
+    book.receive([read(1)])
+    clock.now += timedelta(minutes=5)
+    book.receive([read(2)])
+    assert (book.read_waiting().alerts, book.read_waiting().oldest) == (2, began)
+
+
+def test_labels_with_odd_characters_survive(book: AlertBook) -> None:
+    odd = {"alertname": "\x00<b>; rm -rf / \u202e\U0001f4a3", "x": "'\"--"}
+    book.receive([read().model_copy(update={"labels": odd})])
+    assert book.list_due()[0].labels == odd
