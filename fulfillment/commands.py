@@ -17,7 +17,7 @@ from pydantic import Field
 
 from objectmove.errors import MoveError
 from runbook_lib import errors, model
-from runbook_lib.approvals import Plan
+from runbook_lib.approvals import SHORT_HASH, Plan, is_approved
 from runbook_lib.errors import ExitCode
 from runbook_lib.investigation import make_incident
 from runbook_lib.model import Json, Progress, keep_quiet
@@ -38,7 +38,7 @@ from .clients import Clients
 from .investigation import Investigation
 from .sections import SECTIONS, remediation
 from .sections.purpose import describe_access, list_obstacles, read_rights, read_unfinished
-from .sections.remediation import describe_effect, read_recovery
+from .sections.remediation import read_recovery
 from .sections.root_cause import STEPS as CAUSE_STEPS
 from .settings import Settings
 from .waiting import list_prefixes
@@ -358,11 +358,11 @@ def _plan_or_write_marker(
         fields["marker"] = f"the bucket is marked as {marker} already"
     elif not approve:
         fields["marker"] = "not written: it allows chaos, faults and drills on this bucket"
-        command = f"runbook init --marker {marker} --approve {sha256}"
+        command = f"runbook init --marker {marker} --approve {sha256[:SHORT_HASH]}"
         # Perhaps the setting was given for this command only: the next one needs it, too.
         fields["apply"] = f"RUNBOOK_ENVIRONMENT={marker} {command}"
         fields["exit_code"] = ExitCode.REFUSED
-    elif approve != sha256:
+    elif not is_approved(sha256, approve):
         raise errors.PlanNotApprovedError(f"this approval is of something else, not of {sha256}")
     else:
         store.put_object(MARKER_KEY, content.encode())
@@ -473,10 +473,11 @@ _READ_AGAIN = (get_step(read_unfinished).id, *CAUSE_STEPS, get_step(read_recover
 class ReleaseCommands(MoveCommands):
     """The commands of a release. After a change they look whether the change helped."""
 
-    def describe_effect(self, inv: Any, plan: Plan) -> dict[str, Json]:
-        """Return what waits now, and what would wait after a plan."""
-        effect = describe_effect(inv, plan)
-        return {"effect": effect.rows, "effect_reason": effect.reason}
+    sections = SECTIONS
+    section = remediation.NAME
+    gate = GATE
+    # 6.5 looks only once, and does not wait for samples of the metrics.
+    fixed: ClassVar = {"wait_s": 0, "way": "release"}
 
     def look_again(self, inv: Any, plan: Plan) -> dict[str, Json]:
         """Prove a change, read what a verdict needs, conclude, and write the report.
@@ -510,12 +511,3 @@ class ReleaseCommands(MoveCommands):
             "next": resume_commands[0] if resume_commands else run_command,
             "report": str(report),
         }
-
-
-# After a command, 6.5 looks only once, and does not wait for samples of the metrics.
-RELEASE = ReleaseCommands(
-    SECTIONS,
-    section=remediation.NAME,
-    gate=GATE,
-    parameters={"wait_s": 0, "way": "release"},
-)

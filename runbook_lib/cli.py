@@ -70,15 +70,15 @@ def present(work: Callable[[Progress], Document], *, as_json: bool) -> NoReturn:
 
 
 def declare(
-    app: typer.Typer, load: Callable[[], tuple[Any, tuple[Any, ...]]], **settings: Any
+    app: typer.Typer, load: Callable[[Progress], Any], **options_of_typer: Any
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Make a command of a function that has only options, a docstring and no body.
 
     Parameters
     ----------
-    load : imports what has a function of the same name that does the work, when the command runs;
-        returns it, and the function's first arguments
-    settings : of typer
+    load : imports, when the command runs, what has a function of the same name that does the work.
+        That function gets the options, and ``settings``, ``sections`` and ``progress`` if it has
+        such parameters
     """
 
     def register(declaration: Callable[..., None]) -> Callable[..., None]:
@@ -86,25 +86,29 @@ def declare(
         def command(*, as_json: bool, **options: Any) -> None:
             def work(progress: Progress) -> Document:
                 with hold_interrupts():
-                    commands, arguments = load()
-                function: Callable[..., Document] = getattr(commands, declaration.__name__)
-                if "progress" in signature(function).parameters:
-                    options["progress"] = progress
-                return function(*arguments, **options)
+                    function: Callable[..., Document]
+                    function = getattr(load(progress), declaration.__name__)
+                    wanted = signature(function).parameters
+                    runbook = find_runbook()
+                    if "settings" in wanted:
+                        options["settings"] = runbook.load_settings()
+                    if "sections" in wanted:
+                        options["sections"] = runbook.load_sections()
+                    if "progress" in wanted:
+                        options["progress"] = progress
+                return function(**options)
 
             present(work, as_json=as_json)
 
-        app.command(**settings)(command)
+        app.command(**options_of_typer)(command)
         return declaration
 
     return register
 
 
-def _load() -> tuple[Any, tuple[Any, ...]]:
+def _load(_progress: Progress) -> Any:
     """Import the commands that every runbook has."""
-    runbook = find_runbook()
-    sections = runbook.load_sections()
-    return import_module(f"{__package__}.run.commands"), (runbook.load_settings(), sections)
+    return import_module(f"{__package__}.run.commands")
 
 
 def parse_minutes(text: str) -> float:

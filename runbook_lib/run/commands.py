@@ -362,7 +362,7 @@ def _list_plans(own: JournalView, *, is_over: bool) -> Iterator[dict[str, Json]]
         if row["status"] == "planned" and fits:
             section = row["step"].partition(".")[0].zfill(2)
             command = name_runbook(f"runbook run {section}")
-            apply = f"{command} -p plan={row['plan']} -p approve={row['sha256']}"
+            apply = f"{command} -p plan={row['plan']} -p approve={row['hash']}"
         plan = {**row, "apply": apply}
         del plan["hash"]
         yield plan
@@ -458,12 +458,7 @@ def _read_again(settings: Settings, sections: Sections, incident: Incident) -> N
                 inv.read_step(step_id)
 
 
-def incidents(
-    settings: Settings,
-    _sections: Sections,
-    *,
-    every: bool = False,
-) -> documents.IncidentsDocument:
+def incidents(settings: Settings, *, every: bool = False) -> documents.IncidentsDocument:
     """Return the incidents, the open ones first; an ended drill only with ``every``.
 
     Then it also returns how each scenario's drills went, and writes gauges for Prometheus.
