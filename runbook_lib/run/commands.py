@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
@@ -32,7 +32,7 @@ from ..model import (
     format_time,
     keep_quiet,
 )
-from ..record.actions import group_actions
+from ..record.actions import MOVES, group_actions
 from ..record.history import compute_trends, list_history, write_gauges
 from ..record.incident import ENDED_WELL, Incident, list_incidents, open_incident
 from ..record.journal import utc_now
@@ -62,7 +62,6 @@ def run_sections(
     names: Iterable[str],
     parameters: Mapping[str, object] = {},
     *,
-    kernel: SharedKernel | None = None,
     command: str = "",
     progress: Progress = keep_quiet,
 ) -> list[NotebookRun]:
@@ -70,7 +69,6 @@ def run_sections(
 
     Parameters
     ----------
-    kernel : a kernel that was begun before; default: a new one
     command : the command that looks again, without ``runbook`` and the incident, for the message of
         an interrupted run; empty: the message names none
 
@@ -87,12 +85,11 @@ def run_sections(
     """
     runs: list[NotebookRun] = []
     seq_before = incident.journal.view().last_seq
-    kernel_context = nullcontext(kernel) if kernel else SharedKernel()
     try:
         # A thread prepares the report's parts while the kernel works.
-        with ThreadPoolExecutor(1) as executor, kernel_context as used_kernel:
+        with ThreadPoolExecutor(1) as executor, SharedKernel() as kernel:
             with hold_interrupts():
-                used_kernel.begin()
+                kernel.begin()
                 preload()
             chosen = list(names)
             for number, name in enumerate(chosen, start=1):
@@ -102,31 +99,27 @@ def run_sections(
                     name,
                     incident,
                     _pick(sections[name], parameters),
-                    kernel=used_kernel,
+                    kernel=kernel,
                     progress=progress,
                 )
                 runs.append(run)
                 executor.submit(prepare, incident, run.path)
-    except KeyboardInterrupt as error:
+    except KeyboardInterrupt:
         with Interrupts(again=do_nothing):
-            if kernel:
-                kernel.stop()
-            # An interrupt in the middle of a change says so; any other has no text.
-            change_cut_off = str(error)
-            text = change_cut_off or _explain_interruption(incident, seq_before, command)
+            interruption = _explain_interruption(incident, seq_before, command)
+            entry = {"section": "", "reason": str(interruption)}
             with incident.keep_open() as may_write:
                 if may_write:
-                    incident.journal.append("interrupted", {"section": "", "reason": text})
+                    incident.journal.append("interrupted", entry)
         if may_write:
             progress("interrupted; writing the report")
             with suppress(KeyboardInterrupt):  # a second Ctrl-C skips the report
                 write_outputs(incident, sections, packs=incident.is_closed)
-        kind = ActionInterruptedError if change_cut_off else RunInterruptedError
-        raise kind(text) from None
+        raise interruption from None
     return runs
 
 
-def _explain_interruption(incident: Incident, seq_before: int, command: str) -> str:
+def _explain_interruption(incident: Incident, seq_before: int, command: str) -> RunInterruptedError:
     """Say what a run changed before it was interrupted, and what to do next.
 
     Parameters
@@ -136,12 +129,22 @@ def _explain_interruption(incident: Incident, seq_before: int, command: str) -> 
     """
     if incident.is_late:
         text = f"Another command closed {incident.id}, so what this command read is not kept."
-        return f"{text} Look again with: {name_runbook('runbook investigate')}"
+        again = name_runbook("runbook investigate")
+        return RunInterruptedError(f"{text} Look again with: {again}")
     entries = [entry for entry in incident.journal.view().actions if entry.seq > seq_before]
-    actions = [action for action in group_actions(entries) if action.applied or action.is_cut_off]
-    changes = "; ".join(map(load_policy().describe_action, actions))
+    actions = group_actions(entries)
+    for action in actions:
+        if action.is_cut_off and action.first.action in MOVES:
+            resume = name_runbook(f"runbook resume {action.plan}")
+            # A cell that was killed wrote no reason.
+            text = action.last.reason or f"Interrupted. Go on with: {resume}"
+            return ActionInterruptedError(text)
+    changed = [action for action in actions if action.applied or action.is_cut_off]
+    changes = "; ".join(map(load_policy().describe_action, changed))
     text = f"Interrupted. Changed: {changes or 'nothing'}."
-    return f"{text} Look again with: {name_runbook(f'runbook {command}')}" if command else text
+    if command:
+        text += f" Look again with: {name_runbook(f'runbook {command}')}"
+    return RunInterruptedError(text)
 
 
 def _pick(section: SectionModule, given: Mapping[str, object]) -> dict[str, object]:
@@ -177,21 +180,17 @@ def _carry_out(
     """
     opener = sections.investigation or Investigation
     opener.check_ticket(settings, str(given.get("ticket_id", "")))
-    with SharedKernel() as kernel:
-        named = str(given.get("incident_id", ""))
-        incident, is_new = opener.find_or_make(settings, named, after=after)
-        kernel.begin()
-        if incident.is_closed:
-            advice = "leave --incident out, or write --incident new"
-            raise UsageError(f"incident {incident.id} is closed; {advice}")
-        note_alerts(incident, alerts)
-        runs = run_sections(
-            incident, sections, names, given, kernel=kernel, command=command, progress=progress
-        )
-        with Interrupts():  # all is done: the first Ctrl-C interrupts nothing
-            if is_new and not alerts:
-                close_if_quiet(incident)
-            report = write_outputs(incident, sections, packs=incident.is_closed)
+    named = str(given.get("incident_id", ""))
+    incident, is_new = opener.find_or_make(settings, named, after=after)
+    if incident.is_closed:
+        advice = "leave --incident out, or write --incident new"
+        raise UsageError(f"incident {incident.id} is closed; {advice}")
+    note_alerts(incident, alerts)
+    runs = run_sections(incident, sections, names, given, command=command, progress=progress)
+    with Interrupts():  # all is done: the first Ctrl-C interrupts nothing
+        if is_new and not alerts:
+            close_if_quiet(incident)
+        report = write_outputs(incident, sections, packs=incident.is_closed)
     journal = incident.journal.view()
     own = journal.of_runs([run.notebook for run in runs])
     now = utc_now()

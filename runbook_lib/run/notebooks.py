@@ -15,24 +15,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jupyter_core.utils import run_sync
 
-from ..approvals import load_plan
 from ..errors import (
-    ActionInterruptedError,
     ExitCode,
     RunbookError,
     StoppedAtPlanError,
     disk_errors,
     exit_code_of_error,
 )
-from ..investigation import say_interrupted
 from ..model import Conclusion, Progress, keep_quiet
-from ..record.actions import group_actions
 from ..record.incident import Incident, write_json
 from ..record.journal import get_run, mark_run
-from ..record.view import JournalView
 from ..report.export import NOT_A_NOTEBOOK, load_nbformat
 from ..runbook import find_runbook, get_runbook_name
-from ..section import SectionModule, Sections, check_parameters
+from ..section import Sections, check_parameters
 from .documents import NotebookResult
 from .interrupts import CellInterrupt, Interrupts, hold_interrupts
 
@@ -58,7 +53,6 @@ get_ipython().execution_count = 1
 get_ipython().keeps_notebook = True
 from runbook_lib.record.journal import mark_run
 mark_run({run!r})"""
-_CUT_OFF = ActionInterruptedError.__name__
 #: What the journal keeps of a run.
 _JOURNALLED = {"section", "notebook", "status", "error", "duration_s"}
 
@@ -206,9 +200,8 @@ def run_notebook(
     UsageError
         When a parameter is unknown or wrong; no kernel was started.
     KeyboardInterrupt
-        After the interruption is journalled. Its text says which change was cut off, and names the
-        next command; empty when no change was under way. Also when another command has
-        closed the incident: then nothing is journalled, and the notebook's file stays as it is.
+        After the interruption is journalled. Also when another command has closed the incident:
+        then nothing is journalled, and the notebook's file stays as it is.
 
     Notes
     -----
@@ -235,8 +228,8 @@ def run_notebook(
         failure = Failure("", KeyboardInterrupt.__name__)
     own = incident.journal.view().of_runs([path.name])
     conclusion = own.conclusion(name)
-    if was_asked_to_end and failure is not None and failure.error != _CUT_OFF:
-        failure = _find_change_cut_off(sections[name], incident, own)
+    if was_asked_to_end and failure is not None:
+        failure = Failure("", KeyboardInterrupt.__name__)
     if conclusion is None and failure is None:
         failure = Failure("it ended without a conclusion in the journal")
     status, code, error = _describe_ending(name, failure)
@@ -258,23 +251,8 @@ def run_notebook(
         path.unlink()  # the run ended before its first cell
     mark_run("")
     if was_asked_to_end or not may_write or status is RunStatus.INTERRUPTED:
-        is_cut_off = failure is not None and failure.error == _CUT_OFF
-        raise KeyboardInterrupt(error if is_cut_off else "")
+        raise KeyboardInterrupt
     return run
-
-
-def _find_change_cut_off(section: SectionModule, incident: Incident, own: JournalView) -> Failure:
-    """Return the failure of an interrupted notebook; its text names the change that was cut off.
-
-    Without such a change, the text is empty. A cell that was killed does not name the change. What
-    the notebook wrote into the journal does: as an action that was begun, and not ended.
-    """
-    kinds = [kind for action in section.ACTIONS.values() for kind in action.kinds]
-    for action in group_actions(own.actions):
-        if action.is_cut_off:
-            plan = load_plan(incident.find_plan(action.plan), kinds)
-            return Failure(say_interrupted(plan, section), _CUT_OFF)
-    return Failure("", KeyboardInterrupt.__name__)
 
 
 def _execute(
