@@ -266,11 +266,9 @@ def check_use(plan: Plan, *, now: datetime) -> None:
     PlanAlteredError, PlanExpiredError, PlanUsedError
         When the plan was altered, is too old, or was used before.
     """
-    try:
-        actual = hashlib.sha256(plan.path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise errors.PlanAlteredError(f"{plan.path} cannot be read: {error.strerror}") from error
-    if actual != plan.sha256:
+    with errors.disk_errors(f"{plan.path} cannot be read"):
+        content = plan.path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != plan.sha256:
         raise errors.PlanAlteredError(f"{plan.path} was changed after it was planned; plan again")
     if now >= plan.expires_at:
         expired = f"plan {plan.id} expired at {format_time(plan.expires_at)}"

@@ -10,7 +10,6 @@ import os
 import shlex
 import signal
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -281,10 +280,7 @@ def run_command(arguments: Sequence[str]) -> int:
 
 
 def say_failure(error: BaseException, arguments: Sequence[str]) -> int:
-    """Say what stopped a command, without secrets; return the command's exit code.
-
-    After an interrupt, end the process here if another thread still runs.
-    """
+    """Say what stopped a command, without secrets; return the command's exit code."""
     from .redact import Redactor
 
     runbook_codes: dict[type[BaseException], ExitCode] = {}
@@ -307,8 +303,6 @@ def say_failure(error: BaseException, arguments: Sequence[str]) -> int:
         document = ErrorDocument(schema_name="runbook/error/1", exit_code=code, error=text)
         sys.stdout.write(document.to_json() + "\n")
     sys.stderr.write(f"runbook: {text}\n")
-    if code is ExitCode.INTERRUPTED:
-        _exit_despite_threads(code)
     return int(code)
 
 
@@ -318,25 +312,18 @@ def _ignore_interrupts() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _exit_despite_threads(code: ExitCode) -> None:
-    """Exit at once if another thread still runs.
-
-    Python would wait for that thread, and the thread may wait for a hung store.
-    """
-    main_thread = threading.main_thread()
-    if any(not thread.daemon and thread is not main_thread for thread in threading.enumerate()):
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-
 def main() -> None:
     """Run the command with the arguments of this process, and exit with its code.
 
     SIGTERM interrupts the command as Ctrl-C does. Once the command has ended, both are ignored: an
-    interrupt could only break the end of this process, and print a traceback.
+    interrupt could only break the end of this process, and print a traceback. An interrupted one
+    does not wait for its threads, which may wait for a hung store.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     exit_code = run_command(sys.argv[1:])
     _ignore_interrupts()
+    if exit_code == ExitCode.INTERRUPTED:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(exit_code)
     sys.exit(exit_code)

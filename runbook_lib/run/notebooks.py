@@ -218,7 +218,7 @@ def run_notebook(
     mark_run(path.name)
     source = sections.notebooks / f"{name}.ipynb"
     cell = CellInterrupt(kernel, progress)
-    keep = partial(_keep, incident, path, cell)
+    keep = partial(_keep, incident, path)
     try:
         with closing(cell), Interrupts(cell.end_run, kernel.kill):
             failure = _execute(source, values, kernel, keep, cell)
@@ -329,20 +329,13 @@ def _find_exit_code(error_name: str) -> ExitCode:
     return exit_code_of_error(known.get(error_name, Exception), errors)
 
 
-def _keep(
-    incident: Incident,
-    path: Path,
-    cell: CellInterrupt,
-    notebook: Any,
-) -> None:
-    """Write a notebook as it is now, redacted, and without the cell that empties the kernel.
+def _keep(incident: Incident, path: Path, notebook: Any) -> None:
+    """Write an executed notebook, redacted, and without the cell that empties the kernel.
 
-    If another command closed the incident, nothing is written, and no further cell begins.
+    If another command closed the incident, nothing is written.
     """
     cells = [c for c in notebook.cells if _FRESH_TAG not in c.metadata.get("tags", ())]
     content = incident.redactor.json({**notebook, "cells": cells})
     with incident.keep_open() as may_write:
         if may_write:
             write_json(path, content)
-        else:
-            cell.must_end = True
