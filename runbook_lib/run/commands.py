@@ -87,7 +87,7 @@ def run_sections(
     seq_before = incident.journal.view().last_seq
     try:
         # A thread prepares the report's parts while the kernel works.
-        with ThreadPoolExecutor(1) as executor, SharedKernel() as kernel:
+        with ThreadPoolExecutor(1) as executor, SharedKernel(progress) as kernel:
             with hold_interrupts():
                 kernel.begin()
                 preload()
@@ -100,7 +100,6 @@ def run_sections(
                     incident,
                     _pick(sections[name], parameters),
                     kernel=kernel,
-                    progress=progress,
                 )
                 runs.append(run)
                 executor.submit(prepare, incident, run.path)

@@ -13,8 +13,6 @@ from typing import Any
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import Engine, NotebookExecutionManager, papermill_engines
 
-from .interrupts import CellInterrupt
-
 _NAME = "keeping"
 _START_TIMEOUT_S = 60
 
@@ -26,9 +24,9 @@ def register_engine() -> str:
 
 
 class KeepingClient(PapermillNotebookClient):  # type: ignore[misc]
-    """Tells ``running`` when the kernel begins and ends a cell."""
+    """Tells ``kernel`` when it begins and ends a cell."""
 
-    running: CellInterrupt
+    kernel: Any
 
     def execute_cell(self, *cell: Any, **named: Any) -> Any:
         """Run a cell.
@@ -38,17 +36,17 @@ class KeepingClient(PapermillNotebookClient):  # type: ignore[misc]
         KeyboardInterrupt
             When the run is to end.
         """
-        if self.running.must_end:
+        if self.kernel.must_end:
             raise KeyboardInterrupt
         return super().execute_cell(*cell, **named)
 
     def process_message(self, message: Any, *where: Any, **named: Any) -> Any:
-        """Tell ``running`` what the message says of the cell; then papermill handles it, too."""
+        """Tell ``kernel`` what the message says of the cell; then papermill handles it, too."""
         kind = message["msg_type"]
         if kind == "execute_input":
-            self.running.begin()
+            self.kernel.note_cell(runs=True)
         elif kind == "status" and message["content"]["execution_state"] == "idle":
-            self.running.end()
+            self.kernel.note_cell(runs=False)
         return super().process_message(message, *where, **named)
 
 
@@ -62,7 +60,7 @@ class KeepingEngine(Engine):  # type: ignore[misc]
         kernel_name: str,
         *,
         keep: Callable[[Any], None],
-        cell: CellInterrupt,
+        kernel: Any,
         km: Any,
         execution_timeout: float,
         **_: object,
@@ -78,7 +76,7 @@ class KeepingEngine(Engine):  # type: ignore[misc]
             timeout=execution_timeout,
             log=logging.getLogger("papermill"),
         )
-        client.running = cell
+        client.kernel = kernel
         try:
             client.execute()
         finally:
