@@ -165,11 +165,6 @@ def write_plan(
         When the file cannot be written.
     """
     path = folder / f"{id_prefix}-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}.jsonl"
-    return write_header(path, kind, now=now, **facts)
-
-
-def write_header(path: Path, kind: PlanKind, *, now: datetime, **facts: Json) -> Plan:
-    """Write a plan that is only a header into its file, and return it; see ``write_plan``."""
     header = {
         "schema": kind.schema,
         "made_at": format_time(now),
@@ -242,15 +237,13 @@ def parse_header(kind: PlanKind, path: Path, blob: bytes) -> Plan:
         return Plan(
             kind=kind,
             path=path,
-            sha256=header.get("approval") or hashlib.sha256(blob).hexdigest(),
+            sha256=hashlib.sha256(blob).hexdigest(),
             expires_at=parse_time(header["expires_at"]),
             summary=summary,
             content=header,
             step=header["step"],
             action=header["action"],
             target=header["target"],
-            about=header.get("about", ""),
-            is_empty=summary.get("objects") == 0,
             way_back=header.get("way_back", ""),
             made_at=parse_time(header["made_at"]),
         )

@@ -130,7 +130,7 @@ def _say_why_empty(plan: Plan) -> str:
 def say_interrupted(plan: Plan, section: SectionModule) -> str:
     """Return the message about a plan that was cut off, with the next command."""
     if plan.kind.resume is not None:
-        return name_runbook(f"Interrupted. Go on with: runbook resume {plan.id}")
+        return name_runbook(f"Interrupted. Go on with: runbook resume {plan.about or plan.id}")
     problem = f"Interrupted. Nobody knows whether {plan.action} of {plan.target} took effect."
     command = name_runbook(f"runbook run {section.NAME[:2]}")
     return f"{problem} Look again with: {command}"
@@ -563,7 +563,9 @@ class Investigation(Generic[S, C]):
                 return plan.make_entry(ActionPhase.PLANNED, reason="left alone: it is not approved")
             state = f"{plan.action} on {plan.target} is planned, not done. Read the plan above."
             advice = "To carry it out, approve it there and run this cell again, or set:"
-            code = f"plan = {plan.id!r}\napprove = {plan.sha256[:SHORT_HASH]!r}"
+            code = f"approve = {plan.sha256[:SHORT_HASH]!r}"
+            if not plan.about:
+                code = f"plan = {plan.id!r}\n{code}"
             raise errors.StoppedAtPlanError(f"{state} {advice}\n\n{code}")
         self._write_phase(plan, ActionPhase.APPROVED)
         self._approvals[plan.id] = plan.sha256

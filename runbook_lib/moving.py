@@ -36,16 +36,7 @@ from objectmove.result import MoveResult
 from objectmove.run import FROM_NOW_ON, Run
 from objectmove.settling import Doubt
 
-from .approvals import (
-    SHORT_HASH,
-    Effect,
-    Plan,
-    PlanKind,
-    is_approved,
-    load_plan,
-    parse_header,
-    write_header,
-)
+from .approvals import SHORT_HASH, Effect, Plan, PlanKind, is_approved, load_plan
 from .errors import SafetyError, UsageError
 from .model import Json, parse_json
 from .record.incident import Incident, write_file
@@ -69,8 +60,6 @@ _AS_PLANNED = {
 }
 #: Who else moves objects, and how they are held, as a plan shows it.
 _OTHERS = "who else moves"
-#: The schema of a plan that takes another one back, or settles it.
-_FOLLOW_UP = "objectmove/follow-up/2"
 _PlanId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,150}$")]
 #: The facts of a run that count or list what is left to do.
 _LEFT = ("skipped", "failed", "unproven", "in_reach", "waiting", "left")
@@ -174,7 +163,7 @@ class MoveGate:
         self.undo_step = f"{step}.1"
         self.settle_step = f"{step}.2"
         self.kind = PlanKind(
-            schema="objectmove/",
+            schema="objectmove/plan/",
             apply=self._apply,
             verify=self._verify,
             parse=self._parse,
@@ -283,7 +272,8 @@ class MoveGate:
         RefusedError
             When nothing of it was moved, or the time for an undo is over.
         """
-        move = self._load_named(inv, get_parameters(inv, MoveParameters).undo)
+        release = self._load_named(inv, get_parameters(inv, MoveParameters).undo)
+        move: plans.Plan = release.content
         found = proof.verify_plan(self.get_store_to_look(inv.clients), move)
         until = found.undo_until
         if until is None or (found.at > until and not found.taken_back_by):
@@ -291,17 +281,20 @@ class MoveGate:
                 f"nothing of {move.id} can be taken back: nothing was moved, or its time is over"
             )
         counts = dict(found.counts)
-        return self._write(
-            inv,
-            move,
+        summary = {
+            "objects": counts.pop("in_place"),
+            "excluded": {name: count for name, count in counts.items() if count},
+            _OTHERS: self.describe_undo(inv),
+        }
+        return _follow(
+            release,
+            summary,
             plan_id=move.undo_id,
             step=self.undo_step,
             action="undo",
-            approval=move.undo_approval,
+            sha256=move.undo_approval,
             expires_at=until,
-            objects=counts.pop("in_place"),
-            excluded={name: count for name, count in counts.items() if count},
-            **{_OTHERS: self.describe_undo(inv)},
+            made_at=inv.now(),
         )
 
     @_naming_commands()
@@ -314,7 +307,8 @@ class MoveGate:
             When a key is not in doubt, or has both answers.
         """
         parameters = get_parameters(inv, MoveParameters)
-        move = self._load_named(inv, parameters.settle)
+        release = self._load_named(inv, parameters.settle)
+        move: plans.Plan = release.content
         doubts = settling.list_doubts(self.get_store_to_look(inv.clients), move)
         open_keys = {doubt.key for doubt in doubts if doubt.is_open}
         taken = read_keys(parameters.taken)
@@ -325,62 +319,31 @@ class MoveGate:
             not_taken = sorted(open_keys.difference(taken))
         answers = settling.choose_answers(doubts, taken, not_taken)
         approval = settling.digest_answers(move, answers)
-        return self._write(
-            inv,
-            move,
+        summary = {
+            "objects": len(answers),
+            "taken": taken,
+            "not_taken": not_taken,
+            "excluded": {},
+            _OTHERS: self.make_hold(inv).words,
+        }
+        return _follow(
+            release,
+            summary,
             plan_id=f"{move.id}-settle-{approval[:8]}",
             step=self.settle_step,
             action="settle",
-            approval=approval,
+            sha256=approval,
             expires_at=inv.now() + _LIFETIME,
-            objects=len(answers),
-            taken=taken,
-            not_taken=not_taken,
-            excluded={},
-            **{_OTHERS: self.make_hold(inv).words},
+            made_at=inv.now(),
         )
 
-    def _load_named(self, inv: Any, plan_id: str) -> plans.Plan:
-        """Return the move of the plan that a parameter names."""
-        move: plans.Plan = load_plan(inv.incident.find_plan(plan_id), (self.kind,)).content
-        return move
-
-    def _write(
-        self,
-        inv: Any,
-        move: plans.Plan,
-        *,
-        plan_id: str,
-        step: str,
-        action: str,
-        approval: str,
-        expires_at: datetime,
-        **summary: Json,
-    ) -> Plan:
-        """Write a plan about a move beside the move's plan, and return it."""
-        return write_header(
-            inv.incident.find_plan(move.id).with_name(f"{plan_id}.jsonl"),
-            self.kind,
-            now=inv.now(),
-            schema=_FOLLOW_UP,
-            about=move.id,
-            step=step,
-            action=action,
-            approval=approval,
-            expires_at=format_time(expires_at),
-            target=_describe_target(move),
-            summary={"bytes": 0, "window": move.header.window, **summary},
-            way_back=_say_command(f"settle {move.id}"),
-        )
+    def _load_named(self, inv: Any, plan_id: str) -> Plan:
+        """Return the plan that a parameter names."""
+        return load_plan(inv.incident.find_plan(plan_id), (self.kind,))
 
     def _parse(self, path: Path, content: bytes) -> Plan:
-        """Return the plan that a file holds: of a move, or about one."""
-        first_line, _, _ = content.partition(b"\n")
-        if _FOLLOW_UP.encode() not in first_line:
-            return self.admit(plans.parse_plan(content, path.name), path.parent)
-        plan = parse_header(self.kind, path, content)
-        about = load_plan(path.with_name(f"{plan.about}.jsonl"), (self.kind,))
-        return replace(plan, content=about.content)
+        """Return the plan that a file holds."""
+        return self.admit(plans.parse_plan(content, path.name), path.parent)
 
     def admit(self, move: plans.Plan, folder: Path) -> Plan:
         """Return a move's plan, whose file is in a folder, as the gate sees it."""
@@ -557,6 +520,29 @@ class MoveGate:
             "plan": plan.id,
         }
         return Effect(f"{start}: {_say_counts(counts)}", facts, is_ok=is_ok)
+
+
+def _follow(plan: Plan, summary: Mapping[str, Json], *, plan_id: str, **facts: Any) -> Plan:
+    """Return a plan that takes another one back, or settles it.
+
+    It has no file: who plans the same again gets the same hash.
+    """
+    until = format_time(facts["expires_at"])
+    return replace(
+        plan,
+        path=plan.path.with_name(f"{plan_id}.jsonl"),
+        about=plan.id,
+        rows=(),
+        is_empty=not summary["objects"],
+        way_back=_say_command(f"settle {plan.id}"),
+        summary={
+            "bytes": 0,
+            "window": plan.summary["window"],
+            "expires_at": until,
+            **summary,
+        },
+        **facts,
+    )
 
 
 def get_verb(plan: Plan) -> str:

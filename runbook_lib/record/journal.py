@@ -169,6 +169,6 @@ class Journal:
                 self._file.forget()
             text = f"{error}{ending}"
             if isinstance(error, LogDamagedError):
-                damage = f"line {error.line}: {error.reason}"
+                damage = f"line {error.line} {error.reason}"
                 raise JournalDamagedError(text, damage=damage) from error
             raise RecordError(text) from error

@@ -134,7 +134,7 @@ def _explain_interruption(incident: Incident, seq_before: int, command: str) -> 
     actions = group_actions(entries)
     for action in actions:
         if action.is_cut_off and action.first.action in MOVES:
-            resume = name_runbook(f"runbook resume {action.plan}")
+            resume = name_runbook(f"runbook resume {action.first.about or action.plan}")
             # A cell that was killed wrote no reason.
             text = action.last.reason or f"Interrupted. Go on with: {resume}"
             return ActionInterruptedError(text)
@@ -355,12 +355,15 @@ def _list_plans(own: JournalView, *, is_over: bool) -> Iterator[dict[str, Json]]
     planned = {action.plan: action for action in own.list_actions(ActionPhase.PLANNED)}
     changed = own.last_applied
     for row in tabulate_plans(own).rows:
+        entry = planned[row["plan"]]
         apply = ""
-        fits = changed is None or (planned[row["plan"]].seq > changed.seq and not is_over)
+        fits = changed is None or (entry.seq > changed.seq and not is_over)
         if row["status"] == "planned" and fits:
             section = row["step"].partition(".")[0].zfill(2)
-            command = name_runbook(f"runbook run {section}")
-            apply = f"{command} -p plan={row['plan']} -p approve={row['hash']}"
+            command = f"run {section} -p plan={row['plan']} -p approve={row['hash']}"
+            if entry.about:
+                command = f"{entry.action} {entry.about}"
+            apply = name_runbook(f"runbook {command}")
         plan = {**row, "apply": apply}
         del plan["hash"]
         yield plan

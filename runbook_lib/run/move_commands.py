@@ -305,7 +305,7 @@ class MoveCommands:
             exit_code=ExitCode.REFUSED,
             sha256=plan.sha256,
             others=plan.summary["who else moves"],
-            path=str(plan.path),
+            path="" if plan.about else str(plan.path),
             rows=self._show_rows(plan),
             apply="" if plan.is_empty else apply,
             parts=plan.content.header.parts,

@@ -97,11 +97,11 @@ def test_a_release_is_taken_back_through_the_same_gate(world: World) -> None:
     # an approval of the release is none of its way back
     assert inv.apply(back, approve=release.sha256).phase is ActionPhase.PLANNED
     assert keys(world, "pending/") == []
-    again = world.open(remediation, plan=back.id)
+    again = world.open(remediation, undo=release.id)
     assert again.plan("6.1.1").sha256 == back.sha256
     with pytest.raises(NotNowError, match="consumer-stands-still"):
         again.apply(back, approve=back.sha256)
-    again = world.open(remediation, plan=back.id, consumer_stands_still="now")
+    again = world.open(remediation, undo=release.id, consumer_stands_still="now")
     again.plan("6.1.1")
     assert again.apply(back, approve=back.sha256).result["moved"] == 1
     assert keys(world, "pending/") == [key]
