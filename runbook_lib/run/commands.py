@@ -134,7 +134,8 @@ def _explain_interruption(incident: Incident, seq_before: int, command: str) -> 
     actions = group_actions(entries)
     for action in actions:
         if action.is_cut_off and action.first.action in MOVES:
-            resume = name_runbook(f"runbook resume {action.first.about or action.plan}")
+            plan = action.first.result.get("about", action.plan)
+            resume = name_runbook(f"runbook resume {plan}")
             # A cell that was killed wrote no reason.
             text = action.last.reason or f"Interrupted. Go on with: {resume}"
             return ActionInterruptedError(text)
@@ -213,8 +214,8 @@ def _carry_out(
     is_stopped = any(run.status is RunStatus.STOPPED_AT_PLAN for run in runs)
     waits = is_stopped and any(plan["apply"] for plan in plans)
     next_command = _say_close(incident)
-    has_ended = is_over and (section in names or judgement is None) and not incident.is_open
-    if section and not (next_command or has_ended or verdict is Verdict.HEALTHY):
+    is_done = verdict is Verdict.HEALTHY or not incident.is_open
+    if section and not (next_command or is_done):
         next_command = name_runbook(f"runbook run {section[:2]}")
     return documents.SectionsDocument(
         schema_name=schema,
@@ -361,8 +362,9 @@ def _list_plans(own: JournalView, *, is_over: bool) -> Iterator[dict[str, Json]]
         if row["status"] == "planned" and fits:
             section = row["step"].partition(".")[0].zfill(2)
             command = f"run {section} -p plan={row['plan']} -p approve={row['hash']}"
-            if entry.about:
-                command = f"{entry.action} {entry.about}"
+            about = entry.result.get("about")
+            if about:
+                command = f"{entry.action} {about}"
             apply = name_runbook(f"runbook {command}")
         plan = {**row, "apply": apply}
         del plan["hash"]

@@ -27,7 +27,7 @@ from ..runbook import name_runbook
 from ..section import Sections
 from ..settings import Settings
 from ..show.text import VERDICT_WORDS, count_of, format_bytes
-from .documents import Document
+from .documents import IncidentDocument
 
 #: How many objects of a plan are shown.
 _SHOWN = 10
@@ -36,7 +36,7 @@ _SHOWN = 10
 _Count = Annotated[int, BeforeValidator(lambda found: found if type(found) is int else len(found))]
 
 
-class MoveDocument(Document, extra="ignore"):
+class MoveDocument(IncidentDocument, extra="ignore"):
     """A document about one plan.
 
     Attributes
@@ -45,16 +45,11 @@ class MoveDocument(Document, extra="ignore"):
     summary : what came of it, in words
     reason : of a plan: what no plan will move, and which setting decides that; else why the
         incident's verdict is what it is now
-    next : the next command
-    report : the report's path
     """
 
     plan: str
     way_on: tuple[str, ...] = ()
     summary: str = ""
-    reason: str = ""
-    next: str = ""
-    report: str = ""
 
     @property
     def answer(self) -> str:
@@ -67,7 +62,7 @@ class MoveDocument(Document, extra="ignore"):
     @property
     def commands(self) -> tuple[str, ...]:
         """What finishes the plan; if it is finished, the next command."""
-        return self.way_on or tuple(filter(None, (self.next,)))
+        return self.way_on or super().commands
 
 
 class MovePlanDocument(MoveDocument):
