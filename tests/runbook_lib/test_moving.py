@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from objectmove.bucket import Answer, Request
-from objectmove.errors import DriftError, NotApprovedError, NotNowError, PlanError
+from objectmove.errors import DriftError, NotApprovedError, NotNowError
 from runbook_lib import runbook as runbooks
 from runbook_lib.approvals import Plan
 from runbook_lib.cli import app
@@ -140,19 +140,6 @@ def test_a_plan_that_was_cut_off_is_resumed_without_an_approval(inv: Any) -> Non
     assert plan.kind.resume is not None
     result = plan.kind.resume(inv, plan).result
     assert result["moved"] + len(result["unproven"]) == 3
-
-
-def test_what_is_not_all_done_says_what_and_the_way_on(inv: Any) -> None:
-    plan = plan_move(inv)
-    inv.store.put_object("out/c", b"of another")
-    lose_answers(inv, "b")
-    effect = plan.kind.apply(inv, plan)
-    assert effect.reason.startswith("1 moved, 1 skipped, ")
-    assert "1 unproven" in effect.reason
-    assert effect.reason.endswith(f"go on with: runbook settle {plan.id}")
-    (skipped,) = effect.result["skipped"]
-    assert skipped["key"] == "in/c"
-    assert effect.result["unproven"] == ["in/b"]
 
 
 @pytest.mark.usefixtures("named")
@@ -285,22 +272,3 @@ def test_a_settling_is_refused_if_something_changed_since(inv: Any) -> None:
     inv.store.put_object("in/b", b"put again")
     with pytest.raises(NotApprovedError, match=f"settle {plan.id}"):
         order.kind.apply(inv, order)
-
-
-@pytest.mark.usefixtures("find_plans")
-@pytest.mark.parametrize(
-    ("answers", "word"),
-    [
-        ({"taken": "*", "not_taken": "*"}, r"'\*'"),
-        ({"taken": "in/a", "not_taken": "in/a"}, "both taken and not taken"),
-        ({"taken": "in/z"}, "in/z"),
-    ],
-)
-def test_answers_that_contradict_or_name_nothing_are_wrong_usage(
-    inv: Any, answers: dict[str, str], word: str
-) -> None:
-    plan = plan_move(inv)
-    lose_answers(inv, "a")
-    plan.kind.apply(inv, plan)
-    with pytest.raises(PlanError, match=word):
-        order_settling(inv, plan, **answers)
