@@ -12,6 +12,8 @@ import pytest
 
 from objectmove.bucket import Answer, Request
 from objectmove.errors import DriftError, NotApprovedError, NotNowError
+from objectmove.result import MoveResult
+from objectmove.run import Run
 from runbook_lib import runbook as runbooks
 from runbook_lib.approvals import Plan
 from runbook_lib.cli import app
@@ -272,3 +274,24 @@ def test_a_settling_is_refused_if_something_changed_since(inv: Any) -> None:
     inv.store.put_object("in/b", b"put again")
     with pytest.raises(NotApprovedError, match=f"settle {plan.id}"):
         order.kind.apply(inv, order)
+
+
+def test_an_approval_to_resume_the_worker_may_be_12_characters(
+    inv: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_move(inv)
+    needed = "ab" * 32
+
+    def resume_worker(run: Run, approve: str) -> MoveResult:
+        if approve != needed:
+            way_on = f"resume {run.plan.id} --resume-worker --approve {needed}"
+            raise NotApprovedError("it may ship twice", needed=needed, way_on=way_on)
+        return MoveResult(run.plan.id, 0, 0, [], [], [], [], 0, 0, False, "", [], [])
+
+    monkeypatch.setattr(Run, "resume_worker", resume_worker)
+    for typed in ("", needed[:11], "0" * 12):
+        set_parameters(inv, resume_worker=True, approve=typed)
+        with pytest.raises(NotApprovedError, match=f"--approve {needed[:12]}$"):
+            GATE.kind.resume(inv, plan)  # type: ignore[misc]
+    set_parameters(inv, resume_worker=True, approve=needed[:12])
+    assert GATE.kind.resume(inv, plan).reason == "0 moved"  # type: ignore[misc]
