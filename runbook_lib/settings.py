@@ -24,8 +24,8 @@ class Settings(BaseSettings):
     """Where incidents are kept, who works on them, and how systems are asked.
 
     Every field of this class is an environment variable of the same name in capitals, and stands in
-    ``.env.example``, which says what it is for. A name that ends in ``_URL`` is an address. An unset
-    ``RUNBOOK_ENVIRONMENT`` means production.
+    ``.env.example``, which says what it is for. A name that ends in ``_URL`` is an address. Without
+    ``RUNBOOK_ENVIRONMENT`` it is production.
     """
 
     # An infinite threshold would never be breached.
