@@ -150,12 +150,10 @@ class MoveGate:
     kind : the kind of its plans
     step, undo_step, settle_step : ids of the actions that move, take back, and settle
     noun : the word for one of the objects
-    shown_facts : names of the facts of each row of a plan that a command shows
     action : what a move is called in journal and report
     """
 
     noun = "object"
-    shown_facts: tuple[str, ...] = ("memory_removed",)
     action = "move"
 
     def __init__(self, *, step: str) -> None:
@@ -287,6 +285,7 @@ class MoveGate:
             _OTHERS: self.describe_undo(inv),
         }
         return _follow(
+            inv,
             release,
             summary,
             plan_id=move.undo_id,
@@ -294,7 +293,6 @@ class MoveGate:
             action="undo",
             sha256=move.undo_approval,
             expires_at=until,
-            made_at=inv.now(),
         )
 
     @_naming_commands()
@@ -327,6 +325,7 @@ class MoveGate:
             _OTHERS: self.make_hold(inv).words,
         }
         return _follow(
+            inv,
             release,
             summary,
             plan_id=f"{move.id}-settle-{approval[:8]}",
@@ -334,7 +333,6 @@ class MoveGate:
             action="settle",
             sha256=approval,
             expires_at=inv.now() + _LIFETIME,
-            made_at=inv.now(),
         )
 
     def _load_named(self, inv: Any, plan_id: str) -> Plan:
@@ -522,7 +520,9 @@ class MoveGate:
         return Effect(f"{start}: {_say_counts(counts)}", facts, is_ok=is_ok)
 
 
-def _follow(plan: Plan, summary: Mapping[str, Json], *, plan_id: str, **facts: Any) -> Plan:
+def _follow(
+    inv: Any, plan: Plan, summary: Mapping[str, Json], *, plan_id: str, **facts: Any
+) -> Plan:
     """Return a plan that takes another one back, or settles it.
 
     It has no file: who plans the same again gets the same hash.
@@ -534,6 +534,7 @@ def _follow(plan: Plan, summary: Mapping[str, Json], *, plan_id: str, **facts: A
         about=plan.id,
         rows=(),
         is_empty=not summary["objects"],
+        made_at=inv.now(),
         way_back=_say_command(f"settle {plan.id}"),
         summary={
             "bytes": 0,

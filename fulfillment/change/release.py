@@ -77,7 +77,6 @@ class ReleaseGate(MoveGate):
     """The gate for releases: it holds the worker, and knows what became of an order."""
 
     noun = "label"
-    shown_facts = ("order_id", "status", "tracking_number", "memory_removed")
     action = "release"
 
     def get_store(self, clients: Clients) -> S3Bucket:

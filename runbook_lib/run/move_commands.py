@@ -301,29 +301,11 @@ class MoveCommands:
             sha256=plan.sha256,
             others=plan.summary["who else moves"],
             path="" if plan.about else str(plan.path),
-            rows=self._show_rows(plan),
+            rows=show_rows(plan),
             apply="" if plan.is_empty else apply,
             parts=plan.content.header.parts,
             way_on=() if plan.about else self._list_ways_on(inv),
         )
-
-    def _show_rows(self, plan: Plan) -> list[dict[str, Json]]:
-        """Return the rows that a person sees: a few, those with the rarest status first."""
-        by_status = plan.summary.get("by_status", {})
-        rows = sorted(plan.rows, key=lambda row: by_status.get(row.facts.get("status"), 0))
-        shown = []
-        for row in rows[:_SHOWN]:
-            facts = {name: row.facts[name] for name in self.gate.shown_facts if name in row.facts}
-            waits = format_time(row.age_start)
-            shown.append(
-                {
-                    "key": row.key,
-                    "to": row.to,
-                    "waits since": waits,
-                    **facts,
-                }
-            )
-        return shown
 
     def _list_ways_on(self, inv: Any, plan_id: str = "") -> list[str]:
         """Return the commands that lead on from what is unfinished; of one plan, or of all."""
@@ -452,6 +434,21 @@ class MoveCommands:
             way_on=facts.get("ways_on", ()),
             **self.look_again(inv, plan),
         )
+
+
+def show_rows(plan: Plan) -> list[dict[str, Json]]:
+    """Return the rows that a person sees: a few, those with the rarest status first."""
+    by_status = plan.summary.get("by_status", {})
+    rows = sorted(plan.rows, key=lambda row: by_status.get(row.facts.get("status"), 0))
+    return [
+        {
+            "key": row.key,
+            "to": row.to,
+            "waits since": format_time(row.age_start),
+            **row.facts,
+        }
+        for row in rows[:_SHOWN]
+    ]
 
 
 def _close_if_new(inv: Any) -> None:
