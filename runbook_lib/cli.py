@@ -294,9 +294,7 @@ def say_failure(error: BaseException, arguments: Sequence[str]) -> int:
     text = str(error)
     if not text and code is ExitCode.INTERRUPTED:
         text = f"Interrupted. Do it again with: runbook {shlex.join(arguments)}"
-    with suppress(UsageError):
-        text = name_runbook(text)
-    text = Redactor(secrets).text(text or type(error).__name__)
+    text = Redactor(secrets).text(name_runbook(text) or type(error).__name__)
     if "--json" in arguments:
         from .run.documents import ErrorDocument
 
