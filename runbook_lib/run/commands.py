@@ -178,6 +178,11 @@ def _carry_out(
     alerts : written to the journal; if there are any, the incident stays open
     after : as in ``investigate``
     """
+    # ``find_or_make`` checks the incident's id, which may be ``new``.
+    others = {name: value for name, value in given.items() if name != "incident_id"}
+    for section_name in names:
+        section = sections[section_name]
+        check_parameters(section, _pick(section, others))
     opener = sections.investigation or Investigation
     opener.check_ticket(settings, str(given.get("ticket_id", "")))
     named = str(given.get("incident_id", ""))
@@ -201,11 +206,11 @@ def _carry_out(
     conclusions = [run.conclusion for run in runs if run.conclusion is not None]
     verdict = None
     reason = ""
-    section, _ = policy.first_step
+    next_section = policy.first_step.section
     if judgement is not None:
         verdict = judgement.verdict
         reason = judgement.reason
-        section = judgement.next.section
+        next_section = judgement.next.section
     elif conclusions:
         verdict = conclusions[-1].verdict
         reason = conclusions[-1].summary
@@ -215,8 +220,8 @@ def _carry_out(
     waits = is_stopped and any(plan["apply"] for plan in plans)
     next_command = _say_close(incident)
     is_done = verdict is Verdict.HEALTHY or not incident.is_open
-    if section and not (next_command or is_done):
-        next_command = name_runbook(f"runbook run {section[:2]}")
+    if next_section and not (next_command or is_done):
+        next_command = name_runbook(f"runbook run {next_section[:2]}")
     return documents.SectionsDocument(
         schema_name=schema,
         at=now,
@@ -307,8 +312,6 @@ def run(
             text = f"-p wants name=value, not {item!r}; the parameters of these sections are"
             raise UsageError(f"{text}: {', '.join(sorted(known))}")
         parameters[name] = value
-    for section in chosen:
-        check_parameters(section, _pick(section, parameters))
     chosen_names = [section.NAME for section in chosen]
     return _carry_out(
         settings,

@@ -393,3 +393,11 @@ def test_a_plan_in_a_damaged_incident_is_carried_out_verified_and_taken_back(wor
     assert (shown.incident, back.incident) == (new, new)
     assert (world.home / old / "ledger" / f"{plan}.jsonl").exists()
     assert read_folder(world.home / old) == before
+
+
+def test_a_section_may_open_a_new_incident(world: World) -> None:
+    pause_pipeline(world)
+    old = look(world).incident
+    made = commands.run(world.settings, SECTIONS, ["02"], incident_id="new").incident
+    assert [str(made)] == list_open(world)
+    assert made != old
