@@ -218,10 +218,12 @@ def _carry_out(
     plans = tuple(_list_plans(own, is_over=is_over))
     is_stopped = any(run.status is RunStatus.STOPPED_AT_PLAN for run in runs)
     waits = is_stopped and any(plan["apply"] for plan in plans)
-    next_command = _say_close(incident)
-    is_done = verdict is Verdict.HEALTHY or not incident.is_open
-    if next_section and not (next_command or is_done):
-        next_command = name_runbook(f"runbook run {next_section[:2]}")
+    next_command = ""
+    if incident.is_open and not waits:
+        if verdict is Verdict.HEALTHY:  # no section closes an incident that saw no trouble
+            next_command = name_runbook(f"runbook close {incident.id}")
+        elif next_section:
+            next_command = name_runbook(f"runbook run {next_section[:2]}")
     return documents.SectionsDocument(
         schema_name=schema,
         at=now,
@@ -239,7 +241,7 @@ def _carry_out(
         report=str(report),
         advice=() if is_over or waits else policy.list_advice(journal, now=now),
         unfinished=journal.ways_on,
-        next="" if waits else next_command,
+        next=next_command,
     )
 
 
@@ -322,16 +324,6 @@ def run(
         command=f"run {' '.join(name[:2] for name in chosen_names)}",
         schema="runbook/run/1",
     )
-
-
-def _say_close(incident: Incident) -> str:
-    """Return the command that closes an open incident in which all is well, else an empty text.
-
-    No section closes an incident that saw no trouble.
-    """
-    if not incident.is_open or judge_incident(incident).verdict is not Verdict.HEALTHY:
-        return ""
-    return name_runbook(f"runbook close {incident.id}")
 
 
 def _choose_exit_code(runs: Sequence[NotebookRun], verdict: Verdict | None) -> ExitCode:
