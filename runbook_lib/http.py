@@ -399,13 +399,11 @@ class HttpClient:
         if isinstance(error, ValueError):
             text = f"cannot be used: {self._quote(str(error))}"
             return self._make_error(errors.BadAnswerError, f"{url} {text}")
-        causes = list(_list_causes(error))
-        reasons = [
-            reason
-            for kind, reason in _REASONS.items()
-            if any(isinstance(cause, kind) for cause in causes)
-        ]
-        reason = next(iter(reasons), type(error).__name__)
+        reason = type(error).__name__
+        for cause in _list_causes(error):
+            if type(cause) in _REASONS:
+                reason = _REASONS[type(cause)]
+                break
         text = f"cannot be reached ({reason}). Does it run, and is {self._setting} right?"
         return self._make_error(errors.ConnectionRefusedClientError, f"{url} {text}")
 
