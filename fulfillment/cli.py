@@ -15,7 +15,6 @@ from runbook_lib.run.interrupts import hold_interrupts
 if TYPE_CHECKING:
     from runbook_lib.model import Progress
     from runbook_lib.run.documents import Document
-    from runbook_lib.run.move_commands import MoveCommands
 
 app = typer.Typer()
 chaos_app = typer.Typer(help="A backlog of fake labels that cannot ship.", no_args_is_help=True)
@@ -27,11 +26,11 @@ Scenario = Annotated[
 Every = Annotated[bool, typer.Option("--all", help="every scenario that fits, in turn")]
 
 
-def _load_release() -> MoveCommands:
-    """Import the commands of a release when one of them runs, so that ``--help`` stays quick."""
-    from .commands import RELEASE
+def _load(_progress: Progress | None = None) -> Any:
+    """Import ``commands`` only when a command runs, so that ``--help`` is quick."""
+    from . import commands
 
-    return RELEASE
+    return commands
 
 
 def plan(
@@ -63,15 +62,7 @@ def plan(
     """List exactly what a release would move, and what not. Moves nothing."""
 
 
-release_app = make_move_commands(_load_release, plan)
-
-
-def _load() -> tuple[Any, tuple[Any, ...]]:
-    """Import ``commands`` only now, so that ``--help`` is quick; read the settings."""
-    from . import commands
-    from .settings import Settings
-
-    return commands, (Settings.load(),)
+release_app = make_move_commands(lambda: _load().ReleaseCommands, plan)
 
 
 @declare(app, _load)

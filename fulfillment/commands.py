@@ -18,7 +18,7 @@ from pydantic import Field
 
 from objectmove.errors import MoveError
 from runbook_lib import errors, model
-from runbook_lib.approvals import Plan
+from runbook_lib.approvals import SHORT_HASH, Plan, is_approved
 from runbook_lib.errors import ExitCode
 from runbook_lib.investigation import make_incident
 from runbook_lib.model import Json, Progress, keep_quiet
@@ -39,7 +39,7 @@ from .clients import Clients
 from .investigation import Investigation
 from .sections import SECTIONS, remediation
 from .sections.purpose import describe_access, list_obstacles, read_rights, read_unfinished
-from .sections.remediation import describe_effect, read_recovery
+from .sections.remediation import read_recovery
 from .sections.root_cause import STEPS as CAUSE_STEPS
 from .settings import Settings
 from .waiting import list_prefixes
@@ -92,8 +92,8 @@ class InitDocument(Document):
     that approves this hash.
     """
 
-    env_file: str
-    env_file_written: bool
+    env_file: str = ""
+    env_file_written: bool = False
     marker: str = ""
     writes: dict[str, str] = Field(default_factory=dict)
     sha256: str = ""
@@ -312,24 +312,22 @@ def init(
     Changes the folder; undone by deleting the file. With an approved ``marker`` it changes the
     store instead; undone by deleting the marker object.
     """
+    if marker:
+        return _plan_or_write_marker(settings, marker, approve)
     existing = find_env_file(Path.cwd())
     env_file = existing or Path.cwd() / ".env"
-    is_new = existing is None and not marker
-    if is_new:
+    if existing is None:
         env_file.touch(mode=0o600, exist_ok=False)
         env_file.write_bytes(Path(__file__).with_name("env.example").read_bytes())
         progress(f"{env_file} is written")
-    document = InitDocument(
-        schema_name="runbook/init/1", env_file=str(env_file), env_file_written=is_new
+    return InitDocument(
+        schema_name="runbook/init/1",
+        env_file=str(env_file),
+        env_file_written=existing is None,
     )
-    if marker:
-        return _plan_or_write_marker(document, settings, marker, approve)
-    return document
 
 
-def _plan_or_write_marker(
-    document: InitDocument, settings: Settings, marker: str, approve: str
-) -> InitDocument:
+def _plan_or_write_marker(settings: Settings, marker: str, approve: str) -> InitDocument:
     """Write the marker if ``approve`` is its hash; without ``approve``, say what would be written.
 
     Writes nothing when the bucket has this marker already.
@@ -344,31 +342,33 @@ def _plan_or_write_marker(
     if current not in ("", marker):
         text = f"{store.bucket}/{MARKER_KEY} says {current!r}: this may not be the store you think."
         raise errors.EnvironmentForbidsError(f"{text} Nothing was marked.")
-    content = json.dumps({"environment": marker})
-    writes = {}
-    if not current:
-        writes = {
-            "endpoint": store.endpoint,
-            "bucket": store.bucket,
-            "key": MARKER_KEY,
-            "content": content,
-        }
-    sha256 = hashlib.sha256(json.dumps(writes, sort_keys=True).encode()).hexdigest()
-    fields: dict[str, object] = {"writes": writes, "sha256": sha256}
     if current:
-        fields["marker"] = f"the bucket is marked as {marker} already"
-    elif not approve:
-        fields["marker"] = "not written: it allows chaos, faults and drills on this bucket"
-        command = f"runbook init --marker {marker} --approve {sha256}"
-        # Perhaps the setting was given for this command only: the next one needs it, too.
-        fields["apply"] = f"RUNBOOK_ENVIRONMENT={marker} {command}"
-        fields["exit_code"] = ExitCode.REFUSED
-    elif approve != sha256:
+        said = f"the bucket is marked as {marker} already"
+        return InitDocument(schema_name="runbook/init/1", marker=said)
+    content = json.dumps({"environment": marker})
+    writes = {
+        "endpoint": store.endpoint,
+        "bucket": store.bucket,
+        "key": MARKER_KEY,
+        "content": content,
+    }
+    sha256 = hashlib.sha256(json.dumps(writes, sort_keys=True).encode()).hexdigest()
+    if not approve:
+        command = f"runbook init --marker {marker} --approve {sha256[:SHORT_HASH]}"
+        return InitDocument(
+            schema_name="runbook/init/1",
+            exit_code=ExitCode.REFUSED,
+            marker="not written: it allows chaos, faults and drills on this bucket",
+            writes=writes,
+            sha256=sha256,
+            # Perhaps the setting was given for this command only: the next one needs it, too.
+            apply=f"RUNBOOK_ENVIRONMENT={marker} {command}",
+        )
+    if not is_approved(sha256, approve):
         raise errors.PlanNotApprovedError(f"this approval is of something else, not of {sha256}")
-    else:
-        store.put_object(MARKER_KEY, content.encode())
-        fields["marker"] = f"written; it reads {read_marker(store)!r}"
-    return document.model_copy(update=fields)
+    store.put_object(MARKER_KEY, content.encode())
+    said = f"written; it reads {read_marker(store)!r}"
+    return InitDocument(schema_name="runbook/init/1", marker=said, writes=writes)
 
 
 def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocument:
@@ -472,10 +472,11 @@ _READ_AGAIN = (get_step(read_unfinished).id, *CAUSE_STEPS, get_step(read_recover
 class ReleaseCommands(MoveCommands):
     """The commands of a release. After a change they look whether the change helped."""
 
-    def describe_effect(self, inv: Any, plan: Plan) -> dict[str, Json]:
-        """Return what waits now, and what would wait after a plan."""
-        effect = describe_effect(inv, plan)
-        return {"effect": effect.rows, "effect_reason": effect.reason}
+    sections = SECTIONS
+    section = remediation.NAME
+    gate = GATE
+    # 6.5 looks only once, and does not wait for samples of the metrics.
+    fixed: ClassVar = {"wait_s": 0, "way": "release"}
 
     def look_again(self, inv: Any, plan: Plan) -> dict[str, Json]:
         """Prove a change, read what a verdict needs, conclude, and write the report.
@@ -507,12 +508,3 @@ class ReleaseCommands(MoveCommands):
             "next": resume_commands[0] if resume_commands else run_command,
             "report": str(report),
         }
-
-
-# After a command, 6.5 looks only once, and does not wait for samples of the metrics.
-RELEASE = ReleaseCommands(
-    SECTIONS,
-    section=remediation.NAME,
-    gate=GATE,
-    parameters={"wait_s": 0, "way": "release"},
-)

@@ -23,7 +23,13 @@ from .change.drill_record import find_open_drill, lock_drills
 from .change.environment_guard import check_environment
 from .change.release import GATE
 from .clients import Clients
-from .commands import RELEASE, AllDrillsDocument, DrillDocument, DrillRevertDocument, DrillRow
+from .commands import (
+    AllDrillsDocument,
+    DrillDocument,
+    DrillRevertDocument,
+    DrillRow,
+    ReleaseCommands,
+)
 from .drill_guard import wait_until_calm
 from .drills import (
     PENDING_S,
@@ -173,7 +179,7 @@ def _take_back(drill: Drill) -> list[str]:
         plan_id = str(row["plan"])
         drill.progress(f"go on with {plan_id}")
         with suppress(MoveError, errors.ClientError, errors.SafetyError):
-            RELEASE.resume(drill.settings, plan_id, approve="", progress=drill.progress)
+            ReleaseCommands(drill.settings, drill.progress).resume(plan_id)
     return [str(row["way_on"]) for row in _list_own_releases(drill)]
 
 

@@ -103,24 +103,20 @@ def _add_credentials(settings: type[S]) -> type[S]:
 class Settings(base.Settings):
     """Where the systems are, with which credentials, and the runbook's thresholds."""
 
-    minio_endpoint: _Endpoint = Field("127.0.0.1:9000", description="host:port of the object store")
-    minio_secure: bool = Field(False, description="use TLS to the object store")
-    minio_root_user: str = Field("", description="access key")
-    minio_root_password: SecretStr = Field(SecretStr(""), description="secret key")
-    minio_session_token: SecretStr = Field(
-        SecretStr(""), description="session token of temporary keys"
-    )
-    minio_change_user: str = Field("", description="access key for changes; empty: MINIO_ROOT_USER")
+    minio_endpoint: _Endpoint = "127.0.0.1:9000"
+    minio_secure: bool = False
+    minio_root_user: str = ""
+    minio_root_password: SecretStr = SecretStr("")
+    minio_session_token: SecretStr = SecretStr("")
+    minio_change_user: str = ""
     minio_change_password: SecretStr = SecretStr("")
-    minio_region: str = Field("us-east-1", description="region used in signatures")
-    minio_addressing: Literal["path", "virtual"] = Field(
-        "path", description="where the bucket's name stands: in the path, or in the host name"
-    )
+    minio_region: str = "us-east-1"
+    minio_addressing: Literal["path", "virtual"] = "path"
     fulfillment_bucket: str = "fulfillment-artifacts"
     pending_prefix: _Prefix = "pending/"
     ready_prefix: _Prefix = "ready/"
     chaos_prefix: _Prefix = "chaos/fulfillment-delay/"
-    release_parked_prefix: _Prefix = Field("parked/", description="where labels in doubt are kept")
+    release_parked_prefix: _Prefix = "parked/"
 
     prometheus_url: str = "http://127.0.0.1:9090"
     alertmanager_url: str = "http://127.0.0.1:9093"
@@ -129,43 +125,29 @@ class Settings(base.Settings):
     fulfillment_url: str = "http://127.0.0.1:8108"
     pipeline_url: str = "http://127.0.0.1:8110"
     pipeline_dag_id: str = "fulfillment_release"
-    probe_url: str = Field("http://127.0.0.1:8113", description="synthetic probe; empty: none")
-    notifications_url: str = Field(
-        "", description="a service that lists what alert receivers got; empty: none"
-    )
+    probe_url: str = "http://127.0.0.1:8113"
+    notifications_url: str = ""
 
     runbook_services: Literal["supervisor", "compose", "none"] = "compose"
     runbook_stack_home: Path = Path(".stack")
     compose_cmd: str = "docker compose"
     compose_file: str = ""
-    dataflow_home: Path | None = Field(None, description="a DataFlow checkout, for section 8")
-    worker_service: str = Field("fulfillment-service", description="the worker's service name")
+    dataflow_home: Path | None = None
+    worker_service: str = "fulfillment-service"
 
-    label_finished: _Finished = Field("shipment", description="shipment, metadata:<key> or always")
-    order_id_from: _OrderIdFrom = Field(
-        "metadata:order-id", description="metadata:<key> or key:<regex>"
-    )
+    label_finished: _Finished = "shipment"
+    order_id_from: _OrderIdFrom = "metadata:order-id"
     release_match: str = Field("*.pdf", min_length=1, max_length=200)
-    worker_status_cmd: _Command = Field("", description="prints whether the worker runs")
-    worker_stop_cmd: _Command = Field(
-        "", description="stops the worker; returns when it has stopped"
-    )
-    worker_start_cmd: _Command = Field(
-        "", description="starts the worker; returns when the worker runs"
-    )
-    worker_log_cmd: _Command = Field(
-        "", description="prints the worker's recent log; empty: by RUNBOOK_SERVICES"
-    )
-    worker_last_move_query: str = Field("", description="PromQL: the last move's Unix time, in s")
+    worker_status_cmd: _Command = ""
+    worker_stop_cmd: _Command = ""
+    worker_start_cmd: _Command = ""
+    worker_log_cmd: _Command = ""
+    worker_last_move_query: str = ""
     worker_control: Literal["api", "supervisor", "none", "compose", "command", "metric"] = "api"
     release_limit_objects: int = Field(5000, ge=1, le=100_000)
-    release_effect_s: float = Field(
-        10, ge=0, description="an accepted request takes effect within so many seconds"
-    )
-    release_clock_spread_s: float = Field(
-        5, ge=0, description="the clocks of the store's nodes differ by at most so many seconds"
-    )
-    release_lease_s: float = Field(60, gt=0, description="a lock lapses after so many seconds")
+    release_effect_s: float = Field(10, ge=0)
+    release_clock_spread_s: float = Field(5, ge=0)
+    release_lease_s: float = Field(60, gt=0)
     release_undo_window_minutes: float = Field(15, gt=0)
 
     lag_threshold_minutes: float = Field(10, gt=0)

@@ -26,6 +26,11 @@ SHORT_HASH = 12
 _LIFETIME = timedelta(minutes=15)
 
 
+def is_approved(sha256: str, typed: str) -> bool:
+    """Tell whether what a person typed is a hash, or its first 12 characters or more."""
+    return len(typed) >= SHORT_HASH and sha256.startswith(typed)
+
+
 class Effect(NamedTuple):
     """The result of carrying a plan out, or of looking for its effect.
 
@@ -82,8 +87,6 @@ class Plan:
     content : what the kind needs to carry the plan out
     rows : the single objects that would change; each has ``to_json``
     is_empty : whether there is nothing to do
-    observed : what the planner looked at, such as keys, each with the time since which its object
-        has waited. Empty for a plan that was read back from its file
     way_back : how to take the plan back: a command, or words; empty: not said
     made_at : when the plan was made, which may be long before it was loaded; None: not known
     """
@@ -99,7 +102,6 @@ class Plan:
     content: Any = field(repr=False)
     rows: Sequence[Any] = field(default=(), repr=False)
     is_empty: bool = False
-    observed: Sequence[Any] = field(default=(), repr=False)
     about: str = ""
     way_back: str = ""
     made_at: datetime | None = None
@@ -162,17 +164,16 @@ def write_plan(
     RecordError
         When the file cannot be written.
     """
+    path = folder / f"{id_prefix}-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}.jsonl"
     header = {
         "schema": kind.schema,
         "made_at": format_time(now),
         "expires_at": format_time(now + _LIFETIME),
         **facts,
     }
-    path = folder / f"{id_prefix}-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}.jsonl"
-    blob = encode_header(header)
-    with errors.disk_errors(f"the plan cannot be written to {path}"), path.open("xb") as file:
-        file.write(blob)
-    return parse_header(kind, path, blob)
+    with errors.disk_errors(f"the plan cannot be written to {path}"):
+        path.write_text(f"{json.dumps(header, sort_keys=True)}\n", encoding="utf-8")
+    return load_plan(path, [kind])
 
 
 def make_empty_plan(*, step: str, target: str, reason: str) -> Plan:
@@ -228,11 +229,6 @@ def load_plan(path: Path, kinds: Iterable[PlanKind]) -> Plan:
     raise errors.UsageError(f"{path.stem} is not a plan that can be carried out here; plan again")
 
 
-def encode_header(header: Mapping[str, Json]) -> bytes:
-    """Return the bytes of the file of a plan that is only a header."""
-    return f"{json.dumps(header, sort_keys=True)}\n".encode()
-
-
 def parse_header(kind: PlanKind, path: Path, blob: bytes) -> Plan:
     """Return the plan that a header says, which is a file's only line."""
     try:
@@ -241,15 +237,13 @@ def parse_header(kind: PlanKind, path: Path, blob: bytes) -> Plan:
         return Plan(
             kind=kind,
             path=path,
-            sha256=header.get("approval") or hashlib.sha256(blob).hexdigest(),
+            sha256=hashlib.sha256(blob).hexdigest(),
             expires_at=parse_time(header["expires_at"]),
             summary=summary,
             content=header,
             step=header["step"],
             action=header["action"],
             target=header["target"],
-            about=header.get("about", ""),
-            is_empty=summary.get("objects") == 0,
             way_back=header.get("way_back", ""),
             made_at=parse_time(header["made_at"]),
         )
@@ -265,11 +259,9 @@ def check_use(plan: Plan, *, now: datetime) -> None:
     PlanAlteredError, PlanExpiredError, PlanUsedError
         When the plan was altered, is too old, or was used before.
     """
-    try:
-        actual = hashlib.sha256(plan.path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise errors.PlanAlteredError(f"{plan.path} cannot be read: {error.strerror}") from error
-    if actual != plan.sha256:
+    with errors.disk_errors(f"{plan.path} cannot be read"):
+        content = plan.path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != plan.sha256:
         raise errors.PlanAlteredError(f"{plan.path} was changed after it was planned; plan again")
     if now >= plan.expires_at:
         expired = f"plan {plan.id} expired at {format_time(plan.expires_at)}"

@@ -10,7 +10,6 @@ import os
 import shlex
 import signal
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -70,15 +69,15 @@ def present(work: Callable[[Progress], Document], *, as_json: bool) -> NoReturn:
 
 
 def declare(
-    app: typer.Typer, load: Callable[[], tuple[Any, tuple[Any, ...]]], **settings: Any
+    app: typer.Typer, load: Callable[[Progress], Any], **options_of_typer: Any
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Make a command of a function that has only options, a docstring and no body.
 
     Parameters
     ----------
-    load : imports what has a function of the same name that does the work, when the command runs;
-        returns it, and the function's first arguments
-    settings : of typer
+    load : imports, when the command runs, what has a function of the same name that does the work.
+        That function gets the options, and ``settings``, ``sections`` and ``progress`` if it has
+        such parameters
     """
 
     def register(declaration: Callable[..., None]) -> Callable[..., None]:
@@ -86,25 +85,29 @@ def declare(
         def command(*, as_json: bool, **options: Any) -> None:
             def work(progress: Progress) -> Document:
                 with hold_interrupts():
-                    commands, arguments = load()
-                function: Callable[..., Document] = getattr(commands, declaration.__name__)
-                if "progress" in signature(function).parameters:
-                    options["progress"] = progress
-                return function(*arguments, **options)
+                    function: Callable[..., Document]
+                    function = getattr(load(progress), declaration.__name__)
+                    wanted = signature(function).parameters
+                    runbook = find_runbook()
+                    if "settings" in wanted:
+                        options["settings"] = runbook.load_settings()
+                    if "sections" in wanted:
+                        options["sections"] = runbook.load_sections()
+                    if "progress" in wanted:
+                        options["progress"] = progress
+                return function(**options)
 
             present(work, as_json=as_json)
 
-        app.command(**settings)(command)
+        app.command(**options_of_typer)(command)
         return declaration
 
     return register
 
 
-def _load() -> tuple[Any, tuple[Any, ...]]:
+def _load(_progress: Progress) -> Any:
     """Import the commands that every runbook has."""
-    runbook = find_runbook()
-    sections = runbook.load_sections()
-    return import_module(f"{__package__}.run.commands"), (runbook.load_settings(), sections)
+    return import_module(f"{__package__}.run.commands")
 
 
 def parse_minutes(text: str) -> float:
@@ -277,10 +280,7 @@ def run_command(arguments: Sequence[str]) -> int:
 
 
 def say_failure(error: BaseException, arguments: Sequence[str]) -> int:
-    """Say what stopped a command, without secrets; return the command's exit code.
-
-    After an interrupt, end the process here if another thread still runs.
-    """
+    """Say what stopped a command, without secrets; return the command's exit code."""
     from .redact import Redactor
 
     runbook_codes: dict[type[BaseException], ExitCode] = {}
@@ -294,17 +294,13 @@ def say_failure(error: BaseException, arguments: Sequence[str]) -> int:
     text = str(error)
     if not text and code is ExitCode.INTERRUPTED:
         text = f"Interrupted. Do it again with: runbook {shlex.join(arguments)}"
-    with suppress(UsageError):
-        text = name_runbook(text)
-    text = Redactor(secrets).text(text or type(error).__name__)
+    text = Redactor(secrets).text(name_runbook(text) or type(error).__name__)
     if "--json" in arguments:
         from .run.documents import ErrorDocument
 
         document = ErrorDocument(schema_name="runbook/error/1", exit_code=code, error=text)
         sys.stdout.write(document.to_json() + "\n")
     sys.stderr.write(f"runbook: {text}\n")
-    if code is ExitCode.INTERRUPTED:
-        _exit_despite_threads(code)
     return int(code)
 
 
@@ -314,25 +310,18 @@ def _ignore_interrupts() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _exit_despite_threads(code: ExitCode) -> None:
-    """Exit at once if another thread still runs.
-
-    Python would wait for that thread, and the thread may wait for a hung store.
-    """
-    main_thread = threading.main_thread()
-    if any(not thread.daemon and thread is not main_thread for thread in threading.enumerate()):
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-
 def main() -> None:
     """Run the command with the arguments of this process, and exit with its code.
 
     SIGTERM interrupts the command as Ctrl-C does. Once the command has ended, both are ignored: an
-    interrupt could only break the end of this process, and print a traceback.
+    interrupt could only break the end of this process, and print a traceback. An interrupted one
+    does not wait for its threads, which may wait for a hung store.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     exit_code = run_command(sys.argv[1:])
     _ignore_interrupts()
+    if exit_code == ExitCode.INTERRUPTED:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(exit_code)
     sys.exit(exit_code)

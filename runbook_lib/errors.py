@@ -137,26 +137,12 @@ class JournalDamagedError(RecordError):
 
     Parameters
     ----------
-    message : the file, its line, and what is wrong
-    line : the line's number, from 1
-    reason : what is wrong with the line
-
-    Attributes
-    ----------
-    damage : line and reason in words, such as ``line 17 was altered after it was written``
+    damage : the line's number and what is wrong with it, in words
     """
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        line: int,
-        reason: str,
-    ) -> None:
+    def __init__(self, message: str, *, damage: str) -> None:
         super().__init__(message)
-        # A reason is either a noun phrase or a sentence without its subject.
-        verb = "" if reason.startswith(("was ", "does ")) else "is "
-        self.damage = f"line {line} {verb}{reason}"
+        self.damage = damage
 
 
 @contextmanager

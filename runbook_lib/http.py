@@ -7,6 +7,7 @@ values are read (``At``, ``Duration`` …).
 from __future__ import annotations
 
 import re
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -107,13 +108,21 @@ T = TypeVar("T")
 
 _MAX_BODY_BYTES = 32 * 1024 * 1024
 _make_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
-#: Why no answer came, in our words, by a part of urllib3's text.
-_REASONS = {
-    "proxy": "the proxy that PROXY_URL names made no connection",
-    "refused": "connection refused",
-    "resolve": "the name cannot be resolved",
-    "certificate": "the TLS certificate is not accepted; CA_BUNDLE says whom to trust",
+#: Why no connection was made, in our words, by the error that caused it.
+_REASONS: dict[type[BaseException], str] = {
+    requests.exceptions.ProxyError: "the proxy that PROXY_URL names made no connection",
+    requests.exceptions.SSLError: "the TLS certificate is not accepted; CA_BUNDLE says whom to "
+    "trust",
+    ConnectionRefusedError: "connection refused",
+    socket.gaierror: "the name cannot be resolved",
 }
+
+
+def _list_causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, and what led to it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 class Answer(NamedTuple):
@@ -333,14 +342,10 @@ class HttpClient:
 
     def _parse(self, answer: Answer) -> Json:
         """Return an answer's JSON; raise BadAnswerError when it has none."""
-        content_type = answer.headers.get("Content-Type", "no content type")
         try:
-            if "json" not in content_type.lower():
-                raise ValueError(content_type)
             return parse_json(answer.body)
         except ValueError as error:
-            text = f"{self._quote(content_type)} that is no JSON: {self._quote(answer.body)}"
-            sentence = f"{answer.url} answered {text}"
+            sentence = f"{answer.url} answered what is no JSON: {self._quote(answer.body)}"
             raise self._make_error(errors.BadAnswerError, sentence) from error
 
     def _ask(self, method: str, path: str, **content: Any) -> Answer:
@@ -394,8 +399,11 @@ class HttpClient:
         if isinstance(error, ValueError):
             text = f"cannot be used: {self._quote(str(error))}"
             return self._make_error(errors.BadAnswerError, f"{url} {text}")
-        reasons = [reason for part, reason in _REASONS.items() if part in str(error)]
-        reason = next(iter(reasons), type(error).__name__)
+        reason = type(error).__name__
+        for cause in _list_causes(error):
+            if type(cause) in _REASONS:
+                reason = _REASONS[type(cause)]
+                break
         text = f"cannot be reached ({reason}). Does it run, and is {self._setting} right?"
         return self._make_error(errors.ConnectionRefusedClientError, f"{url} {text}")
 

@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, cast
 from typing_extensions import TypeVar
 
 from . import errors, model
-from .approvals import SHORT_HASH, Effect, Plan, PlanKind, check_use, load_plan, mark_used
+from .approvals import (
+    SHORT_HASH,
+    Effect,
+    Plan,
+    PlanKind,
+    check_use,
+    is_approved,
+    load_plan,
+    mark_used,
+)
 from .model import ActionEntry, ActionPhase, Json, Note, Reading, Role, Status, Verdict
 from .policy import IN_TROUBLE, Judgement, NextStep, Policy
 from .record import folds
@@ -121,7 +130,7 @@ def _say_why_empty(plan: Plan) -> str:
 def say_interrupted(plan: Plan, section: SectionModule) -> str:
     """Return the message about a plan that was cut off, with the next command."""
     if plan.kind.resume is not None:
-        return name_runbook(f"Interrupted. Go on with: runbook resume {plan.id}")
+        return name_runbook(f"Interrupted. Go on with: runbook resume {plan.about or plan.id}")
     problem = f"Interrupted. Nobody knows whether {plan.action} of {plan.target} took effect."
     command = name_runbook(f"runbook run {section.NAME[:2]}")
     return f"{problem} Look again with: {command}"
@@ -554,7 +563,9 @@ class Investigation(Generic[S, C]):
                 return plan.make_entry(ActionPhase.PLANNED, reason="left alone: it is not approved")
             state = f"{plan.action} on {plan.target} is planned, not done. Read the plan above."
             advice = "To carry it out, approve it there and run this cell again, or set:"
-            code = f"plan = {plan.id!r}\napprove = {plan.sha256!r}"
+            code = f"approve = {plan.sha256[:SHORT_HASH]!r}"
+            if not plan.about:
+                code = f"plan = {plan.id!r}\n{code}"
             raise errors.StoppedAtPlanError(f"{state} {advice}\n\n{code}")
         self._write_phase(plan, ActionPhase.APPROVED)
         self._approvals[plan.id] = plan.sha256
@@ -569,8 +580,8 @@ class Investigation(Generic[S, C]):
         known = {made.sha256: made for made in plans}
         approved: list[str] = []
         for typed in split_list(approve):
-            meant = [sha256 for sha256 in known if sha256.startswith(typed)]
-            if len(meant) != 1 or len(typed) < SHORT_HASH:
+            meant = [sha256 for sha256 in known if is_approved(sha256, typed)]
+            if len(meant) != 1:
                 text = f"{typed} is the hash of no plan that was made or named in this run."
                 advice = "Approve one of these by its hash, or plan again:"
                 choices = [f"{p.id}\n{p.sha256}" for p in known.values() if not p.is_empty]

@@ -16,6 +16,7 @@ from .cli import AsJson, IncidentId, declare
 from .runbook import find_runbook
 
 if TYPE_CHECKING:
+    from .model import Progress
     from .run.move_commands import MoveCommands
 
 _STILL = "--consumer-stands-still"
@@ -48,20 +49,19 @@ class _MoveCommand(TyperCommand):
 
 
 def make_move_commands(
-    load_commands: Callable[[], MoveCommands], own_plan: Callable[..., None] | None = None
+    load_commands: Callable[[], type[MoveCommands]], own_plan: Callable[..., None] | None = None
 ) -> typer.Typer:
     """Return the commands ``plan``, ``apply``, ``resume``, ``undo``, ``settle`` and ``verify``.
 
     Parameters
     ----------
-    load_commands : imports the functions behind the commands; called when a command runs
+    load_commands : imports the runbook's ``MoveCommands``; called when a command runs
     own_plan : declares the runbook's own options of ``plan``; None: those of this module
     """
     app = typer.Typer()
 
-    def load() -> tuple[Any, tuple[Any, ...]]:
-        """Import the commands, and read the settings."""
-        return load_commands(), (find_runbook().load_settings(),)
+    def load(progress: Progress) -> MoveCommands:
+        return load_commands()(find_runbook().load_settings(), progress)
 
     for declaration in (own_plan or plan, apply, resume, undo, verify):
         declare(app, load, cls=_MoveCommand)(declaration)

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -36,21 +36,21 @@ from objectmove.result import MoveResult
 from objectmove.run import FROM_NOW_ON, Run
 from objectmove.settling import Doubt
 
-from .approvals import Effect, Plan, PlanKind, encode_header, load_plan, parse_header
-from .errors import SafetyError, UsageError, disk_errors
+from .approvals import SHORT_HASH, Effect, Plan, PlanKind, is_approved, load_plan
+from .errors import SafetyError, UsageError
 from .model import Json, parse_json
-from .record.incident import Incident, list_incidents, write_file, write_json
+from .record.incident import Incident, write_file
 from .runbook import name_runbook
 from .section import ActionStep, ChangeParameters, by_id, get_parameters, split_list
 
-__all__ = ["MoveGate", "MoveParameters", "NotApprovedError", "WatchedWorker"]
+__all__ = ["MoveGate", "MoveParameters", "NotNowError", "WatchedWorker"]
 
 #: How long a plan may be begun after it was made, and a move be undone after its first copy, unless
 #: the runbook says otherwise.
 _LIFETIME = timedelta(minutes=15)
 #: The most objects of a plan, unless the runbook's ``header`` says otherwise.
 _LIMIT_OBJECTS = 1000
-#: Outcomes of a proof that are as planned, for each action.
+#: Outcomes of a proof that are as planned, for each verb.
 _LANDED = {"in_place", "gone_after_landed"}
 _UNDONE = {"taken_back", "gone_after_landed", "skipped", "waiting", "settled_by_word"}
 _AS_PLANNED = {
@@ -58,7 +58,8 @@ _AS_PLANNED = {
     "undo": _UNDONE,
     "settle": {*_LANDED, *_UNDONE, "changed_by_others"},
 }
-_FOLLOW_UP = "objectmove/follow-up/2"
+#: Who else moves objects, and how they are held, as a plan shows it.
+_OTHERS = "who else moves"
 _PlanId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,150}$")]
 #: The facts of a run that count or list what is left to do.
 _LEFT = ("skipped", "failed", "unproven", "in_reach", "waiting", "left")
@@ -90,6 +91,11 @@ class MoveParameters(ChangeParameters):
     not_taken: str = Field("", description="settle: keys that were not taken, in the same form")
 
 
+def _say_command(command: str) -> str:
+    """Return a command of ``objectmove`` as a person types it."""
+    return name_runbook(f"runbook {command}")
+
+
 @contextmanager
 def _naming_commands() -> Iterator[None]:
     """Let the errors of ``objectmove`` name the command that leads on."""
@@ -97,25 +103,9 @@ def _naming_commands() -> Iterator[None]:
         yield
     except MoveError as error:
         if error.way_on:
-            way_on = name_runbook(f"runbook {error.way_on}")
+            way_on = _say_command(error.way_on).replace(error.needed, error.needed[:SHORT_HASH])
             error.args = (f"{error}. Go on with: {way_on}",)
         raise
-
-
-@dataclass(frozen=True, slots=True)
-class FollowUp:
-    """What is to be done about a move's plan.
-
-    Attributes
-    ----------
-    action : ``apply``, ``undo`` or ``settle``
-    taken, not_taken : of a settling: the answers, as source keys
-    """
-
-    plan: plans.Plan
-    action: Literal["apply", "undo", "settle"] = "apply"
-    taken: Sequence[str] = ()
-    not_taken: Sequence[str] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -145,21 +135,11 @@ class WatchedWorker:
         """Do nothing: nobody was paused."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Operator(Operator):
-    """An operator that calls a function when a run begins to change something."""
-
-    on_begin: Callable[[], None]
-
-    def note(self, plan: str, kind: str, **data: object) -> None:
-        """Write into this machine's log."""
-        if kind in ("begun", "answered", "resumed"):
-            self.on_begin()
-        super().note(plan, kind, **data)
-
-
 class MoveGate:
     """Lets a move's plans through the gate. A runbook subclasses it, and says who else moves.
+
+    The ``content`` of its plans is the move's plan as ``objectmove`` has it, also of a plan that
+    takes a move back or settles it.
 
     Parameters
     ----------
@@ -170,12 +150,10 @@ class MoveGate:
     kind : the kind of its plans
     step, undo_step, settle_step : ids of the actions that move, take back, and settle
     noun : the word for one of the objects
-    shown_facts : names of the facts of each row of a plan that a command shows
     action : what a move is called in journal and report
     """
 
     noun = "object"
-    shown_facts: tuple[str, ...] = ("memory_removed",)
     action = "move"
 
     def __init__(self, *, step: str) -> None:
@@ -183,7 +161,7 @@ class MoveGate:
         self.undo_step = f"{step}.1"
         self.settle_step = f"{step}.2"
         self.kind = PlanKind(
-            schema="objectmove/",
+            schema="objectmove/plan/",
             apply=self._apply,
             verify=self._verify,
             parse=self._parse,
@@ -206,8 +184,11 @@ class MoveGate:
         """Return what holds the worker. Every runbook overrides this method."""
         raise NotImplementedError
 
-    def check_ready(self, inv: Any, move: plans.Plan, action: str) -> None:
-        """Raise a ``SafetyError`` while a change must not begin. This class checks nothing."""
+    def check_ready(self, inv: Any, move: plans.Plan, verb: str) -> None:
+        """Raise a ``SafetyError`` while a change must not begin. This class checks nothing.
+
+        ``verb`` is ``apply``, ``undo`` or ``settle``.
+        """
 
     def describe_undo(self, inv: Any) -> str:
         """Say how the worker is held while a move is taken back."""
@@ -289,25 +270,28 @@ class MoveGate:
         RefusedError
             When nothing of it was moved, or the time for an undo is over.
         """
-        move = self._load_named(inv, get_parameters(inv, MoveParameters).undo)
+        release = self._load_named(inv, get_parameters(inv, MoveParameters).undo)
+        move: plans.Plan = release.content
         found = proof.verify_plan(self.get_store_to_look(inv.clients), move)
         until = found.undo_until
         if until is None or (found.at > until and not found.taken_back_by):
             raise NotNowError(
                 f"nothing of {move.id} can be taken back: nothing was moved, or its time is over"
             )
+        counts = dict(found.counts)
         summary = {
-            "objects": found.counts["in_place"],
-            "excluded": {name: n for name, n in found.counts.items() if n and name != "in_place"},
-            "who else moves": self.describe_undo(inv),
+            "objects": counts.pop("in_place"),
+            "excluded": {name: count for name, count in counts.items() if count},
+            _OTHERS: self.describe_undo(inv),
         }
-        return self._write(
+        return _follow(
             inv,
-            FollowUp(move, "undo"),
+            release,
             summary,
-            step=self.undo_step,
             plan_id=move.undo_id,
-            approval=move.undo_approval,
+            step=self.undo_step,
+            action="undo",
+            sha256=move.undo_approval,
             expires_at=until,
         )
 
@@ -317,17 +301,16 @@ class MoveGate:
 
         Raises
         ------
-        UsageError, PlanError
-            When both answers are about all objects, or a key is not in doubt.
+        PlanError
+            When a key is not in doubt, or has both answers.
         """
         parameters = get_parameters(inv, MoveParameters)
-        move = self._load_named(inv, parameters.settle)
+        release = self._load_named(inv, parameters.settle)
+        move: plans.Plan = release.content
         doubts = settling.list_doubts(self.get_store_to_look(inv.clients), move)
+        open_keys = {doubt.key for doubt in doubts if doubt.is_open}
         taken = read_keys(parameters.taken)
         not_taken = read_keys(parameters.not_taken)
-        if taken == not_taken == ["*"]:
-            raise UsageError("both answers cannot be about all: name the keys of one of them")
-        open_keys = {doubt.key for doubt in doubts if doubt.is_open}
         if taken == ["*"]:
             taken = sorted(open_keys.difference(not_taken))
         elif not_taken == ["*"]:
@@ -339,62 +322,26 @@ class MoveGate:
             "taken": taken,
             "not_taken": not_taken,
             "excluded": {},
-            "who else moves": self.make_hold(inv).words,
+            _OTHERS: self.make_hold(inv).words,
         }
-        return self._write(
+        return _follow(
             inv,
-            FollowUp(move, "settle"),
+            release,
             summary,
-            step=self.settle_step,
             plan_id=f"{move.id}-settle-{approval[:8]}",
-            approval=approval,
+            step=self.settle_step,
+            action="settle",
+            sha256=approval,
             expires_at=inv.now() + _LIFETIME,
         )
 
-    def _load_named(self, inv: Any, plan_id: str) -> plans.Plan:
-        """Return the plan that a parameter names; of a follow-up, the plan that it is about."""
-        return _get_follow_up(load_plan(inv.incident.find_plan(plan_id), (self.kind,))).plan
-
-    def _write(
-        self,
-        inv: Any,
-        follow_up: FollowUp,
-        summary: Mapping[str, Json],
-        *,
-        plan_id: str,
-        expires_at: datetime,
-        **facts: Json,
-    ) -> Plan:
-        """Write a follow-up beside the plan that it is about, and return it."""
-        move = follow_up.plan
-        path = inv.incident.find_plan(move.id).with_name(f"{plan_id}.jsonl")
-        header = {
-            "schema": _FOLLOW_UP,
-            "about": move.id,
-            "action": follow_up.action,
-            "target": _describe_target(move),
-            "summary": {"bytes": 0, "window": move.header.window, **summary},
-            "way_back": name_runbook(f"settle again: runbook settle {move.id}"),
-            "made_at": format_time(inv.now()),
-            "expires_at": format_time(expires_at),
-            **facts,
-        }
-        content = encode_header(header)
-        path.write_bytes(content)
-        return self._parse(path, content)
+    def _load_named(self, inv: Any, plan_id: str) -> Plan:
+        """Return the plan that a parameter names."""
+        return load_plan(inv.incident.find_plan(plan_id), (self.kind,))
 
     def _parse(self, path: Path, content: bytes) -> Plan:
-        """Return the plan or the follow-up that a file holds."""
-        first_line, _, _ = content.partition(b"\n")
-        if _FOLLOW_UP.encode() not in first_line:
-            return self.admit(plans.parse_plan(content, path.name), path.parent)
-        plan = parse_header(self.kind, path, content)
-        about = path.with_name(f"{plan.about}.jsonl")
-        with disk_errors(f"{about} cannot be read"):
-            move = plans.parse_plan(about.read_bytes(), about.name)
-        header = plan.content
-        answers = [plan.summary.get(name, ()) for name in ("taken", "not_taken")]
-        return replace(plan, content=FollowUp(move, header["action"], *answers))
+        """Return the plan that a file holds."""
+        return self.admit(plans.parse_plan(content, path.name), path.parent)
 
     def admit(self, move: plans.Plan, folder: Path) -> Plan:
         """Return a move's plan, whose file is in a folder, as the gate sees it."""
@@ -413,13 +360,13 @@ class MoveGate:
                 "excluded": dict(header.excluded),
                 "expires_at": format_time(header.expires_at),
                 **header.selection,
-                "who else moves": header.others,
+                _OTHERS: header.others,
                 "window": header.window,
             },
             content=move,
             rows=move.rows,
             is_empty=not move.rows,
-            way_back=name_runbook(f"runbook undo {move.id}"),
+            way_back=_say_command(f"undo {move.id}"),
             made_at=header.made_at,
         )
 
@@ -433,8 +380,7 @@ class MoveGate:
         -------
         Rows of ``key``, ``evidence``, ``why``, ``taken_does`` and ``not_taken_does``.
         """
-        move = _get_follow_up(plan).plan
-        found = settling.list_doubts(self.get_store_to_look(inv.clients), move)
+        found = settling.list_doubts(self.get_store_to_look(inv.clients), plan.content)
         doubts = [doubt for doubt in found if doubt.is_open]
         texts = self.read_evidence(inv, [doubt.planned for doubt in doubts])
         return [self.describe_doubt(*pair) for pair in zip(doubts, texts, strict=True)]
@@ -457,22 +403,19 @@ class MoveGate:
         Rows with the fields of ``objectmove.result.Unfinished``.
         """
         unfinished = result.list_unfinished(self.get_store_to_look(clients))
-        return [
-            {**move._asdict(), "way_on": name_runbook(f"runbook {move.way_on}")}
-            for move in unfinished
-        ]
+        return [{**move._asdict(), "way_on": _say_command(move.way_on)} for move in unfinished]
 
     def fetch_plan(
         self, clients: Any, plan_id: str, find_incident: Callable[[], Incident]
-    ) -> Incident | None:
+    ) -> Incident:
         """Fetch a plan that was begun on another machine into an incident, and return that.
 
-        Returns None when the store does not know the plan; then ``find_incident`` isn't called.
+        Raises
+        ------
+        NotNowError
+            When the store does not know the plan; then ``find_incident`` isn't called.
         """
-        try:
-            move = planning.find_plan(self.get_store_to_look(clients), plan_id)
-        except NotNowError:
-            return None
+        move = planning.find_plan(self.get_store_to_look(clients), plan_id)
         incident = find_incident()
         _save_plan(incident, move)
         ChainedLog(incident.path("ledger", f"{move.id}.jsonl")).append("fetched", {})
@@ -482,14 +425,13 @@ class MoveGate:
 
     def _apply(self, inv: Any, plan: Plan) -> Effect:
         """Carry out an approved plan; go on with it when it was cut off."""
-        follow_up = _get_follow_up(plan)
         approve = inv.get_approval(plan)
-        self.check_ready(inv, follow_up.plan, follow_up.action)
+        self.check_ready(inv, plan.content, get_verb(plan))
 
         def change(run: Run) -> MoveResult:
-            if follow_up.action == "settle":
-                return run.settle(follow_up.taken, follow_up.not_taken, approve)
-            return run.carry_out(follow_up.action, approve)
+            if plan.action == "settle":
+                return run.settle(plan.summary["taken"], plan.summary["not_taken"], approve)
+            return run.carry_out("undo" if plan.about else "apply", approve)
 
         return self._run(change, inv, plan)
 
@@ -498,27 +440,35 @@ class MoveGate:
         parameters = get_parameters(inv, MoveParameters)
 
         def change(run: Run) -> MoveResult:
-            if parameters.resume_worker:
-                return run.resume_worker(parameters.approve)
-            return run.carry_out("resume")
+            if not parameters.resume_worker:
+                return run.carry_out("resume")
+            try:
+                return run.resume_worker("")
+            except NotApprovedError as error:
+                if not is_approved(error.needed, parameters.approve):
+                    raise
+                return run.resume_worker(error.needed)
 
         return self._run(change, inv, plan)
 
     @_naming_commands()
     def _run(self, change: Callable[[Run], MoveResult], inv: Any, plan: Plan) -> Effect:
         """Carry something out, and say what came of it."""
-        follow_up = _get_follow_up(plan)
-        move = follow_up.plan
+        move: plans.Plan = plan.content
+        log = ChainedLog(plan.trace.with_name(f"{move.id}.jsonl"))
         if plan.about and not plan.trace.exists():
             ChainedLog(plan.trace).append("follow_up", {"about": move.id})
         parameters = get_parameters(inv, MoveParameters)
-        hold = self.make_hold(inv)
-        log = plan.trace.with_name(f"{move.id}.jsonl")
-        operator = _Operator(
-            on_begin=inv.begin_change,
+
+        def open_log(_plan_id: str) -> ChainedLog:
+            """Return this machine's log of the move: an entry means that something changes."""
+            inv.begin_change()
+            return log
+
+        operator = Operator(
             name=inv.operator,
-            hold=hold,
-            log=lambda _: ChainedLog(log),
+            hold=self.make_hold(inv),
+            log=open_log,
             clock=Clock(inv.now, inv.sleep),
             notice=inv.progress,
             progress=partial(inv.progress, "dealt with"),
@@ -539,16 +489,14 @@ class MoveGate:
         except InterruptedMoveError as error:
             count = f"{error.moved:,} {self.noun}s"
             held = " The worker is still paused for it." if error.is_held else ""
-            way_on = name_runbook(f"runbook {error.way_on}")
-            text = f"Interrupted after {count}.{held} Go on with: {way_on}"
+            text = f"Interrupted after {count}.{held} Go on with: {_say_command(error.way_on)}"
             raise KeyboardInterrupt(text) from error
         facts: dict[str, Json] = asdict(done)
         facts["plan"] = plan.id
-        facts["ways_on"] = [name_runbook(f"runbook {command}") for command in done.ways_on]
-        facts["hold"] = ", ".join(getattr(hold, "changes", ()))
-        if follow_up.action == "settle":
-            facts["taken"] = len({*follow_up.taken} - {*done.unproven})
-            facts["not_taken"] = len({*follow_up.not_taken} - {*done.unproven})
+        facts["ways_on"] = [*map(_say_command, done.ways_on)]
+        if plan.action == "settle":
+            for name in ("taken", "not_taken"):
+                facts[name] = len({*plan.summary[name]} - {*done.unproven})
             facts["settled"] = facts["taken"] + facts["not_taken"]
         return Effect(_describe_run(facts), facts)
 
@@ -556,30 +504,51 @@ class MoveGate:
 
     @_naming_commands()
     def _verify(self, inv: Any, plan: Plan) -> Effect:
-        """Prove by an independent look where each planned object is, and write the proof."""
-        follow_up = _get_follow_up(plan)
-        found = proof.verify_plan(self.get_store_to_look(inv.clients), follow_up.plan)
-        facts = {
+        """Prove by an independent look where each planned object is."""
+        found = proof.verify_plan(self.get_store_to_look(inv.clients), plan.content)
+        counts = {name: count for name, count in found.counts.items() if count}
+        is_ok = counts.keys() <= _AS_PLANNED[get_verb(plan)]
+        start = "proven by listing" if is_ok else "not proven"
+        if found.taken_back_by:
+            start = f"taken back by {found.taken_back_by}"
+        facts: dict[str, Json] = {
             **found.counts,
             "keys": found.keys,
             "taken_back_by": found.taken_back_by,
             "plan": plan.id,
         }
-        head = {
-            "schema": "runbook/proof/3",
-            "at": format_time(found.at),
-            "sha256": plan.sha256,
-        }
-        path = inv.incident.path("evidence", f"proof-{plan.id}.json")
-        with inv.incident.keep_open() as may_write:
-            if may_write:
-                write_json(path, {**head, **facts})
-        counts = {name: count for name, count in found.counts.items() if count}
-        is_ok = counts.keys() <= _AS_PLANNED[follow_up.action]
-        start = "proven by listing" if is_ok else "not proven"
-        if found.taken_back_by:
-            start = f"taken back by {found.taken_back_by}"
         return Effect(f"{start}: {_say_counts(counts)}", facts, is_ok=is_ok)
+
+
+def _follow(
+    inv: Any, plan: Plan, summary: Mapping[str, Json], *, plan_id: str, **facts: Any
+) -> Plan:
+    """Return a plan that takes another one back, or settles it.
+
+    It has no file: who plans the same again gets the same hash.
+    """
+    until = format_time(facts["expires_at"])
+    return replace(
+        plan,
+        path=plan.path.with_name(f"{plan_id}.jsonl"),
+        about=plan.id,
+        rows=(),
+        is_empty=not summary["objects"],
+        made_at=inv.now(),
+        way_back=_say_command(f"settle {plan.id}"),
+        summary={
+            "bytes": 0,
+            "window": plan.summary["window"],
+            "expires_at": until,
+            **summary,
+        },
+        **facts,
+    )
+
+
+def get_verb(plan: Plan) -> str:
+    """Return what a plan asks for: ``apply``, ``undo`` or ``settle``."""
+    return plan.action if plan.about else "apply"
 
 
 def _save_plan(incident: Incident, move: plans.Plan) -> Path:
@@ -589,12 +558,6 @@ def _save_plan(incident: Incident, move: plans.Plan) -> Path:
     return path.parent
 
 
-def _get_follow_up(plan: Plan) -> FollowUp:
-    """Return what a plan does, and to which move's plan."""
-    content = plan.content
-    return content if isinstance(content, FollowUp) else FollowUp(content)
-
-
 def _describe_target(move: plans.Plan) -> str:
     header = move.header
     return f"{header.endpoint}/{header.bucket}: {header.source} → {header.to}"
@@ -602,13 +565,12 @@ def _describe_target(move: plans.Plan) -> str:
 
 def list_begun(home: Path) -> Iterator[plans.Plan]:
     """Yield the plans of which this machine's log shows a beginning and no end. Only reads."""
-    for folder in list_incidents(home):
-        for log in folder.glob("ledger/*.jsonl"):
-            kinds = [entry.kind for entry in ChainedLog(log).scan()]
-            if [kind for kind in kinds if kind in ("begun", "ended")][-1:] == ["begun"]:
-                path = folder / "plans" / log.name
-                with suppress(OSError, PlanError):
-                    yield plans.parse_plan(path.read_bytes(), path.name)
+    for log in home.glob("*/ledger/*.jsonl"):
+        kinds = [entry.kind for entry in ChainedLog(log).scan()]
+        if [kind for kind in kinds if kind in ("begun", "ended")][-1:] == ["begun"]:
+            path = log.parents[1] / "plans" / log.name
+            with suppress(OSError, PlanError):
+                yield plans.parse_plan(path.read_bytes(), path.name)
 
 
 def read_since(text: str) -> datetime | None:

@@ -61,8 +61,6 @@ _SIGNS = re.compile(
     r"@|authorization|cookie|x-api-key|x-auth-token|bearer|basic|passw|passphrase|secret|token"
     r"|api[_-]?key|private[ _-]?key|x-amz-|hooks\.slack|eyj|xox|gh[opsu]_"
 )
-# By chance a picture's letters may contain such a sign. To try every pattern on them takes long.
-_PICTURE = re.compile(r"(data:image/png;base64,[A-Za-z0-9+/]{1000,}={0,2})")
 _SECRET_FIELD = re.compile(_NAME, re.IGNORECASE)
 _KEPT_VALUE = re.compile(_KEEP)
 
@@ -97,15 +95,13 @@ class Redactor:
         return self._hide(text)
 
     def _hide(self, text: str) -> str:
-        """Return a text without known secrets, and without what looks like one.
-
-        What looks like a secret in a picture's data is left: it is there by chance.
-        """
+        """Return a text without known secrets, and without what looks like one."""
         if self._known_secrets is not None:
             text = self._known_secrets.sub(MASK, text)
-        parts = _PICTURE.split(text)  # text, picture, text, …
-        parts[::2] = map(_hide_by_rules, parts[::2])
-        return "".join(parts)
+        if _SIGNS.search(text.lower()):
+            for pattern, replacement in _RULES.items():
+                text = re.sub(pattern, replacement, text)
+        return text
 
     def json(self, value: Json) -> Json:
         """Return a JSON value with every string in it, names too, without secrets.
@@ -131,15 +127,6 @@ class Redactor:
         if isinstance(value, str) and value and _SECRET_FIELD.search(name):
             return value if _KEPT_VALUE.fullmatch(value) else MASK
         return self.json(value)
-
-
-def _hide_by_rules(text: str) -> str:
-    """Return a text without what looks like a secret."""
-    if not _SIGNS.search(text.lower()):
-        return text
-    for pattern, replacement in _RULES.items():
-        text = re.sub(pattern, replacement, text)
-    return text
 
 
 def _list_forms(secret: str) -> Iterator[str]:

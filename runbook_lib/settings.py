@@ -24,8 +24,8 @@ class Settings(BaseSettings):
     """Where incidents are kept, who works on them, and how systems are asked.
 
     Every field of this class is an environment variable of the same name in capitals, and stands in
-    ``.env.example``. A variable whose name ends in ``_URL`` is an address. An unset
-    ``RUNBOOK_ENVIRONMENT`` means production.
+    ``.env.example``, which says what it is for. A name that ends in ``_URL`` is an address. Without
+    ``RUNBOOK_ENVIRONMENT`` it is production.
     """
 
     # An infinite threshold would never be breached.
@@ -33,10 +33,10 @@ class Settings(BaseSettings):
 
     runbook_home: Path = Path("reports")
     runbook_environment: str = "production"
-    runbook_operator: str = Field("", description="who approves; empty: login name and host")
+    runbook_operator: str = ""
     http_timeout_s: float = Field(5, gt=0, le=60)
-    ca_bundle: Path | None = Field(None, description="certificates to trust, PEM; empty: certifi's")
-    proxy_url: str = Field("", description="http://[user:password@]host:port; empty: none")
+    ca_bundle: Path | None = None
+    proxy_url: str = ""
 
     @classmethod
     def load(cls, folder: Path | None = None) -> Self:

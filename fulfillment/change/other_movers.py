@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import NamedTuple
 
 from objectmove.errors import MoveError, MoversError
 from runbook_lib import errors
-from runbook_lib.record.journal import utc_now
 from runbook_lib.section import attempt
 
 from ..clients import Clients
@@ -61,7 +60,6 @@ class WorkerHold:
         answer
     do_pause, do_resume : pause and resume the worker; raise ``ClientError``
     holds : whether ``pause`` keeps the worker still; False: nobody can, and ``check`` only looks
-    changes : when the worker was paused and resumed, in words
     _still : what the last ``check`` saw; None: since pause or resume, no ``check`` succeeded
     """
 
@@ -69,12 +67,10 @@ class WorkerHold:
     words: str
     ask: Callable[[], Stillness]
     sleep: Callable[[float], None]
-    now: Callable[[], datetime] = utc_now
     do_pause: Callable[[], object] = _do_nothing
     do_resume: Callable[[], object] = _do_nothing
     way_back: str = ""
     holds: bool = True
-    changes: list[str] = field(default_factory=list)
     _still: Stillness | None = None
 
     def read(self) -> Stillness:
@@ -98,7 +94,6 @@ class WorkerHold:
         _, why = attempt(self.do_pause)
         if why and not self.is_paused():
             raise MoversError(f"the worker was not paused ({why})")
-        self.changes.append(f"worker paused {self.now():%H:%M:%SZ}")
 
     def check(self) -> None:
         """Make sure that the worker stands still; the first time, wait until its pass has ended.
@@ -144,7 +139,6 @@ class WorkerHold:
         if not is_running:
             why = why or "it does not run yet"
             raise MoveError(f"the worker may still be paused ({why}). {self.way_back}")
-        self.changes.append(f"resumed {self.now():%H:%M:%SZ}")
 
 
 def describe_hold(hold: WorkerHold) -> str:

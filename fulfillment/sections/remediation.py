@@ -296,18 +296,6 @@ def read_to_settle(inv: Investigation) -> model.Outcome:
     return outcome.ok(f"{len(rows)} wait for your answer: taken, or not taken")
 
 
-def describe_effect(inv: Investigation, plan: Plan) -> model.Outcome:
-    """Say what a new plan would change, from the objects that the planner looked at.
-
-    A plan that was cut into parts has too many objects to compare.
-    """
-    if plan.content.header.parts:
-        return model.Outcome()
-    now = inv.now()
-    waits = {key: max(0.0, (now - at).total_seconds() / 60) for key, at in plan.observed}
-    return compare_plan(waits, plan)
-
-
 def compare_plan(waits_minutes: Mapping[str, float], plan: Plan) -> model.Outcome:
     """Compare the backlog now and after the plan. Pure.
 

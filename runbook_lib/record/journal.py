@@ -169,5 +169,6 @@ class Journal:
                 self._file.forget()
             text = f"{error}{ending}"
             if isinstance(error, LogDamagedError):
-                raise JournalDamagedError(text, line=error.line, reason=error.reason) from error
+                damage = f"line {error.line} {error.reason}"
+                raise JournalDamagedError(text, damage=damage) from error
             raise RecordError(text) from error

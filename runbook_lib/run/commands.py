@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
@@ -32,7 +32,7 @@ from ..model import (
     format_time,
     keep_quiet,
 )
-from ..record.actions import group_actions
+from ..record.actions import MOVES, group_actions
 from ..record.history import compute_trends, list_history, write_gauges
 from ..record.incident import ENDED_WELL, Incident, list_incidents, open_incident
 from ..record.journal import utc_now
@@ -62,7 +62,6 @@ def run_sections(
     names: Iterable[str],
     parameters: Mapping[str, object] = {},
     *,
-    kernel: SharedKernel | None = None,
     command: str = "",
     progress: Progress = keep_quiet,
 ) -> list[NotebookRun]:
@@ -70,7 +69,6 @@ def run_sections(
 
     Parameters
     ----------
-    kernel : a kernel that was begun before; default: a new one
     command : the command that looks again, without ``runbook`` and the incident, for the message of
         an interrupted run; empty: the message names none
 
@@ -87,12 +85,11 @@ def run_sections(
     """
     runs: list[NotebookRun] = []
     seq_before = incident.journal.view().last_seq
-    kernel_context = nullcontext(kernel) if kernel else SharedKernel()
     try:
         # A thread prepares the report's parts while the kernel works.
-        with ThreadPoolExecutor(1) as executor, kernel_context as used_kernel:
+        with ThreadPoolExecutor(1) as executor, SharedKernel(progress) as kernel:
             with hold_interrupts():
-                used_kernel.begin()
+                kernel.begin()
                 preload()
             chosen = list(names)
             for number, name in enumerate(chosen, start=1):
@@ -102,31 +99,26 @@ def run_sections(
                     name,
                     incident,
                     _pick(sections[name], parameters),
-                    kernel=used_kernel,
-                    progress=progress,
+                    kernel=kernel,
                 )
                 runs.append(run)
                 executor.submit(prepare, incident, run.path)
-    except KeyboardInterrupt as error:
+    except KeyboardInterrupt:
         with Interrupts(again=do_nothing):
-            if kernel:
-                kernel.stop()
-            # An interrupt in the middle of a change says so; any other has no text.
-            change_cut_off = str(error)
-            text = change_cut_off or _explain_interruption(incident, seq_before, command)
+            interruption = _explain_interruption(incident, seq_before, command)
+            entry = {"section": "", "reason": str(interruption)}
             with incident.keep_open() as may_write:
                 if may_write:
-                    incident.journal.append("interrupted", {"section": "", "reason": text})
+                    incident.journal.append("interrupted", entry)
         if may_write:
             progress("interrupted; writing the report")
             with suppress(KeyboardInterrupt):  # a second Ctrl-C skips the report
                 write_outputs(incident, sections, packs=incident.is_closed)
-        kind = ActionInterruptedError if change_cut_off else RunInterruptedError
-        raise kind(text) from None
+        raise interruption from None
     return runs
 
 
-def _explain_interruption(incident: Incident, seq_before: int, command: str) -> str:
+def _explain_interruption(incident: Incident, seq_before: int, command: str) -> RunInterruptedError:
     """Say what a run changed before it was interrupted, and what to do next.
 
     Parameters
@@ -136,12 +128,23 @@ def _explain_interruption(incident: Incident, seq_before: int, command: str) -> 
     """
     if incident.is_late:
         text = f"Another command closed {incident.id}, so what this command read is not kept."
-        return f"{text} Look again with: {name_runbook('runbook investigate')}"
+        again = name_runbook("runbook investigate")
+        return RunInterruptedError(f"{text} Look again with: {again}")
     entries = [entry for entry in incident.journal.view().actions if entry.seq > seq_before]
-    actions = [action for action in group_actions(entries) if action.applied or action.is_cut_off]
-    changes = "; ".join(map(load_policy().describe_action, actions))
+    actions = group_actions(entries)
+    for action in actions:
+        if action.is_cut_off and action.first.action in MOVES:
+            plan = action.first.result.get("about", action.plan)
+            resume = name_runbook(f"runbook resume {plan}")
+            # A cell that was killed wrote no reason.
+            text = action.last.reason or f"Interrupted. Go on with: {resume}"
+            return ActionInterruptedError(text)
+    changed = [action for action in actions if action.applied or action.is_cut_off]
+    changes = "; ".join(map(load_policy().describe_action, changed))
     text = f"Interrupted. Changed: {changes or 'nothing'}."
-    return f"{text} Look again with: {name_runbook(f'runbook {command}')}" if command else text
+    if command:
+        text += f" Look again with: {name_runbook(f'runbook {command}')}"
+    return RunInterruptedError(text)
 
 
 def _pick(section: SectionModule, given: Mapping[str, object]) -> dict[str, object]:
@@ -175,23 +178,24 @@ def _carry_out(
     alerts : written to the journal; if there are any, the incident stays open
     after : as in ``investigate``
     """
+    # ``find_or_make`` checks the incident's id, which may be ``new``.
+    others = {name: value for name, value in given.items() if name != "incident_id"}
+    for section_name in names:
+        section = sections[section_name]
+        check_parameters(section, _pick(section, others))
     opener = sections.investigation or Investigation
     opener.check_ticket(settings, str(given.get("ticket_id", "")))
-    with SharedKernel() as kernel:
-        named = str(given.get("incident_id", ""))
-        incident, is_new = opener.find_or_make(settings, named, after=after)
-        kernel.begin()
-        if incident.is_closed:
-            advice = "leave --incident out, or write --incident new"
-            raise UsageError(f"incident {incident.id} is closed; {advice}")
-        note_alerts(incident, alerts)
-        runs = run_sections(
-            incident, sections, names, given, kernel=kernel, command=command, progress=progress
-        )
-        with Interrupts():  # all is done: the first Ctrl-C interrupts nothing
-            if is_new and not alerts:
-                close_if_quiet(incident)
-            report = write_outputs(incident, sections, packs=incident.is_closed)
+    named = str(given.get("incident_id", ""))
+    incident, is_new = opener.find_or_make(settings, named, after=after)
+    if incident.is_closed:
+        advice = "leave --incident out, or write --incident new"
+        raise UsageError(f"incident {incident.id} is closed; {advice}")
+    note_alerts(incident, alerts)
+    runs = run_sections(incident, sections, names, given, command=command, progress=progress)
+    with Interrupts():  # all is done: the first Ctrl-C interrupts nothing
+        if is_new and not alerts:
+            close_if_quiet(incident)
+        report = write_outputs(incident, sections, packs=incident.is_closed)
     journal = incident.journal.view()
     own = journal.of_runs([run.notebook for run in runs])
     now = utc_now()
@@ -202,11 +206,11 @@ def _carry_out(
     conclusions = [run.conclusion for run in runs if run.conclusion is not None]
     verdict = None
     reason = ""
-    section, _ = policy.first_step
+    next_section = policy.first_step.section
     if judgement is not None:
         verdict = judgement.verdict
         reason = judgement.reason
-        section = judgement.next.section
+        next_section = judgement.next.section
     elif conclusions:
         verdict = conclusions[-1].verdict
         reason = conclusions[-1].summary
@@ -214,10 +218,12 @@ def _carry_out(
     plans = tuple(_list_plans(own, is_over=is_over))
     is_stopped = any(run.status is RunStatus.STOPPED_AT_PLAN for run in runs)
     waits = is_stopped and any(plan["apply"] for plan in plans)
-    next_command = _say_close(incident)
-    has_ended = is_over and (section in names or judgement is None) and not incident.is_open
-    if section and not (next_command or has_ended or verdict is Verdict.HEALTHY):
-        next_command = name_runbook(f"runbook run {section[:2]}")
+    next_command = ""
+    if incident.is_open and not waits:
+        if verdict is Verdict.HEALTHY:  # no section closes an incident that saw no trouble
+            next_command = name_runbook(f"runbook close {incident.id}")
+        elif next_section:
+            next_command = name_runbook(f"runbook run {next_section[:2]}")
     return documents.SectionsDocument(
         schema_name=schema,
         at=now,
@@ -235,7 +241,7 @@ def _carry_out(
         report=str(report),
         advice=() if is_over or waits else policy.list_advice(journal, now=now),
         unfinished=journal.ways_on,
-        next="" if waits else next_command,
+        next=next_command,
     )
 
 
@@ -308,8 +314,6 @@ def run(
             text = f"-p wants name=value, not {item!r}; the parameters of these sections are"
             raise UsageError(f"{text}: {', '.join(sorted(known))}")
         parameters[name] = value
-    for section in chosen:
-        check_parameters(section, _pick(section, parameters))
     chosen_names = [section.NAME for section in chosen]
     return _carry_out(
         settings,
@@ -320,16 +324,6 @@ def run(
         command=f"run {' '.join(name[:2] for name in chosen_names)}",
         schema="runbook/run/1",
     )
-
-
-def _say_close(incident: Incident) -> str:
-    """Return the command that closes an open incident in which all is well, else an empty text.
-
-    No section closes an incident that saw no trouble.
-    """
-    if not incident.is_open or judge_incident(incident).verdict is not Verdict.HEALTHY:
-        return ""
-    return name_runbook(f"runbook close {incident.id}")
 
 
 def _choose_exit_code(runs: Sequence[NotebookRun], verdict: Verdict | None) -> ExitCode:
@@ -357,12 +351,16 @@ def _list_plans(own: JournalView, *, is_over: bool) -> Iterator[dict[str, Json]]
     planned = {action.plan: action for action in own.list_actions(ActionPhase.PLANNED)}
     changed = own.last_applied
     for row in tabulate_plans(own).rows:
+        entry = planned[row["plan"]]
         apply = ""
-        fits = changed is None or (planned[row["plan"]].seq > changed.seq and not is_over)
+        fits = changed is None or (entry.seq > changed.seq and not is_over)
         if row["status"] == "planned" and fits:
             section = row["step"].partition(".")[0].zfill(2)
-            command = name_runbook(f"runbook run {section}")
-            apply = f"{command} -p plan={row['plan']} -p approve={row['sha256']}"
+            command = f"run {section} -p plan={row['plan']} -p approve={row['hash']}"
+            about = entry.result.get("about")
+            if about:
+                command = f"{entry.action} {about}"
+            apply = name_runbook(f"runbook {command}")
         plan = {**row, "apply": apply}
         del plan["hash"]
         yield plan
@@ -458,12 +456,7 @@ def _read_again(settings: Settings, sections: Sections, incident: Incident) -> N
                 inv.read_step(step_id)
 
 
-def incidents(
-    settings: Settings,
-    _sections: Sections,
-    *,
-    every: bool = False,
-) -> documents.IncidentsDocument:
+def incidents(settings: Settings, *, every: bool = False) -> documents.IncidentsDocument:
     """Return the incidents, the open ones first; an ended drill only with ``every``.
 
     Then it also returns how each scenario's drills went, and writes gauges for Prometheus.

@@ -1,4 +1,4 @@
-"""Our engine for papermill: it saves the growing notebook once a second, and obeys interrupts.
+"""Our engine for papermill: it hands the notebook over at its end, and obeys interrupts.
 
 papermill's own engine writes the whole notebook twice for each cell, and an interrupt breaks its
 event loop off halfway.
@@ -7,22 +7,14 @@ event loop off halfway.
 from __future__ import annotations
 
 import logging
-import math
-import time
 from collections.abc import Callable
 from typing import Any
 
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import Engine, NotebookExecutionManager, papermill_engines
 
-from .interrupts import CellInterrupt
-
 _NAME = "keeping"
-_SAVE_EVERY_S = 1.0
 _START_TIMEOUT_S = 60
-
-#: A function that saves the notebook as it is now.
-Keep = Callable[[Any], None]
 
 
 def register_engine() -> str:
@@ -31,49 +23,35 @@ def register_engine() -> str:
     return _NAME
 
 
-class KeepingManager(NotebookExecutionManager):  # type: ignore[misc]
-    """Calls ``keep`` once a second at most, and at the end; begins no cell if the run is to end."""
+class KeepingClient(PapermillNotebookClient):  # type: ignore[misc]
+    """Tells ``kernel`` when it begins and ends a cell."""
 
-    keep: Keep
-    running: CellInterrupt
-    kept_at = -math.inf
+    kernel: Any
 
-    def save(self, **_: object) -> None:
-        """Call ``keep`` if its last call was a second ago or earlier, or the run is over."""
-        if self.end_time or time.monotonic() - self.kept_at >= _SAVE_EVERY_S:
-            self.keep(self.nb)
-            self.kept_at = time.monotonic()
-
-    def cell_start(self, cell: Any, *where: Any, **named: Any) -> None:
-        """Begin a cell.
+    def execute_cell(self, *cell: Any, **named: Any) -> Any:
+        """Run a cell.
 
         Raises
         ------
         KeyboardInterrupt
             When the run is to end.
         """
-        if self.running.must_end:
+        if self.kernel.must_end:
             raise KeyboardInterrupt
-        super().cell_start(cell, *where, **named)
-
-
-class KeepingClient(PapermillNotebookClient):  # type: ignore[misc]
-    """Tells ``running`` when the kernel begins and ends a cell."""
-
-    running: CellInterrupt
+        return super().execute_cell(*cell, **named)
 
     def process_message(self, message: Any, *where: Any, **named: Any) -> Any:
-        """Tell ``running`` what the message says of the cell; then papermill handles it, too."""
+        """Tell ``kernel`` what the message says of the cell; then papermill handles it, too."""
         kind = message["msg_type"]
         if kind == "execute_input":
-            self.running.begin()
+            self.kernel.note_cell(runs=True)
         elif kind == "status" and message["content"]["execution_state"] == "idle":
-            self.running.end()
+            self.kernel.note_cell(runs=False)
         return super().process_message(message, *where, **named)
 
 
 class KeepingEngine(Engine):  # type: ignore[misc]
-    """Runs a notebook with the manager and the client above."""
+    """Runs a notebook with the client above."""
 
     @classmethod
     def execute_notebook(
@@ -81,16 +59,14 @@ class KeepingEngine(Engine):  # type: ignore[misc]
         nb: Any,
         kernel_name: str,
         *,
-        keep: Keep,
-        cell: CellInterrupt,
+        keep: Callable[[Any], None],
+        kernel: Any,
         km: Any,
         execution_timeout: float,
         **_: object,
     ) -> Any:
-        """Run the notebook's cells; return the notebook with their outputs."""
-        manager = KeepingManager(nb, progress_bar=False)
-        manager.keep = keep
-        manager.running = cell
+        """Run the notebook's cells; give ``keep`` the notebook, whatever ended the run."""
+        manager = NotebookExecutionManager(nb, progress_bar=False)
         manager.notebook_start()
         client = KeepingClient(
             manager,
@@ -100,9 +76,10 @@ class KeepingEngine(Engine):  # type: ignore[misc]
             timeout=execution_timeout,
             log=logging.getLogger("papermill"),
         )
-        client.running = cell
+        client.kernel = kernel
         try:
             client.execute()
         finally:
             manager.notebook_complete()
+            keep(manager.nb)
         return manager.nb

@@ -5,13 +5,10 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-#: How long a cell may take to put back what it changed, such as a service that it paused.
-_CELL_ENDS_S = 60.0
-_INTERRUPTED = "interrupted: the running cell ends first, within 60 s; Ctrl-C again ends it at once"
 
 
 def do_nothing() -> None:
@@ -92,59 +89,3 @@ def hold_interrupts() -> Iterator[None]:
         yield
     if interrupts.count:
         raise KeyboardInterrupt
-
-
-class CellInterrupt:
-    """Hand one interrupt to the running cell, and give the cell time to end.
-
-    Parameters
-    ----------
-    kernel : runs the cells, one at a time; has ``interrupt`` and ``kill``
-    say : shows a text to a person: what is waited for
-
-    Attributes
-    ----------
-    must_end : whether the run is to end; then no further cell begins
-
-    Notes
-    -----
-    A kernel ignores a signal that comes before it runs the cell that it was sent. Such a signal is
-    handed over once that cell runs.
-    """
-
-    def __init__(self, kernel: Any, say: Callable[[str], None]) -> None:
-        self.must_end = False
-        self._kernel = kernel
-        self._say = say
-        self._is_running = False
-        self._is_sent = False
-        self._deadline = threading.Timer(_CELL_ENDS_S, kernel.kill)
-        self._deadline.daemon = True
-
-    def end_run(self) -> None:
-        """End the run: interrupt the running cell, and kill the kernel if the cell does not end."""
-        self.must_end = True
-        self._deadline.start()
-        self._send()
-        with suppress(RuntimeError):  # the signal may have come in the middle of a print
-            self._say(_INTERRUPTED)
-
-    def begin(self) -> None:
-        """Note that the kernel runs a cell now; interrupt the cell if an interrupt waits for it."""
-        self._is_running = True
-        if self.must_end:
-            self._send()
-
-    def end(self) -> None:
-        """Note that the cell has ended."""
-        self._is_running = False
-
-    def close(self) -> None:
-        """Cancel the time limit after which the kernel would be killed."""
-        self._deadline.cancel()
-
-    def _send(self) -> None:
-        """Interrupt the running cell, at most once."""
-        if self._is_running and not self._is_sent:
-            self._is_sent = True
-            self._kernel.interrupt()

@@ -9,16 +9,17 @@ import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BeforeValidator, Field
 
-from ..approvals import Plan
+from ..approvals import SHORT_HASH, Plan, load_plan
 from ..errors import ActionInterruptedError, ClientError, ExitCode, SafetyError, UsageError
 from ..investigation import Investigation, close_if_quiet
-from ..model import ActionEntry, ActionPhase, Json, Progress, format_time
-from ..moving import OPEN, MoveGate, NotApprovedError
+from ..model import ActionEntry, ActionPhase, Json, Progress, format_time, keep_quiet
+from ..moving import OPEN, MoveGate, NotNowError, get_verb
 from ..record.incident import Incident, list_incidents
 from ..redact import Redactor
 from ..report import write_outputs
@@ -26,7 +27,7 @@ from ..runbook import name_runbook
 from ..section import Sections
 from ..settings import Settings
 from ..show.text import VERDICT_WORDS, count_of, format_bytes
-from .documents import Document
+from .documents import IncidentDocument
 
 #: How many objects of a plan are shown.
 _SHOWN = 10
@@ -35,7 +36,7 @@ _SHOWN = 10
 _Count = Annotated[int, BeforeValidator(lambda found: found if type(found) is int else len(found))]
 
 
-class MoveDocument(Document, extra="ignore"):
+class MoveDocument(IncidentDocument, extra="ignore"):
     """A document about one plan.
 
     Attributes
@@ -44,16 +45,11 @@ class MoveDocument(Document, extra="ignore"):
     summary : what came of it, in words
     reason : of a plan: what no plan will move, and which setting decides that; else why the
         incident's verdict is what it is now
-    next : the next command
-    report : the report's path
     """
 
     plan: str
     way_on: tuple[str, ...] = ()
     summary: str = ""
-    reason: str = ""
-    next: str = ""
-    report: str = ""
 
     @property
     def answer(self) -> str:
@@ -66,7 +62,7 @@ class MoveDocument(Document, extra="ignore"):
     @property
     def commands(self) -> tuple[str, ...]:
         """What finishes the plan; if it is finished, the next command."""
-        return self.way_on or tuple(filter(None, (self.next,)))
+        return self.way_on or super().commands
 
 
 class MovePlanDocument(MoveDocument):
@@ -79,7 +75,6 @@ class MovePlanDocument(MoveDocument):
     rows : some objects, those with the rarest status first
     others : how the worker is held
     window : what the store cannot guard
-    effect, effect_reason : what waits now and after the plan, as a table and in words
     """
 
     sha256: str
@@ -94,8 +89,6 @@ class MovePlanDocument(MoveDocument):
     others: str = ""
     window: str = ""
     parts: int = 0
-    effect: tuple[dict[str, Json], ...] = ()
-    effect_reason: str = ""
 
     @property
     def answer(self) -> str:
@@ -120,7 +113,6 @@ class MoveRunDocument(MoveDocument):
     waiting : how many objects this plan still has to move
     left : how many objects a new plan may move
     stopped : why the run ended early
-    apply : the command of a further approval, where one is needed
     taken, not_taken : of ``settle``: how many rows each answer settled
     rows : of ``settle`` without an answer: the rows that wait for one, with ``key``, ``evidence``,
         ``why``, ``taken_does``, ``not_taken_does``, and what the runbook adds
@@ -137,7 +129,6 @@ class MoveRunDocument(MoveDocument):
     left: int = 0
     is_held: bool = False
     stopped: str = ""
-    apply: str = ""
     taken: int = 0
     not_taken: int = 0
     rows: tuple[dict[str, Json], ...] = ()
@@ -169,111 +160,62 @@ class MoveProofDocument(MoveDocument):
 D = TypeVar("D", bound=MoveDocument)
 
 
+@dataclass
 class MoveCommands:
-    """The commands of a runbook that moves objects.
+    """The commands of a runbook that moves objects. A runbook subclasses it.
 
-    ``MoveParameters`` explains the options that most methods share.
+    Options are parameters of the section that moves, such as those of ``MoveParameters``.
 
-    Parameters
+    Attributes
     ----------
     sections : the runbook's
-    section : name of the section that moves; its parameters are ``MoveParameters``, or more
+    section : name of the section that moves
     gate : makes the section's plans and carries them out
-    parameters : the section's parameters that differ from their defaults
+    fixed : the section's parameters that differ from their defaults
     """
 
-    def __init__(
-        self,
-        sections: Sections,
-        *,
-        section: str,
-        gate: MoveGate,
-        parameters: Mapping[str, Json] = {},
-    ) -> None:
-        self._sections = sections
-        self._parameters = parameters
-        self._section = sections[section]
-        self._opener = sections.investigation or Investigation
-        self._gate = gate
+    sections: ClassVar[Sections]
+    section: ClassVar[str]
+    gate: ClassVar[MoveGate]
+    fixed: ClassVar[Mapping[str, Json]] = {}
 
-    def plan(
-        self, settings: Settings, *, incident_id: str = "", progress: Progress, **parameters: Any
-    ) -> MovePlanDocument:
+    settings: Settings
+    progress: Progress = keep_quiet
+
+    def plan(self, *, incident_id: str = "", **options: Any) -> MovePlanDocument:
         """Make a plan; moves nothing. Exit 3 when objects wait and none of them may move."""
-        inv = self._open(settings, incident_id, progress, **parameters)
-        plan = self.make_plan(inv, self._gate.step)
-        effect = self.describe_effect(inv, plan)
+        inv = self._open(incident_id, **options)
+        plan = self._make_plan(inv, self.gate.step)
         _close_if_new(inv)
-        shown = self.describe_plan(inv, plan, f"apply {plan.id}", **effect)
+        shown = self._describe_plan(inv, plan, f"apply {plan.id}")
         why_objects_stay = plan.summary.get("reason", shown.excluded)
         is_blocked = plan.is_empty and bool(why_objects_stay)
         return shown.model_copy(update={"exit_code": ExitCode.of(not is_blocked)})
 
-    def apply(
-        self, settings: Settings, plan_id: str, *, approve: str, progress: Progress, **how: Any
-    ) -> MoveRunDocument | MovePlanDocument:
+    def apply(self, plan_id: str, *, approve: str = "", **options: Any) -> MoveDocument:
         """Carry out a plan; if ``approve`` is empty, stop at the plan, exit 5."""
-        inv, plan = self._open_plan(settings, plan_id, progress, **how)
-        return self._change("apply", inv, plan, approve, f"apply {plan.id}")
+        inv, plan = self._open_plan(plan_id, **options)
+        return self._change(inv, plan, approve, f"apply {plan.id}")
 
-    def resume(
-        self, settings: Settings, plan_id: str, *, approve: str, progress: Progress, **how: Any
-    ) -> MoveRunDocument:
-        """Go on with what is unfinished of a plan, or only resume the worker.
+    def resume(self, plan_id: str, *, approve: str = "", **options: Any) -> MoveDocument:
+        """Go on with what is unfinished of a plan, or only resume the worker."""
+        inv, plan = self._open_plan(plan_id, approve=approve, **options)
+        return self._carry_out("resume", inv, plan, lambda: inv.resume(plan))
 
-        If that needs an approval, the document names its command, exit 5.
-        """
-        inv, plan = self._open_plan(settings, plan_id, progress, approve=approve, **how)
-        try:
-            entry = self._carry_out(inv, lambda: inv.resume(plan))
-        except NotApprovedError as error:
-            if not error.needed or approve:
-                raise
-            return _make(
-                MoveRunDocument,
-                "resume",
-                inv,
-                plan.id,
-                exit_code=ExitCode.REFUSED,
-                summary=str(error),
-                stopped=str(error),
-                apply=name_runbook(f"runbook {error.way_on}"),
-            )
-        return self._sum_up(inv, "resume", plan, entry)
-
-    def undo(
-        self, settings: Settings, plan_id: str, *, approve: str, progress: Progress, **how: Any
-    ) -> MoveRunDocument | MovePlanDocument:
+    def undo(self, plan_id: str, *, approve: str = "", **options: Any) -> MoveDocument:
         """Take back a move; if ``approve`` is empty, stop at the plan, exit 5."""
-        inv = self._open_on(settings, plan_id, progress, undo=plan_id, **how)
-        plan = self.make_plan(inv, self._gate.undo_step)
-        typed = f"undo {plan_id} --consumer-stands-still"
-        return self._change("undo", inv, plan, approve, typed)
-
-    def _change(
-        self,
-        command: str,
-        inv: Any,
-        plan: Plan,
-        approve: str,
-        typed: str,
-    ) -> MoveRunDocument | MovePlanDocument:
-        """Carry out an approved plan; without an approval, show it and what to type."""
-        if not approve:
-            return self.describe_plan(inv, plan, typed)
-        entry = self._carry_out(inv, lambda: inv.apply(plan, approve=approve))
-        return self._sum_up(inv, command, plan, entry)
+        inv = self._open_on(plan_id, undo=plan_id, **options)
+        plan = self._make_plan(inv, self.gate.undo_step)
+        return self._change(inv, plan, approve, f"undo {plan_id} --consumer-stands-still")
 
     def settle(
         self,
-        settings: Settings,
         plan_id: str,
-        answers: Sequence[str] | None,
+        answers: Sequence[str] | None = None,
         *,
         from_file: Path | None = None,
-        approve: str,
-        progress: Progress,
-    ) -> MoveRunDocument | MovePlanDocument:
+        approve: str = "",
+    ) -> MoveDocument:
         """Carry out answers about objects that nothing proves; without an answer, show them.
 
         Parameters
@@ -292,27 +234,23 @@ class MoveCommands:
             answer, _, key = line.partition(" ")
             words += [f"--{answer}", key]
         if not words:
-            return self._show_doubts(settings, plan_id, progress)
-        parameters: dict[str, Any] = {}
-        for name, keys in _sort_answers(words).items():
-            parameters[name] = json.dumps(keys) if keys else "*"
-        inv = self._open_on(settings, plan_id, progress, settle=plan_id, **parameters)
-        plan = self.make_plan(inv, self._gate.settle_step)
+            return self._show_doubts(plan_id)
+        inv = self._open_on(plan_id, settle=plan_id, **_sort_answers(words))
+        plan = self._make_plan(inv, self.gate.settle_step)
         if plan.is_empty:
-            return self._show_doubts(settings, plan_id, progress)
-        typed = f"settle {plan_id} {shlex.join(words)}"
-        return self._change("settle", inv, plan, approve, typed)
+            return self._show_doubts(plan_id)
+        return self._change(inv, plan, approve, f"settle {plan_id} {shlex.join(words)}")
 
-    def _show_doubts(self, settings: Settings, plan_id: str, progress: Progress) -> MoveRunDocument:
+    def _show_doubts(self, plan_id: str) -> MoveRunDocument:
         """Return the rows that a person must decide, and the commands that decide."""
-        inv, plan = self._open_plan(settings, plan_id, progress, look=True)
-        rows = self._gate.list_to_settle(inv, plan)
+        inv, plan = self._open_plan(plan_id, look=True)
+        rows = self.gate.list_to_settle(inv, plan)
         commands = [f"runbook settle {plan_id} {word}" for word in ("--not-taken", "--taken")]
         return _make(
             MoveRunDocument,
             "settle",
             inv,
-            plan_id,
+            plan,
             exit_code=ExitCode.of(not rows),
             summary=f"{count_of(len(rows), 'object')} of {plan_id} wait for your answer",
             left=len(rows),
@@ -320,114 +258,91 @@ class MoveCommands:
             way_on=map(name_runbook, commands) if rows else (),
         )
 
-    def verify(self, settings: Settings, plan_id: str, *, progress: Progress) -> MoveProofDocument:
+    def verify(self, plan_id: str) -> MoveProofDocument:
         """Prove by an independent look where each planned object is. Moves nothing."""
-        progress("list the bucket")
-        inv, plan = self._open_plan(settings, plan_id, progress, look=True)
+        self.progress("list the bucket")
+        inv, plan = self._open_plan(plan_id, look=True)
         if not plan.trace.exists():  # another machine may have carried it out
-            self._gate.fetch_plan(inv.clients, plan_id, lambda: inv.incident)
+            self.gate.fetch_plan(inv.clients, plan_id, lambda: inv.incident)
         entry = inv.verify(plan)
         return _make(
             MoveProofDocument,
             "verify",
             inv,
-            plan_id,
+            plan,
             entry.result,
             exit_code=ExitCode.of(entry.phase is ActionPhase.VERIFIED),
             summary=entry.reason,
             way_on=self._list_ways_on(inv, plan.id),
         )
 
-    def describe_effect(self, inv: Any, plan: Plan) -> dict[str, Json]:  # noqa: ARG002
-        """Return more fields of a plan's document; a runbook may override this method."""
-        return {}
+    def look_again(self, inv: Any, plan: Plan) -> dict[str, Json]:  # noqa: ARG002
+        """Write the report, and return the fields of ``MoveDocument`` about the incident.
 
-    def describe_plan(self, inv: Any, plan: Plan, command: str, **fields: Json) -> MovePlanDocument:
+        A runbook overrides this method with one that first looks whether the change helped.
+        """
+        return {"report": str(write_outputs(inv.incident, self.sections))}
+
+    def _describe_plan(self, inv: Any, plan: Plan, command: str) -> MovePlanDocument:
         """Return what a plan would do, and how to approve it; exit 5, since nothing is approved.
 
         Parameters
         ----------
         command : carries the plan out, without ``runbook`` and the approval
-        fields : more fields of the document
         """
-        summary = plan.summary
-        by_status = summary.get("by_status") or {}
-        apply = name_runbook(f"runbook {command} --approve {plan.sha256}")
-        if not plan.about:
-            fields["parts"] = plan.content.header.parts
-            fields["way_on"] = self._list_ways_on(inv)
+        apply = name_runbook(f"runbook {command} --approve {plan.sha256[:SHORT_HASH]}")
         return _make(
             MovePlanDocument,
             "plan",
             inv,
-            plan.id,
-            summary,
+            plan,
+            plan.summary,
             exit_code=ExitCode.REFUSED,
             sha256=plan.sha256,
-            others=summary["who else moves"],
-            path=str(plan.path),
-            rows=[self._show_row(row) for row in choose_rows(plan.rows, by_status)],
+            others=plan.summary["who else moves"],
+            path="" if plan.about else str(plan.path),
+            rows=show_rows(plan),
             apply="" if plan.is_empty else apply,
-            **fields,
+            parts=plan.content.header.parts,
+            way_on=() if plan.about else self._list_ways_on(inv),
         )
 
     def _list_ways_on(self, inv: Any, plan_id: str = "") -> list[str]:
         """Return the commands that lead on from what is unfinished; of one plan, or of all."""
-        rows = self._gate.list_unfinished(inv.clients)
+        rows = self.gate.list_unfinished(inv.clients)
         return [str(row["way_on"]) for row in rows if str(row["plan"]).startswith(plan_id)]
 
-    def make_plan(self, inv: Any, step: str) -> Plan:
+    def _make_plan(self, inv: Any, step: str) -> Plan:
         """Make a step's plan; refuse when the runbook can only say why there is none."""
         plan: Plan = inv.plan(step)
-        if plan.kind is not self._gate.kind:
+        if plan.kind is not self.gate.kind:
             raise SafetyError(str(plan.summary["reason"]))
         return plan
 
-    def _show_row(self, row: Any) -> dict[str, Json]:
-        """Return what a person sees of a plan's row."""
-        shown = {"key": row.key, "to": row.to, "waits since": format_time(row.age_start)}
-        facts = {name: row.facts[name] for name in self._gate.shown_facts if name in row.facts}
-        return {**shown, **facts}
+    # --- where a plan is carried out ---
 
-    def _open(
-        self, settings: Settings, incident_id: str, progress: Progress, **parameters: Any
-    ) -> Any:
+    @property
+    def _opener(self) -> type[Any]:
+        """The runbook's own ``Investigation``."""
+        return self.sections.investigation or Investigation
+
+    def _open(self, incident_id: str, **parameters: Any) -> Any:
         """Open an investigation in the section that moves objects."""
-        opened: Any = self._opener.open(
+        return self._opener.open(
             incident_id,
-            section=self._section,
-            settings=settings,
-            progress=progress,
-            **{**self._parameters, **parameters},
+            section=self.sections[self.section],
+            settings=self.settings,
+            progress=self.progress,
+            **self.fixed,
+            **parameters,
         )
-        return opened
 
-    def _open_plan(
-        self, settings: Settings, plan_id: str, progress: Progress, **options: Any
-    ) -> tuple[Any, Plan]:
-        """Open the incident in which a plan goes on, and load the plan.
+    def _open_plan(self, plan_id: str, **options: Any) -> tuple[Any, Plan]:
+        """Open the incident in which a plan goes on, and load the plan."""
+        inv = self._open_on(plan_id, **options)
+        return inv, load_plan(inv.incident.find_plan(plan_id), (self.gate.kind,))
 
-        Raises
-        ------
-        UsageError
-            When the plan is not one of the gate's.
-        """
-        inv = self._open_on(settings, plan_id, progress, plan=plan_id, **options)
-        (plan,) = inv.load_named_plans()
-        if plan.kind is not self._gate.kind:
-            advice = f"Go on with: runbook run {self._section.NAME[:2]} -p plan={plan_id}"
-            raise UsageError(f"{plan_id} is not the plan of a {self._gate.action}. {advice}")
-        return inv, plan
-
-    def _open_on(
-        self,
-        settings: Settings,
-        plan_id: str,
-        progress: Progress,
-        *,
-        look: bool = False,
-        **parameters: Any,
-    ) -> Any:
+    def _open_on(self, plan_id: str, *, look: bool = False, **parameters: Any) -> Any:
         """Open the incident in which a plan goes on: the plan's own, unless closed or damaged.
 
         Parameters
@@ -435,16 +350,15 @@ class MoveCommands:
         look : whether the caller only looks. If so, the plan's own incident may be closed
         parameters : of the section
         """
-        incident = self._find_incident(settings, plan_id)
+        incident = self._find_incident(plan_id)
         if (look or not incident.is_closed) and not incident.find_damage():
-            return self._open(settings, incident.id, progress, **parameters)
-        inv = self._open(settings, "", progress, **parameters)
-        inv.incident.tell(
-            "plan_of_closed", f"{plan_id} is a plan of another incident, {incident.id}"
-        )
+            return self._open(incident.id, **parameters)
+        inv = self._open("", **parameters)
+        text = f"{plan_id} is a plan of another incident, {incident.id}"
+        inv.incident.tell("plan_of_closed", text)
         return inv
 
-    def _find_incident(self, settings: Settings, plan_id: str) -> Incident:
+    def _find_incident(self, plan_id: str) -> Incident:
         """Return this machine's newest incident that has a plan.
 
         If none has it, the plan is fetched from the bucket into the incident to work on.
@@ -454,63 +368,87 @@ class MoveCommands:
         UsageError
             When the store does not have the plan, or does not answer.
         """
+        settings = self.settings
         for folder in list_incidents(settings.runbook_home.resolve()):
             if (folder / "plans" / f"{plan_id}.jsonl").is_file():
                 return Incident(folder, redactor=Redactor(settings.secrets))
-        with suppress(ClientError):
+        find = self._opener.find_or_make
+        with suppress(ClientError, NotNowError):
             clients = self._opener.connect(settings)
-            find = self._opener.find_or_make
-            incident = self._gate.fetch_plan(clients, plan_id, lambda: find(settings)[0])
-            if incident is not None:
-                return incident
+            return self.gate.fetch_plan(clients, plan_id, lambda: find(settings)[0])
         raise UsageError(f"no incident under {settings.runbook_home} has a plan {plan_id!r}")
 
-    def _sum_up(
+    # --- changing ---
+
+    def _change(
         self,
         inv: Any,
-        command: str,
         plan: Plan,
-        entry: ActionEntry,
+        approve: str,
+        typed: str,
+    ) -> MoveDocument:
+        """Carry out an approved plan; without an approval, show it and what to type."""
+        if not approve:
+            return self._describe_plan(inv, plan, typed)
+        return self._carry_out(
+            get_verb(plan),
+            inv,
+            plan,
+            lambda: inv.apply(plan, approve=approve),
+        )
+
+    def _carry_out(
+        self,
+        command: str,
+        inv: Any,
+        plan: Plan,
+        change: Callable[[], ActionEntry],
     ) -> MoveRunDocument:
-        """Return how a run ended, and the incident's verdict by a new look."""
-        result = dict(entry.result)
+        """Carry a change out; return how it ended, and the incident's verdict by a new look.
+
+        If it is interrupted, write the report and raise the error again.
+        """
+        try:
+            entry = change()
+        except ActionInterruptedError:
+            inv.progress("interrupted; writing the report")
+            with suppress(KeyboardInterrupt):  # a second Ctrl-C skips the report
+                write_outputs(inv.incident, self.sections)
+            raise
+        finally:
+            _close_if_new(inv)
+        facts = dict(entry.result)
         names: Sequence[str] = OPEN
-        plan_id = plan.id
         if command == "settle":
             names = ("unproven", "stopped")
-            plan_id = plan.about
-            result["left"] = len(result["unproven"])
+            facts["left"] = len(facts["unproven"])
         return _make(
             MoveRunDocument,
             command,
             inv,
-            plan_id,
-            result,
-            exit_code=ExitCode.of(not any(result.get(name) for name in names)),
+            plan,
+            facts,
+            exit_code=ExitCode.of(not any(facts.get(name) for name in names)),
             summary=entry.reason,
-            reasons=[*(result.get("skipped") or ()), *(result.get("failed") or ())],
-            way_on=result.get("ways_on", ()),
+            reasons=[*facts.get("skipped", ()), *facts.get("failed", ())],
+            way_on=facts.get("ways_on", ()),
             **self.look_again(inv, plan),
         )
 
-    def _carry_out(self, inv: Any, change: Callable[[], ActionEntry]) -> ActionEntry:
-        """Carry a change out; if it is interrupted, write the report and raise the error again."""
-        try:
-            return change()
-        except ActionInterruptedError:
-            inv.progress("interrupted; writing the report")
-            with suppress(KeyboardInterrupt):  # a second Ctrl-C skips the report
-                write_outputs(inv.incident, self._sections)
-            raise
-        finally:
-            _close_if_new(inv)
 
-    def look_again(self, inv: Any, plan: Plan) -> dict[str, Json]:  # noqa: ARG002
-        """Write the report, and return the fields of ``MoveDocument`` about the incident.
-
-        A runbook overrides this method with one that first looks whether the change helped.
-        """
-        return {"report": str(write_outputs(inv.incident, self._sections))}
+def show_rows(plan: Plan) -> list[dict[str, Json]]:
+    """Return the rows that a person sees: a few, those with the rarest status first."""
+    by_status = plan.summary.get("by_status", {})
+    rows = sorted(plan.rows, key=lambda row: by_status.get(row.facts.get("status"), 0))
+    return [
+        {
+            "key": row.key,
+            "to": row.to,
+            "waits since": format_time(row.age_start),
+            **row.facts,
+        }
+        for row in rows[:_SHOWN]
+    ]
 
 
 def _close_if_new(inv: Any) -> None:
@@ -523,30 +461,24 @@ def _make(
     kind: type[D],
     command: str,
     inv: Any,
-    plan_id: str,
+    plan: Plan,
     facts: Mapping[str, Json] = {},
     **fields: Any,
 ) -> D:
     """Return a command's document: ``fields``, and those of an action's facts that it knows."""
-    head = {"schema": f"runbook/{command}/1", "incident": inv.incident.id, "plan": plan_id}
+    head = {"schema": f"runbook/{command}/1", "incident": inv.incident.id, "plan": plan.id}
     return kind.model_validate({**facts, **head, **fields})
 
 
-def _sort_answers(words: Sequence[str]) -> dict[str, list[str]]:
-    """Return the keys of the answers ``taken`` and ``not_taken``."""
+def _sort_answers(words: Sequence[str]) -> dict[str, Any]:
+    """Return the answers as the parameters ``taken`` and ``not_taken``."""
     keys: dict[str, list[str]] = {}
-    name = ""
+    own: list[str] | None = None
     for word in words:
         if word in ("--taken", "--not-taken"):
-            name = word[2:].replace("-", "_")
-            keys.setdefault(name, [])
-        elif name:
-            keys[name].append(word)
-        else:
+            own = keys.setdefault(word[2:].replace("-", "_"), [])
+        elif own is None:
             raise UsageError(f"say what became of {word}: --taken KEY… or --not-taken KEY…")
-    return keys
-
-
-def choose_rows(rows: Sequence[Any], by_status: Mapping[str, int]) -> list[Any]:
-    """Return the rows that a person sees: a few, those with the rarest status first."""
-    return sorted(rows, key=lambda row: by_status.get(row.facts.get("status"), 0))[:_SHOWN]
+        else:
+            own.append(word)
+    return {name: json.dumps(named) if named else "*" for name, named in keys.items()}

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, closing, suppress
+from contextlib import AbstractContextManager, suppress
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -15,31 +16,29 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jupyter_core.utils import run_sync
 
-from ..approvals import load_plan
 from ..errors import (
-    ActionInterruptedError,
     ExitCode,
     RunbookError,
     StoppedAtPlanError,
     disk_errors,
     exit_code_of_error,
 )
-from ..investigation import say_interrupted
 from ..model import Conclusion, Progress, keep_quiet
-from ..record.actions import group_actions
 from ..record.incident import Incident, write_json
 from ..record.journal import get_run, mark_run
-from ..record.view import JournalView
 from ..report.export import NOT_A_NOTEBOOK, load_nbformat
 from ..runbook import find_runbook, get_runbook_name
-from ..section import SectionModule, Sections, check_parameters
+from ..section import Sections, check_parameters
 from .documents import NotebookResult
-from .interrupts import CellInterrupt, Interrupts, hold_interrupts
+from .interrupts import Interrupts, hold_interrupts
 
 if TYPE_CHECKING:
     from .kernel import SharedKernelManager
 
 _CELL_TIMEOUT_S = 600
+#: How long a cell may take to put back what it changed, such as a service that it paused.
+CELL_ENDS_S = 60.0
+_INTERRUPTED = "interrupted: the running cell ends first, within 60 s; Ctrl-C again ends it at once"
 _REPAIR = "Put it back: git checkout, or install the package again."
 #: The tag of the cell that we put first; the kept notebook does not have that cell.
 _FRESH_TAG = "fresh-start"
@@ -58,7 +57,6 @@ get_ipython().execution_count = 1
 get_ipython().keeps_notebook = True
 from runbook_lib.record.journal import mark_run
 mark_run({run!r})"""
-_CUT_OFF = ActionInterruptedError.__name__
 #: What the journal keeps of a run.
 _JOURNALLED = {"section", "notebook", "status", "error", "duration_s"}
 
@@ -115,13 +113,28 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
 
     To start a kernel and import what notebooks need takes most of a section's time. A kernel that
     died is replaced. The kernel runs in its own session, so a Ctrl-C in the terminal does not reach
-    it.
+    it: ``end_run`` does.
+
+    Parameters
+    ----------
+    progress : shows a text to a person: what is waited for
+
+    Attributes
+    ----------
+    must_end : whether the run is to end; then no further cell begins
     """
 
-    def __init__(self) -> None:
+    def __init__(self, progress: Progress = keep_quiet) -> None:
+        self.must_end = False
+        self._progress = progress
         self._manager: SharedKernelManager | None = None
+        self._has_cell = False
+        self._is_interrupted = False
+        self._deadline = threading.Timer(CELL_ENDS_S, self.kill)
+        self._deadline.daemon = True
 
     def __exit__(self, *_: object) -> None:
+        self._deadline.cancel()
         self.stop()
 
     def begin(self) -> None:
@@ -137,15 +150,35 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
                 self._manager = _start_kernel()
             return self._manager
 
-    def interrupt(self) -> None:
-        """Raise ``KeyboardInterrupt`` in the cell that runs."""
-        self._signal(signal.SIGINT)
+    def end_run(self) -> None:
+        """End the run: interrupt the cell that runs; kill the kernel if the cell does not end."""
+        self.must_end = True
+        self._deadline.start()
+        self._interrupt()
+        with suppress(RuntimeError):  # the signal may have come in the middle of a print
+            self._progress(_INTERRUPTED)
+
+    def note_cell(self, *, runs: bool) -> None:
+        """Note that the kernel runs a cell now, or has ended it.
+
+        A kernel ignores a signal that comes before the cell that it was sent for. Such a signal is
+        handed over once the cell runs.
+        """
+        self._has_cell = runs
+        if self.must_end:
+            self._interrupt()
+
+    def _interrupt(self) -> None:
+        """Raise ``KeyboardInterrupt`` in the cell that runs, at most once."""
+        if self._has_cell and not self._is_interrupted:
+            self._is_interrupted = True
+            self.send(signal.SIGINT)
 
     def kill(self) -> None:
         """End the kernel at once; whoever waits for a cell learns that the kernel died."""
-        self._signal(signal.SIGKILL)
+        self.send(signal.SIGKILL)
 
-    def _signal(self, number: signal.Signals) -> None:
+    def send(self, number: signal.Signals) -> None:
         """Send a signal to the kernel; safe in a signal handler and in another thread."""
         if self._manager is not None and self._manager.has_kernel:
             provisioner: Any = self._manager.provisioner
@@ -184,7 +217,6 @@ def run_notebook(
     parameters: Mapping[str, object] | None = None,
     *,
     kernel: SharedKernel,
-    progress: Progress = keep_quiet,
 ) -> NotebookRun:
     """Run one section's notebook on an incident and journal how it ended.
 
@@ -195,7 +227,6 @@ def run_notebook(
     parameters : checked against the section's model first. A parameter that is not given has the
         notebook's own value
     kernel : runs this notebook, and perhaps others before and after it
-    progress : called when an interrupt waits for a cell
 
     Returns
     -------
@@ -206,9 +237,8 @@ def run_notebook(
     UsageError
         When a parameter is unknown or wrong; no kernel was started.
     KeyboardInterrupt
-        After the interruption is journalled. Its text says which change was cut off, and names the
-        next command; empty when no change was under way. Also when another command has
-        closed the incident: then nothing is journalled, and the notebook's file stays as it is.
+        After the interruption is journalled. Also when another command has closed the incident:
+        then nothing is journalled, and the notebook's file stays as it is.
 
     Notes
     -----
@@ -221,22 +251,19 @@ def run_notebook(
     with disk_errors(f"cannot make {path}"):
         path.touch(exist_ok=False)
     started = time.monotonic()
-    was_asked_to_end = False
     mark_run(path.name)
     source = sections.notebooks / f"{name}.ipynb"
-    cell = CellInterrupt(kernel, progress)
-    keep = partial(_keep, incident, path, cell)
+    keep = partial(_keep, incident, path)
     try:
-        with closing(cell), Interrupts(cell.end_run, kernel.kill):
-            failure = _execute(source, values, kernel, keep, cell)
-        was_asked_to_end = cell.must_end
+        with Interrupts(kernel.end_run, kernel.kill):
+            failure = _execute(source, values, kernel, keep)
     except KeyboardInterrupt:
-        was_asked_to_end = True
+        kernel.must_end = True
         failure = Failure("", KeyboardInterrupt.__name__)
     own = incident.journal.view().of_runs([path.name])
     conclusion = own.conclusion(name)
-    if was_asked_to_end and failure is not None and failure.error != _CUT_OFF:
-        failure = _find_change_cut_off(sections[name], incident, own)
+    if kernel.must_end and failure is not None:
+        failure = Failure("", KeyboardInterrupt.__name__)
     if conclusion is None and failure is None:
         failure = Failure("it ended without a conclusion in the journal")
     status, code, error = _describe_ending(name, failure)
@@ -254,27 +281,12 @@ def run_notebook(
         if may_write:
             incident.journal.append("notebook", run.model_dump(include=_JOURNALLED))
             incident.closed_here = incident.is_closed  # by a cell of this run, if at all
-    if path.exists() and not path.stat().st_size:
-        path.unlink()  # the run ended before its first cell
+            if path.exists() and not path.stat().st_size:
+                path.unlink()  # the run ended before its first cell
     mark_run("")
-    if was_asked_to_end or not may_write or status is RunStatus.INTERRUPTED:
-        is_cut_off = failure is not None and failure.error == _CUT_OFF
-        raise KeyboardInterrupt(error if is_cut_off else "")
+    if kernel.must_end or not may_write or status is RunStatus.INTERRUPTED:
+        raise KeyboardInterrupt
     return run
-
-
-def _find_change_cut_off(section: SectionModule, incident: Incident, own: JournalView) -> Failure:
-    """Return the failure of an interrupted notebook; its text names the change that was cut off.
-
-    Without such a change, the text is empty. A cell that was killed does not name the change. What
-    the notebook wrote into the journal does: as an action that was begun, and not ended.
-    """
-    kinds = [kind for action in section.ACTIONS.values() for kind in action.kinds]
-    for action in group_actions(own.actions):
-        if action.is_cut_off:
-            plan = load_plan(incident.find_plan(action.plan), kinds)
-            return Failure(say_interrupted(plan, section), _CUT_OFF)
-    return Failure("", KeyboardInterrupt.__name__)
 
 
 def _execute(
@@ -282,7 +294,6 @@ def _execute(
     values: Mapping[str, Any],
     kernel: SharedKernel,
     keep: Callable[[Any], None],
-    cell: CellInterrupt,
 ) -> Failure | None:
     """Run the cells of a section's notebook; return what stopped it, or None."""
     nbformat = load_nbformat()
@@ -313,7 +324,7 @@ def _execute(
             execution_timeout=_CELL_TIMEOUT_S,
             km=kernel.ensure_started(),
             keep=keep,
-            cell=cell,
+            kernel=kernel,
         )
     except PapermillExecutionError as error:
         first_line = error.source.strip().partition("\n")[0][:80]
@@ -351,20 +362,13 @@ def _find_exit_code(error_name: str) -> ExitCode:
     return exit_code_of_error(known.get(error_name, Exception), errors)
 
 
-def _keep(
-    incident: Incident,
-    path: Path,
-    cell: CellInterrupt,
-    notebook: Any,
-) -> None:
-    """Write a notebook as it is now, redacted, and without the cell that empties the kernel.
+def _keep(incident: Incident, path: Path, notebook: Any) -> None:
+    """Write an executed notebook, redacted, and without the cell that empties the kernel.
 
-    If another command closed the incident, nothing is written, and no further cell begins.
+    If another command closed the incident, nothing is written.
     """
     cells = [c for c in notebook.cells if _FRESH_TAG not in c.metadata.get("tags", ())]
     content = incident.redactor.json({**notebook, "cells": cells})
     with incident.keep_open() as may_write:
         if may_write:
             write_json(path, content)
-        else:
-            cell.must_end = True

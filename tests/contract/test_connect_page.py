@@ -15,15 +15,11 @@ from minio.credentials.providers import StaticProvider
 from pytest_httpserver import HTTPServer
 
 from fulfillment.clients import Clients
-from fulfillment.commands import (
-    RELEASE,
-    check,
-)
+from fulfillment.commands import ReleaseCommands, check
 from fulfillment.sections import SECTIONS
 from fulfillment.settings import HTTP_SYSTEMS, Settings
 from objectmove.bucket import Request, S3Bucket
 from runbook_lib.errors import ExitCode
-from runbook_lib.model import keep_quiet
 from tests.contract.test_pipeline_airflow import replay
 from tests.fulfillment.test_sections_readings import leave_out
 from tests.support.gateway import (
@@ -151,20 +147,14 @@ def test_the_two_keys_look_release_and_undo_over_tls_and_can_no_more(
 
 def release_and_undo(settings: Settings) -> list[str]:
     """Move every label by the keys of the page, prove it, take it back; return where they are."""
-    quiet: Any = {"progress": keep_quiet}
-    plan = RELEASE.plan(settings, **quiet)
+    release: Any = ReleaseCommands(settings)
+    plan = release.plan()
     assert plan.objects == 3, plan
-    done = RELEASE.apply(settings, plan.plan, approve=plan.sha256, **quiet)
-    assert (done.moved, done.exit_code) == (3, ExitCode.OK), done  # type: ignore[union-attr]
-    assert RELEASE.verify(settings, plan.plan, **quiet).exit_code is ExitCode.OK
-    back = RELEASE.undo(settings, plan.plan, approve="", **quiet)
-    undone = RELEASE.undo(
-        settings,
-        plan.plan,
-        approve=back.sha256,  # type: ignore[union-attr]
-        consumer_stands_still="now",
-        **quiet,
-    )
+    done = release.apply(plan.plan, approve=plan.sha256)
+    assert (done.moved, done.exit_code) == (3, ExitCode.OK), done
+    assert release.verify(plan.plan).exit_code is ExitCode.OK
+    back = release.undo(plan.plan)
+    undone = release.undo(plan.plan, approve=back.sha256, consumer_stands_still="now")
     assert undone.exit_code is ExitCode.OK, undone
     return sorted(info.key for info in Clients(settings).store.list_objects("pending/"))
 

@@ -20,7 +20,6 @@ READERS = {
     "inc-*/manifest.json": LOOKS[2:],
     "inc-*/inc-*.zip": (f"verify-report {INCIDENT}/{INCIDENT}.zip",),
     "inc-*/notebooks/*.html": LOOKS[2:],
-    "inc-*/evidence/proof-rel-*.json": (*LOOKS[2:], PLANS[0]),
     "inc-*/ledger/rel-*.jsonl": (LOOKS[2], *PLANS, "check"),
     "inc-*/plans/rel-*.jsonl": (LOOKS[2], *PLANS, f"apply {RELEASE}", "check"),
     "inc-*/plans/svc-unpause-*Z-????.jsonl": (LOOKS[2], "check"),

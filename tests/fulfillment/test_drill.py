@@ -17,6 +17,8 @@ from fulfillment.analysis.artifacts import is_synthetic
 from fulfillment.change.drill_record import DrillError
 from fulfillment.drills import Drill, find_scenario, run_drill
 from fulfillment.sections import SECTIONS
+from objectmove.errors import InterruptedMoveError
+from objectmove.run import Run
 from runbook_lib.errors import RunInterruptedError
 from runbook_lib.investigation import make_incident
 from runbook_lib.model import Verdict, keep_quiet
@@ -139,23 +141,11 @@ def test_an_incident_that_was_opened_during_a_drill_ends_with_it_and_names_it(
 # --- Ctrl-C ---
 
 
-_CUT_OFF = "Interrupted after 1 of 3 labels. Go on with: runbook resume rel-1"
+_CUT_OFF = "Interrupted after 1 labels. Go on with: runbook resume rel-1"
 
 
 def interrupt(*_: object) -> Any:
     raise KeyboardInterrupt
-
-
-def cut_off_a_release(run: Any) -> Any:
-    """Return what runs notebooks, but ends an approved release as an interrupted one ends."""
-
-    def execute(source: Path, values: dict[str, Any], *more: Any) -> notebooks.Failure | None:
-        if values.get("approve"):
-            return notebooks.Failure(_CUT_OFF, "ActionInterruptedError")
-        done: notebooks.Failure | None = run(source, values, *more)
-        return done
-
-    return execute
 
 
 def test_a_drill_whose_plans_could_not_be_made_approves_nothing(
@@ -190,7 +180,10 @@ def interrupt_while_it_waits(patch: pytest.MonkeyPatch) -> None:
 
 
 def interrupt_the_release(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(notebooks, "_execute", cut_off_a_release(notebooks._execute))
+    def carry_out(_run: Run, _verb: str, _approve: str) -> None:
+        raise InterruptedMoveError(moved=1, way_on="resume rel-1", is_held=False)
+
+    patch.setattr(Run, "carry_out", carry_out)
 
 
 def interrupt_the_revert(patch: pytest.MonkeyPatch) -> None:

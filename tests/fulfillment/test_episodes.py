@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from fulfillment.commands import RELEASE
+from fulfillment.commands import ReleaseCommands
 from fulfillment.investigation import Investigation
 from fulfillment.sections import SECTIONS, detection
 from objectmove.bucket import Answer, Request
@@ -24,7 +24,7 @@ from runbook_lib.errors import (
     UsageError,
     exit_code_of_error,
 )
-from runbook_lib.model import Verdict, keep_quiet
+from runbook_lib.model import Verdict
 from runbook_lib.record.incident import Incident
 from runbook_lib.redact import Redactor
 from runbook_lib.report import ReportModel, write_outputs
@@ -62,38 +62,34 @@ def run(world: World, *sections: str) -> SectionsDocument:
 
 def plan_by_hand(world: World) -> MovePlanDocument:
     """Plan a release of what waits."""
-    return RELEASE.plan(world.settings, progress=keep_quiet)
+    return ReleaseCommands(world.settings).plan()
 
 
 def apply(world: World, plan: MovePlanDocument, **how: Any) -> MoveRunDocument:
     """Carry out a plan, approved."""
-    done = RELEASE.apply(
-        world.settings, str(plan.plan), approve=plan.sha256, progress=keep_quiet, **how
-    )
+    done = ReleaseCommands(world.settings).apply(plan.plan, approve=plan.sha256, **how)
     assert isinstance(done, MoveRunDocument)
     return done
 
 
 def resume(world: World, plan: str) -> MoveRunDocument:
     """Go on with a plan, without an approval."""
-    return RELEASE.resume(world.settings, plan, approve="", progress=keep_quiet)
+    done = ReleaseCommands(world.settings).resume(plan)
+    assert isinstance(done, MoveRunDocument)
+    return done
 
 
 def show_undo(world: World, plan: MovePlanDocument) -> MovePlanDocument:
     """Plan the way back of a release."""
-    shown = RELEASE.undo(world.settings, str(plan.plan), approve="", progress=keep_quiet)
+    shown = ReleaseCommands(world.settings).undo(plan.plan)
     assert isinstance(shown, MovePlanDocument)
     return shown
 
 
 def undo(world: World, plan: MovePlanDocument, approve: str) -> MoveRunDocument:
     """Take a release back while the consumer is stopped."""
-    done = RELEASE.undo(
-        world.settings,
-        str(plan.plan),
-        approve=approve,
-        consumer_stands_still="now",
-        progress=keep_quiet,
+    done = ReleaseCommands(world.settings).undo(
+        plan.plan, approve=approve, consumer_stands_still="now"
     )
     assert isinstance(done, MoveRunDocument)
     return done
@@ -111,11 +107,7 @@ def recover(world: World) -> None:
 
 def list_open(world: World) -> list[str]:
     """Return the ids of the open incidents."""
-    return [
-        row.incident
-        for row in commands.incidents(world.settings, SECTIONS).incidents
-        if row.is_open
-    ]
+    return [row.incident for row in commands.incidents(world.settings).incidents if row.is_open]
 
 
 def read_record(world: World, incident: str) -> dict[str, bytes]:
@@ -128,7 +120,7 @@ def test_a_run_that_finds_nothing_wrong_leaves_no_open_incident(world: World) ->
     assert look(world).verdict is Verdict.HEALTHY
     run(world, "02", "06")
     plan_by_hand(world)
-    assert commands.incidents(world.settings, SECTIONS).incidents == ()
+    assert commands.incidents(world.settings).incidents == ()
 
 
 def test_the_first_command_that_sees_a_breach_opens_the_incident_for_the_next(world: World) -> None:
@@ -379,7 +371,7 @@ def test_a_damaged_journal_stays_as_it_is_and_a_new_incident_takes_its_place(
     assert read_folder(world.home / old) == before
 
     assert list_open(world) == [new]
-    document = commands.incidents(world.settings, SECTIONS, every=True)
+    document = commands.incidents(world.settings, every=True)
     rows = {row.incident: row.damage for row in document.incidents}
     assert damage.partition(" was ")[2] in rows.pop(old)
     assert rows == {new: ""}
@@ -394,10 +386,18 @@ def test_a_plan_in_a_damaged_incident_is_carried_out_verified_and_taken_back(wor
     done = apply(world, planned)
     new = str(done.incident)
     assert new != old
-    proof = RELEASE.verify(world.settings, plan, progress=keep_quiet)
+    proof = ReleaseCommands(world.settings).verify(plan)
     assert (proof.incident, proof.exit_code) == (new, ExitCode.OK)
     shown = show_undo(world, planned)
     back = undo(world, planned, shown.sha256)
     assert (shown.incident, back.incident) == (new, new)
     assert (world.home / old / "ledger" / f"{plan}.jsonl").exists()
     assert read_folder(world.home / old) == before
+
+
+def test_a_section_may_open_a_new_incident(world: World) -> None:
+    pause_pipeline(world)
+    old = look(world).incident
+    made = commands.run(world.settings, SECTIONS, ["02"], incident_id="new").incident
+    assert [str(made)] == list_open(world)
+    assert made != old

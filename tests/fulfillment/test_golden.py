@@ -130,7 +130,9 @@ def _normalise(text: str, home: Path, names: dict[str, str]) -> str:
     for place, word in ((str(home), "HOME"), (str(ROOT), "ROOT")):
         text = text.replace(place, word)
     text = re.sub(r"(\d{8}T\d{6}Z)-[0-9a-f]{4}\b", r"\1-0000", text, flags=re.IGNORECASE)
-    text = re.sub(r"\b[0-9a-f]{64}\b|(?<=approve = ')[0-9a-f]+", "SHA256", text)
+    text = re.sub(
+        r"\b[0-9a-f]{64}\b|(?<=approve = ')[0-9a-f]+|(?<=approve=)[0-9a-f]+", "SHA256", text
+    )
     text = re.sub(r"(?<=^commit \| ).*|(?<=^Python )\d.*", "…", text, flags=re.MULTILINE)
     text = re.sub(r"#(\d+)\b", lambda match: f"#{names.get(match[1], match[1])}", text)
     text = re.sub(r"(?<=the )\d+(?= lines of the journal)|(?<=entry )\d+(?=, SHA)", "N", text)

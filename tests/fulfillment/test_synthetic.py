@@ -69,14 +69,6 @@ def test_metadata_proves_what_was_made(store: MemoryStore) -> None:
         assert key == f"{PREFIX}chaos-d1-{metadata['order-id']}-{metadata['artifact-id']}.pdf"
 
 
-def test_documents_have_the_size_that_was_asked_for(store: MemoryStore) -> None:
-    made = create(store, object_size_kb=2)
-    contents = [store.objects[key].content for key in keys(store)]
-    assert {len(c) for c in contents} == {2048}
-    assert all(c.startswith(b"%PDF-") and c.rstrip().endswith(b"%%EOF") for c in contents)
-    assert [label["sizeBytes"] for label in made] == [2048] * 3
-
-
 @pytest.mark.parametrize(
     ("prefix", "why"),
     [
@@ -139,13 +131,6 @@ def test_a_revert_leaves_real_objects_and_other_drills(store: MemoryStore) -> No
     assert len(keys(store)) == 4
     assert revert_backlog(store, PREFIX).removed == 3
     assert keys(store) == [look_alike]
-
-
-def test_finding_only_counts(store: MemoryStore) -> None:
-    create(store)
-    found = find_synthetic(store, [PREFIX])
-    assert (len(found.objects), found.removed) == (3, 0)
-    assert len(keys(store)) == 3
 
 
 def test_an_object_that_became_real_meanwhile_stays(store: MemoryStore) -> None:

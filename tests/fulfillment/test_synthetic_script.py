@@ -187,9 +187,3 @@ def test_a_store_that_is_down_is_an_expected_failure(world: World, run: Any) -> 
     code, document = run("--count", "1")
     assert (code, document["status"]) == (2, "error")
     assert "refused" in document["message"]
-
-
-@pytest.mark.parametrize("wrong", ["--no-such-flag", "--count=0", "--count=5001"])
-def test_a_wrong_flag_is_exit_2(wrong: str) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        run_chaos_script([wrong])

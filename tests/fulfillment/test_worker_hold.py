@@ -127,14 +127,12 @@ KINDS = pytest.mark.parametrize("kind", ["api", "supervisor", "compose", "comman
 def test_the_worker_is_held_and_let_go(kind: str) -> None:
     world = World()
     hold = world.hold(kind)
-    hold.now = lambda: datetime(2026, 11, 24, 4, tzinfo=UTC)
     assert not hold.is_paused()
     hold.pause()
     hold.check()
     assert hold.is_paused()
     hold.resume()
     assert not hold.is_paused()
-    assert hold.changes == ["worker paused 04:00:00Z", "resumed 04:00:00Z"]
     assert len(world.calls) == 2
 
 

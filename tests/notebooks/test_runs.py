@@ -142,8 +142,8 @@ def test_no_kernel_runs_while_an_interrupted_run_writes_its_report(
     pids: list[int] = []
     monkeypatch.setattr(commands, "run_notebook", interrupt)
     monkeypatch.setattr(commands, "write_outputs", note_kernel)
-    with SharedKernel() as kernel, pytest.raises(RunInterruptedError):
-        commands.run_sections(incident, SECTIONS, [DETECTION.NAME], kernel=kernel)
+    with pytest.raises(RunInterruptedError):
+        commands.run_sections(incident, SECTIONS, [DETECTION.NAME])
     assert pids[1:] == [0]
 
 
@@ -154,8 +154,8 @@ def test_an_interrupted_run_of_an_open_incident_writes_a_report_and_no_zip(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(commands, "run_notebook", interrupt)
-    with SharedKernel() as kernel, pytest.raises(RunInterruptedError):
-        commands.run_sections(incident, SECTIONS, [DETECTION.NAME], kernel=kernel)
+    with pytest.raises(RunInterruptedError):
+        commands.run_sections(incident, SECTIONS, [DETECTION.NAME])
     assert (incident.folder / "report.html").exists()
     assert not list(incident.folder.glob("*.zip"))
 

@@ -16,6 +16,7 @@ from fulfillment.drills import list_scenarios
 from fulfillment.settings import Settings
 from objectmove.table import print_rules
 from runbook_lib.cli import build_app
+from runbook_lib.errors import ExitCode
 from runbook_lib.runbook import find_runbook
 from scripts.make_drills_table import PAGE, build_page, read_runs
 from scripts.print_causes import print_causes
@@ -53,6 +54,11 @@ def test_every_command_is_documented() -> None:
         assert f"runbook {name}" in README
     for name in ("drill --print-cron", "serve", "report"):
         assert f"runbook {name}" in README
+
+
+def test_the_table_of_exit_codes_has_each_code() -> None:
+    codes = re.findall(r"^\| (\d+) \|", README, re.M)
+    assert [int(code) for code in codes] == sorted(ExitCode)
 
 
 def test_every_cause_can_be_injected_and_drilled() -> None:

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,10 @@ from typing import Any
 import pytest
 
 from chainlog import Entry, read_entries
-from runbook_lib.run import interrupts
-from runbook_lib.run.interrupts import CellInterrupt, Interrupts, hold_interrupts
+from runbook_lib.model import Progress, keep_quiet
+from runbook_lib.run import notebooks
+from runbook_lib.run.interrupts import Interrupts, hold_interrupts
+from runbook_lib.run.notebooks import SharedKernel
 from tests.support.gateway import wait_until
 
 pytestmark = pytest.mark.timeout(120)
@@ -30,63 +31,45 @@ TEXT = "Interrupted after 3 of 9 files. Go on with: runbook resume move-1"
 # --- the parts ---
 
 
-class FakeKernel:
-    """Writes down what is done to it."""
+class Kernel(SharedKernel):
+    """Writes down which signals it is sent."""
 
-    def __init__(self) -> None:
-        self.done: list[str] = []
+    def __init__(self, progress: Progress = keep_quiet) -> None:
+        super().__init__(progress)
+        self.sent: list[signal.Signals] = []
 
-    def interrupt(self) -> None:
-        self.done.append("interrupt")
-
-    def kill(self) -> None:
-        self.done.append("kill")
+    def send(self, number: signal.Signals) -> None:
+        self.sent.append(number)
 
 
-@dataclass
-class Cell:
-    """A cell that is interrupted, its kernel, and what was said."""
-
-    kernel: FakeKernel
-    said: list[str]
-    interrupt: CellInterrupt
-
-
-@pytest.fixture
-def cell() -> Iterator[Cell]:
-    kernel = FakeKernel()
+def test_a_cell_that_runs_is_interrupted_once() -> None:
     said: list[str] = []
-    interrupt = CellInterrupt(kernel, said.append)
-    yield Cell(kernel, said, interrupt)
-    interrupt.close()
+    with Kernel(lambda text, *_: said.append(text)) as kernel:
+        kernel.note_cell(runs=True)
+        kernel.end_run()
+        kernel.note_cell(runs=False)
+        kernel.note_cell(runs=True)
+    assert kernel.sent == [signal.SIGINT]
+    assert "Ctrl-C again" in said[0]
 
 
-def test_a_cell_that_runs_is_interrupted_once(cell: Cell) -> None:
-    cell.interrupt.begin()
-    cell.interrupt.end_run()
-    cell.interrupt.end()
-    cell.interrupt.begin()
-    assert cell.kernel.done == ["interrupt"]
-    assert "Ctrl-C again" in cell.said[0]
-
-
-def test_an_interrupt_between_two_cells_waits_for_the_next_one(cell: Cell) -> None:
-    cell.interrupt.begin()
-    cell.interrupt.end()
-    cell.interrupt.end_run()
-    assert cell.interrupt.must_end
-    assert cell.kernel.done == []
-    cell.interrupt.begin()
-    assert cell.kernel.done == ["interrupt"]
+def test_an_interrupt_between_two_cells_waits_for_the_next_one() -> None:
+    with Kernel() as kernel:
+        kernel.note_cell(runs=True)
+        kernel.note_cell(runs=False)
+        kernel.end_run()
+        assert kernel.must_end
+        assert kernel.sent == []
+        kernel.note_cell(runs=True)
+    assert kernel.sent == [signal.SIGINT]
 
 
 def test_a_cell_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interrupts, "_CELL_ENDS_S", 0.01)
-    kernel = FakeKernel()
-    interrupt = CellInterrupt(kernel, print)
-    interrupt.begin()
-    interrupt.end_run()
-    wait_until(lambda: "kill" in kernel.done, what="the kernel is killed")
+    monkeypatch.setattr(notebooks, "CELL_ENDS_S", 0.01)
+    with Kernel() as kernel:
+        kernel.note_cell(runs=True)
+        kernel.end_run()
+        wait_until(lambda: signal.SIGKILL in kernel.sent, what="the kernel is killed")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -104,13 +104,6 @@ def test_what_is_no_secret_stays(text: str) -> None:
     assert PLAIN.text(text) == text
 
 
-def test_the_rest_of_a_line_stays_readable() -> None:
-    text = 'level=error password="a b" msg="upload failed" url=http://u:pw@h/x'
-    assert PLAIN.text(text) == (
-        f'level=error password="{MASK}" msg="upload failed" url=http://u:{MASK}@h/x'
-    )
-
-
 @pytest.mark.parametrize(
     "unit",
     ["a", "a.", "https://", "basic ", "password", "password=", "cookie:", "-", "--", '"', "\\",
@@ -139,18 +132,6 @@ def test_the_quick_look_misses_nothing_that_a_pattern_finds(parts: list[str]) ->
     for pattern, replacement in redact._RULES.items():
         slow = re.sub(pattern, replacement, slow)
     assert PLAIN.text(text) == slow
-
-
-def test_a_picture_is_left_whole_and_what_stands_beside_it_is_hidden() -> None:
-    picture = f"data:image/png;base64,{'Token+xox/eyJ' * 200}=="
-    text = f'token="hunter2" <img src="{picture}" alt="password: hunter3">'
-    hidden = PLAIN.text(text)
-    assert picture in hidden
-    assert "hunter" not in hidden
-    known = Redactor([KNOWN])
-    inside = base64.b64encode((KNOWN * 400).encode()).decode()
-    encoded = base64.b64encode(KNOWN.encode()).decode().rstrip("=")
-    assert encoded[:-2] not in known.text(f"data:image/png;base64,{inside}")
 
 
 def test_short_values_are_not_looked_for() -> None:

@@ -136,32 +136,6 @@ def test_a_consumer_that_works_is_not_raced(alone: Path, seaweedfs: StoreServer)
     assert list_keys(client, seaweedfs) == ["heartbeat", "inbox/a.csv"]
 
 
-def test_a_move_is_taken_back_by_the_printed_commands(both: Path, seaweedfs: StoreServer) -> None:
-    client = fill(seaweedfs, "inbox/a.csv", "inbox/b.csv")
-    plan = read_json(runbook(both, "--runbook", "inbox", "plan", "--json", store=seaweedfs))
-    _, *apply = plan["apply"].split()
-    read_json(runbook(both, *apply, "--json", store=seaweedfs))
-    assert list_keys(client, seaweedfs) == ["retry/a.csv", "retry/b.csv"]
-
-    undo = ("--runbook", "inbox", "undo", plan["plan"])
-    shown = read_json(runbook(both, *undo, "--json", store=seaweedfs))
-    assert (shown["exit_code"], shown["objects"]) == (5, 2)
-    _, *approved = shown["apply"].split()
-    undone = read_json(runbook(both, *approved, "--json", store=seaweedfs))
-    assert (undone["exit_code"], undone["moved"]) == (0, 2)
-    assert list_keys(client, seaweedfs) == ["inbox/a.csv", "inbox/b.csv"]
-
-
-def test_its_command_has_what_it_brings_and_nothing_of_the_first(alone: Path) -> None:
-    shown = runbook(alone, "--help").stdout
-    assert "An inbox that is stuck" in shown
-    for name in ("investigate", "plan", "apply", "resume", "undo", "settle", "verify"):
-        assert f" {name} " in shown
-    for name in ("drill", "chaos", "stack"):
-        assert f" {name} " not in shown
-    assert list_foreign(shown) == []
-
-
 def test_the_command_comes_with_the_default_and_the_name_chooses_another(both: Path) -> None:
     first = runbook(both, "--help").stdout
     assert "The fulfilment backlog runbook" in first

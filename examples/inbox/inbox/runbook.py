@@ -9,7 +9,7 @@ from runbook_lib.runbook import Runbook
 
 RUNBOOK = Runbook(
     summary="An inbox that is stuck: look, plan, move, prove.",
-    commands=(("", make_move_commands(lambda: resolve_name("inbox.section:COMMANDS"))),),
+    commands=(("", make_move_commands(lambda: resolve_name("inbox.section:Commands"))),),
     errors={
         RefusedError: ExitCode.REFUSED,
         PlanError: ExitCode.USAGE,

@@ -64,4 +64,11 @@ POLICY = Policy(
     noun="file",
     actions={"move": "moved {objects} to the standby consumer"},
 )
-COMMANDS = MoveCommands(SECTIONS, section=NAME, gate=GATE)
+
+
+class Commands(MoveCommands):
+    """The commands of the move."""
+
+    sections = SECTIONS
+    section = NAME
+    gate = GATE
