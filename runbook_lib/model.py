@@ -439,13 +439,6 @@ class Mark(_Entry):
     run: str = ""
 
 
-class Start(_Entry):
-    """The start of a section, with its parameters."""
-
-    section: str
-    parameters: dict[str, Json]
-
-
 class Note(_Entry):
     """A person's remark.
 
