@@ -499,8 +499,6 @@ class ReleaseCommands(MoveCommands):
         now = inv.now()
         judgement = inv.policy.judge(inv.journal, now=now)
         report = write_outputs(inv.incident, SECTIONS)
-        if judgement is None:
-            return {"report": str(report)}
         resume_commands = inv.latest()[get_step(read_unfinished).id].ways_on
         section = judgement.next.section
         run_command = name_runbook(f"runbook run {section[:2]}")

@@ -208,7 +208,7 @@ class StoreNotReadyError(SafetyError):
 
 
 class RunInterruptedError(RunbookError):
-    """A run ended early, by a signal or because another command closed its incident.
+    """A run ended early, by a signal.
 
     The text says how far the run came. Mostly it also names the next command.
     """

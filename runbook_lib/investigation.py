@@ -19,7 +19,7 @@ from typing_extensions import TypeVar
 from . import errors, model
 from .approvals import SHORT_HASH, Effect, Plan, PlanKind, check_use, load_plan, mark_used
 from .model import ActionEntry, ActionPhase, Json, Note, Reading, Role, Status, Verdict
-from .policy import IN_TROUBLE, Judgement, NextStep, Policy
+from .policy import IN_TROUBLE, Judgement, Policy
 from .record import folds
 from .record.incident import (
     Incident,
@@ -68,13 +68,8 @@ def make_incident(settings: Settings, home: Path | None = None, **facts: Json) -
 
 
 def judge_incident(incident: Incident) -> Judgement:
-    """Return an incident's judgement as of its newest reading; unknown when no symptom was read."""
-    journal = incident.journal.view()
-    read_at = journal.readings[-1].at if journal.readings else None
-    judgement = load_policy().judge(journal, now=read_at)
-    if judgement is None:
-        return Judgement(Verdict.UNKNOWN, "no symptom was read", NextStep("", ""))
-    return judgement
+    """Return an incident's judgement as of its newest look."""
+    return load_policy().judge(incident.journal.view())
 
 
 def check_undamaged(incident: Incident) -> None:
@@ -97,7 +92,7 @@ def _hand_over(ended: Incident, successor: Incident) -> None:
     """Close an incident whose episode has ended; say so on stderr and in both journals."""
     verdict = judge_incident(ended).verdict
     ended.close(verdict, reason=f"Another episode has begun: {successor.id}.")
-    words = verdict.replace("_", " ")
+    words = str(verdict).replace("_", " ")
     text = f"{ended.id} is closed as {words}: another episode has begun, in {successor.id}."
     successor.tell("took_over", text)
 
@@ -140,6 +135,7 @@ class Investigation(Generic[S, C]):
     unreadable : errors of the runbook's own clients that mean the same as a ``ClientError``
     incident, section : the incident that is worked on, and the section that works on it
     parameters : the section's parameters; default: their default values
+    is_over : whether the incident was closed before: then it is looked at, and not written
     settings, clients : the runbook's; default clients: what ``connect`` makes
     now : returns the current time in UTC
     sleep : waits for a number of seconds
@@ -162,6 +158,7 @@ class Investigation(Generic[S, C]):
     def __post_init__(self) -> None:
         self.parameters = self.parameters or self.section.Parameters()
         self.clients = self.clients or self.connect(self.settings)
+        self.is_over = self.incident.is_closed
         self._plans: dict[str, Plan] = {}  # plans that this object made; the key is their SHA-256
         self._approvals: dict[str, str] = {}  # hashes as they were typed; the key is the plan's id
         self._has_begun = False  # whether the plan that is carried out changed something
@@ -238,7 +235,7 @@ class Investigation(Generic[S, C]):
         """
         policy = load_policy()
         journal = incident.journal.view()
-        if policy.compute_verdict(journal, now=utc_now()) in IN_TROUBLE:
+        if policy.judge(journal, now=utc_now()).verdict in IN_TROUBLE:
             return False
         calm_since = folds.find_calm(policy.list_entries(journal), policy.quantities)
         calm = cls.read_calm(settings)
@@ -339,11 +336,12 @@ class Investigation(Generic[S, C]):
     def record(self, kind: str, data: dict[str, Json]) -> int:
         """Write an entry of this section to the journal, and return its sequence number.
 
-        If another command closed the incident, nothing is written, and the number is 0.
+        In an incident that was closed before, nothing is written, and the number is 0.
         """
+        if self.is_over:
+            return 0
         fields = {"section": self.section.NAME, **data}
-        with self.incident.keep_open() as may_write:
-            return self.incident.journal.append(kind, fields).seq if may_write else 0
+        return self.incident.journal.append(kind, fields).seq
 
     def note(self, text: str, **fields: Json) -> int:
         """Write a remark to the journal, marked as late after the close; return the entry's number.
@@ -422,7 +420,7 @@ class Investigation(Generic[S, C]):
 
         Notes
         -----
-        If another command closed the incident, the reading is not journalled.
+        In an incident that was closed before, the reading is not journalled.
         """
         reused = self._find_reusable(step_id, max_age_s, only_ok=only_ok)
         if reused is not None:
@@ -476,16 +474,16 @@ class Investigation(Generic[S, C]):
         conclusion = drawn.model_copy(update={"section": self.section.NAME})
         content = conclusion.model_dump(mode="json")
         self.record("conclusion", {"conclusion": content})
-        if self.incident.is_late:
+        if self.is_over:
             return conclusion
-        is_fixed = self.policy.compute_verdict(self.journal, now=self.now()) is Verdict.FIXED
+        judgement = self.policy.judge(self.journal, now=self.now())
         # Left out says so, too: no system could say whether the channels were told.
         is_cleared = any(
             reading.role is Role.CLEARED and reading.status in (Status.OK, Status.LEFT_OUT)
             for step, reading in self.latest().items()
             if step in self.section.STEPS
         )
-        if is_fixed and is_cleared and not self.incident.state.label:
+        if judgement.verdict is Verdict.FIXED and is_cleared and not self.incident.state.label:
             self.incident.close(Verdict.FIXED)
         return conclusion
 
@@ -503,7 +501,7 @@ class Investigation(Generic[S, C]):
         notes of ``MoveGate.plan_move`` name.
         """
         action = self._find_declared("action", step_id, self.section.ACTIONS)
-        if self.incident.is_late:
+        if self.incident.is_closed:
             raise errors.UsageError(f"{self.incident.id} is closed: plan in the open incident")
         if changed:
             given = self.parameters.model_dump() | changed
@@ -612,7 +610,7 @@ class Investigation(Generic[S, C]):
 
         What an earlier incident did is not journalled as an action of this one.
         """
-        if self.incident.is_late:
+        if self.incident.is_closed:
             raise errors.UsageError(f"{self.incident.id} is closed: nothing more is done in it")
         self._has_begun = False
         try:

@@ -571,9 +571,8 @@ class MoveGate:
             "sha256": plan.sha256,
         }
         path = inv.incident.path("evidence", f"proof-{plan.id}.json")
-        with inv.incident.keep_open() as may_write:
-            if may_write:
-                write_json(path, {**head, **facts})
+        if not inv.incident.is_closed:
+            write_json(path, {**head, **facts})
         counts = {name: count for name, count in found.counts.items() if count}
         is_ok = counts.keys() <= _AS_PLANNED[follow_up.action]
         start = "proven by listing" if is_ok else "not proven"

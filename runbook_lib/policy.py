@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import chain
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -57,12 +58,13 @@ class Judgement(NamedTuple):
 
     Attributes
     ----------
+    verdict : None: no symptom was read yet
     reason : why, in words
     next : where to go from here
     since, until : when the trouble began, and when it ended; None: not known, or it never did
     """
 
-    verdict: Verdict
+    verdict: Verdict | None
     reason: str
     next: NextStep
     since: datetime | None = None
@@ -80,23 +82,6 @@ class Looked(NamedTuple):
 
     causes: Mapping[str, CauseStatus]
     is_diagnosed: bool
-
-
-class Impact(NamedTuple):
-    """How much an incident affected.
-
-    Attributes
-    ----------
-    affected : how many; None when no reading counted them
-    details : what else is known, each in a few words
-    """
-
-    affected: int | None
-    details: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        count = "not counted" if self.affected is None else f"{self.affected:,} affected"
-        return "; ".join([count, *self.details])
 
 
 class Score(NamedTuple):
@@ -199,11 +184,10 @@ class Policy:
         *,
         now: datetime | None = None,
         steps: Collection[str] | None = None,
-    ) -> Judgement | None:
+    ) -> Judgement:
         """Return what ``folds.judge`` says of the journal, with words for it.
 
-        None while no symptom was read, unless the incident is closed. A closed incident keeps the
-        verdict that it was closed with.
+        A closed incident keeps the verdict that it was closed with.
 
         Parameters
         ----------
@@ -216,7 +200,7 @@ class Policy:
         read = quantities.list_shown(reading.step for reading in journal.readings)
         is_read = any(quantities.parts.get(name) in folds.TROUBLE for name in read)
         if close is None and not is_read:
-            return None
+            return Judgement(None, "no symptom was read yet", self.first_step)
         at = now or journal.last_look_at or journal.entries[-1].at
         if steps is not None:
             shown = quantities.list_shown(steps)
@@ -244,13 +228,6 @@ class Policy:
             since=ends.since,
             until=ends.until if has_ended else None,
         )
-
-    def compute_verdict(
-        self, journal: JournalView, *, now: datetime | None = None
-    ) -> Verdict | None:
-        """Return only the verdict that ``judge`` gives."""
-        judgement = self.judge(journal, now=now)
-        return None if judgement is None else judgement.verdict
 
     def list_causes(self, journal: JournalView) -> list[Finding]:
         """Return every cause that was supported in this incident, also if it is gone now.
@@ -282,31 +259,34 @@ class Policy:
             return ()
         return diagnosis.advice
 
-    def compute_impact(self, journal: JournalView) -> Impact:
-        """Return how many requests were held back, each counted once, and how long they waited.
+    def count_affected(self, journal: JournalView) -> int | None:
+        """Return how many requests were held back, each counted once.
 
-        None are known where only a metric saw that something waited.
+        None where no reading counted them, or only a metric saw that something waited.
         """
-        counted = [reading for reading in journal.readings if reading.order_ids is not None]
-        ids: set[str] = set()
-        for reading in counted:
-            ids.update(reading.order_ids or ())
-        waits = [r.longest_minutes for r in counted if r.order_ids and r.longest_minutes]
+        counted = [r.order_ids for r in journal.readings if r.order_ids is not None]
+        ids = set(chain.from_iterable(counted))
+        had_trouble = self.find_ends(journal).seen_at is not None
+        is_uncounted = not ids and (had_trouble or not counted)
+        return None if is_uncounted else len(ids)
+
+    def describe_impact(self, journal: JournalView) -> str:
+        """Return how many requests were held back, and for how long, in a few words."""
+        affected = self.count_affected(journal)
+        words = ["not counted" if affected is None else f"{affected:,} affected"]
         released = 0
         for action in group_actions(journal.actions):
             if action.first.action in ("move", "release") and not action.is_taken_back:
                 released += _count_changed(action) or 0
-        details = []
         if released:
-            details.append(f"{_count_of(released, 'file')} released")
+            words.append(f"{_count_of(released, 'file')} released")
+        waits = [r.longest_minutes for r in journal.readings if r.order_ids and r.longest_minutes]
         if waits:
-            details.append(f"longest wait {max(waits):.1f} min")
+            words.append(f"longest wait {max(waits):.1f} min")
         tickets = len(journal.tickets())
         if tickets:
-            details.append(_count_of(tickets, "ticket"))
-        had_trouble = self.find_ends(journal).seen_at is not None
-        is_uncounted = not ids and (had_trouble or not counted)
-        return Impact(None if is_uncounted else len(ids), tuple(details))
+            words.append(_count_of(tickets, "ticket"))
+        return "; ".join(words)
 
     def make_headline(self, verdict: Verdict, causes: Sequence[Finding]) -> str:
         """Return what stands beside the verdict in the report's title, such as the causes."""
@@ -331,10 +311,8 @@ class Policy:
 
     def describe_proof(self, action: ActionRecord) -> str:
         """Return what the check after an action found, in a few words."""
-        if action.applied is None or action.is_taken_back:
+        if action.applied is None or action.is_taken_back or action.is_settled:
             return action.state
-        if action.is_settled:
-            return "proven, but for what a person settled"
         if action.last.phase is ActionPhase.FAILED:
             return "the check afterwards failed"
         if not action.is_proven:
@@ -402,16 +380,13 @@ def say_causes(findings: Sequence[Finding]) -> str:
 def make_log_entry(policy: Policy, journal: JournalView, *, now: datetime) -> dict[str, Json]:
     """Return an incident's entry for the incident log: times as text, causes with their reasons."""
     judgement = policy.judge(journal, now=now)
-    since = judgement.since if judgement else None
-    until = judgement.until if judgement else None
-    applied = journal.list_actions(ActionPhase.APPLIED)
-    operators = dict.fromkeys(action.operator for action in applied if action.operator)
+    operators = [action.operator for action in journal.list_actions(ActionPhase.APPLIED)]
     causes = policy.list_causes(journal)
     return {
-        "since": format_time(since) if since else None,
-        "until": format_time(until) if until else None,
+        "since": format_time(judgement.since) if judgement.since else None,
+        "until": format_time(judgement.until) if judgement.until else None,
         "causes": [{"cause": str(cause.name), "why": cause.reason} for cause in causes],
-        "affected": str(policy.compute_impact(journal)),
-        "by": list(operators),
-        "verdict": str(judgement.verdict) if judgement else None,
+        "affected": policy.describe_impact(journal),
+        "by": list(dict.fromkeys(filter(None, operators))),
+        "verdict": judgement.verdict,
     }

@@ -118,7 +118,7 @@ def _fold(journal: JournalView, policy: Any, ends: Ends) -> dict[str, Json]:
         "is_good": score.is_good if score else None,
         "cause_found": ", ".join(cause.name for cause in policy.list_causes(journal)),
         "lost": sum(proof["lost"] for proof in proofs) if proofs else None,
-        "verdict": policy.compute_verdict(journal),
+        "verdict": policy.judge(journal).verdict,
     }
 
 

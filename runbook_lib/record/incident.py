@@ -68,8 +68,7 @@ class IncidentState(BaseModel):
     label : the runbook's word for what caused the trouble on purpose; empty: nobody did
     approver : the name under which plans are approved; empty: the operator's
     part_of : id of the incident that has the same trouble, and everything that is left to do
-    closed_at, closed_run, verdict : of the closing mark: its time, the run that wrote it, and the
-        verdict then
+    closed_at, verdict : of the closing mark: its time, and the verdict then
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -82,7 +81,6 @@ class IncidentState(BaseModel):
     approver: str = ""
     part_of: str = ""
     closed_at: Timestamp | None = None
-    closed_run: str = ""
     verdict: Verdict | None = None
 
     def to_json(self) -> dict[str, Json]:
@@ -109,7 +107,7 @@ def read_state(folder: Path) -> IncidentState:
             if mark.what in _TELLING:
                 facts |= mark.facts
             elif mark.what == "closed" and "closed_at" not in facts:
-                facts |= {**mark.facts, "closed_at": mark.at, "closed_run": mark.run}
+                facts |= {**mark.facts, "closed_at": mark.at}
         return IncidentState.model_validate(facts)
     except (OSError, ValueError) as error:
         reason = type(error).__name__
@@ -134,10 +132,7 @@ class Incident:
     folder : the folder; ``plans/ ledger/ notebooks/ evidence/`` exist in it
     journal : what was observed and done, append-only
     redactor : hides secrets; the journal uses it
-    closed_here : whether this object closed the incident, and may still write into it
     """
-
-    closed_here = False
 
     def __init__(self, folder: Path, *, redactor: Redactor, clock: Clock = utc_now) -> None:
         self.folder = folder
@@ -155,14 +150,6 @@ class Incident:
         """Whether the incident has a closing mark."""
         return self.state.closed_at is not None
 
-    @property
-    def is_late(self) -> bool:
-        """Whether another command closed the incident: then only notes are added."""
-        state = self.state
-        # A notebook of this run may have closed it.
-        is_own_close = self.closed_here or (bool(get_run()) and state.closed_run == get_run())
-        return state.closed_at is not None and not is_own_close
-
     def find_damage(self) -> str:
         """Return what is wrong with the journal, in words; empty: nothing is. Only reads.
 
@@ -178,10 +165,9 @@ class Incident:
         return ""
 
     def update(self, **facts: Json) -> None:
-        """Add facts to the state, unless another command has closed the incident."""
-        with self.keep_open() as may_write:
-            if may_write:
-                self.mark("changed", **facts)
+        """Add facts to the state of an incident that is not closed."""
+        if not self.is_closed:
+            self.mark("changed", **facts)
 
     def mark(self, what: str, reason: str = "", **facts: Json) -> datetime:
         """Append a mark to the journal; return its time."""
@@ -201,30 +187,18 @@ class Incident:
         """Let one command at a time write a file of the incident; see ``lock_file``."""
         return lock_file(self.folder / f"{name}.lock", timeout_s=timeout_s)
 
-    @contextmanager
-    def keep_open(self) -> Iterator[bool]:
-        """Let no other command close the incident in this block; yield whether it may be written.
-
-        It may not be written when another command has closed it. Do not nest two such blocks: the
-        inner one would wait for the outer one.
-        """
-        with self.lock("state"):
-            yield not self.is_late
-
-    def close(self, verdict: Verdict, *, reason: str = "") -> None:
+    def close(self, verdict: Verdict | None, *, reason: str = "") -> None:
         """Close the incident. Commands without ``--incident`` no longer choose it.
 
-        Does nothing when another command has just closed it.
+        Does nothing when it is closed.
 
         Parameters
         ----------
-        verdict : as it is now
+        verdict : as it is now; None: nothing was read
         reason : why the incident is closed, in words; empty: the verdict says enough
         """
-        with self.keep_open() as may_write:
-            if may_write:
-                self.mark("closed", reason, verdict=str(verdict))
-                self.closed_here = True
+        if not self.is_closed:
+            self.mark("closed", reason, verdict=verdict or Verdict.UNKNOWN)
 
     def find_plan(self, plan_id: str) -> Path:
         """Return the path of a plan's file: in this folder, else in the newest other.

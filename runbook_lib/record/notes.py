@@ -28,10 +28,9 @@ def write_note(incident: Incident, note: Note, *, section: str = "") -> int:
         raise UsageError("A note needs a text. Nothing was written.")
     fields = note.model_dump(mode="json", exclude_defaults=True)
     fields["section"] = section
-    with incident.keep_open():
-        if incident.is_closed:
-            fields["late"] = True
-        return incident.journal.append("note", fields).seq
+    if incident.is_closed:
+        fields["late"] = True
+    return incident.journal.append("note", fields).seq
 
 
 def list_follow_ups(journal: JournalView) -> list[Note]:
@@ -101,6 +100,6 @@ def note_alerts(incident: Incident, alerts: Sequence[ReceivedAlert]) -> None:
             "section": "",
             "text": "Alerts received: " + "; ".join(alert.line for alert in part),
             "alerts": [alert.key for alert in part],
-            "late": incident.is_late,
+            "late": incident.is_closed,
         }
         incident.journal.append("note", data)

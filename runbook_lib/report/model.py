@@ -148,8 +148,8 @@ class ReportModel:
             self.neighbours = list_neighbours(incident)
         self.journal, self.damage = _read_journal(incident)
         self.judgement = self.policy.judge(self.journal, now=self.journal.last_look_at)
-        self.verdict = self.judgement.verdict if self.judgement else None
-        self.until = self.judgement.until if self.judgement else None
+        self.verdict = self.judgement.verdict
+        self.until = self.judgement.until
         self.causes = self.policy.list_causes(self.journal)
         self.ends = self.policy.find_ends(self.journal)
         self.since = self.ends.since
@@ -163,7 +163,7 @@ class ReportModel:
         self.tried = [action for action in self.actions if action.was_tried]
         self.tried.sort(key=lambda action: action.decisive.seq)
         self.score = self.policy.read_score(self.journal)
-        self.impact = self.policy.compute_impact(self.journal)
+        self.impact = self.policy.describe_impact(self.journal)
         self.tickets = self.journal.tickets()
 
     def of(self, *roles: Role) -> list[ReportStep]:
@@ -406,7 +406,7 @@ def list_open(model: ReportModel) -> Iterator[Open]:
             yield Open(text, (action.first.step,))
     if model.facts.get("closed_at") and not model.is_good:
         yield Open("closed before all was well")
-    elif model.judgement and not model.is_good:
+    elif model.verdict and not model.is_good:
         section, reason = model.judgement.next
         yield Open(f"next, in {section}: {reason}")
     points = model.of(Role.CHECKLIST, Role.CLEARED) if model.is_good else model.of(Role.CHECKLIST)

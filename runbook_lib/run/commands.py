@@ -77,13 +77,12 @@ def run_sections(
     Raises
     ------
     RunInterruptedError
-        On Ctrl-C or SIGTERM, or when another command closed the incident. Raised after the report
-        is written; a second Ctrl-C skips the report. In the middle of a change it is an
-        ``ActionInterruptedError``.
+        On Ctrl-C or SIGTERM, after the report is written; a second Ctrl-C skips the report. In the
+        middle of a change it is an ``ActionInterruptedError``.
 
     Notes
     -----
-    A notebook that fails does not stop the next one.
+    A notebook that fails does not stop the next one; the close of the incident does.
     """
     runs: list[NotebookRun] = []
     seq_before = incident.journal.view().last_seq
@@ -96,6 +95,8 @@ def run_sections(
                 preload()
             chosen = list(names)
             for number, name in enumerate(chosen, start=1):
+                if incident.is_closed:
+                    break
                 progress(f"{number} of {len(chosen)}: {name}")
                 run = run_notebook(
                     sections,
@@ -114,13 +115,10 @@ def run_sections(
             # An interrupt in the middle of a change says so; any other has no text.
             change_cut_off = str(error)
             text = change_cut_off or _explain_interruption(incident, seq_before, command)
-            with incident.keep_open() as may_write:
-                if may_write:
-                    incident.journal.append("interrupted", {"section": "", "reason": text})
-        if may_write:
-            progress("interrupted; writing the report")
-            with suppress(KeyboardInterrupt):  # a second Ctrl-C skips the report
-                write_outputs(incident, sections, packs=incident.is_closed)
+            incident.mark("interrupted", text)
+        progress("interrupted; writing the report")
+        with suppress(KeyboardInterrupt):  # a second Ctrl-C skips the report
+            write_outputs(incident, sections, packs=incident.is_closed)
         kind = ActionInterruptedError if change_cut_off else RunInterruptedError
         raise kind(text) from None
     return runs
@@ -134,9 +132,6 @@ def _explain_interruption(incident: Incident, seq_before: int, command: str) -> 
     seq_before : number of the journal's last entry before the run
     command : as in ``run_sections``
     """
-    if incident.is_late:
-        text = f"Another command closed {incident.id}, so what this command read is not kept."
-        return f"{text} Look again with: {name_runbook('runbook investigate')}"
     entries = [entry for entry in incident.journal.view().actions if entry.seq > seq_before]
     actions = [action for action in group_actions(entries) if action.applied or action.is_cut_off]
     changes = "; ".join(map(load_policy().describe_action, actions))
@@ -198,7 +193,8 @@ def _carry_out(
     policy = load_policy()
     steps = chain.from_iterable(sections[name].STEPS.values() for name in names)
     needed = {step.id for step in steps if step.needed}
-    judgement = policy.judge(journal, now=now, steps=needed) if needed else None
+    judged = policy.judge(journal, now=now, steps=needed)
+    judgement = judged if needed and judged.verdict else None
     conclusions = [run.conclusion for run in runs if run.conclusion is not None]
     verdict = None
     reason = ""
@@ -227,7 +223,7 @@ def _carry_out(
         reason=reason,
         since=policy.find_ends(journal).since,
         until=judgement.until if judgement else None,
-        affected=str(policy.compute_impact(journal)),
+        affected=policy.describe_impact(journal),
         readings=tuple(own.latest().values()),
         causes=journal.findings(),
         notebooks=tuple(runs),
@@ -429,7 +425,7 @@ def close(
         raise UsageError(f"{incident.id} was closed at {format_time(closed_at)}")
     _read_again(settings, sections, incident)
     judgement = judge_incident(incident)
-    verdict = judgement.verdict
+    verdict = judgement.verdict or Verdict.UNKNOWN
     words = verdict.replace("_", " ")
     incident.close(verdict, reason=f"{settings.operator} closed it as {words}: {judgement.reason}")
     is_well = verdict in ENDED_WELL

@@ -191,7 +191,7 @@ def test_the_verdict_follows_from_the_readings_of_now(
     tell: Teller, story: str, verdict: str | None
 ) -> None:
     play(tell, story)
-    assert POLICY.compute_verdict(view_of(tell), now=tell.clock.at) == verdict
+    assert POLICY.judge(view_of(tell), now=tell.clock.at).verdict == verdict
 
 
 def test_an_alert_that_was_not_read_since_its_time_to_clear_is_read_again(tell: Teller) -> None:
@@ -216,7 +216,7 @@ def test_a_section_alone_needs_only_what_it_reads(tell: Teller) -> None:
 
 
 def test_each_order_that_a_look_found_late_is_counted_once(tell: Teller) -> None:
-    assert str(POLICY.compute_impact(view_of(tell))) == "not counted"
+    assert POLICY.describe_impact(view_of(tell)) == "not counted"
     tell.start("02_signals_detection", ticket_id="t-1")
     for orders in (("1", "2"), ("2", "3"), ()):
         tell.read("2.3", "backlog", "ok", order_ids=orders, longest_minutes=37.0)
@@ -228,9 +228,9 @@ def test_each_order_that_a_look_found_late_is_counted_once(tell: Teller) -> None
 
 def test_no_late_order_is_none_affected_unless_nobody_listed_it(tell: Teller) -> None:
     tell.read("2.3", "backlog", "ok", order_ids=())
-    assert POLICY.compute_impact(view_of(tell)).affected == 0
+    assert POLICY.count_affected(view_of(tell)) == 0
     tell.read("2.1", "lag", "breach", value=36.3)
-    assert POLICY.compute_impact(view_of(tell)).affected is None
+    assert POLICY.count_affected(view_of(tell)) is None
 
 
 @pytest.mark.parametrize(("unproven", "settled"), [(0, 2), (1, 1)])
