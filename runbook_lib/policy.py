@@ -20,6 +20,7 @@ from .model import (
     Finding,
     Json,
     Measurement,
+    Outcome,
     Reading,
     Verdict,
     format_time,
@@ -144,18 +145,18 @@ class Policy:
     healthy_words: str = "nothing is wrong"
     first_step: NextStep = _NOWHERE
 
-    def measure(self, reading: Reading) -> tuple[Measurement, ...]:
-        """Return what a reading says of quantities.
+    def measure(self, step: str, outcome: Outcome) -> tuple[Measurement, ...]:
+        """Return what the outcome of a step says of quantities.
 
-        What its step shows has the status of the reading, unless its measurements say otherwise.
+        What the step shows has the outcome's status, unless the measurements say otherwise.
         """
-        given = {measured.quantity for measured in reading.measurements}
+        given = {measured.quantity for measured in outcome.measurements}
         shown = [
-            Measurement(quantity=key.quantity, subject=key.subject, status=reading.status)
-            for key in self.quantities.shown.get(reading.step, ())
+            Measurement(quantity=key.quantity, subject=key.subject, status=outcome.status)
+            for key in self.quantities.shown.get(step, ())
             if key.quantity not in given
         ]
-        return (*shown, *reading.measurements)
+        return (*shown, *outcome.measurements)
 
     def list_entries(self, journal: JournalView) -> list[Entry]:
         """Return the measurements and actions of a journal, in its order."""
@@ -164,7 +165,7 @@ class Policy:
             if not reading.measurements and self.read_old is not None:
                 old = {"measurements": tuple(self.read_old(reading))}
                 reading = reading.model_copy(update=old)  # noqa: PLW2901
-            for measured in self.measure(reading):
+            for measured in self.measure(reading.step, reading):
                 place = {
                     "seq": reading.seq,
                     "at": reading.observed_at,
