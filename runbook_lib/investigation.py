@@ -325,7 +325,7 @@ class Investigation(Generic[S, C]):
             When the text is empty.
         """
         note = Note.model_validate({"text": text, "operator": self.operator, **fields})
-        return write_note(self.incident, note, section=self.section.NAME)
+        return write_note(self.incident, note)
 
     def observe(self, step_id: str) -> Reading:
         """Carry out one step without journalling it.
@@ -591,11 +591,9 @@ class Investigation(Generic[S, C]):
         return change(self, plan)
 
     def _is_followed(self, plan: Plan) -> bool:
-        """Tell whether a plan is this incident's own, or was carried out in it before."""
-        if plan.path.parents[1].name == self.incident.id:
-            return True
-        begun = (ActionPhase.APPLIED, ActionPhase.FAILED)
-        return any(a.plan == plan.id and a.phase in begun for a in self.journal.actions)
+        """Tell whether the journal holds the plan, or what came of it."""
+        own = [action.phase for action in self.journal.actions if action.plan == plan.id]
+        return any(phase is not ActionPhase.APPROVED for phase in own)
 
     def load_named_plans(self) -> list[Plan]:
         """Return the plans that the parameter ``plan`` names."""
@@ -631,9 +629,6 @@ class Investigation(Generic[S, C]):
     ) -> ActionEntry:
         """Write one phase of a plan to the journal, and return the entry."""
         entry = plan.make_entry(phase, reason=reason, result=result)
-        # Planning and verifying change nothing, so the entry names no person.
-        if phase not in (ActionPhase.PLANNED, ActionPhase.VERIFIED):
-            entry = entry.model_copy(update={"operator": self.operator})
-        content = entry.model_dump(mode="json")
-        self.record("action", {"action": content})
+        entry = entry.model_copy(update={"operator": self.operator})
+        self.record("action", {"action": entry.model_dump(mode="json")})
         return entry

@@ -26,7 +26,7 @@ from .model import (
     format_time,
 )
 from .record import folds
-from .record.actions import MOVES, ActionRecord, group_actions
+from .record.actions import MOVES, ActionRecord
 from .record.entries import Entry, Key, Quantities
 from .record.view import JournalView
 
@@ -275,18 +275,9 @@ class Policy:
         """Return how many requests were held back, and for how long, in a few words."""
         affected = self.count_affected(journal)
         words = ["not counted" if affected is None else f"{affected:,} affected"]
-        released = 0
-        for action in group_actions(journal.actions):
-            if action.first.action in ("move", "release") and not action.is_taken_back:
-                released += _count_changed(action) or 0
-        if released:
-            words.append(f"{_count_of(released, 'file')} released")
         waits = [r.longest_minutes for r in journal.readings if r.order_ids and r.longest_minutes]
         if waits:
             words.append(f"longest wait {max(waits):.1f} min")
-        tickets = len(journal.tickets())
-        if tickets:
-            words.append(_count_of(tickets, "ticket"))
         return "; ".join(words)
 
     def make_headline(self, verdict: Verdict, causes: Sequence[Finding]) -> str:
@@ -349,12 +340,9 @@ def _list_details(judged: folds.Judgement, current: Mapping[Key, Measurement]) -
 def find_clear_time(journal: JournalView) -> ClearTime | None:
     """Return when the alert clears, by the newest reading since the last action that says so."""
     acted = journal.last_applied
-    for reading in reversed(journal.readings):
-        if acted is not None and reading.seq < acted.seq:
-            return None
-        if reading.clear is not None:
-            return reading.clear
-    return None
+    acted_seq = acted.seq if acted else 0
+    found = [reading.clear for reading in journal.readings if reading.seq > acted_seq]
+    return next(filter(None, reversed(found)), None)
 
 
 def _count_changed(action: ActionRecord) -> int | None:

@@ -13,14 +13,14 @@ import re
 import secrets
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from ..errors import JournalDamagedError, RecordError, UsageError, disk_errors
-from ..model import Json, Mark, Timestamp, Verdict, format_time
+from ..model import Json, Timestamp, Verdict, format_time
 from ..redact import Redactor
 from .journal import Clock, Journal, get_run, utc_now
 
@@ -28,8 +28,6 @@ _ID = re.compile(r"inc-\d{8}T\d{6}Z-[0-9a-f]{4}")
 _FOLDERS = ("plans", "ledger", "notebooks", "evidence")
 _ADVICE = ". Set RUNBOOK_HOME to a folder you can write."
 _JOURNAL = "journal.jsonl"
-#: The marks whose facts are the incident's state.
-_TELLING = ("opened", "changed")
 #: What a journal's line holds if it is a mark.
 _MARK = b'"kind":"mark"'
 #: The state of an incident of the older version, which had no marks.
@@ -83,6 +81,11 @@ class IncidentState(BaseModel):
     closed_at: Timestamp | None = None
     verdict: Verdict | None = None
 
+    @property
+    def end(self) -> datetime:
+        """When it was closed; while it is open, the end of all time."""
+        return self.closed_at or datetime.max.replace(tzinfo=UTC)
+
     def to_json(self) -> dict[str, Json]:
         """Return the facts as JSON."""
         return self.model_dump(mode="json")
@@ -101,26 +104,18 @@ def read_state(folder: Path) -> IncidentState:
     facts: dict[str, Json] = {}
     try:
         if (folder / _OLD_STATE).is_file():
-            old = IncidentState.model_validate_json((folder / _OLD_STATE).read_bytes())
-            return old.model_copy(update={"closed_at": old.closed_at or old.opened_at})
-        for mark in _read_marks(folder / _JOURNAL):
-            if mark.what in _TELLING:
-                facts |= mark.facts
-            elif mark.what == "closed" and "closed_at" not in facts:
-                facts |= {**mark.facts, "closed_at": mark.at}
+            facts = json.loads((folder / _OLD_STATE).read_bytes())
+            facts["closed_at"] = facts["closed_at"] or facts["opened_at"]
+        else:
+            for line in (folder / _JOURNAL).read_bytes().splitlines():
+                # Other lines are not parsed, and the chain is not checked.
+                if _MARK in line and "closed_at" not in facts:
+                    with suppress(ValueError, KeyError, TypeError):
+                        facts |= json.loads(line)["data"]["facts"]
         return IncidentState.model_validate(facts)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         reason = type(error).__name__
         raise RecordError(f"{folder} holds no incident that can be read ({reason})") from error
-
-
-def _read_marks(path: Path) -> Iterator[Mark]:
-    """Yield a journal's marks, without a check of the chain. Other lines are not parsed."""
-    for line in path.read_bytes().splitlines():
-        if _MARK in line:
-            with suppress(ValueError, KeyError, TypeError):
-                entry = json.loads(line)
-                yield Mark.model_validate({**entry["data"], "seq": entry["seq"], "at": entry["at"]})
 
 
 class Incident:
@@ -138,6 +133,7 @@ class Incident:
         self.folder = folder
         self.id = folder.name
         self.redactor = redactor
+        self._clock = clock
         self.journal = Journal(folder / _JOURNAL, redactor=redactor, clock=clock)
 
     @property
@@ -198,7 +194,8 @@ class Incident:
         reason : why the incident is closed, in words; empty: the verdict says enough
         """
         if not self.is_closed:
-            self.mark("closed", reason, verdict=verdict or Verdict.UNKNOWN)
+            facts = {"closed_at": format_time(self._clock()), "verdict": verdict or Verdict.UNKNOWN}
+            self.mark("closed", reason, **facts)
 
     def find_plan(self, plan_id: str) -> Path:
         """Return the path of a plan's file: in this folder, else in the newest other.
@@ -297,10 +294,8 @@ def list_neighbours(incident: Incident) -> list[str]:
     for folder in list_incidents(incident.folder.parent):
         with suppress(RecordError):
             other = read_state(folder)
-            ended_before = other.closed_at is not None and other.closed_at < own.opened_at
-            began_after = own.closed_at is not None and other.opened_at > own.closed_at
-            is_left_out = ended_before or began_after or other.label or folder == incident.folder
-            if not is_left_out:
+            is_beside = other.opened_at <= own.end and own.opened_at <= other.end
+            if is_beside and not other.label and folder != incident.folder:
                 neighbours.append(folder.name)
     return neighbours
 
@@ -325,13 +320,9 @@ def open_incident(home: Path, incident_id: str = "", *, redactor: Redactor) -> I
         incident = Incident(folder, redactor=redactor)
         try:
             state = incident.state
-            if state.label or state.closed_at:
-                continue
-            damage = incident.find_damage()
+            if not (state.label or state.closed_at):
+                incident.journal.view()
+                return incident
         except RecordError as error:
-            damage = str(error)
-        if not damage:
-            return incident
-        text = "%s is damaged (%s), and is left out. Move it elsewhere to end this message."
-        _log.warning(text, folder, damage)
+            _log.warning("%s It is left out; move its folder elsewhere to end this message.", error)
     return None

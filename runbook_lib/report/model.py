@@ -32,7 +32,7 @@ from ..model import (
 )
 from ..policy import say_causes
 from ..record.actions import ActionRecord, group_actions
-from ..record.detection import Moment, find_detection, list_moments, list_triggers
+from ..record.detection import Moment, find_detection, list_triggers
 from ..record.incident import ENDED_WELL, Incident, list_neighbours
 from ..record.view import JournalView, get_number, order_of
 from ..runbook import load_policy
@@ -47,6 +47,7 @@ _OUTCOMES = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING, Verdict.MITIGATED, Ver
 _TOLD = {
     "plan_of_closed": "note",
     "joined": "note",
+    "alerts_received": "note",
     "interrupted": "failed",
     "closed": "closed",
     "took_over": "note",
@@ -277,7 +278,7 @@ def summarise(model: ReportModel) -> Summary:
     return Summary(
         headline=write_headline(model),
         trigger=next(iter(list_triggers(model.journal)), None),
-        detected=find_detection(list_moments(model.journal, model.ends)),
+        detected=find_detection(model.journal, model.ends),
         severity=severity,
         done=[_describe_done(model, action) for action in begun],
         related=list(dict.fromkeys(filter(None, related))),

@@ -39,7 +39,7 @@ from ..record.manifest import verify_incident
 from ..record.notes import (
     ReceivedAlert,
     list_follow_ups,
-    note_alerts,
+    mark_alerts,
     read_alerts,
     write_note,
 )
@@ -178,7 +178,7 @@ def _carry_out(
         if incident.is_closed:
             advice = "leave --incident out, or write --incident new"
             raise UsageError(f"incident {incident.id} is closed; {advice}")
-        note_alerts(incident, alerts)
+        mark_alerts(incident, alerts)
         runs = run_sections(
             incident, sections, names, given, kernel=kernel, command=command, progress=progress
         )
@@ -395,7 +395,7 @@ def report(
         )
     alerts = read_alerts(alerts_file)
     opened = _open(settings, incident)
-    note_alerts(opened, alerts)
+    mark_alerts(opened, alerts)
     return documents.ReportDocument(
         schema_name="runbook/report/1",
         incident=opened.id,

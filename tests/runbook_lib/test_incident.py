@@ -70,7 +70,7 @@ def test_a_damaged_incident_is_left_out_and_said(
     assert found is not None
     assert found.id == healthy.id
     assert str(damaged.folder) in caplog.text
-    assert "line 2 was altered" in caplog.text
+    assert "line 2" in caplog.text
 
 
 @pytest.mark.parametrize(
