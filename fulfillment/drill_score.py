@@ -103,16 +103,11 @@ def _measure_phases(journal: JournalView, marks: _Marks) -> Phases:
             return _count_seconds(marks[start].at, marks[end].at)
         return None
 
-    detect_s = measure("inject", "detect")
     notify_s: dict[str, float | None] = dict.fromkeys(CHANNELS)
     if "notify" in marks:
         for channel, at in marks["notify"].facts["told"].items():
             if at is not None:
                 notify_s[channel] = _count_seconds(marks["inject"].at, parse_time(at))
-    known = [seconds for seconds in notify_s.values() if seconds is not None]
-    if detect_s is not None:
-        # Our look may come up to 0.5 s late. If a channel got the alert earlier, its time counts.
-        detect_s = min([detect_s, *known])
     clear_s = None
     if "cleared" in marks:
         cleared = marks["cleared"]
@@ -123,7 +118,7 @@ def _measure_phases(journal: JournalView, marks: _Marks) -> Phases:
         if earlier:
             clear_s = _count_seconds(max(earlier), cleared.at)
     return Phases(
-        detect_s=detect_s,
+        detect_s=measure("inject", "detect"),
         notify_s=notify_s,
         diagnose_s=measure("diagnosis", "diagnosed"),
         remediate_s=measure("remedy", "remedied"),

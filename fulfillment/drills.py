@@ -16,6 +16,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from runbook_lib import errors
+from runbook_lib.errors import ExitCode
 from runbook_lib.investigation import make_incident
 from runbook_lib.model import ActionPhase, Json, Progress, Verdict, format_time
 from runbook_lib.record.detection import TRIGGER
@@ -468,7 +469,7 @@ def _approve_and_run(
     plans = [newest[step] for step in steps if step in newest]
     ids = ",".join(str(plan["plan"]) for plan in plans)
     hashes = ",".join(str(plan["sha256"]) for plan in plans)
-    drill.mark("approve", by=f"drill:{drill.id}", steps=list(steps), plans=ids)
+    drill.mark("approve", plans=ids)
     drill.run(section_name, **parameters, plan=ids, approve=hashes)
 
 
@@ -521,7 +522,9 @@ def _close(drill: Drill) -> DrillDocument:
     """
     incident = drill.incident
     document = score(incident.journal.view(), drill.scenario, incident=incident.id, drill=drill.id)
-    drill.mark("scored", **document.model_dump(mode="json", exclude={"schema_name"}))
+    content = document.model_dump(mode="json", include={"objectives"})
+    is_good = document.exit_code is ExitCode.OK
+    drill.mark("scored", is_good=is_good, phases=document.durations, **content)
     _note_trigger(drill, incident)
     if not drill.has_fault:
         incident.close(document.verdict or Verdict.UNKNOWN)

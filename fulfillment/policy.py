@@ -132,14 +132,10 @@ def _judge_causes(journal: JournalView, entries: Sequence[Entry], now: datetime)
 def _read_score(journal: JournalView) -> Score | None:
     """Return the score that a drill wrote at its end."""
     scored = journal.find_mark("drill_scored")
-    if scored is None:
+    if scored is None or "is_good" not in scored.facts:  # the older version kept another one
         return None
-    objectives = scored.facts["objectives"]
-    has_met_all = all(objective["met"] for objective in objectives)
-    phases = {**scored.facts["phases"]}
-    told = [seconds for seconds in phases["notify_s"].values() if seconds is not None]
-    phases["notify_s"] = max(told, default=None)
-    return Score(has_met_all and not scored.facts.get("error"), phases, objectives)
+    facts = scored.facts
+    return Score(facts["is_good"], facts["phases"], facts["objectives"])
 
 
 #: The marks of a drill that stand in the timeline, with their tones.

@@ -107,7 +107,6 @@ _LATE_SLACK = {**dict.fromkeys(CHANNELS), "slack": at(2)}
 @pytest.mark.parametrize(
     ("changed", "missed"),
     [
-        ({"detect": (32, mark("detect"))}, set()),  # the receivers had it earlier than our look
         ({"notify": (9.5, mark("notify", told=_LATE_SLACK))}, {"every channel is notified"}),
         ({"cause": (18, diagnose("surge"))}, {"cause is named"}),
         ({"cause": (20, diagnose("pipeline_paused"))}, {"cause is named"}),
