@@ -165,7 +165,7 @@ def _take_back(drill: Drill) -> list[str]:
     A command for each release that is still unfinished.
     """
     drill.scenario.recover(drill)
-    drill.mark("recovered", scenario=drill.scenario.name)
+    drill.mark("recovered")
     remove_labels(drill)
     for row in _list_own_releases(drill):
         plan_id = str(row["plan"])

@@ -120,12 +120,12 @@ def _judge_causes(journal: JournalView, entries: Sequence[Entry], now: datetime)
         causes = dict.fromkeys(causes, CauseStatus.UNDECIDED)
     acted_at = journal.last_applied_at
     last_move = observations.get("worker_last_move")
-    if acted_at is not None and last_move is not None and last_move.value is not None:
-        has_moved = parse_time(str(last_move.value)) > acted_at
-        if has_moved:  # then what nobody could decide does not stop it
-            for name, status in causes.items():
-                if status is CauseStatus.UNDECIDED:
-                    causes[name] = CauseStatus.REFUTED
+    moved_at = last_move.value if last_move is not None else None
+    if acted_at is not None and moved_at is not None and parse_time(str(moved_at)) > acted_at:
+        # What nobody could decide does not stop it.
+        for name, status in causes.items():
+            if status is CauseStatus.UNDECIDED:
+                causes[name] = CauseStatus.REFUTED
     return Looked(causes, is_diagnosed)
 
 
