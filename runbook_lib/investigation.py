@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from datetime import datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, cast
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, cast
 from typing_extensions import TypeVar
 
 from . import errors, model
-from .approvals import SHORT_HASH, Effect, Plan, PlanKind, check_use, load_plan, mark_used
+from .approvals import SHORT_HASH, Effect, Plan, check_use, load_plan, mark_used
 from .model import ActionEntry, ActionPhase, Json, Note, Reading, Role, Status, Verdict
 from .policy import IN_TROUBLE, Judgement, Policy
 from .record import folds
@@ -34,7 +35,6 @@ from .record.view import JournalView
 from .redact import Redactor
 from .runbook import find_runbook, load_policy, name_runbook, use_runbook
 from .section import (
-    ChangeParameters,
     SectionModule,
     SectionParameters,
     check_parameters,
@@ -255,7 +255,7 @@ class Investigation(Generic[S, C]):
         checked = check_parameters(section, parameters)
         cls.check_ticket(settings, checked.ticket_id)
         incident, _ = cls.find_or_make(settings, incident_id)
-        if checked.ticket_id and not incident.is_closed:
+        if checked.ticket_id:
             incident.update(ticket_id=checked.ticket_id)
         inv = cls(
             incident,
@@ -324,7 +324,7 @@ class Investigation(Generic[S, C]):
         UsageError
             When the text is empty.
         """
-        note = Note.model_validate({"text": text, "operator": self.operator, **fields})
+        note = Note(text=text, operator=self.operator, **fields)
         return write_note(self.incident, note)
 
     def observe(self, step_id: str) -> Reading:
@@ -597,16 +597,10 @@ class Investigation(Generic[S, C]):
 
     def load_named_plans(self) -> list[Plan]:
         """Return the plans that the parameter ``plan`` names."""
-        if not isinstance(self.parameters, ChangeParameters):
-            return []
-        kinds: list[PlanKind] = []
-        for action in self.section.ACTIONS.values():
-            kinds.extend(action.kinds)
-        plans = []
-        for plan_id in split_list(self.parameters.plan):
-            path = self.incident.find_plan(plan_id)
-            plans.append(load_plan(path, kinds))
-        return plans
+        named = getattr(self.parameters, "plan", "")
+        kinds = chain.from_iterable(action.kinds for action in self.section.ACTIONS.values())
+        known = tuple(kinds)
+        return [load_plan(self.incident.find_plan(name), known) for name in split_list(named)]
 
     def _find_declared(
         self,

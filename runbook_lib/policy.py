@@ -256,9 +256,7 @@ class Policy:
         """Return what helps, by the newest diagnosis; empty when somebody must diagnose anew."""
         diagnosis = journal.last_diagnosis
         looked = self.judge_causes(journal, self.list_entries(journal), now)
-        if diagnosis is None or now - diagnosis.at > folds.FRESH or not looked.is_diagnosed:
-            return ()
-        return diagnosis.advice
+        return diagnosis.advice if diagnosis and looked.is_diagnosed else ()
 
     def count_affected(self, journal: JournalView) -> int | None:
         """Return how many requests were held back, each counted once.

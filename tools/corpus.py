@@ -85,7 +85,7 @@ def keep_incidents(place: Path, test: str) -> None:
             continue
         folders.clear()
         try:
-            facts = json.dumps(read_state(Path(folder)).to_json()).encode()
+            facts = json.dumps(read_state(Path(folder)).model_dump(mode="json")).encode()
             journal = (Path(folder) / _JOURNAL).read_bytes()
         except (OSError, RecordError):
             continue  # the test made it unreadable, or still removes it

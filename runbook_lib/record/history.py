@@ -102,26 +102,19 @@ def _read_row(folder: Path, policy: Any, _size_bytes: int) -> HistoryRow | None:
         row |= incident.state.model_dump(include={"opened_at", "closed_at", "label"})
         journal = incident.journal.view()
         ends = policy.find_ends(journal)
-        row |= _fold(journal, policy, ends)
+        score = policy.read_score(journal)
+        proofs = list_proofs(journal)
+        row |= score.phases if score else _measure(journal, ends)
+        row["is_good"] = score.is_good if score else None
+        row["cause_found"] = ", ".join(cause.name for cause in policy.list_causes(journal))
+        row["lost"] = sum(proof["lost"] for proof in proofs) if proofs else None
+        row["verdict"] = policy.judge(journal).verdict
         has_work = row["label"] or journal.actions or ends.since
         if row["closed_at"] and row["verdict"] in _CALM and not has_work:
             return None
     except RecordError as error:
         row["damage"] = getattr(error, "damage", str(error))
     return HistoryRow.model_validate(row)
-
-
-def _fold(journal: JournalView, policy: Any, ends: Ends) -> dict[str, Json]:
-    """Return the fields of a row that follow from the journal."""
-    proofs = list_proofs(journal)
-    score = policy.read_score(journal)
-    return {
-        **(score.phases if score else _measure(journal, ends)),
-        "is_good": score.is_good if score else None,
-        "cause_found": ", ".join(cause.name for cause in policy.list_causes(journal)),
-        "lost": sum(proof["lost"] for proof in proofs) if proofs else None,
-        "verdict": policy.judge(journal).verdict,
-    }
 
 
 def list_proofs(journal: JournalView) -> list[dict[str, Json]]:

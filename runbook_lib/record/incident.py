@@ -86,10 +86,6 @@ class IncidentState(BaseModel):
         """When it was closed; while it is open, the end of all time."""
         return self.closed_at or datetime.max.replace(tzinfo=UTC)
 
-    def to_json(self) -> dict[str, Json]:
-        """Return the facts as JSON."""
-        return self.model_dump(mode="json")
-
 
 def read_state(folder: Path) -> IncidentState:
     """Return the state of the incident in a folder, also where other lines are damaged.

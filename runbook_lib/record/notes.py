@@ -38,15 +38,11 @@ def list_follow_ups(journal: JournalView) -> list[Note]:
 
 
 class ReceivedAlert(BaseModel, frozen=True):
-    """One alert. ``fingerprint`` and ``starts_at`` are its key.
-
-    ``ends_at`` is when it ended, if it had ended before the look.
-    """
+    """One alert. ``fingerprint`` and ``starts_at`` are its key."""
 
     fingerprint: str
     starts_at: Timestamp
     labels: dict[str, str]
-    ends_at: Timestamp | None = None
 
     @property
     def key(self) -> str:

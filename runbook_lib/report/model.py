@@ -145,7 +145,7 @@ class ReportModel:
         self.neighbours: list[str] = []
         self.notebooks = {path.name for path in incident.folder.glob("notebooks/*.ipynb")}
         with suppress(RecordError):
-            self.facts = incident.redactor.json(incident.state.to_json())
+            self.facts = incident.redactor.json(incident.state.model_dump(mode="json"))
             self.neighbours = list_neighbours(incident)
         self.journal, self.damage = _read_journal(incident)
         self.judgement = self.policy.judge(self.journal, now=self.journal.last_look_at)

@@ -119,7 +119,7 @@ def test_facts_are_changed_without_secrets(tmp_path: Path) -> None:
     incident = create(tmp_path)
     incident.update(ticket_id="T-1", note="with admin12345")
     assert incident.state.ticket_id == "T-1"
-    assert incident.state.to_json()["note"] == f"with {MASK}"
+    assert incident.state.model_dump()["note"] == f"with {MASK}"
     assert incident.state.environment == "local"
 
 
