@@ -541,8 +541,12 @@ def _note_trigger(drill: Drill, incident: Incident) -> None:
     A drill does so after it was scored, so that no look that counts for the score knows the fault.
     """
     began_at = drill.injected_at or utc_now()
-    text = f"the fault {drill.scenario.name} of the drill {drill.incident.id} was injected"
-    incident.mark(TRIGGER, at=format_time(began_at), text=text, source="the drill")
+    incident.mark(
+        TRIGGER,
+        at=format_time(began_at),
+        text=f"the fault {drill.scenario.name} of the drill {drill.incident.id} was injected",
+        source="the drill",
+    )
 
 
 def _close_other_incidents(drill: Drill) -> None:

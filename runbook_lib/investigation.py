@@ -21,12 +21,11 @@ from . import errors, model
 from .approvals import SHORT_HASH, Effect, Plan, check_use, load_plan, mark_used
 from .model import ActionEntry, ActionPhase, Json, Note, Reading, Role, Status, Verdict
 from .policy import IN_TROUBLE, Judgement, Policy
-from .record import folds
 from .record.actions import group_actions
 from .record.incident import (
     Incident,
     create_incident,
-    lock_home,
+    lock_file,
     open_incident,
 )
 from .record.journal import utc_now
@@ -184,7 +183,7 @@ class Investigation(Generic[S, C]):
         cls.check_connected(settings)
         if named is not None:
             return named, False
-        with lock_home(home):
+        with lock_file(home / ".incidents.lock", timeout_s=120):
             current = open_incident(home, redactor=redactor)
             if current is None:
                 return make_incident(settings), True
@@ -203,20 +202,18 @@ class Investigation(Generic[S, C]):
     def _has_next_episode(cls, incident: Incident, settings: S) -> bool:
         """Tell whether there is trouble now that began after the incident's own had ended.
 
-        The incident's trouble had ended when all that a verdict needs was ok for the calm time.
+        The incident's trouble had ended when it was fixed, and then all was well for the calm time.
         """
-        policy = load_policy()
-        journal = incident.journal.view()
-        calm_since = folds.find_calm(policy.list_entries(journal), policy.quantities)
+        judgement = judge_incident(incident)
+        until = judgement.until
         calm = cls.read_calm(settings)
-        if calm_since is None or utc_now() - calm_since < calm:
+        is_fixed = judgement.verdict is Verdict.FIXED
+        if not is_fixed or until is None or utc_now() - until < calm:
             return False  # whatever began since then belongs to this incident
-        if policy.judge(journal, now=utc_now()).verdict in IN_TROUBLE:
-            return False
         for step, section in find_runbook().load_sections().list_needed().items():
             reading = cls(incident, section=section, settings=settings).observe(step)
             if reading.status is Status.BREACH:
-                return (reading.since or reading.observed_at) - calm_since >= calm
+                return (reading.since or reading.observed_at) - until >= calm
         return False
 
     @classmethod
@@ -391,21 +388,16 @@ class Investigation(Generic[S, C]):
         In an incident that was closed before, the reading is not journalled.
         """
         if max_age_s is not None:
-            known = self._find_recent(step_id, max_age_s)
-            if known is not None and (known.status is Status.OK or not only_ok):
+            oldest_allowed = self.now() - timedelta(seconds=max_age_s)
+            known = self.journal.list_current(self.now()).get(step_id)
+            reusable = (Status.OK,) if only_ok else (Status.OK, Status.BREACH, Status.LEFT_OUT)
+            is_known = known is not None and known.status in reusable
+            if known and is_known and known.observed_at >= oldest_allowed:
                 return known
         reading = self.observe(step_id)
         content = reading.model_dump(mode="json")
         seq = self.record("reading", {"reading": content})
         return reading.model_copy(update={"seq": seq})
-
-    def _find_recent(self, step_id: str, max_age_s: float) -> Reading | None:
-        """Return the journal's reading that may stand for a new one; None: read the step anew."""
-        now = self.now()
-        known = self.journal.list_current(now).get(step_id)
-        if known is None or known.status is Status.UNKNOWN:
-            return None
-        return known if known.observed_at >= now - timedelta(seconds=max_age_s) else None
 
     def latest(self) -> dict[str, Reading]:
         """Return the newest reading of each step in the journal."""

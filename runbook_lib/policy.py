@@ -202,7 +202,8 @@ class Policy:
         is_read = any(quantities.parts.get(name) in folds.TROUBLE for name in read)
         if close is None and not is_read:
             return Judgement(None, "no symptom was read yet", self.first_step)
-        at = now or journal.last_look_at or journal.entries[-1].at
+        looks = [entry.at for entry in (*journal.readings, *journal.actions)]
+        at = now or max(looks, default=journal.entries[-1].at)
         if steps is not None:
             shown = quantities.list_shown(steps)
             quantities = replace(quantities, needed=shown.intersection(quantities.needed))

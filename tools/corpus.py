@@ -109,7 +109,7 @@ def judge_lines(lines: Iterable[str]) -> dict[str, str | None]:
         path = Path(folder) / _JOURNAL
         path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
         view = JournalView(read_entries(path))
-    judgement = POLICY.judge(view, now=view.last_look_at)
+    judgement = POLICY.judge(view)
     since = POLICY.find_ends(view).since
     until = judgement.until
     return {

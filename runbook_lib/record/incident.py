@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -175,10 +175,6 @@ class Incident:
         if not get_run():
             _log.warning(reason)
 
-    def lock(self, name: str, *, timeout_s: float = 10) -> AbstractContextManager[None]:
-        """Let one command at a time write a file of the incident; see ``lock_file``."""
-        return lock_file(self.folder / f"{name}.lock", timeout_s=timeout_s)
-
     def close(self, verdict: Verdict | None, *, reason: str = "") -> None:
         """Close the incident. Commands without ``--incident`` no longer choose it.
 
@@ -214,7 +210,7 @@ class Incident:
         UsageError
             When the name could lead out of the folder.
         """
-        if kind not in _FOLDERS or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._#-]{0,150}", name):
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._#-]{0,150}", name):
             raise UsageError(f"{name!r} is not a name of a file in {kind}/")
         return self.folder / kind / name
 
@@ -251,7 +247,7 @@ def create_incident(
 
 @contextmanager
 def lock_file(path: Path, *, timeout_s: float) -> Iterator[None]:
-    """Hold a lock, which the other commands of this machine wait for.
+    """Hold a lock for which the other commands of this machine wait.
 
     Raises
     ------
@@ -263,11 +259,6 @@ def lock_file(path: Path, *, timeout_s: float) -> Iterator[None]:
         held = FileLock(path, timeout=timeout_s).acquire()
     with held:
         yield
-
-
-def lock_home(home: Path) -> AbstractContextManager[None]:
-    """Let one command at a time choose its incident: otherwise one breach could open two."""
-    return lock_file(home / ".incidents.lock", timeout_s=120)
 
 
 def list_incidents(home: Path) -> Iterator[Path]:

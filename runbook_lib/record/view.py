@@ -115,11 +115,6 @@ class JournalView:
         commands = chain.from_iterable(reading.ways_on for reading in self.latest().values())
         return tuple(dict.fromkeys(commands))
 
-    @property
-    def last_look_at(self) -> datetime | None:
-        """The time of the newest reading, or of the newest phase of an action; None without one."""
-        return max((entry.at for entry in (*self.readings, *self.actions)), default=None)
-
     def conclusion(self, section: str) -> Conclusion | None:
         """Return a section's newest conclusion; None without one."""
         own = [conclusion for conclusion in self.conclusions if conclusion.section == section]
@@ -159,11 +154,6 @@ class JournalView:
     def findings(self) -> tuple[Finding, ...]:
         """Return the newest findings: what is known of every cause now."""
         return self.last_diagnosis.findings if self.last_diagnosis else ()
-
-    def tickets(self) -> tuple[str, ...]:
-        """Return every ticket that a reading is about, once each."""
-        tickets = dict.fromkeys(reading.ticket for reading in self.readings)
-        return tuple(filter(None, tickets))
 
     def find_mark(self, what: str) -> Mark | None:
         """Return the newest mark that says this; None without one."""

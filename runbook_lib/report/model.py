@@ -148,7 +148,7 @@ class ReportModel:
             self.facts = incident.redactor.json(incident.state.model_dump(mode="json"))
             self.neighbours = list_neighbours(incident)
         self.journal, self.damage = _read_journal(incident)
-        self.judgement = self.policy.judge(self.journal, now=self.journal.last_look_at)
+        self.judgement = self.policy.judge(self.journal)
         self.verdict = self.judgement.verdict
         self.until = self.judgement.until
         self.causes = self.policy.list_causes(self.journal)
@@ -165,7 +165,8 @@ class ReportModel:
         self.tried.sort(key=lambda action: action.decisive.seq)
         self.score = self.policy.read_score(self.journal)
         self.impact = self.policy.describe_impact(self.journal)
-        self.tickets = self.journal.tickets()
+        tickets = dict.fromkeys(reading.ticket for reading in self.journal.readings)
+        self.tickets = tuple(filter(None, tickets))
 
     def of(self, *roles: Role) -> list[ReportStep]:
         """Return the steps that have one of some roles, sorted as in the runbook."""
