@@ -299,7 +299,7 @@ def run_drill(
         if reasons:
             text = f"no drill now: {'; '.join(reasons)}. Nothing was injected"
             raise errors.SafetyError(f"{text}. Next: `runbook investigate`")
-        incident = make_incident(settings, label=scenario.name)
+        incident = make_incident(settings, exercise=scenario.name)
         incident.update(approver=make_approver(incident.id))
         with watch(home) as dismiss:
             drill = Drill(settings, clients, _add_waits(clients, scenario), progress, incident)
@@ -563,7 +563,7 @@ def _close_other_incidents(drill: Drill) -> None:
             _note_trigger(drill, other)
             verdict = drill.conclude("06_remediation", other)
             if verdict in ENDED_WELL:
-                other.update(label=drill.scenario.name, part_of=drill.incident.id)
+                other.update(exercise=drill.scenario.name, part_of=drill.incident.id)
                 other.close(
                     verdict,
                     reason=f"a drill caused its trouble: ../{drill.incident.id}/report.html",

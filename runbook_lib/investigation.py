@@ -419,8 +419,8 @@ class Investigation(Generic[S, C]):
     def conclude(self) -> model.Conclusion:
         """Draw the section's findings and verdict from the journal, and write them to the journal.
 
-        If this section read that the alert is over, a fixed incident is closed, unless it has a
-        label: whoever made it closes it.
+        If this section read that the alert is over, a fixed incident is closed, unless it is
+        an exercise: whoever made it closes it.
         """
         drawn = self.section.conclude(self)
         conclusion = drawn.model_copy(update={"section": self.section.NAME})
@@ -432,7 +432,7 @@ class Investigation(Generic[S, C]):
             for step, reading in self.latest().items()
             if step in self.section.STEPS
         )
-        if is_cleared and not (self.is_over or self.incident.state.label):
+        if is_cleared and not (self.is_over or self.incident.state.exercise):
             judgement = self.policy.judge(self.journal, now=self.now())
             if judgement.verdict is Verdict.FIXED:
                 self.incident.close(Verdict.FIXED)

@@ -123,7 +123,7 @@ class Policy:
     diagnosis : the section whose supported causes always count; any other section's count only
         during the trouble. Empty: every section's
     read_score : returns the score that the runbook wrote into a journal; None: it wrote none
-    label_word : what the runbook calls an incident that has a label
+    exercise_word : what the runbook calls an exercise
     marks : the runbook's own marks that stand in the timeline, each with its tone
     noun : what an action changes
     impact_heading : stands above the impact in the report
@@ -138,7 +138,7 @@ class Policy:
     actions: Mapping[str, str] = field(default_factory=dict)
     diagnosis: str = ""
     read_score: Callable[[JournalView], Score | None] = _read_no_score
-    label_word: str = "Exercise"
+    exercise_word: str = "Exercise"
     marks: Mapping[str, str] = field(default_factory=dict)
     noun: str = "object"
     impact_heading: str = "Impact"

@@ -63,7 +63,7 @@ class IncidentState(BaseModel):
     ----------
     environment : RUNBOOK_ENVIRONMENT when the incident was made
     ticket_id : the ticket that the incident is about
-    label : the runbook's word for what caused the trouble on purpose; empty: nobody did
+    exercise : the runbook's word for what caused the trouble on purpose; empty: nobody did
     approver : the name under which plans are approved; empty: the operator's
     part_of : id of the incident that has the same trouble, and everything that is left to do
     closed_at, verdict : of the closing mark: its time, and the verdict then
@@ -74,8 +74,8 @@ class IncidentState(BaseModel):
     environment: str = ""
     opened_at: Timestamp
     ticket_id: str | None = None
-    # The older version called the label ``scenario``.
-    label: str = Field("", validation_alias=AliasChoices("label", "scenario"))
+    # The older version called it ``scenario``.
+    exercise: str = Field("", validation_alias=AliasChoices("exercise", "scenario"))
     approver: str = ""
     part_of: str = ""
     closed_at: Timestamp | None = None
@@ -274,7 +274,7 @@ def list_incidents(home: Path) -> Iterator[Path]:
 def list_neighbours(incident: Incident) -> list[str]:
     """Return the ids of other incidents that were open while this one was, the newest first.
 
-    Those with a label are left out, and so is what cannot be read.
+    Exercises are left out, and so is what cannot be read.
     """
     own = incident.state
     neighbours = []
@@ -282,7 +282,7 @@ def list_neighbours(incident: Incident) -> list[str]:
         with suppress(RecordError):
             other = read_state(folder)
             is_beside = other.opened_at <= own.end and own.opened_at <= other.end
-            if is_beside and not other.label and folder != incident.folder:
+            if is_beside and not other.exercise and folder != incident.folder:
                 neighbours.append(folder.name)
     return neighbours
 
@@ -290,7 +290,7 @@ def list_neighbours(incident: Incident) -> list[str]:
 def open_incident(home: Path, incident_id: str = "", *, redactor: Redactor) -> Incident | None:
     """Return an incident by its id, whose journal may be damaged; without an id, the newest open.
 
-    Without an id, those with a label are left out, and so is what is damaged, which stderr names.
+    Without an id, exercises are left out, and so is what is damaged, which stderr names.
 
     Raises
     ------
@@ -307,7 +307,7 @@ def open_incident(home: Path, incident_id: str = "", *, redactor: Redactor) -> I
         incident = Incident(folder, redactor=redactor)
         try:
             state = incident.state
-            if not (state.label or state.closed_at):
+            if not (state.exercise or state.closed_at):
                 incident.journal.view()
                 return incident
         except RecordError as error:

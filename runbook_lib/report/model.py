@@ -291,7 +291,7 @@ def write_headline(model: ReportModel) -> str:
     if model.score is not None:
         words = say_causes(model.causes) or "no cause was found"
         end = "passed" if model.score.is_good else "failed"
-        return f"{model.policy.label_word} {end}: {words}"
+        return f"{model.policy.exercise_word} {end}: {words}"
     if model.verdict is None:
         return "Nothing was concluded yet"
     causes = model.causes

@@ -77,7 +77,7 @@ def test_trouble_that_is_over_does_not_keep_a_drill_from_its_steady_state(
 ) -> None:
     world = make_world(tmp_path, monkeypatch)
     clients: Any = FakeClients(world)
-    incident = make_incident(world.settings, label="synthetic", approver="drill:d1")
+    incident = make_incident(world.settings, exercise="synthetic", approver="drill:d1")
     drill = Drill(world.settings, clients, find_scenario("synthetic"), keep_quiet, incident)
     world.fire()
     assert not drill.is_well()
@@ -103,7 +103,7 @@ def test_what_serve_opened_for_a_drills_alert_ends_as_the_drill_does(
     folders = list(list_incidents(world.home))
     states = [Incident(folder, redactor=Redactor()).state for folder in folders]
     assert [state.verdict for state in states] == [document.verdict, document.verdict]
-    assert all(state.closed_at and state.label for state in states)
+    assert all(state.closed_at and state.exercise for state in states)
     (seen,) = [folder for folder in folders if folder.name != document.incident]
     report = (seen / "report.html").read_text("utf-8")
     assert f"../{document.incident}/report.html" in report

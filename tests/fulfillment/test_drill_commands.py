@@ -230,7 +230,7 @@ def test_check_and_investigate_name_a_killed_drill_and_its_command(
 
 
 def test_a_drill_that_is_under_way_is_not_told_as_killed(world: World) -> None:
-    make_incident(world.settings, label="surge", approver="drill:d1")
+    make_incident(world.settings, exercise="surge", approver="drill:d1")
     with lock_drills(world.home):
         assert find_killed_drill(world.home) is None
     killed = find_killed_drill(world.home)
