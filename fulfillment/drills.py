@@ -457,14 +457,14 @@ def _approve_and_run(
 ) -> None:
     """Run a section up to its plans; then approve the plans of some steps, and run it again.
 
-    If the first run fails, nothing is approved.
+    If the first run fails, nothing is approved. A plan may be of an earlier run: what 4.2 removes is
+    planned in the run that makes it.
     """
-    last_seq = drill.incident.journal.view().last_seq
     if not drill.run(section_name, **parameters):
         return
     newest: dict[str, Mapping[str, Json]] = {}
     journal = drill.incident.journal.view()
-    for action in journal.list_actions(ActionPhase.PLANNED, after=last_seq):
+    for action in journal.list_actions(ActionPhase.PLANNED):
         newest[action.step] = action.result
     plans = [newest[step] for step in steps if step in newest]
     ids = ",".join(str(plan["plan"]) for plan in plans)

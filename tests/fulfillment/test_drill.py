@@ -223,3 +223,10 @@ def test_an_interrupted_drill_takes_its_fault_back_and_says_so_once(
     assert events.count("drill_failed") == 1
     assert incident.is_closed
     assert "interrupted" in (folder / "report.html").read_text("utf-8").lower()
+
+
+def test_an_exercise_leaves_no_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world(tmp_path, monkeypatch)
+    scenario = PausedPipeline(world=world, exercise_steps=("4.1", "4.2"))
+    assert run_drill(world.settings, scenario, progress=keep_quiet).missed == ()
+    assert not [key for key in world.store.objects if key.startswith("chaos/")]
