@@ -457,8 +457,8 @@ def _approve_and_run(
 ) -> None:
     """Run a section up to its plans; then approve the plans of some steps, and run it again.
 
-    If the first run fails, nothing is approved. A plan may be of an earlier run: what 4.2 removes is
-    planned in the run that makes it.
+    If the first run fails, nothing is approved. A plan may be of an earlier run: the one of 4.2 is
+    made in the run that makes its labels.
     """
     if not drill.run(section_name, **parameters):
         return

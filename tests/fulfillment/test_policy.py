@@ -292,13 +292,6 @@ def test_what_was_done_is_told_in_the_past_tense(
     assert ("{objects}" in text) is not bool({"release"} & {action})
 
 
-def test_what_was_only_planned_is_told_by_its_name(tell: Teller) -> None:
-    tell.act(ActionPhase.PLANNED, target="x" * 80)
-    (record,) = list_records(tell)
-    assert POLICY.describe_action(record) == f"release: {'x' * 70}"
-    assert POLICY.describe_proof(record) == "planned"
-
-
 @pytest.mark.parametrize(("action", "proof"), [("release", "proven"), ("restart", "verified")])
 def test_only_a_check_of_every_object_is_a_proof(tell: Teller, action: str, proof: str) -> None:
     tell.act(ActionPhase.APPLIED, action=action)

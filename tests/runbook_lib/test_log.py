@@ -108,8 +108,3 @@ def test_threads_that_read_what_is_new_count_nothing_twice(log: Journal) -> None
         sys.setswitchinterval(interval)
     assert [len(one) for one in seen] == [n for n in range(10, 401, 10) for _ in range(4)]
     assert all(one == list(range(1, len(one) + 1)) for one in seen)
-
-
-def test_a_log_that_is_a_folder_is_an_error_of_the_tree(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match=tmp_path.name):
-        open_log(tmp_path).view()
