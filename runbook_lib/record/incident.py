@@ -20,7 +20,7 @@ from filelock import FileLock
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from ..errors import JournalDamagedError, RecordError, UsageError, disk_errors
-from ..model import Json, Timestamp, Verdict, format_time
+from ..model import Json, Timestamp, Verdict, format_time, parse_json
 from ..redact import Redactor
 from .journal import Clock, Journal, get_run, utc_now
 
@@ -100,16 +100,16 @@ def read_state(folder: Path) -> IncidentState:
     facts: dict[str, Json] = {}
     try:
         if (folder / _OLD_STATE).is_file():
-            facts = json.loads((folder / _OLD_STATE).read_bytes())
-            facts["closed_at"] = facts["closed_at"] or facts["opened_at"]
+            facts = parse_json((folder / _OLD_STATE).read_bytes())
+            facts["closed_at"] = facts.get("closed_at") or facts["opened_at"]
         else:
             for line in (folder / _JOURNAL).read_bytes().splitlines():
                 # Other lines are not parsed, and the chain is not checked.
                 if _MARK in line and "closed_at" not in facts:
                     with suppress(ValueError, KeyError, TypeError):
-                        facts |= json.loads(line)["data"]["facts"]
+                        facts |= parse_json(line)["data"]["facts"]
         return IncidentState.model_validate(facts)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = type(error).__name__
         raise RecordError(f"{folder} holds no incident that can be read ({reason})") from error
 
