@@ -34,8 +34,8 @@ from .targets import NotSentError, Target
 #: The label that holds the id of a customer's case in support-service.
 CASE_LABEL = "support_case"
 _CASE = re.compile(r"[A-Za-z0-9-]{1,64}")
-#: The scenario of a drill that this service made for an alert.
-_SCENARIO = "alert"
+#: What the incident of a drill's alerts exercises.
+_EXERCISE = "alert"
 _LOOK_ATTEMPTS = 3
 #: The waits between two attempts double. All of a message's attempts take two hours.
 _DELIVERY_ATTEMPTS = 31
@@ -179,9 +179,9 @@ class Jobs:
                 state = Incident(folder, redactor=self._redactor).state
             except RunbookError:
                 continue
-            if state.drill and state.scenario == _SCENARIO and state.closed_at is None:
+            if state.exercise == _EXERCISE and state.closed_at is None:
                 return folder.name
-        return make_incident(self._settings, drill=True, scenario=_SCENARIO).id
+        return make_incident(self._settings, exercise=_EXERCISE).id
 
     def _write(self, alerts: list[KnownAlert], look: Look) -> dict[str, Any]:
         """Return the fields of the message about a look, and its places: targets with cases."""

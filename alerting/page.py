@@ -52,7 +52,7 @@ class Page:
             row = {
                 "incident": incident.incident,
                 "is_open": incident.is_open,
-                "is_drill": bool(incident.scenario),
+                "is_drill": bool(incident.exercise),
                 "since": format_time(incident.opened_at),
                 "cause": visible(incident.cause_found or incident.damage),
                 "verdict": str(incident.verdict or "unknown"),

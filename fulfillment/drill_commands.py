@@ -15,8 +15,9 @@ from typing import Literal
 from objectmove.errors import MoveError
 from runbook_lib import errors
 from runbook_lib.errors import ExitCode
-from runbook_lib.model import Json, Progress, Verdict
+from runbook_lib.model import Progress, Verdict
 from runbook_lib.redact import Redactor
+from runbook_lib.report import write_outputs
 from runbook_lib.settings import find_root
 
 from .change.drill_record import find_open_drill, lock_drills
@@ -41,8 +42,8 @@ from .drills import (
     list_scenarios,
     remove_labels,
     run_drill,
-    write_report,
 )
+from .sections import SECTIONS
 from .settings import Settings
 
 #: How long a drill's own alert and late labels may outlast its fault.
@@ -106,14 +107,11 @@ def drill_all(settings: Settings, *, progress: Progress, watch: Watch) -> AllDri
 
 def _make_row(drill: DrillDocument) -> DrillRow:
     """Return the row of a drill that got its score."""
-    times: dict[str, Json] = drill.phases.model_dump()
-    told = [seconds for seconds in drill.phases.notify_s.values() if seconds is not None]
-    times["notify_s"] = max(told, default=None)
     return DrillRow(
         scenario=drill.scenario,
         end="passed" if drill.exit_code is ExitCode.OK else "FAILED",
         missed="; ".join(drill.missed) or drill.error,
-        **times,
+        **drill.durations,
     )
 
 
@@ -141,14 +139,14 @@ def revert_killed_drill(settings: Settings, *, progress: Progress) -> DrillRever
         incident = find_open_drill(home, redactor=redactor)
         if incident is None:  # meanwhile another process has taken all back
             return document
-        scenario = find_scenario(incident.state.scenario)
+        scenario = find_scenario(incident.state.exercise)
         drill = Drill(settings, Clients(settings), scenario, progress, incident)
         progress(f"{drill.id} was killed: take back {scenario.name}")
         ways_on = _take_back(drill)
         progress("is the system healthy again?")
         trouble = wait_until_calm(settings, drill.clients, timeout_s=_CALM_S / 2)
         incident.close(Verdict.UNKNOWN, reason=f"{drill.id} was killed; its fault is taken back")
-        report = write_report(drill)
+        report = str(write_outputs(incident, SECTIONS))
     is_done = not trouble and not ways_on
     found = {
         "incident": incident.id,
@@ -173,7 +171,7 @@ def _take_back(drill: Drill) -> list[str]:
     A command for each release that is still unfinished.
     """
     drill.scenario.recover(drill)
-    drill.mark("recovered", scenario=drill.scenario.name)
+    drill.mark("recovered")
     remove_labels(drill)
     for row in _list_own_releases(drill):
         plan_id = str(row["plan"])

@@ -16,10 +16,10 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from runbook_lib import errors
+from runbook_lib.errors import ExitCode
 from runbook_lib.investigation import make_incident
 from runbook_lib.model import ActionPhase, Json, Progress, Verdict, format_time
 from runbook_lib.record.detection import TRIGGER
-from runbook_lib.record.history import list_history, write_gauges
 from runbook_lib.record.incident import ENDED_WELL, Incident, list_incidents
 from runbook_lib.record.journal import utc_now
 from runbook_lib.redact import Redactor
@@ -30,7 +30,15 @@ from runbook_lib.run.notebooks import RunStatus
 from runbook_lib.section import attempt
 
 from .analysis.causes import Cause
-from .change.drill_record import REVERT_COMMAND, DrillError, find_open_drill, lock_drills
+from .change.drill_record import (
+    REVERT_COMMAND,
+    DrillError,
+    find_open_drill,
+    get_drill_id,
+    list_drill_orders,
+    lock_drills,
+    make_approver,
+)
 from .change.environment_guard import check_environment, check_playground
 from .change.synthetic import Backlog, create_backlog, revert_backlog
 from .clients import Clients, check_connected
@@ -38,7 +46,6 @@ from .commands import CHANNELS, DrillDocument
 from .drill_guard import wait_for, wait_until_calm
 from .drill_score import Goals, score
 from .investigation import Investigation
-from .policy import POLICY
 from .sections import SECTIONS
 from .settings import Settings
 from .waiting import list_prefixes
@@ -170,14 +177,12 @@ class Drill:
     has_fault: bool = False
 
     def __post_init__(self) -> None:
-        state = self.incident.state
-        self.id = state.drill_id
-        self.order_ids = set(state.drill_orders)
+        self.id = get_drill_id(self.incident)
+        self.order_ids = list_drill_orders(self.incident.journal.view())
 
-    def mark(self, event: str, **facts: Json) -> datetime:
+    def mark(self, what: str, reason: str = "", **facts: Json) -> datetime:
         """Write what happens now into the journal; return its time."""
-        facts = {"section": "", "drill": self.id, "event": event, **facts}
-        return self.incident.journal.append("drill", facts).at
+        return self.incident.mark(f"drill_{what.replace(' ', '_')}", reason, **facts)
 
     def begin_stage(self, stage: str, words: str) -> datetime:
         """Say and write down that a stage begins; return its time."""
@@ -288,15 +293,14 @@ def run_drill(
     with lock_drills(home):
         killed = find_open_drill(home, redactor=Redactor(settings.secrets))
         if killed is not None:
-            text = f"the fault of {killed.state.drill_id} is not taken back yet: {REVERT_COMMAND}"
+            text = f"the fault of {get_drill_id(killed)} is not taken back yet: {REVERT_COMMAND}"
             raise errors.SafetyError(text)
         reasons = wait_until_calm(settings, clients, timeout_s=calm_s)
         if reasons:
             text = f"no drill now: {'; '.join(reasons)}. Nothing was injected"
             raise errors.SafetyError(f"{text}. Next: `runbook investigate`")
-        incident = make_incident(settings, drill=True, scenario=scenario.name)
-        drill_id = "d" + incident.id.removeprefix("inc-").lower()
-        incident.update(drill_id=drill_id, drill_orders=[])
+        incident = make_incident(settings, exercise=scenario.name)
+        incident.update(approver=make_approver(incident.id))
         with watch(home) as dismiss:
             drill = Drill(settings, clients, _add_waits(clients, scenario), progress, incident)
             document = _run(drill)
@@ -371,7 +375,7 @@ def _run(drill: Drill) -> DrillDocument:
 def _carry_out(drill: Drill) -> None:
     """Go through every stage; write marks from which the score is computed."""
     scenario = drill.scenario
-    drill.mark("started", scenario=scenario.name)
+    drill.mark("started")
     drill.begin_stage("steady state", "is the system healthy?")
     if not _wait_long(drill.is_well):
         raise DrillError(
@@ -413,9 +417,7 @@ def _inject(drill: Drill) -> None:
     # An interrupt waits: a half-made fault could take effect after it was taken back.
     with hold_interrupts():
         drill.scenario.inject(drill)
-    orders = sorted(drill.order_ids)
-    drill.incident.update(drill_orders=orders)
-    drill.mark("injected", orders=orders)
+    drill.mark("injected", orders=sorted(drill.order_ids))
 
 
 def _wait_for_alert(drill: Drill) -> None:
@@ -447,7 +449,7 @@ def _wait_for_channels(drill: Drill) -> None:
 
     wait_for(are_all_told, timeout_s=drill.scenario.notify_timeout_s)
     told = drill.read_told("firing")
-    drill.mark("notify", told={c: format_time(at) if at else None for c, at in told.items()})
+    drill.mark("notify", told={c: format_time(at) for c, at in told.items() if at})
 
 
 def _approve_and_run(
@@ -455,19 +457,18 @@ def _approve_and_run(
 ) -> None:
     """Run a section up to its plans; then approve the plans of some steps, and run it again.
 
-    If the first run fails, nothing is approved.
+    If the first run fails, nothing is approved. A plan may be of an earlier run: the one of 4.2 is
+    made in the run that makes its labels.
     """
-    last_seq = drill.incident.journal.view().last_seq
     if not drill.run(section_name, **parameters):
         return
     newest: dict[str, Mapping[str, Json]] = {}
     journal = drill.incident.journal.view()
-    for action in journal.list_actions(ActionPhase.PLANNED, after=last_seq):
+    for action in journal.list_actions(ActionPhase.PLANNED):
         newest[action.step] = action.result
     plans = [newest[step] for step in steps if step in newest]
     ids = ",".join(str(plan["plan"]) for plan in plans)
     hashes = ",".join(str(plan["sha256"]) for plan in plans)
-    drill.mark("approve", by=f"drill:{drill.id}", steps=list(steps), plans=ids)
     drill.run(section_name, **parameters, plan=ids, approve=hashes)
 
 
@@ -514,26 +515,24 @@ def _revert(drill: Drill) -> None:
 
 
 def _close(drill: Drill) -> DrillDocument:
-    """Score the drill, close its incident, and write report and gauges.
+    """Score the drill, close its incident, and write its report.
 
     The incident stays open while the fault is not taken back.
     """
     incident = drill.incident
-    document = score(incident.journal.view(), drill.scenario, incident=incident.id)
-    drill.mark("scored", **document.model_dump(mode="json", exclude={"schema_name"}))
+    document = score(incident.journal.view(), drill.scenario, incident=incident.id, drill=drill.id)
+    drill.mark(
+        "scored",
+        is_good=document.exit_code is ExitCode.OK,
+        phases=document.durations,
+        objectives=[objective.model_dump() for objective in document.objectives],
+    )
     _note_trigger(drill, incident)
     if not drill.has_fault:
-        incident.close(document.verdict or Verdict.UNKNOWN)
+        incident.close(document.verdict)
         _close_other_incidents(drill)
-    return document.model_copy(update={"report": write_report(drill)})
-
-
-def write_report(drill: Drill) -> str:
-    """Write a drill's report and the gauges of all drills; return the report's path."""
-    report = write_outputs(drill.incident, SECTIONS)
-    home = drill.settings.runbook_home.resolve()
-    write_gauges(home, list_history(home, POLICY))
-    return str(report)
+    report = write_outputs(incident, SECTIONS)
+    return document.model_copy(update={"report": str(report)})
 
 
 def _note_trigger(drill: Drill, incident: Incident) -> None:
@@ -542,9 +541,12 @@ def _note_trigger(drill: Drill, incident: Incident) -> None:
     A drill does so after it was scored, so that no look that counts for the score knows the fault.
     """
     began_at = drill.injected_at or utc_now()
-    text = f"the fault {drill.scenario.name} of the drill {drill.incident.id} was injected"
-    facts = {"at": format_time(began_at), "text": text, "source": "the drill"}
-    incident.journal.append(TRIGGER, facts)
+    incident.mark(
+        TRIGGER,
+        at=format_time(began_at),
+        text=f"the fault {drill.scenario.name} of the drill {drill.incident.id} was injected",
+        source="the drill",
+    )
 
 
 def _close_other_incidents(drill: Drill) -> None:
@@ -552,7 +554,6 @@ def _close_other_incidents(drill: Drill) -> None:
 
     One in which somebody planned a change belongs to that person, and is left out.
     """
-    place = f"../{drill.incident.id}/report.html"
     for folder in list_incidents(drill.incident.folder.parent):
         other = Incident(folder, redactor=drill.incident.redactor)
         with suppress(errors.RecordError):
@@ -562,6 +563,9 @@ def _close_other_incidents(drill: Drill) -> None:
             _note_trigger(drill, other)
             verdict = drill.conclude("06_remediation", other)
             if verdict in ENDED_WELL:
-                other.update(drill=True, fault_drill=drill.incident.id)
-                other.close(verdict, reason=f"its trouble came from the fault of a drill: {place}")
+                other.update(exercise=drill.scenario.name, part_of=drill.incident.id)
+                other.close(
+                    verdict,
+                    reason=f"a drill caused its trouble: ../{drill.incident.id}/report.html",
+                )
                 write_outputs(other, SECTIONS)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from runbook_lib.model import CauseStatus, Status, parse_time
-from runbook_lib.policy import Looked, NextStep, Policy
+from runbook_lib.policy import Looked, NextStep, Policy, Score
 from runbook_lib.record import folds
 from runbook_lib.record.entries import Entry
 from runbook_lib.record.view import JournalView
@@ -120,15 +120,32 @@ def _judge_causes(journal: JournalView, entries: Sequence[Entry], now: datetime)
         causes = dict.fromkeys(causes, CauseStatus.UNDECIDED)
     acted_at = journal.last_applied_at
     last_move = observations.get("worker_last_move")
-    if acted_at is not None and last_move is not None and last_move.value is not None:
-        has_moved = parse_time(str(last_move.value)) > acted_at
-        if has_moved:  # then what nobody could decide does not stop it
-            for name, status in causes.items():
-                if status is CauseStatus.UNDECIDED:
-                    causes[name] = CauseStatus.REFUTED
+    moved_at = last_move.value if last_move is not None else None
+    if acted_at is not None and moved_at is not None and parse_time(str(moved_at)) > acted_at:
+        # What nobody could decide does not stop it.
+        for name, status in causes.items():
+            if status is CauseStatus.UNDECIDED:
+                causes[name] = CauseStatus.REFUTED
     return Looked(causes, is_diagnosed)
 
 
+def _read_score(journal: JournalView) -> Score | None:
+    """Return the score that a drill wrote at its end."""
+    scored = journal.find_mark("drill_scored")
+    if scored is None or "is_good" not in scored.facts:  # the older version kept another one
+        return None
+    facts = scored.facts
+    return Score(facts["is_good"], facts["phases"], facts["objectives"])
+
+
+#: The marks of a drill that stand in the timeline, with their tones.
+_MARKS = {
+    "drill_started": "drill",
+    "drill_injected": "drill",
+    "drill_failed": "failed",
+    "drill_reverted": "drill",
+    "drill_revert_failed": "failed",
+}
 POLICY = Policy(
     quantities=QUANTITIES,
     rules=_RULES,
@@ -136,6 +153,9 @@ POLICY = Policy(
     read_old=convert,
     actions=_ACTIONS,
     diagnosis="05_root_cause",
+    read_score=_read_score,
+    exercise_word="Drill",
+    marks=_MARKS,
     noun="label",
     impact_heading="Orders held back",
     healthy_words="no label waits too long",

@@ -141,7 +141,8 @@ class JournalDamagedError(RecordError):
     """
 
     def __init__(self, message: str, *, damage: str) -> None:
-        super().__init__(message)
+        advice = "Keep it as evidence. Begin a new incident with: runbook run 01 --incident new"
+        super().__init__(f"{message} {advice}")
         self.damage = damage
 
 
@@ -194,7 +195,7 @@ class StoreNotReadyError(SafetyError):
 
 
 class RunInterruptedError(RunbookError):
-    """A run ended early, by a signal or because another command closed its incident.
+    """A run ended early, by a signal.
 
     The text says how far the run came. Mostly it also names the next command.
     """

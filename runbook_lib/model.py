@@ -439,13 +439,6 @@ class Mark(_Entry):
     run: str = ""
 
 
-class Start(_Entry):
-    """The start of a section, with its parameters."""
-
-    section: str
-    parameters: dict[str, Json]
-
-
 class Note(_Entry):
     """A person's remark.
 
@@ -474,7 +467,7 @@ class Note(_Entry):
 
         Such a note says what the person saw or did.
         """
-        is_other_kind = self.lesson or self.owner or self.due or self.ticket or self.checklist
+        is_other_kind = self.lesson or self.checklist or self.is_follow_up
         return bool(self.operator) and not is_other_kind
 
     @property

@@ -425,7 +425,7 @@ class MoveGate:
 
     def _apply(self, inv: Any, plan: Plan) -> Effect:
         """Carry out an approved plan; go on with it when it was cut off."""
-        approve = inv.get_approval(plan)
+        approve = plan.sha256
         self.check_ready(inv, plan.content, get_verb(plan))
 
         def change(run: Run) -> MoveResult:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import chain
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -19,12 +20,13 @@ from .model import (
     Finding,
     Json,
     Measurement,
+    Outcome,
     Reading,
     Verdict,
     format_time,
 )
 from .record import folds
-from .record.actions import MOVES, ActionRecord, group_actions
+from .record.actions import MOVES, ActionRecord
 from .record.entries import Entry, Key, Quantities
 from .record.view import JournalView
 
@@ -57,12 +59,13 @@ class Judgement(NamedTuple):
 
     Attributes
     ----------
+    verdict : None: no symptom was read yet
     reason : why, in words
     next : where to go from here
     since, until : when the trouble began, and when it ended; None: not known, or it never did
     """
 
-    verdict: Verdict
+    verdict: Verdict | None
     reason: str
     next: NextStep
     since: datetime | None = None
@@ -82,25 +85,27 @@ class Looked(NamedTuple):
     is_diagnosed: bool
 
 
-class Impact(NamedTuple):
-    """How much an incident affected.
+class Score(NamedTuple):
+    """What an incident that somebody made on purpose had to show, and showed.
 
     Attributes
     ----------
-    affected : how many; None when no reading counted them
-    details : what else is known, each in a few words
+    is_good : whether it met every objective
+    phases : fields of ``Durations``, in seconds; None: not reached
+    objectives : each with ``name target actual met``
     """
 
-    affected: int | None
-    details: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        count = "not counted" if self.affected is None else f"{self.affected:,} affected"
-        return "; ".join([count, *self.details])
+    is_good: bool
+    phases: Mapping[str, float | None]
+    objectives: Sequence[Mapping[str, Json]]
 
 
 def _find_no_cause(_journal: JournalView, _entries: Sequence[Entry], _now: datetime) -> Looked:
     return Looked({}, is_diagnosed=True)
+
+
+def _read_no_score(_journal: JournalView) -> Score | None:
+    return None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -117,6 +122,9 @@ class Policy:
         and ``{target}`` for its target
     diagnosis : the section whose supported causes always count; any other section's count only
         during the trouble. Empty: every section's
+    read_score : returns the score that the runbook wrote into a journal; None: it wrote none
+    exercise_word : what the runbook calls an exercise
+    marks : the runbook's own marks that stand in the timeline, each with its tone
     noun : what an action changes
     impact_heading : stands above the impact in the report
     healthy_words : stands beside the verdict *healthy*
@@ -129,23 +137,26 @@ class Policy:
     read_old: Callable[[Reading], Iterable[Measurement]] | None = None
     actions: Mapping[str, str] = field(default_factory=dict)
     diagnosis: str = ""
+    read_score: Callable[[JournalView], Score | None] = _read_no_score
+    exercise_word: str = "Exercise"
+    marks: Mapping[str, str] = field(default_factory=dict)
     noun: str = "object"
     impact_heading: str = "Impact"
     healthy_words: str = "nothing is wrong"
     first_step: NextStep = _NOWHERE
 
-    def measure(self, reading: Reading) -> tuple[Measurement, ...]:
-        """Return what a reading says of quantities.
+    def measure(self, step: str, outcome: Outcome) -> tuple[Measurement, ...]:
+        """Return what the outcome of a step says of quantities.
 
-        What its step shows has the status of the reading, unless its measurements say otherwise.
+        What the step shows has the outcome's status, unless the measurements say otherwise.
         """
-        given = {measured.quantity for measured in reading.measurements}
+        given = {measured.quantity for measured in outcome.measurements}
         shown = [
-            Measurement(quantity=key.quantity, subject=key.subject, status=reading.status)
-            for key in self.quantities.shown.get(reading.step, ())
+            Measurement(quantity=key.quantity, subject=key.subject, status=outcome.status)
+            for key in self.quantities.shown.get(step, ())
             if key.quantity not in given
         ]
-        return (*shown, *reading.measurements)
+        return (*shown, *outcome.measurements)
 
     def list_entries(self, journal: JournalView) -> list[Entry]:
         """Return the measurements and actions of a journal, in its order."""
@@ -154,7 +165,7 @@ class Policy:
             if not reading.measurements and self.read_old is not None:
                 old = {"measurements": tuple(self.read_old(reading))}
                 reading = reading.model_copy(update=old)  # noqa: PLW2901
-            for measured in self.measure(reading):
+            for measured in self.measure(reading.step, reading):
                 place = {
                     "seq": reading.seq,
                     "at": reading.observed_at,
@@ -174,11 +185,10 @@ class Policy:
         *,
         now: datetime | None = None,
         steps: Collection[str] | None = None,
-    ) -> Judgement | None:
+    ) -> Judgement:
         """Return what ``folds.judge`` says of the journal, with words for it.
 
-        None while no symptom was read, unless the incident is closed. A closed incident keeps the
-        verdict that it was closed with.
+        A closed incident keeps the verdict that it was closed with.
 
         Parameters
         ----------
@@ -186,13 +196,14 @@ class Policy:
         steps : only the needed quantities that these steps show must be there; None: all of them
         """
         entries = self.list_entries(journal)
-        closing_verdict = journal.closing_verdict()
+        close = journal.find_mark("closed")
         quantities = self.quantities
         read = quantities.list_shown(reading.step for reading in journal.readings)
         is_read = any(quantities.parts.get(name) in folds.TROUBLE for name in read)
-        if closing_verdict is None and not is_read:
-            return None
-        at = now or journal.last_look_at or journal.entries[-1].at
+        if close is None and not is_read:
+            return Judgement(None, "no symptom was read yet", self.first_step)
+        looks = [entry.at for entry in (*journal.readings, *journal.actions)]
+        at = now or max(looks, default=journal.entries[-1].at)
         if steps is not None:
             shown = quantities.list_shown(steps)
             quantities = replace(quantities, needed=shown.intersection(quantities.needed))
@@ -213,19 +224,12 @@ class Policy:
         ends = folds.find_ends(entries, self.quantities)
         has_ended = judged.verdict in (Verdict.FIXED, Verdict.MITIGATED)
         return Judgement(
-            verdict=closing_verdict or judged.verdict,
+            verdict=Verdict(close.facts["verdict"]) if close else judged.verdict,
             reason=": ".join(filter(None, [reason, "; ".join(details)])),
             next=next_step,
             since=ends.since,
             until=ends.until if has_ended else None,
         )
-
-    def compute_verdict(
-        self, journal: JournalView, *, now: datetime | None = None
-    ) -> Verdict | None:
-        """Return only the verdict that ``judge`` gives."""
-        judgement = self.judge(journal, now=now)
-        return None if judgement is None else judgement.verdict
 
     def list_causes(self, journal: JournalView) -> list[Finding]:
         """Return every cause that was supported in this incident, also if it is gone now.
@@ -253,35 +257,27 @@ class Policy:
         """Return what helps, by the newest diagnosis; empty when somebody must diagnose anew."""
         diagnosis = journal.last_diagnosis
         looked = self.judge_causes(journal, self.list_entries(journal), now)
-        if diagnosis is None or now - diagnosis.at > folds.FRESH or not looked.is_diagnosed:
-            return ()
-        return diagnosis.advice
+        return diagnosis.advice if diagnosis and looked.is_diagnosed else ()
 
-    def compute_impact(self, journal: JournalView) -> Impact:
-        """Return how many requests were held back, each counted once, and how long they waited.
+    def count_affected(self, journal: JournalView) -> int | None:
+        """Return how many requests were held back, each counted once.
 
-        None are known where only a metric saw that something waited.
+        None where no reading counted them, or only a metric saw that something waited.
         """
-        counted = [reading for reading in journal.readings if reading.order_ids is not None]
-        ids: set[str] = set()
-        for reading in counted:
-            ids.update(reading.order_ids or ())
-        waits = [r.longest_minutes for r in counted if r.order_ids and r.longest_minutes]
-        released = 0
-        for action in group_actions(journal.actions):
-            if action.first.action in ("move", "release") and not action.is_taken_back:
-                released += _count_changed(action) or 0
-        details = []
-        if released:
-            details.append(f"{_count_of(released, 'file')} released")
-        if waits:
-            details.append(f"longest wait {max(waits):.1f} min")
-        tickets = len(journal.tickets())
-        if tickets:
-            details.append(_count_of(tickets, "ticket"))
+        counted = [r.order_ids for r in journal.readings if r.order_ids is not None]
+        ids = set(chain.from_iterable(counted))
         had_trouble = self.find_ends(journal).seen_at is not None
         is_uncounted = not ids and (had_trouble or not counted)
-        return Impact(None if is_uncounted else len(ids), tuple(details))
+        return None if is_uncounted else len(ids)
+
+    def describe_impact(self, journal: JournalView) -> str:
+        """Return how many requests were held back, and for how long, in a few words."""
+        affected = self.count_affected(journal)
+        words = ["not counted" if affected is None else f"{affected:,} affected"]
+        waits = [r.longest_minutes for r in journal.readings if r.order_ids and r.longest_minutes]
+        if waits:
+            words.append(f"longest wait {max(waits):.1f} min")
+        return "; ".join(words)
 
     def make_headline(self, verdict: Verdict, causes: Sequence[Finding]) -> str:
         """Return what stands beside the verdict in the report's title, such as the causes."""
@@ -306,10 +302,8 @@ class Policy:
 
     def describe_proof(self, action: ActionRecord) -> str:
         """Return what the check after an action found, in a few words."""
-        if action.applied is None or action.is_taken_back:
+        if action.applied is None or action.is_taken_back or action.is_settled:
             return action.state
-        if action.is_settled:
-            return "proven, but for what a person settled"
         if action.last.phase is ActionPhase.FAILED:
             return "the check afterwards failed"
         if not action.is_proven:
@@ -345,12 +339,9 @@ def _list_details(judged: folds.Judgement, current: Mapping[Key, Measurement]) -
 def find_clear_time(journal: JournalView) -> ClearTime | None:
     """Return when the alert clears, by the newest reading since the last action that says so."""
     acted = journal.last_applied
-    for reading in reversed(journal.readings):
-        if acted is not None and reading.seq < acted.seq:
-            return None
-        if reading.clear is not None:
-            return reading.clear
-    return None
+    acted_seq = acted.seq if acted else 0
+    found = [reading.clear for reading in journal.readings if reading.seq > acted_seq]
+    return next(filter(None, reversed(found)), None)
 
 
 def _count_changed(action: ActionRecord) -> int | None:
@@ -377,16 +368,13 @@ def say_causes(findings: Sequence[Finding]) -> str:
 def make_log_entry(policy: Policy, journal: JournalView, *, now: datetime) -> dict[str, Json]:
     """Return an incident's entry for the incident log: times as text, causes with their reasons."""
     judgement = policy.judge(journal, now=now)
-    since = judgement.since if judgement else None
-    until = judgement.until if judgement else None
-    applied = journal.list_actions(ActionPhase.APPLIED)
-    operators = dict.fromkeys(action.operator for action in applied if action.operator)
+    operators = [action.operator for action in journal.list_actions(ActionPhase.APPLIED)]
     causes = policy.list_causes(journal)
     return {
-        "since": format_time(since) if since else None,
-        "until": format_time(until) if until else None,
+        "since": format_time(judgement.since) if judgement.since else None,
+        "until": format_time(judgement.until) if judgement.until else None,
         "causes": [{"cause": str(cause.name), "why": cause.reason} for cause in causes],
-        "affected": str(policy.compute_impact(journal)),
-        "by": list(operators),
-        "verdict": str(judgement.verdict) if judgement else None,
+        "affected": policy.describe_impact(journal),
+        "by": list(dict.fromkeys(filter(None, operators))),
+        "verdict": judgement.verdict,
     }

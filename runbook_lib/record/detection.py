@@ -3,53 +3,48 @@
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import chain
 from operator import attrgetter
 from typing import NamedTuple
 
-from ..model import ActionPhase, CauseStatus, Event, parse_time
+from ..model import ActionPhase, Event, parse_time
 from .folds import Ends
 from .view import JournalView
 
-#: The one moment that detects nothing: it says when the cause of the trouble became known.
-CAUSE_NAMED = "the cause was named"
-#: Kind of the journal's entries in which whoever began the trouble says so; see ``list_triggers``.
+#: The mark in which whoever began the trouble says so; see ``list_triggers``.
 TRIGGER = "trigger"
 
 
 class Moment(NamedTuple):
-    """A moment of the detection, such as the first look."""
+    """What detected the trouble, and when."""
 
     name: str
     at: datetime
 
 
 def list_triggers(journal: JournalView) -> list[Event]:
-    """Return the changes that began the trouble, as far as a system or an entry reports them.
+    """Return the changes that began the trouble, as far as a system or a mark reports them.
 
-    Sorted by time, each once. Changes after our own first action are left out. The data of an entry
-    of the kind ``TRIGGER`` has ``at``, ``text`` and ``source``.
+    Sorted by time, each once. Changes after our own first action are left out. The facts of a mark
+    ``TRIGGER`` are ``at``, ``text`` and ``source``.
     """
-    events: list[Event] = []
-    for reading in journal.readings:
-        events += [event for event in reading.events if event.kind == TRIGGER]
-    for entry in journal.entries:
-        if entry.kind == TRIGGER:
-            data = entry.data
-            events.append(Event(parse_time(data["at"]), TRIGGER, data["text"], data["source"]))
+    events = list(chain.from_iterable(reading.events for reading in journal.readings))
+    for mark in journal.marks:
+        if mark.what == TRIGGER:
+            facts = mark.facts
+            events.append(Event(parse_time(facts["at"]), TRIGGER, facts["text"], facts["source"]))
     applied = journal.list_actions(ActionPhase.APPLIED)
-    if applied:
-        events = [event for event in events if event.at < applied[0].at]
-    triggers = {(event.at, event.text): event for event in events}
+    triggers = {}
+    for event in events:
+        if event.kind == TRIGGER and not (applied and event.at >= applied[0].at):
+            triggers[event.at, event.text] = event
     return [triggers[key] for key in sorted(triggers)]
 
 
-def list_moments(journal: JournalView, ends: Ends) -> list[Moment]:
-    """Return when the trouble began, then the known moments of its detection, sorted by time.
-
-    The list is empty when no trouble was seen.
-    """
+def find_detection(journal: JournalView, ends: Ends) -> Moment | None:
+    """Return the first moment at which an alert, a channel or the runbook told of the trouble."""
     if ends.since is None:
-        return []
+        return None
     moments = []
     for conclusion in journal.conclusions:
         for event in conclusion.timeline:
@@ -59,16 +54,6 @@ def list_moments(journal: JournalView, ends: Ends) -> list[Moment]:
                 moments.append(Moment("the alert fired", event.at))
             if event.kind == "notice" and event.state != "resolved":
                 moments.append(Moment("a channel was told", event.at))
-        if any(finding.status is CauseStatus.SUPPORTED for finding in conclusion.findings):
-            moments.append(Moment(CAUSE_NAMED, conclusion.at))
     if ends.seen_at is not None:
         moments.append(Moment("the runbook saw it", ends.seen_at))
-    earliest: dict[str, Moment] = {}
-    for moment in sorted(moments, key=attrgetter("at")):
-        earliest.setdefault(moment.name, moment)
-    return [Moment("the trouble began", ends.since), *earliest.values()]
-
-
-def find_detection(moments: list[Moment]) -> Moment | None:
-    """Return the moment that detected the trouble; None if none did."""
-    return next((moment for moment in moments[1:] if moment.name != CAUSE_NAMED), None)
+    return min(moments, key=attrgetter("at"), default=None)

@@ -13,13 +13,14 @@ import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from ..errors import JournalDamagedError, RecordError, UsageError, disk_errors
-from ..model import Json, Mark, Timestamp, Verdict, format_time
+from ..model import Json, Timestamp, Verdict, format_time, parse_json
 from ..redact import Redactor
 from .journal import Clock, Journal, get_run, utc_now
 
@@ -56,16 +57,16 @@ def write_json(path: Path, value: Json) -> None:
 
 
 class IncidentState(BaseModel):
-    """What the marks of an incident say. Facts that are not listed here are kept, too.
+    """What the marks of an incident say. A runbook may add facts of its own.
 
     Attributes
     ----------
     environment : RUNBOOK_ENVIRONMENT when the incident was made
     ticket_id : the ticket that the incident is about
-    closed_at, closed_seq, closed_run, verdict : of the closing mark: its time, its number, the run
-        that wrote it, and the verdict then
-    drill, drill_id, scenario, drill_orders : whether it is a drill, its id, the name of its fault,
-        and the ids of what it injected
+    exercise : the runbook's word for what caused the trouble on purpose; empty: nobody did
+    approver : the name under which plans are approved; empty: the operator's
+    part_of : id of the incident that has the same trouble, and everything that is left to do
+    closed_at, verdict : of the closing mark: its time, and the verdict then
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -73,18 +74,17 @@ class IncidentState(BaseModel):
     environment: str = ""
     opened_at: Timestamp
     ticket_id: str | None = None
+    # The older version called it ``scenario``.
+    exercise: str = Field("", validation_alias=AliasChoices("exercise", "scenario"))
+    approver: str = ""
+    part_of: str = ""
     closed_at: Timestamp | None = None
-    closed_seq: int | None = None
-    closed_run: str = ""
     verdict: Verdict | None = None
-    drill: bool = False
-    drill_id: str = ""
-    scenario: str = ""
-    drill_orders: tuple[int, ...] = ()
 
-    def to_json(self) -> dict[str, Json]:
-        """Return the facts as JSON."""
-        return self.model_dump(mode="json")
+    @property
+    def end(self) -> datetime:
+        """When it was closed; while it is open, the end of all time."""
+        return self.closed_at or datetime.max.replace(tzinfo=UTC)
 
 
 def read_state(folder: Path) -> IncidentState:
@@ -100,27 +100,18 @@ def read_state(folder: Path) -> IncidentState:
     facts: dict[str, Json] = {}
     try:
         if (folder / _OLD_STATE).is_file():
-            old = IncidentState.model_validate_json((folder / _OLD_STATE).read_bytes())
-            return old.model_copy(update={"closed_at": old.closed_at or old.opened_at})
-        for mark in _read_marks(folder / _JOURNAL):
-            if mark.what != "closed":
-                facts |= mark.facts
-            elif "closed_at" not in facts:
-                close = {"closed_at": mark.at, "closed_seq": mark.seq, "closed_run": mark.run}
-                facts |= {**mark.facts, **close}
+            facts = parse_json((folder / _OLD_STATE).read_bytes())
+            facts["closed_at"] = facts.get("closed_at") or facts["opened_at"]
+        else:
+            for line in (folder / _JOURNAL).read_bytes().splitlines():
+                # Other lines are not parsed, and the chain is not checked.
+                if _MARK in line and "closed_at" not in facts:
+                    with suppress(ValueError, KeyError, TypeError):
+                        facts |= parse_json(line)["data"]["facts"]
         return IncidentState.model_validate(facts)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = type(error).__name__
         raise RecordError(f"{folder} holds no incident that can be read ({reason})") from error
-
-
-def _read_marks(path: Path) -> Iterator[Mark]:
-    """Yield a journal's marks, without a check of the chain. Other lines are not parsed."""
-    for line in path.read_bytes().splitlines():
-        if _MARK in line:
-            with suppress(ValueError, KeyError, TypeError):
-                entry = json.loads(line)
-                yield Mark.model_validate({**entry["data"], "seq": entry["seq"], "at": entry["at"]})
 
 
 class Incident:
@@ -132,15 +123,13 @@ class Incident:
     folder : the folder; ``plans/ ledger/ notebooks/ evidence/`` exist in it
     journal : what was observed and done, append-only
     redactor : hides secrets; the journal uses it
-    closed_here : whether this object closed the incident, and may still write into it
     """
-
-    closed_here = False
 
     def __init__(self, folder: Path, *, redactor: Redactor, clock: Clock = utc_now) -> None:
         self.folder = folder
         self.id = folder.name
         self.redactor = redactor
+        self._clock = clock
         self.journal = Journal(folder / _JOURNAL, redactor=redactor, clock=clock)
 
     @property
@@ -152,19 +141,6 @@ class Incident:
     def is_closed(self) -> bool:
         """Whether the incident has a closing mark."""
         return self.state.closed_at is not None
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the incident has no closing mark."""
-        return not self.is_closed
-
-    @property
-    def is_late(self) -> bool:
-        """Whether another command closed the incident: then only notes are added."""
-        state = self.state
-        # A notebook of this run may have closed it.
-        is_own_close = self.closed_here or (bool(get_run()) and state.closed_run == get_run())
-        return state.closed_at is not None and not is_own_close
 
     def find_damage(self) -> str:
         """Return what is wrong with the journal, in words; empty: nothing is. Only reads.
@@ -181,67 +157,37 @@ class Incident:
         return ""
 
     def update(self, **facts: Json) -> None:
-        """Add facts to the state, unless another command has closed the incident."""
-        with self.keep_open() as may_write:
-            if may_write:
-                self.mark("changed", **facts)
+        """Add facts to the state of an incident that is not closed."""
+        if not self.is_closed:
+            self.mark("changed", **facts)
 
-    def mark(self, what: str, reason: str = "", **facts: Json) -> int:
-        """Append a mark to the journal; return its number. ``facts`` become part of the state."""
+    def mark(self, what: str, reason: str = "", **facts: Json) -> datetime:
+        """Append a mark to the journal; return its time."""
         data = {"section": "", "what": what, "reason": reason, "facts": facts}
-        return self.journal.append("mark", data).seq
+        return self.journal.append("mark", data).at
 
-    def tell(self, what: str, reason: str, **facts: Json) -> None:
+    def tell(self, what: str, reason: str) -> None:
         """Append a mark, and say its reason on stderr.
 
         A notebook that a command runs writes nothing to stderr: the command prints the reason.
         """
-        self.mark(what, reason, **facts)
+        self.mark(what, reason)
         if not get_run():
             _log.warning(reason)
 
-    @contextmanager
-    def lock(self, name: str, *, timeout_s: float = 10) -> Iterator[None]:
-        """Let one command at a time write a file of the incident.
-
-        Raises
-        ------
-        RecordError
-            When the file cannot be locked, or another command holds the lock for too long.
-        """
-        path = self.folder / f"{name}.lock"
-        with disk_errors(f"{path} cannot be locked"):
-            held = FileLock(path, timeout=timeout_s).acquire()
-        with held:
-            yield
-
-    @contextmanager
-    def keep_open(self) -> Iterator[bool]:
-        """Let no other command close the incident in this block; yield whether it may be written.
-
-        It may not be written when another command has closed it. Do not nest two such blocks: the
-        inner one would wait for the outer one.
-        """
-        if self.is_late:
-            yield False
-            return
-        with self.lock("state"):
-            yield not self.is_late
-
-    def close(self, verdict: Verdict, *, reason: str = "") -> None:
+    def close(self, verdict: Verdict | None, *, reason: str = "") -> None:
         """Close the incident. Commands without ``--incident`` no longer choose it.
 
-        Does nothing when another command has just closed it.
+        Does nothing when it is closed.
 
         Parameters
         ----------
-        verdict : as it is now
+        verdict : as it is now; None: nothing was read
         reason : why the incident is closed, in words; empty: the verdict says enough
         """
-        with self.keep_open() as may_write:
-            if may_write:
-                self.mark("closed", reason, verdict=str(verdict))
-                self.closed_here = True
+        if not self.is_closed:
+            facts = {"closed_at": format_time(self._clock()), "verdict": verdict or Verdict.UNKNOWN}
+            self.mark("closed", reason, **facts)
 
     def find_plan(self, plan_id: str) -> Path:
         """Return the path of a plan's file: in this folder, else in the newest other.
@@ -264,7 +210,7 @@ class Incident:
         UsageError
             When the name could lead out of the folder.
         """
-        if kind not in _FOLDERS or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._#-]{0,150}", name):
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._#-]{0,150}", name):
             raise UsageError(f"{name!r} is not a name of a file in {kind}/")
         return self.folder / kind / name
 
@@ -300,17 +246,17 @@ def create_incident(
 
 
 @contextmanager
-def lock_home(home: Path) -> Iterator[None]:
-    """Let one command at a time choose its incident: otherwise one breach could open two.
+def lock_file(path: Path, *, timeout_s: float) -> Iterator[None]:
+    """Hold a lock for which the other commands of this machine wait.
 
     Raises
     ------
     RecordError
-        When the folder cannot be made or locked.
+        When the file cannot be made or locked, or another command holds it for too long.
     """
-    with disk_errors(f"cannot use {home}", _ADVICE):
-        home.mkdir(parents=True, exist_ok=True)
-        held = FileLock(home / ".incidents.lock", timeout=120).acquire()
+    with disk_errors(f"{path} cannot be locked", _ADVICE):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(path, timeout=timeout_s).acquire()
     with held:
         yield
 
@@ -328,17 +274,15 @@ def list_incidents(home: Path) -> Iterator[Path]:
 def list_neighbours(incident: Incident) -> list[str]:
     """Return the ids of other incidents that were open while this one was, the newest first.
 
-    Drills are left out, and so is what cannot be read.
+    Exercises are left out, and so is what cannot be read.
     """
     own = incident.state
     neighbours = []
     for folder in list_incidents(incident.folder.parent):
         with suppress(RecordError):
             other = read_state(folder)
-            ended_before = other.closed_at is not None and other.closed_at < own.opened_at
-            began_after = own.closed_at is not None and other.opened_at > own.closed_at
-            is_left_out = ended_before or began_after or other.drill or folder == incident.folder
-            if not is_left_out:
+            is_beside = other.opened_at <= own.end and own.opened_at <= other.end
+            if is_beside and not other.exercise and folder != incident.folder:
                 neighbours.append(folder.name)
     return neighbours
 
@@ -346,7 +290,7 @@ def list_neighbours(incident: Incident) -> list[str]:
 def open_incident(home: Path, incident_id: str = "", *, redactor: Redactor) -> Incident | None:
     """Return an incident by its id, whose journal may be damaged; without an id, the newest open.
 
-    Without an id, drills are left out, and so is what is damaged: stderr says which folder that is.
+    Without an id, exercises are left out, and so is what is damaged, which stderr names.
 
     Raises
     ------
@@ -363,13 +307,9 @@ def open_incident(home: Path, incident_id: str = "", *, redactor: Redactor) -> I
         incident = Incident(folder, redactor=redactor)
         try:
             state = incident.state
-            if state.drill or state.closed_at:
-                continue
-            damage = incident.find_damage()
+            if not (state.exercise or state.closed_at):
+                incident.journal.view()
+                return incident
         except RecordError as error:
-            damage = str(error)
-        if not damage:
-            return incident
-        text = "%s is damaged (%s), and is left out. Move it elsewhere to end this message."
-        _log.warning(text, folder, damage)
+            _log.warning("%s It is left out; move its folder elsewhere to end this message.", error)
     return None

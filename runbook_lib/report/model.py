@@ -32,7 +32,7 @@ from ..model import (
 )
 from ..policy import say_causes
 from ..record.actions import ActionRecord, group_actions
-from ..record.detection import Moment, find_detection, list_moments, list_triggers
+from ..record.detection import Moment, find_detection, list_triggers
 from ..record.incident import ENDED_WELL, Incident, list_neighbours
 from ..record.view import JournalView, get_number, order_of
 from ..runbook import load_policy
@@ -43,19 +43,14 @@ from ..show.text import VERDICT_WORDS, capitalise
 _NOT_FAILED = ("done", "stopped_at_plan", "by_hand", "interrupted")
 #: Verdicts about what an action achieved.
 _OUTCOMES = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING, Verdict.MITIGATED, Verdict.NOT_FIXED)
-#: The tone of the entries that stand in the timeline: of marks by what they say, of a drill's
-#: entries by kind and event, of others by kind.
+#: The tone of the marks that stand in the timeline, besides those of the policy.
 _TOLD = {
     "plan_of_closed": "note",
     "joined": "note",
+    "alerts_received": "note",
     "interrupted": "failed",
     "closed": "closed",
     "took_over": "note",
-    "drill_started": "drill",
-    "drill_injected": "drill",
-    "drill_failed": "failed",
-    "drill_reverted": "drill",
-    "drill_revert_failed": "failed",
 }
 
 
@@ -137,8 +132,7 @@ class ReportModel:
     causes : those that the policy names, the most supported first
     since, until : when the trouble began, and when it ended; None: not known, or there is none
     is_good : whether the verdict is that nothing more is to be done
-    drill, objectives : the journal's entries of a drill, and what it had to show
-    has_passed : whether a drill met every objective; None when it is not a drill, or was not scored
+    score : what the incident had to show, and showed; None: the runbook scored nothing
     impact : how much the incident affected
     tickets : every one that a section's parameters or a reading names
     """
@@ -151,12 +145,12 @@ class ReportModel:
         self.neighbours: list[str] = []
         self.notebooks = {path.name for path in incident.folder.glob("notebooks/*.ipynb")}
         with suppress(RecordError):
-            self.facts = incident.redactor.json(incident.state.to_json())
+            self.facts = incident.redactor.json(incident.state.model_dump(mode="json"))
             self.neighbours = list_neighbours(incident)
         self.journal, self.damage = _read_journal(incident)
-        self.judgement = self.policy.judge(self.journal, now=self.journal.last_look_at)
-        self.verdict = self.judgement.verdict if self.judgement else None
-        self.until = self.judgement.until if self.judgement else None
+        self.judgement = self.policy.judge(self.journal)
+        self.verdict = self.judgement.verdict
+        self.until = self.judgement.until
         self.causes = self.policy.list_causes(self.journal)
         self.ends = self.policy.find_ends(self.journal)
         self.since = self.ends.since
@@ -169,15 +163,10 @@ class ReportModel:
         self._place_entries()
         self.tried = [action for action in self.actions if action.was_tried]
         self.tried.sort(key=lambda action: action.decisive.seq)
-        self.drill = [entry for entry in self.journal.entries if entry.kind == "drill"]
-        events = {entry.data.get("event"): entry.data for entry in self.drill}
-        self.objectives: list[dict[str, Json]] = events.get("scored", {}).get("objectives", [])
-        self.has_passed: bool | None = None
-        if self.objectives:
-            has_met_all = all(objective["met"] for objective in self.objectives)
-            self.has_passed = has_met_all and "failed" not in events
-        self.impact = self.policy.compute_impact(self.journal)
-        self.tickets = self.journal.tickets()
+        self.score = self.policy.read_score(self.journal)
+        self.impact = self.policy.describe_impact(self.journal)
+        tickets = dict.fromkeys(reading.ticket for reading in self.journal.readings)
+        self.tickets = tuple(filter(None, tickets))
 
     def of(self, *roles: Role) -> list[ReportStep]:
         """Return the steps that have one of some roles, sorted as in the runbook."""
@@ -247,7 +236,7 @@ class Summary(NamedTuple):
 
     Attributes
     ----------
-    headline : the verdict and the cause; for a drill, whether it passed
+    headline : the verdict and the cause; with a score, whether it passed
     trigger : the first change that began the trouble; None: no system tells
     detected : what detected the trouble, and when
     severity : of the last alert that fired, with the alert's name; empty: none fired
@@ -285,13 +274,12 @@ def summarise(model: ReportModel) -> Summary:
     for reading in model.journal.readings:
         for row in reading.rows if reading.role is Role.ALERT else ():
             if row.get("state") == "firing":
-                drill = " (drill)" if row.get("drill") else ""
-                severity = f"{row.get('severity')}, by the alert {row.get('alert')}{drill}"
-    related = [*model.neighbours, str(model.facts.get("fault_drill") or "")]
+                severity = f"{row.get('severity')}, by the alert {row.get('alert')}"
+    related = [*model.neighbours, str(model.facts.get("part_of") or "")]
     return Summary(
         headline=write_headline(model),
         trigger=next(iter(list_triggers(model.journal)), None),
-        detected=find_detection(list_moments(model.journal, model.ends)),
+        detected=find_detection(model.journal, model.ends),
         severity=severity,
         done=[_describe_done(model, action) for action in begun],
         related=list(dict.fromkeys(filter(None, related))),
@@ -299,10 +287,11 @@ def summarise(model: ReportModel) -> Summary:
 
 
 def write_headline(model: ReportModel) -> str:
-    """Return the report's title: the verdict and the cause; for a drill, whether it passed."""
-    if model.has_passed is not None:
+    """Return the report's title: the verdict and the cause; with a score, whether it passed."""
+    if model.score is not None:
         words = say_causes(model.causes) or "no cause was found"
-        return f"Drill {'passed' if model.has_passed else 'failed'}: {words}"
+        end = "passed" if model.score.is_good else "failed"
+        return f"{model.policy.exercise_word} {end}: {words}"
     if model.verdict is None:
         return "Nothing was concluded yet"
     causes = model.causes
@@ -325,14 +314,14 @@ def _describe_done(model: ReportModel, action: ActionRecord) -> Done:
 
 
 def list_events(model: ReportModel) -> list[EventRow]:
-    """Return the timeline, sorted by time. A drill's begins with the drill."""
+    """Return the timeline, sorted by time. With a score, it begins with the first entry."""
     rows = sorted(_list_rows(model), key=attrgetter("at"))
-    return [row for row in rows if not model.drill or row.at >= model.drill[0].at]
+    return [row for row in rows if not model.score or row.at >= model.journal.entries[0].at]
 
 
 def _list_rows(model: ReportModel) -> Iterator[EventRow]:
     """Yield every row of the timeline, not yet sorted by time."""
-    yield from _list_entries(model.journal)
+    yield from _list_entries(model.journal, {**_TOLD, **model.policy.marks})
     for event in list_triggers(model.journal):
         yield EventRow(event.at, "trigger", capitalise(event.text), f"as {event.source} says")
     if model.since is not None:
@@ -352,15 +341,12 @@ def _list_rows(model: ReportModel) -> Iterator[EventRow]:
         yield EventRow(look.at, str(verdict), VERDICT_WORDS[verdict], look.summary)
 
 
-def _list_entries(journal: JournalView) -> Iterator[EventRow]:
-    """Yield what marks, drills and people say, and which runs went wrong."""
-    for entry in journal.entries:
-        kind = str(entry.data.get("what", entry.kind))
-        if kind == "drill":
-            kind = f"drill_{entry.data.get('event')}"
-        if kind in _TOLD:
-            text = capitalise(kind.replace("_", " "))
-            yield EventRow(entry.at, _TOLD[kind], text, str(entry.data.get("reason") or ""))
+def _list_entries(journal: JournalView, told: Mapping[str, str]) -> Iterator[EventRow]:
+    """Yield what marks and people say, and which runs went wrong."""
+    for mark in journal.marks:
+        if mark.what in told:
+            text = capitalise(mark.what.replace("_", " "))
+            yield EventRow(mark.at, told[mark.what], text, mark.reason)
     for note in journal.notes:
         if note.is_remark:
             yield EventRow(note.at, "note", f"{note.operator}: {note.text}")
@@ -392,7 +378,7 @@ def _list_alerts(model: ReportModel, since: datetime) -> Iterator[EventRow]:
 
 
 def _list_cause(model: ReportModel, cause: Finding) -> Iterator[EventRow]:
-    """Yield when a cause was first named; and when its first sign was, unless this is a drill."""
+    """Yield when a cause was first named; and when its first sign was, unless it was made."""
     words = say_causes([cause])
     for look in model.journal.conclusions:
         supported = [f for f in look.findings if f.status is CauseStatus.SUPPORTED]
@@ -400,7 +386,7 @@ def _list_cause(model: ReportModel, cause: Finding) -> Iterator[EventRow]:
         if reasons:
             yield EventRow(look.at, "cause", f"Cause named: {words}", reasons[0])
             break
-    if cause.first_seen and not model.drill:
+    if cause.first_seen and not model.score:
         yield EventRow(cause.first_seen, "cause", f"First sign of the cause: {words}")
 
 
@@ -422,7 +408,7 @@ def list_open(model: ReportModel) -> Iterator[Open]:
             yield Open(text, (action.first.step,))
     if model.facts.get("closed_at") and not model.is_good:
         yield Open("closed before all was well")
-    elif model.judgement and not model.is_good:
+    elif model.verdict and not model.is_good:
         section, reason = model.judgement.next
         yield Open(f"next, in {section}: {reason}")
     points = model.of(Role.CHECKLIST, Role.CLEARED) if model.is_good else model.of(Role.CHECKLIST)
@@ -431,7 +417,7 @@ def list_open(model: ReportModel) -> Iterator[Open]:
             yield Open(f"{step.title}: {step.latest.reason}", (step.id,))
     unread = [step.id for step in points if not step.latest]
     # ``healthy`` says that there never was a symptom: then no point needs a look.
-    # Of a drill's fault, the drill's own incident has the checklist.
-    has_no_points = model.verdict is Verdict.HEALTHY or bool(model.facts.get("fault_drill"))
+    # An incident that is part of another one leaves the checklist to that one.
+    has_no_points = model.verdict is Verdict.HEALTHY or bool(model.facts.get("part_of"))
     if unread and model.is_good and not has_no_points:
         yield Open("not run yet:", tuple(unread))

@@ -84,8 +84,8 @@ def write_summary(model: ReportModel, link: str) -> str:
 def render_report(model: ReportModel) -> str:
     """Return the whole page."""
     outcome = model.verdict or ""
-    if model.has_passed is not None:
-        outcome = "passed" if model.has_passed else "failed"
+    if model.score is not None:
+        outcome = "passed" if model.score.is_good else "failed"
     journal = model.journal
     findings = {finding.name: finding for finding in journal.findings()}
     # What an earlier diagnosis supported stays supported here.

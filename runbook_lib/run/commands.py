@@ -18,7 +18,6 @@ from ..errors import (
 )
 from ..investigation import (
     Investigation,
-    check_undamaged,
     close_if_quiet,
     judge_incident,
 )
@@ -33,14 +32,14 @@ from ..model import (
     keep_quiet,
 )
 from ..record.actions import MOVES, group_actions
-from ..record.history import compute_trends, list_history, write_gauges
+from ..record.history import compute_trends, list_history
 from ..record.incident import ENDED_WELL, Incident, list_incidents, open_incident
 from ..record.journal import utc_now
 from ..record.manifest import verify_incident
 from ..record.notes import (
     ReceivedAlert,
     list_follow_ups,
-    note_alerts,
+    mark_alerts,
     read_alerts,
     write_note,
 )
@@ -75,13 +74,12 @@ def run_sections(
     Raises
     ------
     RunInterruptedError
-        On Ctrl-C or SIGTERM, or when another command closed the incident. Raised after the report
-        is written; a second Ctrl-C skips the report. In the middle of a change it is an
-        ``ActionInterruptedError``.
+        On Ctrl-C or SIGTERM, after the report is written; a second Ctrl-C skips the report. In the
+        middle of a change it is an ``ActionInterruptedError``.
 
     Notes
     -----
-    A notebook that fails does not stop the next one.
+    A notebook that fails does not stop the next one; the close of the incident does.
     """
     runs: list[NotebookRun] = []
     seq_before = incident.journal.view().last_seq
@@ -93,6 +91,8 @@ def run_sections(
                 preload()
             chosen = list(names)
             for number, name in enumerate(chosen, start=1):
+                if incident.is_closed:
+                    break
                 progress(f"{number} of {len(chosen)}: {name}")
                 run = run_notebook(
                     sections,
@@ -106,14 +106,10 @@ def run_sections(
     except KeyboardInterrupt:
         with Interrupts(again=do_nothing):
             interruption = _explain_interruption(incident, seq_before, command)
-            entry = {"section": "", "reason": str(interruption)}
-            with incident.keep_open() as may_write:
-                if may_write:
-                    incident.journal.append("interrupted", entry)
-        if may_write:
-            progress("interrupted; writing the report")
-            with suppress(KeyboardInterrupt):  # a second Ctrl-C skips the report
-                write_outputs(incident, sections, packs=incident.is_closed)
+            incident.mark("interrupted", str(interruption))
+        progress("interrupted; writing the report")
+        with suppress(KeyboardInterrupt):  # a second Ctrl-C skips the report
+            write_outputs(incident, sections, packs=incident.is_closed)
         raise interruption from None
     return runs
 
@@ -126,10 +122,6 @@ def _explain_interruption(incident: Incident, seq_before: int, command: str) -> 
     seq_before : number of the journal's last entry before the run
     command : as in ``run_sections``
     """
-    if incident.is_late:
-        text = f"Another command closed {incident.id}, so what this command read is not kept."
-        again = name_runbook("runbook investigate")
-        return RunInterruptedError(f"{text} Look again with: {again}")
     entries = [entry for entry in incident.journal.view().actions if entry.seq > seq_before]
     actions = group_actions(entries)
     for action in actions:
@@ -190,7 +182,7 @@ def _carry_out(
     if incident.is_closed:
         advice = "leave --incident out, or write --incident new"
         raise UsageError(f"incident {incident.id} is closed; {advice}")
-    note_alerts(incident, alerts)
+    mark_alerts(incident, alerts)
     runs = run_sections(incident, sections, names, given, command=command, progress=progress)
     with Interrupts():  # all is done: the first Ctrl-C interrupts nothing
         if is_new and not alerts:
@@ -202,7 +194,8 @@ def _carry_out(
     policy = load_policy()
     steps = chain.from_iterable(sections[name].STEPS.values() for name in names)
     needed = {step.id for step in steps if step.needed}
-    judgement = policy.judge(journal, now=now, steps=needed) if needed else None
+    judged = policy.judge(journal, now=now, steps=needed)
+    judgement = judged if needed and judged.verdict else None
     conclusions = [run.conclusion for run in runs if run.conclusion is not None]
     verdict = None
     reason = ""
@@ -219,7 +212,7 @@ def _carry_out(
     is_stopped = any(run.status is RunStatus.STOPPED_AT_PLAN for run in runs)
     waits = is_stopped and any(plan["apply"] for plan in plans)
     next_command = ""
-    if incident.is_open and not waits:
+    if not incident.is_closed and not waits:
         if verdict is Verdict.HEALTHY:  # no section closes an incident that saw no trouble
             next_command = name_runbook(f"runbook close {incident.id}")
         elif next_section:
@@ -233,7 +226,7 @@ def _carry_out(
         reason=reason,
         since=policy.find_ends(journal).since,
         until=judgement.until if judgement else None,
-        affected=str(policy.compute_impact(journal)),
+        affected=policy.describe_impact(journal),
         readings=tuple(own.latest().values()),
         causes=journal.findings(),
         notebooks=tuple(runs),
@@ -398,7 +391,7 @@ def report(
         )
     alerts = read_alerts(alerts_file)
     opened = _open(settings, incident)
-    note_alerts(opened, alerts)
+    mark_alerts(opened, alerts)
     return documents.ReportDocument(
         schema_name="runbook/report/1",
         incident=opened.id,
@@ -421,13 +414,12 @@ def close(
         When there is no such incident, it is closed already, or its journal is damaged.
     """
     incident = _open(settings, incident_id)
-    check_undamaged(incident)
     closed_at = incident.state.closed_at
     if closed_at is not None:
         raise UsageError(f"{incident.id} was closed at {format_time(closed_at)}")
     _read_again(settings, sections, incident)
     judgement = judge_incident(incident)
-    verdict = judgement.verdict
+    verdict = judgement.verdict or Verdict.UNKNOWN
     words = verdict.replace("_", " ")
     incident.close(verdict, reason=f"{settings.operator} closed it as {words}: {judgement.reason}")
     is_well = verdict in ENDED_WELL
@@ -459,18 +451,15 @@ def _read_again(settings: Settings, sections: Sections, incident: Incident) -> N
 def incidents(settings: Settings, *, every: bool = False) -> documents.IncidentsDocument:
     """Return the incidents, the open ones first; an ended drill only with ``every``.
 
-    Then it also returns how each scenario's drills went, and writes gauges for Prometheus.
+    Then it also returns a trend for each exercise.
     """
-    home = settings.runbook_home
-    rows = list_history(home, load_policy())
-    shown = [row for row in rows if row.is_open or every or not row.scenario]
+    rows = list_history(settings.runbook_home, load_policy())
+    shown = [row for row in rows if row.is_open or every or not row.exercise]
     shown.sort(key=lambda row: not row.is_open)
-    has_trends = every and bool(rows)
     return documents.IncidentsDocument(
         schema_name="runbook/incidents/1",
         incidents=tuple(shown),
-        drills=compute_trends(rows, utc_now()) if has_trends else (),
-        gauges=str(write_gauges(home, rows)) if has_trends else "",
+        trends=compute_trends(rows, utc_now()) if every else (),
     )
 
 
@@ -508,7 +497,6 @@ def note(
         }
     )
     incident = _open(settings, incident_id)
-    check_undamaged(incident)
     is_late = incident.is_closed
     entry = write_note(incident, written)
     return documents.NoteDocument(

@@ -237,8 +237,7 @@ def run_notebook(
     UsageError
         When a parameter is unknown or wrong; no kernel was started.
     KeyboardInterrupt
-        After the interruption is journalled. Also when another command has closed the incident:
-        then nothing is journalled, and the notebook's file stays as it is.
+        After the interruption is journalled
 
     Notes
     -----
@@ -277,14 +276,11 @@ def run_notebook(
         exit_code=code,
         conclusion=conclusion,
     )
-    with incident.keep_open() as may_write:
-        if may_write:
-            incident.journal.append("notebook", run.model_dump(include=_JOURNALLED))
-            incident.closed_here = incident.is_closed  # by a cell of this run, if at all
-            if path.exists() and not path.stat().st_size:
-                path.unlink()  # the run ended before its first cell
+    incident.journal.append("notebook", run.model_dump(include=_JOURNALLED))
+    if path.exists() and not path.stat().st_size:
+        path.unlink()  # the run ended before its first cell
     mark_run("")
-    if kernel.must_end or not may_write or status is RunStatus.INTERRUPTED:
+    if kernel.must_end or status is RunStatus.INTERRUPTED:
         raise KeyboardInterrupt
     return run
 
@@ -362,13 +358,12 @@ def _find_exit_code(error_name: str) -> ExitCode:
     return exit_code_of_error(known.get(error_name, Exception), errors)
 
 
-def _keep(incident: Incident, path: Path, notebook: Any) -> None:
-    """Write an executed notebook, redacted, and without the cell that empties the kernel.
-
-    If another command closed the incident, nothing is written.
-    """
+def _keep(
+    incident: Incident,
+    path: Path,
+    notebook: Any,
+) -> None:
+    """Write a notebook as it is now, redacted, and without the cell that empties the kernel."""
     cells = [c for c in notebook.cells if _FRESH_TAG not in c.metadata.get("tags", ())]
     content = incident.redactor.json({**notebook, "cells": cells})
-    with incident.keep_open() as may_write:
-        if may_write:
-            write_json(path, content)
+    write_json(path, content)

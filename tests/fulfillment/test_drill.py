@@ -21,7 +21,7 @@ from objectmove.errors import InterruptedMoveError
 from objectmove.run import Run
 from runbook_lib.errors import RunInterruptedError
 from runbook_lib.investigation import make_incident
-from runbook_lib.model import Verdict, keep_quiet
+from runbook_lib.model import keep_quiet
 from runbook_lib.record.detection import list_triggers
 from runbook_lib.record.incident import Incident, list_incidents
 from runbook_lib.redact import Redactor
@@ -79,7 +79,7 @@ def test_trouble_that_is_over_does_not_keep_a_drill_from_its_steady_state(
 ) -> None:
     world = make_world(tmp_path, monkeypatch)
     clients: Any = FakeClients(world)
-    incident = make_incident(world.settings, drill=True)
+    incident = make_incident(world.settings, exercise="synthetic", approver="drill:d1")
     drill = Drill(world.settings, clients, find_scenario("synthetic"), keep_quiet, incident)
     world.fire()
     assert not drill.is_well()
@@ -105,7 +105,7 @@ def test_what_serve_opened_for_a_drills_alert_ends_as_the_drill_does(
     folders = list(list_incidents(world.home))
     states = [Incident(folder, redactor=Redactor()).state for folder in folders]
     assert [state.verdict for state in states] == [document.verdict, document.verdict]
-    assert all(state.closed_at and state.drill for state in states)
+    assert all(state.closed_at and state.exercise for state in states)
     (seen,) = [folder for folder in folders if folder.name != document.incident]
     report = (seen / "report.html").read_text("utf-8")
     assert f"../{document.incident}/report.html" in report
@@ -116,26 +116,6 @@ def test_what_serve_opened_for_a_drills_alert_ends_as_the_drill_does(
     for folder in folders:
         journal = Incident(folder, redactor=Redactor()).journal.view()
         assert document.incident in list_triggers(journal)[0].text
-
-
-@dataclass(frozen=True)
-class LookedAt(PausedPipeline):
-    """A drill during which somebody opens an incident."""
-
-    def inject(self, drill: Drill) -> None:
-        make_incident(self.world.settings)
-        super().inject(drill)
-
-
-def test_an_incident_that_was_opened_during_a_drill_ends_with_it_and_names_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world = make_world(tmp_path, monkeypatch)
-    document = run_drill(world.settings, LookedAt(world=world), progress=keep_quiet)
-    (folder,) = [f for f in list_incidents(world.home) if f.name != document.incident]
-    state = Incident(folder, redactor=Redactor()).state
-    assert (state.drill, state.verdict) == (True, Verdict.HEALTHY)
-    assert document.incident in (folder / "summary.txt").read_text("utf-8")
 
 
 # --- Ctrl-C ---
@@ -164,19 +144,15 @@ def test_a_drill_whose_plans_could_not_be_made_approves_nothing(
     (unmet,) = [o for o in document.objectives if o.name == "no notebook fails"]
     assert not unmet.met
     (folder,) = list_incidents(world.home)
-    entries = Incident(folder, redactor=Redactor()).journal.view().entries
-    events = [entry.data["event"] for entry in entries if entry.kind == "drill"]
-    assert "inject" in events
-    assert "approve" not in events
+    journal = Incident(folder, redactor=Redactor()).journal.view()
+    events = [mark.what for mark in journal.marks]
+    assert "drill_inject" in events
+    assert "approved" not in {action.phase for action in journal.actions}
     assert not world.dag.is_paused
 
 
 def interrupt_in_detection(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(notebooks, "_execute", interrupt)
-
-
-def interrupt_while_it_waits(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Drill, "read_alert_states", interrupt)
 
 
 def interrupt_the_release(patch: pytest.MonkeyPatch) -> None:
@@ -216,7 +192,6 @@ _REVERTED = "Interrupted. The drill's fault is taken back."
     ("spoil", "sentence"),
     [
         (interrupt_in_detection, _REVERTED),
-        (interrupt_while_it_waits, _REVERTED),
         (interrupt_the_release, f"{_REVERTED} {_CUT_OFF}"),
         (interrupt_the_revert, _REVERTED),
         (interrupt_the_wait_for_the_steady_state, _REVERTED),
@@ -237,7 +212,14 @@ def test_an_interrupted_drill_takes_its_fault_back_and_says_so_once(
     assert not world.dag.is_paused
     (folder,) = list_incidents(world.home)
     incident = Incident(folder, redactor=Redactor())
-    events = [entry.data.get("event") for entry in incident.journal.view().entries]
-    assert events.count("failed") == 1
+    events = [mark.what for mark in incident.journal.view().marks]
+    assert events.count("drill_failed") == 1
     assert incident.is_closed
     assert "interrupted" in (folder / "report.html").read_text("utf-8").lower()
+
+
+def test_an_exercise_leaves_no_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world(tmp_path, monkeypatch)
+    scenario = PausedPipeline(world=world, exercise_steps=("4.1", "4.2"))
+    assert run_drill(world.settings, scenario, progress=keep_quiet).missed == ()
+    assert not [key for key in world.store.objects if key.startswith("chaos/")]

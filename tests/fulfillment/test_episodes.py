@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -150,9 +149,6 @@ def test_the_next_episode_closes_the_incident_and_does_not_write_into_it(world: 
         assert f"../{other}/report.html" in (report.folder / "report.html").read_text("utf-8")
     assert second.incident in summarise(ReportModel(old, SECTIONS)).related
     before = read_record(world, old.id)
-    assert (
-        json.loads(before["manifest.json"])["journal"]["seq"] == old.journal.view().entries[-1].seq
-    )
     look(world)
     assert read_record(world, old.id) == before
 
@@ -216,26 +212,6 @@ def test_a_closed_incident_is_never_reopened(world: World) -> None:
         commands.run(world.settings, SECTIONS, ["02"], incident_id=str(first.incident))
     second = look(world)
     assert second.incident != first.incident
-    assert read_record(world, str(first.incident)) == before
-
-
-def test_section_7_closes_what_is_fixed_and_its_report_has_the_closing(world: World) -> None:
-    pause_pipeline(world)
-    first = look(world)
-    planned = run(world, "06")
-    chosen = [plan for plan in planned.plans if plan["step"] in ("6.1", "6.2")]
-    approval = [
-        "plan=" + ",".join(plan["plan"] for plan in chosen),
-        "approve=" + ",".join(plan["sha256"] for plan in chosen),
-    ]
-    commands.run(world.settings, SECTIONS, ["06"], parameter=approval)
-    world.now += timedelta(minutes=2)
-    done = run(world, "06", "07")
-    assert done.incident == first.incident
-    assert list_open(world) == []
-    assert "07_postmortem" in Path(done.report).read_text("utf-8")
-    before = read_record(world, str(first.incident))
-    assert look(world).incident != first.incident
     assert read_record(world, str(first.incident)) == before
 
 
@@ -364,16 +340,14 @@ def test_a_damaged_journal_stays_as_it_is_and_a_new_incident_takes_its_place(
 
     new = str(look(world).incident)
     assert plan_by_hand(world).incident == look(world).incident == new != old
-    damage = "line 3 was altered after it was written"
     sentence = list_damages(caplog)[0]
-    assert old in sentence
-    assert damage in sentence
+    assert f"{old}/journal.jsonl, line 3: " in sentence
     assert read_folder(world.home / old) == before
 
     assert list_open(world) == [new]
     document = commands.incidents(world.settings, every=True)
     rows = {row.incident: row.damage for row in document.incidents}
-    assert damage.partition(" was ")[2] in rows.pop(old)
+    assert rows.pop(old).startswith("line 3 was altered")
     assert rows == {new: ""}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -30,9 +29,9 @@ def clock(minutes: float = 0) -> Callable[[], datetime]:
     return lambda: NOW + timedelta(minutes=minutes)
 
 
-def create(home: Path, minutes: float = 0, *, drill: bool = False) -> Incident:
+def create(home: Path, minutes: float = 0, *, exercise: str = "") -> Incident:
     return create_incident(
-        home, redactor=REDACTOR, environment="local", drill=drill, clock=clock(minutes)
+        home, redactor=REDACTOR, environment="local", exercise=exercise, clock=clock(minutes)
     )
 
 
@@ -41,15 +40,15 @@ def test_a_new_incident_has_its_folders_and_facts(tmp_path: Path) -> None:
     assert incident.id.startswith("inc-20261124T031400Z-")
     names = {path.name for path in incident.folder.iterdir() if path.suffix != ".lock"}
     assert names == {"plans", "ledger", "notebooks", "evidence", "journal.jsonl"}
-    assert incident.is_open
+    assert not incident.is_closed
     assert format_time(incident.state.opened_at) == "2026-11-24T03:14:00.000Z"
 
 
-def test_the_newest_open_incident_that_is_no_drill_is_opened(tmp_path: Path) -> None:
+def test_the_newest_open_incident_that_is_no_exercise_is_opened(tmp_path: Path) -> None:
     assert open_incident(tmp_path, redactor=REDACTOR) is None
     create(tmp_path, 1)
     wanted = create(tmp_path, 2)
-    create(tmp_path, 3, drill=True)
+    create(tmp_path, 3, exercise="surge")
     create(tmp_path, 4).close(Verdict.FIXED)
     (tmp_path / "not-an-incident").mkdir()
     (tmp_path / "inc-20991124T031400Z-0000").mkdir()  # without its journal
@@ -71,7 +70,7 @@ def test_a_damaged_incident_is_left_out_and_said(
     assert found is not None
     assert found.id == healthy.id
     assert str(damaged.folder) in caplog.text
-    assert "line 2 was altered" in caplog.text
+    assert "line 2" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -83,7 +82,7 @@ def test_neighbours_are_the_incidents_that_were_open_at_the_same_time(
 ) -> None:
     mine = create(tmp_path, 10)
     close_at(mine, 20)
-    close_at(create(tmp_path, 10, drill=True), 20)
+    close_at(create(tmp_path, 10, exercise="surge"), 20)
     other = create(tmp_path, opened)
     if closed is not None:
         close_at(other, closed)
@@ -113,14 +112,14 @@ def test_only_the_incidents_own_folders_have_files(tmp_path: Path) -> None:
     incident = create(tmp_path)
     assert incident.path("plans", "p-1.jsonl") == incident.folder / "plans" / "p-1.jsonl"
     with pytest.raises(UsageError):
-        incident.path("..", "x")
+        incident.path("plans", "../x")
 
 
 def test_facts_are_changed_without_secrets(tmp_path: Path) -> None:
     incident = create(tmp_path)
     incident.update(ticket_id="T-1", note="with admin12345")
     assert incident.state.ticket_id == "T-1"
-    assert incident.state.to_json()["note"] == f"with {MASK}"
+    assert incident.state.model_dump()["note"] == f"with {MASK}"
     assert incident.state.environment == "local"
 
 
@@ -140,53 +139,16 @@ def test_a_folder_of_the_older_version_is_read_and_not_written(
     old = {"opened_at": "2026-11-01T10:00:00.000Z", "closed_at": closed_at, "kept": True}
     (incident.folder / "incident.json").write_text(json.dumps(old))
     assert incident.is_closed
-    assert incident.is_late
     incident.update(ticket_id="t-1")
     assert not incident.journal.path.exists()
     assert open_incident(tmp_path, redactor=REDACTOR) is None
     assert open_incident(tmp_path, incident.id, redactor=REDACTOR) is not None
 
 
-def test_nothing_is_written_after_another_command_has_closed_the_incident(tmp_path: Path) -> None:
+def test_an_incident_is_closed_once(tmp_path: Path) -> None:
     mine = create(tmp_path)
-    with mine.keep_open() as may_write:
-        assert may_write
-    Incident(mine.folder, redactor=REDACTOR).close(Verdict.FIXED)
-    with mine.keep_open() as may_write:
-        assert not may_write
+    mine.close(Verdict.FIXED)
     mine.close(Verdict.NOT_FIXED)
-    assert not mine.closed_here
+    mine.update(kept=True)
     assert mine.state.verdict is Verdict.FIXED
-    assert list_marks(mine) == ["opened", "closed"]
-
-
-def list_marks(incident: Incident) -> list[str]:
-    """Return what each mark says, in sequence."""
-    return [mark.what for mark in incident.journal.view().marks]
-
-
-@pytest.mark.parametrize(
-    "write",
-    [
-        lambda mine: mine.update(kept=True),
-        lambda mine: mine.close(Verdict.FIXED),
-    ],
-    ids=["update", "close"],
-)
-def test_a_close_between_a_check_and_its_write_keeps_the_write_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Incident], object]
-) -> None:
-    mine = create(tmp_path)
-    other = Incident(mine.folder, redactor=REDACTOR)
-    lock = mine.lock
-    closed: list[bytes] = []
-
-    def close_first(name: str) -> AbstractContextManager[None]:
-        if not closed:
-            other.close(Verdict.HEALTHY)
-            closed.append(mine.journal.path.read_bytes())
-        return lock(name)
-
-    monkeypatch.setattr(mine, "lock", close_first)
-    write(mine)
-    assert closed == [mine.journal.path.read_bytes()]
+    assert [mark.what for mark in mine.journal.view().marks] == ["opened", "closed"]

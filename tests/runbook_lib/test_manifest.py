@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from chainlog import read_entries
 from runbook_lib.errors import RecordError
 from runbook_lib.record.incident import Incident
 from runbook_lib.record.manifest import (
@@ -16,7 +15,7 @@ from runbook_lib.record.manifest import (
     write_attachment,
     write_manifest,
 )
-from tests.support.incidents import make_incident, tell_incident
+from tests.support.incidents import tell_incident
 
 
 @pytest.fixture
@@ -35,16 +34,6 @@ def test_an_untouched_folder_is_what_its_manifest_says(incident: Incident) -> No
 
     assert (found.problems, found.newer) == ((), ())
     assert len(manifest["files"]) == 4
-
-
-def test_the_manifest_holds_the_journals_head(incident: Incident) -> None:
-    path = write_manifest(incident)
-
-    head = list(read_entries(incident.journal.path))[-1]
-    manifest = json.loads(path.read_text())
-    assert manifest["journal"] == {"seq": head.seq, "hash": head.hash}
-    assert "manifest.json" not in manifest["files"]
-    assert not any(name.endswith(".lock") for name in manifest["files"])
 
 
 def test_lines_appended_later_are_newer(incident: Incident) -> None:
@@ -76,19 +65,10 @@ def test_an_altered_journal_line_is_named(incident: Incident) -> None:
     assert found.problems[0].startswith("journal.jsonl, line 7: ")
 
 
-@pytest.mark.parametrize("is_forged", [False, True])
-def test_a_journal_that_was_cut_or_rewritten_with_a_good_chain_is_named(
-    incident: Incident, tmp_path: Path, *, is_forged: bool
-) -> None:
+def test_a_journal_that_was_cut_is_named(incident: Incident) -> None:
     write_manifest(incident)
     lines = incident.journal.path.read_bytes().splitlines(keepends=True)
-    content = b"".join(lines[:-2])
-    if is_forged:
-        forged = make_incident(tmp_path / "other").incident
-        for number in range(len(lines) + 3):
-            forged.journal.append("note", {"section": "", "text": f"nothing happened {number}"})
-        content = forged.journal.path.read_bytes()
-    incident.journal.path.write_bytes(content)
+    incident.journal.path.write_bytes(b"".join(lines[:-2]))
 
     assert verify_incident(incident.folder).problems == (
         "journal.jsonl: was altered since, or is missing",

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from runbook_lib.model import ActionPhase, CauseStatus, Finding, Status, Verdict
-from runbook_lib.policy import Impact, Policy, make_log_entry
+from runbook_lib.policy import Policy, make_log_entry
 from runbook_lib.record.actions import group_actions
 from runbook_lib.record.entries import Key, Part, Quantities
 from tests.support.incidents import Teller
@@ -55,7 +55,7 @@ def test_the_verdict_follows_from_the_needed_readings(
         else:
             tell.read(step, step, Status(status))
 
-    assert POLICY.compute_verdict(tell.incident.journal.view()) is verdict
+    assert POLICY.judge(tell.incident.journal.view()).verdict is verdict
 
 
 def test_readings_of_an_hour_ago_do_not_judge(tell: Teller) -> None:
@@ -63,8 +63,8 @@ def test_readings_of_an_hour_ago_do_not_judge(tell: Teller) -> None:
         tell.read(step, step, "ok")
     view = tell.incident.journal.view()
     read_at = view.readings[-1].at
-    assert POLICY.compute_verdict(view, now=read_at) is Verdict.HEALTHY
-    assert POLICY.compute_verdict(view, now=read_at + timedelta(hours=1)) is Verdict.UNKNOWN
+    assert POLICY.judge(view, now=read_at).verdict is Verdict.HEALTHY
+    assert POLICY.judge(view, now=read_at + timedelta(hours=1)).verdict is Verdict.UNKNOWN
 
 
 def test_its_words_fit_any_runbook(tell: Teller) -> None:
@@ -82,7 +82,3 @@ def test_its_words_fit_any_runbook(tell: Teller) -> None:
     assert POLICY.describe_proof(action) == "verified"
     assert POLICY.list_unfinished(action) == []
     assert make_log_entry(POLICY, view, now=tell.clock.at)["affected"] == "not counted"
-
-
-def test_an_impact_is_told_in_one_line() -> None:
-    assert str(Impact(1204, ("3 tickets",))) == "1,204 affected; 3 tickets"
