@@ -76,7 +76,7 @@ _RULES = {
 }
 #: What was done, in the past tense, by the action's name.
 _ACTIONS = {
-    "release": "released {objects} by move",
+    "release": "released {objects}",
     "park": "parked {objects} that nobody wants",
     "undo": "took {objects} back",
     "settle": "settled {objects} by a person's word",
@@ -136,8 +136,7 @@ POLICY = Policy(
     read_old=convert,
     actions=_ACTIONS,
     diagnosis="05_root_cause",
-    noun="label",
-    impact_heading="Orders held back",
-    healthy_words="no label waits too long",
+    noun="file",
+    request="order",
     first_step=NextStep("02_signals_detection", "Is there an incident? Read the signals."),
 )

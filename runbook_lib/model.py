@@ -328,6 +328,7 @@ class Outcome(BaseModel):
     since : when the breach began
     order_ids : ids of the customers' requests that are affected; None: not counted
     longest_minutes : how long the request that waits longest has waited; None: not known
+    affected_files : how many files of these requests wait
     ticket : the ticket that the reading is about; empty: none
     observations : named values that the rules of the causes test; None: not known
     first_seen : a mapping from a cause's name to the time of the first sign of that cause
@@ -349,6 +350,7 @@ class Outcome(BaseModel):
     since: Timestamp | None = None
     order_ids: tuple[str, ...] | None = None
     longest_minutes: float | None = None
+    affected_files: int = 0
     ticket: str = ""
     observations: dict[str, Cell] = {}
     first_seen: dict[str, Timestamp] = {}
@@ -440,10 +442,11 @@ class Mark(_Entry):
 
 
 class Start(_Entry):
-    """The start of a section, with its parameters."""
+    """The start of a section, with its parameters, and who began it."""
 
     section: str
     parameters: dict[str, Json]
+    operator: str = ""
 
 
 class Note(_Entry):
@@ -455,6 +458,9 @@ class Note(_Entry):
     lesson : set when the note says how something went in the incident
     owner, due, ticket : who does what the note says, by when, and where that is tracked. With one
         of them the note is a follow-up
+    lead : who leads from now on; empty: the note does not say
+    summary : what happened, in a person's words, for the report's first screen
+    severity : from 1, the worst, to 4; None: by the impact
     operator : who wrote the note
     late : whether the note was written after the close
     """
@@ -465,6 +471,9 @@ class Note(_Entry):
     owner: str = ""
     due: date | None = None
     ticket: str = ""
+    lead: str = ""
+    summary: str = ""
+    severity: int | None = Field(None, ge=1, le=4)
     operator: str = ""
     late: bool = False
 
@@ -475,7 +484,7 @@ class Note(_Entry):
         Such a note says what the person saw or did.
         """
         is_other_kind = self.lesson or self.owner or self.due or self.ticket or self.checklist
-        return bool(self.operator) and not is_other_kind
+        return bool(self.text and self.operator) and not is_other_kind
 
     @property
     def is_follow_up(self) -> bool:

@@ -24,7 +24,7 @@ from .model import (
     format_time,
 )
 from .record import folds
-from .record.actions import MOVES, ActionRecord, group_actions
+from .record.actions import ActionRecord
 from .record.entries import Entry, Key, Quantities
 from .record.view import JournalView
 
@@ -83,20 +83,26 @@ class Looked(NamedTuple):
 
 
 class Impact(NamedTuple):
-    """How much an incident affected.
+    """How much an incident held back.
 
     Attributes
     ----------
-    affected : how many; None when no reading counted them
-    details : what else is known, each in a few words
+    orders : the ids of the customers' requests, each with when it was first and last seen late
+    affected : how many they are; None when no reading counted them
+    files : the most of their files that waited at once
+    longest_minutes : the longest wait; None: not known
     """
 
+    orders: Mapping[str, tuple[datetime, datetime]]
     affected: int | None
-    details: tuple[str, ...] = ()
+    files: int
+    longest_minutes: float | None
 
     def __str__(self) -> str:
         count = "not counted" if self.affected is None else f"{self.affected:,} affected"
-        return "; ".join([count, *self.details])
+        if self.longest_minutes is None:
+            return count
+        return f"{count}; longest wait {self.longest_minutes:.1f} min"
 
 
 def _find_no_cause(_journal: JournalView, _entries: Sequence[Entry], _now: datetime) -> Looked:
@@ -118,8 +124,8 @@ class Policy:
     diagnosis : the section whose supported causes always count; any other section's count only
         during the trouble. Empty: every section's
     noun : what an action changes
-    impact_heading : stands above the impact in the report
-    healthy_words : stands beside the verdict *healthy*
+    request : what a customer waits for
+    severities : from 1 on, how many requests were held back, or for how many minutes
     first_step : where to go before anything was read
     """
 
@@ -130,8 +136,8 @@ class Policy:
     actions: Mapping[str, str] = field(default_factory=dict)
     diagnosis: str = ""
     noun: str = "object"
-    impact_heading: str = "Impact"
-    healthy_words: str = "nothing is wrong"
+    request: str = "request"
+    severities: Sequence[tuple[int, float]] = ((500, 240), (20, 60), (1, 10))
     first_step: NextStep = _NOWHERE
 
     def measure(self, reading: Reading) -> tuple[Measurement, ...]:
@@ -258,40 +264,53 @@ class Policy:
         return diagnosis.advice
 
     def compute_impact(self, journal: JournalView) -> Impact:
-        """Return how many requests were held back, each counted once, and how long they waited.
+        """Return which requests were held back, each once, and how long they waited.
 
         None are known where only a metric saw that something waited.
         """
         counted = [reading for reading in journal.readings if reading.order_ids is not None]
-        ids: set[str] = set()
+        orders: dict[str, tuple[datetime, datetime]] = {}
+        waits: list[float] = []
         for reading in counted:
-            ids.update(reading.order_ids or ())
-        waits = [r.longest_minutes for r in counted if r.order_ids and r.longest_minutes]
-        released = 0
-        for action in group_actions(journal.actions):
-            if action.first.action in ("move", "release") and not action.is_taken_back:
-                released += _count_changed(action) or 0
-        details = []
-        if released:
-            details.append(f"{_count_of(released, 'file')} released")
-        if waits:
-            details.append(f"longest wait {max(waits):.1f} min")
-        tickets = len(journal.tickets())
-        if tickets:
-            details.append(_count_of(tickets, "ticket"))
+            seen_at = reading.observed_at
+            for order_id in reading.order_ids or ():
+                first, _ = orders.get(order_id, (seen_at, seen_at))
+                orders[order_id] = (first, seen_at)
+            if reading.order_ids and reading.longest_minutes:
+                waits.append(reading.longest_minutes)
         had_trouble = self.find_ends(journal).seen_at is not None
-        is_uncounted = not ids and (had_trouble or not counted)
-        return Impact(None if is_uncounted else len(ids), tuple(details))
+        is_uncounted = not orders and (had_trouble or not counted)
+        return Impact(
+            orders=orders,
+            affected=None if is_uncounted else len(orders),
+            files=max((reading.affected_files for reading in counted), default=0),
+            longest_minutes=max(waits, default=None),
+        )
 
-    def make_headline(self, verdict: Verdict, causes: Sequence[Finding]) -> str:
-        """Return what stands beside the verdict in the report's title, such as the causes."""
-        if verdict is Verdict.HEALTHY:
-            return self.healthy_words
+    def compute_severity(self, impact: Impact) -> int:
+        """Return the severity, from 1, the worst, to 4, by how many waited and how long."""
+        for severity, (orders, minutes) in enumerate(self.severities, start=1):
+            if len(impact.orders) >= orders or (impact.longest_minutes or 0) >= minutes:
+                return severity
+        return len(self.severities) + 1
+
+    def make_title(
+        self, impact: Impact, causes: Sequence[Finding], verdict: Verdict | None, *, is_over: bool
+    ) -> str:
+        """Return what was held back, for how many requests, and why, in one sentence."""
+        if verdict in (None, Verdict.UNKNOWN) and not impact.orders:
+            return f"Nobody knows yet whether {self.request}s are held back"
+        verb = "were" if is_over else "are"
+        if impact.affected is None:
+            subject = f"{self.request.capitalize()}s"
+        else:
+            subject = _count_of(impact.affected, self.request)
+        if impact.affected == 1:
+            verb = "was" if is_over else "is"
+        title = f"{subject} {verb} held back"
         if causes:
-            return say_causes(causes)
-        if verdict is Verdict.UNKNOWN:
-            return "what a verdict needs is not known"
-        return "no cause is proven now"
+            return f"{title} by {say_causes(causes)}"
+        return title if verdict is Verdict.HEALTHY else f"{title}; the cause is not known"
 
     def describe_action(self, action: ActionRecord) -> str:
         """Return what was done, in the past tense; if it was only tried, the action's name."""
@@ -303,18 +322,6 @@ class Policy:
         objects = f"{self.noun}s" if number is None else _count_of(number, self.noun)
         # The target's text may hold braces: so no str.format, and the target is filled in last.
         return self.actions[name].replace("{objects}", objects).replace("{target}", target)
-
-    def describe_proof(self, action: ActionRecord) -> str:
-        """Return what the check after an action found, in a few words."""
-        if action.applied is None or action.is_taken_back:
-            return action.state
-        if action.is_settled:
-            return "proven, but for what a person settled"
-        if action.last.phase is ActionPhase.FAILED:
-            return "the check afterwards failed"
-        if not action.is_proven:
-            return "not verified"
-        return "proven" if action.first.action in MOVES else "verified"
 
     def list_unfinished(self, action: ActionRecord) -> list[str]:
         """Return what an action left to do, each with its command."""

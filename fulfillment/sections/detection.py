@@ -214,6 +214,7 @@ def read_backlog_objects(inv: Investigation) -> Outcome:
         plot=plot,
         order_ids=None if unserved is None and not order_ids else order_ids,
         longest_minutes=round(longest_minutes, 1),
+        affected_files=len(waiting.overdue),
         first_seen={Cause.SYNTHETIC: min(synthetic_since)} if synthetic_since else {},
         observations={
             **waiting.observations,

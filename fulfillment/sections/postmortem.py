@@ -161,7 +161,7 @@ def _list_measures(inv: Investigation) -> list[dict[str, Json]]:
             action.first.step,
             policy.describe_action(action),
             action.approver,
-            policy.describe_proof(action),
+            action.state,
         )
         for action in group_actions(inv.journal.actions)
         if action.applied and not action.first.step.startswith("4.")

@@ -10,6 +10,7 @@ from ..model import ActionPhase, CauseStatus, Event, parse_time
 from .folds import Ends
 from .view import JournalView
 
+ALERT_FIRED = "the alert fired"
 #: The one moment that detects nothing: it says when the cause of the trouble became known.
 CAUSE_NAMED = "the cause was named"
 #: Kind of the journal's entries in which whoever began the trouble says so; see ``list_triggers``.
@@ -56,7 +57,7 @@ def list_moments(journal: JournalView, ends: Ends) -> list[Moment]:
             if event.at < ends.since:
                 continue
             if event.kind == "alert" and event.state == "firing" and not event.is_end:
-                moments.append(Moment("the alert fired", event.at))
+                moments.append(Moment(ALERT_FIRED, event.at))
             if event.kind == "notice" and event.state != "resolved":
                 moments.append(Moment("a channel was told", event.at))
         if any(finding.status is CauseStatus.SUPPORTED for finding in conclusion.findings):

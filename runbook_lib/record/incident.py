@@ -325,10 +325,10 @@ def list_incidents(home: Path) -> Iterator[Path]:
             yield folder
 
 
-def list_neighbours(incident: Incident) -> list[str]:
-    """Return the ids of other incidents that were open while this one was, the newest first.
+def list_neighbours(incident: Incident) -> list[tuple[Path, IncidentState]]:
+    """Return the folders of other incidents that were open while this one was, the newest first.
 
-    Drills are left out, and so is what cannot be read.
+    What cannot be read is left out.
     """
     own = incident.state
     neighbours = []
@@ -337,9 +337,8 @@ def list_neighbours(incident: Incident) -> list[str]:
             other = read_state(folder)
             ended_before = other.closed_at is not None and other.closed_at < own.opened_at
             began_after = own.closed_at is not None and other.opened_at > own.closed_at
-            is_left_out = ended_before or began_after or other.drill or folder == incident.folder
-            if not is_left_out:
-                neighbours.append(folder.name)
+            if not (ended_before or began_after or folder == incident.folder):
+                neighbours.append((folder, other))
     return neighbours
 
 

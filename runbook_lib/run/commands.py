@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from datetime import datetime
 from itertools import chain
@@ -46,7 +45,8 @@ from ..record.notes import (
 )
 from ..record.view import JournalView
 from ..redact import Redactor
-from ..report import preload, prepare, write_outputs
+from ..report import write_outputs
+from ..report.export import load_exporter
 from ..runbook import load_policy, name_runbook
 from ..section import SectionModule, Sections, check_parameters
 from ..settings import Settings
@@ -89,11 +89,10 @@ def run_sections(
     seq_before = incident.journal.view().last_seq
     kernel_context = nullcontext(kernel) if kernel else SharedKernel()
     try:
-        # A thread prepares the report's parts while the kernel works.
-        with ThreadPoolExecutor(1) as executor, kernel_context as used_kernel:
+        with kernel_context as used_kernel:
             with hold_interrupts():
                 used_kernel.begin()
-                preload()
+                load_exporter()
             chosen = list(names)
             for number, name in enumerate(chosen, start=1):
                 progress(f"{number} of {len(chosen)}: {name}")
@@ -106,7 +105,6 @@ def run_sections(
                     progress=progress,
                 )
                 runs.append(run)
-                executor.submit(prepare, incident, run.path)
     except KeyboardInterrupt as error:
         with Interrupts(again=do_nothing):
             if kernel:
@@ -484,19 +482,19 @@ def incidents(
 def note(
     settings: Settings,
     sections: Sections,
-    text: str,
+    text: str = "",
     *,
     due: datetime | None = None,
     went: str | None = None,
     incident_id: str = "",
-    **fields: str,
+    **fields: Json,
 ) -> documents.NoteDocument:
     """Write a note to an incident, and its report anew.
 
     Parameters
     ----------
     due, went : the day, and the lesson as it is typed
-    fields : ``owner`` and ``ticket``, as in ``Note``
+    fields : others of ``Note``, such as ``owner`` and ``lead``
     incident_id : empty: the open incident
 
     Raises
