@@ -17,6 +17,7 @@ from runbook_lib import errors
 from runbook_lib.errors import ExitCode
 from runbook_lib.model import Json, Progress, Verdict
 from runbook_lib.redact import Redactor
+from runbook_lib.report import write_outputs
 from runbook_lib.settings import find_root
 
 from .change.drill_record import find_open_drill, lock_drills
@@ -35,8 +36,8 @@ from .drills import (
     list_scenarios,
     remove_labels,
     run_drill,
-    write_report,
 )
+from .sections import SECTIONS
 from .settings import Settings
 
 #: How long a drill's own alert and late labels may outlast its fault.
@@ -135,14 +136,14 @@ def revert_killed_drill(settings: Settings, *, progress: Progress) -> DrillRever
         incident = find_open_drill(home, redactor=redactor)
         if incident is None:  # meanwhile another process has taken all back
             return document
-        scenario = find_scenario(incident.state.scenario)
+        scenario = find_scenario(incident.state.label)
         drill = Drill(settings, Clients(settings), scenario, progress, incident)
         progress(f"{drill.id} was killed: take back {scenario.name}")
         ways_on = _take_back(drill)
         progress("is the system healthy again?")
         trouble = wait_until_calm(settings, drill.clients, timeout_s=_CALM_S / 2)
         incident.close(Verdict.UNKNOWN, reason=f"{drill.id} was killed; its fault is taken back")
-        report = write_report(drill)
+        report = str(write_outputs(incident, SECTIONS))
     is_done = not trouble and not ways_on
     found = {
         "incident": incident.id,

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from chainlog import Entry
 from runbook_lib.errors import ExitCode
-from runbook_lib.model import ActionPhase, Status, Verdict, parse_time
+from runbook_lib.model import ActionPhase, Mark, Status, Verdict, parse_time
 from runbook_lib.record.history import list_proofs
 from runbook_lib.record.view import JournalView
 from runbook_lib.run.notebooks import RunStatus
@@ -18,7 +17,7 @@ from .analysis.causes import CAUSES, Cause
 from .commands import CHANNELS, DrillDocument, Objective, Phases
 from .policy import POLICY
 
-_Marks = Mapping[str, Entry]
+_Marks = Mapping[str, Mark]
 #: Name, target, what was measured, and whether it met the target.
 _Objective = tuple[str, str, str, bool]
 
@@ -58,9 +57,9 @@ class Goals:
         return (self.verdict_expected,)
 
 
-def score(journal: JournalView, goals: Goals, *, incident: str) -> DrillDocument:
-    """Return what a drill measured, and which goals it met. ``incident`` is its incident's id."""
-    marks = {str(e.data["event"]): e for e in journal.entries if e.kind == "drill"}
+def score(journal: JournalView, goals: Goals, *, incident: str, drill: str) -> DrillDocument:
+    """Return what a drill measured, and which goals it met; the ids are the document's."""
+    marks = {mark.what.removeprefix("drill_"): mark for mark in journal.marks}
     proofs = list_proofs(journal)
     cause_found: tuple[str, ...] = ()
     if "diagnosed" in marks:
@@ -70,13 +69,13 @@ def score(journal: JournalView, goals: Goals, *, incident: str) -> DrillDocument
     judged = journal.conclusion("06_remediation")
     error = ""
     if "failed" in marks:
-        error = str(marks["failed"].data["reason"])
+        error = marks["failed"].reason
     document = DrillDocument(
         schema_name="runbook/drill/1",
         incident=incident,
         verdict=judged.verdict if judged else Verdict.UNKNOWN,
         scenario=str(goals.cause_expected),
-        drill=str(marks["started"].data["drill"]),
+        drill=drill,
         phases=_measure_phases(journal, marks),
         cause_expected=str(goals.cause_expected),
         cause_found=cause_found,
@@ -107,7 +106,7 @@ def _measure_phases(journal: JournalView, marks: _Marks) -> Phases:
     detect_s = measure("inject", "detect")
     notify_s: dict[str, float | None] = dict.fromkeys(CHANNELS)
     if "notify" in marks:
-        for channel, at in marks["notify"].data["told"].items():
+        for channel, at in marks["notify"].facts["told"].items():
             if at is not None:
                 notify_s[channel] = _count_seconds(marks["inject"].at, parse_time(at))
     known = [seconds for seconds in notify_s.values() if seconds is not None]

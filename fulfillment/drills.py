@@ -19,7 +19,6 @@ from runbook_lib import errors
 from runbook_lib.investigation import make_incident
 from runbook_lib.model import ActionPhase, Json, Progress, Verdict, format_time
 from runbook_lib.record.detection import TRIGGER
-from runbook_lib.record.history import list_history, write_gauges
 from runbook_lib.record.incident import ENDED_WELL, Incident, list_incidents
 from runbook_lib.record.journal import utc_now
 from runbook_lib.redact import Redactor
@@ -30,7 +29,15 @@ from runbook_lib.run.notebooks import RunStatus
 from runbook_lib.section import attempt
 
 from .analysis.causes import Cause
-from .change.drill_record import REVERT_COMMAND, DrillError, find_open_drill, lock_drills
+from .change.drill_record import (
+    REVERT_COMMAND,
+    DrillError,
+    find_open_drill,
+    get_drill_id,
+    list_drill_orders,
+    lock_drills,
+    make_approver,
+)
 from .change.environment_guard import check_environment, check_playground
 from .change.synthetic import Backlog, create_backlog, revert_backlog
 from .clients import Clients, check_connected
@@ -38,7 +45,6 @@ from .commands import CHANNELS, DrillDocument
 from .drill_guard import wait_for, wait_until_calm
 from .drill_score import Goals, score
 from .investigation import Investigation
-from .policy import POLICY
 from .sections import SECTIONS
 from .settings import Settings
 from .waiting import list_prefixes
@@ -170,14 +176,12 @@ class Drill:
     has_fault: bool = False
 
     def __post_init__(self) -> None:
-        state = self.incident.state
-        self.id = state.drill_id
-        self.order_ids = set(state.drill_orders)
+        self.id = get_drill_id(self.incident)
+        self.order_ids = list_drill_orders(self.incident.journal.view())
 
-    def mark(self, event: str, **facts: Json) -> datetime:
+    def mark(self, what: str, reason: str = "", **facts: Json) -> datetime:
         """Write what happens now into the journal; return its time."""
-        facts = {"section": "", "drill": self.id, "event": event, **facts}
-        return self.incident.journal.append("drill", facts).at
+        return self.incident.mark(f"drill_{what.replace(' ', '_')}", reason, **facts)
 
     def begin_stage(self, stage: str, words: str) -> datetime:
         """Say and write down that a stage begins; return its time."""
@@ -288,15 +292,14 @@ def run_drill(
     with lock_drills(home):
         killed = find_open_drill(home, redactor=Redactor(settings.secrets))
         if killed is not None:
-            text = f"the fault of {killed.state.drill_id} is not taken back yet: {REVERT_COMMAND}"
+            text = f"the fault of {get_drill_id(killed)} is not taken back yet: {REVERT_COMMAND}"
             raise errors.SafetyError(text)
         reasons = wait_until_calm(settings, clients, timeout_s=calm_s)
         if reasons:
             text = f"no drill now: {'; '.join(reasons)}. Nothing was injected"
             raise errors.SafetyError(f"{text}. Next: `runbook investigate`")
-        incident = make_incident(settings, drill=True, scenario=scenario.name)
-        drill_id = "d" + incident.id.removeprefix("inc-").lower()
-        incident.update(drill_id=drill_id, drill_orders=[])
+        incident = make_incident(settings, label=scenario.name)
+        incident.update(approver=make_approver(incident.id))
         with watch(home) as dismiss:
             drill = Drill(settings, clients, _add_waits(clients, scenario), progress, incident)
             document = _run(drill)
@@ -413,9 +416,7 @@ def _inject(drill: Drill) -> None:
     # An interrupt waits: a half-made fault could take effect after it was taken back.
     with hold_interrupts():
         drill.scenario.inject(drill)
-    orders = sorted(drill.order_ids)
-    drill.incident.update(drill_orders=orders)
-    drill.mark("injected", orders=orders)
+    drill.mark("injected", orders=sorted(drill.order_ids))
 
 
 def _wait_for_alert(drill: Drill) -> None:
@@ -514,26 +515,19 @@ def _revert(drill: Drill) -> None:
 
 
 def _close(drill: Drill) -> DrillDocument:
-    """Score the drill, close its incident, and write report and gauges.
+    """Score the drill, close its incident, and write its report.
 
     The incident stays open while the fault is not taken back.
     """
     incident = drill.incident
-    document = score(incident.journal.view(), drill.scenario, incident=incident.id)
+    document = score(incident.journal.view(), drill.scenario, incident=incident.id, drill=drill.id)
     drill.mark("scored", **document.model_dump(mode="json", exclude={"schema_name"}))
     _note_trigger(drill, incident)
     if not drill.has_fault:
         incident.close(document.verdict or Verdict.UNKNOWN)
         _close_other_incidents(drill)
-    return document.model_copy(update={"report": write_report(drill)})
-
-
-def write_report(drill: Drill) -> str:
-    """Write a drill's report and the gauges of all drills; return the report's path."""
-    report = write_outputs(drill.incident, SECTIONS)
-    home = drill.settings.runbook_home.resolve()
-    write_gauges(home, list_history(home, POLICY))
-    return str(report)
+    report = write_outputs(incident, SECTIONS)
+    return document.model_copy(update={"report": str(report)})
 
 
 def _note_trigger(drill: Drill, incident: Incident) -> None:
@@ -543,8 +537,7 @@ def _note_trigger(drill: Drill, incident: Incident) -> None:
     """
     began_at = drill.injected_at or utc_now()
     text = f"the fault {drill.scenario.name} of the drill {drill.incident.id} was injected"
-    facts = {"at": format_time(began_at), "text": text, "source": "the drill"}
-    incident.journal.append(TRIGGER, facts)
+    incident.mark(TRIGGER, at=format_time(began_at), text=text, source="the drill")
 
 
 def _close_other_incidents(drill: Drill) -> None:
@@ -562,6 +555,6 @@ def _close_other_incidents(drill: Drill) -> None:
             _note_trigger(drill, other)
             verdict = drill.conclude("06_remediation", other)
             if verdict in ENDED_WELL:
-                other.update(drill=True, fault_drill=drill.incident.id)
+                other.update(label=drill.scenario.name, part_of=drill.incident.id)
                 other.close(verdict, reason=f"its trouble came from the fault of a drill: {place}")
                 write_outputs(other, SECTIONS)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from runbook_lib.model import CauseStatus, Status, parse_time
-from runbook_lib.policy import Looked, NextStep, Policy
+from runbook_lib.policy import Looked, NextStep, Policy, Score
 from runbook_lib.record import folds
 from runbook_lib.record.entries import Entry
 from runbook_lib.record.view import JournalView
@@ -129,6 +129,27 @@ def _judge_causes(journal: JournalView, entries: Sequence[Entry], now: datetime)
     return Looked(causes, is_diagnosed)
 
 
+def _read_score(journal: JournalView) -> Score | None:
+    """Return the score that a drill wrote at its end."""
+    scored = journal.find_mark("drill_scored")
+    if scored is None:
+        return None
+    objectives = scored.facts["objectives"]
+    has_met_all = all(objective["met"] for objective in objectives)
+    phases = {**scored.facts["phases"]}
+    told = [seconds for seconds in phases["notify_s"].values() if seconds is not None]
+    phases["notify_s"] = max(told, default=None)
+    return Score(has_met_all and not scored.facts.get("error"), phases, objectives)
+
+
+#: The marks of a drill that stand in the timeline.
+_MARKS = (
+    "drill_started",
+    "drill_injected",
+    "drill_failed",
+    "drill_reverted",
+    "drill_revert_failed",
+)
 POLICY = Policy(
     quantities=QUANTITIES,
     rules=_RULES,
@@ -138,5 +159,8 @@ POLICY = Policy(
     diagnosis="05_root_cause",
     noun="file",
     request="order",
+    read_score=_read_score,
+    label_word="Drill",
+    marks=_MARKS,
     first_step=NextStep("02_signals_detection", "Is there an incident? Read the signals."),
 )

@@ -184,7 +184,7 @@ def incidents(
     every: Annotated[bool, typer.Option("--all", help="drills, too, and their trends")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the incidents, the open ones first; --all also writes gauges for Prometheus."""
+    """List the incidents, the open ones first."""
 
 
 @declare(app, _load)

@@ -109,7 +109,7 @@ def close_if_quiet(incident: Incident) -> None:
     has_work = any(action.phase is not ActionPhase.REFUSED for action in newest.values())
     verdict = judge_incident(incident).verdict
     saw_trouble = load_policy().find_ends(journal).since is not None or verdict in IN_TROUBLE
-    if incident.is_open and not (saw_trouble or has_work):
+    if not (incident.is_closed or saw_trouble or has_work):
         incident.close(verdict)
 
 
@@ -307,11 +307,8 @@ class Investigation(Generic[S, C]):
 
     @property
     def operator(self) -> str:
-        """Who approves and writes: ``drill:<id>`` in a drill, else RUNBOOK_OPERATOR."""
-        drill = self.incident.state.drill_id
-        if drill:
-            return f"drill:{drill}"
-        return self.settings.operator
+        """Who approves and writes: the incident's approver, else RUNBOOK_OPERATOR."""
+        return self.incident.state.approver or self.settings.operator
 
     @property
     def ticket_id(self) -> str:
@@ -473,7 +470,8 @@ class Investigation(Generic[S, C]):
     def conclude(self) -> model.Conclusion:
         """Draw the section's findings and verdict from the journal, and write them to the journal.
 
-        If this section read that the alert is over, a fixed incident is closed; a drill's is not.
+        If this section read that the alert is over, a fixed incident is closed, unless it has a
+        label: whoever made it closes it.
         """
         drawn = self.section.conclude(self)
         conclusion = drawn.model_copy(update={"section": self.section.NAME})
@@ -488,7 +486,7 @@ class Investigation(Generic[S, C]):
             for step, reading in self.latest().items()
             if step in self.section.STEPS
         )
-        if is_fixed and is_cleared and not self.incident.state.drill:
+        if is_fixed and is_cleared and not self.incident.state.label:
             self.incident.close(Verdict.FIXED)
         return conclusion
 

@@ -441,14 +441,6 @@ class Mark(_Entry):
     run: str = ""
 
 
-class Start(_Entry):
-    """The start of a section, with its parameters, and who began it."""
-
-    section: str
-    parameters: dict[str, Json]
-    operator: str = ""
-
-
 class Note(_Entry):
     """A person's remark.
 

@@ -105,8 +105,27 @@ class Impact(NamedTuple):
         return f"{count}; longest wait {self.longest_minutes:.1f} min"
 
 
+class Score(NamedTuple):
+    """What an incident that somebody made on purpose had to show, and showed.
+
+    Attributes
+    ----------
+    is_good : whether it met every objective
+    phases : fields of ``Durations``, in seconds; None: not reached
+    objectives : each with ``name target actual met``
+    """
+
+    is_good: bool
+    phases: Mapping[str, float | None]
+    objectives: Sequence[Mapping[str, Json]]
+
+
 def _find_no_cause(_journal: JournalView, _entries: Sequence[Entry], _now: datetime) -> Looked:
     return Looked({}, is_diagnosed=True)
+
+
+def _read_no_score(_journal: JournalView) -> Score | None:
+    return None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -123,6 +142,9 @@ class Policy:
         and ``{target}`` for its target
     diagnosis : the section whose supported causes always count; any other section's count only
         during the trouble. Empty: every section's
+    read_score : returns the score that the runbook wrote into a journal; None: it wrote none
+    label_word : what the runbook calls an incident that has a label
+    marks : the runbook's own marks that stand in the timeline
     noun : what an action changes
     request : what a customer waits for
     severities : from 1 on, how many requests were held back, or for how many minutes
@@ -135,6 +157,9 @@ class Policy:
     read_old: Callable[[Reading], Iterable[Measurement]] | None = None
     actions: Mapping[str, str] = field(default_factory=dict)
     diagnosis: str = ""
+    read_score: Callable[[JournalView], Score | None] = _read_no_score
+    label_word: str = "Exercise"
+    marks: Collection[str] = ()
     noun: str = "object"
     request: str = "request"
     severities: Sequence[tuple[int, float]] = ((500, 240), (20, 60), (1, 10))
@@ -192,11 +217,11 @@ class Policy:
         steps : only the needed quantities that these steps show must be there; None: all of them
         """
         entries = self.list_entries(journal)
-        closing_verdict = journal.closing_verdict()
+        close = journal.find_mark("closed")
         quantities = self.quantities
         read = quantities.list_shown(reading.step for reading in journal.readings)
         is_read = any(quantities.parts.get(name) in folds.TROUBLE for name in read)
-        if closing_verdict is None and not is_read:
+        if close is None and not is_read:
             return None
         at = now or journal.last_look_at or journal.entries[-1].at
         if steps is not None:
@@ -219,7 +244,7 @@ class Policy:
         ends = folds.find_ends(entries, self.quantities)
         has_ended = judged.verdict in (Verdict.FIXED, Verdict.MITIGATED)
         return Judgement(
-            verdict=closing_verdict or judged.verdict,
+            verdict=Verdict(close.facts["verdict"]) if close else judged.verdict,
             reason=": ".join(filter(None, [reason, "; ".join(details)])),
             next=next_step,
             since=ends.since,

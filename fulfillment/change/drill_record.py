@@ -16,15 +16,33 @@ from filelock import FileLock, Timeout
 from runbook_lib.errors import RecordError, RunbookError
 from runbook_lib.model import Json
 from runbook_lib.record.incident import Incident, list_incidents
+from runbook_lib.record.view import JournalView
 from runbook_lib.redact import Redactor
 
 _LOCK_S = 0.2
+_APPROVER = "drill:"
 #: The command that takes back the fault of a killed drill.
 REVERT_COMMAND = "runbook drill --revert"
 
 
 class DrillError(RunbookError):
     """A drill could not be carried out, or its fault could not be taken back."""
+
+
+def make_approver(incident_id: str) -> str:
+    """Return the name under which the drill of an incident approves."""
+    return f"{_APPROVER}d{incident_id.removeprefix('inc-').lower()}"
+
+
+def get_drill_id(incident: Incident) -> str:
+    """Return the id of an incident's drill; empty: it has none."""
+    return incident.state.approver.removeprefix(_APPROVER)
+
+
+def list_drill_orders(journal: JournalView) -> set[int]:
+    """Return the orders that a drill injected."""
+    injected = journal.find_mark("drill_injected")
+    return set(injected.facts["orders"]) if injected else set()
 
 
 @contextmanager
@@ -44,7 +62,7 @@ def find_open_drill(home: Path, *, redactor: Redactor) -> Incident | None:
     for folder in list_incidents(home):
         incident = Incident(folder, redactor=redactor)
         with suppress(RecordError):  # what cannot be read is no drill that could be taken back
-            if incident.is_open and incident.state.drill_id:
+            if not incident.is_closed and get_drill_id(incident):
                 return incident
     return None
 
@@ -55,9 +73,8 @@ def find_killed_drill(home: Path) -> dict[str, Json] | None:
     if incident is None:
         return None
     with suppress(DrillError), lock_drills(home):
-        drill = incident.state
         return {
-            "plan": drill.drill_id,
+            "plan": get_drill_id(incident),
             "rows": 0,
             "way_on": REVERT_COMMAND,
             "held_by": "",

@@ -21,6 +21,7 @@ from ..clients.object_store import ObjectStore
 from ..investigation import Investigation
 from ..settings import Settings
 from ..waiting import iter_with_metadata, list_prefixes
+from .drill_record import get_drill_id
 from .environment_guard import check_playground
 
 _SCENARIO = "fulfillment-delay"
@@ -230,7 +231,7 @@ def plan_backlog(inv: Investigation, step: str) -> Plan:
     backlog = Backlog.model_validate(given)
     check_playground(inv.settings, inv.clients.store)
     backlog.prefix = check_prefix(inv.settings, backlog.prefix or inv.settings.chaos_prefix)
-    backlog.drill_id = backlog.drill_id or inv.incident.state.drill_id or make_drill_id()
+    backlog.drill_id = backlog.drill_id or get_drill_id(inv.incident) or make_drill_id()
     return _write_plan(
         inv,
         CREATE,

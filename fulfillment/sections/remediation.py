@@ -40,6 +40,7 @@ from runbook_lib.section import (
 from ..analysis.causes import Advice
 from ..analysis.forecasts import compute_clear_time
 from ..analysis.samples import Sample
+from ..change.drill_record import get_drill_id, list_drill_orders
 from ..change.release import GATE, MOVE, TO_SETTLE, ReleaseParameters, make_release_plan
 from ..change.service_actions import SERVICE, plan_service
 from ..change.synthetic import REMOVE, plan_revert
@@ -128,8 +129,8 @@ def _plan_release(inv: Investigation) -> Plan:
 def _get_orders(inv: Investigation) -> frozenset[str] | None:
     """Return the orders whose labels may move; None: all. A drill moves only its own orders."""
     named = frozenset(split_list(get_parameters(inv, Parameters).only_orders))
-    if inv.incident.state.drill_id:
-        own = frozenset(map(str, inv.incident.state.drill_orders))
+    if get_drill_id(inv.incident):
+        own = frozenset(map(str, list_drill_orders(inv.journal)))
         return own & named if named else own
     return named or None
 

@@ -13,7 +13,7 @@ from .view import JournalView
 ALERT_FIRED = "the alert fired"
 #: The one moment that detects nothing: it says when the cause of the trouble became known.
 CAUSE_NAMED = "the cause was named"
-#: Kind of the journal's entries in which whoever began the trouble says so; see ``list_triggers``.
+#: The mark in which whoever began the trouble says so; see ``list_triggers``.
 TRIGGER = "trigger"
 
 
@@ -27,16 +27,16 @@ class Moment(NamedTuple):
 def list_triggers(journal: JournalView) -> list[Event]:
     """Return the changes that began the trouble, as far as a system or an entry reports them.
 
-    Sorted by time, each once. Changes after our own first action are left out. The data of an entry
-    of the kind ``TRIGGER`` has ``at``, ``text`` and ``source``.
+    Sorted by time, each once. Changes after our own first action are left out. The facts of a mark
+    ``TRIGGER`` are ``at``, ``text`` and ``source``.
     """
     events: list[Event] = []
     for reading in journal.readings:
         events += [event for event in reading.events if event.kind == TRIGGER]
-    for entry in journal.entries:
-        if entry.kind == TRIGGER:
-            data = entry.data
-            events.append(Event(parse_time(data["at"]), TRIGGER, data["text"], data["source"]))
+    for mark in journal.marks:
+        if mark.what == TRIGGER:
+            facts = mark.facts
+            events.append(Event(parse_time(facts["at"]), TRIGGER, facts["text"], facts["source"]))
     applied = journal.list_actions(ActionPhase.APPLIED)
     if applied:
         events = [event for event in events if event.at < applied[0].at]

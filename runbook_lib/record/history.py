@@ -1,7 +1,6 @@
-"""Every incident and drill as a row: a fold over its journal. Nothing is kept of it.
+"""Every incident as a row: a fold over its journal. Nothing is kept of it.
 
-A drill is an incident whose trouble somebody made on purpose. Its runbook writes a score into
-the journal: an entry with the event ``scored``, with ``phases`` and ``objectives``.
+An incident with a label is one whose trouble somebody made on purpose. Its runbook scores it.
 """
 
 from __future__ import annotations
@@ -13,29 +12,27 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from pydantic import BaseModel, computed_field
+from pydantic import BaseModel, Field, computed_field
 
 from ..errors import RecordError
 from ..model import Json, Timestamp, Verdict, parse_time
 from ..redact import Redactor
 from .detection import CAUSE_NAMED, find_detection, list_moments
 from .folds import Ends
-from .incident import Incident, list_incidents, write_file
-from .journal import utc_now
+from .incident import Incident, list_incidents
 from .view import JournalView
 
-#: How long a scenario may go without a drill that met every objective; as in the alert's rule.
+#: How long a label may go without an incident that met every objective.
 OVERDUE = timedelta(days=35)
-#: The durations in a row, in the order in which the phases follow each other.
-PHASES = ("detect_s", "notify_s", "diagnose_s", "remediate_s", "clear_s")
 _CALM = (None, Verdict.HEALTHY, Verdict.UNKNOWN)
 
 
-class _Durations(BaseModel, frozen=True):
+class Durations(BaseModel, frozen=True):
     """How long each phase took, in seconds; None: not reached, or not known.
 
-    A drill measures as its score says. An incident measures detection from the first sign of
-    trouble, diagnosis and remediation from the first look, and clearing from the last action.
+    An incident with a label measures as its score says. Any other measures detection from the first
+    sign of trouble, diagnosis and remediation from the first look, and clearing from the last
+    action.
     """
 
     detect_s: float | None = None
@@ -45,22 +42,22 @@ class _Durations(BaseModel, frozen=True):
     clear_s: float | None = None
 
 
-class HistoryRow(_Durations, frozen=True):
-    """One incident, or one drill.
+class HistoryRow(Durations, frozen=True):
+    """One incident.
 
     Attributes
     ----------
-    scenario : the fault of a drill; empty: an incident
+    label : see ``IncidentState``; JSON calls it ``scenario``
     cause_found : names of the causes, separated by commas
     lost : how many objects are lost, by the proofs of the actions; None: no proof counted them
-    is_good : whether a drill met every objective; None: it has no score
+    is_good : whether its score met every objective; None: it has none
     damage : what is wrong with the journal. The row then lacks what it holds
     """
 
     incident: str
     opened_at: Timestamp
     closed_at: Timestamp | None = None
-    scenario: str = ""
+    label: str = Field("", serialization_alias="scenario")
     cause_found: str = ""
     lost: int | None = None
     verdict: Verdict | None = None
@@ -75,7 +72,7 @@ class HistoryRow(_Durations, frozen=True):
 
 
 def list_history(home: Path, policy: Any) -> list[HistoryRow]:
-    """Return incidents and drills, the newest first, without closed ones that were quiet.
+    """Return the incidents, the newest first, without closed ones that were quiet.
 
     Only reads. This process keeps what it read of a folder until the folder's journal changes.
 
@@ -100,11 +97,11 @@ def _read_row(folder: Path, policy: Any, _size_bytes: int) -> HistoryRow | None:
     }
     incident = Incident(folder, redactor=Redactor())
     try:
-        row |= incident.state.model_dump(include={"opened_at", "closed_at", "scenario"})
+        row |= incident.state.model_dump(include={"opened_at", "closed_at", "label"})
         journal = incident.journal.view()
         ends = policy.find_ends(journal)
         row |= _fold(journal, policy, ends)
-        has_work = row["scenario"] or journal.actions or ends.since
+        has_work = row["label"] or journal.actions or ends.since
         if row["closed_at"] and row["verdict"] in _CALM and not has_work:
             return None
     except RecordError as error:
@@ -115,18 +112,14 @@ def _read_row(folder: Path, policy: Any, _size_bytes: int) -> HistoryRow | None:
 def _fold(journal: JournalView, policy: Any, ends: Ends) -> dict[str, Json]:
     """Return the fields of a row that follow from the journal."""
     proofs = list_proofs(journal)
-    scores = [entry.data for entry in journal.entries if entry.data.get("event") == "scored"]
-    row: dict[str, Json] = {
+    score = policy.read_score(journal)
+    return {
+        **(score.phases if score else _measure(journal, ends)),
+        "is_good": score.is_good if score else None,
         "cause_found": ", ".join(cause.name for cause in policy.list_causes(journal)),
         "lost": sum(proof["lost"] for proof in proofs) if proofs else None,
         "verdict": policy.compute_verdict(journal),
     }
-    if not scores:
-        return row | _measure(journal, ends)
-    phases = scores[-1]["phases"]
-    told = [seconds for seconds in phases["notify_s"].values() if seconds is not None]
-    row["is_good"] = all(objective["met"] for objective in scores[-1]["objectives"])
-    return {**row, **phases, "notify_s": max(told, default=None)}
 
 
 def list_proofs(journal: JournalView) -> list[dict[str, Json]]:
@@ -137,7 +130,7 @@ def list_proofs(journal: JournalView) -> list[dict[str, Json]]:
     proofs = {}
     for entry in journal.actions:
         if "lost" in entry.result:
-            proofs[entry.result.get("plan")] = entry.result
+            proofs[entry.plan] = entry.result
     return list(proofs.values())
 
 
@@ -165,8 +158,8 @@ def count_seconds(start: datetime | None, end: datetime | None) -> float | None:
     return (end.replace(microsecond=0) - start.replace(microsecond=0)).total_seconds()
 
 
-class Trend(_Durations, frozen=True):
-    """How the drills of one scenario went; each duration is the median of the known ones.
+class Trend(Durations, frozen=True):
+    """How the scored incidents of one label went; each duration is the median of the known ones.
 
     Attributes
     ----------
@@ -175,7 +168,7 @@ class Trend(_Durations, frozen=True):
     is_overdue : whether ``good_at`` is None, or longer ago than ``OVERDUE``
     """
 
-    scenario: str
+    label: str = Field(serialization_alias="scenario")
     runs: int
     passed: int
     good_at: Timestamp | None
@@ -183,21 +176,19 @@ class Trend(_Durations, frozen=True):
 
 
 def compute_trends(rows: Sequence[HistoryRow], now: datetime) -> tuple[Trend, ...]:
-    """Return a trend for each scenario with a score, by name; ``rows`` begin with the newest."""
-    by_scenario: dict[str, list[HistoryRow]] = {}
-    for row in rows:
-        if row.is_good is not None:
-            by_scenario.setdefault(row.scenario, []).append(row)
+    """Return a trend for each label with a score, by name; ``rows`` begin with the newest."""
+    scored = [row for row in rows if row.is_good is not None]
     trends = []
-    for scenario, own in sorted(by_scenario.items()):
+    for label in sorted({row.label for row in scored}):
+        own = [row for row in scored if row.label == label]
         good_at = [row.opened_at for row in own if row.is_good]
         trend = Trend(
-            scenario=scenario,
+            label=label,
             runs=len(own),
             passed=len(good_at),
             good_at=good_at[0] if good_at else None,
             is_overdue=not good_at or now - good_at[0] > OVERDUE,
-            **{phase: _compute_median(own, phase) for phase in PHASES},
+            **{phase: _compute_median(own, phase) for phase in Durations.model_fields},
         )
         trends.append(trend)
     return tuple(trends)
@@ -206,22 +197,3 @@ def compute_trends(rows: Sequence[HistoryRow], now: datetime) -> tuple[Trend, ..
 def _compute_median(rows: Sequence[HistoryRow], phase: str) -> float | None:
     known = [getattr(row, phase) for row in rows if getattr(row, phase) is not None]
     return round(median(known), 1) if known else None
-
-
-def write_gauges(home: Path, rows: Sequence[HistoryRow]) -> Path:
-    """Write when drills last met every objective, for node-exporter's textfile collector.
-
-    The file is ``<home>/metrics/runbook.prom``; a time of 0 means never.
-    """
-    lines = []
-    times = [0.0]
-    for trend in compute_trends(rows, utc_now()):
-        good_at = trend.good_at.timestamp() if trend.good_at else 0.0
-        times.append(good_at)
-        labels = f'{{scenario="{trend.scenario}"}}'
-        lines.append(f"runbook_drill_last_good_timestamp_seconds{labels} {good_at}\n")
-    lines.append(f"runbook_last_good_drill_timestamp_seconds {max(times)}\n")
-    path = home / "metrics" / "runbook.prom"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, "".join(lines))
-    return path

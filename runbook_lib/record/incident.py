@@ -12,11 +12,12 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 
 from filelock import FileLock
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from ..errors import JournalDamagedError, RecordError, UsageError, disk_errors
 from ..model import Json, Mark, Timestamp, Verdict, format_time
@@ -27,6 +28,8 @@ _ID = re.compile(r"inc-\d{8}T\d{6}Z-[0-9a-f]{4}")
 _FOLDERS = ("plans", "ledger", "notebooks", "evidence")
 _ADVICE = ". Set RUNBOOK_HOME to a folder you can write."
 _JOURNAL = "journal.jsonl"
+#: The marks whose facts are the incident's state.
+_TELLING = ("opened", "changed")
 #: What a journal's line holds if it is a mark.
 _MARK = b'"kind":"mark"'
 #: The state of an incident of the older version, which had no marks.
@@ -56,16 +59,17 @@ def write_json(path: Path, value: Json) -> None:
 
 
 class IncidentState(BaseModel):
-    """What the marks of an incident say. Facts that are not listed here are kept, too.
+    """What the marks of an incident say. A runbook may add facts of its own.
 
     Attributes
     ----------
     environment : RUNBOOK_ENVIRONMENT when the incident was made
     ticket_id : the ticket that the incident is about
-    closed_at, closed_seq, closed_run, verdict : of the closing mark: its time, its number, the run
-        that wrote it, and the verdict then
-    drill, drill_id, scenario, drill_orders : whether it is a drill, its id, the name of its fault,
-        and the ids of what it injected
+    label : the runbook's word for what caused the trouble on purpose; empty: nobody did
+    approver : the name under which plans are approved; empty: the operator's
+    part_of : id of the incident that has the same trouble, and everything that is left to do
+    closed_at, closed_run, verdict : of the closing mark: its time, the run that wrote it, and the
+        verdict then
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -73,14 +77,13 @@ class IncidentState(BaseModel):
     environment: str = ""
     opened_at: Timestamp
     ticket_id: str | None = None
+    # The older version called the label ``scenario``.
+    label: str = Field("", validation_alias=AliasChoices("label", "scenario"))
+    approver: str = ""
+    part_of: str = ""
     closed_at: Timestamp | None = None
-    closed_seq: int | None = None
     closed_run: str = ""
     verdict: Verdict | None = None
-    drill: bool = False
-    drill_id: str = ""
-    scenario: str = ""
-    drill_orders: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Json]:
         """Return the facts as JSON."""
@@ -103,11 +106,10 @@ def read_state(folder: Path) -> IncidentState:
             old = IncidentState.model_validate_json((folder / _OLD_STATE).read_bytes())
             return old.model_copy(update={"closed_at": old.closed_at or old.opened_at})
         for mark in _read_marks(folder / _JOURNAL):
-            if mark.what != "closed":
+            if mark.what in _TELLING:
                 facts |= mark.facts
-            elif "closed_at" not in facts:
-                close = {"closed_at": mark.at, "closed_seq": mark.seq, "closed_run": mark.run}
-                facts |= {**mark.facts, **close}
+            elif mark.what == "closed" and "closed_at" not in facts:
+                facts |= {**mark.facts, "closed_at": mark.at, "closed_run": mark.run}
         return IncidentState.model_validate(facts)
     except (OSError, ValueError) as error:
         reason = type(error).__name__
@@ -154,11 +156,6 @@ class Incident:
         return self.state.closed_at is not None
 
     @property
-    def is_open(self) -> bool:
-        """Whether the incident has no closing mark."""
-        return not self.is_closed
-
-    @property
     def is_late(self) -> bool:
         """Whether another command closed the incident: then only notes are added."""
         state = self.state
@@ -186,34 +183,23 @@ class Incident:
             if may_write:
                 self.mark("changed", **facts)
 
-    def mark(self, what: str, reason: str = "", **facts: Json) -> int:
-        """Append a mark to the journal; return its number. ``facts`` become part of the state."""
+    def mark(self, what: str, reason: str = "", **facts: Json) -> datetime:
+        """Append a mark to the journal; return its time."""
         data = {"section": "", "what": what, "reason": reason, "facts": facts}
-        return self.journal.append("mark", data).seq
+        return self.journal.append("mark", data).at
 
-    def tell(self, what: str, reason: str, **facts: Json) -> None:
+    def tell(self, what: str, reason: str) -> None:
         """Append a mark, and say its reason on stderr.
 
         A notebook that a command runs writes nothing to stderr: the command prints the reason.
         """
-        self.mark(what, reason, **facts)
+        self.mark(what, reason)
         if not get_run():
             _log.warning(reason)
 
-    @contextmanager
-    def lock(self, name: str, *, timeout_s: float = 10) -> Iterator[None]:
-        """Let one command at a time write a file of the incident.
-
-        Raises
-        ------
-        RecordError
-            When the file cannot be locked, or another command holds the lock for too long.
-        """
-        path = self.folder / f"{name}.lock"
-        with disk_errors(f"{path} cannot be locked"):
-            held = FileLock(path, timeout=timeout_s).acquire()
-        with held:
-            yield
+    def lock(self, name: str, *, timeout_s: float = 10) -> AbstractContextManager[None]:
+        """Let one command at a time write a file of the incident; see ``lock_file``."""
+        return lock_file(self.folder / f"{name}.lock", timeout_s=timeout_s)
 
     @contextmanager
     def keep_open(self) -> Iterator[bool]:
@@ -222,9 +208,6 @@ class Incident:
         It may not be written when another command has closed it. Do not nest two such blocks: the
         inner one would wait for the outer one.
         """
-        if self.is_late:
-            yield False
-            return
         with self.lock("state"):
             yield not self.is_late
 
@@ -300,19 +283,24 @@ def create_incident(
 
 
 @contextmanager
-def lock_home(home: Path) -> Iterator[None]:
-    """Let one command at a time choose its incident: otherwise one breach could open two.
+def lock_file(path: Path, *, timeout_s: float) -> Iterator[None]:
+    """Hold a lock, which the other commands of this machine wait for.
 
     Raises
     ------
     RecordError
-        When the folder cannot be made or locked.
+        When the file cannot be made or locked, or another command holds it for too long.
     """
-    with disk_errors(f"cannot use {home}", _ADVICE):
-        home.mkdir(parents=True, exist_ok=True)
-        held = FileLock(home / ".incidents.lock", timeout=120).acquire()
+    with disk_errors(f"{path} cannot be locked", _ADVICE):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(path, timeout=timeout_s).acquire()
     with held:
         yield
+
+
+def lock_home(home: Path) -> AbstractContextManager[None]:
+    """Let one command at a time choose its incident: otherwise one breach could open two."""
+    return lock_file(home / ".incidents.lock", timeout_s=120)
 
 
 def list_incidents(home: Path) -> Iterator[Path]:
@@ -345,7 +333,7 @@ def list_neighbours(incident: Incident) -> list[tuple[Path, IncidentState]]:
 def open_incident(home: Path, incident_id: str = "", *, redactor: Redactor) -> Incident | None:
     """Return an incident by its id, whose journal may be damaged; without an id, the newest open.
 
-    Without an id, drills are left out, and so is what is damaged: stderr says which folder that is.
+    Without an id, those with a label are left out, and so is what is damaged, which stderr names.
 
     Raises
     ------
@@ -362,7 +350,7 @@ def open_incident(home: Path, incident_id: str = "", *, redactor: Redactor) -> I
         incident = Incident(folder, redactor=redactor)
         try:
             state = incident.state
-            if state.drill or state.closed_at:
+            if state.label or state.closed_at:
                 continue
             damage = incident.find_damage()
         except RecordError as error:

@@ -6,6 +6,7 @@ No clock and no files. What a runbook makes of these facts is its ``Policy``.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from datetime import datetime
 
 from pydantic import BaseModel
@@ -17,13 +18,10 @@ from ..model import (
     ActionPhase,
     Conclusion,
     Finding,
-    Json,
     Mark,
     Note,
     NotebookEntry,
     Reading,
-    Start,
-    Verdict,
 )
 from .folds import FRESH
 
@@ -32,11 +30,12 @@ _SHAPES: dict[str, tuple[str, type[BaseModel]]] = {
     "reading": ("readings", Reading),
     "action": ("actions", ActionEntry),
     "conclusion": ("conclusions", Conclusion),
-    "section_started": ("starts", Start),
     "note": ("notes", Note),
     "notebook": ("runs", NotebookEntry),
     "mark": ("marks", Mark),
 }
+#: The kinds of entries that the older version wrote where there are marks now.
+_OLD_MARKS = ("closed", "drill", "interrupted", "trigger")
 
 
 class JournalView:
@@ -45,9 +44,8 @@ class JournalView:
     Attributes
     ----------
     entries : all of them, in sequence
-    readings, actions, conclusions, starts, notes, marks : the entries of one kind, in sequence
+    readings, actions, conclusions, notes, marks : the entries of one kind, in sequence
     runs : the entries of the notebooks' runs, in sequence
-    unreadable : numbers of the entries that do not have the shape of their kind
     """
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
@@ -55,11 +53,9 @@ class JournalView:
         self.readings: list[Reading] = []
         self.actions: list[ActionEntry] = []
         self.conclusions: list[Conclusion] = []
-        self.starts: list[Start] = []
         self.notes: list[Note] = []
         self.runs: list[NotebookEntry] = []
         self.marks: list[Mark] = []
-        self.unreadable: list[int] = []
         self.add(entries)
 
     @property
@@ -68,22 +64,22 @@ class JournalView:
         return self.entries[-1].seq if self.entries else 0
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """Append entries. If one lacks the shape of its kind, note its number in ``unreadable``."""
+        """Append entries. One that lacks the shape of its kind only stands in ``entries``."""
         for entry in entries:
             self.entries.append(entry)
-            kind, fields = entry.kind, get_content(entry)
-            if kind == "closed":  # as the older version wrote it
-                fields = {"what": kind, "facts": fields}
+            kind = entry.kind
+            fields = entry.data
+            if isinstance(fields.get(kind), dict):  # some writers put them under the kind
+                fields = fields[kind]
+            if kind in _OLD_MARKS:
+                what = "_".join(filter(None, [kind, fields.get("event")]))
+                fields = {"what": what, "reason": fields.get("reason", ""), "facts": fields}
                 kind = "mark"
-            if kind not in _SHAPES:
-                continue
-            name, shape = _SHAPES[kind]
-            try:
-                value = shape.model_validate({**fields, "seq": entry.seq, "at": entry.at})
-            except ValueError:
-                self.unreadable.append(entry.seq)
-            else:
-                getattr(self, name).append(value)
+            if kind in _SHAPES:
+                name, shape = _SHAPES[kind]
+                with suppress(ValueError):
+                    value = shape.model_validate({**fields, "seq": entry.seq, "at": entry.at})
+                    getattr(self, name).append(value)
 
     def of_runs(self, runs: Collection[str]) -> JournalView:
         """Return a view of only the entries that some runs appended.
@@ -171,18 +167,10 @@ class JournalView:
         tickets = [reading.ticket for reading in self.readings if reading.ticket]
         return tuple(dict.fromkeys(tickets))
 
-    def closing_verdict(self) -> Verdict | None:
-        """Return the verdict of the close; None without one."""
-        closes = [mark for mark in self.marks if mark.what == "closed"]
-        return Verdict(closes[0].facts["verdict"]) if closes else None
-
-
-def get_content(entry: Entry) -> dict[str, Json]:
-    """Return the fields of an entry, which some writers put under the name of its kind."""
-    content = entry.data.get(entry.kind)
-    if isinstance(content, dict):
-        return content
-    return entry.data
+    def find_mark(self, what: str) -> Mark | None:
+        """Return the newest mark that says this; None without one."""
+        found = [mark for mark in self.marks if mark.what == what]
+        return found[-1] if found else None
 
 
 def order_of(step: str) -> tuple[int, ...]:

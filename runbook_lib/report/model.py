@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -47,19 +47,8 @@ from .chart import Chart, draw_chart, gather_lines
 _NOT_FAILED = ("done", "stopped_at_plan", "by_hand", "interrupted")
 #: Verdicts about what an action achieved.
 _OUTCOMES = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING, Verdict.MITIGATED, Verdict.NOT_FIXED)
-#: The entries that stand in the timeline: marks by what they say, a drill's by its event.
-_TOLD = (
-    "plan_of_closed",
-    "joined",
-    "interrupted",
-    "closed",
-    "took_over",
-    "drill_started",
-    "drill_injected",
-    "drill_failed",
-    "drill_reverted",
-    "drill_revert_failed",
-)
+#: The marks that stand in the timeline, besides those of the policy.
+_TOLD = ("plan_of_closed", "joined", "interrupted", "closed", "took_over")
 #: So many actions are named in the first sentences.
 _MOST_NAMED = 3
 
@@ -142,9 +131,8 @@ class ReportModel:
     since, until : when the trouble began, and when it ended; None: not known, or there is none
     is_good : whether the verdict is that nothing more is to be done
     is_over : whether the trouble is told in the past tense
-    is_drill : whether it is a drill, or was open at the same time as one
-    drill, objectives : the journal's entries of a drill, and what it had to show
-    has_passed : whether a drill met every objective; None when it is not a drill, or was not scored
+    is_made : whether it has a label, or was open at the same time as one with a label
+    score : what the incident had to show, and showed; None: the runbook scored nothing
     impact : how much the incident held back
     tickets : every one that a section's parameters or a reading names
     """
@@ -155,13 +143,14 @@ class ReportModel:
         self.policy = load_policy()
         self.facts: dict[str, Json] = {}
         self.neighbours: list[str] = []
-        self.is_drill = False
+        self.is_made = False
         self.notebooks = {path.name for path in incident.folder.glob("notebooks/*.ipynb")}
         with suppress(RecordError):
             self.facts = incident.redactor.json(incident.state.to_json())
             neighbours = list_neighbours(incident)
             self.neighbours = [folder.name for folder, _ in neighbours]
-            self.is_drill = incident.state.drill or any(state.drill for _, state in neighbours)
+            states = [incident.state, *(state for _, state in neighbours)]
+            self.is_made = any(state.label for state in states)
         self.journal, self.damage = _read_journal(incident)
         self.judgement = self.policy.judge(self.journal, now=self.journal.last_look_at)
         self.verdict = self.judgement.verdict if self.judgement else None
@@ -182,13 +171,7 @@ class ReportModel:
         self._place_entries()
         self.tried = [action for action in self.actions if action.was_tried]
         self.tried.sort(key=lambda action: action.decisive.seq)
-        self.drill = [entry for entry in self.journal.entries if entry.kind == "drill"]
-        events = {entry.data.get("event"): entry.data for entry in self.drill}
-        self.objectives: list[dict[str, Json]] = events.get("scored", {}).get("objectives", [])
-        self.has_passed: bool | None = None
-        if self.objectives:
-            has_met_all = all(objective["met"] for objective in self.objectives)
-            self.has_passed = has_met_all and "failed" not in events
+        self.score = self.policy.read_score(self.journal)
         self.impact = self.policy.compute_impact(self.journal)
         self.tickets = self.journal.tickets()
 
@@ -279,7 +262,8 @@ class Summary(BaseModel, frozen=True):
 
     Attributes
     ----------
-    state : the verdict in words; of a drill, whether it passed
+    is_made : whether somebody made the trouble on purpose, as in a drill
+    state : the verdict in words; with a score, whether it passed
     severity : 1 to 4
     lead, reviewed_by : who leads, and who wrote the summary; empty: nobody yet
     title : what was held back, for how many requests, and why
@@ -290,7 +274,7 @@ class Summary(BaseModel, frozen=True):
 
     schema_name: str = Field("runbook/report/1", serialization_alias="schema")
     incident: str
-    drill: bool
+    is_made: bool
     environment: str
     state: str
     verdict: Verdict | None
@@ -317,8 +301,9 @@ def summarise(model: ReportModel) -> Summary:
     impact = model.impact
     verdict = model.verdict
     state = VERDICT_WORDS[verdict] if verdict else "Not judged yet"
-    if model.has_passed is not None:
-        state = f"Drill {'passed' if model.has_passed else 'failed'}"
+    made = model.policy.label_word
+    if model.score is not None:
+        state = f"{made} {'passed' if model.score.is_good else 'failed'}"
     words = find_word(journal, "summary")
     done = [_tell_action(model, action) for action in model.tried if action.applied]
     title = model.policy.make_title(
@@ -326,14 +311,14 @@ def summarise(model: ReportModel) -> Summary:
     )
     return Summary(
         incident=model.incident_id,
-        drill=model.is_drill,
+        is_made=model.is_made,
         environment=model.facts.get("environment") or "environment not known",
         state=state,
         verdict=verdict,
         severity=find_word(journal, "severity").severity or model.policy.compute_severity(impact),
         lead=find_word(journal, "lead").lead,
         reviewed_by=words.operator,
-        title=f"[DRILL] {title}" if model.is_drill else title,
+        title=f"[{made.upper()}] {title}" if model.is_made else title,
         story=(words.summary,) if words.summary else tuple(_tell_story(model, done)),
         since=model.since,
         until=model.until,
@@ -469,7 +454,7 @@ def _tell_action(model: ReportModel, action: ActionRecord) -> EventRow:
 
 def _list_rows(model: ReportModel) -> Iterator[EventRow]:
     """Yield every row of the timeline, not yet sorted by time."""
-    yield from _list_entries(model.journal)
+    yield from _list_entries(model.journal, {*_TOLD, *model.policy.marks})
     for event in model.triggers:
         yield _tell(event.at, "trigger", event.text, f"as {event.source} says")
     if model.since is not None:
@@ -487,15 +472,12 @@ def _list_rows(model: ReportModel) -> Iterator[EventRow]:
         yield _tell(look.at, str(verdict), VERDICT_WORDS[verdict])
 
 
-def _list_entries(journal: JournalView) -> Iterator[EventRow]:
-    """Yield what marks, drills and people say, and which runs went wrong."""
-    for entry in journal.entries:
-        kind = str(entry.data.get("what", entry.kind))
-        if kind == "drill":
-            kind = f"drill_{entry.data.get('event')}"
-        if kind in _TOLD:
-            words = kind.replace("_", " ")
-            yield _tell(entry.at, words, str(entry.data.get("reason") or words))
+def _list_entries(journal: JournalView, told: Collection[str]) -> Iterator[EventRow]:
+    """Yield what marks and people say, and which runs went wrong."""
+    for mark in journal.marks:
+        if mark.what in told:
+            words = mark.what.replace("_", " ")
+            yield _tell(mark.at, words, mark.reason or words)
     for note in journal.notes:
         if note.is_remark:
             yield _tell(note.at, "note", f"{note.operator}: {note.text}")

@@ -101,8 +101,8 @@ def render_report(model: ReportModel, told: Summary) -> str:
         plots = [reading.plot for reading in step.readings if reading.plot]
         charts[step.id] = draw_chart(plots[-1]) if plots else None
     outcome = str(model.verdict or "unknown")
-    if model.has_passed is not None:
-        outcome = "passed" if model.has_passed else "failed"
+    if model.score is not None:
+        outcome = "passed" if model.score.is_good else "failed"
     return render_html(
         "report.html",
         csp=CSP,

@@ -32,7 +32,7 @@ from ..model import (
     keep_quiet,
 )
 from ..record.actions import group_actions
-from ..record.history import compute_trends, list_history, write_gauges
+from ..record.history import compute_trends, list_history
 from ..record.incident import ENDED_WELL, Incident, list_incidents, open_incident
 from ..record.journal import utc_now
 from ..record.manifest import verify_incident
@@ -213,7 +213,7 @@ def _carry_out(
     is_stopped = any(run.status is RunStatus.STOPPED_AT_PLAN for run in runs)
     waits = is_stopped and any(plan["apply"] for plan in plans)
     next_command = _say_close(incident)
-    has_ended = is_over and (section in names or judgement is None) and not incident.is_open
+    has_ended = is_over and (section in names or judgement is None) and incident.is_closed
     if section and not (next_command or has_ended or verdict is Verdict.HEALTHY):
         next_command = name_runbook(f"runbook run {section[:2]}")
     return documents.SectionsDocument(
@@ -325,7 +325,7 @@ def _say_close(incident: Incident) -> str:
 
     No section closes an incident that saw no trouble.
     """
-    if not incident.is_open or judge_incident(incident).verdict is not Verdict.HEALTHY:
+    if incident.is_closed or judge_incident(incident).verdict is not Verdict.HEALTHY:
         return ""
     return name_runbook(f"runbook close {incident.id}")
 
@@ -462,20 +462,17 @@ def incidents(
     *,
     every: bool = False,
 ) -> documents.IncidentsDocument:
-    """Return the incidents, the open ones first; an ended drill only with ``every``.
+    """Return the incidents, the open ones first; with ``every``, closed ones with a label, too.
 
-    Then it also returns how each scenario's drills went, and writes gauges for Prometheus.
+    Then it also returns a trend for each label.
     """
-    home = settings.runbook_home
-    rows = list_history(home, load_policy())
-    shown = [row for row in rows if row.is_open or every or not row.scenario]
+    rows = list_history(settings.runbook_home, load_policy())
+    shown = [row for row in rows if row.is_open or every or not row.label]
     shown.sort(key=lambda row: not row.is_open)
-    has_trends = every and bool(rows)
     return documents.IncidentsDocument(
         schema_name="runbook/incidents/1",
         incidents=tuple(shown),
-        drills=compute_trends(rows, utc_now()) if has_trends else (),
-        gauges=str(write_gauges(home, rows)) if has_trends else "",
+        trends=compute_trends(rows, utc_now()) if every else (),
     )
 
 

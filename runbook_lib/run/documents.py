@@ -179,14 +179,10 @@ class NoteDocument(Document):
 
 
 class IncidentsDocument(Document):
-    """``incidents``: the open incidents first; with ``--all`` drills, too, and their trends.
-
-    ``gauges`` is the path of a file for Prometheus.
-    """
+    """``incidents``: the open ones first; with ``--all`` those with a label, too, and trends."""
 
     incidents: tuple[HistoryRow, ...]
-    drills: tuple[Trend, ...] = ()
-    gauges: str = ""
+    trends: tuple[Trend, ...] = Field((), alias="drills")
 
     @property
     def mark(self) -> str:
@@ -195,11 +191,11 @@ class IncidentsDocument(Document):
 
     @property
     def answer(self) -> str:
-        """How many incidents are open, and which scenarios of drills are overdue."""
+        """How many incidents are open, and which labels are overdue."""
         count = sum(1 for row in self.incidents if row.is_open)
         answer = f"{count_of(count, 'incident')} open" if count else "No incident is open"
-        overdue = [trend.scenario for trend in self.drills if trend.is_overdue]
-        return f"{answer}. Drills that are overdue: {', '.join(overdue)}" if overdue else answer
+        overdue = [trend.label for trend in self.trends if trend.is_overdue]
+        return f"{answer}. Overdue: {', '.join(overdue)}" if overdue else answer
 
 
 _STYLES = {"good": "green", "bad": "bold red", "unsure": "yellow", "plain": ""}
@@ -230,7 +226,6 @@ _SKIPPED = {
     "since",
     "until",
     "affected",
-    "gauges",
     "is_held",
 }
 #: The columns of a field's table; a field that is not listed shows all columns.

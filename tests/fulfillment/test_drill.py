@@ -77,7 +77,7 @@ def test_trouble_that_is_over_does_not_keep_a_drill_from_its_steady_state(
 ) -> None:
     world = make_world(tmp_path, monkeypatch)
     clients: Any = FakeClients(world)
-    incident = make_incident(world.settings, drill=True)
+    incident = make_incident(world.settings, label="synthetic", approver="drill:d1")
     drill = Drill(world.settings, clients, find_scenario("synthetic"), keep_quiet, incident)
     world.fire()
     assert not drill.is_well()
@@ -103,7 +103,7 @@ def test_what_serve_opened_for_a_drills_alert_ends_as_the_drill_does(
     folders = list(list_incidents(world.home))
     states = [Incident(folder, redactor=Redactor()).state for folder in folders]
     assert [state.verdict for state in states] == [document.verdict, document.verdict]
-    assert all(state.closed_at and state.drill for state in states)
+    assert all(state.closed_at and state.label for state in states)
     (seen,) = [folder for folder in folders if folder.name != document.incident]
     report = (seen / "report.html").read_text("utf-8")
     assert f"../{document.incident}/report.html" in report
@@ -132,7 +132,7 @@ def test_an_incident_that_was_opened_during_a_drill_ends_with_it_and_names_it(
     document = run_drill(world.settings, LookedAt(world=world), progress=keep_quiet)
     (folder,) = [f for f in list_incidents(world.home) if f.name != document.incident]
     state = Incident(folder, redactor=Redactor()).state
-    assert (state.drill, state.verdict) == (True, Verdict.HEALTHY)
+    assert (state.label, state.verdict) == ("pipeline_paused", Verdict.HEALTHY)
     assert document.incident in (folder / "summary.txt").read_text("utf-8")
 
 
@@ -175,9 +175,9 @@ def test_a_drill_whose_plans_could_not_be_made_approves_nothing(
     assert not unmet.met
     (folder,) = list_incidents(world.home)
     entries = Incident(folder, redactor=Redactor()).journal.view().entries
-    events = [entry.data["event"] for entry in entries if entry.kind == "drill"]
-    assert "inject" in events
-    assert "approve" not in events
+    events = [entry.data["what"] for entry in entries if entry.kind == "mark"]
+    assert "drill_inject" in events
+    assert "drill_approve" not in events
     assert not world.dag.is_paused
 
 
@@ -244,7 +244,7 @@ def test_an_interrupted_drill_takes_its_fault_back_and_says_so_once(
     assert not world.dag.is_paused
     (folder,) = list_incidents(world.home)
     incident = Incident(folder, redactor=Redactor())
-    events = [entry.data.get("event") for entry in incident.journal.view().entries]
-    assert events.count("failed") == 1
+    events = [mark.what for mark in incident.journal.view().marks]
+    assert events.count("drill_failed") == 1
     assert incident.is_closed
     assert "interrupted" in (folder / "report.html").read_text("utf-8").lower()

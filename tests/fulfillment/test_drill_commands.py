@@ -16,6 +16,7 @@ from fulfillment.change.drill_record import (
     DrillError,
     find_killed_drill,
     find_open_drill,
+    get_drill_id,
     lock_drills,
 )
 from fulfillment.commands import check
@@ -218,7 +219,7 @@ def test_a_killed_drill_is_taken_back_at_every_phase(
 ) -> None:
     incident = kill(world, monkeypatch, at=phase)
     document = revert_killed_drill(world.settings, progress=keep_quiet)
-    assert (document.drill, document.reverted) == (incident.state.drill_id, True)
+    assert (document.drill, document.reverted) == (get_drill_id(incident), True)
     assert not world.dag.is_paused
     assert find_drill(world) is None
     assert incident.is_closed
@@ -232,7 +233,7 @@ def test_check_and_investigate_name_a_killed_drill_and_its_command(
 ) -> None:
     incident = kill(world, monkeypatch, at="_wait_for_channels")
     checked = check(world.settings)
-    assert [row["plan"] for row in checked.unfinished] == [incident.state.drill_id]
+    assert [row["plan"] for row in checked.unfinished] == [get_drill_id(incident)]
     assert REVERT_COMMAND in checked.commands
     assert REVERT_COMMAND in investigate(world.settings, SECTIONS).unfinished
 
@@ -246,7 +247,7 @@ def test_a_store_that_is_down_hides_no_killed_drill(
 
 
 def test_a_drill_that_is_under_way_is_not_told_as_killed(world: World) -> None:
-    make_incident(world.settings, drill=True, drill_id="d1", scenario="surge")
+    make_incident(world.settings, label="surge", approver="drill:d1")
     with lock_drills(world.home):
         assert find_killed_drill(world.home) is None
     killed = find_killed_drill(world.home)

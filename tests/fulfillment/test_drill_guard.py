@@ -56,7 +56,7 @@ def test_an_alert_about_something_else_and_a_lapsed_lock_keep_no_drill(
     world = make_world(tmp_path, monkeypatch)
     take_the_lock(world)
     world.sleep(66)
-    world.fire("FulfillmentDrillOverdue")
+    world.fire("RunbookQueueAgeing")
     clients: Any = FakeClients(world)
     assert list_trouble(world.settings, clients) == []
 

@@ -27,8 +27,8 @@ def at(seconds: float) -> str:
     return format_time(START + timedelta(seconds=seconds))
 
 
-def mark(event: str, **facts: Any) -> tuple[str, dict[str, Any]]:
-    return "drill", {"drill": "d1", "event": event, **facts}
+def mark(event: str, reason: str = "", **facts: Any) -> tuple[str, dict[str, Any]]:
+    return "mark", {"what": f"drill_{event}", "reason": reason, "facts": facts}
 
 
 def act(phase: str, **result: Any) -> tuple[str, dict[str, Any]]:
@@ -78,7 +78,7 @@ def score_journal(
         Entry(seq, START + timedelta(seconds=after_s), kind, data, "", "")
         for seq, (after_s, (kind, data)) in enumerate(kept, 1)
     ]
-    return score(JournalView(entries), goals, incident="inc-1")
+    return score(JournalView(entries), goals, incident="inc-1", drill="d1")
 
 
 def test_a_perfect_drill_meets_every_objective_and_its_times_are_those_of_its_marks() -> None:
@@ -121,7 +121,7 @@ _LATE_SLACK = {**dict.fromkeys(CHANNELS), "slack": at(2)}
             {"labels are released"},
         ),
         ({"judged": (33, conclude("06_remediation", "fixed_alert_decaying"))}, {"verdict"}),
-        ({"failed": (34, mark("failed", reason="it broke"))}, set()),
+        ({"failed": (34, mark("failed", "it broke"))}, set()),
     ],
 )
 def test_each_shortfall_misses_its_own_objective(changed: dict[str, Any], missed: set[str]) -> None:

@@ -274,7 +274,8 @@ def test_a_drill_moves_only_its_own_orders(world: World) -> None:
         "pending/77-0123456789ab.pdf", order_id="77", tracking_number="T", pending_since=since
     )
     world.dag = replace(world.dag, is_paused=True)
-    world.incident.update(drill_id="d1", drill_orders=[ORDER])
+    world.incident.update(approver="drill:d1")
+    world.incident.mark("drill_injected", orders=[ORDER])
     inv = world.open(remediation, only_orders=f"{ORDER},77")
     plan = inv.plan("6.1")
     assert plan.kind is MOVE

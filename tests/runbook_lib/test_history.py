@@ -13,7 +13,6 @@ from runbook_lib.record.history import (
     OVERDUE,
     compute_trends,
     list_history,
-    write_gauges,
 )
 from runbook_lib.record.incident import create_incident
 from runbook_lib.redact import Redactor
@@ -24,21 +23,16 @@ def tell_drill(home: Path, at: datetime, *, met: bool = True, detect_s: float = 
     """Tell a drill that ended; return its id."""
     tell = Teller(
         create_incident(
-            home, redactor=Redactor(), environment="local", drill=True,
-            clock=lambda: at, scenario="surge", drill_id="d1",
+            home, redactor=Redactor(), environment="local",
+            clock=lambda: at, label="surge",
         ),
         Clock(at),
     )  # fmt: skip
     heard = {"slack": 11.0, "email": 12.5, "teams": None}
-    tell.record(
-        "drill",
-        {
-            "drill": "d1",
-            "event": "scored",
-            "objects_lost": 0,
-            "phases": {"detect_s": detect_s, "notify_s": heard, "diagnose_s": 7.0},
-            "objectives": [{"name": "x", "met": True}, {"name": "cause", "met": met}],
-        },
+    tell.incident.mark(
+        "drill_scored",
+        phases={"detect_s": detect_s, "notify_s": heard, "diagnose_s": 7.0},
+        objectives=[{"name": "x", "met": True}, {"name": "cause", "met": met}],
     )
     tell.incident.close(Verdict.FIXED)
     return tell.incident.id
@@ -50,10 +44,10 @@ def test_a_drill_and_an_incident_are_told_with_their_times(tmp_path: Path) -> No
     found = {row.incident: row for row in list_history(tmp_path, POLICY)}
     assert list(found) == [drill, incident]
     row = found[drill]
-    assert (row.scenario, row.detect_s, row.notify_s, row.is_good) == ("surge", 9.5, 12.5, True)
+    assert (row.label, row.detect_s, row.notify_s, row.is_good) == ("surge", 9.5, 12.5, True)
     assert (row.verdict, row.is_open, row.diagnose_s, row.clear_s) == ("fixed", False, 7.0, None)
     row = found[incident]
-    assert (row.scenario, row.cause_found, row.lost) == ("", "pipeline_paused", 0)
+    assert (row.label, row.cause_found, row.lost) == ("", "pipeline_paused", 0)
     assert row.is_open
     times = [row.detect_s, row.diagnose_s, row.remediate_s, row.clear_s]
     assert all(seconds and seconds > 0 for seconds in times)
@@ -87,19 +81,15 @@ def test_a_run_that_found_nothing_is_left_out_and_a_damaged_folder_is_not(tmp_pa
     assert [row.incident for row in list_history(tmp_path, POLICY)] == [broken.id]
 
 
-def test_each_scenario_has_a_trend_and_a_gauge_of_its_own(tmp_path: Path) -> None:
+def test_each_scenario_has_a_trend_of_its_own(tmp_path: Path) -> None:
     tell_drill(tmp_path, START)
     newest = START + timedelta(days=7)
     tell_drill(tmp_path, newest, met=False, detect_s=20.5)
     rows = list_history(tmp_path, POLICY)
     (trend,) = compute_trends(rows, newest)
-    assert (trend.scenario, trend.runs, trend.passed) == ("surge", 2, 1)
+    assert (trend.label, trend.runs, trend.passed) == ("surge", 2, 1)
     assert trend.good_at == START
     assert (trend.detect_s, trend.notify_s, trend.clear_s) == (15.0, 12.5, None)
-    text = write_gauges(tmp_path, rows).read_text()
-    name = 'runbook_drill_last_good_timestamp_seconds{scenario="surge"}'
-    (line,) = [line for line in text.splitlines() if line.startswith(name)]
-    assert float(line.split()[1]) == START.timestamp()
 
 
 def test_a_scenario_is_overdue_when_no_drill_met_it_for_five_weeks(tmp_path: Path) -> None:

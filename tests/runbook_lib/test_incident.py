@@ -30,9 +30,9 @@ def clock(minutes: float = 0) -> Callable[[], datetime]:
     return lambda: NOW + timedelta(minutes=minutes)
 
 
-def create(home: Path, minutes: float = 0, *, drill: bool = False) -> Incident:
+def create(home: Path, minutes: float = 0, *, label: str = "") -> Incident:
     return create_incident(
-        home, redactor=REDACTOR, environment="local", drill=drill, clock=clock(minutes)
+        home, redactor=REDACTOR, environment="local", label=label, clock=clock(minutes)
     )
 
 
@@ -41,15 +41,15 @@ def test_a_new_incident_has_its_folders_and_facts(tmp_path: Path) -> None:
     assert incident.id.startswith("inc-20261124T031400Z-")
     names = {path.name for path in incident.folder.iterdir() if path.suffix != ".lock"}
     assert names == {"plans", "ledger", "notebooks", "evidence", "journal.jsonl"}
-    assert incident.is_open
+    assert not incident.is_closed
     assert format_time(incident.state.opened_at) == "2026-11-24T03:14:00.000Z"
 
 
-def test_the_newest_open_incident_that_is_no_drill_is_opened(tmp_path: Path) -> None:
+def test_the_newest_open_incident_without_a_label_is_opened(tmp_path: Path) -> None:
     assert open_incident(tmp_path, redactor=REDACTOR) is None
     create(tmp_path, 1)
     wanted = create(tmp_path, 2)
-    create(tmp_path, 3, drill=True)
+    create(tmp_path, 3, label="surge")
     create(tmp_path, 4).close(Verdict.FIXED)
     (tmp_path / "not-an-incident").mkdir()
     (tmp_path / "inc-20991124T031400Z-0000").mkdir()  # without its journal
@@ -83,7 +83,7 @@ def test_neighbours_are_the_incidents_that_were_open_at_the_same_time(
 ) -> None:
     mine = create(tmp_path, 10)
     close_at(mine, 20)
-    close_at(create(tmp_path, 10, drill=True), 20)
+    close_at(create(tmp_path, 10, label="surge"), 20)
     other = create(tmp_path, opened)
     if closed is not None:
         close_at(other, closed)

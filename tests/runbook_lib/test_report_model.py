@@ -71,12 +71,14 @@ def tell_loose_ends(folder: Path) -> Incident:
 
 
 def tell_drill_that_failed(folder: Path) -> Incident:
-    tell = make_incident(folder, drill=True)
-    tell.record("drill", {"event": "started"})
-    tell.record("drill", {"event": "injected"})
-    tell.record("drill", {"event": "failed", "reason": "the store is down"})
-    tell.record("drill", {"event": "reverted"})
-    tell.record("drill", {"event": "scored", "objectives": [{"name": "alert", "met": False}]})
+    tell = make_incident(folder, label="surge")
+    tell.incident.mark("drill_started")
+    tell.incident.mark("drill_injected")
+    tell.incident.mark("drill_failed", "the store is down")
+    tell.incident.mark("drill_reverted")
+    tell.incident.mark(
+        "drill_scored", phases={"notify_s": {}}, objectives=[{"name": "alert", "met": False}]
+    )
     return tell.incident
 
 
@@ -120,7 +122,7 @@ def test_the_words_of_the_report_are_on_the_page(
         ((("unknown", "Blind", "warning", False),), "warning", "Blind"),
         ((("ok", "Delay", "high", True), ("unknown", "Blind", "low", False)), "low", "Blind"),
         ((("unknown", "Blind", "low", False), ("breach", "Delay", "high", False)), "high", "Delay"),
-        ((("ok", "Delay", "high", True),), "high", "Delay (drill)"),
+        ((("ok", "Delay", "high", True),), "high", "Delay"),
     ],
 )
 def test_a_severity_is_that_of_an_alert_that_any_look_saw_firing(
@@ -253,15 +255,15 @@ def test_what_an_alert_did_before_the_trouble_is_another_story(tmp_path: Path) -
 def test_a_drill_says_whether_it_passed(
     tmp_path: Path, met: tuple[bool, ...], error: str, headline: str
 ) -> None:
-    tell = make_incident(tmp_path, drill=True)
-    tell.record("drill", {"event": "started"})
+    tell = make_incident(tmp_path, label="surge")
+    tell.incident.mark("drill_started")
     if error:
-        tell.record("drill", {"event": "failed", "reason": error})
+        tell.incident.mark("drill_failed", error)
     objectives = [{"name": f"{i}", "met": is_met} for i, is_met in enumerate(met)]
-    tell.record("drill", {"event": "scored", "objectives": objectives})
+    tell.incident.mark("drill_scored", phases={"notify_s": {}}, objectives=objectives, error=error)
 
     model = model_of(tell.incident)
-    assert bool(model.has_passed) is ("passed" in headline)
+    assert bool(model.score and model.score.is_good) is ("passed" in headline)
     assert re.search(headline, write_headline(model))
 
 

@@ -77,7 +77,7 @@ def test_the_place_of_another_report_is_a_link_wherever_it_is_named(tmp_path: Pa
     incident = make_incident(tmp_path).incident
     other = "inc-20261124T020000Z-0a0b"
     place = f"../{other}/report.html"
-    incident.update(fault_drill=other)
+    incident.update(part_of=other)
     incident.tell("plan_of_closed", f'rel-1 is a plan of another ({other}). <b title="{place}">')
     incident.tell("plan_of_closed", "../inc-1/report.html is no report")
 

@@ -16,7 +16,6 @@ MISSING = {
     "severity": "high",
     "service": "artifact-exporter",
 }
-OVERDUE = {"alertname": "FulfillmentDrillOverdue", "severity": "warning", "service": "runbook"}
 UPLOAD = {**DELAY, "alertname": "FulfillmentUploadFailing"}
 
 REAL = 'fulfillment_lag_minutes{origin="real"}'
@@ -24,14 +23,6 @@ SYNTHETIC = 'fulfillment_lag_minutes{origin="synthetic"}'
 UP = 'up{job="other"}'
 REFRESHED = "fulfillment_exporter_last_refresh_timestamp_seconds"
 INTERVAL = "fulfillment_exporter_refresh_interval_seconds"
-SCENARIO_OVERDUE = {
-    "alertname": "FulfillmentScenarioOverdue",
-    "scenario": "surge",
-    "severity": "warning",
-    "service": "runbook",
-}
-GOOD_SCENARIO = 'runbook_drill_last_good_timestamp_seconds{scenario="%s"}'
-GOOD_DRILL = "runbook_last_good_drill_timestamp_seconds"
 FAILED = 'fulfillment_artifacts_failed_total{stage="%s",reason="storage_full"}'
 REFUSED = 'runbook_serve_requests_refused_total{reason="full"}'
 WAIT = "runbook_serve_oldest_wait_seconds"
@@ -262,26 +253,6 @@ def _failures_of_another_stage_are_not_uploads(p: Profile) -> RuleCase:
     return RuleCase({**_seen(end), FAILED % "carrier": f"0+1x{end}"}, end, {end: []})
 
 
-def _eight_days_without_a_good_drill_fire(p: Profile) -> RuleCase:
-    # simulated time begins at zero: the drill was eight days before it
-    series = {**_seen(p.lag_for_s), GOOD_DRILL: f"-{8 * 86400}x1 stale"}
-    return RuleCase(series, 3, {0: [], 1: [_firing(OVERDUE)], 3: [_firing(OVERDUE)]})
-
-
-def _a_good_drill_of_this_week_fires_nothing(p: Profile) -> RuleCase:
-    series = {**_seen(p.lag_for_s), GOOD_DRILL: f"-{7 * 86400}x3"}
-    return RuleCase(series, 3, {3: []}, ("FulfillmentDrillOverdue",))
-
-
-def _a_scenario_that_no_drill_met_for_five_weeks_fires_alone(p: Profile) -> RuleCase:
-    series = {
-        **_seen(p.lag_for_s),
-        GOOD_SCENARIO % "surge": f"-{35 * 86400}x3",
-        GOOD_SCENARIO % "synthetic": f"-{34 * 86400}x3",
-    }
-    return RuleCase(series, 3, {0: [], 1: [_firing(SCENARIO_OVERDUE)]})
-
-
 def _refusals_that_go_on_fire(p: Profile) -> RuleCase:
     fires_s = p.serve_refused_for_s + 2
     series = {**_seen(fires_s), REFUSED: f"0+1x{fires_s}"}
@@ -323,9 +294,6 @@ _CASES: tuple[Callable[[Profile], RuleCase], ...] = (
     _uploads_that_keep_failing_fire,
     _a_single_failed_upload_never_fires,
     _failures_of_another_stage_are_not_uploads,
-    _eight_days_without_a_good_drill_fire,
-    _a_good_drill_of_this_week_fires_nothing,
-    _a_scenario_that_no_drill_met_for_five_weeks_fires_alone,
     _refusals_that_go_on_fire,
     _a_single_refusal_never_fires,
     _an_alert_that_waits_too_long_fires,
