@@ -313,9 +313,14 @@ class Policy:
         )
 
     def compute_severity(self, impact: Impact) -> int:
-        """Return the severity, from 1, the worst, to 4, by how many waited and how long."""
+        """Return the severity, from 1, the worst, to 4, by how many waited and how long.
+
+        What nobody counted counts as a few.
+        """
+        if impact.affected is None:
+            return len(self.severities)
         for severity, (orders, minutes) in enumerate(self.severities, start=1):
-            if len(impact.orders) >= orders or (impact.longest_minutes or 0) >= minutes:
+            if impact.affected >= orders or (impact.longest_minutes or 0) >= minutes:
                 return severity
         return len(self.severities) + 1
 
@@ -354,7 +359,7 @@ class Policy:
         if action.doubtful:
             objects = _count_of(action.doubtful, self.noun)
             command = f"runbook settle {action.plan} --taken|--not-taken [KEY…]"
-            unfinished.append(f"nobody can know whether {objects} shipped. {command}")
+            unfinished.append(f"Nobody can know whether {objects} shipped. {command}")
         if action.left and not action.is_taken_back:
             unfinished.append(f"{action.plan} is not finished: runbook resume {action.plan}")
         return unfinished

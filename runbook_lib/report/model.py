@@ -416,7 +416,7 @@ def list_tasks(model: ReportModel) -> Iterator[Task]:
                 yield Task(text=f"Finish what was begun: {command}")
     for action in model.tried:
         for text in model.policy.list_unfinished(action):
-            yield Task(text=capitalise(text))
+            yield Task(text=text)
     if model.judgement and not model.is_good:
         section, reason = model.judgement.next
         command = f"runbook run {section[:2]}"
@@ -447,7 +447,7 @@ def _tell(at: datetime, tone: str, text: str, note: str = "") -> EventRow:
 
 def _tell_action(model: ReportModel, action: ActionRecord) -> EventRow:
     """Return the row of an action: what it did, how far it is proven, and who approved it."""
-    by = f"approved by {action.approver}" if action.approver else action.last.reason
+    by = f"approved by {action.approver}" if action.applied else action.last.reason
     text = model.policy.describe_action(action)
     return _tell(action.decisive.at, action.state, text, by)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..errors import disk_errors
 from ..model import SIGNS, Lesson, Role, format_time
-from ..record.incident import Incident, write_file
+from ..record.incident import Incident, write_file, write_json
 from ..record.journal import utc_now
 from ..show.tables import get_tone, render_html
 from ..show.text import format_duration, format_value, visible
@@ -52,12 +52,13 @@ def write_report(incident: Incident, model: ReportModel) -> Path:
     told = summarise(model)
     files = {
         "summary.txt": incident.redactor.text(write_summary(told, target.resolve().as_uri())),
-        "report.json": told.model_dump_json(by_alias=True, indent=1),
         "report.md": render_html("report.md", told=told, tell=tell_number),
         "affected_orders.csv": _write_orders(model.impact.orders),
         target.name: render_report(model, told),
     }
     with disk_errors(f"cannot write {target}"):
+        facts = told.model_dump(mode="json", by_alias=True)
+        write_json(target.with_suffix(".json"), facts)
         for name, text in files.items():
             write_file(target.with_name(name), text)
     return target
@@ -73,10 +74,11 @@ def tell_number(number: Number) -> str:
 def write_summary(told: Summary, link: str) -> str:
     """Return the incident in a few lines, for a chat or a ticket."""
     tasks = [f"{task.text} ({task.owner or 'nobody yet'})" for task in told.do_next]
+    numbers = [number for number in told.numbers if number.value is not None]
     fields = {
         "Verdict": f"{told.state}, SEV-{told.severity}: {told.title} ({told.incident})",
         "What happened": " ".join(told.story),
-        "Numbers": "; ".join(f"{tell_number(each)} {each.words}" for each in told.numbers),
+        "Numbers": "; ".join(f"{tell_number(each)} {each.words}" for each in numbers),
         "Do next": "; ".join(tasks),
         "Report": link,
     }

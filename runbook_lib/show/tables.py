@@ -157,9 +157,9 @@ def _show_cell(value: Json, name: str) -> Markup:
 
 
 def _format_local(at: datetime) -> str:
-    """Write a time of day as this machine's clock shows it, with its zone."""
+    """Write a time of day by this machine's clock, with its zone; empty where that is UTC."""
     local = at.astimezone()
-    return f"{local:%H:%M:%S} local time (UTC{local.isoformat()[-6:]})"
+    return f"{local:%H:%M} UTC{local:%z}" if local.utcoffset() else ""
 
 
 @cache

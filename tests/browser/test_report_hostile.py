@@ -58,7 +58,9 @@ _LOOK = (
     + MARK
     + """ ?? null,
     scripts: document.scripts.length,
-    active: all.filter(e => /^(script|iframe|object|embed|form|input|button|link|base|svg|math|audio|video)$/i.test(e.tagName)).map(e => e.tagName),
+    active: all.filter(e => /^(script|iframe|object|embed|form|input|button|link|base|math|audio|video)$/i.test(e.tagName)).map(e => e.tagName),
+    svgs: document.querySelectorAll('svg:not(.chart)').length,
+    charts: document.querySelectorAll('svg.chart').length,
     handlers: all.flatMap(e => [...e.attributes]).filter(a => /^on/i.test(a.name)).map(a => a.name),
     links: all.flatMap(e => ['href', 'src', 'action', 'srcset'].map(n => e.getAttribute(n))).filter(v => v && !/^data:image.(png|jpeg|gif|svg.xml);base64,/.test(v)),
     placed: all.filter(e => ['fixed', 'absolute'].includes(getComputedStyle(e).position)).map(e => e.tagName),
@@ -181,6 +183,8 @@ def look_at(page: Page, path: Path) -> dict[str, Any]:
     for state in (found, opened):
         assert state["scripts"] == 0
         assert state["active"] == []
+        assert state["svgs"] == 0
+        assert "report" in path.name or state["charts"] == 0
         assert state["handlers"] == []
         assert state["placed"] == []
         assert state["refresh"] == 0
