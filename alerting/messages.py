@@ -29,7 +29,7 @@ class Occasion(NamedTuple):
     ----------
     look : the result of the investigation
     alerts : all alerts of the episode, the resolved ones too
-    is_drill : whether the alerts rest on synthetic objects alone
+    is_drill : whether somebody made the trouble on purpose
     is_follow_up : whether an earlier look wrote a message about the incident
     page_url : the address of the page of incidents; the report's address begins with it
     """
@@ -90,7 +90,7 @@ def _read_summary(folder: Path) -> list[str]:
         lines = (folder / "summary.txt").read_text("utf-8").splitlines()
     except OSError:
         return []
-    return [line for line in lines if line.strip() and not line.startswith("Report:")]
+    return lines[:-1]
 
 
 def _say_alerts(alerts: Sequence[KnownAlert]) -> str:

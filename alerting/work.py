@@ -22,7 +22,7 @@ from pydantic_core import from_json, to_json
 from runbook_lib.errors import RunbookError
 from runbook_lib.investigation import make_incident
 from runbook_lib.model import Json, Verdict, format_time, parse_time
-from runbook_lib.record.incident import Incident, open_incident
+from runbook_lib.record.incident import Incident, open_incident, was_made
 from runbook_lib.record.journal import Clock, utc_now
 from runbook_lib.redact import Redactor
 from runbook_lib.runbook import load_policy
@@ -201,7 +201,7 @@ class Work:
         occasion = Occasion(
             look=look_result,
             alerts=alerts,
-            is_drill=episode.is_drill,
+            is_drill=was_made(incident) if incident else episode.is_drill,
             is_follow_up=bool(earlier),
             page_url=self._settings.page_url,
         )

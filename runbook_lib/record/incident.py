@@ -330,6 +330,14 @@ def list_neighbours(incident: Incident) -> list[tuple[Path, IncidentState]]:
     return neighbours
 
 
+def was_made(incident: Incident) -> bool:
+    """Tell whether it has a label, or was open at the same time as an incident with one."""
+    with suppress(RecordError):
+        states = [incident.state, *(state for _, state in list_neighbours(incident))]
+        return any(state.label for state in states)
+    return False
+
+
 def open_incident(home: Path, incident_id: str = "", *, redactor: Redactor) -> Incident | None:
     """Return an incident by its id, whose journal may be damaged; without an id, the newest open.
 

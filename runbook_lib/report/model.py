@@ -35,7 +35,7 @@ from ..policy import say_causes
 from ..record.actions import ActionRecord, group_actions
 from ..record.detection import ALERT_FIRED, find_detection, list_moments, list_triggers
 from ..record.history import count_seconds, list_proofs
-from ..record.incident import ENDED_WELL, Incident, list_neighbours
+from ..record.incident import ENDED_WELL, Incident, list_neighbours, was_made
 from ..record.notes import find_word, list_follow_ups
 from ..record.view import JournalView, order_of
 from ..runbook import load_policy, name_runbook
@@ -143,14 +143,11 @@ class ReportModel:
         self.policy = load_policy()
         self.facts: dict[str, Json] = {}
         self.neighbours: list[str] = []
-        self.is_made = False
+        self.is_made = was_made(incident)
         self.notebooks = {path.name for path in incident.folder.glob("notebooks/*.ipynb")}
         with suppress(RecordError):
             self.facts = incident.redactor.json(incident.state.to_json())
-            neighbours = list_neighbours(incident)
-            self.neighbours = [folder.name for folder, _ in neighbours]
-            states = [incident.state, *(state for _, state in neighbours)]
-            self.is_made = any(state.label for state in states)
+            self.neighbours = [folder.name for folder, _ in list_neighbours(incident)]
         self.journal, self.damage = _read_journal(incident)
         self.judgement = self.policy.judge(self.journal, now=self.journal.last_look_at)
         self.verdict = self.judgement.verdict if self.judgement else None

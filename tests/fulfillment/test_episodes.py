@@ -288,7 +288,7 @@ def test_a_refused_plan_of_a_closed_incident_opens_none_and_names_the_next_comma
         look = Incident(folder, redactor=Redactor())
         if look.id != plan.incident:
             report = write_outputs(look, SECTIONS).read_text("utf-8")
-            assert f'href="../{plan.incident}/report.html"' in report
+            assert str(plan.incident) in report
             assert "is carried out here" not in report
             assert "Way back" not in report
             assert (
