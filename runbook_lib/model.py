@@ -539,7 +539,6 @@ class Conclusion(_Entry):
 
     Attributes
     ----------
-    timeline : what happened, oldest first, by this machine's clock; and what could not be read
     clear : when the alert will clear; set when the trouble is fixed and the alert still fires
     advice : what to do now, one thing after the other
     follow_ups : what is left to do after the incident
@@ -549,7 +548,6 @@ class Conclusion(_Entry):
     verdict: Verdict
     summary: str
     findings: tuple[Finding, ...] = ()
-    timeline: tuple[Event, ...] = ()
     clear: ClearTime | None = None
     advice: tuple[str, ...] = ()
     follow_ups: tuple[str, ...] = ()

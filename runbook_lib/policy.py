@@ -295,21 +295,19 @@ class Policy:
         """
         counted = [reading for reading in journal.readings if reading.order_ids is not None]
         orders: dict[str, tuple[datetime, datetime]] = {}
-        waits: list[float] = []
         for reading in counted:
             seen_at = reading.observed_at
             for order_id in reading.order_ids or ():
                 first, _ = orders.get(order_id, (seen_at, seen_at))
                 orders[order_id] = (first, seen_at)
-            if reading.order_ids and reading.longest_minutes:
-                waits.append(reading.longest_minutes)
+        waits = [reading.longest_minutes for reading in counted if reading.order_ids]
         had_trouble = self.find_ends(journal).seen_at is not None
         is_uncounted = not orders and (had_trouble or not counted)
         return Impact(
             orders=orders,
             affected=None if is_uncounted else len(orders),
             files=max((reading.affected_files for reading in counted), default=0),
-            longest_minutes=max(waits, default=None),
+            longest_minutes=max(filter(None, waits), default=None),
         )
 
     def compute_severity(self, impact: Impact) -> int:

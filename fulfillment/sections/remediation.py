@@ -63,7 +63,6 @@ from .root_cause import STEPS as CAUSE_STEPS
 from .root_cause import judge_causes, record_diagnosis
 from .signals import ALERT, ALERTS, EXPORTER, LAG, draw_line, find_alert_states, is_drill
 from .symptoms import judge_now
-from .timeline import build_timeline
 
 NAME = "06_remediation"
 TITLE = "Remediation"
@@ -454,7 +453,6 @@ def conclude(inv: Investigation) -> model.Conclusion:
         verdict=verdict,
         summary="; ".join([summary, *advice.causes]),
         findings=findings,
-        timeline=build_timeline(inv),
         clear=find_clear_time(inv.journal) if is_clearing else None,
         advice=advice.words if verdict in IN_TROUBLE else (),
     )

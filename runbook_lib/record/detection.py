@@ -24,15 +24,22 @@ class Moment(NamedTuple):
     at: datetime
 
 
+def list_events(journal: JournalView) -> list[Event]:
+    """Return what systems told of alerts, channels and triggers, sorted by time, each once."""
+    events: dict[tuple[str, str], Event] = {}
+    for reading in journal.readings:  # each tells of its whole window
+        for event in reading.events:
+            events.setdefault((f"{event.at:%c}", event.text), event)
+    return sorted(events.values(), key=attrgetter("at"))
+
+
 def list_triggers(journal: JournalView) -> list[Event]:
     """Return the changes that began the trouble, as far as a system or an entry reports them.
 
     Sorted by time, each once. Changes after our own first action are left out. The facts of a mark
     ``TRIGGER`` are ``at``, ``text`` and ``source``.
     """
-    events: list[Event] = []
-    for reading in journal.readings:
-        events += [event for event in reading.events if event.kind == TRIGGER]
+    events = [event for event in list_events(journal) if event.kind == TRIGGER]
     for mark in journal.marks:
         if mark.what == TRIGGER:
             facts = mark.facts
@@ -40,8 +47,7 @@ def list_triggers(journal: JournalView) -> list[Event]:
     applied = journal.list_actions(ActionPhase.APPLIED)
     if applied:
         events = [event for event in events if event.at < applied[0].at]
-    triggers = {(event.at, event.text): event for event in events}
-    return [triggers[key] for key in sorted(triggers)]
+    return sorted(events, key=attrgetter("at"))
 
 
 def list_moments(journal: JournalView, ends: Ends) -> list[Moment]:
@@ -52,15 +58,16 @@ def list_moments(journal: JournalView, ends: Ends) -> list[Moment]:
     if ends.since is None:
         return []
     moments = []
+    for event in list_events(journal):
+        if event.at < ends.since:
+            continue
+        if event.kind == "alert" and event.state == "firing" and not event.is_end:
+            moments.append(Moment(ALERT_FIRED, event.at))
+        if event.kind == "notice" and event.state != "resolved":
+            moments.append(Moment("a channel was told", event.at))
     for conclusion in journal.conclusions:
-        for event in conclusion.timeline:
-            if event.at < ends.since:
-                continue
-            if event.kind == "alert" and event.state == "firing" and not event.is_end:
-                moments.append(Moment(ALERT_FIRED, event.at))
-            if event.kind == "notice" and event.state != "resolved":
-                moments.append(Moment("a channel was told", event.at))
-        if any(finding.status is CauseStatus.SUPPORTED for finding in conclusion.findings):
+        statuses = [finding.status for finding in conclusion.findings]
+        if CauseStatus.SUPPORTED in statuses:
             moments.append(Moment(CAUSE_NAMED, conclusion.at))
     if ends.seen_at is not None:
         moments.append(Moment("the runbook saw it", ends.seen_at))

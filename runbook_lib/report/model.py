@@ -32,8 +32,8 @@ from ..model import (
     Verdict,
 )
 from ..policy import say_causes
+from ..record import detection
 from ..record.actions import ActionRecord, group_actions
-from ..record.detection import ALERT_FIRED, find_detection, list_moments, list_triggers
 from ..record.history import count_seconds, list_proofs
 from ..record.incident import ENDED_WELL, Incident, list_neighbours, was_made
 from ..record.notes import find_word, list_follow_ups
@@ -98,9 +98,14 @@ class ReportSection:
 
     @property
     def words(self) -> str:
-        """Its number, without leading zeros, and its title."""
-        number = self.name.partition("_")[0]
-        return f"{int(number)} {self.title}" if number.isdigit() else self.title
+        """Its number, and its title."""
+        number = _read_number(self.name)
+        return f"{number} {self.title}" if number.isdigit() else self.title
+
+
+def _read_number(name: str) -> str:
+    """Return a section's number without leading zeros; of a name without number, the name."""
+    return name.partition("_")[0].lstrip("0")
 
 
 class ReportModel:
@@ -155,15 +160,15 @@ class ReportModel:
         self.causes = self.policy.list_causes(self.journal)
         self.ends = self.policy.find_ends(self.journal)
         self.since = self.ends.since
-        self.moments = list_moments(self.journal, self.ends)
-        self.triggers = list_triggers(self.journal)
+        self.moments = detection.list_moments(self.journal, self.ends)
+        self.triggers = detection.list_triggers(self.journal)
         self.is_good = self.verdict in ENDED_WELL
         is_gone = self.is_good or self.verdict is Verdict.MITIGATED
         self.is_over = is_gone or bool(self.facts.get("closed_at"))
-        self.sections = {module.NAME: _make_section(module) for module in modules.values()}
+        self.sections: dict[str, ReportSection] = {}
         self.steps: dict[str, ReportStep] = {}
-        for section in self.sections.values():
-            self.steps.update({step.id: step for step in section.steps})
+        for module in modules.values():
+            self._add_steps(module)
         self.actions = group_actions(self.journal.actions)
         self._place_entries()
         self.tried = [action for action in self.actions if action.was_tried]
@@ -187,17 +192,28 @@ class ReportModel:
         for run in self.journal.runs:
             self._section(run.section).runs.append(run)
 
-    def _section(self, name: str) -> ReportSection:
-        """Return a section by its number; if the model has none, add an empty one."""
-        known = {section_name[:2]: section for section_name, section in self.sections.items()}
-        return known.get(name[:2]) or self.sections.setdefault(name, ReportSection(name, name))
+    def _add_steps(self, module: SectionModule) -> None:
+        """Add a section, and the steps with its number."""
+        section = self._section(module.NAME, module.TITLE)
+        # An action may have the id of a step; the section then shows the action's title.
+        titles = {
+            step.id: step.title for step in (*module.STEPS.values(), *module.ACTIONS.values())
+        }
+        for step_id in sorted(titles, key=order_of):
+            if step_id.startswith(f"{_read_number(section.name)}."):
+                role = module.STEPS[step_id].role if step_id in module.STEPS else None
+                self._step(step_id, titles[step_id], role)
+
+    def _section(self, name: str, title: str = "") -> ReportSection:
+        """Return a section by its number; if the model has none, add it."""
+        section = ReportSection(name, title or name)
+        return self.sections.setdefault(_read_number(name), section)
 
     def _step(self, step_id: str, name: str, role: Role | None = None) -> ReportStep:
-        """Return a step; if the model has none of this id yet, add an empty one to its section."""
+        """Return a step; if the model has none of this id yet, add it to its section."""
         if step_id not in self.steps:
             self.steps[step_id] = ReportStep(step_id, name, role)
-            number = step_id.partition(".")[0].zfill(2)
-            self._section(number).steps.append(self.steps[step_id])
+            self._section(step_id.partition(".")[0]).steps.append(self.steps[step_id])
         return self.steps[step_id]
 
 
@@ -213,18 +229,6 @@ def _read_journal(incident: Incident) -> tuple[JournalView, str]:
         text = f"{error}".removeprefix(f"{incident.folder}/")
         return view, f"{text}: this report tells only what stands before that"
     return view, ""
-
-
-def _make_section(module: SectionModule) -> ReportSection:
-    """Return a section and the steps with its number, as yet without anything from the journal."""
-    steps = {step.id: ReportStep(step.id, step.title, step.role) for step in module.STEPS.values()}
-    for action in module.ACTIONS.values():
-        # An action may have the id of a step; the section then shows the action's title.
-        steps.setdefault(action.id, ReportStep(action.id, action.title)).title = action.title
-    prefix = f"{module.NAME[:2].lstrip('0')}."
-    own = [step_id for step_id in steps if step_id.startswith(prefix)]
-    own.sort(key=order_of)
-    return ReportSection(module.NAME, module.TITLE, [steps[step_id] for step_id in own])
 
 
 class EventRow(BaseModel, frozen=True):
@@ -303,9 +307,7 @@ def summarise(model: ReportModel) -> Summary:
         state = f"{made} {'passed' if model.score.is_good else 'failed'}"
     words = find_word(journal, "summary")
     done = [_tell_action(model, action) for action in model.tried if action.applied]
-    title = model.policy.make_title(
-        impact, _list_title_causes(model), verdict, is_over=model.is_over
-    )
+    title = model.policy.make_title(impact, model.causes, verdict, is_over=model.is_over)
     return Summary(
         incident=model.incident_id,
         is_made=model.is_made,
@@ -328,14 +330,6 @@ def summarise(model: ReportModel) -> Summary:
         timeline=tuple(list_events(model)),
         orders=tuple(impact.orders),
     )
-
-
-def _list_title_causes(model: ReportModel) -> list[Finding]:
-    """Return the causes; while the trouble lasts, only those that are still there."""
-    if model.is_over:
-        return model.causes
-    there = [f.name for f in model.journal.findings() if f.status is CauseStatus.SUPPORTED]
-    return [cause for cause in model.causes if cause.name in there]
 
 
 def _tell_story(model: ReportModel, done: Sequence[EventRow]) -> Iterator[str]:
@@ -371,7 +365,7 @@ def _list_numbers(model: ReportModel) -> Iterator[Number]:
     )
     lasted = count_seconds(model.since, model.until)
     yield Number(name="lasted_s", value=lasted, unit="s", words="from cause to recovery")
-    seen = find_detection(model.moments)
+    seen = detection.find_detection(model.moments)
     words = seen.name if seen else "an alert fired"
     detected = count_seconds(model.since, seen.at if seen else None)
     yield Number(name="detected_s", value=detected, unit="s", words=f"until {words}")
@@ -388,7 +382,7 @@ def draw_waiting(model: ReportModel) -> Chart | None:
     began_at = model.triggers[0].at if model.triggers else model.since
     marks = {"cause": began_at}
     for moment in model.moments:
-        if moment.name == ALERT_FIRED:
+        if moment.name == detection.ALERT_FIRED:
             marks["alert"] = moment.at
     for action in model.tried:
         if action.applied:
@@ -485,16 +479,13 @@ def _list_entries(journal: JournalView, told: Collection[str]) -> Iterator[Event
 
 
 def _list_alerts(model: ReportModel, since: datetime) -> Iterator[EventRow]:
-    """Yield how alerts changed since the trouble began, and which channels were told of it.
-
-    Each look tells of its whole window, so what is repeated is one event.
-    """
-    events = {}
-    for look in model.journal.conclusions:
-        for event in look.timeline:
-            if event.at >= since and event.kind in ("alert", "notice"):
-                events[f"{event.at:%c}", event.text] = event
-    ordered = sorted(events.values(), key=attrgetter("kind", "subject", "at"))
+    """Yield how alerts changed since the trouble began, and which channels were told of it."""
+    events = [
+        event
+        for event in detection.list_events(model.journal)
+        if event.at >= since and event.kind in ("alert", "notice")
+    ]
+    ordered = sorted(events, key=attrgetter("kind", "subject", "at"))
     for _, group in groupby(ordered, attrgetter("kind", "subject", "state", "is_end")):
         same = list(group)
         first = same[0]

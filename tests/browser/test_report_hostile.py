@@ -106,6 +106,10 @@ def tell_one(tell: Teller, text: str) -> None:
         "facts": {name: text, "labels": [text]},
     }
     words = {"value": text, "unit": text, "threshold": text, "source": text, "reason": text}
+    evidence["events"] = [
+        {"at": "2026-11-24T03:14:00Z", "kind": kind, "text": text, "source": text}
+        for kind in ("trigger", "alert", "notice")
+    ]
     for step in ("2.1", "3.1", f"2.{len(tell.incident.journal.view().entries)}"):
         tell.read(step, text, "breach", **evidence, **words)
     tell.read("7.1", text, "unknown", reason=text)
@@ -121,9 +125,8 @@ def tell_one(tell: Teller, text: str) -> None:
         reason=text,
         next_step=text,
     )
-    event = {"at": "2026-11-24T03:14:00Z", "kind": text, "text": text, "source": text}
     tell.conclude(
-        Verdict.INCIDENT, text, findings=(finding,), timeline=[event],
+        Verdict.INCIDENT, text, findings=(finding,),
         follow_ups=[text],
     )  # fmt: skip
     tell.record("note", {"text": text})

@@ -134,11 +134,11 @@ class TestDetection:
     def tell_all(self, tell: Teller) -> None:
         """Tell an alert 6 min after the first sign, a notice 1 min later, and a look after 2."""
         fired = START - timedelta(minutes=5) + timedelta(minutes=6)
-        timeline = (
+        events = (
             Event(fired, "alert", "FulfillmentDelay firing begins", state="firing"),
             Event(fired + timedelta(minutes=1), "notice", "slack receives it", state="firing"),
         )
-        tell.conclude(Verdict.INCIDENT, "why", timeline=timeline)
+        tell.read("5.1", "worker", "ok", events=events)
 
     def test_moments_are_sorted_by_time(self, tell: Teller) -> None:
         self.tell_all(tell)
@@ -164,7 +164,7 @@ class TestDetection:
     def test_the_history_measures_the_detection_that_the_report_names(self, tell: Teller) -> None:
         fired = START - timedelta(minutes=3)
         alert = Event(fired, "alert", "FulfillmentDelay firing begins", state="firing")
-        tell.conclude(Verdict.INCIDENT, "why", timeline=(alert,))
+        tell.read("5.1", "worker", "ok", events=(alert,))
 
         [row] = list_history(tell.incident.folder.parent, POLICY)
         assert row.detect_s == 120
