@@ -536,7 +536,7 @@ def _note_trigger(drill: Drill, incident: Incident) -> None:
     A drill does so after it was scored, so that no look that counts for the score knows the fault.
     """
     began_at = drill.injected_at or utc_now()
-    text = f"the fault {drill.scenario.name} of the drill {drill.incident.id} was injected"
+    text = f"the drill {drill.incident.id} injected {drill.scenario.name}"
     incident.mark(TRIGGER, at=format_time(began_at), text=text, source="the drill")
 
 

@@ -322,23 +322,18 @@ class Policy:
                 return severity
         return len(self.severities) + 1
 
-    def make_title(
-        self, impact: Impact, causes: Sequence[Finding], verdict: Verdict | None, *, is_over: bool
-    ) -> str:
+    def make_title(self, impact: Impact, causes: Sequence[Finding], *, is_over: bool) -> str:
         """Return what was held back, for how many requests, and why, in one sentence."""
-        if verdict in (None, Verdict.UNKNOWN) and not impact.orders:
-            return f"Nobody knows yet whether {self.request}s are held back"
         verb = "were" if is_over else "are"
         if impact.affected is None:
-            subject = f"{self.request.capitalize()}s"
-        else:
-            subject = _count_of(impact.affected, self.request)
+            title = f"Nobody knows how many {self.request}s {verb} held back"
+            return f"{title}: {say_causes(causes)}" if causes else title
         if impact.affected == 1:
             verb = "was" if is_over else "is"
-        title = f"{subject} {verb} held back"
+        title = f"{_count_of(impact.affected, self.request)} {verb} held back"
         if causes:
             return f"{title} by {say_causes(causes)}"
-        return title if verdict is Verdict.HEALTHY else f"{title}; the cause is not known"
+        return f"{title}; the cause is not known" if impact.affected else title
 
     def describe_action(self, action: ActionRecord) -> str:
         """Return what was done, in the past tense; if it was only tried, the action's name."""

@@ -128,6 +128,7 @@ class ReportModel:
     actions : one for each plan, sorted by when it was planned
     tried : actions that were approved, refused, carried out, or failed, sorted by when that
         happened
+    remedies : those that changed something to end the trouble
     judgement, verdict : what the policy says as of the newest reading or change; None: no symptom
         was read yet
     causes : those that the policy names, the most supported first
@@ -173,6 +174,12 @@ class ReportModel:
         self._place_entries()
         self.tried = [action for action in self.actions if action.was_tried]
         self.tried.sort(key=lambda action: action.decisive.seq)
+        steps = self.policy.quantities.remedies
+        self.remedies = [
+            action
+            for action in self.tried
+            if action.applied and (steps is None or action.first.step in steps)
+        ]
         self.score = self.policy.read_score(self.journal)
         self.impact = self.policy.compute_impact(self.journal)
         self.tickets = self.journal.tickets()
@@ -196,9 +203,8 @@ class ReportModel:
         """Add a section, and the steps with its number."""
         section = self._section(module.NAME, module.TITLE)
         # An action may have the id of a step; the section then shows the action's title.
-        titles = {
-            step.id: step.title for step in (*module.STEPS.values(), *module.ACTIONS.values())
-        }
+        titles = {step.id: step.title for step in module.STEPS.values()}
+        titles |= {action.id: action.title for action in module.ACTIONS.values()}
         for step_id in sorted(titles, key=order_of):
             if step_id.startswith(f"{_read_number(section.name)}."):
                 role = module.STEPS[step_id].role if step_id in module.STEPS else None
@@ -306,8 +312,8 @@ def summarise(model: ReportModel) -> Summary:
     if model.score is not None:
         state = f"{made} {'passed' if model.score.is_good else 'failed'}"
     words = find_word(journal, "summary")
-    done = [_tell_action(model, action) for action in model.tried if action.applied]
-    title = model.policy.make_title(impact, model.causes, verdict, is_over=model.is_over)
+    done = [_tell_action(model, action) for action in model.remedies]
+    title = model.policy.make_title(impact, model.causes, is_over=model.is_over)
     return Summary(
         incident=model.incident_id,
         is_made=model.is_made,
@@ -336,9 +342,7 @@ def _tell_story(model: ReportModel, done: Sequence[EventRow]) -> Iterator[str]:
     """Yield what happened, and what was done, as sentences."""
     for trigger in model.triggers[:1]:
         yield f"{capitalise(trigger.text)} at {trigger.at:%H:%M:%SZ}."
-    if model.since and model.until:
-        yield f"The trouble lasted from {model.since:%H:%M:%SZ} until {model.until:%H:%M:%SZ}."
-    elif model.since:
+    if model.since:
         yield f"The trouble began at {model.since:%H:%M:%SZ}."
     remarks = [note for note in model.journal.notes if note.is_remark]
     if done:
@@ -384,9 +388,8 @@ def draw_waiting(model: ReportModel) -> Chart | None:
     for moment in model.moments:
         if moment.name == detection.ALERT_FIRED:
             marks["alert"] = moment.at
-    for action in model.tried:
-        if action.applied:
-            marks.setdefault(action.first.action.replace("_", " "), action.applied.at)
+    for action in model.remedies:
+        marks.setdefault(action.first.action.replace("_", " "), action.decisive.at)
     if model.until:
         marks["recovery"] = model.until
     plot = Plot(
@@ -460,7 +463,7 @@ def _list_rows(model: ReportModel) -> Iterator[EventRow]:
     looks = [look for look in model.journal.conclusions if look.verdict in _OUTCOMES]
     for verdict, same in groupby(looks, attrgetter("verdict")):
         look = next(same)
-        yield _tell(look.at, str(verdict), VERDICT_WORDS[verdict])
+        yield _tell(look.at, str(verdict), "verdict")
 
 
 def _list_entries(journal: JournalView, told: Collection[str]) -> Iterator[EventRow]:
@@ -468,7 +471,7 @@ def _list_entries(journal: JournalView, told: Collection[str]) -> Iterator[Event
     for mark in journal.marks:
         if mark.what in told:
             words = mark.what.replace("_", " ")
-            yield _tell(mark.at, words, mark.reason or words)
+            yield _tell(mark.at, "note", mark.reason or words)
     for note in journal.notes:
         if note.is_remark:
             yield _tell(note.at, "note", f"{note.operator}: {note.text}")
@@ -498,10 +501,8 @@ def _list_alerts(model: ReportModel, since: datetime) -> Iterator[EventRow]:
 
 def _list_cause(model: ReportModel, cause: Finding) -> Iterator[EventRow]:
     """Yield when a cause was first named."""
-    words = say_causes([cause])
     for look in model.journal.conclusions:
-        supported = [f for f in look.findings if f.status is CauseStatus.SUPPORTED]
-        reasons = [finding.reason for finding in supported if finding.name == cause.name]
-        if reasons:
-            yield _tell(look.at, "cause", f"cause named: {words}", reasons[0])
+        named = [f.name for f in look.findings if f.status is CauseStatus.SUPPORTED]
+        if cause.name in named:
+            yield _tell(look.at, "cause", f"cause named: {say_causes([cause])}")
             break

@@ -98,16 +98,15 @@ def test_the_severity_follows_from_how_many_waited_and_how_long(
 
 
 @pytest.mark.parametrize(
-    ("orders", "verdict", "is_over", "title"),
+    ("orders", "is_over", "title"),
     [
-        (2, Verdict.FIXED, True, "2 requests were held back by a full disk"),
-        (1, Verdict.INCIDENT, False, "1 request is held back by a full disk"),
-        (None, Verdict.FIXED, True, "Requests were held back by a full disk"),
-        (0, Verdict.UNKNOWN, False, "Nobody knows yet whether requests are held back"),
+        (2, True, "2 requests were held back by a full disk"),
+        (1, False, "1 request is held back by a full disk"),
+        (None, False, "Nobody knows how many requests are held back: a full disk"),
     ],
 )
 def test_the_title_says_what_was_held_back_and_why(
-    orders: int | None, verdict: Verdict, title: str, *, is_over: bool
+    orders: int | None, title: str, *, is_over: bool
 ) -> None:
     cause = Finding(name="full", words="a full disk", status=CauseStatus.SUPPORTED)
-    assert POLICY.make_title(make_impact(orders), [cause], verdict, is_over=is_over) == title
+    assert POLICY.make_title(make_impact(orders), [cause], is_over=is_over) == title
