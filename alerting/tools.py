@@ -130,7 +130,7 @@ class Tools:
         """Return an incident's verdict now, its report's summary, and where the report lies."""
         chosen = self._find(incident)
         journal = chosen.journal.view()
-        verdict = load_policy().compute_verdict(journal) or Verdict.UNKNOWN
+        verdict = load_policy().judge(journal).verdict or Verdict.UNKNOWN
         path = chosen.folder / "summary.txt"
         text = path.read_text("utf-8") if path.is_file() else ""
         read_at = journal.readings[-1].at if journal.readings else chosen.state.opened_at

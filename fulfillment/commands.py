@@ -206,6 +206,12 @@ class DrillDocument(Document):
         return () if self.reverted else (REVERT_COMMAND,)
 
     @property
+    def durations(self) -> dict[str, float | None]:
+        """The phases in seconds; the channels' is that of the last one that got the alert."""
+        told = [seconds for seconds in self.phases.notify_s.values() if seconds is not None]
+        return {**self.phases.model_dump(), "notify_s": max(told, default=None)}
+
+    @property
     def missed(self) -> tuple[str, ...]:
         """The objectives that the drill did not meet."""
         return tuple(objective.name for objective in self.objectives if not objective.met)
@@ -499,8 +505,6 @@ class ReleaseCommands(MoveCommands):
         now = inv.now()
         judgement = inv.policy.judge(inv.journal, now=now)
         report = write_outputs(inv.incident, SECTIONS)
-        if judgement is None:
-            return {"report": str(report)}
         resume_commands = inv.latest()[get_step(read_unfinished).id].ways_on
         section = judgement.next.section
         run_command = name_runbook(f"runbook run {section[:2]}")

@@ -15,7 +15,7 @@ from typing import Literal
 from objectmove.errors import MoveError
 from runbook_lib import errors
 from runbook_lib.errors import ExitCode
-from runbook_lib.model import Json, Progress, Verdict
+from runbook_lib.model import Progress, Verdict
 from runbook_lib.redact import Redactor
 from runbook_lib.report import write_outputs
 from runbook_lib.settings import find_root
@@ -101,14 +101,11 @@ def drill_all(settings: Settings, *, progress: Progress, watch: Watch) -> AllDri
 
 def _make_row(drill: DrillDocument) -> DrillRow:
     """Return the row of a drill that got its score."""
-    times: dict[str, Json] = drill.phases.model_dump()
-    told = [seconds for seconds in drill.phases.notify_s.values() if seconds is not None]
-    times["notify_s"] = max(told, default=None)
     return DrillRow(
         scenario=drill.scenario,
         end="passed" if drill.exit_code is ExitCode.OK else "FAILED",
         missed="; ".join(drill.missed) or drill.error,
-        **times,
+        **drill.durations,
     )
 
 
@@ -168,7 +165,7 @@ def _take_back(drill: Drill) -> list[str]:
     A command for each release that is still unfinished.
     """
     drill.scenario.recover(drill)
-    drill.mark("recovered", scenario=drill.scenario.name)
+    drill.mark("recovered")
     remove_labels(drill)
     for row in _list_own_releases(drill):
         plan_id = str(row["plan"])

@@ -103,27 +103,20 @@ def _measure_phases(journal: JournalView, marks: _Marks) -> Phases:
             return _count_seconds(marks[start].at, marks[end].at)
         return None
 
-    detect_s = measure("inject", "detect")
     notify_s: dict[str, float | None] = dict.fromkeys(CHANNELS)
-    if "notify" in marks:
-        for channel, at in marks["notify"].facts["told"].items():
-            if at is not None:
-                notify_s[channel] = _count_seconds(marks["inject"].at, parse_time(at))
-    known = [seconds for seconds in notify_s.values() if seconds is not None]
-    if detect_s is not None:
-        # Our look may come up to 0.5 s late. If a channel got the alert earlier, its time counts.
-        detect_s = min([detect_s, *known])
+    told = marks["notify"].facts["told"] if "notify" in marks else {}
+    for channel, at in told.items():
+        notify_s[channel] = _count_seconds(marks["inject"].at, parse_time(at))
+    repairs = [action.at for action in journal.list_actions(ActionPhase.APPLIED)]
+    if "reverted" in marks:
+        repairs.append(marks["reverted"].at)
     clear_s = None
     if "cleared" in marks:
-        cleared = marks["cleared"]
-        repairs = {action.seq: action.at for action in journal.list_actions(ActionPhase.APPLIED)}
-        if "reverted" in marks:
-            repairs[marks["reverted"].seq] = marks["reverted"].at
-        earlier = [at for seq, at in repairs.items() if seq < cleared.seq]
-        if earlier:
-            clear_s = _count_seconds(max(earlier), cleared.at)
+        cleared_at = marks["cleared"].at
+        waits = [_count_seconds(at, cleared_at) for at in repairs if at <= cleared_at]
+        clear_s = min(waits, default=None)
     return Phases(
-        detect_s=detect_s,
+        detect_s=measure("inject", "detect"),
         notify_s=notify_s,
         diagnose_s=measure("diagnosis", "diagnosed"),
         remediate_s=measure("remedy", "remedied"),

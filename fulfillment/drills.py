@@ -16,6 +16,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from runbook_lib import errors
+from runbook_lib.errors import ExitCode
 from runbook_lib.investigation import make_incident
 from runbook_lib.model import ActionPhase, Json, Progress, Verdict, format_time
 from runbook_lib.record.detection import TRIGGER
@@ -374,7 +375,7 @@ def _run(drill: Drill) -> DrillDocument:
 def _carry_out(drill: Drill) -> None:
     """Go through every stage; write marks from which the score is computed."""
     scenario = drill.scenario
-    drill.mark("started", scenario=scenario.name)
+    drill.mark("started")
     drill.begin_stage("steady state", "is the system healthy?")
     if not _wait_long(drill.is_well):
         raise DrillError(
@@ -448,7 +449,7 @@ def _wait_for_channels(drill: Drill) -> None:
 
     wait_for(are_all_told, timeout_s=drill.scenario.notify_timeout_s)
     told = drill.read_told("firing")
-    drill.mark("notify", told={c: format_time(at) if at else None for c, at in told.items()})
+    drill.mark("notify", told={c: format_time(at) for c, at in told.items() if at})
 
 
 def _approve_and_run(
@@ -468,7 +469,6 @@ def _approve_and_run(
     plans = [newest[step] for step in steps if step in newest]
     ids = ",".join(str(plan["plan"]) for plan in plans)
     hashes = ",".join(str(plan["sha256"]) for plan in plans)
-    drill.mark("approve", by=f"drill:{drill.id}", steps=list(steps), plans=ids)
     drill.run(section_name, **parameters, plan=ids, approve=hashes)
 
 
@@ -521,10 +521,15 @@ def _close(drill: Drill) -> DrillDocument:
     """
     incident = drill.incident
     document = score(incident.journal.view(), drill.scenario, incident=incident.id, drill=drill.id)
-    drill.mark("scored", **document.model_dump(mode="json", exclude={"schema_name"}))
+    drill.mark(
+        "scored",
+        is_good=document.exit_code is ExitCode.OK,
+        phases=document.durations,
+        objectives=[objective.model_dump() for objective in document.objectives],
+    )
     _note_trigger(drill, incident)
     if not drill.has_fault:
-        incident.close(document.verdict or Verdict.UNKNOWN)
+        incident.close(document.verdict)
         _close_other_incidents(drill)
     report = write_outputs(incident, SECTIONS)
     return document.model_copy(update={"report": str(report)})
@@ -545,7 +550,6 @@ def _close_other_incidents(drill: Drill) -> None:
 
     One in which somebody planned a change belongs to that person, and is left out.
     """
-    place = f"../{drill.incident.id}/report.html"
     for folder in list_incidents(drill.incident.folder.parent):
         other = Incident(folder, redactor=drill.incident.redactor)
         with suppress(errors.RecordError):
@@ -556,5 +560,8 @@ def _close_other_incidents(drill: Drill) -> None:
             verdict = drill.conclude("06_remediation", other)
             if verdict in ENDED_WELL:
                 other.update(label=drill.scenario.name, part_of=drill.incident.id)
-                other.close(verdict, reason=f"its trouble came from the fault of a drill: {place}")
+                other.close(
+                    verdict,
+                    reason=f"a drill caused its trouble: ../{drill.incident.id}/report.html",
+                )
                 write_outputs(other, SECTIONS)

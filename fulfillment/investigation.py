@@ -76,9 +76,9 @@ class Investigation(display.Investigation[Settings, Clients]):
     def _write_report(self) -> None:
         """Write the report if a person runs the notebook; other runs write it at their end.
 
-        If another command has closed the incident, its report stays as it is.
+        If the incident was closed before, its report stays as it is.
         """
-        if self.is_by_hand and not self.incident.is_late:
+        if self.is_by_hand and not self.is_over:
             from runbook_lib.report import write_outputs
 
             write_outputs(

@@ -120,26 +120,22 @@ def _judge_causes(journal: JournalView, entries: Sequence[Entry], now: datetime)
         causes = dict.fromkeys(causes, CauseStatus.UNDECIDED)
     acted_at = journal.last_applied_at
     last_move = observations.get("worker_last_move")
-    if acted_at is not None and last_move is not None and last_move.value is not None:
-        has_moved = parse_time(str(last_move.value)) > acted_at
-        if has_moved:  # then what nobody could decide does not stop it
-            for name, status in causes.items():
-                if status is CauseStatus.UNDECIDED:
-                    causes[name] = CauseStatus.REFUTED
+    moved_at = last_move.value if last_move is not None else None
+    if acted_at is not None and moved_at is not None and parse_time(str(moved_at)) > acted_at:
+        # What nobody could decide does not stop it.
+        for name, status in causes.items():
+            if status is CauseStatus.UNDECIDED:
+                causes[name] = CauseStatus.REFUTED
     return Looked(causes, is_diagnosed)
 
 
 def _read_score(journal: JournalView) -> Score | None:
     """Return the score that a drill wrote at its end."""
     scored = journal.find_mark("drill_scored")
-    if scored is None:
+    if scored is None or "is_good" not in scored.facts:  # the older version kept another one
         return None
-    objectives = scored.facts["objectives"]
-    has_met_all = all(objective["met"] for objective in objectives)
-    phases = {**scored.facts["phases"]}
-    told = [seconds for seconds in phases["notify_s"].values() if seconds is not None]
-    phases["notify_s"] = max(told, default=None)
-    return Score(has_met_all and not scored.facts.get("error"), phases, objectives)
+    facts = scored.facts
+    return Score(facts["is_good"], facts["phases"], facts["objectives"])
 
 
 #: The marks of a drill that stand in the timeline.

@@ -153,7 +153,8 @@ class JournalDamagedError(RecordError):
         line: int,
         reason: str,
     ) -> None:
-        super().__init__(message)
+        advice = "Keep it as evidence. Begin a new incident with: runbook run 01 --incident new"
+        super().__init__(f"{message} {advice}")
         # A reason is either a noun phrase or a sentence without its subject.
         verb = "" if reason.startswith(("was ", "does ")) else "is "
         self.damage = f"line {line} {verb}{reason}"
@@ -208,7 +209,7 @@ class StoreNotReadyError(SafetyError):
 
 
 class RunInterruptedError(RunbookError):
-    """A run ended early, by a signal or because another command closed its incident.
+    """A run ended early, by a signal.
 
     The text says how far the run came. Mostly it also names the next command.
     """

@@ -19,8 +19,9 @@ from typing_extensions import TypeVar
 from . import errors, model
 from .approvals import SHORT_HASH, Effect, Plan, PlanKind, check_use, load_plan, mark_used
 from .model import ActionEntry, ActionPhase, Json, Note, Reading, Role, Status, Verdict
-from .policy import IN_TROUBLE, Judgement, NextStep, Policy
+from .policy import IN_TROUBLE, Judgement, Policy
 from .record import folds
+from .record.actions import group_actions
 from .record.incident import (
     Incident,
     create_incident,
@@ -68,54 +69,20 @@ def make_incident(settings: Settings, home: Path | None = None, **facts: Json) -
 
 
 def judge_incident(incident: Incident) -> Judgement:
-    """Return an incident's judgement as of its newest reading; unknown when no symptom was read."""
-    journal = incident.journal.view()
-    read_at = journal.readings[-1].at if journal.readings else None
-    judgement = load_policy().judge(journal, now=read_at)
-    if judgement is None:
-        return Judgement(Verdict.UNKNOWN, "no symptom was read", NextStep("", ""))
-    return judgement
-
-
-def check_undamaged(incident: Incident) -> None:
-    """Refuse an incident whose journal is damaged. Only reads.
-
-    Raises
-    ------
-    UsageError
-        When the journal is damaged. The message says how, and what to do next.
-    """
-    damage = incident.find_damage()
-    if not damage:
-        return
-    text = f"The journal of {incident.id} is damaged ({damage}), so nothing more is done in it."
-    advice = "Keep it as evidence. Begin a new incident with: runbook run 01 --incident new"
-    raise errors.UsageError(f"{text} It stays as it is. {advice}")
-
-
-def _hand_over(ended: Incident, successor: Incident) -> None:
-    """Close an incident whose episode has ended; say so on stderr and in both journals."""
-    verdict = judge_incident(ended).verdict
-    ended.close(verdict, reason=f"Another episode has begun: {successor.id}.")
-    words = verdict.replace("_", " ")
-    text = f"{ended.id} is closed as {words}: another episode has begun, in {successor.id}."
-    successor.tell("took_over", text)
+    """Return an incident's judgement as of its newest look."""
+    return load_policy().judge(incident.journal.view())
 
 
 def close_if_quiet(incident: Incident) -> None:
     """Close an open incident in which no trouble was seen, and no plan waits or was carried out."""
     journal = incident.journal.view()
-    newest = {action.plan: action for action in journal.actions}
-    has_work = any(action.phase is not ActionPhase.REFUSED for action in newest.values())
-    verdict = judge_incident(incident).verdict
-    saw_trouble = load_policy().find_ends(journal).since is not None or verdict in IN_TROUBLE
-    if not (incident.is_closed or saw_trouble or has_work):
-        incident.close(verdict)
-
-
-def _say_why_empty(plan: Plan) -> str:
-    """Return why a plan has nothing to do."""
-    return str(plan.summary.get("reason") or "nothing to do")
+    judgement = judge_incident(incident)
+    is_quiet = judgement.since is None and judgement.verdict not in IN_TROUBLE
+    has_work = any(
+        action.last.phase is not ActionPhase.REFUSED for action in group_actions(journal.actions)
+    )
+    if is_quiet and not has_work:
+        incident.close(judgement.verdict)
 
 
 def say_interrupted(plan: Plan, section: SectionModule) -> str:
@@ -140,6 +107,7 @@ class Investigation(Generic[S, C]):
     unreadable : errors of the runbook's own clients that mean the same as a ``ClientError``
     incident, section : the incident that is worked on, and the section that works on it
     parameters : the section's parameters; default: their default values
+    is_over : whether the incident was closed before: then it is looked at, and not written
     settings, clients : the runbook's; default clients: what ``connect`` makes
     now : returns the current time in UTC
     sleep : waits for a number of seconds
@@ -162,8 +130,8 @@ class Investigation(Generic[S, C]):
     def __post_init__(self) -> None:
         self.parameters = self.parameters or self.section.Parameters()
         self.clients = self.clients or self.connect(self.settings)
-        self._plans: dict[str, Plan] = {}  # plans that this object made; the key is their SHA-256
-        self._approvals: dict[str, str] = {}  # hashes as they were typed; the key is the plan's id
+        self.is_over = self.incident.is_closed
+        self._plans: list[Plan] = []  # plans that this object made
         self._has_begun = False  # whether the plan that is carried out changed something
 
     @classmethod
@@ -201,7 +169,7 @@ class Investigation(Generic[S, C]):
         NotConnectedError
             When ``check_connected`` raises it. Then nothing was written.
         UsageError
-            When there is no such incident, or its journal is damaged.
+            When there is no such incident.
 
         Notes
         -----
@@ -211,11 +179,8 @@ class Investigation(Generic[S, C]):
         """
         home = settings.runbook_home.resolve()
         redactor = Redactor(settings.secrets)
-        named = None
-        if incident_id not in ("", NEW):
-            named = open_incident(home, incident_id, redactor=redactor)
-        if named is not None:
-            check_undamaged(named)
+        is_named = incident_id not in ("", NEW)
+        named = open_incident(home, incident_id, redactor=redactor) if is_named else None
         cls.check_connected(settings)
         if named is not None:
             return named, False
@@ -223,11 +188,15 @@ class Investigation(Generic[S, C]):
             current = open_incident(home, redactor=redactor)
             if current is None:
                 return make_incident(settings), True
-            must_end = incident_id == NEW or current.id == after
-            if not must_end and not cls._has_next_episode(current, settings):
+            has_ended = incident_id == NEW or current.id == after
+            if not (has_ended or cls._has_next_episode(current, settings)):
                 return current, False
             made = make_incident(settings)
-            _hand_over(current, made)
+            verdict = judge_incident(current).verdict
+            current.close(verdict, reason=f"Another episode has begun: {made.id}.")
+            words = str(verdict or Verdict.UNKNOWN).replace("_", " ")
+            text = f"{current.id} is closed as {words}: another episode has begun, in {made.id}."
+            made.tell("took_over", text)
         return made, True
 
     @classmethod
@@ -238,17 +207,16 @@ class Investigation(Generic[S, C]):
         """
         policy = load_policy()
         journal = incident.journal.view()
-        if policy.compute_verdict(journal, now=utc_now()) in IN_TROUBLE:
-            return False
         calm_since = folds.find_calm(policy.list_entries(journal), policy.quantities)
         calm = cls.read_calm(settings)
         if calm_since is None or utc_now() - calm_since < calm:
             return False  # whatever began since then belongs to this incident
+        if policy.judge(journal, now=utc_now()).verdict in IN_TROUBLE:
+            return False
         for step, section in find_runbook().load_sections().list_needed().items():
             reading = cls(incident, section=section, settings=settings).observe(step)
             if reading.status is Status.BREACH:
-                began = reading.since or reading.observed_at
-                return began - calm_since >= calm
+                return (reading.since or reading.observed_at) - calm_since >= calm
         return False
 
     @classmethod
@@ -313,9 +281,7 @@ class Investigation(Generic[S, C]):
     @property
     def ticket_id(self) -> str:
         """The ticket to look at: the parameter's, else the incident's, else empty."""
-        if self.parameters.ticket_id:
-            return self.parameters.ticket_id
-        return self.incident.state.ticket_id or ""
+        return self.parameters.ticket_id or self.incident.state.ticket_id or ""
 
     @property
     def window(self) -> timedelta:
@@ -340,11 +306,12 @@ class Investigation(Generic[S, C]):
     def record(self, kind: str, data: dict[str, Json]) -> int:
         """Write an entry of this section to the journal, and return its sequence number.
 
-        If another command closed the incident, nothing is written, and the number is 0.
+        In an incident that was closed before, nothing is written, and the number is 0.
         """
+        if self.is_over:
+            return 0
         fields = {"section": self.section.NAME, **data}
-        with self.incident.keep_open() as may_write:
-            return self.incident.journal.append(kind, fields).seq if may_write else 0
+        return self.incident.journal.append(kind, fields).seq
 
     def note(self, text: str, **fields: Json) -> int:
         """Write a remark to the journal, marked as late after the close; return the entry's number.
@@ -359,7 +326,7 @@ class Investigation(Generic[S, C]):
             When the text is empty.
         """
         note = Note.model_validate({"text": text, "operator": self.operator, **fields})
-        return write_note(self.incident, note, section=self.section.NAME)
+        return write_note(self.incident, note)
 
     def observe(self, step_id: str) -> Reading:
         """Carry out one step without journalling it.
@@ -390,10 +357,9 @@ class Investigation(Generic[S, C]):
             "role": step.role,
             "unit": step.unit,
             "observed_at": self.now(),
+            "measurements": self.policy.measure(step.id, outcome),
         }
-        reading = Reading.model_validate(fields)
-        measured = reading.model_copy(update={"measurements": self.policy.measure(reading)})
-        content = measured.model_dump(mode="json")
+        content = Reading.model_validate(fields).model_dump(mode="json")
         return Reading.model_validate(self.incident.redactor.json(content))
 
     def _fill_in(self, text: str) -> str:
@@ -423,32 +389,24 @@ class Investigation(Generic[S, C]):
 
         Notes
         -----
-        If another command closed the incident, the reading is not journalled.
+        In an incident that was closed before, the reading is not journalled.
         """
-        reused = self._find_reusable(step_id, max_age_s, only_ok=only_ok)
-        if reused is not None:
-            return reused
+        if max_age_s is not None:
+            known = self._find_recent(step_id, max_age_s)
+            if known is not None and (known.status is Status.OK or not only_ok):
+                return known
         reading = self.observe(step_id)
         content = reading.model_dump(mode="json")
         seq = self.record("reading", {"reading": content})
         return reading.model_copy(update={"seq": seq})
 
-    def _find_reusable(
-        self,
-        step_id: str,
-        max_age_s: float | None,
-        *,
-        only_ok: bool,
-    ) -> Reading | None:
+    def _find_recent(self, step_id: str, max_age_s: float) -> Reading | None:
         """Return the journal's reading that may stand for a new one; None: read the step anew."""
-        known = self.latest().get(step_id)
-        if known is None or max_age_s is None or known.status is Status.UNKNOWN:
+        now = self.now()
+        known = self.journal.list_current(now).get(step_id)
+        if known is None or known.status is Status.UNKNOWN:
             return None
-        if only_ok and known.status is not Status.OK:
-            return None
-        oldest_allowed = self.now() - timedelta(seconds=max_age_s)
-        acted_at = self.journal.last_applied_at or oldest_allowed
-        return known if known.observed_at >= max(oldest_allowed, acted_at) else None
+        return known if known.observed_at >= now - timedelta(seconds=max_age_s) else None
 
     def latest(self) -> dict[str, Reading]:
         """Return the newest reading of each step in the journal."""
@@ -477,17 +435,16 @@ class Investigation(Generic[S, C]):
         conclusion = drawn.model_copy(update={"section": self.section.NAME})
         content = conclusion.model_dump(mode="json")
         self.record("conclusion", {"conclusion": content})
-        if self.incident.is_late:
-            return conclusion
-        is_fixed = self.policy.compute_verdict(self.journal, now=self.now()) is Verdict.FIXED
         # Left out says so, too: no system could say whether the channels were told.
         is_cleared = any(
             reading.role is Role.CLEARED and reading.status in (Status.OK, Status.LEFT_OUT)
             for step, reading in self.latest().items()
             if step in self.section.STEPS
         )
-        if is_fixed and is_cleared and not self.incident.state.label:
-            self.incident.close(Verdict.FIXED)
+        if is_cleared and not (self.is_over or self.incident.state.label):
+            judgement = self.policy.judge(self.journal, now=self.now())
+            if judgement.verdict is Verdict.FIXED:
+                self.incident.close(Verdict.FIXED)
         return conclusion
 
     def plan(self, step_id: str, **changed: Any) -> Plan:
@@ -504,14 +461,14 @@ class Investigation(Generic[S, C]):
         notes of ``MoveGate.plan_move`` name.
         """
         action = self._find_declared("action", step_id, self.section.ACTIONS)
-        if self.incident.is_late:
+        if self.incident.is_closed:
             raise errors.UsageError(f"{self.incident.id} is closed: plan in the open incident")
         if changed:
             given = self.parameters.model_dump() | changed
             self.parameters = check_parameters(self.section, given)
         named_plans = [plan for plan in self.load_named_plans() if plan.step == step_id]
         plan = named_plans[0] if named_plans else action.plan(self)
-        self._plans[plan.sha256] = plan
+        self._plans.append(plan)
         if not plan.is_empty:
             self._write_phase(plan, ActionPhase.PLANNED, result=plan.summary)
         return plan
@@ -546,17 +503,14 @@ class Investigation(Generic[S, C]):
             When the change is interrupted. The interruption is journalled.
         """
         approved = self._read_approvals(approve, plan)
-        if plan.is_empty:
-            return plan.make_entry(ActionPhase.PLANNED, reason=_say_why_empty(plan))
-        if plan.sha256 not in approved:
-            if approved or may_wait:
-                return plan.make_entry(ActionPhase.PLANNED, reason="left alone: it is not approved")
-            state = f"{plan.action} on {plan.target} is planned, not done. Read the plan above."
-            advice = "To carry it out, approve it there and run this cell again, or set:"
-            code = f"plan = {plan.id!r}\napprove = {plan.sha256!r}"
-            raise errors.StoppedAtPlanError(f"{state} {advice}\n\n{code}")
+        if plan.is_empty or plan.sha256 not in approved:
+            if not (plan.is_empty or approved or may_wait):
+                state = f"{plan.action} on {plan.target} is planned, not done. Read the plan above."
+                advice = "To carry it out, approve it there and run this cell again, or set:"
+                code = f"plan = {plan.id!r}\napprove = {plan.sha256!r}"
+                raise errors.StoppedAtPlanError(f"{state} {advice}\n\n{code}")
+            return plan.make_entry(ActionPhase.PLANNED, reason="nothing was done")
         self._write_phase(plan, ActionPhase.APPROVED)
-        self._approvals[plan.id] = plan.sha256
         return self._carry_out(plan, plan.kind.apply)
 
     def _read_approvals(self, approve: str, plan: Plan) -> list[str]:
@@ -564,23 +518,19 @@ class Investigation(Generic[S, C]):
 
         Refuse all if one belongs to no plan that was made or named in this run.
         """
-        plans = [*self.load_named_plans(), *self._plans.values(), plan]
-        known = {made.sha256: made for made in plans}
+        plans = [*self.load_named_plans(), *self._plans, plan]
+        known = {made.sha256: made.id for made in plans if not made.is_empty}
         approved: list[str] = []
         for typed in split_list(approve):
             meant = [sha256 for sha256 in known if sha256.startswith(typed)]
             if len(meant) != 1 or len(typed) < SHORT_HASH:
                 text = f"{typed} is the hash of no plan that was made or named in this run."
                 advice = "Approve one of these by its hash, or plan again:"
-                choices = [f"{p.id}\n{p.sha256}" for p in known.values() if not p.is_empty]
+                choices = [f"{plan_id}\n{sha256}" for sha256, plan_id in known.items()]
                 lines = [f"{text} {advice}", "", *choices]
                 raise errors.PlanNotApprovedError("\n".join(lines))
             approved += meant
         return approved
-
-    def get_approval(self, plan: Plan) -> str:
-        """Return the hash that approved a plan; empty before the approval."""
-        return self._approvals.get(plan.id, "")
 
     def resume(self, plan: Plan) -> ActionEntry:
         """Go on with a plan that was approved, begun and cut off, here or on another machine."""
@@ -598,10 +548,8 @@ class Investigation(Generic[S, C]):
         The effect of what an earlier incident did is returned, and not journalled here. Where there
         is no effect, nothing is journalled.
         """
-        if plan.is_empty:
-            return plan.make_entry(ActionPhase.PLANNED, reason=_say_why_empty(plan))
-        if not plan.trace.exists():
-            return plan.make_entry(ActionPhase.PLANNED, reason="not applied: nothing to verify")
+        if plan.is_empty or not plan.trace.exists():
+            return plan.make_entry(ActionPhase.PLANNED, reason="nothing to verify")
         effect = plan.kind.verify(self, plan)
         phase = ActionPhase.VERIFIED if effect.is_ok else ActionPhase.FAILED
         if not self._is_followed(plan):
@@ -613,7 +561,7 @@ class Investigation(Generic[S, C]):
 
         What an earlier incident did is not journalled as an action of this one.
         """
-        if self.incident.is_late:
+        if self.incident.is_closed:
             raise errors.UsageError(f"{self.incident.id} is closed: nothing more is done in it")
         self._has_begun = False
         try:
@@ -644,11 +592,9 @@ class Investigation(Generic[S, C]):
         return change(self, plan)
 
     def _is_followed(self, plan: Plan) -> bool:
-        """Tell whether a plan is this incident's own, or was carried out in it before."""
-        if plan.path.parents[1].name == self.incident.id:
-            return True
-        begun = (ActionPhase.APPLIED, ActionPhase.FAILED)
-        return any(a.plan == plan.id and a.phase in begun for a in self.journal.actions)
+        """Tell whether the journal holds the plan, or what came of it."""
+        own = [action.phase for action in self.journal.actions if action.plan == plan.id]
+        return any(phase is not ActionPhase.APPROVED for phase in own)
 
     def load_named_plans(self) -> list[Plan]:
         """Return the plans that the parameter ``plan`` names."""
@@ -684,9 +630,6 @@ class Investigation(Generic[S, C]):
     ) -> ActionEntry:
         """Write one phase of a plan to the journal, and return the entry."""
         entry = plan.make_entry(phase, reason=reason, result=result)
-        # Planning and verifying change nothing, so the entry names no person.
-        if phase not in (ActionPhase.PLANNED, ActionPhase.VERIFIED):
-            entry = entry.model_copy(update={"operator": self.operator})
-        content = entry.model_dump(mode="json")
-        self.record("action", {"action": content})
+        entry = entry.model_copy(update={"operator": self.operator})
+        self.record("action", {"action": entry.model_dump(mode="json")})
         return entry

@@ -483,13 +483,12 @@ class MoveGate:
     def _apply(self, inv: Any, plan: Plan) -> Effect:
         """Carry out an approved plan; go on with it when it was cut off."""
         follow_up = _get_follow_up(plan)
-        approve = inv.get_approval(plan)
         self.check_ready(inv, follow_up.plan, follow_up.action)
 
         def change(run: Run) -> MoveResult:
             if follow_up.action == "settle":
-                return run.settle(follow_up.taken, follow_up.not_taken, approve)
-            return run.carry_out(follow_up.action, approve)
+                return run.settle(follow_up.taken, follow_up.not_taken, plan.sha256)
+            return run.carry_out(follow_up.action, plan.sha256)
 
         return self._run(change, inv, plan)
 
@@ -571,9 +570,8 @@ class MoveGate:
             "sha256": plan.sha256,
         }
         path = inv.incident.path("evidence", f"proof-{plan.id}.json")
-        with inv.incident.keep_open() as may_write:
-            if may_write:
-                write_json(path, {**head, **facts})
+        if not inv.incident.is_closed:
+            write_json(path, {**head, **facts})
         counts = {name: count for name, count in found.counts.items() if count}
         is_ok = counts.keys() <= _AS_PLANNED[follow_up.action]
         start = "proven by listing" if is_ok else "not proven"

@@ -19,6 +19,7 @@ from .model import (
     Finding,
     Json,
     Measurement,
+    Outcome,
     Reading,
     Verdict,
     format_time,
@@ -57,12 +58,13 @@ class Judgement(NamedTuple):
 
     Attributes
     ----------
+    verdict : None: no symptom was read yet
     reason : why, in words
     next : where to go from here
     since, until : when the trouble began, and when it ended; None: not known, or it never did
     """
 
-    verdict: Verdict
+    verdict: Verdict | None
     reason: str
     next: NextStep
     since: datetime | None = None
@@ -165,18 +167,18 @@ class Policy:
     severities: Sequence[tuple[int, float]] = ((500, 240), (20, 60), (1, 10))
     first_step: NextStep = _NOWHERE
 
-    def measure(self, reading: Reading) -> tuple[Measurement, ...]:
-        """Return what a reading says of quantities.
+    def measure(self, step: str, outcome: Outcome) -> tuple[Measurement, ...]:
+        """Return what the outcome of a step says of quantities.
 
-        What its step shows has the status of the reading, unless its measurements say otherwise.
+        What the step shows has the outcome's status, unless the measurements say otherwise.
         """
-        given = {measured.quantity for measured in reading.measurements}
+        given = {measured.quantity for measured in outcome.measurements}
         shown = [
-            Measurement(quantity=key.quantity, subject=key.subject, status=reading.status)
-            for key in self.quantities.shown.get(reading.step, ())
+            Measurement(quantity=key.quantity, subject=key.subject, status=outcome.status)
+            for key in self.quantities.shown.get(step, ())
             if key.quantity not in given
         ]
-        return (*shown, *reading.measurements)
+        return (*shown, *outcome.measurements)
 
     def list_entries(self, journal: JournalView) -> list[Entry]:
         """Return the measurements and actions of a journal, in its order."""
@@ -185,7 +187,7 @@ class Policy:
             if not reading.measurements and self.read_old is not None:
                 old = {"measurements": tuple(self.read_old(reading))}
                 reading = reading.model_copy(update=old)  # noqa: PLW2901
-            for measured in self.measure(reading):
+            for measured in self.measure(reading.step, reading):
                 place = {
                     "seq": reading.seq,
                     "at": reading.observed_at,
@@ -205,11 +207,10 @@ class Policy:
         *,
         now: datetime | None = None,
         steps: Collection[str] | None = None,
-    ) -> Judgement | None:
+    ) -> Judgement:
         """Return what ``folds.judge`` says of the journal, with words for it.
 
-        None while no symptom was read, unless the incident is closed. A closed incident keeps the
-        verdict that it was closed with.
+        A closed incident keeps the verdict that it was closed with.
 
         Parameters
         ----------
@@ -222,7 +223,7 @@ class Policy:
         read = quantities.list_shown(reading.step for reading in journal.readings)
         is_read = any(quantities.parts.get(name) in folds.TROUBLE for name in read)
         if close is None and not is_read:
-            return None
+            return Judgement(None, "no symptom was read yet", self.first_step)
         at = now or journal.last_look_at or journal.entries[-1].at
         if steps is not None:
             shown = quantities.list_shown(steps)
@@ -250,13 +251,6 @@ class Policy:
             since=ends.since,
             until=ends.until if has_ended else None,
         )
-
-    def compute_verdict(
-        self, journal: JournalView, *, now: datetime | None = None
-    ) -> Verdict | None:
-        """Return only the verdict that ``judge`` gives."""
-        judgement = self.judge(journal, now=now)
-        return None if judgement is None else judgement.verdict
 
     def list_causes(self, journal: JournalView) -> list[Finding]:
         """Return every cause that was supported in this incident, also if it is gone now.
@@ -291,7 +285,7 @@ class Policy:
     def compute_impact(self, journal: JournalView) -> Impact:
         """Return which requests were held back, each once, and how long they waited.
 
-        None are known where only a metric saw that something waited.
+        None where no reading counted them, or only a metric saw that something waited.
         """
         counted = [reading for reading in journal.readings if reading.order_ids is not None]
         orders: dict[str, tuple[datetime, datetime]] = {}
@@ -375,12 +369,9 @@ def _list_details(judged: folds.Judgement, current: Mapping[Key, Measurement]) -
 def find_clear_time(journal: JournalView) -> ClearTime | None:
     """Return when the alert clears, by the newest reading since the last action that says so."""
     acted = journal.last_applied
-    for reading in reversed(journal.readings):
-        if acted is not None and reading.seq < acted.seq:
-            return None
-        if reading.clear is not None:
-            return reading.clear
-    return None
+    acted_seq = acted.seq if acted else 0
+    found = [reading.clear for reading in journal.readings if reading.seq > acted_seq]
+    return next(filter(None, reversed(found)), None)
 
 
 def _count_changed(action: ActionRecord) -> int | None:
@@ -407,16 +398,13 @@ def say_causes(findings: Sequence[Finding]) -> str:
 def make_log_entry(policy: Policy, journal: JournalView, *, now: datetime) -> dict[str, Json]:
     """Return an incident's entry for the incident log: times as text, causes with their reasons."""
     judgement = policy.judge(journal, now=now)
-    since = judgement.since if judgement else None
-    until = judgement.until if judgement else None
-    applied = journal.list_actions(ActionPhase.APPLIED)
-    operators = dict.fromkeys(action.operator for action in applied if action.operator)
+    operators = [action.operator for action in journal.list_actions(ActionPhase.APPLIED)]
     causes = policy.list_causes(journal)
     return {
-        "since": format_time(since) if since else None,
-        "until": format_time(until) if until else None,
+        "since": format_time(judgement.since) if judgement.since else None,
+        "until": format_time(judgement.until) if judgement.until else None,
         "causes": [{"cause": str(cause.name), "why": cause.reason} for cause in causes],
         "affected": str(policy.compute_impact(journal)),
-        "by": list(operators),
-        "verdict": str(judgement.verdict) if judgement else None,
+        "by": list(dict.fromkeys(filter(None, operators))),
+        "verdict": judgement.verdict,
     }

@@ -111,9 +111,9 @@ def judge_lines(lines: Iterable[str]) -> dict[str, str | None]:
         view = JournalView(read_entries(path))
     judgement = POLICY.judge(view, now=view.last_look_at)
     since = POLICY.find_ends(view).since
-    until = judgement.until if judgement else None
+    until = judgement.until
     return {
-        "verdict": str(judgement.verdict) if judgement else None,
+        "verdict": judgement.verdict,
         "since": format_time(since) if since else None,
         "until": format_time(until) if until else None,
     }

@@ -24,9 +24,7 @@ def judge_now(inv: Investigation, steps: Mapping[str, Step]) -> tuple[Verdict, s
     own_steps = inv.section.STEPS.keys() & steps.keys()
     judging = own_steps or steps.keys()
     judgement = inv.policy.judge(inv.journal, now=inv.now(), steps=judging)
-    if judgement is None:
-        return Verdict.UNKNOWN, "no symptom was read yet"
-    return judgement.verdict, judgement.reason
+    return judgement.verdict or Verdict.UNKNOWN, judgement.reason
 
 
 def conclude_symptoms(
@@ -45,6 +43,6 @@ def conclude_without_symptoms(inv: Investigation, verdict: Verdict, summary: str
     Once trouble was seen, the conclusion has the incident's verdict, not ``verdict``.
     """
     judgement = inv.policy.judge(inv.journal, now=inv.now())
-    if judgement is None or inv.since is None:
+    if judgement.verdict is None or inv.since is None:
         return Conclusion(verdict=verdict, summary=summary)
     return Conclusion(verdict=judgement.verdict, summary=f"{judgement.reason}; {summary}")

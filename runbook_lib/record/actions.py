@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..model import ActionEntry, ActionPhase, Json
+from ..model import ActionEntry, ActionPhase
 
 #: Actions that can be resumed.
 MOVES = ("move", "release", "park", "undo", "settle")
@@ -57,8 +57,8 @@ class ActionRecord:
     def approver(self) -> str:
         """Who approved it first, else who did it; empty: not known."""
         approvals = [entry for entry in self.phases if entry.phase is ActionPhase.APPROVED]
-        people = [entry.operator for entry in (*approvals, *self.phases) if entry.operator]
-        return people[0] if people else ""
+        people = (entry.operator for entry in (*approvals, *self.phases))
+        return next(filter(None, people), "")
 
     @property
     def left(self) -> int:
@@ -118,11 +118,6 @@ class ActionRecord:
     def get(self, phase: str) -> ActionEntry | None:
         """Return the newest entry of a phase; None without one."""
         return next((entry for entry in reversed(self.phases) if entry.phase == phase), None)
-
-    def result(self, phase: str) -> dict[str, Json]:
-        """Return the result that the newest entry of a phase holds; empty without one."""
-        entry = self.get(phase)
-        return entry.result if entry else {}
 
 
 def _find_proof(entry: ActionEntry) -> bool | None:

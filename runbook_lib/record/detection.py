@@ -6,19 +6,16 @@ from datetime import datetime
 from operator import attrgetter
 from typing import NamedTuple
 
-from ..model import ActionPhase, CauseStatus, Event, parse_time
+from ..model import ActionPhase, Event, parse_time
 from .folds import Ends
 from .view import JournalView
 
-ALERT_FIRED = "the alert fired"
-#: The one moment that detects nothing: it says when the cause of the trouble became known.
-CAUSE_NAMED = "the cause was named"
 #: The mark in which whoever began the trouble says so; see ``list_triggers``.
 TRIGGER = "trigger"
 
 
 class Moment(NamedTuple):
-    """A moment of the detection, such as the first look."""
+    """What detected the trouble, and when."""
 
     name: str
     at: datetime
@@ -33,8 +30,13 @@ def list_events(journal: JournalView) -> list[Event]:
     return sorted(events.values(), key=attrgetter("at"))
 
 
+def is_firing(event: Event) -> bool:
+    """Tell whether an alert began to fire."""
+    return event.kind == "alert" and event.state == "firing" and not event.is_end
+
+
 def list_triggers(journal: JournalView) -> list[Event]:
-    """Return the changes that began the trouble, as far as a system or an entry reports them.
+    """Return the changes that began the trouble, as far as a system or a mark reports them.
 
     Sorted by time, each once. Changes after our own first action are left out. The facts of a mark
     ``TRIGGER`` are ``at``, ``text`` and ``source``.
@@ -50,33 +52,18 @@ def list_triggers(journal: JournalView) -> list[Event]:
     return sorted(events, key=attrgetter("at"))
 
 
-def list_moments(journal: JournalView, ends: Ends) -> list[Moment]:
-    """Return when the trouble began, then the known moments of its detection, sorted by time.
-
-    The list is empty when no trouble was seen.
-    """
+def find_detection(journal: JournalView, ends: Ends) -> Moment | None:
+    """Return the first moment at which an alert, a channel or the runbook told of the trouble."""
     if ends.since is None:
-        return []
+        return None
     moments = []
     for event in list_events(journal):
         if event.at < ends.since:
             continue
-        if event.kind == "alert" and event.state == "firing" and not event.is_end:
-            moments.append(Moment(ALERT_FIRED, event.at))
+        if is_firing(event):
+            moments.append(Moment("the alert fired", event.at))
         if event.kind == "notice" and event.state != "resolved":
             moments.append(Moment("a channel was told", event.at))
-    for conclusion in journal.conclusions:
-        statuses = [finding.status for finding in conclusion.findings]
-        if CauseStatus.SUPPORTED in statuses:
-            moments.append(Moment(CAUSE_NAMED, conclusion.at))
     if ends.seen_at is not None:
         moments.append(Moment("the runbook saw it", ends.seen_at))
-    earliest: dict[str, Moment] = {}
-    for moment in sorted(moments, key=attrgetter("at")):
-        earliest.setdefault(moment.name, moment)
-    return [Moment("the trouble began", ends.since), *earliest.values()]
-
-
-def find_detection(moments: list[Moment]) -> Moment | None:
-    """Return the moment that detected the trouble; None if none did."""
-    return next((moment for moment in moments[1:] if moment.name != CAUSE_NAMED), None)
+    return min(moments, key=attrgetter("at"), default=None)

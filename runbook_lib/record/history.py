@@ -15,15 +15,17 @@ from typing import Any
 from pydantic import BaseModel, Field, computed_field
 
 from ..errors import RecordError
-from ..model import Json, Timestamp, Verdict, parse_time
+from ..model import CauseStatus, Json, Timestamp, Verdict, parse_time
 from ..redact import Redactor
-from .detection import CAUSE_NAMED, find_detection, list_moments
+from .detection import find_detection
 from .folds import Ends
 from .incident import Incident, list_incidents
 from .view import JournalView
 
 #: How long a label may go without an incident that met every objective.
 OVERDUE = timedelta(days=35)
+
+
 _CALM = (None, Verdict.HEALTHY, Verdict.UNKNOWN)
 
 
@@ -118,7 +120,7 @@ def _fold(journal: JournalView, policy: Any, ends: Ends) -> dict[str, Json]:
         "is_good": score.is_good if score else None,
         "cause_found": ", ".join(cause.name for cause in policy.list_causes(journal)),
         "lost": sum(proof["lost"] for proof in proofs) if proofs else None,
-        "verdict": policy.compute_verdict(journal),
+        "verdict": policy.judge(journal).verdict,
     }
 
 
@@ -137,9 +139,11 @@ def list_proofs(journal: JournalView) -> list[dict[str, Json]]:
 def _measure(journal: JournalView, ends: Ends) -> dict[str, float | None]:
     """Return an incident's durations by their fields in a row."""
     changed_at = journal.last_applied_at
-    moments = list_moments(journal, ends)
-    detection = find_detection(moments)
-    named_at = next((moment.at for moment in moments if moment.name == CAUSE_NAMED), None)
+    detection = find_detection(journal, ends)
+    named_at = None
+    for conclusion in reversed(journal.conclusions):
+        if any(finding.status is CauseStatus.SUPPORTED for finding in conclusion.findings):
+            named_at = conclusion.at
     return {
         "detect_s": count_seconds(ends.since, detection.at if detection else None),
         "diagnose_s": count_seconds(ends.seen_at, named_at),

@@ -13,14 +13,14 @@ import re
 import secrets
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from ..errors import JournalDamagedError, RecordError, UsageError, disk_errors
-from ..model import Json, Mark, Timestamp, Verdict, format_time
+from ..model import Json, Timestamp, Verdict, format_time
 from ..redact import Redactor
 from .journal import Clock, Journal, get_run, utc_now
 
@@ -28,8 +28,6 @@ _ID = re.compile(r"inc-\d{8}T\d{6}Z-[0-9a-f]{4}")
 _FOLDERS = ("plans", "ledger", "notebooks", "evidence")
 _ADVICE = ". Set RUNBOOK_HOME to a folder you can write."
 _JOURNAL = "journal.jsonl"
-#: The marks whose facts are the incident's state.
-_TELLING = ("opened", "changed")
 #: What a journal's line holds if it is a mark.
 _MARK = b'"kind":"mark"'
 #: The state of an incident of the older version, which had no marks.
@@ -68,8 +66,7 @@ class IncidentState(BaseModel):
     label : the runbook's word for what caused the trouble on purpose; empty: nobody did
     approver : the name under which plans are approved; empty: the operator's
     part_of : id of the incident that has the same trouble, and everything that is left to do
-    closed_at, closed_run, verdict : of the closing mark: its time, the run that wrote it, and the
-        verdict then
+    closed_at, verdict : of the closing mark: its time, and the verdict then
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -82,8 +79,12 @@ class IncidentState(BaseModel):
     approver: str = ""
     part_of: str = ""
     closed_at: Timestamp | None = None
-    closed_run: str = ""
     verdict: Verdict | None = None
+
+    @property
+    def end(self) -> datetime:
+        """When it was closed; while it is open, the end of all time."""
+        return self.closed_at or datetime.max.replace(tzinfo=UTC)
 
     def to_json(self) -> dict[str, Json]:
         """Return the facts as JSON."""
@@ -103,26 +104,18 @@ def read_state(folder: Path) -> IncidentState:
     facts: dict[str, Json] = {}
     try:
         if (folder / _OLD_STATE).is_file():
-            old = IncidentState.model_validate_json((folder / _OLD_STATE).read_bytes())
-            return old.model_copy(update={"closed_at": old.closed_at or old.opened_at})
-        for mark in _read_marks(folder / _JOURNAL):
-            if mark.what in _TELLING:
-                facts |= mark.facts
-            elif mark.what == "closed" and "closed_at" not in facts:
-                facts |= {**mark.facts, "closed_at": mark.at, "closed_run": mark.run}
+            facts = json.loads((folder / _OLD_STATE).read_bytes())
+            facts["closed_at"] = facts["closed_at"] or facts["opened_at"]
+        else:
+            for line in (folder / _JOURNAL).read_bytes().splitlines():
+                # Other lines are not parsed, and the chain is not checked.
+                if _MARK in line and "closed_at" not in facts:
+                    with suppress(ValueError, KeyError, TypeError):
+                        facts |= json.loads(line)["data"]["facts"]
         return IncidentState.model_validate(facts)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         reason = type(error).__name__
         raise RecordError(f"{folder} holds no incident that can be read ({reason})") from error
-
-
-def _read_marks(path: Path) -> Iterator[Mark]:
-    """Yield a journal's marks, without a check of the chain. Other lines are not parsed."""
-    for line in path.read_bytes().splitlines():
-        if _MARK in line:
-            with suppress(ValueError, KeyError, TypeError):
-                entry = json.loads(line)
-                yield Mark.model_validate({**entry["data"], "seq": entry["seq"], "at": entry["at"]})
 
 
 class Incident:
@@ -134,15 +127,13 @@ class Incident:
     folder : the folder; ``plans/ ledger/ notebooks/ evidence/`` exist in it
     journal : what was observed and done, append-only
     redactor : hides secrets; the journal uses it
-    closed_here : whether this object closed the incident, and may still write into it
     """
-
-    closed_here = False
 
     def __init__(self, folder: Path, *, redactor: Redactor, clock: Clock = utc_now) -> None:
         self.folder = folder
         self.id = folder.name
         self.redactor = redactor
+        self._clock = clock
         self.journal = Journal(folder / _JOURNAL, redactor=redactor, clock=clock)
 
     @property
@@ -154,14 +145,6 @@ class Incident:
     def is_closed(self) -> bool:
         """Whether the incident has a closing mark."""
         return self.state.closed_at is not None
-
-    @property
-    def is_late(self) -> bool:
-        """Whether another command closed the incident: then only notes are added."""
-        state = self.state
-        # A notebook of this run may have closed it.
-        is_own_close = self.closed_here or (bool(get_run()) and state.closed_run == get_run())
-        return state.closed_at is not None and not is_own_close
 
     def find_damage(self) -> str:
         """Return what is wrong with the journal, in words; empty: nothing is. Only reads.
@@ -178,10 +161,9 @@ class Incident:
         return ""
 
     def update(self, **facts: Json) -> None:
-        """Add facts to the state, unless another command has closed the incident."""
-        with self.keep_open() as may_write:
-            if may_write:
-                self.mark("changed", **facts)
+        """Add facts to the state of an incident that is not closed."""
+        if not self.is_closed:
+            self.mark("changed", **facts)
 
     def mark(self, what: str, reason: str = "", **facts: Json) -> datetime:
         """Append a mark to the journal; return its time."""
@@ -201,30 +183,19 @@ class Incident:
         """Let one command at a time write a file of the incident; see ``lock_file``."""
         return lock_file(self.folder / f"{name}.lock", timeout_s=timeout_s)
 
-    @contextmanager
-    def keep_open(self) -> Iterator[bool]:
-        """Let no other command close the incident in this block; yield whether it may be written.
-
-        It may not be written when another command has closed it. Do not nest two such blocks: the
-        inner one would wait for the outer one.
-        """
-        with self.lock("state"):
-            yield not self.is_late
-
-    def close(self, verdict: Verdict, *, reason: str = "") -> None:
+    def close(self, verdict: Verdict | None, *, reason: str = "") -> None:
         """Close the incident. Commands without ``--incident`` no longer choose it.
 
-        Does nothing when another command has just closed it.
+        Does nothing when it is closed.
 
         Parameters
         ----------
-        verdict : as it is now
+        verdict : as it is now; None: nothing was read
         reason : why the incident is closed, in words; empty: the verdict says enough
         """
-        with self.keep_open() as may_write:
-            if may_write:
-                self.mark("closed", reason, verdict=str(verdict))
-                self.closed_here = True
+        if not self.is_closed:
+            facts = {"closed_at": format_time(self._clock()), "verdict": verdict or Verdict.UNKNOWN}
+            self.mark("closed", reason, **facts)
 
     def find_plan(self, plan_id: str) -> Path:
         """Return the path of a plan's file: in this folder, else in the newest other.
@@ -323,9 +294,8 @@ def list_neighbours(incident: Incident) -> list[tuple[Path, IncidentState]]:
     for folder in list_incidents(incident.folder.parent):
         with suppress(RecordError):
             other = read_state(folder)
-            ended_before = other.closed_at is not None and other.closed_at < own.opened_at
-            began_after = own.closed_at is not None and other.opened_at > own.closed_at
-            if not (ended_before or began_after or folder == incident.folder):
+            is_beside = other.opened_at <= own.end and own.opened_at <= other.end
+            if is_beside and folder != incident.folder:
                 neighbours.append((folder, other))
     return neighbours
 
@@ -358,13 +328,9 @@ def open_incident(home: Path, incident_id: str = "", *, redactor: Redactor) -> I
         incident = Incident(folder, redactor=redactor)
         try:
             state = incident.state
-            if state.label or state.closed_at:
-                continue
-            damage = incident.find_damage()
+            if not (state.label or state.closed_at):
+                incident.journal.view()
+                return incident
         except RecordError as error:
-            damage = str(error)
-        if not damage:
-            return incident
-        text = "%s is damaged (%s), and is left out. Move it elsewhere to end this message."
-        _log.warning(text, folder, damage)
+            _log.warning("%s It is left out; move its folder elsewhere to end this message.", error)
     return None

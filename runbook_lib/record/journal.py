@@ -145,13 +145,6 @@ class Journal:
         with self._explain_errors():
             return self._file.read()
 
-    def redacted(self) -> JournalView:
-        """Return what ``view`` holds now, without the secrets that this redactor knows.
-
-        Other processes write to the journal, too, and their redactors may know fewer secrets.
-        """
-        return JournalView(self.redact(list(self.view().entries)))
-
     def redact(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         """Yield entries without the secrets that this redactor knows."""
         for entry in entries:

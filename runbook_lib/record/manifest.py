@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel
 
-from chainlog import GENESIS, LogError, read_entries
+from chainlog import LogError, read_entries
 
 from ..errors import RecordError, disk_errors
 from ..model import format_time
@@ -52,7 +52,7 @@ class _Manifest(BaseModel):
 
 
 def write_manifest(incident: Incident) -> Path:
-    """Write ``manifest.json``: SHA-256 and size of each covered file, and the journal's head.
+    """Write ``manifest.json``: SHA-256 and size of each covered file.
 
     Raises
     ------
@@ -61,16 +61,12 @@ def write_manifest(incident: Incident) -> Path:
         cannot be read, or the manifest cannot be written.
     """
     target = incident.folder / _NAME
-    entries = incident.journal.view().entries
+    incident.journal.view()  # raises when it is damaged
     with disk_errors(f"cannot write {target}"):
         manifest = {
             "schema": "runbook/manifest/1",
             "incident": incident.id,
             "made_at": format_time(utc_now()),
-            "journal": {
-                "seq": entries[-1].seq if entries else 0,
-                "hash": entries[-1].hash if entries else GENESIS,
-            },
             "files": {
                 name: _measure(path.read_bytes()) for name, path in _list_files(incident.folder)
             },
@@ -112,22 +108,20 @@ def _verify_folder(folder: Path) -> Verification:
         raise RecordError(f"{folder / _NAME} cannot be read. {advice}") from error
     problems = []
     newer = []
-    expected = dict(sorted(manifest.files.items()))
     try:
         for _ in read_entries(folder / _JOURNAL):
             pass  # each line is checked as it is read
     except LogError as error:
         problems.append(str(error).removeprefix(f"{folder}{os.sep}"))
-        expected.pop(_JOURNAL, None)
     present = dict(_list_files(folder))
-    for name, digest in expected.items():
+    for name, digest in sorted(manifest.files.items()):
         content = present[name].read_bytes() if name in present else b""
         size_bytes = int(digest["size_bytes"])
         is_log = name.endswith(".jsonl") and not name.startswith("plans/")
         if is_log and len(content) > size_bytes:
             newer.append(f"{name}: grew since")
             content = content[:size_bytes]
-        if _measure(content) != digest:
+        if _measure(content) != digest and not (problems and name == _JOURNAL):
             problems.append(f"{name}: was altered since, or is missing")
     newer += [f"{name}: is new" for name in present if name not in manifest.files]
     return Verification(manifest.incident, tuple(problems), tuple(newer))

@@ -14,7 +14,7 @@ from .incident import Incident
 from .view import JournalView
 
 
-def write_note(incident: Incident, note: Note, *, section: str = "") -> int:
+def write_note(incident: Incident, note: Note) -> int:
     """Write a note to an incident's journal; return the number of the entry.
 
     A note that comes after the close is marked as late.
@@ -27,12 +27,9 @@ def write_note(incident: Incident, note: Note, *, section: str = "") -> int:
     says_something = note.text.strip() or note.lead or note.summary or note.severity
     if not says_something:
         raise UsageError("A note needs a text. Nothing was written.")
-    fields = note.model_dump(mode="json", exclude_defaults=True)
-    fields["section"] = section
-    with incident.keep_open():
-        if incident.is_closed:
-            fields["late"] = True
-        return incident.journal.append("note", fields).seq
+    written = note.model_copy(update={"late": incident.is_closed})
+    fields = written.model_dump(mode="json", exclude_defaults=True)
+    return incident.journal.append("note", fields).seq
 
 
 def list_follow_ups(journal: JournalView) -> list[Note]:
@@ -65,18 +62,16 @@ class ReceivedAlert(BaseModel, frozen=True):
 
     @property
     def line(self) -> str:
-        """The alert in one line: its name, what else it names, its times and its fingerprint."""
+        """The alert in one line: its name, what else it names, its start and its fingerprint."""
         labels = dict(sorted(self.labels.items()))
         name = labels.pop("alertname", "without a name")
         others = ", ".join(f"{label}={value}" for label, value in labels.items())
-        times = f"firing since {self.starts_at:%H:%M:%SZ}"
-        if self.ends_at is not None:
-            times += f" until {self.ends_at:%H:%M:%SZ}"
-        return f"{name:.60} ({others:.80}) {times}, {self.fingerprint}"
+        since = f"firing since {self.starts_at:%H:%M:%SZ}"
+        return f"{name:.60} ({others:.80}) {since}, {self.fingerprint}"
 
 
 #: So many alerts are shown whole in a report.
-_IN_A_NOTE = 25
+_SHOWN = 5
 _ALERTS = TypeAdapter(tuple[ReceivedAlert, ...])
 
 
@@ -96,18 +91,13 @@ def read_alerts(path: Path | None) -> tuple[ReceivedAlert, ...]:
         raise UsageError(f"--alerts {path} lists no alerts: {type(error).__name__}") from None
 
 
-def note_alerts(incident: Incident, alerts: Sequence[ReceivedAlert]) -> None:
-    """Write into an incident's journal the alerts that it does not hold yet, 25 in a note."""
+def mark_alerts(incident: Incident, alerts: Sequence[ReceivedAlert]) -> None:
+    """Mark in an incident's journal the alerts that it does not hold yet."""
     known: set[str] = set()
-    for entry in incident.journal.view().entries:
-        known.update(entry.data.get("alerts") or ())
+    for mark in incident.journal.view().marks:
+        known.update(mark.facts.get("alerts", ()))
     new = [alert for alert in alerts if alert.key not in known]
-    for start in range(0, len(new), _IN_A_NOTE):
-        part = new[start : start + _IN_A_NOTE]
-        data = {
-            "section": "",
-            "text": "Alerts received: " + "; ".join(alert.line for alert in part),
-            "alerts": [alert.key for alert in part],
-            "late": incident.is_late,
-        }
-        incident.journal.append("note", data)
+    if new:
+        shown = "; ".join(alert.line for alert in new[:_SHOWN])
+        reason = f"{len(new)} in all, such as {shown}"
+        incident.mark("alerts_received", reason, alerts=[alert.key for alert in new])

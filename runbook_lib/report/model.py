@@ -48,7 +48,7 @@ _NOT_FAILED = ("done", "stopped_at_plan", "by_hand", "interrupted")
 #: Verdicts about what an action achieved.
 _OUTCOMES = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING, Verdict.MITIGATED, Verdict.NOT_FIXED)
 #: The marks that stand in the timeline, besides those of the policy.
-_TOLD = ("plan_of_closed", "joined", "interrupted", "closed", "took_over")
+_TOLD = ("plan_of_closed", "joined", "alerts_received", "interrupted", "closed", "took_over")
 #: So many actions are named in the first sentences.
 _MOST_NAMED = 3
 
@@ -133,7 +133,6 @@ class ReportModel:
         was read yet
     causes : those that the policy names, the most supported first
     triggers : the changes that began the trouble, as far as a system reports them
-    moments : those of its detection
     since, until : when the trouble began, and when it ended; None: not known, or there is none
     is_good : whether the verdict is that nothing more is to be done
     is_over : whether the trouble is told in the past tense
@@ -156,12 +155,11 @@ class ReportModel:
             self.neighbours = [folder.name for folder, _ in list_neighbours(incident)]
         self.journal, self.damage = _read_journal(incident)
         self.judgement = self.policy.judge(self.journal, now=self.journal.last_look_at)
-        self.verdict = self.judgement.verdict if self.judgement else None
-        self.until = self.judgement.until if self.judgement else None
+        self.verdict = self.judgement.verdict
+        self.until = self.judgement.until
         self.causes = self.policy.list_causes(self.journal)
         self.ends = self.policy.find_ends(self.journal)
         self.since = self.ends.since
-        self.moments = detection.list_moments(self.journal, self.ends)
         self.triggers = detection.list_triggers(self.journal)
         self.is_good = self.verdict in ENDED_WELL
         is_gone = self.is_good or self.verdict is Verdict.MITIGATED
@@ -369,7 +367,7 @@ def _list_numbers(model: ReportModel) -> Iterator[Number]:
     )
     lasted = count_seconds(model.since, model.until)
     yield Number(name="lasted_s", value=lasted, unit="s", words="from cause to recovery")
-    seen = detection.find_detection(model.moments)
+    seen = detection.find_detection(model.journal, model.ends)
     words = seen.name if seen else "an alert fired"
     detected = count_seconds(model.since, seen.at if seen else None)
     yield Number(name="detected_s", value=detected, unit="s", words=f"until {words}")
@@ -385,9 +383,9 @@ def draw_waiting(model: ReportModel) -> Chart | None:
         return None
     began_at = model.triggers[0].at if model.triggers else model.since
     marks = {"cause": began_at}
-    for moment in model.moments:
-        if moment.name == detection.ALERT_FIRED:
-            marks["alert"] = moment.at
+    for event in detection.list_events(model.journal):
+        if event.at >= model.since and detection.is_firing(event):
+            marks.setdefault("alert", event.at)
     for action in model.remedies:
         marks.setdefault(action.first.action.replace("_", " "), action.decisive.at)
     if model.until:
@@ -411,7 +409,7 @@ def list_tasks(model: ReportModel) -> Iterator[Task]:
     for action in model.tried:
         for text in model.policy.list_unfinished(action):
             yield Task(text=text)
-    if model.judgement and not model.is_good:
+    if model.verdict and not model.is_good:
         section, reason = model.judgement.next
         command = f"runbook run {section[:2]}"
         if model.facts.get("closed_at"):

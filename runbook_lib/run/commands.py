@@ -17,7 +17,6 @@ from ..errors import (
 )
 from ..investigation import (
     Investigation,
-    check_undamaged,
     close_if_quiet,
     judge_incident,
 )
@@ -39,7 +38,7 @@ from ..record.manifest import verify_incident
 from ..record.notes import (
     ReceivedAlert,
     list_follow_ups,
-    note_alerts,
+    mark_alerts,
     read_alerts,
     write_note,
 )
@@ -77,13 +76,12 @@ def run_sections(
     Raises
     ------
     RunInterruptedError
-        On Ctrl-C or SIGTERM, or when another command closed the incident. Raised after the report
-        is written; a second Ctrl-C skips the report. In the middle of a change it is an
-        ``ActionInterruptedError``.
+        On Ctrl-C or SIGTERM, after the report is written; a second Ctrl-C skips the report. In the
+        middle of a change it is an ``ActionInterruptedError``.
 
     Notes
     -----
-    A notebook that fails does not stop the next one.
+    A notebook that fails does not stop the next one; the close of the incident does.
     """
     runs: list[NotebookRun] = []
     seq_before = incident.journal.view().last_seq
@@ -95,6 +93,8 @@ def run_sections(
                 load_exporter()
             chosen = list(names)
             for number, name in enumerate(chosen, start=1):
+                if incident.is_closed:
+                    break
                 progress(f"{number} of {len(chosen)}: {name}")
                 run = run_notebook(
                     sections,
@@ -112,13 +112,10 @@ def run_sections(
             # An interrupt in the middle of a change says so; any other has no text.
             change_cut_off = str(error)
             text = change_cut_off or _explain_interruption(incident, seq_before, command)
-            with incident.keep_open() as may_write:
-                if may_write:
-                    incident.journal.append("interrupted", {"section": "", "reason": text})
-        if may_write:
-            progress("interrupted; writing the report")
-            with suppress(KeyboardInterrupt):  # a second Ctrl-C skips the report
-                write_outputs(incident, sections, packs=incident.is_closed)
+            incident.mark("interrupted", text)
+        progress("interrupted; writing the report")
+        with suppress(KeyboardInterrupt):  # a second Ctrl-C skips the report
+            write_outputs(incident, sections, packs=incident.is_closed)
         kind = ActionInterruptedError if change_cut_off else RunInterruptedError
         raise kind(text) from None
     return runs
@@ -132,9 +129,6 @@ def _explain_interruption(incident: Incident, seq_before: int, command: str) -> 
     seq_before : number of the journal's last entry before the run
     command : as in ``run_sections``
     """
-    if incident.is_late:
-        text = f"Another command closed {incident.id}, so what this command read is not kept."
-        return f"{text} Look again with: {name_runbook('runbook investigate')}"
     entries = [entry for entry in incident.journal.view().actions if entry.seq > seq_before]
     actions = [action for action in group_actions(entries) if action.applied or action.is_cut_off]
     changes = "; ".join(map(load_policy().describe_action, actions))
@@ -182,7 +176,7 @@ def _carry_out(
         if incident.is_closed:
             advice = "leave --incident out, or write --incident new"
             raise UsageError(f"incident {incident.id} is closed; {advice}")
-        note_alerts(incident, alerts)
+        mark_alerts(incident, alerts)
         runs = run_sections(
             incident, sections, names, given, kernel=kernel, command=command, progress=progress
         )
@@ -196,7 +190,8 @@ def _carry_out(
     policy = load_policy()
     steps = chain.from_iterable(sections[name].STEPS.values() for name in names)
     needed = {step.id for step in steps if step.needed}
-    judgement = policy.judge(journal, now=now, steps=needed) if needed else None
+    judged = policy.judge(journal, now=now, steps=needed)
+    judgement = judged if needed and judged.verdict else None
     conclusions = [run.conclusion for run in runs if run.conclusion is not None]
     verdict = None
     reason = ""
@@ -398,7 +393,7 @@ def report(
         )
     alerts = read_alerts(alerts_file)
     opened = _open(settings, incident)
-    note_alerts(opened, alerts)
+    mark_alerts(opened, alerts)
     return documents.ReportDocument(
         schema_name="runbook/report/1",
         incident=opened.id,
@@ -421,13 +416,12 @@ def close(
         When there is no such incident, it is closed already, or its journal is damaged.
     """
     incident = _open(settings, incident_id)
-    check_undamaged(incident)
     closed_at = incident.state.closed_at
     if closed_at is not None:
         raise UsageError(f"{incident.id} was closed at {format_time(closed_at)}")
     _read_again(settings, sections, incident)
     judgement = judge_incident(incident)
-    verdict = judgement.verdict
+    verdict = judgement.verdict or Verdict.UNKNOWN
     words = verdict.replace("_", " ")
     incident.close(verdict, reason=f"{settings.operator} closed it as {words}: {judgement.reason}")
     is_well = verdict in ENDED_WELL
@@ -510,7 +504,6 @@ def note(
         }
     )
     incident = _open(settings, incident_id)
-    check_undamaged(incident)
     is_late = incident.is_closed
     entry = write_note(incident, written)
     return documents.NoteDocument(

@@ -207,8 +207,7 @@ def run_notebook(
         When a parameter is unknown or wrong; no kernel was started.
     KeyboardInterrupt
         After the interruption is journalled. Its text says which change was cut off, and names the
-        next command; empty when no change was under way. Also when another command has
-        closed the incident: then nothing is journalled, and the notebook's file stays as it is.
+        next command; empty when no change was under way
 
     Notes
     -----
@@ -225,7 +224,7 @@ def run_notebook(
     mark_run(path.name)
     source = sections.notebooks / f"{name}.ipynb"
     cell = CellInterrupt(kernel, progress)
-    keep = partial(_keep, incident, path, cell)
+    keep = partial(_keep, incident, path)
     try:
         with closing(cell), Interrupts(cell.end_run, kernel.kill):
             failure = _execute(source, values, kernel, keep, cell)
@@ -250,14 +249,11 @@ def run_notebook(
         exit_code=code,
         conclusion=conclusion,
     )
-    with incident.keep_open() as may_write:
-        if may_write:
-            incident.journal.append("notebook", run.model_dump(include=_JOURNALLED))
-            incident.closed_here = incident.is_closed  # by a cell of this run, if at all
+    incident.journal.append("notebook", run.model_dump(include=_JOURNALLED))
     if path.exists() and not path.stat().st_size:
         path.unlink()  # the run ended before its first cell
     mark_run("")
-    if was_asked_to_end or not may_write or status is RunStatus.INTERRUPTED:
+    if was_asked_to_end or status is RunStatus.INTERRUPTED:
         is_cut_off = failure is not None and failure.error == _CUT_OFF
         raise KeyboardInterrupt(error if is_cut_off else "")
     return run
@@ -354,17 +350,9 @@ def _find_exit_code(error_name: str) -> ExitCode:
 def _keep(
     incident: Incident,
     path: Path,
-    cell: CellInterrupt,
     notebook: Any,
 ) -> None:
-    """Write a notebook as it is now, redacted, and without the cell that empties the kernel.
-
-    If another command closed the incident, nothing is written, and no further cell begins.
-    """
+    """Write a notebook as it is now, redacted, and without the cell that empties the kernel."""
     cells = [c for c in notebook.cells if _FRESH_TAG not in c.metadata.get("tags", ())]
     content = incident.redactor.json({**notebook, "cells": cells})
-    with incident.keep_open() as may_write:
-        if may_write:
-            write_json(path, content)
-        else:
-            cell.must_end = True
+    write_json(path, content)

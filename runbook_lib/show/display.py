@@ -79,8 +79,7 @@ def plans(inv: investigation.Investigation[Any, Any], *made: Plan) -> Card:
 
 def overview(inv: investigation.Investigation[Any, Any]) -> Card:
     """Return a card that says where to go next; `runbook incidents` lists the incidents."""
-    judgement = inv.policy.judge(inv.journal, now=inv.now())
-    section, reason = judgement.next if judgement else inv.policy.first_step
+    section, reason = inv.policy.judge(inv.journal, now=inv.now()).next
     return Card(f"{inv.incident.id}: {reason}", link=f"{section}.ipynb" if section else "")
 
 

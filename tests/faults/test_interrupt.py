@@ -70,7 +70,7 @@ def test_an_interrupted_notebook_of_section_6_ends_with_the_command_that_goes_on
     assert sentence.endswith(f"runbook resume {plan['plan']}")
     folder = ann.home / planned.document["incident"]
     entries = list(read_entries(folder / "journal.jsonl"))
-    told = [entry.data["reason"] for entry in entries if entry.kind == "interrupted"]
+    told = [entry.data["reason"] for entry in entries if entry.data.get("what") == "interrupted"]
     assert told == [sentence]
     assert sentence in (folder / "report.html").read_text("utf-8")
 

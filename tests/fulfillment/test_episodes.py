@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -158,9 +157,6 @@ def test_the_next_episode_closes_the_incident_and_does_not_write_into_it(world: 
         assert f"../{other}/report.html" in (report.folder / "report.html").read_text("utf-8")
     assert second.incident in summarise(ReportModel(old, SECTIONS)).related
     before = read_record(world, old.id)
-    assert (
-        json.loads(before["manifest.json"])["journal"]["seq"] == old.journal.view().entries[-1].seq
-    )
     look(world)
     assert read_record(world, old.id) == before
 
@@ -372,16 +368,14 @@ def test_a_damaged_journal_stays_as_it_is_and_a_new_incident_takes_its_place(
 
     new = str(look(world).incident)
     assert plan_by_hand(world).incident == look(world).incident == new != old
-    damage = "line 3 was altered after it was written"
     sentence = list_damages(caplog)[0]
-    assert old in sentence
-    assert damage in sentence
+    assert f"{old}/journal.jsonl, line 3: " in sentence
     assert read_folder(world.home / old) == before
 
     assert list_open(world) == [new]
     document = commands.incidents(world.settings, SECTIONS, every=True)
     rows = {row.incident: row.damage for row in document.incidents}
-    assert damage.partition(" was ")[2] in rows.pop(old)
+    assert rows.pop(old).startswith("line 3 was altered")
     assert rows == {new: ""}
 
 

@@ -69,8 +69,8 @@ def test_journal_report_documents_and_section_7_say_the_same(
     assert since is not None
     assert (model.since, log["since"]) == (since, format_time(since))
     assert [str(f.name) for f in model.causes] == [c["cause"] for c in log["causes"]] == causes
-    told = (model.verdict, log["verdict"], POLICY.compute_verdict(view))
-    said = {POLICY.compute_verdict(view), *told}
+    told = (model.verdict, log["verdict"], POLICY.judge(view).verdict)
+    said = {POLICY.judge(view).verdict, *told}
     assert said == {story.documents[-1].verdict}
 
 

@@ -191,7 +191,7 @@ def test_the_verdict_follows_from_the_readings_of_now(
     tell: Teller, story: str, verdict: str | None
 ) -> None:
     play(tell, story)
-    assert POLICY.compute_verdict(view_of(tell), now=tell.clock.at) == verdict
+    assert POLICY.judge(view_of(tell), now=tell.clock.at).verdict == verdict
 
 
 def test_an_alert_that_was_not_read_since_its_time_to_clear_is_read_again(tell: Teller) -> None:

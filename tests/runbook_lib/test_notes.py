@@ -13,7 +13,7 @@ from fulfillment.sections import SECTIONS
 from fulfillment.settings import Settings
 from runbook_lib.errors import UsageError
 from runbook_lib.model import ActionPhase, CauseStatus, Event, Finding, Lesson, Note, Verdict
-from runbook_lib.record.detection import list_moments, list_triggers
+from runbook_lib.record.detection import list_triggers
 from runbook_lib.record.history import list_history
 from runbook_lib.record.incident import Incident
 from runbook_lib.record.notes import list_follow_ups, write_note
@@ -131,29 +131,6 @@ def read_detected(tell: Teller) -> tuple[float | None, str]:
 
 
 class TestDetection:
-    def tell_all(self, tell: Teller) -> None:
-        """Tell an alert 6 min after the first sign, a notice 1 min later, and a look after 2."""
-        fired = START - timedelta(minutes=5) + timedelta(minutes=6)
-        events = (
-            Event(fired, "alert", "FulfillmentDelay firing begins", state="firing"),
-            Event(fired + timedelta(minutes=1), "notice", "slack receives it", state="firing"),
-        )
-        tell.read("5.1", "worker", "ok", events=events)
-
-    def test_moments_are_sorted_by_time(self, tell: Teller) -> None:
-        self.tell_all(tell)
-
-        view = tell.incident.journal.view()
-        moments = list_moments(view, POLICY.find_ends(view))
-        assert [moment.name for moment in moments] == [
-            "the trouble began",
-            "the runbook saw it",
-            "the alert fired",
-            "a channel was told",
-        ]
-        times = [moment.at for moment in moments]
-        assert times == sorted(times)
-
     def test_a_cause_that_was_named_first_did_not_detect_the_trouble(self, tell: Teller) -> None:
         paused = Finding(name=Cause.PIPELINE_PAUSED, status=CauseStatus.SUPPORTED)
         tell.read("5.3", "pipeline", "breach")

@@ -55,7 +55,7 @@ def test_the_verdict_follows_from_the_needed_readings(
         else:
             tell.read(step, step, Status(status))
 
-    assert POLICY.compute_verdict(tell.incident.journal.view()) is verdict
+    assert POLICY.judge(tell.incident.journal.view()).verdict is verdict
 
 
 def test_readings_of_an_hour_ago_do_not_judge(tell: Teller) -> None:
@@ -63,8 +63,8 @@ def test_readings_of_an_hour_ago_do_not_judge(tell: Teller) -> None:
         tell.read(step, step, "ok")
     view = tell.incident.journal.view()
     read_at = view.readings[-1].at
-    assert POLICY.compute_verdict(view, now=read_at) is Verdict.HEALTHY
-    assert POLICY.compute_verdict(view, now=read_at + timedelta(hours=1)) is Verdict.UNKNOWN
+    assert POLICY.judge(view, now=read_at).verdict is Verdict.HEALTHY
+    assert POLICY.judge(view, now=read_at + timedelta(hours=1)).verdict is Verdict.UNKNOWN
 
 
 def test_its_words_fit_any_runbook(tell: Teller) -> None:

@@ -45,7 +45,7 @@ def conclude(inv: Investigation) -> Conclusion:
     if heartbeat.status is Status.BREACH:
         advice.append("Start the consumer. Then look again.")
     return Conclusion(
-        verdict=inv.policy.compute_verdict(inv.journal) or Verdict.UNKNOWN,
+        verdict=inv.policy.judge(inv.journal).verdict or Verdict.UNKNOWN,
         summary=f"{waiting.reason}; {heartbeat.reason}",
         findings=(silent,),
         advice=tuple(advice),
