@@ -338,10 +338,10 @@ def summarise(model: ReportModel) -> Summary:
 
 def _tell_story(model: ReportModel, done: Sequence[EventRow]) -> Iterator[str]:
     """Yield what happened, and what was done, as sentences."""
-    for trigger in model.triggers[:1]:
-        yield f"{capitalise(trigger.text)} at {trigger.at:%H:%M:%SZ}."
-    if model.since:
-        yield f"The trouble began at {model.since:%H:%M:%SZ}."
+    if model.triggers:
+        yield f"{capitalise(model.triggers[0].text)} at {model.triggers[0].at:%H:%M:%SZ}."
+    elif model.causes:
+        yield f"What showed it: {model.causes[0].reason.rstrip('.')}."
     remarks = [note for note in model.journal.notes if note.is_remark]
     if done:
         names = [f"{each.text[:1].lower()}{each.text[1:]}" for each in done[:_MOST_NAMED]]

@@ -159,7 +159,7 @@ def _show_cell(value: Json, name: str) -> Markup:
 def _format_local(at: datetime) -> str:
     """Write a time of day by this machine's clock, with its zone; empty where that is UTC."""
     local = at.astimezone()
-    return f"{local:%H:%M} UTC{local:%z}" if local.utcoffset() else ""
+    return f"{local:%H:%M%z}" if local.utcoffset() else ""
 
 
 @cache

@@ -213,9 +213,9 @@ def test_the_summary_has_a_line_for_each_thing_whatever_was_written(tmp_path: Pa
     lines = write_summary(told, "file:///reports/report.html").splitlines()
 
     assert [line.partition(":")[0] for line in lines] == [
-        "Verdict", "What happened", "Numbers", "Do next", "Report"
+        "Verdict", "Time", "What happened", "Numbers", "Do next", "Report"
     ]  # fmt: skip
-    assert "37 orders held back" in lines[2]
+    assert "37 orders held back" in lines[3]
 
 
 def test_a_plan_from_before_a_change_of_the_same_run_is_not_offered(tmp_path: Path) -> None:
