@@ -341,7 +341,7 @@ def _tell_story(model: ReportModel, done: Sequence[EventRow]) -> Iterator[str]:
     if model.triggers:
         yield f"{capitalise(model.triggers[0].text)} at {model.triggers[0].at:%H:%M:%SZ}."
     elif model.causes:
-        yield f"What showed it: {model.causes[0].reason.rstrip('.')}."
+        yield f"Evidence: {model.causes[0].reason.rstrip('.')}."
     remarks = [note for note in model.journal.notes if note.is_remark]
     if done:
         names = [f"{each.text[:1].lower()}{each.text[1:]}" for each in done[:_MOST_NAMED]]
