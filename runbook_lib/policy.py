@@ -89,13 +89,13 @@ class Impact(NamedTuple):
 
     Attributes
     ----------
-    orders : the ids of the customers' requests, each with when it was first and last seen late
+    requests : the ids of what customers wait for, each with when it was first and last seen late
     affected : how many they are; None when no reading counted them
     files : the most of their files that waited at once
     longest_minutes : the longest wait; None: not known
     """
 
-    orders: Mapping[str, tuple[datetime, datetime]]
+    requests: Mapping[str, tuple[datetime, datetime]]
     affected: int | None
     files: int
     longest_minutes: float | None
@@ -288,18 +288,18 @@ class Policy:
         None where no reading counted them, or only a metric saw that something waited.
         """
         counted = [reading for reading in journal.readings if reading.order_ids is not None]
-        orders: dict[str, tuple[datetime, datetime]] = {}
+        requests: dict[str, tuple[datetime, datetime]] = {}
         for reading in counted:
             seen_at = reading.observed_at
-            for order_id in reading.order_ids or ():
-                first, _ = orders.get(order_id, (seen_at, seen_at))
-                orders[order_id] = (first, seen_at)
+            for request_id in reading.order_ids or ():
+                first, _ = requests.get(request_id, (seen_at, seen_at))
+                requests[request_id] = (first, seen_at)
         waits = [reading.longest_minutes for reading in counted if reading.order_ids]
         had_trouble = self.find_ends(journal).seen_at is not None
-        is_uncounted = not orders and (had_trouble or not counted)
+        is_uncounted = not requests and (had_trouble or not counted)
         return Impact(
-            orders=orders,
-            affected=None if is_uncounted else len(orders),
+            requests=requests,
+            affected=None if is_uncounted else len(requests),
             files=max((reading.affected_files for reading in counted), default=0),
             longest_minutes=max(filter(None, waits), default=None),
         )
@@ -311,8 +311,8 @@ class Policy:
         """
         if impact.affected is None:
             return len(self.severities)
-        for severity, (orders, minutes) in enumerate(self.severities, start=1):
-            if impact.affected >= orders or (impact.longest_minutes or 0) >= minutes:
+        for severity, (count, minutes) in enumerate(self.severities, start=1):
+            if impact.affected >= count or (impact.longest_minutes or 0) >= minutes:
                 return severity
         return len(self.severities) + 1
 

@@ -301,7 +301,7 @@ def list_neighbours(incident: Incident) -> list[tuple[Path, IncidentState]]:
 
 
 def was_made(incident: Incident) -> bool:
-    """Tell whether it has a label, or was open at the same time as an incident with one."""
+    """Tell whether somebody made its trouble, or that of one open at the same time, on purpose."""
     with suppress(RecordError):
         states = [incident.state, *(state for _, state in list_neighbours(incident))]
         return any(state.label for state in states)

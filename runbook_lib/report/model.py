@@ -136,7 +136,7 @@ class ReportModel:
     since, until : when the trouble began, and when it ended; None: not known, or there is none
     is_good : whether the verdict is that nothing more is to be done
     is_over : whether the trouble is told in the past tense
-    is_made : whether it has a label, or was open at the same time as one with a label
+    is_made : see ``was_made``
     score : what the incident had to show, and showed; None: the runbook scored nothing
     impact : how much the incident held back
     tickets : every one that a section's parameters or a reading names
@@ -274,7 +274,7 @@ class Summary(BaseModel, frozen=True):
     title : what was held back, for how many requests, and why
     story : what happened, and what was done; a person's summary instead, if there is one
     related : ids of incidents that were open at the same time
-    orders : ids of the requests that were held back
+    affected : ids of the requests that were held back
     """
 
     schema_name: str = Field("runbook/report/1", serialization_alias="schema")
@@ -297,7 +297,7 @@ class Summary(BaseModel, frozen=True):
     causes: tuple[Finding, ...]
     done: tuple[EventRow, ...]
     timeline: tuple[EventRow, ...]
-    orders: tuple[str, ...]
+    affected: tuple[str, ...]
 
 
 def summarise(model: ReportModel) -> Summary:
@@ -332,7 +332,7 @@ def summarise(model: ReportModel) -> Summary:
         causes=tuple(model.causes),
         done=tuple(done),
         timeline=tuple(list_events(model)),
-        orders=tuple(impact.orders),
+        affected=tuple(impact.requests),
     )
 
 
@@ -357,7 +357,7 @@ def _list_numbers(model: ReportModel) -> Iterator[Number]:
     impact = model.impact
     request = model.policy.request
     files = f" (up to {impact.files:,} files)" if impact.files else ""
-    yield Number(name="orders", value=impact.affected, words=f"{request}s held back{files}")
+    yield Number(name="affected", value=impact.affected, words=f"{request}s held back{files}")
     longest = impact.longest_minutes
     yield Number(
         name="longest_wait_s",

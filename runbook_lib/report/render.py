@@ -50,10 +50,11 @@ def write_report(incident: Incident, model: ReportModel) -> Path:
     """
     target = incident.folder / "report.html"
     told = summarise(model)
+    request = model.policy.request
     files = {
         "summary.txt": incident.redactor.text(write_summary(told, target.resolve().as_uri())),
         "report.md": render_html("report.md", told=told, tell=tell_number),
-        "affected_orders.csv": _write_orders(model.impact.orders),
+        f"affected_{request}s.csv": _write_requests(request, model.impact.requests),
         target.name: render_report(model, told),
     }
     with disk_errors(f"cannot write {target}"):
@@ -87,13 +88,13 @@ def write_summary(told: Summary, link: str) -> str:
     return "\n".join([*lines, ""])
 
 
-def _write_orders(orders: Mapping[str, tuple[datetime, datetime]]) -> str:
+def _write_requests(name: str, requests: Mapping[str, tuple[datetime, datetime]]) -> str:
     """Return every request that was held back, and when it was first and last seen late."""
     file = io.StringIO()
     writer = csv.writer(file)
-    writer.writerow(("order", "first_seen", "last_seen"))
-    for order_id, (first, last) in orders.items():
-        writer.writerow((order_id, format_time(first), format_time(last)))
+    writer.writerow((name, "first_seen", "last_seen"))
+    for request_id, (first, last) in requests.items():
+        writer.writerow((request_id, format_time(first), format_time(last)))
     return file.getvalue()
 
 

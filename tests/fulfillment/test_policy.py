@@ -222,9 +222,9 @@ def test_each_order_that_a_look_found_late_is_counted_once(tell: Teller) -> None
         tell.read("2.3", "backlog", "ok", order_ids=orders, longest_minutes=37.0)
     tell.read("2.5", "ticket", "ok", ticket="t-2")
     impact = POLICY.compute_impact(view_of(tell))
-    assert list(impact.orders) == ["1", "2", "3"]
+    assert list(impact.requests) == ["1", "2", "3"]
     assert str(impact) == "3 affected; longest wait 37.0 min"
-    first, last = impact.orders["2"]
+    first, last = impact.requests["2"]
     assert first < last
 
 

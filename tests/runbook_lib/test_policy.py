@@ -84,7 +84,7 @@ def test_its_words_fit_any_runbook(tell: Teller) -> None:
 
 def make_impact(orders: int | None, minutes: float = 0) -> Impact:
     ids = {str(number): (START, START) for number in range(orders or 0)}
-    return Impact(orders=ids, affected=orders, files=0, longest_minutes=minutes or None)
+    return Impact(requests=ids, affected=orders, files=0, longest_minutes=minutes or None)
 
 
 @pytest.mark.parametrize(

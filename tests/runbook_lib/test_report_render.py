@@ -92,8 +92,8 @@ def test_beside_it_lie_the_orders_and_the_same_story_for_programs(tmp_path: Path
     rows = (incident.folder / "affected_orders.csv").read_text("utf-8").splitlines()
     told = json.loads((incident.folder / "report.json").read_text("utf-8"))
     assert rows[0] == "order,first_seen,last_seen"
-    assert [row.partition(",")[0] for row in rows[1:]] == told["orders"]
-    assert (told["schema"], len(told["orders"])) == ("runbook/report/1", 37)
+    assert [row.partition(",")[0] for row in rows[1:]] == told["affected"]
+    assert (told["schema"], len(told["affected"])) == ("runbook/report/1", 37)
     assert told["title"] in (incident.folder / "report.md").read_text("utf-8")
 
 
