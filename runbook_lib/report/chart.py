@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
-from itertools import chain
 from math import isfinite
 from typing import NamedTuple
 
 from ..model import Line, Plot, Reading
 
 #: Where the axes begin and end, on a canvas of 480 by 190.
-LEFT, RIGHT, TOP, BOTTOM = 40, 470, 54, 166
+LEFT = 40
+RIGHT = 470
+TOP = 54
+BOTTOM = 166
 _MOST_LINES = 5
 
 
@@ -30,21 +32,27 @@ class Chart(NamedTuple):
 
     def place(self, at: datetime) -> float:
         """Return where a time stands."""
-        return round(LEFT + (RIGHT - LEFT) * ((at - self.begin) / self.length), 1)
+        share = (at - self.begin) / self.length
+        return round(LEFT + (RIGHT - LEFT) * share, 1)
 
     def lift(self, value: float) -> float:
         """Return the height of a value."""
-        return round(BOTTOM - (BOTTOM - TOP) * (max(value, 0) / self.top), 1)
+        share = max(value, 0) / self.top
+        return round(BOTTOM - (BOTTOM - TOP) * share, 1)
 
 
 def gather_lines(readings: Iterable[Reading]) -> Iterator[Line]:
     """Yield the lines of a step's plots, and what the step itself counted, each over all looks."""
-    points: dict[str, dict[datetime, float]] = {"by listing": {}}
+    listed: dict[datetime, float] = {}
+    points: dict[str, dict[datetime, float]] = {"by listing": listed}
     for reading in readings:
         if isinstance(reading.value, int | float):
-            points["by listing"][reading.observed_at] = reading.value
-        for line in reading.plot.lines if reading.plot else ():
-            points.setdefault(line.name, {}).update(line.points)
+            listed[reading.observed_at] = reading.value
+        if reading.plot is None:
+            continue
+        for line in reading.plot.lines:
+            own = points.setdefault(line.name, {})
+            own.update(line.points)
     for name, own in points.items():
         yield Line(name=name, points=tuple(sorted(own.items())))
 
@@ -59,16 +67,27 @@ def draw_chart(plot: Plot, start: datetime | None = None) -> Chart | None:
     start : what was before is left out; None: nothing is
     """
     lines = []
-    for line in plot.lines:
-        points = [(at, value) for at, value in line.points if isfinite(value)]
-        points = [point for point in points if start is None or point[0] >= start]
-        if len(points) > 1 and any(value for _, value in points):
-            lines.append(line.model_copy(update={"points": tuple(points)}))
+    times = [at for at, _ in plot.marks]
+    top = max(1, plot.threshold or 0)
+    for line in plot.lines[:_MOST_LINES]:
+        points = [
+            (at, value)
+            for at, value in line.points
+            if isfinite(value) and (start is None or at >= start)
+        ]
+        highest = max((value for _, value in points), default=0)
+        if len(points) < 2 or not highest:
+            continue
+        lines.append(Line(name=line.name, points=tuple(points)))
+        times += [at for at, _ in points]
+        top = max(top, highest)
     if not lines:
         return None
-    shown = plot.model_copy(update={"lines": tuple(lines[:_MOST_LINES])})
-    points = list(chain.from_iterable(line.points for line in shown.lines))
-    times = [at for at, _ in (*points, *plot.marks)]
-    length = max(max(times) - min(times), timedelta(minutes=1))
-    top = max(1, plot.threshold or 0, *(value for _, value in points))
-    return Chart(shown, min(times), length, top)
+    begin = min(times)
+    length = max(times) - begin
+    return Chart(
+        plot=plot.model_copy(update={"lines": tuple(lines)}),
+        begin=begin,
+        length=max(length, timedelta(minutes=1)),
+        top=top,
+    )

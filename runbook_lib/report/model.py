@@ -49,8 +49,6 @@ _NOT_FAILED = ("done", "stopped_at_plan", "by_hand", "interrupted")
 _OUTCOMES = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING, Verdict.MITIGATED, Verdict.NOT_FIXED)
 #: The marks that stand in the timeline, besides those of the policy.
 _TOLD = ("plan_of_closed", "joined", "alerts_received", "interrupted", "closed", "took_over")
-#: So many actions are named in the first sentences.
-_MOST_NAMED = 3
 
 
 @dataclass(slots=True)
@@ -273,7 +271,6 @@ class Summary(BaseModel, frozen=True):
     lead, reviewed_by : who leads, and who wrote the summary; empty: nobody yet
     title : what was held back, for how many requests, and why
     story : what happened, and what was done; a person's summary instead, if there is one
-    related : ids of incidents that were open at the same time
     affected : ids of the requests that were held back
     """
 
@@ -293,7 +290,6 @@ class Summary(BaseModel, frozen=True):
     numbers: tuple[Number, ...]
     do_next: tuple[Task, ...]
     tickets: tuple[str, ...]
-    related: tuple[str, ...]
     causes: tuple[Finding, ...]
     done: tuple[EventRow, ...]
     timeline: tuple[EventRow, ...]
@@ -328,7 +324,6 @@ def summarise(model: ReportModel) -> Summary:
         numbers=tuple(_list_numbers(model)),
         do_next=tuple(list_tasks(model)),
         tickets=model.tickets,
-        related=tuple(model.neighbours),
         causes=tuple(model.causes),
         done=tuple(done),
         timeline=tuple(list_events(model)),
@@ -339,15 +334,17 @@ def summarise(model: ReportModel) -> Summary:
 def _tell_story(model: ReportModel, done: Sequence[EventRow]) -> Iterator[str]:
     """Yield what happened, and what was done, as sentences."""
     if model.triggers:
-        yield f"{capitalise(model.triggers[0].text)} at {model.triggers[0].at:%H:%M:%SZ}."
+        trigger = model.triggers[0]
+        yield f"{capitalise(trigger.text)} at {trigger.at:%H:%M:%SZ}."
     elif model.causes:
         yield f"Evidence: {model.causes[0].reason.rstrip('.')}."
     remarks = [note for note in model.journal.notes if note.is_remark]
     if done:
-        names = [f"{each.text[:1].lower()}{each.text[1:]}" for each in done[:_MOST_NAMED]]
-        yield f"We {' and '.join(names)}{' and more' if len(done) > _MOST_NAMED else ''}."
+        names = [each.text[:1].lower() + each.text[1:] for each in done]
+        yield f"We {' and '.join(names)}."
     elif remarks:
-        yield f"The runbook changed nothing. {remarks[-1].operator}: {remarks[-1].text}"
+        remark = remarks[-1]
+        yield f"The runbook changed nothing. {remark.operator}: {remark.text}"
     elif model.since:
         yield "Nothing was changed."
 
@@ -357,23 +354,40 @@ def _list_numbers(model: ReportModel) -> Iterator[Number]:
     impact = model.impact
     request = model.policy.request
     files = f" (up to {impact.files:,} files)" if impact.files else ""
-    yield Number(name="affected", value=impact.affected, words=f"{request}s held back{files}")
-    longest = impact.longest_minutes
     yield Number(
-        name="longest_wait_s",
-        value=None if longest is None else longest * 60,
-        unit="s",
+        name="affected",
+        value=impact.affected,
+        words=f"{request}s held back{files}",
+    )
+    yield Number(
+        name="longest_wait_minutes",
+        value=impact.longest_minutes,
+        unit="min",
         words="longest wait",
     )
     lasted = count_seconds(model.since, model.until)
-    yield Number(name="lasted_s", value=lasted, unit="s", words="from cause to recovery")
+    yield Number(
+        name="lasted_s",
+        value=lasted,
+        unit="s",
+        words="from cause to recovery",
+    )
     seen = detection.find_detection(model.journal, model.ends)
     words = seen.name if seen else "an alert fired"
     detected = count_seconds(model.since, seen.at if seen else None)
-    yield Number(name="detected_s", value=detected, unit="s", words=f"until {words}")
+    yield Number(
+        name="detected_s",
+        value=detected,
+        unit="s",
+        words=f"until {words}",
+    )
     proofs = list_proofs(model.journal)
     harmed = sum(proof["lost"] + proof.get("duplicated", 0) for proof in proofs)
-    yield Number(name="harmed", value=harmed if proofs else None, words="lost or shipped twice")
+    yield Number(
+        name="harmed",
+        value=harmed if proofs else None,
+        words="lost or shipped twice",
+    )
 
 
 def draw_waiting(model: ReportModel) -> Chart | None:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from ..errors import disk_errors
-from ..model import SIGNS, Lesson, Role, format_time
+from ..model import SIGNS, Role, format_time
 from ..record.incident import Incident, write_file, write_json
 from ..record.journal import utc_now
 from ..show.tables import get_tone, render_html
@@ -19,11 +19,6 @@ from .model import Number, ReportModel, Summary, draw_waiting, summarise
 
 CSP = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:"
 """The content policy of every HTML file that we write: nothing is fetched, nothing is run."""
-_LESSONS = {
-    "What went well": Lesson.WELL,
-    "What went badly": Lesson.BADLY,
-    "Where we were lucky": Lesson.LUCK,
-}
 
 
 def write_report(incident: Incident, model: ReportModel) -> Path:
@@ -69,7 +64,7 @@ def tell_number(number: Number) -> str:
     """Return a number as people read it."""
     if number.value is not None and number.unit == "s":
         return format_duration(timedelta(seconds=number.value))
-    return format_value(number.value)
+    return format_value(number.value, number.unit)
 
 
 def write_summary(told: Summary, link: str) -> str:
@@ -119,7 +114,6 @@ def render_report(model: ReportModel, told: Summary) -> str:
         signals=model.of(*(SIGNS - {Role.LOG})),
         findings=model.journal.findings(),
         evidence={f"#{reading.seq}": reading for reading in model.journal.readings},
-        lessons=_LESSONS,
         checklist=model.of(Role.CLEARED, Role.CHECKLIST),
         made_at=utc_now(),
     )

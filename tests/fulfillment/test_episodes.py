@@ -27,7 +27,6 @@ from runbook_lib.model import Verdict, keep_quiet
 from runbook_lib.record.incident import Incident
 from runbook_lib.redact import Redactor
 from runbook_lib.report import ReportModel, write_outputs
-from runbook_lib.report.model import summarise
 from runbook_lib.run import commands
 from runbook_lib.run.commands import investigate
 from runbook_lib.run.documents import Document, SectionsDocument
@@ -155,7 +154,7 @@ def test_the_next_episode_closes_the_incident_and_does_not_write_into_it(world: 
     assert "took_over" in marks
     for report, other in ((old, second.incident), (open_(world, second), old.id)):
         assert f"../{other}/report.html" in (report.folder / "report.html").read_text("utf-8")
-    assert second.incident in summarise(ReportModel(old, SECTIONS)).related
+    assert second.incident in ReportModel(old, SECTIONS).neighbours
     before = read_record(world, old.id)
     look(world)
     assert read_record(world, old.id) == before
