@@ -208,7 +208,6 @@ class Plot(_Journalled):
 
     Attributes
     ----------
-    part : the part of the report that shows the plot: signals, diagnosis or forecast
     threshold : drawn as a line, in the plot's unit
     windows : beginning and end of each span in which an alert fired; these spans are shaded. The
         end is None while the alert still fires
@@ -217,7 +216,6 @@ class Plot(_Journalled):
 
     title: str = ""
     unit: str = ""
-    part: str = "signals"
     lines: tuple[Line, ...] = ()
     threshold: float | None = None
     windows: tuple[tuple[Timestamp, Timestamp | None], ...] = ()

@@ -257,7 +257,6 @@ def _read_metric(inv: Investigation, unit: str) -> tuple[Plot, str]:
     plot = Plot(
         title=f"{unit.capitalize()} waiting, by prefix",
         unit=unit,
-        part="forecast" if unit == "bytes" else "signals",
         lines=tuple(own),
         marks=tuple((entry.at, f"{entry.step} {entry.action}") for entry in applied[-5:]),
     )

@@ -358,7 +358,6 @@ def read_recovery(inv: Investigation) -> model.Outcome:
         plot=model.Plot(
             title="Lag, and the limit for recovery",
             unit="minutes",
-            part="forecast",
             threshold=inv.settings.recovered_minutes,
             lines=(draw_line("lag", lag.samples),),
             marks=((applied_at, "last action"),) if applied_at else (),

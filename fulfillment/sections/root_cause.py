@@ -106,7 +106,6 @@ def read_worker(inv: Investigation) -> model.Outcome:
         plot=model.Plot(
             title="Carrier latency, 95th percentile of a minute",
             unit="seconds",
-            part="diagnosis",
             lines=latency or (),
         ),
         events=events,

@@ -42,9 +42,9 @@ class Chart(NamedTuple):
 
 
 def gather_lines(readings: Iterable[Reading]) -> Iterator[Line]:
-    """Yield the lines of a step's plots, and what the step itself counted, each over all looks."""
+    """Yield the lines of a step's plots over all looks; without any, what the step counted."""
     listed: dict[datetime, float] = {}
-    points: dict[str, dict[datetime, float]] = {"by listing": listed}
+    points: dict[str, dict[datetime, float]] = {}
     for reading in readings:
         if isinstance(reading.value, int | float):
             listed[reading.observed_at] = reading.value
@@ -53,6 +53,7 @@ def gather_lines(readings: Iterable[Reading]) -> Iterator[Line]:
         for line in reading.plot.lines:
             own = points.setdefault(line.name, {})
             own.update(line.points)
+    points = points or {"by listing": listed}
     for name, own in points.items():
         yield Line(name=name, points=tuple(sorted(own.items())))
 

@@ -46,8 +46,6 @@ _VALUES = {
 }
 
 
-#: A text that scrolls is reached by keyboard, and a corner of a table is no header.
-_FOR_ALL = {"<pre>": '<pre tabindex="0">', "<th></th>": "<td></td>"}
 #: A link to another notebook. Once that one ran, its page lies beside it, and a browser shows it.
 _NOTEBOOK_LINK = re.compile(r'<a href="([\w-]{1,100})\.ipynb')
 
@@ -140,8 +138,8 @@ def convert(source: Path, incident: Incident) -> Markup:
         problem = f"{source.name} could not be read: {type(error).__name__}"
         return Markup("<p>{}. Run its section again to get a whole one.</p>").format(problem)
     page = _NOTEBOOK_LINK.sub(r'<a href="\1.html', sanitize_html(body))
-    for empty, better in _FOR_ALL.items():
-        page = page.replace(empty, better)
+    # A text that scrolls is reached by keyboard, and a corner of a table is no header.
+    page = page.replace("<pre>", '<pre tabindex="0">').replace("<th></th>", "<td></td>")
     # The page is sanitised; control characters that are left become visible.
     return Markup(visible(page))  # noqa: S704
 

@@ -130,7 +130,8 @@ class ReportModel:
     judgement, verdict : what the policy says as of the newest reading or change; None: no symptom
         was read yet
     causes : those that the policy names, the most supported first
-    triggers : the changes that began the trouble, as far as a system reports them
+    triggers : the changes that began the trouble, as far as a system reports them; of those before
+        it began, only the last
     since, until : when the trouble began, and when it ended; None: not known, or there is none
     is_good : whether the verdict is that nothing more is to be done
     is_over : whether the trouble is told in the past tense
@@ -158,7 +159,9 @@ class ReportModel:
         self.causes = self.policy.list_causes(self.journal)
         self.ends = self.policy.find_ends(self.journal)
         self.since = self.ends.since
-        self.triggers = detection.list_triggers(self.journal)
+        triggers = detection.list_triggers(self.journal)
+        earlier = [trigger for trigger in triggers if self.since and trigger.at <= self.since]
+        self.triggers = [*earlier[-1:], *triggers[len(earlier) :]]
         self.is_good = self.verdict in ENDED_WELL
         is_gone = self.is_good or self.verdict is Verdict.MITIGATED
         self.is_over = is_gone or bool(self.facts.get("closed_at"))
@@ -498,7 +501,7 @@ def _list_alerts(model: ReportModel, since: datetime) -> Iterator[EventRow]:
     events = [
         event
         for event in detection.list_events(model.journal)
-        if event.at >= since and event.kind in ("alert", "notice")
+        if event.at >= since and event.kind in ("alert", "notice") and event.state != "pending"
     ]
     ordered = sorted(events, key=attrgetter("kind", "subject", "at"))
     for _, group in groupby(ordered, attrgetter("kind", "subject", "state", "is_end")):

@@ -73,7 +73,7 @@ def write_summary(told: Summary, link: str) -> str:
     numbers = [number for number in told.numbers if number.value is not None]
     fields = {
         "Verdict": f"{told.state}, SEV-{told.severity}: {told.title} ({told.incident})",
-        "Time": " to ".join(map(format_value, filter(None, (told.since, told.until)))),
+        "Time": f"since {format_value(told.since)}; until {format_value(told.until)}",
         "What happened": " ".join(told.story),
         "Numbers": "; ".join(f"{tell_number(each)} {each.words}" for each in numbers),
         "Do next": "; ".join(tasks),

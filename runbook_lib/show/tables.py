@@ -19,7 +19,6 @@ from .text import (
     capitalise,
     count_of,
     format_bytes,
-    format_duration,
     format_value,
     safe,
     say_left_out,
@@ -179,7 +178,6 @@ def _load_templates() -> Environment:
         pill=pill,
         value=format_value,
         cell=_show_cell,
-        duration=format_duration,
         local=_format_local,
         sentence=capitalise,
     )

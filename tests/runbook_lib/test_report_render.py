@@ -97,6 +97,14 @@ def test_beside_it_lie_the_orders_and_the_same_story_for_programs(tmp_path: Path
     assert told["title"] in (incident.folder / "report.md").read_text("utf-8")
 
 
+def test_every_request_that_waited_is_on_the_page(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    tell.read("2.3", "backlog", "breach", order_ids=[str(number) for number in range(3_000)])
+    html, _ = render(tell.incident)
+
+    assert all(f", {number}" in html for number in range(1, 3_000))
+
+
 def test_a_chart_covers_a_minute_and_every_value(tmp_path: Path) -> None:
     line = Line(name="lag", points=((START, 3.0), (START + timedelta(seconds=1), 4.0)))
     chart = draw_chart(Plot(lines=(line,), marks=((START, "cause"),)))
