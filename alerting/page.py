@@ -93,7 +93,7 @@ def _make_row(row: HistoryRow) -> Row:
     return Row(
         incident=row.incident,
         is_open=row.is_open,
-        is_drill=bool(row.label),
+        is_drill=bool(row.exercise),
         since=format_time(row.opened_at),
         cause=visible(row.cause_found or row.damage)[:_MOST_CHARS],
         verdict=str(row.verdict or "unknown"),

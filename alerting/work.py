@@ -154,7 +154,7 @@ class Work:
         if incident is not None and incident.is_closed:
             incident = None
         if incident is None and episode.is_drill:
-            incident = make_incident(self._settings, label="alert")
+            incident = make_incident(self._settings, exercise="alert")
         return incident.id if incident is not None else ""
 
     def _investigate(self, episode_id: int, chosen: str) -> dict[str, Json]:

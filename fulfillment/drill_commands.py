@@ -133,7 +133,7 @@ def revert_killed_drill(settings: Settings, *, progress: Progress) -> DrillRever
         incident = find_open_drill(home, redactor=redactor)
         if incident is None:  # meanwhile another process has taken all back
             return document
-        scenario = find_scenario(incident.state.label)
+        scenario = find_scenario(incident.state.exercise)
         drill = Drill(settings, Clients(settings), scenario, progress, incident)
         progress(f"{drill.id} was killed: take back {scenario.name}")
         ways_on = _take_back(drill)

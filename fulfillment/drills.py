@@ -299,7 +299,7 @@ def run_drill(
         if reasons:
             text = f"no drill now: {'; '.join(reasons)}. Nothing was injected"
             raise errors.SafetyError(f"{text}. Next: `runbook investigate`")
-        incident = make_incident(settings, label=scenario.name)
+        incident = make_incident(settings, exercise=scenario.name)
         incident.update(approver=make_approver(incident.id))
         with watch(home) as dismiss:
             drill = Drill(settings, clients, _add_waits(clients, scenario), progress, incident)
@@ -457,14 +457,14 @@ def _approve_and_run(
 ) -> None:
     """Run a section up to its plans; then approve the plans of some steps, and run it again.
 
-    If the first run fails, nothing is approved.
+    If the first run fails, nothing is approved. A plan may be of an earlier run: what 4.2 removes
+    is planned in the run that makes it.
     """
-    last_seq = drill.incident.journal.view().last_seq
     if not drill.run(section_name, **parameters):
         return
     newest: dict[str, Mapping[str, Json]] = {}
     journal = drill.incident.journal.view()
-    for action in journal.list_actions(ActionPhase.PLANNED, after=last_seq):
+    for action in journal.list_actions(ActionPhase.PLANNED):
         newest[action.step] = action.result
     plans = [newest[step] for step in steps if step in newest]
     ids = ",".join(str(plan["plan"]) for plan in plans)
@@ -559,7 +559,7 @@ def _close_other_incidents(drill: Drill) -> None:
             _note_trigger(drill, other)
             verdict = drill.conclude("06_remediation", other)
             if verdict in ENDED_WELL:
-                other.update(label=drill.scenario.name, part_of=drill.incident.id)
+                other.update(exercise=drill.scenario.name, part_of=drill.incident.id)
                 other.close(
                     verdict,
                     reason=f"a drill caused its trouble: ../{drill.incident.id}/report.html",

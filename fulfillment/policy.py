@@ -156,7 +156,7 @@ POLICY = Policy(
     noun="file",
     request="order",
     read_score=_read_score,
-    label_word="Drill",
+    exercise_word="Drill",
     marks=_MARKS,
     first_step=NextStep("02_signals_detection", "Is there an incident? Read the signals."),
 )

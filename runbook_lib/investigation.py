@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from datetime import datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, cast
@@ -17,15 +18,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, cast
 from typing_extensions import TypeVar
 
 from . import errors, model
-from .approvals import SHORT_HASH, Effect, Plan, PlanKind, check_use, load_plan, mark_used
+from .approvals import SHORT_HASH, Effect, Plan, check_use, load_plan, mark_used
 from .model import ActionEntry, ActionPhase, Json, Note, Reading, Role, Status, Verdict
 from .policy import IN_TROUBLE, Judgement, Policy
-from .record import folds
 from .record.actions import group_actions
 from .record.incident import (
     Incident,
     create_incident,
-    lock_home,
+    lock_file,
     open_incident,
 )
 from .record.journal import utc_now
@@ -34,7 +34,6 @@ from .record.view import JournalView
 from .redact import Redactor
 from .runbook import find_runbook, load_policy, name_runbook, use_runbook
 from .section import (
-    ChangeParameters,
     SectionModule,
     SectionParameters,
     check_parameters,
@@ -184,7 +183,7 @@ class Investigation(Generic[S, C]):
         cls.check_connected(settings)
         if named is not None:
             return named, False
-        with lock_home(home):
+        with lock_file(home / ".incidents.lock", timeout_s=120):
             current = open_incident(home, redactor=redactor)
             if current is None:
                 return make_incident(settings), True
@@ -203,20 +202,18 @@ class Investigation(Generic[S, C]):
     def _has_next_episode(cls, incident: Incident, settings: S) -> bool:
         """Tell whether there is trouble now that began after the incident's own had ended.
 
-        The incident's trouble had ended when all that a verdict needs was ok for the calm time.
+        The incident's trouble had ended when it was fixed, and then all was well for the calm time.
         """
-        policy = load_policy()
-        journal = incident.journal.view()
-        calm_since = folds.find_calm(policy.list_entries(journal), policy.quantities)
+        judgement = judge_incident(incident)
+        until = judgement.until
         calm = cls.read_calm(settings)
-        if calm_since is None or utc_now() - calm_since < calm:
+        is_fixed = judgement.verdict is Verdict.FIXED
+        if not is_fixed or until is None or utc_now() - until < calm:
             return False  # whatever began since then belongs to this incident
-        if policy.judge(journal, now=utc_now()).verdict in IN_TROUBLE:
-            return False
         for step, section in find_runbook().load_sections().list_needed().items():
             reading = cls(incident, section=section, settings=settings).observe(step)
             if reading.status is Status.BREACH:
-                return (reading.since or reading.observed_at) - calm_since >= calm
+                return (reading.since or reading.observed_at) - until >= calm
         return False
 
     @classmethod
@@ -255,7 +252,7 @@ class Investigation(Generic[S, C]):
         checked = check_parameters(section, parameters)
         cls.check_ticket(settings, checked.ticket_id)
         incident, _ = cls.find_or_make(settings, incident_id)
-        if checked.ticket_id and not incident.is_closed:
+        if checked.ticket_id:
             incident.update(ticket_id=checked.ticket_id)
         inv = cls(
             incident,
@@ -325,7 +322,7 @@ class Investigation(Generic[S, C]):
         UsageError
             When the text is empty.
         """
-        note = Note.model_validate({"text": text, "operator": self.operator, **fields})
+        note = Note(text=text, operator=self.operator, **fields)
         return write_note(self.incident, note)
 
     def observe(self, step_id: str) -> Reading:
@@ -392,21 +389,16 @@ class Investigation(Generic[S, C]):
         In an incident that was closed before, the reading is not journalled.
         """
         if max_age_s is not None:
-            known = self._find_recent(step_id, max_age_s)
-            if known is not None and (known.status is Status.OK or not only_ok):
+            oldest_allowed = self.now() - timedelta(seconds=max_age_s)
+            known = self.journal.list_current(self.now()).get(step_id)
+            reusable = (Status.OK,) if only_ok else (Status.OK, Status.BREACH, Status.LEFT_OUT)
+            is_known = known is not None and known.status in reusable
+            if known and is_known and known.observed_at >= oldest_allowed:
                 return known
         reading = self.observe(step_id)
         content = reading.model_dump(mode="json")
         seq = self.record("reading", {"reading": content})
         return reading.model_copy(update={"seq": seq})
-
-    def _find_recent(self, step_id: str, max_age_s: float) -> Reading | None:
-        """Return the journal's reading that may stand for a new one; None: read the step anew."""
-        now = self.now()
-        known = self.journal.list_current(now).get(step_id)
-        if known is None or known.status is Status.UNKNOWN:
-            return None
-        return known if known.observed_at >= now - timedelta(seconds=max_age_s) else None
 
     def latest(self) -> dict[str, Reading]:
         """Return the newest reading of each step in the journal."""
@@ -428,8 +420,8 @@ class Investigation(Generic[S, C]):
     def conclude(self) -> model.Conclusion:
         """Draw the section's findings and verdict from the journal, and write them to the journal.
 
-        If this section read that the alert is over, a fixed incident is closed, unless it has a
-        label: whoever made it closes it.
+        If this section read that the alert is over, a fixed incident is closed, unless it is
+        an exercise: whoever made it closes it.
         """
         drawn = self.section.conclude(self)
         conclusion = drawn.model_copy(update={"section": self.section.NAME})
@@ -441,7 +433,7 @@ class Investigation(Generic[S, C]):
             for step, reading in self.latest().items()
             if step in self.section.STEPS
         )
-        if is_cleared and not (self.is_over or self.incident.state.label):
+        if is_cleared and not (self.is_over or self.incident.state.exercise):
             judgement = self.policy.judge(self.journal, now=self.now())
             if judgement.verdict is Verdict.FIXED:
                 self.incident.close(Verdict.FIXED)
@@ -598,16 +590,10 @@ class Investigation(Generic[S, C]):
 
     def load_named_plans(self) -> list[Plan]:
         """Return the plans that the parameter ``plan`` names."""
-        if not isinstance(self.parameters, ChangeParameters):
-            return []
-        kinds: list[PlanKind] = []
-        for action in self.section.ACTIONS.values():
-            kinds.extend(action.kinds)
-        plans = []
-        for plan_id in split_list(self.parameters.plan):
-            path = self.incident.find_plan(plan_id)
-            plans.append(load_plan(path, kinds))
-        return plans
+        named = getattr(self.parameters, "plan", "")
+        kinds = chain.from_iterable(action.kinds for action in self.section.ACTIONS.values())
+        known = tuple(kinds)
+        return [load_plan(self.incident.find_plan(name), known) for name in split_list(named)]
 
     def _find_declared(
         self,

@@ -473,7 +473,7 @@ class Note(_Entry):
 
         Such a note says what the person saw or did.
         """
-        is_other_kind = self.lesson or self.owner or self.due or self.ticket or self.checklist
+        is_other_kind = self.lesson or self.checklist or self.is_follow_up
         return bool(self.text and self.operator) and not is_other_kind
 
     @property

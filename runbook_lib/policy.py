@@ -145,7 +145,7 @@ class Policy:
     diagnosis : the section whose supported causes always count; any other section's count only
         during the trouble. Empty: every section's
     read_score : returns the score that the runbook wrote into a journal; None: it wrote none
-    label_word : what the runbook calls an incident that has a label
+    exercise_word : what the runbook calls an exercise
     marks : the runbook's own marks that stand in the timeline
     noun : what an action changes
     request : what a customer waits for
@@ -160,7 +160,7 @@ class Policy:
     actions: Mapping[str, str] = field(default_factory=dict)
     diagnosis: str = ""
     read_score: Callable[[JournalView], Score | None] = _read_no_score
-    label_word: str = "Exercise"
+    exercise_word: str = "Exercise"
     marks: Collection[str] = ()
     noun: str = "object"
     request: str = "request"
@@ -224,7 +224,8 @@ class Policy:
         is_read = any(quantities.parts.get(name) in folds.TROUBLE for name in read)
         if close is None and not is_read:
             return Judgement(None, "no symptom was read yet", self.first_step)
-        at = now or journal.last_look_at or journal.entries[-1].at
+        looks = [entry.at for entry in (*journal.readings, *journal.actions)]
+        at = now or max(looks, default=journal.entries[-1].at)
         if steps is not None:
             shown = quantities.list_shown(steps)
             quantities = replace(quantities, needed=shown.intersection(quantities.needed))
@@ -278,9 +279,7 @@ class Policy:
         """Return what helps, by the newest diagnosis; empty when somebody must diagnose anew."""
         diagnosis = journal.last_diagnosis
         looked = self.judge_causes(journal, self.list_entries(journal), now)
-        if diagnosis is None or now - diagnosis.at > folds.FRESH or not looked.is_diagnosed:
-            return ()
-        return diagnosis.advice
+        return diagnosis.advice if diagnosis and looked.is_diagnosed else ()
 
     def compute_impact(self, journal: JournalView) -> Impact:
         """Return which requests were held back, each once, and how long they waited.

@@ -85,7 +85,7 @@ def keep_incidents(place: Path, test: str) -> None:
             continue
         folders.clear()
         try:
-            facts = json.dumps(read_state(Path(folder)).to_json()).encode()
+            facts = json.dumps(read_state(Path(folder)).model_dump(mode="json")).encode()
             journal = (Path(folder) / _JOURNAL).read_bytes()
         except (OSError, RecordError):
             continue  # the test made it unreadable, or still removes it
@@ -109,7 +109,7 @@ def judge_lines(lines: Iterable[str]) -> dict[str, str | None]:
         path = Path(folder) / _JOURNAL
         path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
         view = JournalView(read_entries(path))
-    judgement = POLICY.judge(view, now=view.last_look_at)
+    judgement = POLICY.judge(view)
     since = POLICY.find_ends(view).since
     until = judgement.until
     return {

@@ -244,17 +244,3 @@ def find_ends(entries: Sequence[Entry], quantities: Quantities) -> Ends:
         until=max(known) if has_ended else None,
         seen_at=min(seen, default=None),
     )
-
-
-def find_calm(entries: Sequence[Entry], quantities: Quantities) -> datetime | None:
-    """Return since when all that a verdict needs has been ok; None: it is not, or was not read."""
-    last = {
-        (span.quantity, span.subject): span
-        for span in list_spans(entries)
-        if span.quantity in quantities.needed
-    }
-    spans = last.values()
-    is_all_read = {span.quantity for span in spans} == {*quantities.needed}
-    if not is_all_read or any(span.status is not Status.OK for span in spans):
-        return None
-    return max((span.start for span in spans), default=None)

@@ -1,6 +1,6 @@
 """Every incident as a row: a fold over its journal. Nothing is kept of it.
 
-An incident with a label is one whose trouble somebody made on purpose. Its runbook scores it.
+An exercise is an incident whose trouble somebody made on purpose. Its runbook scores it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .folds import Ends
 from .incident import Incident, list_incidents
 from .view import JournalView
 
-#: How long a label may go without an incident that met every objective.
+#: How long an exercise may go without one that met every objective.
 OVERDUE = timedelta(days=35)
 
 
@@ -32,7 +32,7 @@ _CALM = (None, Verdict.HEALTHY, Verdict.UNKNOWN)
 class Durations(BaseModel, frozen=True):
     """How long each phase took, in seconds; None: not reached, or not known.
 
-    An incident with a label measures as its score says. Any other measures detection from the first
+    An exercise measures as its score says. Any other incident measures detection from the first
     sign of trouble, diagnosis and remediation from the first look, and clearing from the last
     action.
     """
@@ -49,7 +49,7 @@ class HistoryRow(Durations, frozen=True):
 
     Attributes
     ----------
-    label : see ``IncidentState``; JSON calls it ``scenario``
+    exercise : see ``IncidentState``; JSON calls it ``scenario``
     cause_found : names of the causes, separated by commas
     lost : how many objects are lost, by the proofs of the actions; None: no proof counted them
     is_good : whether its score met every objective; None: it has none
@@ -59,7 +59,7 @@ class HistoryRow(Durations, frozen=True):
     incident: str
     opened_at: Timestamp
     closed_at: Timestamp | None = None
-    label: str = Field("", serialization_alias="scenario")
+    exercise: str = Field("", serialization_alias="scenario")
     cause_found: str = ""
     lost: int | None = None
     verdict: Verdict | None = None
@@ -99,29 +99,22 @@ def _read_row(folder: Path, policy: Any, _size_bytes: int) -> HistoryRow | None:
     }
     incident = Incident(folder, redactor=Redactor())
     try:
-        row |= incident.state.model_dump(include={"opened_at", "closed_at", "label"})
+        row |= incident.state.model_dump(include={"opened_at", "closed_at", "exercise"})
         journal = incident.journal.view()
         ends = policy.find_ends(journal)
-        row |= _fold(journal, policy, ends)
-        has_work = row["label"] or journal.actions or ends.since
+        score = policy.read_score(journal)
+        proofs = list_proofs(journal)
+        row |= score.phases if score else _measure(journal, ends)
+        row["is_good"] = score.is_good if score else None
+        row["cause_found"] = ", ".join(cause.name for cause in policy.list_causes(journal))
+        row["lost"] = sum(proof["lost"] for proof in proofs) if proofs else None
+        row["verdict"] = policy.judge(journal).verdict
+        has_work = row["exercise"] or journal.actions or ends.since
         if row["closed_at"] and row["verdict"] in _CALM and not has_work:
             return None
     except RecordError as error:
         row["damage"] = getattr(error, "damage", str(error))
     return HistoryRow.model_validate(row)
-
-
-def _fold(journal: JournalView, policy: Any, ends: Ends) -> dict[str, Json]:
-    """Return the fields of a row that follow from the journal."""
-    proofs = list_proofs(journal)
-    score = policy.read_score(journal)
-    return {
-        **(score.phases if score else _measure(journal, ends)),
-        "is_good": score.is_good if score else None,
-        "cause_found": ", ".join(cause.name for cause in policy.list_causes(journal)),
-        "lost": sum(proof["lost"] for proof in proofs) if proofs else None,
-        "verdict": policy.judge(journal).verdict,
-    }
 
 
 def list_proofs(journal: JournalView) -> list[dict[str, Json]]:
@@ -163,7 +156,7 @@ def count_seconds(start: datetime | None, end: datetime | None) -> float | None:
 
 
 class Trend(Durations, frozen=True):
-    """How the scored incidents of one label went; each duration is the median of the known ones.
+    """How the incidents of one exercise went; each duration is the median of the known ones.
 
     Attributes
     ----------
@@ -172,7 +165,7 @@ class Trend(Durations, frozen=True):
     is_overdue : whether ``good_at`` is None, or longer ago than ``OVERDUE``
     """
 
-    label: str = Field(serialization_alias="scenario")
+    exercise: str = Field(serialization_alias="scenario")
     runs: int
     passed: int
     good_at: Timestamp | None
@@ -180,14 +173,14 @@ class Trend(Durations, frozen=True):
 
 
 def compute_trends(rows: Sequence[HistoryRow], now: datetime) -> tuple[Trend, ...]:
-    """Return a trend for each label with a score, by name; ``rows`` begin with the newest."""
+    """Return a trend for each exercise with a score, by name; ``rows`` begin with the newest."""
     scored = [row for row in rows if row.is_good is not None]
     trends = []
-    for label in sorted({row.label for row in scored}):
-        own = [row for row in scored if row.label == label]
+    for exercise in sorted({row.exercise for row in scored}):
+        own = [row for row in scored if row.exercise == exercise]
         good_at = [row.opened_at for row in own if row.is_good]
         trend = Trend(
-            label=label,
+            exercise=exercise,
             runs=len(own),
             passed=len(good_at),
             good_at=good_at[0] if good_at else None,

@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -63,7 +63,7 @@ class IncidentState(BaseModel):
     ----------
     environment : RUNBOOK_ENVIRONMENT when the incident was made
     ticket_id : the ticket that the incident is about
-    label : the runbook's word for what caused the trouble on purpose; empty: nobody did
+    exercise : the runbook's word for what caused the trouble on purpose; empty: nobody did
     approver : the name under which plans are approved; empty: the operator's
     part_of : id of the incident that has the same trouble, and everything that is left to do
     closed_at, verdict : of the closing mark: its time, and the verdict then
@@ -74,8 +74,8 @@ class IncidentState(BaseModel):
     environment: str = ""
     opened_at: Timestamp
     ticket_id: str | None = None
-    # The older version called the label ``scenario``.
-    label: str = Field("", validation_alias=AliasChoices("label", "scenario"))
+    # The older version called it ``scenario``.
+    exercise: str = Field("", validation_alias=AliasChoices("exercise", "scenario"))
     approver: str = ""
     part_of: str = ""
     closed_at: Timestamp | None = None
@@ -85,10 +85,6 @@ class IncidentState(BaseModel):
     def end(self) -> datetime:
         """When it was closed; while it is open, the end of all time."""
         return self.closed_at or datetime.max.replace(tzinfo=UTC)
-
-    def to_json(self) -> dict[str, Json]:
-        """Return the facts as JSON."""
-        return self.model_dump(mode="json")
 
 
 def read_state(folder: Path) -> IncidentState:
@@ -179,10 +175,6 @@ class Incident:
         if not get_run():
             _log.warning(reason)
 
-    def lock(self, name: str, *, timeout_s: float = 10) -> AbstractContextManager[None]:
-        """Let one command at a time write a file of the incident; see ``lock_file``."""
-        return lock_file(self.folder / f"{name}.lock", timeout_s=timeout_s)
-
     def close(self, verdict: Verdict | None, *, reason: str = "") -> None:
         """Close the incident. Commands without ``--incident`` no longer choose it.
 
@@ -218,7 +210,7 @@ class Incident:
         UsageError
             When the name could lead out of the folder.
         """
-        if kind not in _FOLDERS or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._#-]{0,150}", name):
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._#-]{0,150}", name):
             raise UsageError(f"{name!r} is not a name of a file in {kind}/")
         return self.folder / kind / name
 
@@ -255,7 +247,7 @@ def create_incident(
 
 @contextmanager
 def lock_file(path: Path, *, timeout_s: float) -> Iterator[None]:
-    """Hold a lock, which the other commands of this machine wait for.
+    """Hold a lock for which the other commands of this machine wait.
 
     Raises
     ------
@@ -267,11 +259,6 @@ def lock_file(path: Path, *, timeout_s: float) -> Iterator[None]:
         held = FileLock(path, timeout=timeout_s).acquire()
     with held:
         yield
-
-
-def lock_home(home: Path) -> AbstractContextManager[None]:
-    """Let one command at a time choose its incident: otherwise one breach could open two."""
-    return lock_file(home / ".incidents.lock", timeout_s=120)
 
 
 def list_incidents(home: Path) -> Iterator[Path]:
@@ -304,14 +291,14 @@ def was_made(incident: Incident) -> bool:
     """Tell whether somebody made its trouble, or that of one open at the same time, on purpose."""
     with suppress(RecordError):
         states = [incident.state, *(state for _, state in list_neighbours(incident))]
-        return any(state.label for state in states)
+        return any(state.exercise for state in states)
     return False
 
 
 def open_incident(home: Path, incident_id: str = "", *, redactor: Redactor) -> Incident | None:
     """Return an incident by its id, whose journal may be damaged; without an id, the newest open.
 
-    Without an id, those with a label are left out, and so is what is damaged, which stderr names.
+    Without an id, exercises are left out, and so is what is damaged, which stderr names.
 
     Raises
     ------
@@ -328,7 +315,7 @@ def open_incident(home: Path, incident_id: str = "", *, redactor: Redactor) -> I
         incident = Incident(folder, redactor=redactor)
         try:
             state = incident.state
-            if not (state.label or state.closed_at):
+            if not (state.exercise or state.closed_at):
                 incident.journal.view()
                 return incident
         except RecordError as error:

@@ -45,15 +45,11 @@ def find_word(journal: JournalView, name: str) -> Note:
 
 
 class ReceivedAlert(BaseModel, frozen=True):
-    """One alert. ``fingerprint`` and ``starts_at`` are its key.
-
-    ``ends_at`` is when it ended, if it had ended before the look.
-    """
+    """One alert. ``fingerprint`` and ``starts_at`` are its key."""
 
     fingerprint: str
     starts_at: Timestamp
     labels: dict[str, str]
-    ends_at: Timestamp | None = None
 
     @property
     def key(self) -> str:
@@ -62,12 +58,9 @@ class ReceivedAlert(BaseModel, frozen=True):
 
     @property
     def line(self) -> str:
-        """The alert in one line: its name, what else it names, its start and its fingerprint."""
-        labels = dict(sorted(self.labels.items()))
-        name = labels.pop("alertname", "without a name")
-        others = ", ".join(f"{label}={value}" for label, value in labels.items())
-        since = f"firing since {self.starts_at:%H:%M:%SZ}"
-        return f"{name:.60} ({others:.80}) {since}, {self.fingerprint}"
+        """The alert in one line: its name, its start and its fingerprint."""
+        name = self.labels.get("alertname", "without a name")
+        return f"{name:.60} firing since {self.starts_at:%H:%M:%SZ}, {self.fingerprint}"
 
 
 #: So many alerts are shown whole in a report.

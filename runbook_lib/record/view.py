@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from datetime import datetime
+from itertools import chain
 
 from pydantic import BaseModel
 
@@ -111,16 +112,8 @@ class JournalView:
     @property
     def ways_on(self) -> tuple[str, ...]:
         """The commands that finish what was begun, as the newest readings name them."""
-        commands: list[str] = []
-        for reading in self.latest().values():
-            commands += reading.ways_on
+        commands = chain.from_iterable(reading.ways_on for reading in self.latest().values())
         return tuple(dict.fromkeys(commands))
-
-    @property
-    def last_look_at(self) -> datetime | None:
-        """The time of the newest reading, or of the newest phase of an action; None without one."""
-        entries = [*self.readings, *self.actions]
-        return max((entry.at for entry in entries), default=None)
 
     def conclusion(self, section: str) -> Conclusion | None:
         """Return a section's newest conclusion; None without one."""
@@ -161,11 +154,6 @@ class JournalView:
     def findings(self) -> tuple[Finding, ...]:
         """Return the newest findings: what is known of every cause now."""
         return self.last_diagnosis.findings if self.last_diagnosis else ()
-
-    def tickets(self) -> tuple[str, ...]:
-        """Return every ticket that a reading is about, once each."""
-        tickets = [reading.ticket for reading in self.readings if reading.ticket]
-        return tuple(dict.fromkeys(tickets))
 
     def find_mark(self, what: str) -> Mark | None:
         """Return the newest mark that says this; None without one."""

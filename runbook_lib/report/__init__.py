@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..errors import RunbookError
-from ..record.incident import Incident
+from ..record.incident import Incident, lock_file
 from ..record.manifest import write_attachment, write_manifest
 from ..section import Sections
 from .export import export_notebooks, is_newer
@@ -33,7 +33,7 @@ def write_outputs(incident: Incident, sections: Sections, *, packs: bool = True)
     The report's path.
     """
     path = incident.folder / "report.html"
-    with incident.lock(path.name, timeout_s=_LONGEST_WRITE_S):
+    with lock_file(path.with_suffix(".html.lock"), timeout_s=_LONGEST_WRITE_S):
         model = ReportModel(incident, sections)
         export_notebooks(incident, model)
         write_report(incident, model)

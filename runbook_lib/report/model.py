@@ -150,10 +150,10 @@ class ReportModel:
         self.is_made = was_made(incident)
         self.notebooks = {path.name for path in incident.folder.glob("notebooks/*.ipynb")}
         with suppress(RecordError):
-            self.facts = incident.redactor.json(incident.state.to_json())
+            self.facts = incident.redactor.json(incident.state.model_dump(mode="json"))
             self.neighbours = [folder.name for folder, _ in list_neighbours(incident)]
         self.journal, self.damage = _read_journal(incident)
-        self.judgement = self.policy.judge(self.journal, now=self.journal.last_look_at)
+        self.judgement = self.policy.judge(self.journal)
         self.verdict = self.judgement.verdict
         self.until = self.judgement.until
         self.causes = self.policy.list_causes(self.journal)
@@ -181,7 +181,8 @@ class ReportModel:
         ]
         self.score = self.policy.read_score(self.journal)
         self.impact = self.policy.compute_impact(self.journal)
-        self.tickets = self.journal.tickets()
+        tickets = dict.fromkeys(reading.ticket for reading in self.journal.readings)
+        self.tickets = tuple(filter(None, tickets))
 
     def of(self, *roles: Role) -> list[ReportStep]:
         """Return the steps that have one of some roles, sorted as in the runbook."""
@@ -305,7 +306,7 @@ def summarise(model: ReportModel) -> Summary:
     impact = model.impact
     verdict = model.verdict
     state = VERDICT_WORDS[verdict] if verdict else "Not judged yet"
-    made = model.policy.label_word
+    made = model.policy.exercise_word
     if model.score is not None:
         state = f"{made} {'passed' if model.score.is_good else 'failed'}"
     words = find_word(journal, "summary")
@@ -419,8 +420,9 @@ def list_tasks(model: ReportModel) -> Iterator[Task]:
     """Yield what is next: first what is unfinished, then what people wrote down, then advice."""
     if model.damage:
         yield Task(text=model.damage)
-    if model.journal.last_look_at:
-        for reading in model.journal.list_current(model.journal.last_look_at).values():
+    applied = model.journal.last_applied
+    for reading in model.journal.latest().values():
+        if applied is None or reading.seq > applied.seq:
             for command in reading.ways_on:
                 yield Task(text=f"Finish what was begun: {command}")
     for action in model.tried:

@@ -456,12 +456,12 @@ def incidents(
     *,
     every: bool = False,
 ) -> documents.IncidentsDocument:
-    """Return the incidents, the open ones first; with ``every``, closed ones with a label, too.
+    """Return the incidents, the open ones first; with ``every``, closed exercises, too.
 
-    Then it also returns a trend for each label.
+    Then it also returns a trend for each exercise.
     """
     rows = list_history(settings.runbook_home, load_policy())
-    shown = [row for row in rows if row.is_open or every or not row.label]
+    shown = [row for row in rows if row.is_open or every or not row.exercise]
     shown.sort(key=lambda row: not row.is_open)
     return documents.IncidentsDocument(
         schema_name="runbook/incidents/1",

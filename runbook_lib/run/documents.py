@@ -179,7 +179,7 @@ class NoteDocument(Document):
 
 
 class IncidentsDocument(Document):
-    """``incidents``: the open ones first; with ``--all`` those with a label, too, and trends."""
+    """``incidents``: the open ones first; with ``--all`` exercises, too, and their trends."""
 
     incidents: tuple[HistoryRow, ...]
     trends: tuple[Trend, ...] = Field((), alias="drills")
@@ -191,10 +191,10 @@ class IncidentsDocument(Document):
 
     @property
     def answer(self) -> str:
-        """How many incidents are open, and which labels are overdue."""
+        """How many incidents are open, and which exercises are overdue."""
         count = sum(1 for row in self.incidents if row.is_open)
         answer = f"{count_of(count, 'incident')} open" if count else "No incident is open"
-        overdue = [trend.label for trend in self.trends if trend.is_overdue]
+        overdue = [trend.exercise for trend in self.trends if trend.is_overdue]
         return f"{answer}. Overdue: {', '.join(overdue)}" if overdue else answer
 
 

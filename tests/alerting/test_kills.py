@@ -106,7 +106,7 @@ def wait_for_step(service: Service, job: str, step: str) -> None:
 
 def read_facts(service: Service, incident: str) -> dict[str, Any]:
     """Return an incident's state."""
-    return read_state(service.home / incident).to_json()
+    return read_state(service.home / incident).model_dump(mode="json")
 
 
 def list_versions(service: Service) -> set[str]:
@@ -294,7 +294,7 @@ def test_a_look_whose_incident_somebody_closes_ends_and_the_next_attempt_has_ano
     wait_for(lambda: receivers.list_texts("slack") != [], "it is told", deadline_s=240)
     (told,) = find_told(receivers)
     assert told != closed
-    assert read_facts(service, told)["drill"] is bool(drill)
+    assert bool(read_facts(service, told)["exercise"]) is bool(drill)
     assert service.read_metric(FAILED) == 1, "the attempt that the close ended"
     checked = json.loads(run_runbook(service, "verify-report", closed, "--json"))
     assert checked["problems"] == checked["newer"] == []

@@ -27,7 +27,7 @@ from dataflow_stack.config import StackConfig, StackError, load_config
 from dataflow_stack.faults import FAULTS
 from dataflow_stack.supervisor import Supervisor
 from dataflow_stack.topology import SERVICES
-from fulfillment.change.drill_record import REVERT_COMMAND, find_open_drill
+from fulfillment.change.drill_record import REVERT_COMMAND, find_open_drill, get_drill_id
 from runbook_lib.record.incident import Incident, list_incidents
 from runbook_lib.redact import Redactor
 from tests.support.stack import RunningStack, wait_until
@@ -178,7 +178,7 @@ def is_calm(stack: RunningStack, config: StackConfig) -> bool:
 def find_drill(home: Path) -> str:
     """Return the id of the drill that is not taken back yet; empty: there is none."""
     incident = find_open_drill(home, redactor=Redactor())
-    return incident.state.drill_id if incident else ""
+    return get_drill_id(incident) if incident else ""
 
 
 def find_left(stack: RunningStack, config: StackConfig, home: Path) -> dict[str, object]:

@@ -19,7 +19,7 @@ from fulfillment.drills import Drill, find_scenario, run_drill
 from fulfillment.sections import SECTIONS
 from runbook_lib.errors import RunInterruptedError
 from runbook_lib.investigation import make_incident
-from runbook_lib.model import Verdict, keep_quiet
+from runbook_lib.model import keep_quiet
 from runbook_lib.record.detection import list_triggers
 from runbook_lib.record.incident import Incident, list_incidents
 from runbook_lib.redact import Redactor
@@ -77,7 +77,7 @@ def test_trouble_that_is_over_does_not_keep_a_drill_from_its_steady_state(
 ) -> None:
     world = make_world(tmp_path, monkeypatch)
     clients: Any = FakeClients(world)
-    incident = make_incident(world.settings, label="synthetic", approver="drill:d1")
+    incident = make_incident(world.settings, exercise="synthetic", approver="drill:d1")
     drill = Drill(world.settings, clients, find_scenario("synthetic"), keep_quiet, incident)
     world.fire()
     assert not drill.is_well()
@@ -103,7 +103,7 @@ def test_what_serve_opened_for_a_drills_alert_ends_as_the_drill_does(
     folders = list(list_incidents(world.home))
     states = [Incident(folder, redactor=Redactor()).state for folder in folders]
     assert [state.verdict for state in states] == [document.verdict, document.verdict]
-    assert all(state.closed_at and state.label for state in states)
+    assert all(state.closed_at and state.exercise for state in states)
     (seen,) = [folder for folder in folders if folder.name != document.incident]
     report = (seen / "report.html").read_text("utf-8")
     assert f"../{document.incident}/report.html" in report
@@ -114,26 +114,6 @@ def test_what_serve_opened_for_a_drills_alert_ends_as_the_drill_does(
     for folder in folders:
         journal = Incident(folder, redactor=Redactor()).journal.view()
         assert document.incident in list_triggers(journal)[0].text
-
-
-@dataclass(frozen=True)
-class LookedAt(PausedPipeline):
-    """A drill during which somebody opens an incident."""
-
-    def inject(self, drill: Drill) -> None:
-        make_incident(self.world.settings)
-        super().inject(drill)
-
-
-def test_an_incident_that_was_opened_during_a_drill_ends_with_it_and_names_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world = make_world(tmp_path, monkeypatch)
-    document = run_drill(world.settings, LookedAt(world=world), progress=keep_quiet)
-    (folder,) = [f for f in list_incidents(world.home) if f.name != document.incident]
-    state = Incident(folder, redactor=Redactor()).state
-    assert (state.label, state.verdict) == ("pipeline_paused", Verdict.HEALTHY)
-    assert document.incident in (folder / "summary.txt").read_text("utf-8")
 
 
 # --- Ctrl-C ---
@@ -185,10 +165,6 @@ def interrupt_in_detection(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(notebooks, "_execute", interrupt)
 
 
-def interrupt_while_it_waits(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Drill, "read_alert_states", interrupt)
-
-
 def interrupt_the_release(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(notebooks, "_execute", cut_off_a_release(notebooks._execute))
 
@@ -223,7 +199,6 @@ _REVERTED = "Interrupted. The drill's fault is taken back."
     ("spoil", "sentence"),
     [
         (interrupt_in_detection, _REVERTED),
-        (interrupt_while_it_waits, _REVERTED),
         (interrupt_the_release, f"{_REVERTED} {_CUT_OFF}"),
         (interrupt_the_revert, _REVERTED),
         (interrupt_the_wait_for_the_steady_state, _REVERTED),
@@ -248,3 +223,10 @@ def test_an_interrupted_drill_takes_its_fault_back_and_says_so_once(
     assert events.count("drill_failed") == 1
     assert incident.is_closed
     assert "interrupted" in (folder / "report.html").read_text("utf-8").lower()
+
+
+def test_an_exercise_leaves_no_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world(tmp_path, monkeypatch)
+    scenario = PausedPipeline(world=world, exercise_steps=("4.1", "4.2"))
+    assert run_drill(world.settings, scenario, progress=keep_quiet).missed == ()
+    assert not [key for key in world.store.objects if key.startswith("chaos/")]

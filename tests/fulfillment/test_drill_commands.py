@@ -122,15 +122,6 @@ def test_all_drills_run_each_to_its_score_though_one_fails(
     assert not world.dag.is_paused
 
 
-def test_all_drills_pass_with_exit_code_0(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    offer(monkeypatch, PausedPipeline(world=world))
-    document = drill_all(world.settings, progress=keep_quiet, watch=nobody)
-    assert [row.end for row in document.rows] == ["passed"]
-    assert document.exit_code == 0
-    row = document.rows[0]
-    assert None not in (row.detect_s, row.notify_s, row.diagnose_s, row.remediate_s, row.clear_s)
-
-
 def test_all_drills_are_refused_before_the_first_and_leave_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,16 +229,8 @@ def test_check_and_investigate_name_a_killed_drill_and_its_command(
     assert REVERT_COMMAND in investigate(world.settings, SECTIONS).unfinished
 
 
-def test_a_store_that_is_down_hides_no_killed_drill(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kill(world, monkeypatch, at="_wait_for_channels")
-    world.down.add("store")
-    assert REVERT_COMMAND in check(world.settings).commands
-
-
 def test_a_drill_that_is_under_way_is_not_told_as_killed(world: World) -> None:
-    make_incident(world.settings, label="surge", approver="drill:d1")
+    make_incident(world.settings, exercise="surge", approver="drill:d1")
     with lock_drills(world.home):
         assert find_killed_drill(world.home) is None
     killed = find_killed_drill(world.home)

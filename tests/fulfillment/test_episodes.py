@@ -222,26 +222,6 @@ def test_a_closed_incident_is_never_reopened(world: World) -> None:
     assert read_record(world, str(first.incident)) == before
 
 
-def test_section_7_closes_what_is_fixed_and_its_report_has_the_closing(world: World) -> None:
-    pause_pipeline(world)
-    first = look(world)
-    planned = run(world, "06")
-    chosen = [plan for plan in planned.plans if plan["step"] in ("6.1", "6.2")]
-    approval = [
-        "plan=" + ",".join(plan["plan"] for plan in chosen),
-        "approve=" + ",".join(plan["sha256"] for plan in chosen),
-    ]
-    commands.run(world.settings, SECTIONS, ["06"], parameter=approval)
-    world.now += timedelta(minutes=2)
-    done = run(world, "06", "07")
-    assert done.incident == first.incident
-    assert list_open(world) == []
-    assert "07_postmortem" in Path(done.report).read_text("utf-8")
-    before = read_record(world, str(first.incident))
-    assert look(world).incident != first.incident
-    assert read_record(world, str(first.incident)) == before
-
-
 def release_and_close(world: World) -> MovePlanDocument:
     """Release what waits, recover, and close the incident; return the plan."""
     pause_pipeline(world)

@@ -16,7 +16,7 @@ from runbook_lib.model import (
     Finding,
     Verdict,
 )
-from runbook_lib.policy import Judgement, make_log_entry
+from runbook_lib.policy import Judgement
 from runbook_lib.record.actions import ActionRecord, group_actions
 from runbook_lib.record.view import JournalView
 from tests.support.incidents import PLAN, Teller, make_incident
@@ -54,9 +54,7 @@ def list_records(tell: Teller) -> list[ActionRecord]:
 
 def judge(tell: Teller) -> Judgement:
     """Judge the journal as of now."""
-    judgement = POLICY.judge(view_of(tell), now=tell.clock.at)
-    assert judgement is not None
-    return judgement
+    return POLICY.judge(view_of(tell), now=tell.clock.at)
 
 
 def get_record(tell: Teller, plan: str) -> ActionRecord:
@@ -200,7 +198,6 @@ def test_an_alert_that_was_not_read_since_its_time_to_clear_is_read_again(tell: 
     assert clear is not None
     later = clear.deadline + timedelta(seconds=1)
     judgement = POLICY.judge(view_of(tell), now=later)
-    assert judgement is not None
     assert judgement.verdict is Verdict.UNKNOWN
     assert judgement.next.section.startswith("02")
 
@@ -210,8 +207,6 @@ def test_a_section_alone_needs_only_what_it_reads(tell: Teller) -> None:
     now = tell.clock.at
     alone = POLICY.judge(view_of(tell), now=now, steps=["3.3"])
     whole = POLICY.judge(view_of(tell), now=now)
-    assert alone is not None
-    assert whole is not None
     assert (alone.verdict, whole.verdict) == (Verdict.HEALTHY, Verdict.UNKNOWN)
 
 
@@ -250,12 +245,6 @@ def test_a_word_on_some_labels_proves_nothing_of_the_others(
     assert get_record(tell, PLAN).is_proven is (unproven == 0)
 
 
-def test_a_worker_whose_resuming_was_cut_off_leaves_nothing_to_move(tell: Teller) -> None:
-    for phase in (ActionPhase.APPROVED, ActionPhase.FAILED):
-        tell.act(phase, action="resume", step="6.2", result={"plan": "res-1"})
-    assert not get_record(tell, "res-1").is_unfinished
-
-
 def test_a_release_that_was_cut_off_and_taken_back_is_not_left(tell: Teller) -> None:
     tell.act(ActionPhase.APPROVED, result={"plan": "rel-1"})
     tell.act(ActionPhase.FAILED, result={"plan": "rel-1"})
@@ -265,14 +254,6 @@ def test_a_release_that_was_cut_off_and_taken_back_is_not_left(tell: Teller) -> 
         tell.act(phase, action="undo", step="6.1.1", result=undo)
     assert not get_record(tell, "rel-1").is_unfinished
     assert get_record(tell, "rel-1-undo").is_proven
-
-
-def test_who_had_something_done_is_told_once_each(tell: Teller) -> None:
-    for operator in ("ana@box", "ana@box", "bo@box"):
-        tell.act(ActionPhase.APPLIED, operator=operator)
-    tell.act(ActionPhase.REFUSED, operator="cy@box")
-    entry = make_log_entry(POLICY, view_of(tell), now=tell.clock.at)
-    assert entry["by"] == ["ana@box", "bo@box"]
 
 
 @pytest.mark.parametrize(
@@ -291,8 +272,7 @@ def test_who_had_something_done_is_told_once_each(tell: Teller) -> None:
 def test_where_to_go_next_follows_from_the_table(tell: Teller, story: str, section: str) -> None:
     play(tell, story)
     judgement = POLICY.judge(view_of(tell), now=tell.clock.at)
-    following = judgement.next if judgement else POLICY.first_step
-    assert following.section == section
+    assert judgement.next.section == section
 
 
 @pytest.mark.parametrize(
@@ -301,8 +281,6 @@ def test_where_to_go_next_follows_from_the_table(tell: Teller, story: str, secti
         ("release", {"moved": 1}, "released 1 file"),
         ("release", {"moved": 1204}, "released 1,204 files"),
         ("release", {}, "released files"),
-        ("undo", {"moved": 2}, "took 2 files "),
-        ("create_synthetic", {"created": 3}, "made 3 files "),
         ("unpause", {}, "unpaused "),
         ("something_new", {}, "something new"),
     ],
@@ -314,7 +292,7 @@ def test_what_was_done_is_told_in_the_past_tense(
     (record,) = list_records(tell)
     text = POLICY.describe_action(record)
     assert text.startswith(words)
-    assert ("{objects}" in text) is not bool({"release", "undo", "create_synthetic"} & {action})
+    assert ("{objects}" in text) is not bool({"release"} & {action})
 
 
 def test_what_was_only_planned_is_told_by_its_name(tell: Teller) -> None:

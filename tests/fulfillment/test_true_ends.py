@@ -49,9 +49,7 @@ def look(world: World, *sections: SectionModule) -> Conclusion:
 
 def judge(world: World) -> Judgement:
     """Judge the journal as of now."""
-    judgement = POLICY.judge(world.incident.journal.view(), now=world.now)
-    assert judgement is not None
-    return judgement
+    return POLICY.judge(world.incident.journal.view(), now=world.now)
 
 
 def count(world: World, failed: Iterable[float], arrived: Iterable[float]) -> None:

@@ -12,8 +12,7 @@ import pytest
 
 from fulfillment.sections import SECTIONS
 from runbook_lib.cli import run_command
-from runbook_lib.record.incident import Incident, open_incident
-from runbook_lib.redact import Redactor
+from runbook_lib.record.incident import Incident
 from runbook_lib.run.notebooks import RunStatus, SharedKernel, run_notebook
 from runbook_lib.section import Sections
 from tests.support.incidents import make_incident
@@ -71,17 +70,6 @@ def test_incidents_lists_the_others_and_marks_the_damaged_one(
     assert damages[incident.id]
     assert damages[other.id] == ""
     assert {row["incident"] for row in rows if row["is_open"]} == {other.id}
-
-
-def test_a_damaged_incident_is_left_out_where_none_is_named(
-    incident: Incident, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    other = make_incident(tmp_path).incident
-    for damaged in sorted((incident, other), key=lambda one: one.id, reverse=True):
-        cut(damaged.journal.path)
-        chosen = open_incident(tmp_path, redactor=Redactor())
-        assert str(damaged.folder) in caplog.text
-    assert chosen is None
 
 
 @pytest.mark.parametrize("command", ["close", "report"])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from runbook_lib.model import ActionEntry, ActionPhase, CauseStatus, Measurement, Status, Verdict
 from runbook_lib.record.actions import group_actions
 from runbook_lib.record.entries import Entry, Part, Quantities
-from runbook_lib.record.folds import FRESH, find_calm, find_ends, judge, list_spans, read_now
+from runbook_lib.record.folds import FRESH, find_ends, judge, list_spans, read_now
 
 START = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
 QUANTITIES = Quantities(
@@ -207,15 +207,6 @@ def test_spans_of_a_quantity_follow_each_other(
     ends = find_ends(entries, QUANTITIES)
     if ends.since is not None and ends.until is not None:
         assert ends.since <= ends.until
-
-
-def test_all_is_calm_since_the_last_needed_quantity_became_ok() -> None:
-    entries = [
-        read("lag", Status.OK, 0),
-        read("alert", Status.BREACH, 1),
-        read("alert", Status.OK, 5, since=at(4)),
-    ]
-    assert [find_calm(entries[:n], QUANTITIES) for n in (1, 2, 3)] == [None, None, at(4)]
 
 
 def test_an_approval_belongs_to_the_plan_that_it_approved() -> None:

@@ -24,7 +24,7 @@ def tell_drill(home: Path, at: datetime, *, met: bool = True, detect_s: float = 
     tell = Teller(
         create_incident(
             home, redactor=Redactor(), environment="local",
-            clock=lambda: at, label="surge",
+            clock=lambda: at, exercise="surge",
         ),
         Clock(at),
     )  # fmt: skip
@@ -40,10 +40,10 @@ def test_a_drill_and_an_incident_are_told_with_their_times(tmp_path: Path) -> No
     found = {row.incident: row for row in list_history(tmp_path, POLICY)}
     assert list(found) == [drill, incident]
     row = found[drill]
-    assert (row.label, row.detect_s, row.notify_s, row.is_good) == ("surge", 9.5, 12.5, True)
+    assert (row.exercise, row.detect_s, row.notify_s, row.is_good) == ("surge", 9.5, 12.5, True)
     assert (row.verdict, row.is_open, row.diagnose_s, row.clear_s) == ("fixed", False, 7.0, None)
     row = found[incident]
-    assert (row.label, row.cause_found, row.lost) == ("", "pipeline_paused", 0)
+    assert (row.exercise, row.cause_found, row.lost) == ("", "pipeline_paused", 0)
     assert row.is_open
     times = [row.detect_s, row.diagnose_s, row.remediate_s, row.clear_s]
     assert all(seconds and seconds > 0 for seconds in times)
@@ -83,7 +83,7 @@ def test_each_scenario_has_a_trend_of_its_own(tmp_path: Path) -> None:
     tell_drill(tmp_path, newest, met=False, detect_s=20.5)
     rows = list_history(tmp_path, POLICY)
     (trend,) = compute_trends(rows, newest)
-    assert (trend.label, trend.runs, trend.passed) == ("surge", 2, 1)
+    assert (trend.exercise, trend.runs, trend.passed) == ("surge", 2, 1)
     assert trend.good_at == START
     assert (trend.detect_s, trend.notify_s, trend.clear_s) == (15.0, 12.5, None)
 

@@ -29,9 +29,9 @@ def clock(minutes: float = 0) -> Callable[[], datetime]:
     return lambda: NOW + timedelta(minutes=minutes)
 
 
-def create(home: Path, minutes: float = 0, *, label: str = "") -> Incident:
+def create(home: Path, minutes: float = 0, *, exercise: str = "") -> Incident:
     return create_incident(
-        home, redactor=REDACTOR, environment="local", label=label, clock=clock(minutes)
+        home, redactor=REDACTOR, environment="local", exercise=exercise, clock=clock(minutes)
     )
 
 
@@ -44,11 +44,11 @@ def test_a_new_incident_has_its_folders_and_facts(tmp_path: Path) -> None:
     assert format_time(incident.state.opened_at) == "2026-11-24T03:14:00.000Z"
 
 
-def test_the_newest_open_incident_without_a_label_is_opened(tmp_path: Path) -> None:
+def test_the_newest_open_incident_that_is_no_exercise_is_opened(tmp_path: Path) -> None:
     assert open_incident(tmp_path, redactor=REDACTOR) is None
     create(tmp_path, 1)
     wanted = create(tmp_path, 2)
-    create(tmp_path, 3, label="surge")
+    create(tmp_path, 3, exercise="surge")
     create(tmp_path, 4).close(Verdict.FIXED)
     (tmp_path / "not-an-incident").mkdir()
     (tmp_path / "inc-20991124T031400Z-0000").mkdir()  # without its journal
@@ -111,14 +111,14 @@ def test_only_the_incidents_own_folders_have_files(tmp_path: Path) -> None:
     incident = create(tmp_path)
     assert incident.path("plans", "p-1.jsonl") == incident.folder / "plans" / "p-1.jsonl"
     with pytest.raises(UsageError):
-        incident.path("..", "x")
+        incident.path("plans", "../x")
 
 
 def test_facts_are_changed_without_secrets(tmp_path: Path) -> None:
     incident = create(tmp_path)
     incident.update(ticket_id="T-1", note="with admin12345")
     assert incident.state.ticket_id == "T-1"
-    assert incident.state.to_json()["note"] == f"with {MASK}"
+    assert incident.state.model_dump()["note"] == f"with {MASK}"
     assert incident.state.environment == "local"
 
 

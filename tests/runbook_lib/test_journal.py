@@ -88,11 +88,6 @@ def test_an_entry_of_another_shape_is_left_out(tell: Teller, data: dict[str, Any
     assert len(view_of(tell).readings) == 1
 
 
-def test_a_plot_of_another_versions_part_spoils_no_reading(tell: Teller) -> None:
-    tell.read("2.1", "lag", "ok", plot={"title": "lag", "part": "of another version"})
-    assert view_of(tell).latest()["2.1"].plot is not None
-
-
 def test_each_run_tells_what_it_did_itself(tell: Teller) -> None:
     mark_run("06_remediation.ipynb")
     tell.act(ActionPhase.PLANNED)

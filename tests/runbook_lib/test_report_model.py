@@ -59,7 +59,7 @@ def tell_loose_ends(folder: Path) -> Incident:
 
 
 def tell_drill_that_failed(folder: Path) -> Incident:
-    tell = make_incident(folder, label="surge")
+    tell = make_incident(folder, exercise="surge")
     tell.incident.mark("drill_started")
     tell.incident.mark("drill_injected")
     tell.incident.mark("drill_failed", "the store is down")
@@ -198,7 +198,7 @@ def test_what_an_alert_did_before_the_trouble_is_another_story(tmp_path: Path) -
 
 @pytest.mark.parametrize(("is_good", "headline"), [(True, "passed"), (False, "failed")])
 def test_a_drill_says_whether_it_passed(tmp_path: Path, headline: str, *, is_good: bool) -> None:
-    tell = make_incident(tmp_path, label="surge")
+    tell = make_incident(tmp_path, exercise="surge")
     tell.incident.mark("drill_scored", is_good=is_good, phases={}, objectives=[])
     told = summarise(model_of(tell.incident))
     assert told.state == f"Drill {headline}"
