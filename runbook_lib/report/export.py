@@ -140,6 +140,7 @@ def convert(source: Path, incident: Incident) -> Markup:
     page = _NOTEBOOK_LINK.sub(r'<a href="\1.html', sanitize_html(body))
     # A text that scrolls is reached by keyboard, and a corner of a table is no header.
     page = page.replace("<pre>", '<pre tabindex="0">').replace("<th></th>", "<td></td>")
+    page = page.replace('<div class="scroll">', '<div class="scroll" tabindex="0">')
     # The page is sanitised; control characters that are left become visible.
     return Markup(visible(page))  # noqa: S704
 
