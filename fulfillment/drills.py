@@ -457,8 +457,8 @@ def _approve_and_run(
 ) -> None:
     """Run a section up to its plans; then approve the plans of some steps, and run it again.
 
-    If the first run fails, nothing is approved. A plan may be of an earlier run: the one of 4.2 is
-    made in the run that makes its labels.
+    If the first run fails, nothing is approved. A plan may be of an earlier run: what 4.2 removes
+    is planned in the run that makes it.
     """
     if not drill.run(section_name, **parameters):
         return
@@ -541,12 +541,8 @@ def _note_trigger(drill: Drill, incident: Incident) -> None:
     A drill does so after it was scored, so that no look that counts for the score knows the fault.
     """
     began_at = drill.injected_at or utc_now()
-    incident.mark(
-        TRIGGER,
-        at=format_time(began_at),
-        text=f"the fault {drill.scenario.name} of the drill {drill.incident.id} was injected",
-        source="the drill",
-    )
+    text = f"the drill {drill.incident.id} injected {drill.scenario.name}"
+    incident.mark(TRIGGER, at=format_time(began_at), text=text, source="the drill")
 
 
 def _close_other_incidents(drill: Drill) -> None:

@@ -76,7 +76,7 @@ _RULES = {
 }
 #: What was done, in the past tense, by the action's name.
 _ACTIONS = {
-    "release": "released {objects} by move",
+    "release": "released {objects}",
     "park": "parked {objects} that nobody wants",
     "undo": "took {objects} back",
     "settle": "settled {objects} by a person's word",
@@ -138,14 +138,14 @@ def _read_score(journal: JournalView) -> Score | None:
     return Score(facts["is_good"], facts["phases"], facts["objectives"])
 
 
-#: The marks of a drill that stand in the timeline, with their tones.
-_MARKS = {
-    "drill_started": "drill",
-    "drill_injected": "drill",
-    "drill_failed": "failed",
-    "drill_reverted": "drill",
-    "drill_revert_failed": "failed",
-}
+#: The marks of a drill that stand in the timeline.
+_MARKS = (
+    "drill_started",
+    "drill_injected",
+    "drill_failed",
+    "drill_reverted",
+    "drill_revert_failed",
+)
 POLICY = Policy(
     quantities=QUANTITIES,
     rules=_RULES,
@@ -153,11 +153,10 @@ POLICY = Policy(
     read_old=convert,
     actions=_ACTIONS,
     diagnosis="05_root_cause",
+    noun="file",
+    request="order",
     read_score=_read_score,
     exercise_word="Drill",
     marks=_MARKS,
-    noun="label",
-    impact_heading="Orders held back",
-    healthy_words="no label waits too long",
     first_step=NextStep("02_signals_detection", "Is there an incident? Read the signals."),
 )

@@ -203,8 +203,13 @@ def close(
 
 @declare(app, _load)
 def note(
-    text: Annotated[str, typer.Argument(help="the remark, or what is to be done")],
+    text: Annotated[str, typer.Argument(help="the remark, or what is to be done")] = "",
     *,
+    lead: Annotated[str, typer.Option(help="who leads from now on")] = "",
+    summary: Annotated[str, typer.Option(help="what happened, for the first screen")] = "",
+    severity: Annotated[
+        int | None, typer.Option(min=1, max=4, help="1 is the worst; default: by the impact")
+    ] = None,
     owner: Annotated[str, typer.Option(help="who does it; makes the note a follow-up")] = "",
     due: Annotated[
         datetime | None, typer.Option(formats=["%Y-%m-%d"], help="by which day, such as 2026-12-04")
@@ -217,7 +222,7 @@ def note(
     incident_id: IncidentId = "",
     as_json: AsJson = False,
 ) -> None:
-    """Write a remark, a lesson or a follow-up to an incident, marked as late after the close."""
+    """Write what a person knows: a remark, a lesson, a follow-up, who leads, what happened."""
 
 
 def _accept_runbook(

@@ -267,7 +267,8 @@ class Investigation(Generic[S, C]):
     def _begin(self) -> None:
         """Journal that the section begins. The notebooks' subclass extends this."""
         parameters = self.parameters.model_dump(mode="json")
-        self.record("section_started", {"parameters": parameters})
+        started = {"parameters": parameters, "operator": self.operator}
+        self.record("section_started", started)
 
     @property
     def operator(self) -> str:

@@ -208,7 +208,6 @@ class Plot(_Journalled):
 
     Attributes
     ----------
-    part : the part of the report that shows the plot: signals, diagnosis or forecast
     threshold : drawn as a line, in the plot's unit
     windows : beginning and end of each span in which an alert fired; these spans are shaded. The
         end is None while the alert still fires
@@ -217,7 +216,6 @@ class Plot(_Journalled):
 
     title: str = ""
     unit: str = ""
-    part: str = "signals"
     lines: tuple[Line, ...] = ()
     threshold: float | None = None
     windows: tuple[tuple[Timestamp, Timestamp | None], ...] = ()
@@ -328,6 +326,7 @@ class Outcome(BaseModel):
     since : when the breach began
     order_ids : ids of the customers' requests that are affected; None: not counted
     longest_minutes : how long the request that waits longest has waited; None: not known
+    affected_files : how many files of these requests wait
     ticket : the ticket that the reading is about; empty: none
     observations : named values that the rules of the causes test; None: not known
     first_seen : a mapping from a cause's name to the time of the first sign of that cause
@@ -349,6 +348,7 @@ class Outcome(BaseModel):
     since: Timestamp | None = None
     order_ids: tuple[str, ...] | None = None
     longest_minutes: float | None = None
+    affected_files: int = 0
     ticket: str = ""
     observations: dict[str, Cell] = {}
     first_seen: dict[str, Timestamp] = {}
@@ -448,6 +448,9 @@ class Note(_Entry):
     lesson : set when the note says how something went in the incident
     owner, due, ticket : who does what the note says, by when, and where that is tracked. With one
         of them the note is a follow-up
+    lead : who leads from now on; empty: the note does not say
+    summary : what happened, in a person's words, for the report's first screen
+    severity : from 1, the worst, to 4; None: by the impact
     operator : who wrote the note
     late : whether the note was written after the close
     """
@@ -458,6 +461,9 @@ class Note(_Entry):
     owner: str = ""
     due: date | None = None
     ticket: str = ""
+    lead: str = ""
+    summary: str = ""
+    severity: int | None = Field(None, ge=1, le=4)
     operator: str = ""
     late: bool = False
 
@@ -468,7 +474,7 @@ class Note(_Entry):
         Such a note says what the person saw or did.
         """
         is_other_kind = self.lesson or self.checklist or self.is_follow_up
-        return bool(self.operator) and not is_other_kind
+        return bool(self.text and self.operator) and not is_other_kind
 
     @property
     def is_follow_up(self) -> bool:
@@ -531,7 +537,6 @@ class Conclusion(_Entry):
 
     Attributes
     ----------
-    timeline : what happened, oldest first, by this machine's clock; and what could not be read
     clear : when the alert will clear; set when the trouble is fixed and the alert still fires
     advice : what to do now, one thing after the other
     follow_ups : what is left to do after the incident
@@ -541,7 +546,6 @@ class Conclusion(_Entry):
     verdict: Verdict
     summary: str
     findings: tuple[Finding, ...] = ()
-    timeline: tuple[Event, ...] = ()
     clear: ClearTime | None = None
     advice: tuple[str, ...] = ()
     follow_ups: tuple[str, ...] = ()

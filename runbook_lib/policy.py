@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from itertools import chain
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -26,7 +25,7 @@ from .model import (
     format_time,
 )
 from .record import folds
-from .record.actions import MOVES, ActionRecord
+from .record.actions import ActionRecord
 from .record.entries import Entry, Key, Quantities
 from .record.view import JournalView
 
@@ -85,6 +84,29 @@ class Looked(NamedTuple):
     is_diagnosed: bool
 
 
+class Impact(NamedTuple):
+    """How much an incident held back.
+
+    Attributes
+    ----------
+    requests : the ids of what customers wait for, each with when it was first and last seen late
+    affected : how many they are; None when no reading counted them
+    files : the most of their files that waited at once
+    longest_minutes : the longest wait; None: not known
+    """
+
+    requests: Mapping[str, tuple[datetime, datetime]]
+    affected: int | None
+    files: int
+    longest_minutes: float | None
+
+    def __str__(self) -> str:
+        count = "not counted" if self.affected is None else f"{self.affected:,} affected"
+        if self.longest_minutes is None:
+            return count
+        return f"{count}; longest wait {self.longest_minutes:.1f} min"
+
+
 class Score(NamedTuple):
     """What an incident that somebody made on purpose had to show, and showed.
 
@@ -124,10 +146,10 @@ class Policy:
         during the trouble. Empty: every section's
     read_score : returns the score that the runbook wrote into a journal; None: it wrote none
     exercise_word : what the runbook calls an exercise
-    marks : the runbook's own marks that stand in the timeline, each with its tone
+    marks : the runbook's own marks that stand in the timeline
     noun : what an action changes
-    impact_heading : stands above the impact in the report
-    healthy_words : stands beside the verdict *healthy*
+    request : what a customer waits for
+    severities : from 1 on, how many requests were held back, or for how many minutes
     first_step : where to go before anything was read
     """
 
@@ -139,10 +161,10 @@ class Policy:
     diagnosis: str = ""
     read_score: Callable[[JournalView], Score | None] = _read_no_score
     exercise_word: str = "Exercise"
-    marks: Mapping[str, str] = field(default_factory=dict)
+    marks: Collection[str] = ()
     noun: str = "object"
-    impact_heading: str = "Impact"
-    healthy_words: str = "nothing is wrong"
+    request: str = "request"
+    severities: Sequence[tuple[int, float]] = ((500, 240), (20, 60), (1, 10))
     first_step: NextStep = _NOWHERE
 
     def measure(self, step: str, outcome: Outcome) -> tuple[Measurement, ...]:
@@ -259,35 +281,52 @@ class Policy:
         looked = self.judge_causes(journal, self.list_entries(journal), now)
         return diagnosis.advice if diagnosis and looked.is_diagnosed else ()
 
-    def count_affected(self, journal: JournalView) -> int | None:
-        """Return how many requests were held back, each counted once.
+    def compute_impact(self, journal: JournalView) -> Impact:
+        """Return which requests were held back, each once, and how long they waited.
 
         None where no reading counted them, or only a metric saw that something waited.
         """
-        counted = [r.order_ids for r in journal.readings if r.order_ids is not None]
-        ids = set(chain.from_iterable(counted))
+        counted = [reading for reading in journal.readings if reading.order_ids is not None]
+        requests: dict[str, tuple[datetime, datetime]] = {}
+        for reading in counted:
+            seen_at = reading.observed_at
+            for request_id in reading.order_ids or ():
+                first, _ = requests.get(request_id, (seen_at, seen_at))
+                requests[request_id] = (first, seen_at)
+        waits = [reading.longest_minutes for reading in counted if reading.order_ids]
         had_trouble = self.find_ends(journal).seen_at is not None
-        is_uncounted = not ids and (had_trouble or not counted)
-        return None if is_uncounted else len(ids)
+        is_uncounted = not requests and (had_trouble or not counted)
+        return Impact(
+            requests=requests,
+            affected=None if is_uncounted else len(requests),
+            files=max((reading.affected_files for reading in counted), default=0),
+            longest_minutes=max(filter(None, waits), default=None),
+        )
 
-    def describe_impact(self, journal: JournalView) -> str:
-        """Return how many requests were held back, and for how long, in a few words."""
-        affected = self.count_affected(journal)
-        words = ["not counted" if affected is None else f"{affected:,} affected"]
-        waits = [r.longest_minutes for r in journal.readings if r.order_ids and r.longest_minutes]
-        if waits:
-            words.append(f"longest wait {max(waits):.1f} min")
-        return "; ".join(words)
+    def compute_severity(self, impact: Impact) -> int:
+        """Return the severity, from 1, the worst, to 4, by how many waited and how long.
 
-    def make_headline(self, verdict: Verdict, causes: Sequence[Finding]) -> str:
-        """Return what stands beside the verdict in the report's title, such as the causes."""
-        if verdict is Verdict.HEALTHY:
-            return self.healthy_words
+        What nobody counted counts as a few.
+        """
+        if impact.affected is None:
+            return len(self.severities)
+        for severity, (count, minutes) in enumerate(self.severities, start=1):
+            if impact.affected >= count or (impact.longest_minutes or 0) >= minutes:
+                return severity
+        return len(self.severities) + 1
+
+    def make_title(self, impact: Impact, causes: Sequence[Finding], *, is_over: bool) -> str:
+        """Return what was held back, for how many requests, and why, in one sentence."""
+        verb = "were" if is_over else "are"
+        if impact.affected is None:
+            title = f"Nobody knows how many {self.request}s {verb} held back"
+            return f"{title}: {say_causes(causes)}" if causes else title
+        if impact.affected == 1:
+            verb = "was" if is_over else "is"
+        title = f"{_count_of(impact.affected, self.request)} {verb} held back"
         if causes:
-            return say_causes(causes)
-        if verdict is Verdict.UNKNOWN:
-            return "what a verdict needs is not known"
-        return "no cause is proven now"
+            return f"{title} by {say_causes(causes)}"
+        return f"{title}; the cause is not known" if impact.affected else title
 
     def describe_action(self, action: ActionRecord) -> str:
         """Return what was done, in the past tense; if it was only tried, the action's name."""
@@ -300,23 +339,13 @@ class Policy:
         # The target's text may hold braces: so no str.format, and the target is filled in last.
         return self.actions[name].replace("{objects}", objects).replace("{target}", target)
 
-    def describe_proof(self, action: ActionRecord) -> str:
-        """Return what the check after an action found, in a few words."""
-        if action.applied is None or action.is_taken_back or action.is_settled:
-            return action.state
-        if action.last.phase is ActionPhase.FAILED:
-            return "the check afterwards failed"
-        if not action.is_proven:
-            return "not verified"
-        return "proven" if action.first.action in MOVES else "verified"
-
     def list_unfinished(self, action: ActionRecord) -> list[str]:
         """Return what an action left to do, each with its command."""
         unfinished = []
         if action.doubtful:
             objects = _count_of(action.doubtful, self.noun)
             command = f"runbook settle {action.plan} --taken|--not-taken [KEY…]"
-            unfinished.append(f"nobody can know whether {objects} shipped. {command}")
+            unfinished.append(f"Nobody can know whether {objects} shipped. {command}")
         if action.left and not action.is_taken_back:
             unfinished.append(f"{action.plan} is not finished: runbook resume {action.plan}")
         return unfinished
@@ -374,7 +403,7 @@ def make_log_entry(policy: Policy, journal: JournalView, *, now: datetime) -> di
         "since": format_time(judgement.since) if judgement.since else None,
         "until": format_time(judgement.until) if judgement.until else None,
         "causes": [{"cause": str(cause.name), "why": cause.reason} for cause in causes],
-        "affected": policy.describe_impact(journal),
+        "affected": str(policy.compute_impact(journal)),
         "by": list(dict.fromkeys(filter(None, operators))),
         "verdict": judgement.verdict,
     }

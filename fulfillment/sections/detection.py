@@ -214,6 +214,7 @@ def read_backlog_objects(inv: Investigation) -> Outcome:
         plot=plot,
         order_ids=None if unserved is None and not order_ids else order_ids,
         longest_minutes=round(longest_minutes, 1),
+        affected_files=len(waiting.overdue),
         first_seen={Cause.SYNTHETIC: min(synthetic_since)} if synthetic_since else {},
         observations={
             **waiting.observations,
@@ -256,7 +257,6 @@ def _read_metric(inv: Investigation, unit: str) -> tuple[Plot, str]:
     plot = Plot(
         title=f"{unit.capitalize()} waiting, by prefix",
         unit=unit,
-        part="forecast" if unit == "bytes" else "signals",
         lines=tuple(own),
         marks=tuple((entry.at, f"{entry.step} {entry.action}") for entry in applied[-5:]),
     )

@@ -43,7 +43,6 @@ from .signals import (
     find_alert_states,
 )
 from .symptoms import judge_now
-from .timeline import build_timeline
 
 NAME = "07_postmortem"
 TITLE = "Postmortem checklist"
@@ -161,7 +160,7 @@ def _list_measures(inv: Investigation) -> list[dict[str, Json]]:
             action.first.step,
             policy.describe_action(action),
             action.approver,
-            policy.describe_proof(action),
+            action.state,
         )
         for action in group_actions(inv.journal.actions)
         if action.applied and not action.first.step.startswith("4.")
@@ -273,5 +272,4 @@ def conclude(inv: Investigation) -> Conclusion:
         verdict=verdict,
         summary=f"{len(ticked)} of {len(_OWN)} points are ticked; {reason}",
         follow_ups=tuple(follow_ups),
-        timeline=build_timeline(inv),
     )

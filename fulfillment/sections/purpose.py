@@ -316,10 +316,7 @@ def read_clocks(inv: Investigation) -> Outcome:
     outcome = Outcome(
         value=max(skews.values(), key=abs, default=None),
         rows=to_rows(("system", "skew_s"), known.items()),
-        observations={
-            "clock_skewed": ", ".join(wrong) if skews else None,
-            "clock_skews_s": skews,
-        },
+        observations={"clock_skewed": ", ".join(wrong) if skews else None},
     )
     if wrong:
         return outcome.breach("; ".join(f"{name} is {skews[name]:+.0f} s off" for name in wrong))

@@ -63,7 +63,6 @@ from .root_cause import STEPS as CAUSE_STEPS
 from .root_cause import judge_causes, record_diagnosis
 from .signals import ALERT, ALERTS, EXPORTER, LAG, draw_line, find_alert_states, is_drill
 from .symptoms import judge_now
-from .timeline import build_timeline
 
 NAME = "06_remediation"
 TITLE = "Remediation"
@@ -347,7 +346,6 @@ def read_recovery(inv: Investigation) -> model.Outcome:
         plot=model.Plot(
             title="Lag, and the limit for recovery",
             unit="minutes",
-            part="forecast",
             threshold=inv.settings.recovered_minutes,
             lines=(draw_line("lag", lag.samples),),
             marks=((applied_at, "last action"),) if applied_at else (),
@@ -442,7 +440,6 @@ def conclude(inv: Investigation) -> model.Conclusion:
         verdict=verdict,
         summary="; ".join([summary, *advice.causes]),
         findings=findings,
-        timeline=build_timeline(inv),
         clear=find_clear_time(inv.journal) if is_clearing else None,
         advice=advice.words if verdict in IN_TROUBLE else (),
     )

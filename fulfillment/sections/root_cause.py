@@ -35,7 +35,7 @@ from .purpose import read_clocks
 from .recovery import find_beginning
 from .signals import read_lines
 from .symptoms import judge_now, list_current
-from .timeline import build_timeline, read_events
+from .timeline import read_events
 from .worker_metrics import (
     count_flow,
     is_catching_up,
@@ -106,7 +106,6 @@ def read_worker(inv: Investigation) -> model.Outcome:
         plot=model.Plot(
             title="Carrier latency, 95th percentile of a minute",
             unit="seconds",
-            part="diagnosis",
             lines=latency or (),
         ),
         events=events,
@@ -529,7 +528,6 @@ def conclude(inv: Investigation) -> model.Conclusion:
         verdict=verdict,
         summary=summary or f"no cause is supported; {reason}",
         findings=findings,
-        timeline=build_timeline(inv),
         advice=advice.words if advice.causes or verdict in IN_TROUBLE else (),
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from itertools import chain
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -22,23 +21,35 @@ class Moment(NamedTuple):
     at: datetime
 
 
+def list_events(journal: JournalView) -> list[Event]:
+    """Return what systems told of alerts, channels and triggers, sorted by time, each once."""
+    events: dict[tuple[str, str], Event] = {}
+    for reading in journal.readings:  # each tells of its whole window
+        for event in reading.events:
+            events.setdefault((f"{event.at:%c}", event.text), event)
+    return sorted(events.values(), key=attrgetter("at"))
+
+
+def is_firing(event: Event) -> bool:
+    """Tell whether an alert began to fire."""
+    return event.kind == "alert" and event.state == "firing" and not event.is_end
+
+
 def list_triggers(journal: JournalView) -> list[Event]:
     """Return the changes that began the trouble, as far as a system or a mark reports them.
 
     Sorted by time, each once. Changes after our own first action are left out. The facts of a mark
     ``TRIGGER`` are ``at``, ``text`` and ``source``.
     """
-    events = list(chain.from_iterable(reading.events for reading in journal.readings))
+    events = [event for event in list_events(journal) if event.kind == TRIGGER]
     for mark in journal.marks:
         if mark.what == TRIGGER:
             facts = mark.facts
             events.append(Event(parse_time(facts["at"]), TRIGGER, facts["text"], facts["source"]))
     applied = journal.list_actions(ActionPhase.APPLIED)
-    triggers = {}
-    for event in events:
-        if event.kind == TRIGGER and not (applied and event.at >= applied[0].at):
-            triggers[event.at, event.text] = event
-    return [triggers[key] for key in sorted(triggers)]
+    if applied:
+        events = [event for event in events if event.at < applied[0].at]
+    return sorted(events, key=attrgetter("at"))
 
 
 def find_detection(journal: JournalView, ends: Ends) -> Moment | None:
@@ -46,14 +57,13 @@ def find_detection(journal: JournalView, ends: Ends) -> Moment | None:
     if ends.since is None:
         return None
     moments = []
-    for conclusion in journal.conclusions:
-        for event in conclusion.timeline:
-            if event.at < ends.since:
-                continue
-            if event.kind == "alert" and event.state == "firing" and not event.is_end:
-                moments.append(Moment("the alert fired", event.at))
-            if event.kind == "notice" and event.state != "resolved":
-                moments.append(Moment("a channel was told", event.at))
+    for event in list_events(journal):
+        if event.at < ends.since:
+            continue
+        if is_firing(event):
+            moments.append(Moment("the alert fired", event.at))
+        if event.kind == "notice" and event.state != "resolved":
+            moments.append(Moment("a channel was told", event.at))
     if ends.seen_at is not None:
         moments.append(Moment("the runbook saw it", ends.seen_at))
     return min(moments, key=attrgetter("at"), default=None)

@@ -138,18 +138,21 @@ def _measure(journal: JournalView, ends: Ends) -> dict[str, float | None]:
         if any(finding.status is CauseStatus.SUPPORTED for finding in conclusion.findings):
             named_at = conclusion.at
     return {
-        "detect_s": _count_seconds(ends.since, detection.at if detection else None),
-        "diagnose_s": _count_seconds(ends.seen_at, named_at),
-        "remediate_s": _count_seconds(ends.seen_at, changed_at),
-        "clear_s": _count_seconds(changed_at, ends.until),
+        "detect_s": count_seconds(ends.since, detection.at if detection else None),
+        "diagnose_s": count_seconds(ends.seen_at, named_at),
+        "remediate_s": count_seconds(ends.seen_at, changed_at),
+        "clear_s": count_seconds(changed_at, ends.until),
     }
 
 
-def _count_seconds(start: datetime | None, end: datetime | None) -> float | None:
-    """Return a duration; None if a time is not known, or the end is before the start."""
+def count_seconds(start: datetime | None, end: datetime | None) -> float | None:
+    """Return a duration from the seconds that people are shown.
+
+    None if a time is not known, or the end is before the start.
+    """
     if start is None or end is None or end < start:
         return None
-    return round((end - start).total_seconds(), 1)
+    return (end.replace(microsecond=0) - start.replace(microsecond=0)).total_seconds()
 
 
 class Trend(Durations, frozen=True):

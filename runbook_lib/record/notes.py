@@ -22,9 +22,10 @@ def write_note(incident: Incident, note: Note) -> int:
     Raises
     ------
     UsageError
-        When the note has no text.
+        When the note says nothing.
     """
-    if not note.text.strip():
+    says_something = note.text.strip() or note.lead or note.summary or note.severity
+    if not says_something:
         raise UsageError("A note needs a text. Nothing was written.")
     written = note.model_copy(update={"late": incident.is_closed})
     fields = written.model_dump(mode="json", exclude_defaults=True)
@@ -35,6 +36,12 @@ def list_follow_ups(journal: JournalView) -> list[Note]:
     """Return the notes of what somebody has to do, sorted by due day; without a day: last."""
     notes = [note for note in journal.notes if note.is_follow_up]
     return sorted(notes, key=lambda note: note.due or date.max)
+
+
+def find_word(journal: JournalView, name: str) -> Note:
+    """Return the newest note with a lead, a summary or a severity; an empty one without."""
+    found = [note for note in journal.notes if getattr(note, name)]
+    return found[-1] if found else Note(text="")
 
 
 class ReceivedAlert(BaseModel, frozen=True):

@@ -164,11 +164,3 @@ class JournalView:
 def order_of(step: str) -> tuple[int, ...]:
     """Return a step's place in the runbook: the numbers of its id."""
     return tuple(int(part) if part.isdigit() else 0 for part in step.split("."))
-
-
-def get_number(reading: Reading) -> float:
-    """Return a reading's value; 0 when it is not a number."""
-    value = reading.value
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return value
-    return 0

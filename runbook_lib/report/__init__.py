@@ -3,37 +3,20 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
 
 from ..errors import RunbookError
 from ..record.incident import Incident, lock_file
 from ..record.manifest import write_attachment, write_manifest
 from ..section import Sections
-from ..show.plots import plot_reading
-from .export import export_notebooks, export_page, is_newer, load_exporter
+from .export import export_notebooks, is_newer
 from .model import ReportModel
 from .render import write_report
 
-__all__ = ["ReportModel", "export_notebooks", "preload", "prepare", "write_outputs", "write_report"]
+__all__ = ["ReportModel", "export_notebooks", "write_outputs", "write_report"]
 
 #: A large report takes a minute.
 _LONGEST_WRITE_S = 120
-
-
-def preload() -> None:
-    """Import what a report needs, while a kernel starts."""
-    load_exporter()
-    import_module("matplotlib.figure")
-
-
-def prepare(incident: Incident, notebook: Path) -> None:
-    """Prepare what a report takes from a notebook's run: its HTML, and pictures of its readings."""
-    journal = incident.journal.view().of_runs([notebook.name])
-    if notebook.exists():  # a run that ended before its first cell leaves none
-        export_page(incident, notebook, journal.runs[-1])
-    for reading in journal.readings:
-        plot_reading(reading)
 
 
 def write_outputs(incident: Incident, sections: Sections, *, packs: bool = True) -> Path:

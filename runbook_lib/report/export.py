@@ -22,7 +22,7 @@ from .model import ReportModel
 from .render import CSP
 
 _ATTRIBUTES = {
-    "*": {"style", "class"},
+    "*": {"style", "class", "lang"},
     "a": {"href"},
     "img": {"src", "alt"},
     "th": {"scope"},
@@ -138,6 +138,9 @@ def convert(source: Path, incident: Incident) -> Markup:
         problem = f"{source.name} could not be read: {type(error).__name__}"
         return Markup("<p>{}. Run its section again to get a whole one.</p>").format(problem)
     page = _NOTEBOOK_LINK.sub(r'<a href="\1.html', sanitize_html(body))
+    # A text that scrolls is reached by keyboard, and a corner of a table is no header.
+    page = page.replace("<pre>", '<pre tabindex="0">').replace("<th></th>", "<td></td>")
+    page = page.replace('<div class="scroll">', '<div class="scroll" tabindex="0">')
     # The page is sanitised; control characters that are left become visible.
     return Markup(visible(page))  # noqa: S704
 

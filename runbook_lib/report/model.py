@@ -1,57 +1,54 @@
 """What a report says of an incident, as values: no HTML, no clock.
 
-``ReportModel`` arranges what the journal holds. The functions below it say the first screen, the
-timeline, and what is open.
+``ReportModel`` arranges what the journal holds. ``summarise`` says what comes first, and what
+``report.json`` holds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from itertools import groupby
 from operator import attrgetter
-from typing import NamedTuple
+
+from pydantic import BaseModel, Field
 
 from chainlog import LogError, read_entries
 
 from ..errors import RecordError
 from ..model import (
-    ActionPhase,
     CauseStatus,
     Conclusion,
-    Event,
     Finding,
     Json,
     NotebookEntry,
+    Plot,
     Reading,
     Role,
     Status,
+    Timestamp,
     Verdict,
 )
 from ..policy import say_causes
+from ..record import detection
 from ..record.actions import ActionRecord, group_actions
-from ..record.detection import Moment, find_detection, list_triggers
-from ..record.incident import ENDED_WELL, Incident, list_neighbours
-from ..record.view import JournalView, get_number, order_of
-from ..runbook import load_policy
+from ..record.history import count_seconds, list_proofs
+from ..record.incident import ENDED_WELL, Incident, list_neighbours, was_made
+from ..record.notes import find_word, list_follow_ups
+from ..record.view import JournalView, order_of
+from ..runbook import load_policy, name_runbook
 from ..section import SectionModule
 from ..show.text import VERDICT_WORDS, capitalise
+from .chart import Chart, draw_chart, gather_lines
 
 #: The statuses of notebooks that did not break off; an interruption has an entry of its own.
 _NOT_FAILED = ("done", "stopped_at_plan", "by_hand", "interrupted")
 #: Verdicts about what an action achieved.
 _OUTCOMES = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING, Verdict.MITIGATED, Verdict.NOT_FIXED)
-#: The tone of the marks that stand in the timeline, besides those of the policy.
-_TOLD = {
-    "plan_of_closed": "note",
-    "joined": "note",
-    "alerts_received": "note",
-    "interrupted": "failed",
-    "closed": "closed",
-    "took_over": "note",
-}
+#: The marks that stand in the timeline, besides those of the policy.
+_TOLD = ("plan_of_closed", "joined", "alerts_received", "interrupted", "closed", "took_over")
 
 
 @dataclass(slots=True)
@@ -71,12 +68,9 @@ class ReportStep:
 
     @property
     def worst(self) -> Reading | None:
-        """The breach or else the unknown reading with the highest value, else the newest one."""
-        for status in (Status.BREACH, Status.UNKNOWN):
-            found = [reading for reading in self.readings if reading.status is status]
-            if found:
-                return max(reversed(found), key=get_number)
-        return self.latest
+        """The newest breach, else the newest unknown reading, else the newest one."""
+        by_status = {reading.status: reading for reading in self.readings}
+        return by_status.get(Status.BREACH) or by_status.get(Status.UNKNOWN) or self.latest
 
     @property
     def status(self) -> str:
@@ -102,9 +96,14 @@ class ReportSection:
 
     @property
     def words(self) -> str:
-        """Its number, without leading zeros, and its title."""
-        number = self.name.partition("_")[0]
-        return f"{int(number)} {self.title}" if number.isdigit() else self.title
+        """Its number, and its title."""
+        number = _read_number(self.name)
+        return f"{number} {self.title}" if number.isdigit() else self.title
+
+
+def _read_number(name: str) -> str:
+    """Return a section's number without leading zeros; of a name without number, the name."""
+    return name.partition("_")[0].lstrip("0")
 
 
 class ReportModel:
@@ -127,13 +126,18 @@ class ReportModel:
     actions : one for each plan, sorted by when it was planned
     tried : actions that were approved, refused, carried out, or failed, sorted by when that
         happened
+    remedies : those that changed something to end the trouble
     judgement, verdict : what the policy says as of the newest reading or change; None: no symptom
         was read yet
     causes : those that the policy names, the most supported first
+    triggers : the changes that began the trouble, as far as a system reports them; of those before
+        it began, only the last
     since, until : when the trouble began, and when it ended; None: not known, or there is none
     is_good : whether the verdict is that nothing more is to be done
+    is_over : whether the trouble is told in the past tense
+    is_made : see ``was_made``
     score : what the incident had to show, and showed; None: the runbook scored nothing
-    impact : how much the incident affected
+    impact : how much the incident held back
     tickets : every one that a section's parameters or a reading names
     """
 
@@ -143,10 +147,11 @@ class ReportModel:
         self.policy = load_policy()
         self.facts: dict[str, Json] = {}
         self.neighbours: list[str] = []
+        self.is_made = was_made(incident)
         self.notebooks = {path.name for path in incident.folder.glob("notebooks/*.ipynb")}
         with suppress(RecordError):
             self.facts = incident.redactor.json(incident.state.model_dump(mode="json"))
-            self.neighbours = list_neighbours(incident)
+            self.neighbours = [folder.name for folder, _ in list_neighbours(incident)]
         self.journal, self.damage = _read_journal(incident)
         self.judgement = self.policy.judge(self.journal)
         self.verdict = self.judgement.verdict
@@ -154,17 +159,28 @@ class ReportModel:
         self.causes = self.policy.list_causes(self.journal)
         self.ends = self.policy.find_ends(self.journal)
         self.since = self.ends.since
+        triggers = detection.list_triggers(self.journal)
+        earlier = [trigger for trigger in triggers if self.since and trigger.at <= self.since]
+        self.triggers = [*earlier[-1:], *triggers[len(earlier) :]]
         self.is_good = self.verdict in ENDED_WELL
-        self.sections = {module.NAME: _make_section(module) for module in modules.values()}
+        is_gone = self.is_good or self.verdict is Verdict.MITIGATED
+        self.is_over = is_gone or bool(self.facts.get("closed_at"))
+        self.sections: dict[str, ReportSection] = {}
         self.steps: dict[str, ReportStep] = {}
-        for section in self.sections.values():
-            self.steps.update({step.id: step for step in section.steps})
+        for module in modules.values():
+            self._add_steps(module)
         self.actions = group_actions(self.journal.actions)
         self._place_entries()
         self.tried = [action for action in self.actions if action.was_tried]
         self.tried.sort(key=lambda action: action.decisive.seq)
+        steps = self.policy.quantities.remedies
+        self.remedies = [
+            action
+            for action in self.tried
+            if action.applied and (steps is None or action.first.step in steps)
+        ]
         self.score = self.policy.read_score(self.journal)
-        self.impact = self.policy.describe_impact(self.journal)
+        self.impact = self.policy.compute_impact(self.journal)
         tickets = dict.fromkeys(reading.ticket for reading in self.journal.readings)
         self.tickets = tuple(filter(None, tickets))
 
@@ -183,17 +199,27 @@ class ReportModel:
         for run in self.journal.runs:
             self._section(run.section).runs.append(run)
 
-    def _section(self, name: str) -> ReportSection:
-        """Return a section by its number; if the model has none, add an empty one."""
-        known = {section_name[:2]: section for section_name, section in self.sections.items()}
-        return known.get(name[:2]) or self.sections.setdefault(name, ReportSection(name, name))
+    def _add_steps(self, module: SectionModule) -> None:
+        """Add a section, and the steps with its number."""
+        section = self._section(module.NAME, module.TITLE)
+        # An action may have the id of a step; the section then shows the action's title.
+        titles = {step.id: step.title for step in module.STEPS.values()}
+        titles |= {action.id: action.title for action in module.ACTIONS.values()}
+        for step_id in sorted(titles, key=order_of):
+            if step_id.startswith(f"{_read_number(section.name)}."):
+                role = module.STEPS[step_id].role if step_id in module.STEPS else None
+                self._step(step_id, titles[step_id], role)
+
+    def _section(self, name: str, title: str = "") -> ReportSection:
+        """Return a section by its number; if the model has none, add it."""
+        section = ReportSection(name, title or name)
+        return self.sections.setdefault(_read_number(name), section)
 
     def _step(self, step_id: str, name: str, role: Role | None = None) -> ReportStep:
-        """Return a step; if the model has none of this id yet, add an empty one to its section."""
+        """Return a step; if the model has none of this id yet, add it to its section."""
         if step_id not in self.steps:
             self.steps[step_id] = ReportStep(step_id, name, role)
-            number = step_id.partition(".")[0].zfill(2)
-            self._section(number).steps.append(self.steps[step_id])
+            self._section(step_id.partition(".")[0]).steps.append(self.steps[step_id])
         return self.steps[step_id]
 
 
@@ -211,162 +237,275 @@ def _read_journal(incident: Incident) -> tuple[JournalView, str]:
     return view, ""
 
 
-def _make_section(module: SectionModule) -> ReportSection:
-    """Return a section and the steps with its number, as yet without anything from the journal."""
-    steps = {step.id: ReportStep(step.id, step.title, step.role) for step in module.STEPS.values()}
-    for action in module.ACTIONS.values():
-        # An action may have the id of a step; the section then shows the action's title.
-        steps.setdefault(action.id, ReportStep(action.id, action.title)).title = action.title
-    prefix = f"{module.NAME[:2].lstrip('0')}."
-    own = [step_id for step_id in steps if step_id.startswith(prefix)]
-    own.sort(key=order_of)
-    return ReportSection(module.NAME, module.TITLE, [steps[step_id] for step_id in own])
-
-
-class Done(NamedTuple):
-    """What was carried out or begun; ``proof`` says how far it is proven, ``by`` who approved."""
-
-    text: str
-    proof: str
-    by: str
-
-
-class Summary(NamedTuple):
-    """What the first screen says beside the values of the model.
-
-    Attributes
-    ----------
-    headline : the verdict and the cause; with a score, whether it passed
-    trigger : the first change that began the trouble; None: no system tells
-    detected : what detected the trouble, and when
-    severity : of the last alert that fired, with the alert's name; empty: none fired
-    related : ids of incidents that were open at the same time, or belong to the same fault
-    """
-
-    headline: str
-    trigger: Event | None
-    detected: Moment | None
-    severity: str
-    done: list[Done]
-    related: list[str]
-
-
-class EventRow(NamedTuple):
+class EventRow(BaseModel, frozen=True):
     """One line of the timeline; ``tone`` is a word that a status pill knows."""
 
-    at: datetime
+    at: Timestamp
     tone: str
     text: str
     note: str = ""
 
 
-class Open(NamedTuple):
-    """What is still open, and the ids of the steps that say so."""
+class Task(BaseModel, frozen=True):
+    """What is to be done next, by whom and until when."""
 
     text: str
-    steps: tuple[str, ...] = ()
+    owner: str = ""
+    due: date | None = None
+    ticket: str = ""
+
+
+class Number(BaseModel, frozen=True):
+    """One of the five numbers; the unit ``s`` makes it a duration. None: not known."""
+
+    name: str
+    value: int | float | None
+    words: str
+    unit: str = ""
+
+
+class Summary(BaseModel, frozen=True):
+    """What a report says first; ``report.json`` holds these fields.
+
+    Attributes
+    ----------
+    is_made : whether somebody made the trouble on purpose, as in a drill
+    state : the verdict in words; with a score, whether it passed
+    severity : 1 to 4
+    lead, reviewed_by : who leads, and who wrote the summary; empty: nobody yet
+    title : what was held back, for how many requests, and why
+    story : what happened, and what was done; a person's summary instead, if there is one
+    affected : ids of the requests that were held back
+    """
+
+    schema_name: str = Field("runbook/report/1", serialization_alias="schema")
+    incident: str
+    is_made: bool
+    environment: str
+    state: str
+    verdict: Verdict | None
+    severity: int
+    lead: str
+    reviewed_by: str
+    title: str
+    story: tuple[str, ...]
+    since: Timestamp | None
+    until: Timestamp | None
+    numbers: tuple[Number, ...]
+    do_next: tuple[Task, ...]
+    tickets: tuple[str, ...]
+    causes: tuple[Finding, ...]
+    done: tuple[EventRow, ...]
+    timeline: tuple[EventRow, ...]
+    affected: tuple[str, ...]
 
 
 def summarise(model: ReportModel) -> Summary:
-    """Return the first screen as values."""
-    begun = [action for action in model.tried if action.applied or action.is_cut_off]
-    severity = ""
-    for reading in model.journal.readings:
-        for row in reading.rows if reading.role is Role.ALERT else ():
-            if row.get("state") == "firing":
-                severity = f"{row.get('severity')}, by the alert {row.get('alert')}"
-    related = [*model.neighbours, str(model.facts.get("part_of") or "")]
+    """Return what the report says first."""
+    journal = model.journal
+    impact = model.impact
+    verdict = model.verdict
+    state = VERDICT_WORDS[verdict] if verdict else "Not judged yet"
+    made = model.policy.exercise_word
+    if model.score is not None:
+        state = f"{made} {'passed' if model.score.is_good else 'failed'}"
+    words = find_word(journal, "summary")
+    done = [_tell_action(model, action) for action in model.remedies]
+    title = model.policy.make_title(impact, model.causes, is_over=model.is_over)
     return Summary(
-        headline=write_headline(model),
-        trigger=next(iter(list_triggers(model.journal)), None),
-        detected=find_detection(model.journal, model.ends),
-        severity=severity,
-        done=[_describe_done(model, action) for action in begun],
-        related=list(dict.fromkeys(filter(None, related))),
+        incident=model.incident_id,
+        is_made=model.is_made,
+        environment=model.facts.get("environment") or "environment not known",
+        state=state,
+        verdict=verdict,
+        severity=find_word(journal, "severity").severity or model.policy.compute_severity(impact),
+        lead=find_word(journal, "lead").lead,
+        reviewed_by=words.operator,
+        title=f"[{made.upper()}] {title}" if model.is_made else title,
+        story=(words.summary,) if words.summary else tuple(_tell_story(model, done)),
+        since=model.since,
+        until=model.until,
+        numbers=tuple(_list_numbers(model)),
+        do_next=tuple(list_tasks(model)),
+        tickets=model.tickets,
+        causes=tuple(model.causes),
+        done=tuple(done),
+        timeline=tuple(list_events(model)),
+        affected=tuple(impact.requests),
     )
 
 
-def write_headline(model: ReportModel) -> str:
-    """Return the report's title: the verdict and the cause; with a score, whether it passed."""
-    if model.score is not None:
-        words = say_causes(model.causes) or "no cause was found"
-        end = "passed" if model.score.is_good else "failed"
-        return f"{model.policy.exercise_word} {end}: {words}"
-    if model.verdict is None:
-        return "Nothing was concluded yet"
-    causes = model.causes
-    if not model.is_good:  # a cause may be gone while the trouble lasts
-        still = [f.name for f in model.journal.findings() if f.status is CauseStatus.SUPPORTED]
-        causes = [cause for cause in causes if cause.name in still]
-    words = VERDICT_WORDS[model.verdict].partition(";")[0]
-    return f"{words}: {model.policy.make_headline(model.verdict, causes)}"
+def _tell_story(model: ReportModel, done: Sequence[EventRow]) -> Iterator[str]:
+    """Yield what happened, and what was done, as sentences."""
+    if model.triggers:
+        trigger = model.triggers[0]
+        yield f"{capitalise(trigger.text)} at {trigger.at:%H:%M:%SZ}."
+    elif model.causes:
+        yield f"Evidence: {model.causes[0].reason.rstrip('.')}."
+    remarks = [note for note in model.journal.notes if note.is_remark]
+    if done:
+        names = [each.text[:1].lower() + each.text[1:] for each in done]
+        yield f"We {' and '.join(names)}."
+    elif remarks:
+        remark = remarks[-1]
+        yield f"The runbook changed nothing. {remark.operator}: {remark.text}"
+    elif model.since:
+        yield "Nothing was changed."
 
 
-def _describe_done(model: ReportModel, action: ActionRecord) -> Done:
-    """Return what an action did, and how far it is proven; if it changed nothing, how it ended."""
-    if action.is_cut_off and not action.is_taken_back:
-        proof = action.last.reason or "begun, and not ended"
-    elif action.applied is None:
-        proof = action.last.reason or action.state
-    else:
-        proof = model.policy.describe_proof(action)
-    return Done(capitalise(model.policy.describe_action(action)), proof, action.approver)
+def _list_numbers(model: ReportModel) -> Iterator[Number]:
+    """Yield the five numbers; a duration is that of the seconds that are shown."""
+    impact = model.impact
+    request = model.policy.request
+    files = f" (up to {impact.files:,} files)" if impact.files else ""
+    yield Number(
+        name="affected",
+        value=impact.affected,
+        words=f"{request}s held back{files}",
+    )
+    yield Number(
+        name="longest_wait_minutes",
+        value=impact.longest_minutes,
+        unit="min",
+        words="longest wait",
+    )
+    lasted = count_seconds(model.since, model.until)
+    yield Number(
+        name="lasted_s",
+        value=lasted,
+        unit="s",
+        words="from cause to recovery",
+    )
+    seen = detection.find_detection(model.journal, model.ends)
+    words = seen.name if seen else "an alert fired"
+    detected = count_seconds(model.since, seen.at if seen else None)
+    yield Number(
+        name="detected_s",
+        value=detected,
+        unit="s",
+        words=f"until {words}",
+    )
+    proofs = list_proofs(model.journal)
+    harmed = sum(proof["lost"] + proof.get("duplicated", 0) for proof in proofs)
+    yield Number(
+        name="harmed",
+        value=harmed if proofs else None,
+        words="lost or shipped twice",
+    )
+
+
+def draw_waiting(model: ReportModel) -> Chart | None:
+    """Draw what waited, with cause, alert, actions and recovery marked."""
+    steps = model.of(Role.BACKLOG)
+    if not steps or model.since is None:
+        return None
+    began_at = model.triggers[0].at if model.triggers else model.since
+    marks = {"cause": began_at}
+    for event in detection.list_events(model.journal):
+        if event.at >= model.since and detection.is_firing(event):
+            marks.setdefault("alert", event.at)
+    for action in model.remedies:
+        marks.setdefault(action.first.action.replace("_", " "), action.decisive.at)
+    if model.until:
+        marks["recovery"] = model.until
+    plot = Plot(
+        title=f"{model.policy.noun.capitalize()}s waiting",
+        lines=tuple(gather_lines(steps[0].readings)),
+        marks=tuple((at, text) for text, at in marks.items()),
+    )
+    return draw_chart(plot, began_at - timedelta(minutes=2))
+
+
+def list_tasks(model: ReportModel) -> Iterator[Task]:
+    """Yield what is next: first what is unfinished, then what people wrote down, then advice."""
+    if model.damage:
+        yield Task(text=model.damage)
+    applied = model.journal.last_applied
+    for reading in model.journal.latest().values():
+        if applied is None or reading.seq > applied.seq:
+            for command in reading.ways_on:
+                yield Task(text=f"Finish what was begun: {command}")
+    for action in model.tried:
+        for text in model.policy.list_unfinished(action):
+            yield Task(text=text)
+    if model.verdict and not model.is_good:
+        section, reason = model.judgement.next
+        command = f"runbook run {section[:2]}"
+        if model.facts.get("closed_at"):
+            reason = "Closed before all was well: look again."
+            command = "runbook investigate"
+        yield Task(text=f"{reason} {name_runbook(command)}")
+    follow_ups = list_follow_ups(model.journal)
+    for note in follow_ups:
+        yield Task(text=note.text, owner=note.owner, due=note.due, ticket=note.ticket)
+    advised = [each.follow_ups for each in model.journal.conclusions if each.follow_ups]
+    for text in advised[-1] if advised else ():
+        if text not in [note.text for note in follow_ups]:
+            yield Task(text=capitalise(text))
+    has_points = any(step.latest for step in model.of(Role.CHECKLIST))
+    if model.is_good and model.tried and not has_points:
+        yield Task(text=f"Go through the checklist: {name_runbook('runbook run 08 07')}")
 
 
 def list_events(model: ReportModel) -> list[EventRow]:
-    """Return the timeline, sorted by time. With a score, it begins with the first entry."""
-    rows = sorted(_list_rows(model), key=attrgetter("at"))
-    return [row for row in rows if not model.score or row.at >= model.journal.entries[0].at]
+    """Return the timeline, sorted by time."""
+    return sorted(_list_rows(model), key=attrgetter("at"))
+
+
+def _tell(at: datetime, tone: str, text: str, note: str = "") -> EventRow:
+    return EventRow(at=at, tone=tone, text=capitalise(text), note=note)
+
+
+def _tell_action(model: ReportModel, action: ActionRecord) -> EventRow:
+    """Return the row of an action: what it did, how far it is proven, and who approved it."""
+    by = f"approved by {action.approver}" if action.applied else action.last.reason
+    text = model.policy.describe_action(action)
+    return _tell(action.decisive.at, action.state, text, by)
 
 
 def _list_rows(model: ReportModel) -> Iterator[EventRow]:
     """Yield every row of the timeline, not yet sorted by time."""
-    yield from _list_entries(model.journal, {**_TOLD, **model.policy.marks})
-    for event in list_triggers(model.journal):
-        yield EventRow(event.at, "trigger", capitalise(event.text), f"as {event.source} says")
+    yield from _list_entries(model.journal, {*_TOLD, *model.policy.marks})
+    for event in model.triggers:
+        yield _tell(event.at, "trigger", event.text, f"as {event.source} says")
     if model.since is not None:
-        yield EventRow(model.since, "breach", "First sign of trouble")
+        yield _tell(model.since, "breach", "first sign of trouble")
         yield from _list_alerts(model, model.since)
     for cause in model.causes:
         yield from _list_cause(model, cause)
     for action in model.tried:
-        text, proof, by = _describe_done(model, action)
-        note = f"approved by {by}; {proof}" if by else proof
-        yield EventRow(action.decisive.at, action.state, text, note)
+        yield _tell_action(model, action)
     if model.until:
-        yield EventRow(model.until, "ok", "The last symptom or alert had ended")
+        yield _tell(model.until, "ok", "the last symptom or alert had ended")
     looks = [look for look in model.journal.conclusions if look.verdict in _OUTCOMES]
     for verdict, same in groupby(looks, attrgetter("verdict")):
         look = next(same)
-        yield EventRow(look.at, str(verdict), VERDICT_WORDS[verdict], look.summary)
+        yield _tell(look.at, str(verdict), "verdict")
 
 
-def _list_entries(journal: JournalView, told: Mapping[str, str]) -> Iterator[EventRow]:
+def _list_entries(journal: JournalView, told: Collection[str]) -> Iterator[EventRow]:
     """Yield what marks and people say, and which runs went wrong."""
     for mark in journal.marks:
         if mark.what in told:
-            text = capitalise(mark.what.replace("_", " "))
-            yield EventRow(mark.at, told[mark.what], text, mark.reason)
+            words = mark.what.replace("_", " ")
+            yield _tell(mark.at, "note", mark.reason or words)
     for note in journal.notes:
         if note.is_remark:
-            yield EventRow(note.at, "note", f"{note.operator}: {note.text}")
+            yield _tell(note.at, "note", f"{note.operator}: {note.text}")
     for run in journal.runs:
         if run.status not in _NOT_FAILED:
             error = run.error.partition("\n")[0]
-            yield EventRow(run.at, run.status, f"Notebook {run.notebook}", error)
+            yield _tell(run.at, run.status, f"notebook {run.notebook}", error)
 
 
 def _list_alerts(model: ReportModel, since: datetime) -> Iterator[EventRow]:
-    """Yield how alerts changed since the trouble began, and which channels were told of it.
-
-    Each look tells of its whole window, so what is repeated is one event.
-    """
-    events = {}
-    for look in model.journal.conclusions:
-        for event in look.timeline:
-            if event.at >= since and event.kind in ("alert", "notice"):
-                events[f"{event.at:%c}", event.text] = event
-    ordered = sorted(events.values(), key=attrgetter("kind", "subject", "at"))
+    """Yield how alerts changed since the trouble began, and which channels were told of it."""
+    events = [
+        event
+        for event in detection.list_events(model.journal)
+        if event.at >= since and event.kind in ("alert", "notice") and event.state != "pending"
+    ]
+    ordered = sorted(events, key=attrgetter("kind", "subject", "at"))
     for _, group in groupby(ordered, attrgetter("kind", "subject", "state", "is_end")):
         same = list(group)
         first = same[0]
@@ -374,50 +513,13 @@ def _list_alerts(model: ReportModel, since: datetime) -> Iterator[EventRow]:
         if first.kind == "notice":
             channels = dict.fromkeys(event.channel for event in same)
             text = f"{', '.join(channels)} received: {first.subject}: {first.state}"
-        yield EventRow(first.at, first.kind, text)
+        yield EventRow(at=first.at, tone=first.kind, text=text)
 
 
 def _list_cause(model: ReportModel, cause: Finding) -> Iterator[EventRow]:
-    """Yield when a cause was first named; and when its first sign was, unless it was made."""
-    words = say_causes([cause])
+    """Yield when a cause was first named."""
     for look in model.journal.conclusions:
-        supported = [f for f in look.findings if f.status is CauseStatus.SUPPORTED]
-        reasons = [finding.reason for finding in supported if finding.name == cause.name]
-        if reasons:
-            yield EventRow(look.at, "cause", f"Cause named: {words}", reasons[0])
+        named = [f.name for f in look.findings if f.status is CauseStatus.SUPPORTED]
+        if cause.name in named:
+            yield _tell(look.at, "cause", f"cause named: {say_causes([cause])}")
             break
-    if cause.first_seen and not model.score:
-        yield EventRow(cause.first_seen, "cause", f"First sign of the cause: {words}")
-
-
-def list_open(model: ReportModel) -> Iterator[Open]:
-    """Yield damage, what was begun and left something to do, what comes next, and open points.
-
-    Points of the checklist that nobody looked at are open once the trouble is over.
-    """
-    if model.damage:
-        yield Open(model.damage)
-    for reading in model.journal.latest().values():
-        applied = model.journal.list_actions(ActionPhase.APPLIED, after=reading.seq)
-        finished = {str(action.result.get("plan")) for action in applied}
-        for command in reading.ways_on:
-            if finished.isdisjoint(command.split()):
-                yield Open(f"begun, and not finished: {command}", (reading.step,))
-    for action in model.tried:
-        for text in model.policy.list_unfinished(action):
-            yield Open(text, (action.first.step,))
-    if model.facts.get("closed_at") and not model.is_good:
-        yield Open("closed before all was well")
-    elif model.verdict and not model.is_good:
-        section, reason = model.judgement.next
-        yield Open(f"next, in {section}: {reason}")
-    points = model.of(Role.CHECKLIST, Role.CLEARED) if model.is_good else model.of(Role.CHECKLIST)
-    for step in points:
-        if step.latest and step.latest.status.is_open:
-            yield Open(f"{step.title}: {step.latest.reason}", (step.id,))
-    unread = [step.id for step in points if not step.latest]
-    # ``healthy`` says that there never was a symptom: then no point needs a look.
-    # An incident that is part of another one leaves the checklist to that one.
-    has_no_points = model.verdict is Verdict.HEALTHY or bool(model.facts.get("part_of"))
-    if unread and model.is_good and not has_no_points:
-        yield Open("not run yet:", tuple(unread))

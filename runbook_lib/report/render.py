@@ -1,45 +1,37 @@
-"""Lay a report out as one HTML file."""
+"""Lay a report out: as one HTML file, and as the files beside it."""
 
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..errors import disk_errors
-from ..model import SIGNS, CauseStatus, Lesson, Reading, Role
-from ..policy import say_causes
-from ..record.incident import Incident, write_file
+from ..model import SIGNS, Role, format_time
+from ..record.incident import Incident, write_file, write_json
 from ..record.journal import utc_now
-from ..record.notes import list_follow_ups
-from ..show.plots import Picture, plot_reading
-from ..show.tables import get_tone, render_html, sort_findings
-from ..show.text import format_value, visible
-from .model import (
-    ReportModel,
-    list_events,
-    list_open,
-    summarise,
-)
-
-if TYPE_CHECKING:
-    pass
+from ..show.tables import get_tone, render_html
+from ..show.text import format_duration, format_value, visible
+from .chart import draw_chart
+from .model import Number, ReportModel, Summary, draw_waiting, summarise
 
 CSP = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:"
 """The content policy of every HTML file that we write: nothing is fetched, nothing is run."""
-_LESSONS = {
-    "What went well": Lesson.WELL,
-    "What went badly": Lesson.BADLY,
-    "Where we were lucky": Lesson.LUCK,
-}
 
 
 def write_report(incident: Incident, model: ReportModel) -> Path:
-    """Write ``report.html`` and ``summary.txt`` from the journal; return the report's path.
+    """Write ``report.html``, and what it says first in the forms that other systems take.
 
     Parameters
     ----------
     incident : the folder; its journal may be empty, cut short or damaged: the report says so
     model : what its journal holds
+
+    Returns
+    -------
+    The report's path.
 
     Raises
     ------
@@ -48,80 +40,80 @@ def write_report(incident: Incident, model: ReportModel) -> Path:
 
     Notes
     -----
-    Changes these two files in the incident's folder, each in one step. Every string of the model
-    has passed the incident's redactor. The templates escape every string.
+    Changes these files in the incident's folder, each in one step. Every string of the model has
+    passed the incident's redactor. The templates escape every string.
     """
     target = incident.folder / "report.html"
-    html = render_report(model)
-    text = incident.redactor.text(write_summary(model, target.resolve().as_uri()))
+    told = summarise(model)
+    request = model.policy.request
+    files = {
+        "summary.txt": incident.redactor.text(write_summary(told, target.resolve().as_uri())),
+        "report.md": render_html("report.md", told=told, tell=tell_number),
+        f"affected_{request}s.csv": _write_requests(request, model.impact.requests),
+        target.name: render_report(model, told),
+    }
     with disk_errors(f"cannot write {target}"):
-        write_file(target.with_name("summary.txt"), text)
-        write_file(target, html)
+        facts = told.model_dump(mode="json", by_alias=True)
+        write_json(target.with_suffix(".json"), facts)
+        for name, text in files.items():
+            write_file(target.with_name(name), text)
     return target
 
 
-def write_summary(model: ReportModel, link: str) -> str:
+def tell_number(number: Number) -> str:
+    """Return a number as people read it."""
+    if number.value is not None and number.unit == "s":
+        return format_duration(timedelta(seconds=number.value))
+    return format_value(number.value, number.unit)
+
+
+def write_summary(told: Summary, link: str) -> str:
     """Return the incident in a few lines, for a chat or a ticket."""
-    told = summarise(model)
-    detected = ""
-    if told.detected:
-        detected = f"{told.detected.name}, {format_value(told.detected.at)}"
-    times = f"since {format_value(model.since)}; until {format_value(model.until)}"
+    tasks = [f"{task.text} ({task.owner or 'nobody yet'})" for task in told.do_next]
+    numbers = [number for number in told.numbers if number.value is not None]
     fields = {
-        "Verdict": f"{told.headline} ({model.incident_id})",
-        "Cause": "; ".join(f"{say_causes([cause])}: {cause.reason}" for cause in model.causes),
-        "Trigger": told.trigger.text if told.trigger else "",
-        "Detected": detected,
-        "Numbers": f"{model.impact}; {times}",
-        "Action": "; ".join(f"{done.text} ({done.proof})" for done in told.done),
-        "To do": "; ".join(note.text for note in list_follow_ups(model.journal)),
+        "Verdict": f"{told.state}, SEV-{told.severity}: {told.title} ({told.incident})",
+        "Time": f"since {format_value(told.since)}; until {format_value(told.until)}",
+        "What happened": " ".join(told.story),
+        "Numbers": "; ".join(f"{tell_number(each)} {each.words}" for each in numbers),
+        "Do next": "; ".join(tasks),
         "Report": link,
     }
     lines = [f"{name}: {' '.join(visible(text).split())}" for name, text in fields.items() if text]
     return "\n".join([*lines, ""])
 
 
-def render_report(model: ReportModel) -> str:
+def _write_requests(name: str, requests: Mapping[str, tuple[datetime, datetime]]) -> str:
+    """Return every request that was held back, and when it was first and last seen late."""
+    file = io.StringIO()
+    writer = csv.writer(file)
+    writer.writerow((name, "first_seen", "last_seen"))
+    for request_id, (first, last) in requests.items():
+        writer.writerow((request_id, format_time(first), format_time(last)))
+    return file.getvalue()
+
+
+def render_report(model: ReportModel, told: Summary) -> str:
     """Return the whole page."""
-    outcome = model.verdict or ""
+    charts = {}
+    for step in model.steps.values():
+        plots = [reading.plot for reading in step.readings if reading.plot]
+        charts[step.id] = draw_chart(plots[-1]) if plots else None
+    outcome = str(model.verdict or "unknown")
     if model.score is not None:
         outcome = "passed" if model.score.is_good else "failed"
-    journal = model.journal
-    findings = {finding.name: finding for finding in journal.findings()}
-    # What an earlier diagnosis supported stays supported here.
-    findings |= {cause.name: cause for cause in model.causes}
-    ordered = sort_findings(findings.values())
-    evidence: dict[str, Reading] = {f"#{reading.seq}": reading for reading in journal.readings}
-    evidence |= {step.id: step.worst for step in model.steps.values() if step.worst}
     return render_html(
         "report.html",
         csp=CSP,
         model=model,
-        tone=get_tone(outcome or "unknown")[0],
-        outcome=outcome,
-        told=summarise(model),
-        open_items=list(list_open(model)),
-        rows=list_events(model),
+        told=told,
+        tell=tell_number,
+        tone=get_tone(outcome),
+        waiting=draw_waiting(model),
+        charts=charts,
         signals=model.of(*(SIGNS - {Role.LOG})),
-        causes=[finding for finding in ordered if finding.status is not CauseStatus.REFUTED],
-        refuted=[finding for finding in ordered if finding.status is CauseStatus.REFUTED],
-        evidence=evidence,
-        pictures=_draw(model),
-        owned=list_follow_ups(journal),
-        lessons=_LESSONS,
+        findings=model.journal.findings(),
+        evidence={f"#{reading.seq}": reading for reading in model.journal.readings},
         checklist=model.of(Role.CLEARED, Role.CHECKLIST),
-        follow_ups=next((c.follow_ups for c in journal.conclusions[::-1] if c.follow_ups), ()),
         made_at=utc_now(),
     )
-
-
-def _draw(model: ReportModel) -> dict[str, list[Picture]]:
-    """Return the newest picture of each step that has one: the keys are the report's parts."""
-    pictures: dict[str, list[Picture]] = {}
-    for step in model.steps.values():
-        for reading in reversed(step.readings):
-            picture = plot_reading(reading)
-            if reading.plot and picture:
-                pictures.setdefault(reading.plot.part, []).append(picture)
-                break
-    return pictures

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
 from itertools import chain
@@ -45,7 +44,8 @@ from ..record.notes import (
 )
 from ..record.view import JournalView
 from ..redact import Redactor
-from ..report import preload, prepare, write_outputs
+from ..report import write_outputs
+from ..report.export import load_exporter
 from ..runbook import load_policy, name_runbook
 from ..section import SectionModule, Sections, check_parameters
 from ..settings import Settings
@@ -84,11 +84,10 @@ def run_sections(
     runs: list[NotebookRun] = []
     seq_before = incident.journal.view().last_seq
     try:
-        # A thread prepares the report's parts while the kernel works.
-        with ThreadPoolExecutor(1) as executor, SharedKernel(progress) as kernel:
+        with SharedKernel(progress) as kernel:
             with hold_interrupts():
                 kernel.begin()
-                preload()
+                load_exporter()
             chosen = list(names)
             for number, name in enumerate(chosen, start=1):
                 if incident.is_closed:
@@ -102,7 +101,6 @@ def run_sections(
                     kernel=kernel,
                 )
                 runs.append(run)
-                executor.submit(prepare, incident, run.path)
     except KeyboardInterrupt:
         with Interrupts(again=do_nothing):
             interruption = _explain_interruption(incident, seq_before, command)
@@ -226,7 +224,7 @@ def _carry_out(
         reason=reason,
         since=policy.find_ends(journal).since,
         until=judgement.until if judgement else None,
-        affected=policy.describe_impact(journal),
+        affected=str(policy.compute_impact(journal)),
         readings=tuple(own.latest().values()),
         causes=journal.findings(),
         notebooks=tuple(runs),
@@ -466,19 +464,19 @@ def incidents(settings: Settings, *, every: bool = False) -> documents.Incidents
 def note(
     settings: Settings,
     sections: Sections,
-    text: str,
+    text: str = "",
     *,
     due: datetime | None = None,
     went: str | None = None,
     incident_id: str = "",
-    **fields: str,
+    **fields: Json,
 ) -> documents.NoteDocument:
     """Write a note to an incident, and its report anew.
 
     Parameters
     ----------
     due, went : the day, and the lesson as it is typed
-    fields : ``owner`` and ``ticket``, as in ``Note``
+    fields : others of ``Note``, such as ``owner`` and ``lead``
     incident_id : empty: the open incident
 
     Raises

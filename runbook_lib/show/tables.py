@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
@@ -20,7 +19,6 @@ from .text import (
     capitalise,
     count_of,
     format_bytes,
-    format_duration,
     format_value,
     safe,
     say_left_out,
@@ -45,8 +43,6 @@ _WORDS = {
 #: Columns whose cells are shown as pills.
 _PILL_COLUMNS = ("status", "phase", "verdict", "met")
 _PLAN_COLUMNS = ("step", "status", "what", "how_many", "hash", "why")
-#: An incident's id, or the place of its report.
-_REPORT = re.compile(r"(?:\.\./)?(inc-\d{8}T\d{6}Z-[0-9a-f]{4})(?:/report\.html)?")
 #: Values that need no line of their own.
 EMPTY: tuple[Json, ...] = (None, "", [], {}, ())
 
@@ -159,16 +155,10 @@ def _show_cell(value: Json, name: str) -> Markup:
     return pill(text) if name in _PILL_COLUMNS and text else safe(text, 500)
 
 
-def _link_reports(text: str) -> Markup:
-    """Return a text in which each incident's id is a link to its report."""
-    # The text is escaped before the links are put in.
-    return Markup(_REPORT.sub(r'<a href="../\1/report.html">\1</a>', safe(text)))  # noqa: S704
-
-
 def _format_local(at: datetime) -> str:
-    """Write a time of day as this machine's clock shows it, with its zone."""
+    """Write a time of day by this machine's clock, with its zone; empty where that is UTC."""
     local = at.astimezone()
-    return f"{local:%H:%M:%S} local time (UTC{local.isoformat()[-6:]})"
+    return f"{local:%H:%M%z}" if local.utcoffset() else ""
 
 
 @cache
@@ -188,10 +178,8 @@ def _load_templates() -> Environment:
         pill=pill,
         value=format_value,
         cell=_show_cell,
-        duration=format_duration,
         local=_format_local,
         sentence=capitalise,
-        linked=_link_reports,
     )
     environment.globals.update(
         Table=Table,

@@ -58,7 +58,9 @@ _LOOK = (
     + MARK
     + """ ?? null,
     scripts: document.scripts.length,
-    active: all.filter(e => /^(script|iframe|object|embed|form|input|button|link|base|svg|math|audio|video)$/i.test(e.tagName)).map(e => e.tagName),
+    active: all.filter(e => /^(script|iframe|object|embed|form|input|button|link|base|math|audio|video)$/i.test(e.tagName)).map(e => e.tagName),
+    svgs: document.querySelectorAll('svg:not(.chart)').length,
+    charts: document.querySelectorAll('svg.chart').length,
     handlers: all.flatMap(e => [...e.attributes]).filter(a => /^on/i.test(a.name)).map(a => a.name),
     links: all.flatMap(e => ['href', 'src', 'action', 'srcset'].map(n => e.getAttribute(n))).filter(v => v && !/^data:image.(png|jpeg|gif|svg.xml);base64,/.test(v)),
     placed: all.filter(e => ['fixed', 'absolute'].includes(getComputedStyle(e).position)).map(e => e.tagName),
@@ -104,6 +106,10 @@ def tell_one(tell: Teller, text: str) -> None:
         "facts": {name: text, "labels": [text]},
     }
     words = {"value": text, "unit": text, "threshold": text, "source": text, "reason": text}
+    evidence["events"] = [
+        {"at": "2026-11-24T03:14:00Z", "kind": kind, "text": text, "source": text}
+        for kind in ("trigger", "alert", "notice")
+    ]
     for step in ("2.1", "3.1", f"2.{len(tell.incident.journal.view().entries)}"):
         tell.read(step, text, "breach", **evidence, **words)
     tell.read("7.1", text, "unknown", reason=text)
@@ -119,9 +125,8 @@ def tell_one(tell: Teller, text: str) -> None:
         reason=text,
         next_step=text,
     )
-    event = {"at": "2026-11-24T03:14:00Z", "kind": text, "text": text, "source": text}
     tell.conclude(
-        Verdict.INCIDENT, text, findings=(finding,), timeline=[event],
+        Verdict.INCIDENT, text, findings=(finding,),
         follow_ups=[text],
     )  # fmt: skip
     tell.record("note", {"text": text})
@@ -181,6 +186,8 @@ def look_at(page: Page, path: Path) -> dict[str, Any]:
     for state in (found, opened):
         assert state["scripts"] == 0
         assert state["active"] == []
+        assert state["svgs"] == 0
+        assert "report" in path.name or state["charts"] == 0
         assert state["handlers"] == []
         assert state["placed"] == []
         assert state["refresh"] == 0

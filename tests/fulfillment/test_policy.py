@@ -211,20 +211,23 @@ def test_a_section_alone_needs_only_what_it_reads(tell: Teller) -> None:
 
 
 def test_each_order_that_a_look_found_late_is_counted_once(tell: Teller) -> None:
-    assert POLICY.describe_impact(view_of(tell)) == "not counted"
+    assert str(POLICY.compute_impact(view_of(tell))) == "not counted"
     tell.start("02_signals_detection", ticket_id="t-1")
     for orders in (("1", "2"), ("2", "3"), ()):
         tell.read("2.3", "backlog", "ok", order_ids=orders, longest_minutes=37.0)
     tell.read("2.5", "ticket", "ok", ticket="t-2")
-    impact = POLICY.describe_impact(view_of(tell))
-    assert impact == "3 affected; longest wait 37.0 min"
+    impact = POLICY.compute_impact(view_of(tell))
+    assert list(impact.requests) == ["1", "2", "3"]
+    assert str(impact) == "3 affected; longest wait 37.0 min"
+    first, last = impact.requests["2"]
+    assert first < last
 
 
 def test_no_late_order_is_none_affected_unless_nobody_listed_it(tell: Teller) -> None:
     tell.read("2.3", "backlog", "ok", order_ids=())
-    assert POLICY.count_affected(view_of(tell)) == 0
+    assert POLICY.compute_impact(view_of(tell)).affected == 0
     tell.read("2.1", "lag", "breach", value=36.3)
-    assert POLICY.count_affected(view_of(tell)) is None
+    assert POLICY.compute_impact(view_of(tell)).affected is None
 
 
 @pytest.mark.parametrize(("unproven", "settled"), [(0, 2), (1, 1)])
@@ -275,9 +278,9 @@ def test_where_to_go_next_follows_from_the_table(tell: Teller, story: str, secti
 @pytest.mark.parametrize(
     ("action", "result", "words"),
     [
-        ("release", {"moved": 1}, "released 1 label "),
-        ("release", {"moved": 1204}, "released 1,204 labels "),
-        ("release", {}, "released labels "),
+        ("release", {"moved": 1}, "released 1 file"),
+        ("release", {"moved": 1204}, "released 1,204 files"),
+        ("release", {}, "released files"),
         ("unpause", {}, "unpaused "),
         ("something_new", {}, "something new"),
     ],
@@ -292,28 +295,18 @@ def test_what_was_done_is_told_in_the_past_tense(
     assert ("{objects}" in text) is not bool({"release"} & {action})
 
 
-@pytest.mark.parametrize(("action", "proof"), [("release", "proven"), ("restart", "verified")])
-def test_only_a_check_of_every_object_is_a_proof(tell: Teller, action: str, proof: str) -> None:
-    tell.act(ActionPhase.APPLIED, action=action)
-    assert POLICY.describe_proof(list_records(tell)[0]) == "not verified"
-    tell.act(ActionPhase.VERIFIED, action=action)
-    assert POLICY.describe_proof(list_records(tell)[0]) == proof
-    tell.act(ActionPhase.FAILED, action=action)
-    assert POLICY.describe_proof(list_records(tell)[0]).endswith("failed")
-
-
 def test_a_release_that_left_something_names_the_commands_that_finish_it(tell: Teller) -> None:
     tell.act(ActionPhase.APPLIED, result={"unproven": ["a", "c"], "waiting": ["b"]})
     records = list_records(tell)
     settle, resume = POLICY.list_unfinished(records[0])
-    assert "2 labels shipped" in settle
+    assert "2 files shipped" in settle
     assert f"runbook settle {PLAN} " in settle
     assert resume.endswith(f"runbook resume {PLAN}")
 
     settle_label(tell, f"{PLAN}-settle-1")
     records = list_records(tell)
     settle, _ = POLICY.list_unfinished(records[0])
-    assert "1 label shipped" in settle
+    assert "1 file shipped" in settle
     settle_label(tell, f"{PLAN}-settle-2")
     records = list_records(tell)
     assert POLICY.list_unfinished(records[0]) == [resume]

@@ -1,15 +1,11 @@
-"""One timeline on one clock."""
+"""When an alert began and ended, by its samples."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
 from fulfillment.analysis.samples import Sample
-from fulfillment.sections.timeline import (
-    Event,
-    find_alert_changes,
-    merge_events,
-)
+from fulfillment.sections.timeline import find_alert_changes
 
 T0 = datetime(2026, 11, 24, 3, tzinfo=UTC)
 
@@ -50,15 +46,3 @@ def test_a_zero_ends_a_state() -> None:
         (at(1), "up firing begins"),
         (at(3), "up firing ends"),
     ]
-
-
-def test_events_are_in_order_on_one_clock_without_duplicates() -> None:
-    fast = Event(at(5), "error", "x", "worker")
-    ours = Event(at(4), "action", "y")
-    merged = merge_events([fast, fast, ours], {"worker": 120})
-    assert [(e.at, e.text) for e in merged] == [(at(3), "x"), (at(4), "y")]
-
-
-def test_events_over_the_limit_are_left_out() -> None:
-    events = [Event(at(m), "k", str(m)) for m in range(300)]
-    assert [e.text for e in merge_events(events, {})] == [str(m) for m in range(100, 300)]

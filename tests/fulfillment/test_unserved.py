@@ -49,7 +49,7 @@ def test_orders_without_a_label_are_affected_although_nothing_waits(world: World
 
     assert (reading.value, len(reading.order_ids or ()), reading.longest_minutes) == (0, 6, 4.0)
     assert "6 orders without any label" in reading.reason
-    assert POLICY.describe_impact(inv.journal) == "6 affected; longest wait 4.0 min"
+    assert str(POLICY.compute_impact(inv.journal)) == "6 affected; longest wait 4.0 min"
 
 
 def test_nobody_says_that_nothing_was_affected_while_orders_cannot_be_counted(
@@ -60,7 +60,7 @@ def test_nobody_says_that_nothing_was_affected_while_orders_cannot_be_counted(
     inv.read_step("2.1")
     inv.read_step("2.3")
 
-    assert POLICY.count_affected(inv.journal) is None
+    assert POLICY.compute_impact(inv.journal).affected is None
 
 
 def test_the_impact_stays_once_labels_get_in_again(world: World) -> None:
@@ -71,7 +71,7 @@ def test_the_impact_stays_once_labels_get_in_again(world: World) -> None:
     world.shipments.clear()
     inv.read_step("2.3")
 
-    assert POLICY.count_affected(inv.journal) == 1
+    assert POLICY.compute_impact(inv.journal).affected == 1
 
 
 @pytest.mark.parametrize("prefix", ["pending/", "ready/"])

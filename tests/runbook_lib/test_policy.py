@@ -7,10 +7,10 @@ from datetime import timedelta
 import pytest
 
 from runbook_lib.model import ActionPhase, CauseStatus, Finding, Status, Verdict
-from runbook_lib.policy import Policy, make_log_entry
+from runbook_lib.policy import Impact, Policy, make_log_entry
 from runbook_lib.record.actions import group_actions
 from runbook_lib.record.entries import Key, Part, Quantities
-from tests.support.incidents import Teller
+from tests.support.incidents import START, Teller
 
 STEPS = ("2.1", "2.3", "2.5")
 POLICY = Policy(
@@ -77,8 +77,36 @@ def test_its_words_fit_any_runbook(tell: Teller) -> None:
     (action,) = group_actions(view.actions)
 
     assert POLICY.list_causes(view) == [cause]
-    assert POLICY.make_headline(Verdict.INCIDENT, [cause]) == cause.words
     assert POLICY.describe_action(action).endswith("old files")
-    assert POLICY.describe_proof(action) == "verified"
     assert POLICY.list_unfinished(action) == []
     assert make_log_entry(POLICY, view, now=tell.clock.at)["affected"] == "not counted"
+
+
+def make_impact(orders: int | None, minutes: float = 0) -> Impact:
+    ids = {str(number): (START, START) for number in range(orders or 0)}
+    return Impact(requests=ids, affected=orders, files=0, longest_minutes=minutes or None)
+
+
+@pytest.mark.parametrize(
+    ("orders", "minutes", "severity"),
+    [(500, 1, 1), (1, 240, 1), (20, 1, 2), (1, 60, 2), (1, 1, 3), (0, 0, 4), (None, 0, 3)],
+)
+def test_the_severity_follows_from_how_many_waited_and_how_long(
+    orders: int | None, minutes: float, severity: int
+) -> None:
+    assert POLICY.compute_severity(make_impact(orders, minutes)) == severity
+
+
+@pytest.mark.parametrize(
+    ("orders", "is_over", "title"),
+    [
+        (2, True, "2 requests were held back by a full disk"),
+        (1, False, "1 request is held back by a full disk"),
+        (None, False, "Nobody knows how many requests are held back: a full disk"),
+    ],
+)
+def test_the_title_says_what_was_held_back_and_why(
+    orders: int | None, title: str, *, is_over: bool
+) -> None:
+    cause = Finding(name="full", words="a full disk", status=CauseStatus.SUPPORTED)
+    assert POLICY.make_title(make_impact(orders), [cause], is_over=is_over) == title

@@ -11,13 +11,7 @@ import pytest
 from fulfillment.sections import SECTIONS
 from runbook_lib.model import ActionPhase, Verdict, format_time
 from runbook_lib.record.incident import Incident
-from runbook_lib.report.model import (
-    ReportModel,
-    list_events,
-    list_open,
-    summarise,
-    write_headline,
-)
+from runbook_lib.report.model import ReportModel, list_events, list_tasks, summarise
 from runbook_lib.report.render import write_summary
 from runbook_lib.run.commands import _list_plans
 from tests.support.golden import expect_golden
@@ -32,11 +26,6 @@ from tests.support.incidents import (
 
 def model_of(incident: Incident) -> ReportModel:
     return ReportModel(incident, SECTIONS)
-
-
-def done_in(incident: Incident) -> str:
-    """Return what the first screen says was done."""
-    return str(summarise(model_of(incident)).done)
 
 
 def tell_nothing(folder: Path) -> Incident:
@@ -85,17 +74,11 @@ STORIES = (tell_nothing, tell_plan, tell_whole, tell_loose_ends, tell_drill_that
 
 
 def write_page(model: ReportModel) -> list[str]:
-    """Return what the model says to people: the facts, the timeline, what is open, five lines."""
-    lines = [f"## {write_headline(model)}"]
-    lines += [str(done) for done in summarise(model).done]
-    lines.append("### Timeline")
-    lines += [
-        f"{row.at:%H:%M:%S} {row.tone} | {row.text} | {row.note}" for row in list_events(model)
-    ]
-    lines.append("### Open")
-    lines += [f"{text} {' '.join(steps)}" for text, steps in list_open(model)]
-    lines += ["### Summary", write_summary(model, "file:///report.html")]
-    return lines
+    """Return what the model says to people: the first screen, and the timeline."""
+    told = summarise(model)
+    lines = ["### Timeline"]
+    lines += [f"{row.at:%H:%M:%S} {row.tone} | {row.text} | {row.note}" for row in told.timeline]
+    return [*lines, "### Summary", write_summary(told, "file:///report.html")]
 
 
 def test_the_words_of_the_report_are_on_the_page(
@@ -115,39 +98,9 @@ def test_the_words_of_the_report_are_on_the_page(
     expect_golden("runbook_lib/report_model.txt", "\n".join(pages), hide=hide)
 
 
-@pytest.mark.parametrize(
-    ("alerts", "severity", "name"),
-    [
-        ((("unknown", "Blind", "warning", False),), "warning", "Blind"),
-        ((("ok", "Delay", "high", True), ("unknown", "Blind", "low", False)), "low", "Blind"),
-        ((("unknown", "Blind", "low", False), ("breach", "Delay", "high", False)), "high", "Delay"),
-        ((("ok", "Delay", "high", True),), "high", "Delay"),
-    ],
-)
-def test_a_severity_is_that_of_an_alert_that_any_look_saw_firing(
-    tmp_path: Path, alerts: tuple[tuple[str, str, str, bool], ...], severity: str, name: str
-) -> None:
-    tell = make_incident(tmp_path)
-    for status, alert, alert_severity, is_drill in alerts:
-        row = {"alert": alert, "state": "firing", "severity": alert_severity, "drill": is_drill}
-        tell.read("2.1", "lag", status, rows=[{**row, "state": "pending"}, row])
-
-    assert summarise(model_of(tell.incident)).severity == f"{severity}, by the alert {name}"
-
-
-@pytest.mark.parametrize(
-    ("verdict", "is_open"),
-    [(Verdict.FIXED, True), (Verdict.HEALTHY, False), (Verdict.NOT_FIXED, False)],
-)
-def test_points_that_nobody_looked_at_are_open_once_the_trouble_is_over(
-    tmp_path: Path, verdict: Verdict, is_open: bool
-) -> None:
-    tell = make_incident(tmp_path)
-    tell.incident.close(verdict)
-
-    steps = [step for _, ids in list_open(model_of(tell.incident)) for step in ids]
-
-    assert steps == (["7.1", "7.2", "7.3", "7.4", "7.5"] if is_open else [])
+def list_next(incident: Incident) -> str:
+    """Return what the report says is to be done next."""
+    return "\n".join(task.text for task in list_tasks(model_of(incident)))
 
 
 @pytest.mark.parametrize(
@@ -158,7 +111,7 @@ def test_points_that_nobody_looked_at_are_open_once_the_trouble_is_over(
         ([("breach", 7, 0), ("ok", 9, 0)], 7),
     ],
 )
-def test_at_its_worst_is_the_highest_breach_or_what_was_not_read(
+def test_at_its_worst_is_the_newest_breach_or_what_was_not_read(
     tmp_path: Path, readings: list[tuple[str, int | str | None, int]], worst: int | str | None
 ) -> None:
     tell = make_incident(tmp_path)
@@ -179,7 +132,7 @@ def test_an_empty_plan_waits_for_nobody(tmp_path: Path) -> None:
     tell.act(ActionPhase.PLANNED, step="6.3", result={"plan": "s", "is_empty": True})
     tell.act(ActionPhase.PLANNED, step="6.3", reason="left alone", result={"plan": "s"})
 
-    assert list(list_open(model_of(tell.incident))) == []
+    assert list_next(tell.incident) == ""
 
 
 def test_a_step_that_this_version_does_not_know_still_appears(tmp_path: Path) -> None:
@@ -197,9 +150,9 @@ def test_what_was_begun_is_open_with_its_command_until_it_is_carried_out(tmp_pat
     tell = make_incident(tmp_path)
     command = f"runbook resume {PLAN}"
     tell.read("1.5", "unfinished", "breach", ways_on=(command,))
-    assert any(command in text for text, _ in list_open(model_of(tell.incident)))
+    assert command in list_next(tell.incident)
     tell.act(ActionPhase.APPLIED)
-    assert not any(command in text for text, _ in list_open(model_of(tell.incident)))
+    assert command not in list_next(tell.incident)
 
 
 def make_event(minutes: int, kind: str, text: str, **fields: object) -> dict[str, object]:
@@ -216,8 +169,8 @@ def test_channels_that_are_told_the_same_are_one_row(tmp_path: Path) -> None:
         make_event(0, "restart", "minio started"),
     ]
     tell.read("2.1", "lag", "breach", since=format_time(START))
-    for _ in range(2):  # each conclusion tells of its whole window
-        tell.conclude(Verdict.INCIDENT, "labels wait", timeline=events)
+    for _ in range(2):  # each reading tells of its whole window
+        tell.read("5.1", "worker", "ok", events=events)
 
     rows = list_events(model_of(tell.incident))
     (alert,) = [row for row in rows if row.tone == "alert"]
@@ -235,7 +188,7 @@ def test_what_an_alert_did_before_the_trouble_is_another_story(tmp_path: Path) -
         make_event(-5, "alert", "ends", is_end=True),
         make_event(0, "alert", "begins again"),
     ]
-    tell.conclude(Verdict.INCIDENT, "labels wait", timeline=events)
+    tell.read("5.1", "worker", "ok", events=events)
 
     rows = list_events(model_of(tell.incident))
 
@@ -247,20 +200,22 @@ def test_what_an_alert_did_before_the_trouble_is_another_story(tmp_path: Path) -
 def test_a_drill_says_whether_it_passed(tmp_path: Path, headline: str, *, is_good: bool) -> None:
     tell = make_incident(tmp_path, exercise="surge")
     tell.incident.mark("drill_scored", is_good=is_good, phases={}, objectives=[])
-    assert write_headline(model_of(tell.incident)).startswith(f"Drill {headline}: ")
+    told = summarise(model_of(tell.incident))
+    assert told.state == f"Drill {headline}"
+    assert told.title.startswith("[DRILL] ")
 
 
 def test_the_summary_has_a_line_for_each_thing_whatever_was_written(tmp_path: Path) -> None:
     tell = tell_incident(tmp_path)
-    tell.conclude(Verdict.INCIDENT, "two\nlines \u202e and more")
+    tell.record("note", {"summary": "two\nlines \u202e and more"})
 
-    lines = write_summary(model_of(tell.incident), "file:///reports/report.html").splitlines()
+    told = summarise(model_of(tell.incident))
+    lines = write_summary(told, "file:///reports/report.html").splitlines()
 
     assert [line.partition(":")[0] for line in lines] == [
-        "Verdict", "Cause", "Detected", "Numbers", "Action", "Report"
+        "Verdict", "Time", "What happened", "Numbers", "Do next", "Report"
     ]  # fmt: skip
-    for number in ("37 affected", "2026-11-24 02:43:00Z"):
-        assert number in lines[3]
+    assert "37 orders held back" in lines[3]
 
 
 def test_a_plan_from_before_a_change_of_the_same_run_is_not_offered(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from datetime import timedelta
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from fulfillment.sections import SECTIONS
-from runbook_lib.model import Finding, Verdict
+from runbook_lib.model import Finding, Line, Plot, Verdict
 from runbook_lib.record.incident import Incident
 from runbook_lib.report import ReportModel, write_report
-from runbook_lib.report.model import write_headline
+from runbook_lib.report.chart import RIGHT, TOP, draw_chart
+from runbook_lib.report.model import summarise
 from runbook_lib.report.render import CSP
-from tests.support.incidents import PLAN, SHA256, make_incident, tell_incident
+from tests.support.incidents import PLAN, SHA256, START, make_incident, tell_incident
 
 
 class Page(HTMLParser):
@@ -73,20 +76,43 @@ def test_every_link_leads_to_an_anchor_or_beside_the_report(tmp_path: Path) -> N
     assert all(re.fullmatch(r"notebooks/[\w.-]+\.html", link) for link in outside)
 
 
-def test_the_place_of_another_report_is_a_link_wherever_it_is_named(tmp_path: Path) -> None:
+def test_a_report_links_what_was_open_at_the_same_time(tmp_path: Path) -> None:
     incident = make_incident(tmp_path).incident
-    other = "inc-20261124T020000Z-0a0b"
-    place = f"../{other}/report.html"
-    incident.update(part_of=other)
-    incident.tell("plan_of_closed", f'rel-1 is a plan of another ({other}). <b title="{place}">')
-    incident.tell("plan_of_closed", "../inc-1/report.html is no report")
-
-    html, page = render(incident)
+    other = make_incident(tmp_path).incident
+    _, page = render(incident)
 
     links = [link for link in page.links if link.startswith("..")]
-    # The first screen, and twice in the timeline, whose tag is text, so a link, too.
-    assert links == [place] * 3
-    assert html.count(f">{other}</a>") == 3
+    assert links == [f"../{other.id}/report.html"]
+
+
+def test_beside_it_lie_the_orders_and_the_same_story_for_programs(tmp_path: Path) -> None:
+    incident = tell_incident(tmp_path).incident
+    render(incident)
+
+    rows = (incident.folder / "affected_orders.csv").read_text("utf-8").splitlines()
+    told = json.loads((incident.folder / "report.json").read_text("utf-8"))
+    assert rows[0] == "order,first_seen,last_seen"
+    assert [row.partition(",")[0] for row in rows[1:]] == told["affected"]
+    assert (told["schema"], len(told["affected"])) == ("runbook/report/1", 37)
+    assert told["title"] in (incident.folder / "report.md").read_text("utf-8")
+
+
+def test_every_request_that_waited_is_on_the_page(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    tell.read("2.3", "backlog", "breach", order_ids=[str(number) for number in range(3_000)])
+    html, _ = render(tell.incident)
+
+    assert all(f", {number}" in html for number in range(1, 3_000))
+
+
+def test_a_chart_covers_a_minute_and_every_value(tmp_path: Path) -> None:
+    line = Line(name="lag", points=((START, 3.0), (START + timedelta(seconds=1), 4.0)))
+    chart = draw_chart(Plot(lines=(line,), marks=((START, "cause"),)))
+
+    assert chart is not None
+    assert (chart.begin, chart.length) == (START, timedelta(minutes=1))
+    assert (chart.place(chart.end), chart.lift(4.0)) == (RIGHT, TOP)
+    assert draw_chart(Plot(lines=(line,)), START + timedelta(minutes=1)) is None
 
 
 def test_nothing_is_fetched_and_nothing_runs(tmp_path: Path) -> None:
@@ -94,7 +120,7 @@ def test_nothing_is_fetched_and_nothing_runs(tmp_path: Path) -> None:
 
     assert page.policy == CSP
     assert not {"script", "link", "iframe", "object", "form", "base"} & set(page.tags)
-    assert all(str(image["src"]).startswith("data:image/svg+xml;base64,") for image in page.images)
+    assert page.images == []
     assert "url(" not in html
     assert "@import" not in html
 
@@ -142,7 +168,7 @@ def test_a_torn_last_line_is_left_out_and_said(tmp_path: Path, tail: bytes) -> N
     html, _ = render(incident)
 
     assert ReportModel(incident, SECTIONS).damage in unescape(html)
-    assert write_headline(ReportModel(incident, SECTIONS)) in html
+    assert summarise(ReportModel(incident, SECTIONS)).title in html
 
 
 def test_a_cause_stands_with_the_last_finding_that_supports_it(tmp_path: Path) -> None:
@@ -157,9 +183,10 @@ def test_a_cause_stands_with_the_last_finding_that_supports_it(tmp_path: Path) -
     tell.conclude(Verdict.FIXED, "it is gone", findings=(refuted,))
 
     html, _ = render(tell.incident)
-    shown = html[html.index('<section id="diagnosis">') : html.index('<section id="actions">')]
+    shown = html[html.index('<section id="diagnosis">') :]
+    shown = shown[: shown.index("<details")]
 
-    for text in ("a paused pipeline", "supported", "pipeline: paused"):
+    for text in ("a paused pipeline", "supported", "The DAG fulfillment_release is paused"):
         assert text in shown, text
     assert "the DAG is not paused" not in shown
 

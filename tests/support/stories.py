@@ -108,7 +108,7 @@ def make_world(home: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     )
     monkeypatch.setattr(Settings, "load", lambda: world.settings)
     # nor are the warnings of `runbook serve`
-    monkeypatch.setattr("fulfillment.commands.entry_points", lambda group: ())
+    monkeypatch.setattr("fulfillment.commands.entry_points", lambda *_, **__: ())
     # whatever listens on this machine is no part of the story
     monkeypatch.setattr(SupportClient, "connect", lambda _: FakeClients(world).support)
     monkeypatch.setattr(notebooks, "_execute", lambda *given: _execute(world, *given))

@@ -60,7 +60,6 @@ SECTIONS = Sections(
 )
 POLICY = Policy(
     quantities=SECTIONS.list_quantities(),
-    impact_heading="Files",
     noun="file",
     actions={"move": "moved {objects} to the standby consumer"},
 )
