@@ -26,7 +26,6 @@ from runbook_lib.report import write_outputs
 from runbook_lib.run.documents import Document, Part
 from runbook_lib.run.move_commands import MoveCommands
 from runbook_lib.runbook import name_runbook
-from runbook_lib.section import get_step
 from runbook_lib.settings import find_env_file
 from runbook_lib.show.text import count_of
 
@@ -38,7 +37,7 @@ from .clients import Clients
 from .investigation import Investigation
 from .sections import SECTIONS, remediation
 from .sections.purpose import describe_access, list_obstacles, read_rights, read_unfinished
-from .sections.remediation import describe_effect, read_recovery
+from .sections.remediation import read_recovery
 from .sections.root_cause import STEPS as CAUSE_STEPS
 from .settings import Settings
 from .waiting import list_prefixes
@@ -387,7 +386,7 @@ def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocume
         incident = make_incident(settings, Path(home))
         inv = Investigation(incident, section=SECTIONS["01_purpose"], settings=settings)
         readings = {step: inv.read_step(step) for step in inv.section.STEPS}
-    rights = readings[get_step(read_rights).id]
+    rights = readings[read_rights.id]
     blocking_rows = list_obstacles(rights.rows)
     return CheckDocument(
         schema_name="runbook/check/1",
@@ -395,7 +394,7 @@ def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocume
         summary=describe_access(rights),
         systems=rights.rows,
         readings=tuple(readings.values()),
-        unfinished=readings[get_step(read_unfinished).id].rows,
+        unfinished=readings[read_unfinished.id].rows,
     )
 
 
@@ -467,16 +466,11 @@ def read_chaos_status(settings: Settings, *, progress: Progress = keep_quiet) ->
 
 
 #: The steps whose readings a verdict needs after a change.
-_READ_AGAIN = (get_step(read_unfinished).id, *CAUSE_STEPS, get_step(read_recovery).id)
+_READ_AGAIN = (read_unfinished.id, *CAUSE_STEPS, read_recovery.id)
 
 
 class ReleaseCommands(MoveCommands):
     """The commands of a release. After a change they look whether the change helped."""
-
-    def describe_effect(self, inv: Any, plan: Plan) -> dict[str, Json]:
-        """Return what waits now, and what would wait after a plan."""
-        effect = describe_effect(inv, plan)
-        return {"effect": effect.rows, "effect_reason": effect.reason}
 
     def look_again(self, inv: Any, plan: Plan) -> dict[str, Json]:
         """Prove a change, read what a verdict needs, conclude, and write the report.
@@ -501,7 +495,7 @@ class ReleaseCommands(MoveCommands):
         report = write_outputs(inv.incident, SECTIONS)
         if judgement is None:
             return {"report": str(report)}
-        resume_commands = inv.latest()[get_step(read_unfinished).id].ways_on
+        resume_commands = inv.latest()[read_unfinished.id].ways_on
         section = judgement.next.section
         run_command = name_runbook(f"runbook run {section[:2]}")
         return {

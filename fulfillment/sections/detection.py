@@ -5,9 +5,9 @@ The section lists the bucket, too, so that wrong or missing metrics do not hide 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from runbook_lib.frames import Dtype
+from runbook_lib.frames import TIME
 from runbook_lib.model import (
     ActionPhase,
     Conclusion,
@@ -61,8 +61,8 @@ NAME = "02_signals_detection"
 TITLE = "Signals and detection"
 Parameters = SectionParameters
 
-#: The prefixes that a listing reads, in the words of a step's source.
-LISTING = "listing of $fulfillment_bucket/{$pending_prefix,$chaos_prefix} at $minio_endpoint"
+#: What a listing of the bucket reads.
+LISTING = "s3://$fulfillment_bucket/$pending_prefix, s3://$fulfillment_bucket/$chaos_prefix"
 _ANY_ALERT = " or ".join(ALERTS)
 
 
@@ -71,7 +71,8 @@ _ANY_ALERT = " or ".join(ALERTS)
     "Alert FulfillmentDelay, or lag over the threshold",
     name="lag",
     role=Role.ALERT,
-    source=f"$prometheus_url {LAG}; /api/v1/alerts",
+    source=f"{LAG}; $prometheus_url/api/v1/alerts",
+    columns={"active_at": TIME},
     unit="min",
     needed=True,
     threshold=f"over $lag_threshold_minutes min for $lag_for_minutes min, or {_ANY_ALERT} fires",
@@ -161,7 +162,7 @@ def judge_alert(
     "Grafana panel Fulfillment backlog",
     name=f"panel {PANEL_TITLE}",
     role=Role.SYMPTOM,
-    source=f"$grafana_url: dashboard {DASHBOARD_UID}",
+    source=f"$grafana_url/d/{DASHBOARD_UID}",
     unit="objects",
 )
 def _compare_panel(inv: Investigation) -> Outcome:
@@ -174,9 +175,8 @@ def _compare_panel(inv: Investigation) -> Outcome:
     listed = len(waiting.objects) if waiting else None
     current = [(line.name, line.points[-1][1]) for line in lines if line.points]
     outcome = Outcome(
-        source=panel.link,
+        source="; ".join([panel.link, *panel.expressions]),
         rows=to_rows(("series", "value"), current),
-        facts={"queries": list(panel.expressions)},
         plot=draw_panel(lines, inv.now(), listed),
     )
     if not current:
@@ -190,7 +190,8 @@ def _compare_panel(inv: Investigation) -> Outcome:
     "Backlog objects, metric against listing",
     name="backlog objects",
     role=Role.BACKLOG,
-    source=f"{LISTING}; $prometheus_url fulfillment_artifacts_backlog_objects",
+    source=f"{LISTING}; fulfillment_artifacts_backlog_objects",
+    columns=WAITING_COLUMNS,
     unit="objects",
     threshold="a real object waits over $lag_threshold_minutes min",
     needed=True,
@@ -210,7 +211,7 @@ def read_backlog_objects(inv: Investigation) -> Outcome:
     longest_minutes = max(waiting.longest_minutes, unserved.longest_minutes if unserved else 0)
     outcome = Outcome(
         value=len(waiting.real),
-        rows=waiting.rows(50),
+        rows=waiting.rows(),
         plot=plot,
         order_ids=None if unserved is None and not order_ids else order_ids,
         longest_minutes=round(longest_minutes, 1),
@@ -232,7 +233,8 @@ def read_backlog_objects(inv: Investigation) -> Outcome:
     "Backlog bytes, metric against listing",
     name="backlog bytes",
     role=Role.IMPACT,
-    source=f"{LISTING}; $prometheus_url fulfillment_artifacts_backlog_bytes",
+    source=f"{LISTING}; fulfillment_artifacts_backlog_bytes",
+    columns=WAITING_COLUMNS,
     unit="bytes",
     threshold="a real object waits over $lag_threshold_minutes min",
 )
@@ -241,7 +243,7 @@ def _read_bytes(inv: Investigation) -> Outcome:
     plot, counted = _read_metric(inv, "bytes")
     waiting = recall_waiting(inv)
     size_bytes = sum(label.info.size_bytes for label in waiting.real)
-    outcome = Outcome(value=size_bytes, rows=waiting.rows(50), plot=plot)
+    outcome = Outcome(value=size_bytes, rows=waiting.rows(), plot=plot)
     return waiting.judge(outcome, counted)
 
 
@@ -285,6 +287,7 @@ def _read_unserved(inv: Investigation, waiting: Waiting) -> Unserved | None:
     role=Role.TICKET,
     unit="min",
     source="$support_url/support/cases/{ticketId}?includeTimeline=true",
+    columns={"at": TIME},
     threshold="the newest shipment event is over $timeline_stale_minutes min old while a label "
     "waits",
 )
@@ -316,7 +319,7 @@ def read_ticket(inv: Investigation) -> Outcome:
                 "source": entry.source,
                 "status": entry.status,
             }
-            for entry in case.timeline[-50:]
+            for entry in case.timeline
         ],
         ticket=inv.ticket_id,
     )
@@ -363,11 +366,6 @@ STEPS = by_id(
     read_alert, _compare_panel, read_backlog_objects, _read_bytes, read_ticket, read_probe
 )
 ACTIONS: dict[str, ActionStep] = {}
-#: The columns of each step's rows, and their dtypes in a frame.
-COLUMNS: Mapping[str, Mapping[str, Dtype]] = {
-    "2.3": WAITING_COLUMNS,
-    "2.4": WAITING_COLUMNS,
-}
 
 
 def conclude(inv: Investigation) -> Conclusion:

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from objectmove.errors import MoveError
 from runbook_lib import errors
+from runbook_lib.frames import TIME
 from runbook_lib.model import Conclusion, Json, Outcome, Reading, Role
 from runbook_lib.section import (
     ActionStep,
@@ -67,7 +68,7 @@ def _ask_all(questions: Sequence[Callable[[], T]]) -> list[T]:
     "Environment: where this runs, and whether an exercise may",
     name="environment",
     role=Role.GROUND,
-    source=f"RUNBOOK_ENVIRONMENT; $fulfillment_bucket/{MARKER_KEY}",
+    source=f"RUNBOOK_ENVIRONMENT; s3://$fulfillment_bucket/{MARKER_KEY}",
     threshold="setting and marker object differ in local or demo",
 )
 def _read_environment(inv: Investigation) -> Outcome:
@@ -354,7 +355,8 @@ _UNFINISHED = ("plan", "rows", "held_by", "held_since", "way_on")
     name="unfinished releases",
     role=Role.GROUND,
     unit="releases",
-    source="the bucket's state, .runbook/state.json",
+    source="s3://$fulfillment_bucket/.runbook/state.json",
+    columns={"held_since": TIME},
     threshold="a release is not finished, or unproven",
 )
 def read_unfinished(inv: Investigation) -> Outcome:

@@ -1,14 +1,14 @@
 """Section 6: release, repair, clean up, and prove that it helped. Every change is planned first.
 
-6.1 re-triggers the worker or releases by move, as section 5 advises. 6.1.1 takes a release by move
-back. 6.1.2 records a person's word on labels that may or may not have shipped. 6.5 asks whether
-lag and backlog came down, by samples that are newer than the action.
+6.1 re-triggers the worker or releases by move, as section 5 advises. 6.5 asks whether lag and
+backlog came down, by samples that are newer than the action. ``way_back`` has the notebook of 6.1.1
+and 6.1.2.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -16,8 +16,9 @@ from pydantic import Field
 
 from objectmove.errors import RefusedError, StoreError
 from runbook_lib import model
-from runbook_lib.approvals import Plan, load_plan, make_empty_plan
+from runbook_lib.approvals import Plan, make_empty_plan
 from runbook_lib.errors import ClientError, SafetyError
+from runbook_lib.frames import NUMBER, TIME
 from runbook_lib.http import parse_duration
 from runbook_lib.model import (
     ActionPhase,
@@ -32,21 +33,22 @@ from runbook_lib.section import (
     attempt,
     by_id,
     get_parameters,
+    rows_of,
     split_list,
     step,
-    to_rows,
 )
 
 from ..analysis.causes import Advice
 from ..analysis.forecasts import compute_clear_time
 from ..analysis.samples import Sample
-from ..change.release import GATE, MOVE, TO_SETTLE, ReleaseParameters, make_release_plan
+from ..change.release import GATE, MOVE, ReleaseParameters, make_release_plan
 from ..change.service_actions import SERVICE, plan_service
 from ..change.synthetic import REMOVE, plan_revert
 from ..clients.http_systems import AlertRule
 from ..investigation import Investigation
 from ..quantities import Backlog, measure, measure_recovery
 from ..waiting import read_waiting
+from .detection import LISTING
 from .purpose import read_unfinished
 from .recovery import (
     NO_UPLOADS,
@@ -248,95 +250,13 @@ ACTIONS = by_id(
 
 
 @step(
-    "6.1",
-    "What the planned release would change",
-    name="what the plan would change",
-    role=Role.EFFECT,
-    unit="min of lag less",
-    source="journal; listing of the bucket",
-)
-def read_plan_effect(inv: Investigation) -> model.Outcome:
-    """Compute what the newest plan of 6.1 would change, from a listing. Only reads."""
-    plans = inv.journal.list_actions(ActionPhase.PLANNED)
-    ids = [action.plan for action in plans if action.step == "6.1"]
-    if not ids:
-        return model.Outcome().ok("no release by move is planned: nothing to compare")
-    plan = load_plan(inv.incident.find_plan(ids[-1]), _RELEASE_KINDS)
-    if plan.kind is not MOVE or plan.is_empty:
-        return model.Outcome().ok("no release by move is planned: nothing to compare")
-    waiting = read_waiting(inv, [plan.content.header.source])
-    waits_minutes = {label.info.key: label.minutes for label in waiting.real}
-    return compare_plan(waits_minutes, plan)
-
-
-@step(
-    "6.1.2",
-    "Labels that may or may not have shipped",
-    name="labels to settle",
-    role=Role.EFFECT,
-    unit="labels",
-    source="the bucket; $fulfillment_url (shipments)",
-)
-def read_to_settle(inv: Investigation) -> model.Outcome:
-    """List the labels that a person must settle, with what is known of each order. Only reads."""
-    plan_id = get_parameters(inv, Parameters).settle
-    if not plan_id:
-        return model.Outcome().ok("no release is named: set settle to its id")
-    release = load_plan(inv.incident.find_plan(plan_id), (MOVE,))
-    try:
-        rows = GATE.list_to_settle(inv, release)
-    except StoreError as error:
-        return model.Outcome().unknown(f"could not be read: {error}")
-    except RefusedError as error:
-        # A release that was never begun has nothing to settle.
-        return model.Outcome().ok(str(error))
-    outcome = model.Outcome(value=len(rows), rows=rows, columns=TO_SETTLE)
-    if not rows:
-        return outcome.ok("nothing is open")
-    return outcome.ok(f"{len(rows)} wait for your answer: taken, or not taken")
-
-
-def describe_effect(inv: Investigation, plan: Plan) -> model.Outcome:
-    """Say what a new plan would change, from the objects that the planner looked at.
-
-    A plan that was cut into parts has too many objects to compare.
-    """
-    if plan.content.header.parts:
-        return model.Outcome()
-    now = inv.now()
-    waits = {key: max(0.0, (now - at).total_seconds() / 60) for key, at in plan.observed}
-    return compare_plan(waits, plan)
-
-
-def compare_plan(waits_minutes: Mapping[str, float], plan: Plan) -> model.Outcome:
-    """Compare the backlog now and after the plan. Pure.
-
-    Parameters
-    ----------
-    waits_minutes : for how many minutes each object waits, by key
-    """
-    planned = {row.key for row in plan.rows}
-    staying = [minutes for key, minutes in waits_minutes.items() if key not in planned]
-    longest = max(waits_minutes.values(), default=0.0)
-    longest_staying = max(staying, default=0.0)
-    columns = ("what", "now", "after the plan")
-    table = [
-        ("objects waiting", len(waits_minutes), len(staying)),
-        ("oldest waits, minutes", round(longest, 1), round(longest_staying, 1)),
-    ]
-    outcome = model.Outcome(
-        value=round(longest - longest_staying, 1), rows=to_rows(columns, table), columns=columns
-    )
-    return outcome.ok(f"{len(waits_minutes):,} wait now, {len(staying):,} right after the plan")
-
-
-@step(
     "6.5",
     "Lag under 5 in two samples after the action, backlog at its baseline",
     name="recovery",
     role=Role.RECOVERY,
     unit="min",
-    source=f"$prometheus_url {LAG}; listing of $pending_prefix",
+    source=f"{LAG}; {LISTING}",
+    columns={"at": TIME, "lag_minutes": NUMBER},
     threshold="the lag is not under $recovered_minutes min in $recovered_scrapes samples after the "
     "action, more waits than usual, or labels do not get in",
 )
@@ -355,6 +275,7 @@ def read_recovery(inv: Investigation) -> model.Outcome:
     applied_at = inv.journal.last_applied_at
     outcome = model.Outcome(
         value=recovery.value,
+        rows=rows_of(reversed(lag.samples), "at", lag_minutes="value"),
         plot=model.Plot(
             title="Lag, and the limit for recovery",
             unit="minutes",
@@ -441,7 +362,7 @@ def _find_keep_firing_s(rule: AlertRule) -> float:
     return keep_firing_s
 
 
-STEPS = CAUSE_STEPS | by_id(read_unfinished, read_plan_effect, read_to_settle, read_recovery)
+STEPS = CAUSE_STEPS | by_id(read_unfinished, read_recovery)
 
 
 def conclude(inv: Investigation) -> model.Conclusion:

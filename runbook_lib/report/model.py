@@ -196,8 +196,11 @@ class ReportModel:
 
     def _section(self, name: str) -> ReportSection:
         """Return a section by its number; if the model has none, add an empty one."""
-        known = {section_name[:2]: section for section_name, section in self.sections.items()}
-        return known.get(name[:2]) or self.sections.setdefault(name, ReportSection(name, name))
+        number, _, _ = name.partition("_")
+        for section_name, section in self.sections.items():
+            if section_name.startswith(f"{number}_"):
+                return section
+        return self.sections.setdefault(name, ReportSection(name, name))
 
     def _step(self, step_id: str, name: str, role: Role | None = None) -> ReportStep:
         """Return a step; if the model has none of this id yet, add an empty one to its section."""
@@ -228,7 +231,8 @@ def _make_section(module: SectionModule) -> ReportSection:
     for action in module.ACTIONS.values():
         # An action may have the id of a step; the section then shows the action's title.
         steps.setdefault(action.id, ReportStep(action.id, action.title)).title = action.title
-    prefix = f"{module.NAME[:2].lstrip('0')}."
+    number, _, _ = module.NAME.partition("_")
+    prefix = f"{number.lstrip('0')}."
     own = [step_id for step_id in steps if step_id.startswith(prefix)]
     own.sort(key=order_of)
     return ReportSection(module.NAME, module.TITLE, [steps[step_id] for step_id in own])

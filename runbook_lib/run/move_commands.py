@@ -79,7 +79,6 @@ class MovePlanDocument(MoveDocument):
     rows : some objects, those with the rarest status first
     others : how the worker is held
     window : what the store cannot guard
-    effect, effect_reason : what waits now and after the plan, as a table and in words
     """
 
     sha256: str
@@ -94,8 +93,6 @@ class MovePlanDocument(MoveDocument):
     others: str = ""
     window: str = ""
     parts: int = 0
-    effect: tuple[dict[str, Json], ...] = ()
-    effect_reason: str = ""
 
     @property
     def answer(self) -> str:
@@ -202,9 +199,8 @@ class MoveCommands:
         """Make a plan; moves nothing. Exit 3 when objects wait and none of them may move."""
         inv = self._open(settings, incident_id, progress, **parameters)
         plan = self.make_plan(inv, self._gate.step)
-        effect = self.describe_effect(inv, plan)
         _close_if_new(inv)
-        shown = self.describe_plan(inv, plan, f"apply {plan.id}", **effect)
+        shown = self.describe_plan(inv, plan, f"apply {plan.id}")
         why_objects_stay = plan.summary.get("reason", shown.excluded)
         is_blocked = plan.is_empty and bool(why_objects_stay)
         return shown.model_copy(update={"exit_code": ExitCode.of(not is_blocked)})
@@ -337,10 +333,6 @@ class MoveCommands:
             summary=entry.reason,
             way_on=self._list_ways_on(inv, plan.id),
         )
-
-    def describe_effect(self, inv: Any, plan: Plan) -> dict[str, Json]:  # noqa: ARG002
-        """Return more fields of a plan's document; a runbook may override this method."""
-        return {}
 
     def describe_plan(self, inv: Any, plan: Plan, command: str, **fields: Json) -> MovePlanDocument:
         """Return what a plan would do, and how to approve it; exit 5, since nothing is approved.

@@ -23,7 +23,6 @@ from .text import (
     format_duration,
     format_value,
     safe,
-    say_left_out,
 )
 
 if TYPE_CHECKING:
@@ -111,7 +110,7 @@ def tabulate_plans(journal: JournalView) -> Table:
             "what": f"{entry.action} on {entry.target}",
             "how_many": "",
             "hash": facts["sha256"][:SHORT_HASH],
-            "why": facts.get("reason") or say_left_out(facts.get("excluded") or {}),
+            "why": facts.get("reason", ""),
             "plan": action.plan,
             "sha256": facts["sha256"],
             "action": entry.action,

@@ -122,19 +122,6 @@ def test_only_a_release_can_be_taken_back(world: World) -> None:
         inv.plan("6.1.1", undo=repair.id)
 
 
-def test_what_a_plan_would_change_is_read_before_the_gate(world: World) -> None:
-    world.put_label(25)
-    world.put_label(12, 2, finished=False)
-    inv = world.open(remediation, way="release")
-    inv.plan("6.1")
-    world.put_label(3, 3)  # came after the plan: it stays
-    reading = inv.read_step("6.1")
-    assert (reading.status, reading.value, reading.unit) == (Status.OK, 13.0, "min of lag less")
-    rows = {row["what"]: (row["now"], row["after the plan"]) for row in reading.rows}
-    assert rows["objects waiting"] == (3, 2)
-    assert rows["oldest waits, minutes"] == (25.0, 12.0)
-
-
 def test_a_plan_is_loaded_by_its_id_and_by_its_own_step_only(world: World) -> None:
     world.put_label(25)
     world.dag = replace(world.dag, is_paused=True)

@@ -61,8 +61,9 @@ class FakeSection:
     NAME, TITLE, Parameters = "02_signals_detection", "Signals", SectionParameters
 
     def __init__(self, read: Callable[[Investigation], Outcome]) -> None:
-        step("2.1", "Alert", name="lag", role=Role.ALERT, source="nowhere")(read)
-        self.STEPS = by_id(read)
+        self.STEPS = by_id(
+            step("2.1", "Alert", name="lag", role=Role.ALERT, source="nowhere")(read)
+        )
         self.ACTIONS: dict[str, ActionStep] = {}
 
     def conclude(self, _inv: Investigation) -> Conclusion:
