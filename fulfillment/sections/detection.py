@@ -11,6 +11,7 @@ from runbook_lib.frames import TIME
 from runbook_lib.model import (
     ActionPhase,
     Conclusion,
+    Line,
     Outcome,
     Plot,
     Role,
@@ -39,7 +40,6 @@ from .recovery import (
     find_well_since,
     is_low,
     judge_recovery,
-    may_compare,
     read_lag,
 )
 from .signals import (
@@ -49,7 +49,6 @@ from .signals import (
     PANEL_TITLE,
     PROBE_MAX_AGE,
     draw_line,
-    draw_panel,
     find_alert_states,
     is_drill,
     read_lines,
@@ -172,17 +171,23 @@ def _compare_panel(inv: Investigation) -> Outcome:
     """
     panel, lines = read_panel(inv)
     waiting, error = attempt(lambda: recall_waiting(inv))
-    listed = len(waiting.objects) if waiting else None
     current = [(line.name, line.points[-1][1]) for line in lines if line.points]
+    listed = error
+    if waiting is not None:
+        listed = f"{len(waiting.objects):,}"
+        point = (inv.now(), float(len(waiting.objects)))
+        lines.append(Line(name="listing of the bucket", points=(point,)))
     outcome = Outcome(
         source="; ".join([panel.link, *panel.expressions]),
         rows=to_rows(("series", "value"), current),
-        plot=draw_panel(lines, inv.now(), listed),
+        plot=Plot(
+            title=f"Panel {PANEL_TITLE}, beside the listing", unit="objects", lines=tuple(lines)
+        ),
     )
     if not current:
         return outcome.unknown("Prometheus has no series for the panel")
     outcome.value = sum(value for _, value in current)
-    return outcome.ok(f"the panel shows {outcome.value:,.0f}, the listing {error or listed}")
+    return outcome.ok(f"the panel shows {outcome.value:,.0f}, the listing {listed}")
 
 
 @step(
@@ -221,7 +226,7 @@ def read_backlog_objects(inv: Investigation) -> Outcome:
             "real_were_overdue": bool(waiting.overdue) or any(were_overdue),
         },
     )
-    if not waiting.overdue and may_compare(inv):
+    if not waiting.overdue and inv.since is not None:  # without trouble, nothing to compare
         outcome.measurements = measure({}, backlog=compare_backlog(inv, waiting))
     if without_label:
         counted += f"; {count_of(len(without_label), 'order')} without any label"
@@ -240,11 +245,10 @@ def read_backlog_objects(inv: Investigation) -> Outcome:
 )
 def _read_bytes(inv: Investigation) -> Outcome:
     """Sum up the bytes that wait. A single real object over the lag threshold is a breach."""
-    plot, counted = _read_metric(inv, "bytes")
+    _, counted = _read_metric(inv, "bytes")
     waiting = recall_waiting(inv)
     size_bytes = sum(label.info.size_bytes for label in waiting.real)
-    outcome = Outcome(value=size_bytes, rows=waiting.rows(), plot=plot)
-    return waiting.judge(outcome, counted)
+    return waiting.judge(Outcome(value=size_bytes, rows=waiting.rows()), counted)
 
 
 def _read_metric(inv: Investigation, unit: str) -> tuple[Plot, str]:
@@ -258,7 +262,6 @@ def _read_metric(inv: Investigation, unit: str) -> tuple[Plot, str]:
     plot = Plot(
         title=f"{unit.capitalize()} waiting, by prefix",
         unit=unit,
-        part="forecast" if unit == "bytes" else "signals",
         lines=tuple(own),
         marks=tuple((entry.at, f"{entry.step} {entry.action}") for entry in applied[-5:]),
     )
@@ -311,16 +314,7 @@ def read_ticket(inv: Investigation) -> Outcome:
     words = "the timeline has no shipment event yet"
     outcome = Outcome(
         source=f"{inv.clients.support.url}/support/cases/{inv.ticket_id}?includeTimeline=true",
-        rows=[
-            {
-                "order": str(entry.order_id or ""),
-                "at": entry.at,
-                "type": entry.type,
-                "source": entry.source,
-                "status": entry.status,
-            }
-            for entry in case.timeline
-        ],
+        rows=rows_of(case.timeline, "at", "type", "source", "status", order="order_id"),
         ticket=inv.ticket_id,
     )
     if event_times:

@@ -310,8 +310,8 @@ def read_clocks(inv: Investigation) -> Outcome:
     """Compare the clock of every system but Grafana with ours, by the ``Date`` header."""
     others = [name for name in HTTP_SYSTEMS if name != "grafana"]
     names = ["store", *(name for name in others if getattr(inv.clients, name).url)]
-    answers = _ask_all([partial(_try_skew_s, inv, name) for name in names])
-    known = dict(zip(names, answers, strict=True))
+    answers = _ask_all([partial(attempt, partial(_read_skew_s, inv, name)) for name in names])
+    known = {name: skew for name, (skew, _) in zip(names, answers, strict=True)}
     skews = {name: skew for name, skew in known.items() if skew is not None}
     wrong = [name for name, skew in skews.items() if abs(skew) > MAX_SKEW_S]
     outcome = Outcome(
@@ -327,11 +327,6 @@ def read_clocks(inv: Investigation) -> Outcome:
     if not skews:
         return outcome.unknown("no system gave its time")
     return outcome.ok(f"{len(skews)} of {len(names)} systems agree with this machine's clock")
-
-
-def _try_skew_s(inv: Investigation, name: str) -> float | None:
-    """Return what ``_read_skew_s`` returns; None when the system does not answer."""
-    return attempt(lambda: _read_skew_s(inv, name))[0]
 
 
 def _read_skew_s(inv: Investigation, name: str) -> float:

@@ -21,7 +21,6 @@ from runbook_lib.errors import ClientError, SafetyError
 from runbook_lib.frames import NUMBER, TIME
 from runbook_lib.http import parse_duration
 from runbook_lib.model import (
-    ActionPhase,
     CauseStatus,
     Role,
     Status,
@@ -170,24 +169,9 @@ def _plan_repair(inv: Investigation) -> Plan:
 
 
 def _plan_refresh(inv: Investigation) -> Plan:
-    ticket = inv.ticket_id
-    reason = ""
-    if not ticket:
-        reason = "no ticket given"
-    elif _is_refreshed(inv, ticket):
-        reason = "the timeline was refreshed, and nothing was changed since"
-    if reason:
-        return make_empty_plan(step="6.4", target=ticket or "ticket", reason=reason)
-    return _plan_service(inv, "6.4", "refresh", ticket, "so that support sees what changed")
-
-
-def _is_refreshed(inv: Investigation, ticket: str) -> bool:
-    """Tell whether the last change was a verified refresh."""
-    last_change = inv.journal.last_applied
-    if last_change is None or last_change.step != "6.4":
-        return False
-    checks = inv.journal.list_actions(ActionPhase.VERIFIED, after=last_change.seq)
-    return any(check.target == ticket for check in checks)
+    if not inv.ticket_id:
+        return make_empty_plan(step="6.4", target="ticket", reason="no ticket given")
+    return _plan_service(inv, "6.4", "refresh", inv.ticket_id, "so that support sees what changed")
 
 
 def _plan_clean_up(inv: Investigation) -> Plan:
@@ -209,18 +193,18 @@ def _plan_service(
     """Plan an action on a service. ``needs_repair``: 6.2 must bring the service back first."""
     if action == "none":
         return make_empty_plan(step=step_id, target=target, reason=reason)
-
-    def plan() -> Plan:
-        return plan_service(
+    return _plan_or_say(
+        step_id,
+        f"{action} of {target}",
+        lambda: plan_service(
             inv,
             step=step_id,
             action=action,
             target=target,
             reason=reason,
             needs_repair=needs_repair,
-        )
-
-    return _plan_or_say(step_id, f"{action} of {target}", plan)
+        ),
+    )
 
 
 def _plan_or_say(step_id: str, target: str, plan: Callable[[], Plan]) -> Plan:

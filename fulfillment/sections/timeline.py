@@ -1,8 +1,8 @@
-"""What alerts and channels did in the window, and what began the trouble, on one clock."""
+"""What alerts and channels did in the window, and what began the trouble."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -17,8 +17,6 @@ from .signals import is_drill
 _MAX_EVENTS = 200
 _MAX_CHARS = 300
 _ALERT_STATES = 'ALERTS{alertname=~"Fulfillment.*"}'
-#: A ``Date`` header has whole seconds: a smaller difference proves nothing.
-_LEAST_SKEW_S = 2.0
 
 
 def find_alert_changes(
@@ -55,20 +53,12 @@ def find_alert_changes(
     return changes
 
 
-def merge_events(events: Iterable[Event], skews_s: Mapping[str, float]) -> list[Event]:
-    """Return the newest 200 events in order on this machine's clock, each once and on one line.
-
-    Parameters
-    ----------
-    skews_s : by source, how many seconds its clock is ahead of ours
-    """
+def merge_events(events: Iterable[Event]) -> list[Event]:
+    """Return the newest 200 events, oldest first, each once and on one line."""
     merged = set()
     for event in events:
-        skew_s = skews_s.get(event.source, 0.0)
-        if abs(skew_s) <= _LEAST_SKEW_S:
-            skew_s = 0.0
         text = " ".join(event.text.split())[:_MAX_CHARS]
-        merged.add(replace(event, at=event.at - timedelta(seconds=skew_s), text=text))
+        merged.add(replace(event, text=text))
     # Of the same time, what began the trouble comes first.
     ordered = sorted(merged, key=lambda event: (event.at, event.kind != TRIGGER, event.text))
     return ordered[-_MAX_EVENTS:]
@@ -83,13 +73,11 @@ def read_events(inv: Investigation) -> list[Event]:
 
 
 def build_timeline(inv: Investigation) -> tuple[Event, ...]:
-    """Return the events of the newest readings, on this machine's clock. Reads only the journal."""
+    """Return the events of the newest readings, in order. Reads only the journal."""
     events: list[Event] = []
-    skews_s: dict[str, float] = {}
     for reading in inv.latest().values():
         events += reading.events
-        skews_s |= reading.observations.get("clock_skews_s", {})
-    return tuple(merge_events(events, skews_s))
+    return tuple(merge_events(events))
 
 
 def _read_alerts(inv: Investigation) -> Iterator[Event]:

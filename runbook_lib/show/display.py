@@ -6,8 +6,9 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 _SHOWN_ROWS = 20
 
 
-class Card(NamedTuple):
+@dataclass(frozen=True)
+class Card:
     """What is shown of one thing. A card that is the value of a cell shows itself.
 
     Attributes
@@ -95,7 +97,8 @@ def file_link(path: Path) -> Card:
     return Card(str(path), link=os.path.relpath(path))
 
 
-class ShownReading(NamedTuple):
+@dataclass(frozen=True)
+class ShownReading:
     """A reading in a notebook: it shows the judgement, the query, and the first rows.
 
     Attributes

@@ -230,17 +230,6 @@ def test_the_worker_is_stopped_by_6_2(world: World) -> None:
     assert world.calls == ["stop fulfillment-service"]
 
 
-def test_a_timeline_that_was_just_refreshed_is_not_refreshed_again(world: World) -> None:
-    carry_out(world.open(remediation, ticket_id=TICKET), "6.4")
-    again = world.open(remediation, ticket_id=TICKET).plan("6.4")
-    assert again.is_empty
-    assert again.summary["reason"]
-    world.put_label(25)
-    inv = world.open(remediation, ticket_id=TICKET, way="release")
-    carry_out(inv, "6.1")
-    assert not inv.plan("6.4").is_empty
-
-
 def test_a_refresh_that_failed_is_planned_again(world: World) -> None:
     inv = world.open(remediation, ticket_id=TICKET)
     plan = inv.plan("6.4")

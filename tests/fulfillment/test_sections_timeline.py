@@ -42,14 +42,6 @@ def test_a_state_of_one_sample_ends_by_the_interval_of_the_others(world: World) 
     assert "FulfillmentMetricsMissing pending ends" in events
 
 
-def test_a_clock_that_is_ahead_is_set_right(world: World) -> None:
-    world.skew_s["notifications"] = 120.0
-    world.hear("slack", minutes_ago=3)
-    ((when, text),) = find(read_timeline(world), "notice")
-    assert abs(when - (world.now - timedelta(minutes=5))) < timedelta(seconds=1)
-    assert all(word in text for word in ("slack", "FulfillmentDelay", "firing"))
-
-
 @pytest.mark.parametrize(
     ("state", "running"), [("STARTING", None), ("EXITED", False), ("BACKOFF", False)]
 )
