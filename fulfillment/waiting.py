@@ -142,19 +142,21 @@ class Waiting:
 
     def rows(self) -> list[dict[str, Json]]:
         """Return a row for each object, with the ``WAITING_COLUMNS``."""
-        return [
-            {
-                "key": label.info.key,
-                "order": label.order_id,
-                "waits_minutes": round(label.minutes, 1),
-                "age_source": label.start.source,
-                "size_bytes": label.info.size_bytes,
-                "origin": label.origin,
-                "finished": label.is_complete,
-                "last_modified": label.info.last_modified,
-            }
-            for label in self.objects
-        ]
+        rows = []
+        for label in self.objects:
+            info = label.info
+            values = (
+                info.key,
+                label.order_id,
+                round(label.minutes, 1),
+                label.start.source,
+                info.size_bytes,
+                label.origin,
+                label.is_complete,
+                info.last_modified,
+            )
+            rows.append(dict(zip(WAITING_COLUMNS, values, strict=True)))
+        return rows
 
 
 def list_prefixes(settings: Settings) -> list[str]:

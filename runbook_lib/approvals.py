@@ -82,8 +82,6 @@ class Plan:
     content : what the kind needs to carry the plan out
     rows : the single objects that would change; each has ``to_json``
     is_empty : whether there is nothing to do
-    observed : what the planner looked at, such as keys, each with the time since which its object
-        has waited. Empty for a plan that was read back from its file
     way_back : how to take the plan back: a command, or words; empty: not said
     made_at : when the plan was made, which may be long before it was loaded; None: not known
     """
@@ -99,7 +97,6 @@ class Plan:
     content: Any = field(repr=False)
     rows: Sequence[Any] = field(default=(), repr=False)
     is_empty: bool = False
-    observed: Sequence[Any] = field(default=(), repr=False)
     about: str = ""
     way_back: str = ""
     made_at: datetime | None = None

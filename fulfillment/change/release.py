@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
 from functools import cache, partial
 from pathlib import Path
 from typing import Literal
@@ -206,7 +205,7 @@ def make_release_plan(
         selection[_PARKS] = "what no shipment wants; nothing is released"
     # Unknown room counts as enough.
     free_bytes = inv.clients.store.read_free_bytes() or float("inf")
-    observed: list[tuple[str, datetime]] = []  # keys, each with the time since which it waits
+    listed = 0
     judge_by_rules = LabelJudge(
         settings,
         inv.clients.fulfillment,
@@ -217,16 +216,15 @@ def make_release_plan(
     )
 
     def judge(objects: Sequence[Seen]) -> Sequence[Judgement]:
-        """Judge by the rules; refuse without room for the copies, and note what was observed."""
+        """Judge by the rules; refuse without room for the copies."""
+        nonlocal listed
         judgements = judge_by_rules(objects)
         for seen, judgement in zip(objects, judgements, strict=True):
             # Room for twice the object's size is asked for, so that a margin is left.
             if not judgement.exclude and free_bytes < 2 * seen.size_bytes:
                 raise StoreNotReadyError(f"{free_bytes} bytes are free: no room for the copies")
-            # A plan that is cut into parts looks at too many objects to remember each.
-            if judgement.exclude != "synthetic" and not parameters.parts:
-                observed.append((seen.key, judgement.age_start))
-        inv.progress("listed", len(observed))
+        listed += len(objects)
+        inv.progress("listed", listed)
         return judgements
 
     timing = Timing(
@@ -259,7 +257,7 @@ def make_release_plan(
     plan_header = plan.content.header
     why_they_stay = explain_left(plan_header.excluded, settings, nothing_moves=plan.is_empty)
     summary = {**plan.summary, "reason": why_they_stay}
-    return replace(plan, summary=summary, observed=tuple(observed))
+    return replace(plan, summary=summary)
 
 
 def check_store(clients: Clients) -> None:

@@ -20,13 +20,13 @@ from ..model import ActionEntry, Conclusion, Reading
 from .plots import Picture, plot_reading
 from .progress import show_lines
 from .tables import Table, get_tone, render_html, tabulate_facts, tabulate_findings, tabulate_plans
-from .text import VERDICT_WORDS, clip, count_of, format_value, visible
+from .text import VERDICT_WORDS, count_of, format_value, visible
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 #: A card shows at most this many rows of a reading or a plan.
-_SHOWN_ROWS = 20
+_SHOWN_ROWS = 10
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Card:
         lines = [f"  {line}" for line in (self.query, *self.lines) if line]
         if self.link:
             lines.append(f"  Go to {self.link}")
-        return visible(clip("\n".join([heading, *lines])))
+        return visible("\n".join([heading, *lines]))
 
     def to_html(self) -> Markup:
         """Return HTML in which everything is escaped."""
@@ -120,13 +120,15 @@ class ShownReading:
 
 
 def _describe_reading(reading: Reading) -> Card:
-    value = format_value(reading.value, reading.unit)
+    judgement = reading.reason
+    if reading.value is not None:
+        judgement = f"{format_value(reading.value, reading.unit)}; {judgement}"
     shown = reading.rows[:_SHOWN_ROWS]
     caption = (
         f"{len(shown)} of {count_of(len(reading.rows), 'row')}, read {reading.observed_at:%TZ}"
     )
     return Card(
-        f"{reading.step} {reading.name}: {value}; {reading.reason}",
+        f"{reading.step} {reading.name}: {judgement}",
         reading.status,
         query=reading.source,
         tables=(
@@ -156,7 +158,7 @@ def _describe_action(entry: ActionEntry) -> Card:
 
 
 def _describe_plan(plan: Plan) -> Card:
-    reason = str(plan.summary.get("reason") or "")
+    reason = str(plan.summary.get("reason", ""))
     if plan.is_empty:
         return Card(f"{plan.step} {reason or plan.target}", "nothing to do")
     rows = [row.to_json() for row in plan.rows[:_SHOWN_ROWS]]

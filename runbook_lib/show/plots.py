@@ -22,10 +22,9 @@ from markupsafe import Markup
 from ..model import Plot, Reading
 from .text import safe, visible
 
-#: The most lines of a plot; each has its own colour (of Okabe and Ito's palette), dash and marker.
-_MOST_LINES = 5
-#: The house style, as settings of matplotlib. On a picture that is shown 350 pixels wide, letters
-#: of 9 points are readable.
+#: The house style, as settings of matplotlib: five colours, of Okabe and Ito's palette, and grey,
+#: each with a dash and a marker. On a picture that is shown 350 pixels wide, letters of 9 points
+#: are readable.
 _HOUSE: Any = {
     "lines.markersize": 4,
     "axes.prop_cycle": "cycler(color=['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#555555'])"
@@ -109,7 +108,7 @@ def _draw_lines(
 ) -> str:
     """Draw at most five lines, with threshold, alerts and marks; return the text alternative."""
     words = []
-    for line in plot.lines[:_MOST_LINES]:
+    for line in plot.lines[:5]:
         points = [(at, value) for at, value in line.points if math.isfinite(value)]
         if not points:
             continue

@@ -43,7 +43,6 @@ _WORDS = {
 }
 #: Columns whose cells are shown as pills.
 _PILL_COLUMNS = ("status", "phase", "verdict", "met")
-_PLAN_COLUMNS = ("step", "status", "what", "how_many", "hash", "why")
 #: An incident's id, or the place of its report.
 _REPORT = re.compile(r"(?:\.\./)?(inc-\d{8}T\d{6}Z-[0-9a-f]{4})(?:/report\.html)?")
 #: Values that need no line of their own.
@@ -121,7 +120,7 @@ def tabulate_plans(journal: JournalView) -> Table:
             row["how_many"] = f"{count_of(facts['objects'], 'object')}, {size}"
         rows.append(row)
     rows.sort(key=lambda row: order_of(row["step"]))
-    return Table("Plans", rows, _PLAN_COLUMNS)
+    return Table("Plans", rows, ("step", "status", "what", "how_many", "hash", "why"))
 
 
 def say_value(value: Json, name: str = "") -> str:

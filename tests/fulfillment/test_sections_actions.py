@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from fulfillment import commands
-from fulfillment.analysis.causes import CAUSES, Cause
+from fulfillment.analysis.causes import Cause
 from fulfillment.change.release import MOVE
 from fulfillment.investigation import Investigation
 from fulfillment.policy import POLICY
@@ -22,13 +21,12 @@ from runbook_lib.errors import (
     PlanExpiredError,
     PlanNotApprovedError,
     PlanUsedError,
-    SafetyError,
     StoppedAtPlanError,
     UsageError,
 )
 from runbook_lib.model import ActionPhase, CauseStatus, Conclusion, Status, Verdict
 from runbook_lib.section import SectionModule
-from tests.support.world import ORDER, PEAKS, TICKET, FakeClients, World
+from tests.support.world import ORDER, PEAKS, TICKET, World
 
 
 def carry_out(inv: Investigation, step: str) -> Any:
@@ -122,17 +120,6 @@ def test_only_a_release_can_be_taken_back(world: World) -> None:
         inv.plan("6.1.1", undo=repair.id)
 
 
-def test_a_plan_is_loaded_by_its_id_and_by_its_own_step_only(world: World) -> None:
-    world.put_label(25)
-    world.dag = replace(world.dag, is_paused=True)
-    first = world.open(remediation)
-    release, repair = first.plan("6.1"), first.plan("6.2")
-    second = world.open(remediation, plan=f"{release.id},{repair.id}")
-    assert second.plan("6.1").sha256 == release.sha256
-    assert second.plan("6.2").sha256 == repair.sha256
-    assert second.plan("6.3").id not in (release.id, repair.id)
-
-
 def test_a_re_trigger_that_moved_nothing_is_not_offered_again(world: World) -> None:
     world.put_label(25)
     assert world.worker is not None
@@ -166,15 +153,6 @@ def test_a_plan_that_was_not_approved_is_not_called_verified(world: World) -> No
         assert entry.reason
 
 
-def test_a_store_that_is_down_forbids_the_release(world: World) -> None:
-    world.put_label(25)
-    world.store.unwell = "503"
-    plan = world.open(remediation).plan("6.1")
-    assert plan.is_empty
-    assert CAUSES[Cause.STORE_DOWN].words in str(plan.summary["reason"])
-    assert "6.2" in str(plan.summary["reason"])
-
-
 def test_everything_else_is_planned_while_the_store_is_down(world: World) -> None:
     world.down.add("store")
     world.services["minio"] = replace(world.services["minio"], running=False)
@@ -186,40 +164,6 @@ def test_everything_else_is_planned_while_the_store_is_down(world: World) -> Non
     assert (plans["6.2"].action, plans["6.2"].target) == ("start", "minio")
     assert "object store" in str(plans["6.3"].summary["reason"])
     assert inv.journal.actions[0].step == "6.2"  # what has nothing to do is not journalled
-
-
-@pytest.mark.parametrize("way", ["auto", "release", "retrigger"])
-@pytest.mark.parametrize("rule", ["shipment", "metadata:tracking-number"])
-def test_6_1_plans_nothing_and_says_why_when_a_client_fails(
-    world: World, way: str, rule: str
-) -> None:
-    world.put_label(25)
-    world.dag = replace(world.dag, is_paused=True)
-    world.settings = world.settings.model_copy(update={"label_finished": rule})
-    world.down.add("fulfillment")
-    if rule != "shipment":
-        world.store.unwell = "503"
-    plan = world.open(remediation, way=way).plan("6.1")
-    assert plan.is_empty
-    expected = f"fulfillment: |503|{CAUSES[Cause.STORE_DOWN].words}"
-    assert re.search(expected, str(plan.summary["reason"]))
-
-
-@pytest.mark.parametrize("right", ["delete pending/", "write ready/"])
-def test_a_key_without_a_right_that_a_move_needs_plans_and_applies_nothing(
-    world: World, right: str
-) -> None:
-    key = world.put_label(25)
-    inv = world.open(remediation, way="release")
-    plan = inv.plan("6.1")
-    world.rights = {**world.rights, right: (False, "AccessDenied")}
-    with pytest.raises(SafetyError, match=f"lacks {right}"):
-        inv.apply(plan, approve=plan.sha256)
-    assert keys(world, "pending/") == [key]
-    assert keys(world, "ready/") == []
-    refused = world.open(remediation, way="release").plan("6.1")
-    assert refused.is_empty
-    assert right in str(refused.summary["reason"])
 
 
 def test_the_worker_is_stopped_by_6_2(world: World) -> None:
@@ -294,19 +238,6 @@ def test_an_approved_clean_up_of_proven_synthetic_objects_works_in_production(wo
     assert inv.apply(plan, approve=plan.sha256).result["removed"] == 3
     assert inv.verify(plan).phase is ActionPhase.VERIFIED
     assert keys(world, "pending/") == [real]
-
-
-def test_what_removes_synthetic_objects_is_named_as_the_environment_allows_it(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(commands, "Clients", lambda _: FakeClients(world))
-    carry_out(world.open(chaos, count=2, object_size_kb=1), "4.1")
-    assert commands.read_chaos_status(world.settings).commands == ("runbook chaos revert",)
-    production = world.settings.model_copy(update={"runbook_environment": "production"})
-    assert commands.read_chaos_status(production).commands == ("runbook run 06",)
-    with pytest.raises(EnvironmentForbidsError, match="runbook run 06"):
-        commands.revert_chaos(production, prefix="", drill_id="")
-    assert commands.revert_chaos(world.settings, prefix="", drill_id="").removed == 2
 
 
 def test_a_synthetic_plan_is_carried_out_once_and_in_time(world: World) -> None:
@@ -485,6 +416,16 @@ def test_what_nobody_wants_is_parked_by_a_plan_and_taken_back(world: World) -> N
     assert keys(world, "pending/") == [key]
 
 
+def test_a_worker_without_an_interface_is_not_re_triggered(
+    world: World,
+) -> None:
+    world.put_label(25)
+    world.worker = None
+    plan = world.open(remediation, way="retrigger").plan("6.1")
+    assert plan.is_empty
+    assert re.search("404|no such path", str(plan.summary["reason"]))
+
+
 def test_a_label_that_an_order_wants_is_never_parked(world: World) -> None:
     world.settings = world.settings.model_copy(update={"label_finished": "shipment"})
     key = world.put_label(25)
@@ -499,13 +440,3 @@ def test_a_label_that_an_order_wants_is_never_parked(world: World) -> None:
     world.settings = world.settings.model_copy(update={"label_finished": "always"})
     with pytest.raises(UsageError, match="LABEL_FINISHED"):
         world.open(remediation, way="release", park_unwanted=True).plan("6.1")
-
-
-def test_a_worker_without_an_interface_is_not_re_triggered(
-    world: World,
-) -> None:
-    world.put_label(25)
-    world.worker = None
-    plan = world.open(remediation, way="retrigger").plan("6.1")
-    assert plan.is_empty
-    assert re.search("404|no such path", str(plan.summary["reason"]))

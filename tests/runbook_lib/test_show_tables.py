@@ -135,7 +135,7 @@ def test_a_card_shows_value_reason_source_and_rows() -> None:
 
     for text in ("27.4 min", "it fires", "promql", "pending/1.pdf", "30 rows"):
         assert text in card
-    assert card.count("<td") + card.count('scope="row"') == 20 + 2
+    assert card.count("<td") + card.count('scope="row"') == 10 + 2
     assert describe(reading()).to_text().startswith("✖ breach · 2.1 lag: 27.4 min")
 
 

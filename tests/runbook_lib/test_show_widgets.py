@@ -105,8 +105,8 @@ def test_an_empty_plan_shows_nothing_to_approve() -> None:
 def test_where_no_widgets_are_shown_a_card_is() -> None:
     bundle = show.confirm(PLAN, {})._repr_mimebundle_()
     assert "plans/rel-1.jsonl" in bundle["text/html"]
-    assert "pending/0019.pdf" in bundle["text/html"]
-    assert "pending/0020.pdf" not in bundle["text/html"]
+    assert "pending/0009.pdf" in bundle["text/html"]
+    assert "pending/0010.pdf" not in bundle["text/html"]
     assert "release on many objects" in bundle["text/plain"]
 
 
