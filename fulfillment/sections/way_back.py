@@ -9,7 +9,7 @@ from pydantic import Field
 
 from objectmove.errors import RefusedError, StoreError
 from runbook_lib.approvals import load_plan
-from runbook_lib.model import Outcome, Role
+from runbook_lib.model import Conclusion, Outcome, Role
 from runbook_lib.section import by_id, get_parameters, step
 
 from ..change.release import GATE, MOVE, TO_SETTLE
@@ -17,6 +17,7 @@ from ..investigation import Investigation
 from . import remediation
 from .detection import read_backlog_objects
 from .purpose import read_unfinished
+from .symptoms import conclude_symptoms
 
 NAME = "06b_way_back"
 TITLE = "The way back"
@@ -56,4 +57,8 @@ def read_to_settle(inv: Investigation) -> Outcome:
 
 STEPS = by_id(read_unfinished, read_backlog_objects, read_to_settle)
 ACTIONS = {step_id: remediation.ACTIONS[step_id] for step_id in ("6.1.1", "6.1.2")}
-conclude = remediation.conclude
+
+
+def conclude(inv: Investigation) -> Conclusion:
+    """Say how the incident stands, by the readings since the last action."""
+    return conclude_symptoms(inv, STEPS)

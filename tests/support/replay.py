@@ -39,6 +39,7 @@ def _shift(text: str, by: timedelta) -> str:
 
 
 class _Server(ThreadingHTTPServer):
+    request_queue_size = 128
     system: str
     upstream: str
     answers: Answers
