@@ -27,7 +27,6 @@ from runbook_lib.report import write_outputs
 from runbook_lib.run.documents import Document, Part
 from runbook_lib.run.move_commands import MoveCommands
 from runbook_lib.runbook import name_runbook
-from runbook_lib.section import get_step
 from runbook_lib.settings import find_env_file
 from runbook_lib.show.text import count_of
 
@@ -394,7 +393,7 @@ def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocume
         incident = make_incident(settings, Path(home))
         inv = Investigation(incident, section=SECTIONS["01_purpose"], settings=settings)
         readings = {step: inv.read_step(step) for step in inv.section.STEPS}
-    rights = readings[get_step(read_rights).id]
+    rights = readings[read_rights.id]
     sentences = [describe_access(rights)]
     for plugin in entry_points(group="runbook.checks"):
         sentences += plugin.load()()
@@ -404,7 +403,7 @@ def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocume
         summary=". ".join(sentences),
         systems=rights.rows,
         readings=tuple(readings.values()),
-        unfinished=readings[get_step(read_unfinished).id].rows,
+        unfinished=readings[read_unfinished.id].rows,
     )
 
 
@@ -472,7 +471,7 @@ def read_chaos_status(settings: Settings, *, progress: Progress = keep_quiet) ->
 
 
 #: The steps whose readings a verdict needs after a change.
-_READ_AGAIN = (get_step(read_unfinished).id, *CAUSE_STEPS, get_step(read_recovery).id)
+_READ_AGAIN = (read_unfinished.id, *CAUSE_STEPS, read_recovery.id)
 
 
 class ReleaseCommands(MoveCommands):
@@ -504,7 +503,7 @@ class ReleaseCommands(MoveCommands):
         inv.conclude()
         judgement = inv.policy.judge(inv.journal, now=inv.now())
         report = write_outputs(inv.incident, SECTIONS)
-        resume_commands = inv.latest()[get_step(read_unfinished).id].ways_on
+        resume_commands = inv.latest()[read_unfinished.id].ways_on
         run_command = name_runbook(f"runbook run {judgement.next.section[:2]}")
         return {
             "verdict": judgement.verdict,

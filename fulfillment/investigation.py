@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from runbook_lib.approvals import Plan
 from runbook_lib.errors import ClientError, NotFoundError, UsageError
-from runbook_lib.model import ActionEntry, Conclusion
+from runbook_lib.frames import NUMBER, TIME, to_frame
+from runbook_lib.model import ActionEntry, Conclusion, Json
 from runbook_lib.runbook import find_runbook
+from runbook_lib.section import attempt
 from runbook_lib.show import display
 
 from .clients import Clients, check_connected
 from .settings import Settings
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 class Investigation(display.Investigation[Settings, Clients]):
@@ -54,6 +60,23 @@ class Investigation(display.Investigation[Settings, Clients]):
     def read_calm(cls, settings: Settings) -> timedelta:
         """Return LAG_FOR_MINUTES: an episode counts as ended once all was well for so long."""
         return timedelta(minutes=settings.lag_for_minutes)
+
+    def query(self, promql: str) -> DataFrame:
+        """Return an expression's values over the window, for whatever you want to ask beside.
+
+        Returns
+        -------
+        One row a sample: ``at``, ``value``, and the labels of its series. If Prometheus can't
+        answer, one row whose ``error`` says why.
+        """
+        now = self.now()
+        step_s = max(1.0, self.window.total_seconds() / 200)
+        ask = self.clients.prometheus.query_range
+        found, error = attempt(lambda: ask(promql, now - self.window, now, step_s))
+        rows: list[dict[str, Json]] = [{"error": error}] if error else []
+        for series in found or ():
+            rows += [{"at": at, "value": value, **series.labels} for at, value in series.samples]
+        return to_frame(rows, {"at": TIME, "value": NUMBER})
 
     def verify(self, plan: Plan) -> ActionEntry:
         """Read the world again, and journal whether the plan's effect is there.

@@ -21,7 +21,6 @@ from runbook_lib.errors import BadAnswerError, ClientError, SafetyError
 from runbook_lib.frames import FLAG, NUMBER, TEXT, TIME, WHOLE, Dtype
 from runbook_lib.model import Json, Outcome, Status
 from runbook_lib.record.journal import get_run
-from runbook_lib.section import to_rows
 from runbook_lib.show.text import count_of
 
 from .analysis.artifacts import (
@@ -78,12 +77,12 @@ class Label(NamedTuple):
 #: The columns of a table of waiting objects, and their dtypes in a frame.
 WAITING_COLUMNS: Mapping[str, Dtype] = {
     "key": TEXT,
+    "order": TEXT,
     "waits_minutes": NUMBER,
     "age_source": TEXT,
     "size_bytes": WHOLE,
     "origin": TEXT,
     "finished": FLAG,
-    "order": TEXT,
     "last_modified": TIME,
 }
 
@@ -141,37 +140,23 @@ class Waiting:
         status = Status.BREACH if self.overdue else Status.OK
         return outcome.judge(status, "; ".join([self.describe(), *words]))
 
-    def rows(self, limit: int) -> list[dict[str, Json]]:
-        """Return a table of the objects that wait longest, with the ``WAITING_COLUMNS``."""
-        return [
-            {
-                "key": label.info.key,
-                "waits_minutes": round(label.minutes, 1),
-                "age_source": label.start.source,
-                "size_bytes": label.info.size_bytes,
-                "origin": label.origin,
-                "finished": label.is_complete,
-                "order": label.order_id,
-                "last_modified": label.info.last_modified,
-            }
-            for label in self.objects[:limit]
-        ]
-
-    def count_by_prefix(self, settings: Settings) -> list[dict[str, Json]]:
-        """Return a row for each prefix and origin: objects, bytes and the longest wait."""
-        import pandas as pd
-
-        if not self.objects:
-            return []
-        frame = pd.DataFrame(self.rows(len(self.objects)))
-        for prefix in list_prefixes(settings):
-            frame.loc[frame["key"].str.startswith(prefix), "prefix"] = prefix
-        table = frame.groupby(["prefix", "origin"], as_index=False).agg(
-            objects=("key", "count"),
-            bytes=("size_bytes", "sum"),
-            longest_minutes=("waits_minutes", "max"),
-        )
-        return to_rows([str(name) for name in table], table.to_numpy().tolist())
+    def rows(self) -> list[dict[str, Json]]:
+        """Return a row for each object, with the ``WAITING_COLUMNS``."""
+        rows = []
+        for label in self.objects:
+            info = label.info
+            values = (
+                info.key,
+                label.order_id,
+                round(label.minutes, 1),
+                label.start.source,
+                info.size_bytes,
+                label.origin,
+                label.is_complete,
+                info.last_modified,
+            )
+            rows.append(dict(zip(WAITING_COLUMNS, values, strict=True)))
+        return rows
 
 
 def list_prefixes(settings: Settings) -> list[str]:

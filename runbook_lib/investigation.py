@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from itertools import chain
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, cast
+from typing import Any, ClassVar, Generic, Self, cast
 
 from typing_extensions import TypeVar
 
@@ -41,11 +41,10 @@ from .section import (
 )
 from .settings import Settings
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
 #: In place of an incident's id: make a new incident.
 NEW = "new"
+#: The journal keeps at most so many rows of a reading; whoever reads the step gets all of them.
+_KEPT_ROWS = 50
 
 S = TypeVar("S", bound=Settings, default=Settings)
 C = TypeVar("C", default=None)
@@ -89,7 +88,7 @@ def say_interrupted(plan: Plan, section: SectionModule) -> str:
     if plan.kind.resume is not None:
         return name_runbook(f"Interrupted. Go on with: runbook resume {plan.about or plan.id}")
     problem = f"Interrupted. Nobody knows whether {plan.action} of {plan.target} took effect."
-    command = name_runbook(f"runbook run {section.NAME[:2]}")
+    command = name_runbook(f"runbook run {section.NAME.partition('_')[0]}")
     return f"{problem} Look again with: {command}"
 
 
@@ -386,7 +385,8 @@ class Investigation(Generic[S, C]):
 
         Notes
         -----
-        In an incident that was closed before, the reading is not journalled.
+        The journal keeps the first 50 rows; the reading that is returned has all of them. In an
+        incident that was closed before, the reading is not journalled.
         """
         if max_age_s is not None:
             oldest_allowed = self.now() - timedelta(seconds=max_age_s)
@@ -397,25 +397,13 @@ class Investigation(Generic[S, C]):
                 return known
         reading = self.observe(step_id)
         content = reading.model_dump(mode="json")
+        content["rows"] = content["rows"][:_KEPT_ROWS]
         seq = self.record("reading", {"reading": content})
         return reading.model_copy(update={"seq": seq})
 
     def latest(self) -> dict[str, Reading]:
         """Return the newest reading of each step in the journal."""
         return self.journal.latest()
-
-    def frame(self, step_id: str) -> DataFrame:
-        """Return the rows of a step's newest reading in the journal, as ``to_frame`` does.
-
-        The frame always has the columns that the section's ``COLUMNS`` declares, with their dtypes,
-        even where the step was not read or has no row. Only reads.
-        """
-        from .frames import to_frame
-
-        declared = getattr(self.section, "COLUMNS", {})
-        columns = declared.get(step_id)
-        reading = self.latest().get(step_id)
-        return to_frame(reading, columns)
 
     def conclude(self) -> model.Conclusion:
         """Draw the section's findings and verdict from the journal, and write them to the journal.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import KW_ONLY, InitVar, dataclass, replace
+from dataclasses import KW_ONLY, InitVar, dataclass, field
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -16,14 +16,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .approvals import Plan, PlanKind
 from .errors import ClientError, UsageError, list_problems
+from .frames import Dtype
 from .model import SYMPTOMS, Conclusion, Json, Outcome, Role
 from .record.entries import Key, Part, Quantities
 
 T = TypeVar("T")
 #: A function that reads a step with the runbook's own ``Investigation``.
 ReadStep = Callable[[Any], Outcome]
-R = TypeVar("R", bound=ReadStep)
 P = TypeVar("P", bound="SectionParameters")
+M = TypeVar("M", "Step", "ActionStep")
 
 
 class SectionParameters(BaseModel):
@@ -104,45 +105,36 @@ def rows_of(things: Iterable[object], *columns: str, **renamed: str) -> list[dic
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One statement of the runbook that observes something.
-
-    As a decorator, ``@step(id, title, …)``, it registers the function that reads the step, and
-    returns that function unchanged.
+    """One statement of the runbook that observes something: a query and a judge.
 
     Attributes
     ----------
     id, title : as in the runbook
-    name, unit : name and unit of its readings
-    source, threshold : where the step reads, and what is a breach; ``$name`` stands for a setting
-    needed : whether a verdict needs the step's reading
     read : reads the step and judges what was read. If it raises a ``ClientError``, the reading is
         ``unknown``; for a ``NotConfiguredError`` it is ``left_out``
+    name, unit : name and unit of its readings
+    source, threshold : the query, URL or listing, and what is a breach; ``$name`` stands for a
+        setting
+    columns : dtypes of columns that the frame of a reading always has
+    needed : whether a verdict needs the step's reading
     """
 
     id: str
     title: str
+    read: ReadStep
     _: KW_ONLY
     name: str
     role: Role
     source: str
+    columns: Mapping[str, Dtype] = field(default_factory=dict)
     threshold: str = ""
     unit: str = ""
     needed: bool = False
-    read: ReadStep = None  # type: ignore[assignment]  # set by __call__
-
-    def __call__(self, read: R) -> R:
-        """Register the reader of this step."""
-        _steps[read] = replace(self, read=read)
-        return read
 
 
-step = Step
-_steps: dict[ReadStep, Step] = {}
-
-
-def get_step(read: ReadStep) -> Step:
-    """Return the step that a function under ``@step`` reads."""
-    return _steps[read]
+def step(step_id: str, title: str, **fields: Any) -> Callable[[ReadStep], Step]:
+    """Make a step of the function below; ``fields`` are those of ``Step``."""
+    return lambda read: Step(step_id, title, read, **fields)
 
 
 class ActionStep(NamedTuple):
@@ -160,15 +152,9 @@ class ActionStep(NamedTuple):
     kinds: tuple[PlanKind, ...]
 
 
-def by_id(*members: ReadStep | ActionStep) -> dict[str, Any]:
-    """Return a mapping from id to step or action.
-
-    Parameters
-    ----------
-    members : functions under ``@step``, which stand for their steps; or actions
-    """
-    found = [member if isinstance(member, ActionStep) else _steps[member] for member in members]
-    return {member.id: member for member in found}
+def by_id(*members: M) -> dict[str, M]:
+    """Return a mapping from id to step or action."""
+    return {member.id: member for member in members}
 
 
 class SectionModule(Protocol):
@@ -176,7 +162,7 @@ class SectionModule(Protocol):
 
     Attributes
     ----------
-    NAME : the notebook's name without ending: two digits, ``_``, and words, such as ``01_inbox``.
+    NAME : the notebook's name without ending: a number, ``_``, and words, such as ``01_inbox``.
         The ids of that section's own steps begin with ``1.``
     STEPS : a mapping from id to step: every step that the section reads, its own and those of other
         sections
@@ -248,7 +234,8 @@ class Sections(dict[str, SectionModule]):
         """
         wanted = text.strip().lower().removesuffix(".ipynb")
         for name, module in self.items():
-            if wanted in (name, name[:2], name[1:2], name[3:]):  # 06_copy, 06, 6 or copy
+            number, _, words = name.partition("_")
+            if wanted in (name, number, number.lstrip("0"), words):  # 06_copy, 06, 6 or copy
                 return module
         names = ", ".join(self)
         raise UsageError(f"there is no section {text!r}; there are: {names}")

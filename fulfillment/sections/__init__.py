@@ -1,4 +1,4 @@
-"""The eight sections of the runbook, one module each. They decide what is a breach."""
+"""The eight sections of the runbook and the way back, one module each: what is a breach."""
 
 from __future__ import annotations
 
@@ -8,9 +8,29 @@ from typing import cast
 from runbook_lib.section import SectionModule, Sections
 
 from ..investigation import Investigation
-from . import chaos, detection, immediate, postmortem, purpose, references, remediation, root_cause
+from . import (
+    chaos,
+    detection,
+    immediate,
+    postmortem,
+    purpose,
+    references,
+    remediation,
+    root_cause,
+    way_back,
+)
 
-_MODULES = (purpose, detection, immediate, chaos, root_cause, remediation, postmortem, references)
+_MODULES = (
+    purpose,
+    detection,
+    immediate,
+    chaos,
+    root_cause,
+    remediation,
+    way_back,
+    postmortem,
+    references,
+)
 _READ_ONLY = (purpose, detection, immediate, root_cause, references)
 SECTIONS = Sections(
     cast(tuple[SectionModule, ...], _MODULES),

@@ -29,7 +29,7 @@ _HTTP_STATUS: dict[type[ClientError], int] = {NotFoundError: 404, AccessDeniedEr
     name="chaos document",
     role=Role.GROUND,
     unit="synthetic objects",
-    source="listing of the chaos prefix at $minio_endpoint; services; $support_url",
+    source="s3://$fulfillment_bucket/$chaos_prefix; services; $support_url",
     threshold="the store's service is down, or the support probe fails",
 )
 def _read_document(inv: Investigation) -> Outcome:

@@ -5,12 +5,13 @@ The section lists the bucket, too, so that wrong or missing metrics do not hide 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from runbook_lib.frames import Dtype
+from runbook_lib.frames import TIME
 from runbook_lib.model import (
     ActionPhase,
     Conclusion,
+    Line,
     Outcome,
     Plot,
     Role,
@@ -39,7 +40,6 @@ from .recovery import (
     find_well_since,
     is_low,
     judge_recovery,
-    may_compare,
     read_lag,
 )
 from .signals import (
@@ -49,7 +49,6 @@ from .signals import (
     PANEL_TITLE,
     PROBE_MAX_AGE,
     draw_line,
-    draw_panel,
     find_alert_states,
     is_drill,
     read_lines,
@@ -61,8 +60,8 @@ NAME = "02_signals_detection"
 TITLE = "Signals and detection"
 Parameters = SectionParameters
 
-#: The prefixes that a listing reads, in the words of a step's source.
-LISTING = "listing of $fulfillment_bucket/{$pending_prefix,$chaos_prefix} at $minio_endpoint"
+#: What a listing of the bucket reads.
+LISTING = "s3://$fulfillment_bucket/$pending_prefix, s3://$fulfillment_bucket/$chaos_prefix"
 _ANY_ALERT = " or ".join(ALERTS)
 
 
@@ -71,7 +70,8 @@ _ANY_ALERT = " or ".join(ALERTS)
     "Alert FulfillmentDelay, or lag over the threshold",
     name="lag",
     role=Role.ALERT,
-    source=f"$prometheus_url {LAG}; /api/v1/alerts",
+    source=f"{LAG}; $prometheus_url/api/v1/alerts",
+    columns={"active_at": TIME},
     unit="min",
     needed=True,
     threshold=f"over $lag_threshold_minutes min for $lag_for_minutes min, or {_ANY_ALERT} fires",
@@ -161,7 +161,7 @@ def judge_alert(
     "Grafana panel Fulfillment backlog",
     name=f"panel {PANEL_TITLE}",
     role=Role.SYMPTOM,
-    source=f"$grafana_url: dashboard {DASHBOARD_UID}",
+    source=f"$grafana_url/d/{DASHBOARD_UID}",
     unit="objects",
 )
 def _compare_panel(inv: Investigation) -> Outcome:
@@ -171,18 +171,23 @@ def _compare_panel(inv: Investigation) -> Outcome:
     """
     panel, lines = read_panel(inv)
     waiting, error = attempt(lambda: recall_waiting(inv))
-    listed = len(waiting.objects) if waiting else None
     current = [(line.name, line.points[-1][1]) for line in lines if line.points]
+    listed = error
+    if waiting is not None:
+        listed = f"{len(waiting.objects):,}"
+        point = (inv.now(), float(len(waiting.objects)))
+        lines.append(Line(name="listing of the bucket", points=(point,)))
     outcome = Outcome(
-        source=panel.link,
+        source="; ".join([panel.link, *panel.expressions]),
         rows=to_rows(("series", "value"), current),
-        facts={"queries": list(panel.expressions)},
-        plot=draw_panel(lines, inv.now(), listed),
+        plot=Plot(
+            title=f"Panel {PANEL_TITLE}, beside the listing", unit="objects", lines=tuple(lines)
+        ),
     )
     if not current:
         return outcome.unknown("Prometheus has no series for the panel")
     outcome.value = sum(value for _, value in current)
-    return outcome.ok(f"the panel shows {outcome.value:,.0f}, the listing {error or listed}")
+    return outcome.ok(f"the panel shows {outcome.value:,.0f}, the listing {listed}")
 
 
 @step(
@@ -190,7 +195,8 @@ def _compare_panel(inv: Investigation) -> Outcome:
     "Backlog objects, metric against listing",
     name="backlog objects",
     role=Role.BACKLOG,
-    source=f"{LISTING}; $prometheus_url fulfillment_artifacts_backlog_objects",
+    source=f"{LISTING}; fulfillment_artifacts_backlog_objects",
+    columns=WAITING_COLUMNS,
     unit="objects",
     threshold="a real object waits over $lag_threshold_minutes min",
     needed=True,
@@ -210,7 +216,7 @@ def read_backlog_objects(inv: Investigation) -> Outcome:
     longest_minutes = max(waiting.longest_minutes, unserved.longest_minutes if unserved else 0)
     outcome = Outcome(
         value=len(waiting.real),
-        rows=waiting.rows(50),
+        rows=waiting.rows(),
         plot=plot,
         order_ids=None if unserved is None and not order_ids else order_ids,
         longest_minutes=round(longest_minutes, 1),
@@ -221,7 +227,7 @@ def read_backlog_objects(inv: Investigation) -> Outcome:
             "real_were_overdue": bool(waiting.overdue) or any(were_overdue),
         },
     )
-    if not waiting.overdue and may_compare(inv):
+    if not waiting.overdue and inv.since is not None:  # without trouble, nothing to compare
         outcome.measurements = measure({}, backlog=compare_backlog(inv, waiting))
     if without_label:
         counted += f"; {count_of(len(without_label), 'order')} without any label"
@@ -233,17 +239,17 @@ def read_backlog_objects(inv: Investigation) -> Outcome:
     "Backlog bytes, metric against listing",
     name="backlog bytes",
     role=Role.IMPACT,
-    source=f"{LISTING}; $prometheus_url fulfillment_artifacts_backlog_bytes",
+    source=f"{LISTING}; fulfillment_artifacts_backlog_bytes",
+    columns=WAITING_COLUMNS,
     unit="bytes",
     threshold="a real object waits over $lag_threshold_minutes min",
 )
 def _read_bytes(inv: Investigation) -> Outcome:
     """Sum up the bytes that wait. A single real object over the lag threshold is a breach."""
-    plot, counted = _read_metric(inv, "bytes")
+    _, counted = _read_metric(inv, "bytes")
     waiting = recall_waiting(inv)
     size_bytes = sum(label.info.size_bytes for label in waiting.real)
-    outcome = Outcome(value=size_bytes, rows=waiting.rows(50), plot=plot)
-    return waiting.judge(outcome, counted)
+    return waiting.judge(Outcome(value=size_bytes, rows=waiting.rows()), counted)
 
 
 def _read_metric(inv: Investigation, unit: str) -> tuple[Plot, str]:
@@ -285,6 +291,7 @@ def _read_unserved(inv: Investigation, waiting: Waiting) -> Unserved | None:
     role=Role.TICKET,
     unit="min",
     source="$support_url/support/cases/{ticketId}?includeTimeline=true",
+    columns={"at": TIME},
     threshold="the newest shipment event is over $timeline_stale_minutes min old while a label "
     "waits",
 )
@@ -308,16 +315,7 @@ def read_ticket(inv: Investigation) -> Outcome:
     words = "the timeline has no shipment event yet"
     outcome = Outcome(
         source=f"{inv.clients.support.url}/support/cases/{inv.ticket_id}?includeTimeline=true",
-        rows=[
-            {
-                "order": str(entry.order_id or ""),
-                "at": entry.at,
-                "type": entry.type,
-                "source": entry.source,
-                "status": entry.status,
-            }
-            for entry in case.timeline[-50:]
-        ],
+        rows=rows_of(case.timeline, "at", "type", "source", "status", order="order_id"),
         ticket=inv.ticket_id,
     )
     if event_times:
@@ -363,11 +361,6 @@ STEPS = by_id(
     read_alert, _compare_panel, read_backlog_objects, _read_bytes, read_ticket, read_probe
 )
 ACTIONS: dict[str, ActionStep] = {}
-#: The columns of each step's rows, and their dtypes in a frame.
-COLUMNS: Mapping[str, Mapping[str, Dtype]] = {
-    "2.3": WAITING_COLUMNS,
-    "2.4": WAITING_COLUMNS,
-}
 
 
 def conclude(inv: Investigation) -> Conclusion:

@@ -6,11 +6,11 @@ Only reads.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from runbook_lib.errors import AccessDeniedError, ClientError
-from runbook_lib.frames import TEXT, TIME, WHOLE, Dtype
+from runbook_lib.frames import TEXT, TIME, WHOLE
 from runbook_lib.model import AlertState, Conclusion, Json, Outcome, Role
 from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, rows_of, step
 from runbook_lib.show.text import clip, count_of
@@ -23,7 +23,7 @@ from ..waiting import WAITING_COLUMNS, recall_waiting
 from . import detection
 from .detection import LISTING
 from .recovery import find_beginning
-from .signals import ALERTS, draw_panel, find_alert_states, is_drill, read_panel
+from .signals import ALERTS, find_alert_states, is_drill
 from .symptoms import conclude_symptoms
 from .worker_metrics import read_worker_log
 
@@ -36,7 +36,6 @@ CHANNELS = {"slack": ("slack",), "email": ("smtp", "email"), "teams": ("teams", 
 _FAILED = "alertmanager_notification_requests_failed_total"
 #: How long an error must be silent to be past, if labels have moved since.
 _SILENCE = timedelta(minutes=1)
-_MAX_GROUPS = 50
 
 
 @step(
@@ -45,6 +44,7 @@ _MAX_GROUPS = 50
     name="alert delivery",
     role=Role.DELIVERY,
     source="$alertmanager_url/api/v2/alerts; $notifications_url/notifications",
+    columns={"channel": TEXT, "evidence": TEXT, "at": TIME},
     threshold="the alert is kept back, or a channel on its route cannot receive it",
 )
 def _read_delivery(inv: Investigation) -> Outcome:
@@ -177,21 +177,14 @@ def _find_faults(inv: Investigation, start: datetime) -> dict[str, str]:
     name="longest wait",
     role=Role.IMPACT,
     source=LISTING,
+    columns=WAITING_COLUMNS,
     threshold="over $lag_threshold_minutes min",
     unit="min",
 )
 def _read_longest_wait(inv: Investigation) -> Outcome:
-    """List what waits, with its ages, beside what the panel shows.
-
-    A breach: a real label waits over the threshold. A panel that cannot be read is no breach.
-    """
+    """List what waits, with its ages. A breach: a real label waits over the threshold."""
     waiting = recall_waiting(inv)
-    panel, _ = attempt(lambda: read_panel(inv))
-    outcome = Outcome(
-        value=round(waiting.longest_minutes, 1),
-        rows=waiting.count_by_prefix(inv.settings),
-        plot=draw_panel(panel.lines, inv.now(), len(waiting.objects)) if panel else None,
-    )
+    outcome = Outcome(value=round(waiting.longest_minutes, 1), rows=waiting.rows())
     return waiting.judge(outcome)
 
 
@@ -223,14 +216,13 @@ def read_store_health(inv: Investigation) -> Outcome:
     name="sample of waiting objects",
     role=Role.IMPACT,
     source=LISTING,
+    columns=WAITING_COLUMNS,
     unit="objects",
 )
 def _read_sample(inv: Investigation) -> Outcome:
-    """List the ten objects that wait longest. This step has no breach."""
-    waiting = recall_waiting(inv)
-    rows = waiting.rows(10)
-    outcome = Outcome(value=len(rows), rows=rows)
-    return outcome.ok(f"{len(waiting.objects):,} waiting; shown: {len(rows)}")
+    """List what waits, the longest wait first. This step has no breach."""
+    rows = recall_waiting(inv).rows()
+    return Outcome(value=len(rows), rows=rows).ok("the longest wait first")
 
 
 @step(
@@ -239,6 +231,7 @@ def _read_sample(inv: Investigation) -> Outcome:
     name="worker log",
     role=Role.LOG,
     source="log of $worker_service",
+    columns={"level": TEXT, "count": WHOLE, "template": TEXT, "first": TIME, "last": TIME},
     threshold="the log has an error that is not past",
     unit="errors",
 )
@@ -263,10 +256,11 @@ def _read_worker_log(inv: Investigation) -> Outcome:
     count = sum(group.count for group in errors)
     span = f"since {start:%H:%M:%S} UTC"
     columns = ("level", "count", "template", "first", "last", "example", "orders")
+    log = inv.settings.worker_log_cmd or f"log of {inv.settings.worker_service}"
     outcome = Outcome(
         value=count if lines else None,
-        source=f"log of {inv.settings.worker_service} {span}",
-        rows=rows_of(groups[:_MAX_GROUPS], *columns),
+        source=f"{log} {span}",
+        rows=rows_of(groups, *columns),
     )
     if not lines:
         return outcome.unknown(f"the log has no line {span}: that proves nothing")
@@ -279,19 +273,6 @@ def _read_worker_log(inv: Investigation) -> Outcome:
 
 STEPS = by_id(_read_delivery, _read_longest_wait, read_store_health, _read_sample, _read_worker_log)
 ACTIONS: dict[str, ActionStep] = {}
-#: The columns of each step's rows, and their dtypes in a frame.
-COLUMNS: Mapping[str, Mapping[str, Dtype]] = {
-    "3.4": WAITING_COLUMNS,
-    "3.5": {
-        "level": TEXT,
-        "count": WHOLE,
-        "template": TEXT,
-        "first": TIME,
-        "last": TIME,
-        "example": TEXT,
-        "orders": "object",
-    },
-}
 
 
 def conclude(inv: Investigation) -> Conclusion:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from runbook_lib.frames import TIME
 from runbook_lib.model import (
     Conclusion,
     Json,
@@ -20,6 +21,7 @@ from runbook_lib.section import (
     ActionStep,
     ReadStep,
     SectionParameters,
+    Step,
     by_id,
     rows_of,
     step,
@@ -47,7 +49,6 @@ from .symptoms import judge_now
 NAME = "07_postmortem"
 TITLE = "Postmortem checklist"
 Parameters = SectionParameters
-_MAX_ROWS = 50
 
 
 @step(
@@ -55,7 +56,8 @@ _MAX_ROWS = 50
     "The alert cleared, and every channel was told",
     name="alert cleared",
     role=Role.CLEARED,
-    source=f"$prometheus_url {LAG}; $notifications_url/notifications",
+    source=f"{LAG}; $notifications_url/notifications",
+    columns={"at": TIME},
     threshold="an alert is active, the lag is too high, or a channel has not received `resolved`",
 )
 def _read_cleared(inv: Investigation) -> Outcome:
@@ -75,7 +77,7 @@ def _read_cleared(inv: Investigation) -> Outcome:
     untold = [channel for channel in CHANNELS if newest_status.get(channel) != "resolved"]
     outcome = Outcome(
         value=f"resolved at {len(CHANNELS) - len(untold)} of {len(CHANNELS)} channels",
-        rows=rows_of(received[-_MAX_ROWS:], "channel", "status", at="received_at"),
+        rows=rows_of(received, "channel", "status", at="received_at"),
         measurements=measure({}, alerts=find_alert_states(alerts)),
     )
     if active:
@@ -122,6 +124,7 @@ def _list_received(inv: Investigation) -> list[Notification]:
     name="incident log",
     role=Role.CHECKLIST,
     source="journal of this incident",
+    columns={"at": TIME},
 )
 def _read_log(inv: Investigation) -> Outcome:
     """Check that the journal has what the incident log needs: time, cause and measures.
@@ -173,7 +176,7 @@ def _list_measures(inv: Investigation) -> list[dict[str, Json]]:
     return to_rows(("at", "step", "what", "approved by", "proof"), rows or notes)
 
 
-def _checklist_step(step_id: str, title: str, source: str) -> Callable[[ReadStep], ReadStep]:
+def _checklist_step(step_id: str, title: str, source: str) -> Callable[[ReadStep], Step]:
     """Return ``@step`` with what the points 7.3 to 7.5 of the checklist share."""
     return step(
         step_id,

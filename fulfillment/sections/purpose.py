@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from objectmove.errors import MoveError
 from runbook_lib import errors
+from runbook_lib.frames import TIME
 from runbook_lib.model import Conclusion, Json, Outcome, Reading, Role
 from runbook_lib.section import (
     ActionStep,
@@ -67,7 +68,7 @@ def _ask_all(questions: Sequence[Callable[[], T]]) -> list[T]:
     "Environment: where this runs, and whether an exercise may",
     name="environment",
     role=Role.GROUND,
-    source=f"RUNBOOK_ENVIRONMENT; $fulfillment_bucket/{MARKER_KEY}",
+    source=f"RUNBOOK_ENVIRONMENT; s3://$fulfillment_bucket/{MARKER_KEY}",
     threshold="setting and marker object differ in local or demo",
 )
 def _read_environment(inv: Investigation) -> Outcome:
@@ -309,8 +310,8 @@ def read_clocks(inv: Investigation) -> Outcome:
     """Compare the clock of every system but Grafana with ours, by the ``Date`` header."""
     others = [name for name in HTTP_SYSTEMS if name != "grafana"]
     names = ["store", *(name for name in others if getattr(inv.clients, name).url)]
-    answers = _ask_all([partial(_try_skew_s, inv, name) for name in names])
-    known = dict(zip(names, answers, strict=True))
+    answers = _ask_all([partial(attempt, partial(_read_skew_s, inv, name)) for name in names])
+    known = {name: skew for name, (skew, _) in zip(names, answers, strict=True)}
     skews = {name: skew for name, skew in known.items() if skew is not None}
     wrong = [name for name, skew in skews.items() if abs(skew) > MAX_SKEW_S]
     outcome = Outcome(
@@ -323,11 +324,6 @@ def read_clocks(inv: Investigation) -> Outcome:
     if not skews:
         return outcome.unknown("no system gave its time")
     return outcome.ok(f"{len(skews)} of {len(names)} systems agree with this machine's clock")
-
-
-def _try_skew_s(inv: Investigation, name: str) -> float | None:
-    """Return what ``_read_skew_s`` returns; None when the system does not answer."""
-    return attempt(lambda: _read_skew_s(inv, name))[0]
 
 
 def _read_skew_s(inv: Investigation, name: str) -> float:
@@ -351,7 +347,8 @@ _UNFINISHED = ("plan", "rows", "held_by", "held_since", "way_on")
     name="unfinished releases",
     role=Role.GROUND,
     unit="releases",
-    source="the bucket's state, .runbook/state.json",
+    source="s3://$fulfillment_bucket/.runbook/state.json",
+    columns={"held_since": TIME},
     threshold="a release is not finished, or unproven",
 )
 def read_unfinished(inv: Investigation) -> Outcome:

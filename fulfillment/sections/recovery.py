@@ -32,7 +32,7 @@ _PATIENCE = timedelta(seconds=60)
 _MAX_SAMPLE_AGE = timedelta(seconds=120)
 #: A value of the lag that is older says nothing about now, unless scrapes are rare.
 _PATIENCE_S = 60.0
-#: If earlier trouble leaves less calm than this before an incident, what is usual is not known.
+#: If the metric is younger than this before an incident, what is usual is not known.
 _LEAST_CALM = timedelta(minutes=5)
 _HOUR = timedelta(hours=1)
 #: Step of a range query over an hour.
@@ -227,17 +227,12 @@ def read_well_since(inv: Investigation, lag: Lag) -> datetime | None:
     return min((at for at in low if at >= last_trouble), default=inv.now())
 
 
-def may_compare(inv: Investigation) -> bool:
-    """Tell whether trouble was seen: without trouble there is no calm before it to compare."""
-    return inv.since is not None
-
-
 def compare_backlog(inv: Investigation, waiting: Waiting) -> Backlog:
-    """Compare how many labels wait, and how long, with the calm before the incident.
+    """Compare how many labels wait, and how long, with the hour before the incident.
 
     Some labels always wait for a short time. The count is above the usual if it exceeds the most
-    that waited in that calm by more than five and by more than a fifth. Without such a calm, only
-    the longest wait is judged.
+    that waited in that hour by more than five and by more than a fifth. Where that is not known,
+    only the longest wait is judged.
     """
     if waiting.overdue:
         return Backlog.OVERDUE
@@ -248,23 +243,15 @@ def compare_backlog(inv: Investigation, waiting: Waiting) -> Backlog:
 
 
 def _read_usual(inv: Investigation) -> float | None:
-    """Return how many labels waited at most in the calm before the incident, an hour at most.
-
-    The calm starts after the last sample of the lag over the threshold; None if it is too short.
-    """
+    """Return how many labels waited at most in the hour before the incident; None: not known."""
     began = find_beginning(inv)
-    start = began - _HOUR
-    lag, _ = attempt(lambda: _query_range(inv, LAG, start, began))
-    limit = inv.settings.lag_threshold_minutes
-    since = max([start, *(sample.at for sample in lag or () if sample.value > limit)])
     # Labels may come and go between two points of the range, so each step's highest count is read.
     backlog = BACKLOG % inv.settings.pending_prefix
     highest = f"max_over_time(sum({backlog})[{_HOUR_STEP_S:.0f}s:5s])"
-    waited, _ = attempt(lambda: _query_range(inv, highest, start, began))
-    calm = [sample for sample in waited or () if since < sample.at]
-    if not calm or began - calm[0].at < _LEAST_CALM:
+    waited, _ = attempt(lambda: _query_range(inv, highest, began - _HOUR, began))
+    if not waited or began - waited[0].at < _LEAST_CALM:
         return None
-    return max(sample.value for sample in calm)
+    return max(sample.value for sample in waited)
 
 
 def find_beginning(inv: Investigation) -> datetime:

@@ -7,8 +7,8 @@ from pathlib import Path
 from runbook_lib.model import Conclusion, Outcome, Role, Status, Verdict
 from runbook_lib.section import (
     ActionStep,
-    ReadStep,
     SectionParameters,
+    Step,
     by_id,
     rows_of,
     step,
@@ -42,7 +42,7 @@ _CAPACITY_METRICS = [
 
 def _make_file_step(
     step_id: str, title: str, path: str, wanted: str = "", *, is_ours: bool = False
-) -> ReadStep:
+) -> Step:
     """Return a step that checks a file of DataFlow.
 
     Parameters
@@ -85,7 +85,7 @@ def _check_file(path: Path, wanted: str) -> Outcome:
     "Dashboard",
     name=f"dashboard {DASHBOARD_UID}",
     role=Role.REFERENCE,
-    source=f"$grafana_url: dashboard {DASHBOARD_UID}",
+    source=f"$grafana_url/d/{DASHBOARD_UID}",
     threshold="the panel is missing, or has no query",
 )
 def _check_dashboard(inv: Investigation) -> Outcome:

@@ -1,14 +1,14 @@
 """Section 6: release, repair, clean up, and prove that it helped. Every change is planned first.
 
-6.1 re-triggers the worker or releases by move, as section 5 advises. 6.1.1 takes a release by move
-back. 6.1.2 records a person's word on labels that may or may not have shipped. 6.5 asks whether
-lag and backlog came down, by samples that are newer than the action.
+6.1 re-triggers the worker or releases by move, as section 5 advises. 6.5 asks whether lag and
+backlog came down, by samples that are newer than the action. ``way_back`` has the notebook of 6.1.1
+and 6.1.2.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -16,11 +16,11 @@ from pydantic import Field
 
 from objectmove.errors import RefusedError, StoreError
 from runbook_lib import model
-from runbook_lib.approvals import Plan, load_plan, make_empty_plan
+from runbook_lib.approvals import Plan, make_empty_plan
 from runbook_lib.errors import ClientError, SafetyError
+from runbook_lib.frames import NUMBER, TIME
 from runbook_lib.http import parse_duration
 from runbook_lib.model import (
-    ActionPhase,
     CauseStatus,
     Role,
     Status,
@@ -32,22 +32,23 @@ from runbook_lib.section import (
     attempt,
     by_id,
     get_parameters,
+    rows_of,
     split_list,
     step,
-    to_rows,
 )
 
 from ..analysis.causes import Advice
 from ..analysis.forecasts import compute_clear_time
 from ..analysis.samples import Sample
 from ..change.drill_record import get_drill_id, list_drill_orders
-from ..change.release import GATE, MOVE, TO_SETTLE, ReleaseParameters, make_release_plan
+from ..change.release import GATE, MOVE, ReleaseParameters, make_release_plan
 from ..change.service_actions import SERVICE, plan_service
 from ..change.synthetic import REMOVE, plan_revert
 from ..clients.http_systems import AlertRule
 from ..investigation import Investigation
 from ..quantities import Backlog, measure, measure_recovery
 from ..waiting import read_waiting
+from .detection import LISTING
 from .purpose import read_unfinished
 from .recovery import (
     NO_UPLOADS,
@@ -168,24 +169,9 @@ def _plan_repair(inv: Investigation) -> Plan:
 
 
 def _plan_refresh(inv: Investigation) -> Plan:
-    ticket = inv.ticket_id
-    reason = ""
-    if not ticket:
-        reason = "no ticket given"
-    elif _is_refreshed(inv, ticket):
-        reason = "the timeline was refreshed, and nothing was changed since"
-    if reason:
-        return make_empty_plan(step="6.4", target=ticket or "ticket", reason=reason)
-    return _plan_service(inv, "6.4", "refresh", ticket, "so that support sees what changed")
-
-
-def _is_refreshed(inv: Investigation, ticket: str) -> bool:
-    """Tell whether the last change was a verified refresh."""
-    last_change = inv.journal.last_applied
-    if last_change is None or last_change.step != "6.4":
-        return False
-    checks = inv.journal.list_actions(ActionPhase.VERIFIED, after=last_change.seq)
-    return any(check.target == ticket for check in checks)
+    if not inv.ticket_id:
+        return make_empty_plan(step="6.4", target="ticket", reason="no ticket given")
+    return _plan_service(inv, "6.4", "refresh", inv.ticket_id, "so that support sees what changed")
 
 
 def _plan_clean_up(inv: Investigation) -> Plan:
@@ -207,18 +193,18 @@ def _plan_service(
     """Plan an action on a service. ``needs_repair``: 6.2 must bring the service back first."""
     if action == "none":
         return make_empty_plan(step=step_id, target=target, reason=reason)
-
-    def plan() -> Plan:
-        return plan_service(
+    return _plan_or_say(
+        step_id,
+        f"{action} of {target}",
+        lambda: plan_service(
             inv,
             step=step_id,
             action=action,
             target=target,
             reason=reason,
             needs_repair=needs_repair,
-        )
-
-    return _plan_or_say(step_id, f"{action} of {target}", plan)
+        ),
+    )
 
 
 def _plan_or_say(step_id: str, target: str, plan: Callable[[], Plan]) -> Plan:
@@ -248,83 +234,13 @@ ACTIONS = by_id(
 
 
 @step(
-    "6.1",
-    "What the planned release would change",
-    name="what the plan would change",
-    role=Role.EFFECT,
-    unit="min of lag less",
-    source="journal; listing of the bucket",
-)
-def read_plan_effect(inv: Investigation) -> model.Outcome:
-    """Compute what the newest plan of 6.1 would change, from a listing. Only reads."""
-    plans = inv.journal.list_actions(ActionPhase.PLANNED)
-    ids = [action.plan for action in plans if action.step == "6.1"]
-    if not ids:
-        return model.Outcome().ok("no release by move is planned: nothing to compare")
-    plan = load_plan(inv.incident.find_plan(ids[-1]), _RELEASE_KINDS)
-    if plan.kind is not MOVE or plan.is_empty:
-        return model.Outcome().ok("no release by move is planned: nothing to compare")
-    waiting = read_waiting(inv, [plan.content.header.source])
-    waits_minutes = {label.info.key: label.minutes for label in waiting.real}
-    return compare_plan(waits_minutes, plan)
-
-
-@step(
-    "6.1.2",
-    "Labels that may or may not have shipped",
-    name="labels to settle",
-    role=Role.EFFECT,
-    unit="labels",
-    source="the bucket; $fulfillment_url (shipments)",
-)
-def read_to_settle(inv: Investigation) -> model.Outcome:
-    """List the labels that a person must settle, with what is known of each order. Only reads."""
-    plan_id = get_parameters(inv, Parameters).settle
-    if not plan_id:
-        return model.Outcome().ok("no release is named: set settle to its id")
-    release = load_plan(inv.incident.find_plan(plan_id), (MOVE,))
-    try:
-        rows = GATE.list_to_settle(inv, release)
-    except StoreError as error:
-        return model.Outcome().unknown(f"could not be read: {error}")
-    except RefusedError as error:
-        # A release that was never begun has nothing to settle.
-        return model.Outcome().ok(str(error))
-    outcome = model.Outcome(value=len(rows), rows=rows, columns=TO_SETTLE)
-    if not rows:
-        return outcome.ok("nothing is open")
-    return outcome.ok(f"{len(rows)} wait for your answer: taken, or not taken")
-
-
-def compare_plan(waits_minutes: Mapping[str, float], plan: Plan) -> model.Outcome:
-    """Compare the backlog now and after the plan. Pure.
-
-    Parameters
-    ----------
-    waits_minutes : for how many minutes each object waits, by key
-    """
-    planned = {row.key for row in plan.rows}
-    staying = [minutes for key, minutes in waits_minutes.items() if key not in planned]
-    longest = max(waits_minutes.values(), default=0.0)
-    longest_staying = max(staying, default=0.0)
-    columns = ("what", "now", "after the plan")
-    table = [
-        ("objects waiting", len(waits_minutes), len(staying)),
-        ("oldest waits, minutes", round(longest, 1), round(longest_staying, 1)),
-    ]
-    outcome = model.Outcome(
-        value=round(longest - longest_staying, 1), rows=to_rows(columns, table), columns=columns
-    )
-    return outcome.ok(f"{len(waits_minutes):,} wait now, {len(staying):,} right after the plan")
-
-
-@step(
     "6.5",
     "Lag under 5 in two samples after the action, backlog at its baseline",
     name="recovery",
     role=Role.RECOVERY,
     unit="min",
-    source=f"$prometheus_url {LAG}; listing of $pending_prefix",
+    source=f"{LAG}; {LISTING}",
+    columns={"at": TIME, "lag_minutes": NUMBER},
     threshold="the lag is not under $recovered_minutes min in $recovered_scrapes samples after the "
     "action, more waits than usual, or labels do not get in",
 )
@@ -343,6 +259,7 @@ def read_recovery(inv: Investigation) -> model.Outcome:
     applied_at = inv.journal.last_applied_at
     outcome = model.Outcome(
         value=recovery.value,
+        rows=rows_of(reversed(lag.samples), "at", lag_minutes="value"),
         plot=model.Plot(
             title="Lag, and the limit for recovery",
             unit="minutes",
@@ -428,7 +345,7 @@ def _find_keep_firing_s(rule: AlertRule) -> float:
     return keep_firing_s
 
 
-STEPS = CAUSE_STEPS | by_id(read_unfinished, read_plan_effect, read_to_settle, read_recovery)
+STEPS = CAUSE_STEPS | by_id(read_unfinished, read_recovery)
 
 
 def conclude(inv: Investigation) -> model.Conclusion:

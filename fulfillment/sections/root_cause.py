@@ -9,7 +9,7 @@ from itertools import islice, takewhile
 from objectmove.errors import MoveError
 from runbook_lib import model
 from runbook_lib.errors import ClientError, ClientTimeoutError, NotConfiguredError, NotFoundError
-from runbook_lib.frames import Dtype
+from runbook_lib.frames import TEXT, TIME
 from runbook_lib.model import ActionPhase, CauseStatus, Finding, Role
 from runbook_lib.policy import IN_TROUBLE
 from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, rows_of, step
@@ -28,7 +28,6 @@ from ..change.release import GATE
 from ..clients.http_systems import WorkerState
 from ..clients.services import ServiceState
 from ..investigation import Investigation
-from . import detection, immediate
 from .detection import read_alert, read_backlog_objects, read_probe, read_ticket
 from .immediate import read_store_health
 from .purpose import read_clocks
@@ -37,6 +36,7 @@ from .signals import read_lines
 from .symptoms import judge_now, list_current
 from .timeline import read_events
 from .worker_metrics import (
+    FAILED,
     count_flow,
     is_catching_up,
     observe_reasons,
@@ -64,7 +64,8 @@ _REFUSALS = ("bad_credentials", "access_denied", "no_such_bucket")
     "5.1",
     "Does the worker run, and does the carrier answer?",
     name="worker and carrier",
-    source="$fulfillment_url/fulfillment/worker; its counters; services; log",
+    source=f"$fulfillment_url/fulfillment/worker; {_LATENCY}",
+    columns={"since": TIME},
     role=Role.CAUSE,
     threshold="the worker is stopped, paused or still, or over "
     f"{causes.MAX_FAILED_SHARE:.0%} of carrier requests fail",
@@ -287,7 +288,7 @@ def _read_watchers(inv: Investigation) -> dict[str, model.Json]:
     name="room in the store",
     role=Role.CAUSE,
     unit="refused writes",
-    source="failed writes by reason; $minio_endpoint capacity",
+    source=f"{FAILED}; $minio_endpoint",
     threshold="a write was refused for want of room, or under 2 GiB are free",
 )
 def read_room(inv: Investigation) -> model.Outcome:
@@ -322,6 +323,7 @@ def read_room(inv: Investigation) -> model.Outcome:
     name="pipeline",
     role=Role.CAUSE,
     source="$pipeline_url/api/v2/dags/$pipeline_dag_id",
+    columns={"run": TEXT, "state": TEXT, "started": TIME, "ended": TIME},
     threshold="the DAG is paused or broken, its file is gone, or its newest run failed",
 )
 def read_pipeline(inv: Investigation) -> model.Outcome:
@@ -374,7 +376,7 @@ def read_pipeline(inv: Investigation) -> model.Outcome:
     "Are the prefix and the credentials right?",
     name="prefix and credentials",
     role=Role.CAUSE,
-    source="$fulfillment_url/fulfillment/worker; settings of $worker_service; its counters",
+    source=f"$fulfillment_url/fulfillment/worker; settings of $worker_service; {FAILED}",
     threshold="the worker has another prefix, bucket or secret, or its requests are denied",
 )
 def read_configuration(inv: Investigation) -> model.Outcome:
@@ -463,8 +465,6 @@ _SHARED = by_id(
 )
 STEPS = _SHARED | by_id(read_worker, read_room, read_pipeline, read_configuration)
 ACTIONS: dict[str, ActionStep] = {}
-#: The columns of the rows of sections 2 and 3, too.
-COLUMNS: Mapping[str, Mapping[str, Dtype]] = {**detection.COLUMNS, **immediate.COLUMNS}
 
 
 def judge_causes(inv: Investigation) -> tuple[tuple[Finding, ...], Advice]:

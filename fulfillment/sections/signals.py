@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import NamedTuple
+from datetime import timedelta
 
-from runbook_lib.model import AlertState, Line, Plot
+from runbook_lib.model import AlertState, Line
 
 from ..analysis.samples import Sample, clean
 from ..clients.http_systems import Alert, Panel
@@ -94,25 +93,10 @@ def read_lines(
     return tuple(lines)
 
 
-class PanelLines(NamedTuple):
-    """Grafana's panel, and Prometheus' answers to its queries over the window."""
-
-    panel: Panel
-    lines: tuple[Line, ...]
-
-
-def read_panel(inv: Investigation) -> PanelLines:
+def read_panel(inv: Investigation) -> tuple[Panel, list[Line]]:
     """Read the panel `Fulfillment backlog` from Grafana, and send its queries to Prometheus."""
     panel = inv.clients.grafana.find_panel(DASHBOARD_UID, PANEL_TITLE)
     lines: list[Line] = []
     for query in panel.expressions:
         lines += read_lines(inv, query, labels=("prefix", "origin"), name=PANEL_TITLE)
-    return PanelLines(panel, tuple(lines))
-
-
-def draw_panel(lines: Sequence[Line], at: datetime, listed: int | None) -> Plot:
-    """Return a plot of the panel's lines, and of how many objects a listing counted."""
-    if listed is not None:
-        lines = (*lines, Line(name="listing of the bucket", points=((at, float(listed)),)))
-    title = f"Panel {PANEL_TITLE}, beside the listing"
-    return Plot(title=title, unit="objects", lines=tuple(lines))
+    return panel, lines

@@ -24,7 +24,7 @@ from ..clients.services import LogLine, read_log_command
 from ..investigation import Investigation
 from .signals import read_samples
 
-_FAILED = "fulfillment_artifacts_failed_total"
+FAILED = "fulfillment_artifacts_failed_total"
 _CARRIER = "fulfillment_carrier_request_seconds_count"
 _ARRIVED = "fulfillment_artifacts_arrived_total"
 _MOVED = "fulfillment_artifacts_moved_total"
@@ -90,12 +90,12 @@ def read_worker_metrics(inv: Investigation) -> WorkerMetrics:
     """Read the worker's counters from Prometheus. Only reads."""
     prometheus = inv.clients.prometheus
     window_s = max(_FLOW_WINDOW_S, inv.window.total_seconds())
-    names = (_FAILED, _CARRIER, _ARRIVED, _MOVED)
+    names = (FAILED, _CARRIER, _ARRIVED, _MOVED)
     found, error = attempt(
         lambda: {name: prometheus.query_samples(name, window_s) for name in names}
     )
     counters: _Counters = found or {}
-    failed = [series.samples for series in counters.get(_FAILED, ()) if series.samples]
+    failed = [series.samples for series in counters.get(FAILED, ()) if series.samples]
     # With a long scrape interval, half a minute may have no sample.
     interval_s = compute_interval_s(failed[0][-20:]) if failed else 0.0
     recent_s = max(_RECENT_S, 4 * interval_s)
@@ -135,16 +135,16 @@ def _measure(inv: Investigation, counters: _Counters, recent_s: float) -> Worker
     moved = grow(_MOVED, flow)
     began = {}
     for cause, record in CAUSES.items():
-        own = [s for s in counters.get(_FAILED, ()) if s.labels.get("reason") == record.counted_as]
+        own = [s for s in counters.get(FAILED, ()) if s.labels.get("reason") == record.counted_as]
         began[str(cause)] = find_beginning(list_growth([series.samples for series in own]))
     # What failed before this incident kept none of its labels back.
     of_incident = max(inv.incident.state.opened_at, flow_start)
     return WorkerMetrics(
-        failures=grow(_FAILED, recent, "reason"),
+        failures=grow(FAILED, recent, "reason"),
         requests=grow(_CARRIER, recent, "outcome"),
         surplus=sum(arrived.values()) - sum(moved.values()) if arrived and moved else None,
         drained=sum(grow(_MOVED, recent).values()) if moved else None,
-        has_failed=any(grow(_FAILED, of_incident).values()),
+        has_failed=any(grow(FAILED, of_incident).values()),
         began={cause: at for cause, at in began.items() if at},
     )
 

@@ -206,7 +206,8 @@ def _carry_out(
         verdict = conclusions[-1].verdict
         reason = conclusions[-1].summary
     is_over = verdict in ENDED_WELL
-    plans = tuple(_list_plans(own, is_over=is_over))
+    planned_in = {step: name for name in names for step in sections[name].ACTIONS}
+    plans = tuple(_list_plans(own, planned_in, is_over=is_over))
     is_stopped = any(run.status is RunStatus.STOPPED_AT_PLAN for run in runs)
     waits = is_stopped and any(plan["apply"] for plan in plans)
     next_command = ""
@@ -312,7 +313,7 @@ def run(
         chosen_names,
         parameters,
         progress,
-        command=f"run {' '.join(name[:2] for name in chosen_names)}",
+        command=f"run {' '.join(name.partition('_')[0] for name in chosen_names)}",
         schema="runbook/run/1",
     )
 
@@ -330,12 +331,15 @@ def _choose_exit_code(runs: Sequence[NotebookRun], verdict: Verdict | None) -> E
     return next((code for code in (*order, ExitCode.UNKNOWN) if code in codes), ExitCode.OK)
 
 
-def _list_plans(own: JournalView, *, is_over: bool) -> Iterator[dict[str, Json]]:
+def _list_plans(
+    own: JournalView, planned_in: Mapping[str, str], *, is_over: bool
+) -> Iterator[dict[str, Json]]:
     """Yield what a run planned; ``apply`` is the command that approves a plan.
 
     Parameters
     ----------
     own : the entries that the run wrote
+    planned_in : the section whose notebook planned each action, by the action's id
     is_over : whether nothing more is to be done; if so, and the run changed something, no plan is
         offered. A plan from before the run's last change is never offered
     """
@@ -346,7 +350,7 @@ def _list_plans(own: JournalView, *, is_over: bool) -> Iterator[dict[str, Json]]
         apply = ""
         fits = changed is None or (entry.seq > changed.seq and not is_over)
         if row["status"] == "planned" and fits:
-            section = row["step"].partition(".")[0].zfill(2)
+            section = planned_in[row["step"]].partition("_")[0]
             command = f"run {section} -p plan={row['plan']} -p approve={row['hash']}"
             about = entry.result.get("about")
             if about:

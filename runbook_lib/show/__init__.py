@@ -11,7 +11,6 @@ _HOMES = {
     "file_link": "display",
     "overview": "display",
     "plans": "display",
-    "plot_step": "plots",
 }
 __all__ = list(_HOMES)
 

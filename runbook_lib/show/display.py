@@ -6,41 +6,49 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
 from .. import investigation
 from ..approvals import Plan
+from ..frames import to_frame
 from ..investigation import C, S
 from ..model import ActionEntry, Conclusion, Reading
+from .plots import Picture, plot_reading
 from .progress import show_lines
 from .tables import Table, get_tone, render_html, tabulate_facts, tabulate_findings, tabulate_plans
-from .text import VERDICT_WORDS, clip, count_of, format_value, visible
+from .text import VERDICT_WORDS, count_of, format_value, visible
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 #: A card shows at most this many rows of a reading or a plan.
-_SHOWN_ROWS = 20
+_SHOWN_ROWS = 10
 
 
-class Card(NamedTuple):
+@dataclass(frozen=True)
+class Card:
     """What is shown of one thing. A card that is the value of a cell shows itself.
 
     Attributes
     ----------
     status : a word that stands before the heading as a coloured pill; empty: none
-    lines : stand under the heading; an empty line is left out
+    query : a text to copy, such as PromQL or a URL; it stands under the heading
+    lines : stand under the query; an empty line is left out
     link : an address, relative to the notebook
-    tables, folded : the second are behind a fold; a table without rows is left out
+    tables : all but the first are behind a fold; a table without rows is left out
     code : a text behind a fold, such as lines to copy
     """
 
     heading: str
     status: str = ""
+    query: str = ""
     lines: tuple[str, ...] = ()
     link: str = ""
     tables: tuple[Table, ...] = ()
-    folded: tuple[Table, ...] = ()
     code: str = ""
 
     def to_text(self) -> str:
@@ -49,10 +57,10 @@ class Card(NamedTuple):
         if self.status:
             _, icon = get_tone(self.status)
             heading = f"{icon} {self.status} · {heading}"
-        lines = [f"  {line}" for line in self.lines if line]
+        lines = [f"  {line}" for line in (self.query, *self.lines) if line]
         if self.link:
             lines.append(f"  Go to {self.link}")
-        return visible(clip("\n".join([heading, *lines])))
+        return visible("\n".join([heading, *lines]))
 
     def to_html(self) -> Markup:
         """Return HTML in which everything is escaped."""
@@ -88,22 +96,44 @@ def file_link(path: Path) -> Card:
     return Card(str(path), link=os.path.relpath(path))
 
 
+@dataclass(frozen=True)
+class ShownReading:
+    """A reading in a notebook: it shows the judgement, the query, and the first rows.
+
+    Attributes
+    ----------
+    source : the query, URL or listing, as text
+    frame : every row, typed as the step declares
+    """
+
+    reading: Reading
+    source: str
+    frame: DataFrame
+
+    def plot(self, threshold: float | None = None) -> Picture | None:
+        """Draw the series that was read; None if there are no two samples to draw."""
+        return plot_reading(self.reading, threshold)
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        return _bundle(self.reading)
+
+
 def _describe_reading(reading: Reading) -> Card:
-    heading = f"{reading.step} {reading.name}: {format_value(reading.value, reading.unit)}"
-    if reading.threshold:
-        heading += f" (breach when {reading.threshold})"
-    caption = f"{reading.step}: {count_of(len(reading.rows), 'row')}; inv.frame has all of them"
-    rows = Table(caption, reading.rows[:_SHOWN_ROWS], reading.columns)
-    facts = tabulate_facts(reading.facts, f"{reading.step}: details")
+    judgement = reading.reason
+    if reading.value is not None:
+        judgement = f"{format_value(reading.value, reading.unit)}; {judgement}"
+    shown = reading.rows[:_SHOWN_ROWS]
+    caption = (
+        f"{len(shown)} of {count_of(len(reading.rows), 'row')}, read {reading.observed_at:%TZ}"
+    )
     return Card(
-        heading,
+        f"{reading.step} {reading.name}: {judgement}",
         reading.status,
-        lines=(
-            reading.reason,
-            f"read {reading.observed_at:%Y-%m-%d %H:%M:%SZ} from {reading.source}",
+        query=reading.source,
+        tables=(
+            Table(caption, shown, reading.columns),
+            tabulate_facts(reading.facts, "Details"),
         ),
-        tables=(rows,),
-        folded=(facts,),
         code=reading.text,
     )
 
@@ -122,12 +152,12 @@ def _describe_action(entry: ActionEntry) -> Card:
         f"{entry.step} {entry.action} on {entry.target}",
         entry.phase,
         lines=(entry.reason, f"Way back: {entry.undo or 'there is none'}"),
-        folded=(tabulate_facts(entry.result, f"{entry.step}: what came of it"),),
+        tables=(tabulate_facts(entry.result, f"{entry.step}: what came of it"),),
     )
 
 
 def _describe_plan(plan: Plan) -> Card:
-    reason = str(plan.summary.get("reason") or "")
+    reason = str(plan.summary.get("reason", ""))
     if plan.is_empty:
         return Card(f"{plan.step} {reason or plan.target}", "nothing to do")
     rows = [row.to_json() for row in plan.rows[:_SHOWN_ROWS]]
@@ -140,8 +170,10 @@ def _describe_plan(plan: Plan) -> Card:
             f"Nothing was changed. The plan may be approved until {plan.expires_at:%H:%M:%SZ}.",
             f"Way back: {plan.way_back or 'there is none'}",
         ),
-        tables=(tabulate_facts(plan.summary, f"{plan.step}: what would happen"),),
-        folded=(Table(caption, rows),),
+        tables=(
+            tabulate_facts(plan.summary, f"{plan.step}: what would happen"),
+            Table(caption, rows),
+        ),
         code=f"plan = {plan.id!r}\napprove = {plan.sha256!r}",
     )
 
@@ -173,6 +205,18 @@ class Investigation(investigation.Investigation[S, C]):
     """
 
     is_by_hand = False
+
+    def read(self, step_id: str) -> ShownReading:
+        """Carry out one step, journal its reading, and return it with its whole frame."""
+        reading = self.read_step(step_id)
+        columns = self.section.STEPS[step_id].columns
+        return ShownReading(reading, reading.source, to_frame(reading.rows, columns))
+
+    def read_all(self, *step_ids: str, **reuse: Any) -> Card:
+        """Carry out some steps as ``read_step`` does, and return a table of the readings."""
+        readings = [vars(self.read_step(step_id, **reuse)) for step_id in step_ids]
+        columns = ("step", "status", "name", "value", "unit", "reason")
+        return Card(f"Readings: {len(readings)}", tables=(Table("Readings", readings, columns),))
 
     def _begin(self) -> None:
         """Journal that the section begins. In IPython, also show values and progress."""

@@ -12,29 +12,23 @@ import io
 import math
 import warnings
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from textwrap import fill
+from typing import Any
 
 from markupsafe import Markup
 
 from ..model import Plot, Reading
 from .text import safe, visible
 
-if TYPE_CHECKING:
-    from ..investigation import Investigation
-
-# Four colours of Okabe and Ito's palette, and grey. Each has a dash and a marker of its own.
-_STYLES: tuple[dict[str, Any], ...] = (
-    {"color": "#0072B2", "linestyle": "-", "marker": "o"},
-    {"color": "#D55E00", "linestyle": "--", "marker": "s"},
-    {"color": "#009E73", "linestyle": "-.", "marker": "^"},
-    {"color": "#CC79A7", "linestyle": ":", "marker": "D"},
-    {"color": "#555555", "linestyle": (0, (5, 1, 1, 1, 1, 1)), "marker": "v"},
-)
-#: The house style, as settings of matplotlib. On a picture that is shown 350 pixels wide, letters
-#: of 9 points are readable.
+#: The house style, as settings of matplotlib: five colours, of Okabe and Ito's palette, and grey,
+#: each with a dash and a marker. On a picture that is shown 350 pixels wide, letters of 9 points
+#: are readable.
 _HOUSE: Any = {
+    "lines.markersize": 4,
+    "axes.prop_cycle": "cycler(color=['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#555555'])"
+    " + cycler(linestyle=['-', '--', '-.', ':', '-']) + cycler(marker=['o', 's', '^', 'D', 'v'])",
     "figure.figsize": (5.0, 3.1),
     "figure.constrained_layout.use": True,
     "font.size": 9,
@@ -52,6 +46,8 @@ _HOUSE: Any = {
     "svg.hashsalt": "runbook",
     "text.parse_math": False,
 }
+#: The time axis is at least so long.
+_LEAST_SPAN = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -71,31 +67,27 @@ class Picture:
         return {"text/html": str(self.to_html()), "text/plain": visible(self.alt)}
 
 
-def plot_step(inv: Investigation, step_id: str) -> Picture | None:
-    """Draw a step's newest reading in this incident, as ``plot_reading`` does.
-
-    Raises
-    ------
-    KeyError
-        When the step was not read in this incident.
-    """
-    return plot_reading(inv.latest()[step_id])
-
-
-def plot_reading(reading: Reading) -> Picture | None:
+def plot_reading(reading: Reading, threshold: float | None = None) -> Picture | None:
     """Draw a reading's values over time.
+
+    Parameters
+    ----------
+    threshold : in place of the one that the reading was judged by
 
     Returns
     -------
     None when the reading has no plot, or samples of one time at most.
     """
-    return _draw(reading.plot) if reading.plot else None
+    return _draw(reading.plot, threshold) if reading.plot else None
 
 
 @lru_cache(maxsize=64)
-def _draw(plot: Plot) -> Picture | None:
+def _draw(plot: Plot, threshold: float | None) -> Picture | None:
     """Draw a plot in the house style."""
-    if all(len(line.points) < 2 for line in plot.lines):
+    times: set[datetime] = set()
+    for line in plot.lines:
+        times.update(at for at, _ in line.points)
+    if len(times) < 2:
         return None  # matplotlib takes half a second to load
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -105,38 +97,34 @@ def _draw(plot: Plot) -> Picture | None:
         # A letter that the font lacks is drawn as a box. The text alternative has the letter.
         warnings.filterwarnings("ignore", "Glyph .* missing|constrained_layout not applied")
         figure = Figure()
-        axes = figure.subplots()
-        alt = _draw_lines(plot, axes)
-        if not alt:
-            return None
+        limit = plot.threshold if threshold is None else threshold
+        alt = _draw_lines(plot, figure.subplots(), min(times), max(times), limit)
         figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
     return Picture(content.getvalue(), alt)
 
 
-def _draw_lines(plot: Plot, axes: Any) -> str:
+def _draw_lines(
+    plot: Plot, axes: Any, start: datetime, end: datetime, threshold: float | None
+) -> str:
     """Draw at most five lines, with threshold, alerts and marks; return the text alternative."""
-    times: list[datetime] = []
     words = []
-    for line, style in zip(plot.lines, _STYLES, strict=False):
+    for line in plot.lines[:5]:
         points = [(at, value) for at, value in line.points if math.isfinite(value)]
         if not points:
             continue
         ats, values = zip(*points, strict=True)
-        times += ats
-        markers = {"markevery": max(1, len(ats) // 12), "markersize": 9 if len(ats) == 1 else 4}
-        axes.plot(ats, values, label=_clean_label(line.name), **markers, **style)
+        axes.plot(ats, values, label=_clean_label(line.name), markevery=max(1, len(ats) // 12))
         ends = f"from {values[0]:g} to {values[-1]:g}"
         words.append(f"{line.name}: {ends}, highest {max(values):g} {plot.unit}")
-    if len(set(times)) < 2:
-        return ""
+    axes.set_xlim(left=min(start, end - _LEAST_SPAN))
     axes.set_title(_clean_label(plot.title))
-    if plot.threshold is not None:
-        label = f"threshold {plot.threshold:g}"
-        axes.axhline(plot.threshold, color="#000000", linewidth=1, linestyle=":", label=label)
-        words.append(f"the threshold is {plot.threshold:g} {plot.unit}")
-    for start, end in plot.windows:
-        axes.axvspan(start, end or max(times), color="#999999", alpha=0.25)
-        words.append(f"an alert fired from {start:%H:%M:%S}")
+    if threshold is not None:
+        label = f"threshold {threshold:g}"
+        axes.axhline(threshold, color="#000000", linewidth=1, linestyle=":", label=label)
+        words.append(f"the threshold is {threshold:g} {plot.unit}")
+    for fired_at, ended_at in plot.windows:
+        axes.axvspan(fired_at, ended_at or end, color="#999999", alpha=0.25)
+        words.append(f"an alert fired from {fired_at:%H:%M:%S}")
     for number, (at, text) in enumerate(plot.marks, start=1):
         label = _clean_label(f"{number}: {text}")
         axes.axvline(at, color="#000000", linewidth=0.8, linestyle="-.", label=label)
@@ -147,11 +135,10 @@ def _draw_lines(plot: Plot, axes: Any) -> str:
     _, labels = axes.get_legend_handles_labels()
     if len(labels) > 1:  # one line alone needs no legend
         axes.figure.legend(loc="outside lower left", ncols=2)
-    span = f"{min(times):%Y-%m-%d %H:%M:%S} to {max(times):%H:%M:%S} UTC"
+    span = f"{start:%Y-%m-%d %H:%M:%S} to {end:%H:%M:%S} UTC"
     return f"{plot.title}, {span}. {'; '.join(words)}."
 
 
 def _clean_label(text: str) -> str:
-    """Return a text in one line, cut off, that matplotlib doesn't hide as it hides ``_x``."""
-    label = visible(text)[:60].replace("\n", " ")
-    return label.lstrip("_")
+    """Return a text in lines that fit; matplotlib would hide it if it began with ``_``."""
+    return fill(visible(text), 60).lstrip("_")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,11 +34,13 @@ def show_progress(console: Console) -> Iterator[Progress]:
         yield report
 
 
-def show_lines(clock: Callable[[], float] = time.monotonic) -> Progress:
+def show_lines() -> Progress:
     """Return a progress function that shows a line in a notebook for each piece of work.
 
     The line changes once a second at most, and at the end.
     """
+    from IPython.display import display
+
     words_before = ""
     shown_at = 0.0
     handle: Any = None
@@ -47,13 +49,13 @@ def show_lines(clock: Callable[[], float] = time.monotonic) -> Progress:
         nonlocal words_before, shown_at, handle
         is_new = words != words_before
         is_end = 0 < done == total
-        if not (is_new or is_end) and clock() - shown_at < _GAP_S:
+        if not (is_new or is_end) and time.monotonic() - shown_at < _GAP_S:
             return
         words_before = words
-        shown_at = clock()
+        shown_at = time.monotonic()
         line = {"text/plain": _say_progress(words, done, total)}
         if is_new:
-            handle = _display(line)
+            handle = display(line, raw=True, display_id=True)  # type: ignore[no-untyped-call]
         else:
             handle.update(line, raw=True)
 
@@ -64,10 +66,3 @@ def _say_progress(words: str, done: int, total: int) -> str:
     if total:
         return f"{done:,} of {total:,} {visible(words)}"
     return f"{done:,} {visible(words)}" if done else visible(words)
-
-
-def _display(line: dict[str, str]) -> Any:
-    """Show a line in the cell that runs; return what changes it."""
-    from IPython.display import display
-
-    return display(line, raw=True, display_id=True)  # type: ignore[no-untyped-call]

@@ -21,7 +21,6 @@ from .text import (
     format_bytes,
     format_value,
     safe,
-    say_left_out,
 )
 
 if TYPE_CHECKING:
@@ -107,7 +106,7 @@ def tabulate_plans(journal: JournalView) -> Table:
             "what": f"{entry.action} on {entry.target}",
             "how_many": "",
             "hash": facts["sha256"][:SHORT_HASH],
-            "why": facts.get("reason") or say_left_out(facts.get("excluded") or {}),
+            "why": facts.get("reason", ""),
             "plan": action.plan,
             "sha256": facts["sha256"],
             "action": entry.action,
@@ -118,7 +117,7 @@ def tabulate_plans(journal: JournalView) -> Table:
             row["how_many"] = f"{count_of(facts['objects'], 'object')}, {size}"
         rows.append(row)
     rows.sort(key=lambda row: order_of(row["step"]))
-    return Table("Plans", rows, _PLAN_COLUMNS)
+    return Table("Plans", rows, ("step", "status", "what", "how_many", "hash", "why"))
 
 
 def say_value(value: Json, name: str = "") -> str:

@@ -7,7 +7,6 @@ are shown by their code point. Escaping for HTML is done by markupsafe, on the r
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from markupsafe import Markup, escape
@@ -67,12 +66,6 @@ def count_of(number: int, noun: str) -> str:
     if number != 1:
         noun += "s"
     return f"{number:,} {noun}"
-
-
-def say_left_out(counts: Mapping[str, int]) -> str:
-    """Say how many objects a plan leaves out, by reason; empty: none."""
-    parts = [f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items() if count]
-    return f"left out: {', '.join(parts)}" if parts else ""
 
 
 def format_bytes(size_bytes: float) -> str:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from fulfillment import commands
 from fulfillment.analysis.causes import CAUSES, Cause
 from fulfillment.change.release import MOVE
 from fulfillment.investigation import Investigation
@@ -18,7 +17,6 @@ from fulfillment.quantities import Backlog
 from fulfillment.sections import chaos, detection, immediate, remediation, root_cause
 from objectmove.errors import NotNowError
 from runbook_lib.errors import (
-    EnvironmentForbidsError,
     PlanExpiredError,
     PlanNotApprovedError,
     PlanUsedError,
@@ -28,7 +26,7 @@ from runbook_lib.errors import (
 )
 from runbook_lib.model import ActionPhase, CauseStatus, Conclusion, Status, Verdict
 from runbook_lib.section import SectionModule
-from tests.support.world import ORDER, PEAKS, TICKET, FakeClients, World
+from tests.support.world import ORDER, PEAKS, TICKET, World
 
 
 def carry_out(inv: Investigation, step: str) -> Any:
@@ -122,30 +120,6 @@ def test_only_a_release_can_be_taken_back(world: World) -> None:
         inv.plan("6.1.1", undo=repair.id)
 
 
-def test_what_a_plan_would_change_is_read_before_the_gate(world: World) -> None:
-    world.put_label(25)
-    world.put_label(12, 2, finished=False)
-    inv = world.open(remediation, way="release")
-    inv.plan("6.1")
-    world.put_label(3, 3)  # came after the plan: it stays
-    reading = inv.read_step("6.1")
-    assert (reading.status, reading.value, reading.unit) == (Status.OK, 13.0, "min of lag less")
-    rows = {row["what"]: (row["now"], row["after the plan"]) for row in reading.rows}
-    assert rows["objects waiting"] == (3, 2)
-    assert rows["oldest waits, minutes"] == (25.0, 12.0)
-
-
-def test_a_plan_is_loaded_by_its_id_and_by_its_own_step_only(world: World) -> None:
-    world.put_label(25)
-    world.dag = replace(world.dag, is_paused=True)
-    first = world.open(remediation)
-    release, repair = first.plan("6.1"), first.plan("6.2")
-    second = world.open(remediation, plan=f"{release.id},{repair.id}")
-    assert second.plan("6.1").sha256 == release.sha256
-    assert second.plan("6.2").sha256 == repair.sha256
-    assert second.plan("6.3").id not in (release.id, repair.id)
-
-
 def test_a_re_trigger_that_moved_nothing_is_not_offered_again(world: World) -> None:
     world.put_label(25)
     assert world.worker is not None
@@ -225,17 +199,6 @@ def test_a_key_without_a_right_that_a_move_needs_plans_and_applies_nothing(
     assert right in str(refused.summary["reason"])
 
 
-def test_a_timeline_that_was_just_refreshed_is_not_refreshed_again(world: World) -> None:
-    carry_out(world.open(remediation, ticket_id=TICKET), "6.4")
-    again = world.open(remediation, ticket_id=TICKET).plan("6.4")
-    assert again.is_empty
-    assert again.summary["reason"]
-    world.put_label(25)
-    inv = world.open(remediation, ticket_id=TICKET, way="release")
-    carry_out(inv, "6.1")
-    assert not inv.plan("6.4").is_empty
-
-
 def test_a_refresh_that_failed_is_planned_again(world: World) -> None:
     inv = world.open(remediation, ticket_id=TICKET)
     plan = inv.plan("6.4")
@@ -281,19 +244,6 @@ def test_an_approved_clean_up_of_proven_synthetic_objects_works_in_production(wo
     assert inv.apply(plan, approve=plan.sha256).result["removed"] == 3
     assert inv.verify(plan).phase is ActionPhase.VERIFIED
     assert keys(world, "pending/") == [real]
-
-
-def test_what_removes_synthetic_objects_is_named_as_the_environment_allows_it(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(commands, "Clients", lambda _: FakeClients(world))
-    carry_out(world.open(chaos, count=2, object_size_kb=1), "4.1")
-    assert commands.read_chaos_status(world.settings).commands == ("runbook chaos revert",)
-    production = world.settings.model_copy(update={"runbook_environment": "production"})
-    assert commands.read_chaos_status(production).commands == ("runbook run 06",)
-    with pytest.raises(EnvironmentForbidsError, match="runbook run 06"):
-        commands.revert_chaos(production, prefix="", drill_id="")
-    assert commands.revert_chaos(world.settings, prefix="", drill_id="").removed == 2
 
 
 def test_a_synthetic_plan_is_carried_out_once_and_in_time(world: World) -> None:
@@ -472,6 +422,16 @@ def test_what_nobody_wants_is_parked_by_a_plan_and_taken_back(world: World) -> N
     assert keys(world, "pending/") == [key]
 
 
+def test_a_worker_without_an_interface_is_not_re_triggered(
+    world: World,
+) -> None:
+    world.put_label(25)
+    world.worker = None
+    plan = world.open(remediation, way="retrigger").plan("6.1")
+    assert plan.is_empty
+    assert re.search("404|no such path", str(plan.summary["reason"]))
+
+
 def test_a_label_that_an_order_wants_is_never_parked(world: World) -> None:
     world.settings = world.settings.model_copy(update={"label_finished": "shipment"})
     key = world.put_label(25)
@@ -486,13 +446,3 @@ def test_a_label_that_an_order_wants_is_never_parked(world: World) -> None:
     world.settings = world.settings.model_copy(update={"label_finished": "always"})
     with pytest.raises(UsageError, match="LABEL_FINISHED"):
         world.open(remediation, way="release", park_unwanted=True).plan("6.1")
-
-
-def test_a_worker_without_an_interface_is_not_re_triggered(
-    world: World,
-) -> None:
-    world.put_label(25)
-    world.worker = None
-    plan = world.open(remediation, way="retrigger").plan("6.1")
-    assert plan.is_empty
-    assert re.search("404|no such path", str(plan.summary["reason"]))

@@ -1,4 +1,4 @@
-"""What an engineer does next with a reading's rows, on the frames that the sections declare."""
+"""What an engineer does next with a reading: its whole frame, its query, questions beside."""
 
 from __future__ import annotations
 
@@ -10,15 +10,10 @@ import pytest
 
 from fulfillment.clients.http_systems import Panel
 from fulfillment.clients.services import LogLine
-from fulfillment.sections import detection, immediate, root_cause
-from tests.support.world import NOW, ORDER, TICKET, World, make_case
+from fulfillment.sections import SECTIONS, detection
+from tests.support.world import LAG, NOW, ORDER, TICKET, World, make_case
 
-SECTIONS = (detection, immediate, root_cause)
-
-
-TABLES = [
-    (section, step) for section in SECTIONS for step in section.COLUMNS if step in section.STEPS
-]
+STEPS = {step: module for module in SECTIONS.values() for step in module.STEPS}
 
 
 def describe_carrier_failure(order_id: int) -> str:
@@ -30,7 +25,7 @@ def describe_carrier_failure(order_id: int) -> str:
 @pytest.fixture
 def busy(world: World) -> World:
     """Return a world in which every table has rows."""
-    world.put_lag(25)
+    world.put_lag(24, 25)
     world.put_label(25, number=1)
     world.put_label(95, number=2, finished=False)
     world.fire()
@@ -44,17 +39,63 @@ def busy(world: World) -> World:
     return world
 
 
-@pytest.mark.parametrize(("section", "step"), TABLES)
-def test_a_step_has_the_columns_and_kinds_of_values_that_are_declared(
-    busy: World, section: Any, step: str
+@pytest.mark.parametrize("step", STEPS)
+def test_a_frame_has_every_row_and_the_columns_and_dtypes_that_the_step_declares(
+    busy: World, step: str
 ) -> None:
-    declared = section.COLUMNS[step]
-    inv = busy.open(section, ticket_id=TICKET)
-    reading = inv.read_step(step)
-    frame = inv.frame(step)
-    assert frame.dtypes.astype(str).to_dict() == declared
-    for row in reading.rows:
-        assert list(row) == list(declared)
+    module = STEPS[step]
+    read = busy.open(module, ticket_id=TICKET).read(step)
+    declared: dict[str, Any] = dict(module.STEPS[step].columns)
+    assert len(read.frame) == len(read.reading.rows)
+    assert read.frame.dtypes.astype(str)[list(declared)].to_dict() == declared
     for name in declared:  # what does not fit its column would be missing
-        known = [row[name] for row in reading.rows if row[name] is not None]
-        assert frame[name].notna().sum() == len(known), name
+        known = [row for row in read.reading.rows if row.get(name) is not None]
+        assert read.frame[name].notna().sum() == len(known), name
+
+
+@pytest.mark.parametrize("step", ["2.3", "2.4", "3.2", "3.4"])
+def test_a_frame_is_never_cut_though_the_journal_keeps_fifty_rows(world: World, step: str) -> None:
+    for number in range(70):
+        world.put_label(25, number=number)
+    inv = world.open(STEPS[step])
+    read = inv.read(step)
+    assert len(read.frame) == 70
+    assert len(inv.latest()[step].rows) == 50
+    assert read.frame.groupby("order").size().sum() == 70
+
+
+def test_a_reading_shows_judgement_then_query_then_rows(busy: World) -> None:
+    read = busy.open(detection).read("2.1")
+    assert read.source.startswith(LAG)
+    judgement, query = read._repr_mimebundle_()["text/plain"].splitlines()[:2]
+    assert "2.1 lag: 25 min; firing: FulfillmentDelay" in judgement
+    assert query.strip() == read.source
+    html = read._repr_mimebundle_()["text/html"]
+    assert html.index("firing: ") < html.index("<code>") < html.index("<table>")
+
+
+def test_a_reading_of_a_series_is_drawn_with_the_threshold_that_is_asked_for(busy: World) -> None:
+    lag = busy.open(detection).read("2.1")
+    judged, asked = lag.plot(), lag.plot(threshold=3)
+    assert judged is not None
+    assert asked is not None
+    assert "the threshold is 10 minutes" in judged.alt
+    assert "the threshold is 3 minutes" in asked.alt
+
+
+def test_a_question_beside_is_answered_with_a_frame(busy: World) -> None:
+    asked = busy.open(detection).query("sum(waiting)")
+    assert list(asked["value"]) == [2.0]
+    assert str(asked["at"].dtype) == "datetime64[us, UTC]"
+    busy.down.add("prometheus")
+    (error,) = busy.open(detection).query(LAG)["error"]
+    assert "prometheus" in error
+
+
+def test_several_steps_are_read_into_one_table(busy: World) -> None:
+    inv = busy.open(detection)
+    card = inv.read_all("2.1", "2.6")
+    assert set(inv.latest()) == {"2.1", "2.6"}
+    (table,) = card.tables
+    assert [row["step"] for row in table.rows] == ["2.1", "2.6"]
+    assert [row["status"] for row in table.rows] == ["breach", "ok"]

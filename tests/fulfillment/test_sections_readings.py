@@ -132,16 +132,6 @@ def break_reference(w: World) -> None:
     w.take(SECTIONS["08_references"], "8.3")
 
 
-def plan_release(w: World) -> None:
-    overdue(w)
-    w.open(SECTIONS["06_remediation"], way="release").plan("6.1")
-
-
-def plan_and_lose_the_store(w: World) -> None:
-    plan_release(w)
-    w.down.add("store")
-
-
 def set_metric(name: str, *values: float) -> Change:
     def change(w: World) -> None:
         w.series[name] = [w.line(list(values))] if values else []
@@ -213,7 +203,6 @@ CASES: dict[str, Case] = {
     "5.4": Case(
         breach=set_worker(pending_prefix="other/"), unknown=down("fulfillment", "services")
     ),
-    "6.1": Case(ready=plan_release, unknown=plan_and_lose_the_store),
     "6.1.2": Case(),
     "6.5": Case(
         ready=lambda w: w.put_lag(*[0.1] * 40),
@@ -498,15 +487,6 @@ def test_a_system_that_we_do_not_have_is_left_out_and_nothing_is_a_breach(
     assert [f.name for f in causes if f.status is CauseStatus.SUPPORTED] == []
     for step in ABSENT[system]:
         assert "is empty" in found[step].reason or "=none" in found[step].reason
-
-
-def test_a_listing_is_judged_though_the_panel_cannot_be_read(world: World) -> None:
-    overdue(world)
-    world.down.add("prometheus")
-    reading = world.take(SECTIONS.find("03"), "3.2")
-
-    assert reading.status is Status.BREACH
-    assert reading.plot is None
 
 
 def test_section_8_is_complete_without_a_checkout_of_dataflow(world: World) -> None:

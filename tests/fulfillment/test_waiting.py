@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -142,19 +141,6 @@ def test_each_order_is_asked_once_over_the_whole_plan() -> None:
     assert service.asked == {1: 1, 2: 1}
 
 
-def test_orders_are_asked_at_the_same_time() -> None:
-    # Each of eight questions waits for the seven others.
-    together = threading.Barrier(8, timeout=30)
-
-    class Slow(Fulfillment):
-        def list_shipments(self, order_id: int) -> list[dict[str, Any]]:
-            together.wait()
-            return super().list_shipments(order_id)
-
-    service = Slow({order: ["packed"] for order in range(8)})
-    assert reasons(service, *map(label, range(8))) == [""] * 8
-
-
 def test_only_orders_of_labels_that_nothing_else_excludes_are_asked() -> None:
     service = Fulfillment({1: ["packed"]})
     labels = [label(1), label(2), label(3, chaos_scenario="x"), label("x")]
@@ -184,13 +170,6 @@ def test_a_service_that_cannot_say_refuses_the_plan(service: Fulfillment) -> Non
     assert "LABEL_FINISHED=shipment" in text
     assert "http://fulfill" in text
     assert exit_code_of_error(caught.value) == ExitCode.REFUSED
-
-
-def test_after_a_failure_the_other_orders_are_not_asked() -> None:
-    service = Fulfillment(error=ClientTimeoutError("no answer"))
-    with pytest.raises(SafetyError):
-        reasons(service, *map(label, range(1000)))
-    assert len(service.asked) < 1000
 
 
 def test_without_an_address_the_setting_is_named() -> None:

@@ -15,18 +15,17 @@ from fulfillment.sections import detection
 from runbook_lib.errors import ClientTimeoutError, UsageError
 from runbook_lib.model import Outcome, Role, Status
 from runbook_lib.section import (
-    ReadStep,
     SectionModule,
+    Step,
     attempt,
     by_id,
-    get_step,
     read_parameters,
     step,
 )
 from tests.support.world import World
 
 
-def open_on(world: World, read: ReadStep) -> Investigation:
+def open_on(world: World, read: Step) -> Investigation:
     inv = world.open(detection)
     inv.section = cast(SectionModule, SimpleNamespace(NAME="x", STEPS=by_id(read), ACTIONS={}))
     return inv
@@ -47,18 +46,6 @@ def test_a_step_names_settings_and_its_reading_has_their_values(tmp_path: Path) 
     assert reading.threshold == "over 10 min"
     assert (reading.name, reading.role, reading.unit) == ("something", Role.SYMPTOM, "min")
     assert (reading.status, reading.value, reading.reason) == (Status.BREACH, 12.5, "it is")
-
-
-def test_a_step_stays_a_function_that_can_be_called() -> None:
-    @step("2.9", "A step", name="something", role=Role.SYMPTOM, source="here", needed=True)
-    def read(count: int) -> Outcome:
-        return Outcome(value=count).ok("fine")
-
-    assert read(3).value == 3
-    record = get_step(read)
-    assert (record.id, record.title, record.needed, record.threshold) == ("2.9", "A step", True, "")
-    assert record.read is read
-    assert by_id(read) == {"2.9": record}
 
 
 def test_what_differs_from_reading_to_reading_is_said_by_the_reading(tmp_path: Path) -> None:

@@ -61,8 +61,9 @@ class FakeSection:
     NAME, TITLE, Parameters = "02_signals_detection", "Signals", SectionParameters
 
     def __init__(self, read: Callable[[Investigation], Outcome]) -> None:
-        step("2.1", "Alert", name="lag", role=Role.ALERT, source="nowhere")(read)
-        self.STEPS = by_id(read)
+        self.STEPS = by_id(
+            step("2.1", "Alert", name="lag", role=Role.ALERT, source="nowhere")(read)
+        )
         self.ACTIONS: dict[str, ActionStep] = {}
 
     def conclude(self, _inv: Investigation) -> Conclusion:
@@ -104,8 +105,8 @@ def test_an_empty_plan_shows_nothing_to_approve() -> None:
 def test_where_no_widgets_are_shown_a_card_is() -> None:
     bundle = show.confirm(PLAN, {})._repr_mimebundle_()
     assert "plans/rel-1.jsonl" in bundle["text/html"]
-    assert "pending/0019.pdf" in bundle["text/html"]
-    assert "pending/0020.pdf" not in bundle["text/html"]
+    assert "pending/0009.pdf" in bundle["text/html"]
+    assert "pending/0010.pdf" not in bundle["text/html"]
     assert "release on many objects" in bundle["text/plain"]
 
 
