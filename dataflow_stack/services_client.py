@@ -83,15 +83,15 @@ class SupervisorServices:
         """Return every service, by name."""
         return sorted(map(_state, self._infos().values()), key=lambda state: state.name)
 
-    def read_logs(self, name: str, *, since: datetime, max_lines: int = 20_000) -> list[LogLine]:
+    def read_logs(self, name: str, *, since: datetime) -> list[LogLine]:
         """Return a service's last lines since a time, oldest first, rotated files too."""
         info = self._info(name)
         lines: list[LogLine] = []
         for field in ("stdout_logfile", "stderr_logfile"):
             if info.get(field):
                 text = self._read_tail(Path(info[field]), since)
-                lines += select_lines(text.splitlines(), since=since, max_lines=max_lines)
-        return lines[-max_lines:]
+                lines += select_lines(text.splitlines(), since=since)
+        return lines
 
     def restart(self, name: str) -> None:
         """Restart a service, also one that is stopped or gave up."""

@@ -234,7 +234,7 @@ def read_waiting(inv: Investigation, prefixes: Iterable[str] = ()) -> Waiting:
             label = read_label(info, settings, now)
             if label.origin == "real" and now - info.last_modified < _JUST_WRITTEN:
                 start = AgeStart(info.last_modified, "last-modified")
-                label = label._replace(start=start, minutes=compute_lag_minutes([start], now))
+                label = label._replace(start=start, minutes=compute_lag_minutes(start, now))
             labels.append(label)
     return Waiting(labels, settings.lag_threshold_minutes)
 
@@ -246,7 +246,7 @@ def read_label(info: Seen, settings: Settings, now: datetime) -> Label:
     return Label(
         info=info,
         start=start,
-        minutes=compute_lag_minutes([start], now),
+        minutes=compute_lag_minutes(start, now),
         origin="synthetic" if is_synthetic(metadata) else "real",
         is_complete=_is_complete(metadata, settings.label_finished),
         order_id=read_order_id(info.key, metadata, settings.order_id_from),

@@ -6,7 +6,7 @@ Pure functions over the object's metadata. Metadata keys are lower-case and with
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
@@ -70,22 +70,15 @@ def compute_age_start(
         pending_since = _as_utc(datetime.fromisoformat(metadata.get("pending-since", "").strip()))
     except (ValueError, OverflowError):  # OverflowError: the time in UTC is not in a year of 1–9999
         return AgeStart(written_at, "last-modified")
-    if pending_since < written_at and pending_since <= _as_utc(now):
+    if pending_since < written_at and pending_since <= now:
         return AgeStart(pending_since, "pending-since")
     return AgeStart(written_at, "last-modified")
 
 
-def compute_lag_minutes(age_starts: Iterable[AgeStart], now: datetime) -> float:
-    """Compute the lag: minutes since the oldest age start, 0 when nothing waits.
-
-    If the store's clock runs ahead, an age may start after ``now``; the lag is never negative.
-    """
-    end = _as_utc(now)
-    lag_s = 0.0
-    for start in age_starts:
-        age = end - start.at
-        lag_s = max(lag_s, age.total_seconds())
-    return lag_s / 60
+def compute_lag_minutes(start: AgeStart, now: datetime) -> float:
+    """Compute for how long an object waits; 0 if the store's clock runs ahead."""
+    age = now - start.at
+    return max(0.0, age.total_seconds() / 60)
 
 
 def has_value(metadata: Mapping[str, str], name: str) -> bool:

@@ -68,15 +68,20 @@ class Sign(NamedTuple):
 
 
 class Option(NamedTuple):
-    """A way to tell a cause: all of ``signs`` are there, and none of ``unless``."""
+    """A way to tell a cause: all of ``signs`` are there, and none of ``unless``.
+
+    ``decides`` : where all its signs are known, the cause is not undecided. So a system without our
+    counters can refute a cause, too.
+    """
 
     signs: tuple[Sign, ...]
     unless: tuple[Sign, ...] = ()
+    decides: bool = False
 
 
-def when(*signs: Sign, unless: Sequence[Sign] = ()) -> Option:
+def when(*signs: Sign, unless: Sequence[Sign] = (), decides: bool = False) -> Option:
     """Return an option."""
-    return Option(signs, tuple(unless))
+    return Option(signs, tuple(unless), decides)
 
 
 def is_over(limit: float) -> Callable[[Json], bool]:
@@ -119,8 +124,7 @@ class CauseRecord:
     Attributes
     ----------
     words : the cause in words
-    options : the ways to tell it
-    needs : the observations without which it is not refuted, beside the signs of the first option
+    options : the ways to tell it; without all signs of the first one it is not refuted
     repair : what helps. ``{worker}`` and ``{dag}`` stand for their names
     starts : services; the first of them that is down is started instead
     follow_ups : what to change so that it does not come back; empty: no change in operations
@@ -142,7 +146,6 @@ class CauseRecord:
     stops_labels: bool = True
     counted_as: str = ""
     hidden_by: tuple[str, ...] = ()
-    needs: tuple[Sign, ...] = ()
 
 
 def diagnose(observations: Mapping[str, Observation]) -> tuple[Finding, ...]:
@@ -175,14 +178,15 @@ def _judge(cause: str, observations: Mapping[str, Observation], hiding: Sequence
         """Return the signs that are there."""
         return [sign for sign in signs if sign.name in known and sign.holds(known[sign.name])]
 
+    signs: Sequence[Sign] = record.options[0].signs
+    unknown = [sign for sign in signs if sign.name not in known]
     found: list[Sign] = []
     for option in record.options:
         if list_seen(option.signs) == [*option.signs] and not list_seen(option.unless):
             found += option.signs
-    needed = (*record.options[0].signs, *record.needs)
-    unknown = [sign for sign in needed if sign.name not in known]
+        if option.decides and {sign.name for sign in option.signs} <= known.keys():
+            unknown = []
     hints = list_seen(option.signs[0] for option in record.options)
-    signs: Sequence[Sign] = needed
     status = CauseStatus.UNDECIDED
     if hiding:
         reason = f"hidden by {CAUSES[hiding[0]].words}"
@@ -294,6 +298,7 @@ _ANSWERS = Sign("worker_answers", bool, "the worker's API answers")
 _SILENT = Sign("worker_answers", not_, "the worker's API does not answer")
 _DAG_PAUSED = Sign("dag_paused", bool, "the DAG that releases labels is paused")
 _LATE = Sign("overdue_real", bool, "labels wait too long")
+_NONE_LATE = Sign("overdue_real", not_, "no label waits too long")
 _UNREACHABLE = _count("store_unreachable", "the worker waits for the store")
 _BAD_KEY = _count("bad_credentials", "the store rejects the worker's key or signature")
 _KEY_MATCHES = Sign("credentials_match", bool, "the worker has the store's secret")
@@ -362,6 +367,7 @@ CAUSES: Mapping[str, CauseRecord] = {
                 Sign("worker_running", bool, "its process runs"),
                 _LATE,
                 unless=[_ANSWERS, _DAG_PAUSED],
+                decides=True,
             ),
         ),
         repair=Repair("restart", "{worker}"),
@@ -402,7 +408,10 @@ CAUSES: Mapping[str, CauseRecord] = {
                 _log("bad_credentials"),
             ),
             when(
-                _log_often("bad_credentials", "its log says over and over that its key is rejected")
+                _log_often(
+                    "bad_credentials", "its log says over and over that its key is rejected"
+                ),
+                decides=True,
             ),
         ),
         repair=Repair("restart", "{worker}", _KEY_FIRST),
@@ -438,7 +447,10 @@ CAUSES: Mapping[str, CauseRecord] = {
                 _log("storage_full"),
                 Sign("store_free_bytes", is_under(MIN_FREE_BYTES), "under 2 GiB are free"),
             ),
-            when(_log_often("storage_full", "its log says over and over that the store is full")),
+            when(
+                _log_often("storage_full", "its log says over and over that the store is full"),
+                decides=True,
+            ),
             when(Sign("store_refuses_ours", bool, "the store has no room for our own write")),
         ),
         repair=Repair(
@@ -463,17 +475,13 @@ CAUSES: Mapping[str, CauseRecord] = {
         options=(
             when(
                 Sign("surplus_objects", is_over(50), "more labels arrive than leave"),
+                Sign("drain_per_minute", bool, "the worker moves labels"),
                 unless=[
-                    Sign("drain_per_minute", not_, "no label leaves"),
                     Sign("catching_up", bool, "labels that were kept back are no surge"),
                     Sign("waiting_finished", is_under(20), "no finished objects queue up"),
-                    Sign("overdue_real", not_, "no label waits too long"),
+                    _NONE_LATE,
                 ],
             ),
-        ),
-        needs=(
-            Sign("drain_per_minute", bool, "labels leave"),
-            Sign("waiting_finished", bool, "finished objects queue up"),
         ),
         repair=Repair(person="the worker drains the queue: a restart only costs time"),
         follow_ups=("a larger batch or more workers", "alert on arrivals over drain"),
@@ -486,11 +494,11 @@ CAUSES: Mapping[str, CauseRecord] = {
         options=(
             when(
                 Sign("overdue_synthetic", bool, "synthetic objects wait over the threshold"),
+                _NONE_LATE,
                 # Leftovers do not explain an incident in which real labels were late.
-                unless=[_LATE, Sign("real_were_overdue", bool, "real labels waited too long")],
+                unless=[Sign("real_were_overdue", bool, "real labels waited too long")],
             ),
         ),
-        needs=(Sign("overdue_real", not_, "no real object waits over the threshold"),),
         repair=Repair(person="6.3 clean up the chaos objects (runbook run 06)"),
         follow_ups=(),
         stops_labels=False,
@@ -619,8 +627,6 @@ def find_repair(cause: str, values: Values) -> Repair:
             repair = Repair("resume", "{worker}")
         elif values.get("worker_listed") is False:
             repair = Repair(person="deploy {worker} again: no such service is there to start")
-        elif values.get("credentials_match") is False:
-            repair = Repair("start", "{worker}", _KEY_FIRST)
     return Repair(*(text.format(worker=values["worker"], dag=values["dag"]) for text in repair))
 
 

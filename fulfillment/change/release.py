@@ -284,12 +284,14 @@ def check_move_rights(clients: Clients, source: str, to: str) -> None:
     """
     rights = clients.store.read_rights(source, write_under=(source, to))
     missing = []
+    answer = ""
     for right in (f"write {to}", f"delete {source}"):
-        is_allowed, _ = rights.get(right, (None, ""))
+        is_allowed, why = rights.get(right, (None, ""))
         if is_allowed is False:
             missing.append(right)
+            answer = why
     if missing:
         raise SafetyError(
-            f"the key for changes (MINIO_CHANGE_USER) lacks {', '.join(missing)}. Grant it "
-            "(docs/connect.md, part 2), and try again. Nothing was moved."
+            f"the key for changes (MINIO_CHANGE_USER) lacks {', '.join(missing)}: {answer} "
+            "Nothing was moved. For the rights that a key needs, see docs/connect.md, part 2."
         )

@@ -28,6 +28,7 @@ from ..settings import Settings
 _READ_TIMEOUT_S = 20.0  # even starting a command takes seconds on a busy machine
 _CHANGE_TIMEOUT_S = 120.0
 _MAX_LINE_CHARS = 8000
+_MAX_LINES = 20_000
 #: How much of each log is read, from its end.
 MAX_LOG_BYTES = 4_000_000
 _SECRET_NAME = re.compile(
@@ -90,8 +91,8 @@ class ServicesClient(Protocol):
     def start(self, name: str) -> None:
         """Start a service; undone by ``stop``."""
 
-    def read_logs(self, name: str, *, since: datetime, max_lines: int = 20_000) -> list[LogLine]:
-        """Return a service's last ``max_lines`` lines since a time, oldest first."""
+    def read_logs(self, name: str, *, since: datetime) -> list[LogLine]:
+        """Return a service's last lines since a time, at most 20,000, oldest first."""
 
     def read_effective_settings(self, name: str) -> dict[str, str]:
         """Return the settings that a service runs with; a word stands for each secret.
@@ -203,17 +204,14 @@ def hide_secrets(values: Mapping[str, str | None], settings: Settings) -> dict[s
     return shown
 
 
-def select_lines(
-    texts: Iterable[str], *, since: datetime, max_lines: int, timed: bool = False
-) -> list[LogLine]:
-    """Give each line its time, and return the last lines from ``since`` on.
+def select_lines(texts: Iterable[str], *, since: datetime, timed: bool = False) -> list[LogLine]:
+    """Give each line its time, and return the last 20,000 lines from ``since`` on.
 
     Parameters
     ----------
     texts : lines, oldest first
     since : earlier lines are left out. A line without a time has the time of the line before it.
         Lines before the first time are kept
-    max_lines : at most so many lines are returned
     timed : whether each line begins with a time and a blank, which are cut off
     """
     lines: list[LogLine] = []
@@ -228,7 +226,7 @@ def select_lines(
         line_at = own_time or line_at
         if line_at is None or line_at >= since:
             lines.append(LogLine(line_at, shown[:_MAX_LINE_CHARS]))
-    return lines[-max_lines:]
+    return lines[-_MAX_LINES:]
 
 
 def _find_time(text: str) -> datetime | None:
@@ -296,7 +294,7 @@ class ComposeServices:
             raise _bad("a container went away while it was looked at; ask again")
         return sorted(map(_make_state, rows, states), key=lambda state: state.name)
 
-    def read_logs(self, name: str, *, since: datetime, max_lines: int = 20_000) -> list[LogLine]:
+    def read_logs(self, name: str, *, since: datetime) -> list[LogLine]:
         """Return a service's last lines since a time, oldest first."""
         self._require_config(name)
         output = self._run_compose(
@@ -307,11 +305,11 @@ class ComposeServices:
             "--since",
             format_time(since),
             "--tail",
-            str(max_lines),
+            str(_MAX_LINES),
             name,
         )
         tail = output[-MAX_LOG_BYTES:].splitlines()
-        return select_lines(tail, since=since, max_lines=max_lines, timed=True)
+        return select_lines(tail, since=since, timed=True)
 
     def restart(self, name: str) -> None:
         """Restart a service."""
@@ -407,11 +405,11 @@ def _parse_status(output: str) -> bool | None:
     return answers.pop()
 
 
-def read_log_command(settings: Settings, *, since: datetime, max_lines: int) -> list[LogLine]:
-    """Return the last ``max_lines`` lines since a time of what WORKER_LOG_CMD prints."""
+def read_log_command(settings: Settings, *, since: datetime) -> list[LogLine]:
+    """Return the last lines since a time of what WORKER_LOG_CMD prints."""
     output = _run_command(settings, "WORKER_LOG_CMD")
     lines = output[-MAX_LOG_BYTES:].splitlines()
-    return select_lines(lines, since=since, max_lines=max_lines)
+    return select_lines(lines, since=since)
 
 
 class CommandServices:

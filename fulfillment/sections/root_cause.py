@@ -300,20 +300,23 @@ def read_room(inv: Investigation) -> model.Outcome:
     store = inv.clients.store
     free_bytes = store.read_free_bytes()
     refuses_ours, _ = attempt(lambda: store.is_full(inv.settings.ready_prefix))
-    refused = metrics.failures.get("storage_full", 0.0)
     seen = observe_reasons(inv, metrics, "storage_full", "store_unreachable")
+    refused = seen["failures_storage_full"]
+    logged = seen["logged_storage_full"] or 0
     outcome = model.Outcome(
-        value=refused if metrics.failures else None,
+        value=refused,
         observations={"store_free_bytes": free_bytes, "store_refuses_ours": refuses_ours, **seen},
     )
     if refused:
         return outcome.breach(f"{refused:.0f} writes were refused for want of room")
     if refuses_ours:
         return outcome.breach("the store refuses our own write for want of room")
+    if logged >= causes.OFTEN:
+        return outcome.breach(f"{logged} lines of the worker's log say that the store is full")
     if free_bytes is not None and free_bytes < causes.MIN_FREE_BYTES:
         return outcome.breach(f"only {free_bytes / 2**20:.0f} MiB are free")
-    if not metrics.failures:
-        return outcome.unknown(metrics.error or "the worker does not count its failures by reason")
+    if refused is None:
+        return outcome.unknown(metrics.error)
     return outcome.ok("no write was refused for want of room")
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from itertools import pairwise
+from itertools import chain, pairwise
 from statistics import median
 from typing import NamedTuple
 
-from runbook_lib.model import ActionPhase, Json
+from runbook_lib.model import ActionPhase, CauseStatus, Json
 from runbook_lib.section import attempt
 
 from ..analysis.causes import CAUSES, STANDSTILL
@@ -36,7 +36,6 @@ _REMEDIES = ("6.1", "6.2")
 _RECENT_S = 30.0
 #: Over how long arrivals are compared with moves, and errors of a log are counted.
 _FLOW_WINDOW_S = 300.0
-_MAX_LINES = 20_000
 #: An error that has not been logged for this long has ended.
 _SILENT = timedelta(seconds=60)
 #: Patterns of a log line that says that a request failed for a reason. Each begins with the reason
@@ -44,7 +43,7 @@ _SILENT = timedelta(seconds=60)
 _LOG_SIGNS = {
     "carrier_timeout": r"carrier_timeout|carrier\b.*\b(?:timed? ?out|no answer within)",
     "carrier_error": r"carrier_error|carrier\b.*\b(?:5\d\d|server error|refused)",
-    "storage_full": r"storage_?full|QuotaExceeded|no space left|quota exceeded|\b507\b",
+    "storage_full": r"storage_?full|no space left|quota ?exceeded|insufficient storage",
     "bad_credentials": r"bad_credentials|SignatureDoesNotMatch|InvalidAccessKeyId",
     "access_denied": r"access_denied|AccessDenied|\bforbidden\b",
     "store_unreachable": r"store_unreachable",
@@ -158,9 +157,9 @@ def find_last_remedy(inv: Investigation) -> datetime | None:
 def read_worker_log(inv: Investigation, since: datetime) -> list[LogLine]:
     """Return the worker's newest log lines since a time, by WORKER_LOG_CMD where it is set."""
     if inv.settings.worker_log_cmd:
-        return read_log_command(inv.settings, since=since, max_lines=_MAX_LINES)
+        return read_log_command(inv.settings, since=since)
     service = inv.settings.worker_service
-    return inv.clients.services.read_logs(service, since=since, max_lines=_MAX_LINES)
+    return inv.clients.services.read_logs(service, since=since)
 
 
 def observe_reasons(inv: Investigation, metrics: WorkerMetrics, *reasons: str) -> dict[str, Json]:
@@ -198,23 +197,27 @@ def _count_logged(
 ) -> int:
     """Count the lines after a time that name a reason; 0 if the newest is over a minute old.
 
-    A line without a time counts.
+    A line without a time does not count: it may be old.
     """
     matching = [line.at for line in lines if re.search(_LOG_SIGNS[reason], line.text, re.I)]
-    counted = [at for at in matching if at is None or at > after]
-    known = [at for at in counted if at]
-    is_past = bool(known) and inv.now() - max(known) > _SILENT
-    return 0 if is_past else len(counted)
+    counted = [at for at in matching if at and at > after]
+    newest = max(counted, default=after)
+    return 0 if inv.now() - newest > _SILENT else len(counted)
 
 
 def is_catching_up(inv: Investigation, metrics: WorkerMetrics) -> bool:
     """Tell whether labels that were kept back may be coming all at once now.
 
-    That may be so once this incident has had a cause of ``STANDSTILL``, and for five minutes after
-    failures.
+    That may be so for five minutes after failures, and after a cause of ``STANDSTILL``: it was gone
+    when a diagnosis no longer supported it.
     """
-    causes = inv.policy.list_causes(inv.journal)
-    return metrics.has_failed or any(cause.name in STANDSTILL for cause in causes)
+    diagnoses = [each for each in inv.journal.conclusions if each.findings]
+    flow_start = inv.now() - timedelta(seconds=_FLOW_WINDOW_S)
+    before = [each for each in diagnoses if each.at < flow_start]
+    lately = [*before[-1:], *diagnoses[len(before) :]]
+    found = chain.from_iterable(each.findings for each in lately)
+    supported = {each.name for each in found if each.status is CauseStatus.SUPPORTED}
+    return metrics.has_failed or bool(STANDSTILL & supported)
 
 
 def count_flow(inv: Investigation) -> dict[str, Json]:

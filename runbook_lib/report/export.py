@@ -9,7 +9,7 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 import nh3
 from markupsafe import Markup
@@ -147,7 +147,8 @@ def convert(source: Path, incident: Incident) -> Markup:
 
 def load_nbformat() -> ModuleType:
     """Import and return nbformat, without jsonschema's check of IRIs: it would build 39 parsers."""
-    sys.modules.setdefault("rfc3987_syntax", cast(Any, None))
+    absent: Any = None
+    sys.modules.setdefault("rfc3987_syntax", absent)
     return import_module("nbformat")
 
 

@@ -54,7 +54,6 @@ def test_the_worker_is_re_triggered_whenever_it_can_run(
         ([Cause.PIPELINE_PAUSED], {}, ("unpause", "dag")),
         ([Cause.WORKER_STOPPED], {"worker_paused": True}, ("resume", "w")),
         ([Cause.WORKER_STOPPED], {"services_down": ["w"]}, ("start", "w")),
-        ([Cause.WORKER_STOPPED], {"credentials_match": False}, ("start", "w")),
         ([Cause.WORKER_STUCK], {}, ("restart", "w")),
         ([Cause.STORE_DOWN], {"services_down": ["minio"]}, ("start", "minio")),
         ([Cause.STORE_DOWN], {"services_down": []}, ("none", "w")),
@@ -119,9 +118,3 @@ def test_a_full_store_and_a_paused_pipeline_do_not_contradict_each_other() -> No
 
 def test_nothing_is_advised_while_nothing_waits_too_long() -> None:
     assert say(waiting_real=1, overdue_real=0).words == ()
-
-
-def test_a_stopped_worker_with_a_wrong_secret_gets_the_right_one_before_it_starts() -> None:
-    advice = advise([Cause.WORKER_STOPPED], NAMES | WAITING | {"credentials_match": False})
-    first = advice.steps[0].words
-    assert first.index("MINIO_ROOT_PASSWORD") < first.index("6.2 start w")

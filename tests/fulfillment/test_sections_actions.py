@@ -190,7 +190,7 @@ def test_a_key_without_a_right_that_a_move_needs_plans_and_applies_nothing(
     inv = world.open(remediation, way="release")
     plan = inv.plan("6.1")
     world.rights = {**world.rights, right: (False, "AccessDenied")}
-    with pytest.raises(SafetyError, match=f"lacks {right}"):
+    with pytest.raises(SafetyError, match=f"lacks {right}: AccessDenied"):
         inv.apply(plan, approve=plan.sha256)
     assert keys(world, "pending/") == [key]
     assert keys(world, "ready/") == []
