@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import cached_property, partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from objectmove.bucket import (
@@ -163,20 +163,18 @@ class ObjectStore:
         from minio import Minio
 
         bucket = self._bucket
-        options: dict[str, Any] = {
-            "timeout": urllib3.Timeout(connect=bucket.connect_s, read=bucket.read_s),
-            "retries": False,
-        }
+        tls = None
         if bucket.secure:
             tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             tls.load_verify_locations(bucket.ca_file or certifi.where())
-            options["ssl_context"] = tls
+        make: Callable[..., urllib3.PoolManager] = urllib3.PoolManager
         proxy = urlsplit(bucket.proxy_url)
-        pool = urllib3.PoolManager(**options)
         if proxy.hostname:
             login = unquote(f"{proxy.username}:{proxy.password}") if proxy.username else None
             headers = urllib3.make_headers(proxy_basic_auth=login)
-            pool = urllib3.ProxyManager(bucket.proxy_url, proxy_headers=headers, **options)
+            make = partial(urllib3.ProxyManager, bucket.proxy_url, proxy_headers=headers)
+        timeout = urllib3.Timeout(connect=bucket.connect_s, read=bucket.read_s)
+        pool = make(timeout=timeout, retries=False, ssl_context=tls)
         reader = Minio(
             bucket.endpoint,
             bucket.access_key,
