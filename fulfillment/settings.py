@@ -71,7 +71,7 @@ def is_nested(prefix: str, other: str) -> bool:
     return prefix.startswith(other) or other.startswith(prefix)
 
 
-_Endpoint = Annotated[str, _must_match("[^/@]+", "is host:port only (MINIO_SECURE=true means TLS)")]
+_Endpoint = Annotated[str, _must_match("[^/@]*", "is host:port only (MINIO_SECURE=true means TLS)")]
 _Prefix = Annotated[str, _must_match("([^/]+/)+", "ends with one '/', and does not start with one")]
 _FINISHED = _must_match(
     f"shipment|always|{_METADATA}", "is one of: shipment, metadata:<key>, always"
@@ -103,7 +103,7 @@ def _add_credentials(settings: type[S]) -> type[S]:
 class Settings(base.Settings):
     """Where the systems are, with which credentials, and the runbook's thresholds."""
 
-    minio_endpoint: _Endpoint = "127.0.0.1:9000"
+    minio_endpoint: _Endpoint = ""
     minio_secure: bool = False
     minio_root_user: str = ""
     minio_root_password: SecretStr = SecretStr("")
@@ -118,17 +118,17 @@ class Settings(base.Settings):
     chaos_prefix: _Prefix = "chaos/fulfillment-delay/"
     release_parked_prefix: _Prefix = "parked/"
 
-    prometheus_url: str = "http://127.0.0.1:9090"
-    alertmanager_url: str = "http://127.0.0.1:9093"
-    grafana_url: str = "http://127.0.0.1:3000"
-    support_url: str = "http://127.0.0.1:8109"
-    fulfillment_url: str = "http://127.0.0.1:8108"
-    pipeline_url: str = "http://127.0.0.1:8110"
+    prometheus_url: str = ""
+    alertmanager_url: str = ""
+    grafana_url: str = ""
+    support_url: str = ""
+    fulfillment_url: str = ""
+    pipeline_url: str = ""
     pipeline_dag_id: str = "fulfillment_release"
-    probe_url: str = "http://127.0.0.1:8113"
+    probe_url: str = ""
     notifications_url: str = ""
 
-    runbook_services: Literal["supervisor", "compose", "none"] = "compose"
+    runbook_services: Literal["supervisor", "compose", "none"] = "none"
     runbook_stack_home: Path = Path(".stack")
     compose_cmd: str = "docker compose"
     compose_file: str = ""
@@ -143,7 +143,7 @@ class Settings(base.Settings):
     worker_start_cmd: _Command = ""
     worker_log_cmd: _Command = ""
     worker_last_move_query: str = ""
-    worker_control: Literal["api", "supervisor", "none", "compose", "command", "metric"] = "api"
+    worker_control: Literal["api", "supervisor", "none", "compose", "command", "metric"] = "none"
     release_limit_objects: int = Field(5000, ge=1, le=100_000)
     release_effect_s: float = Field(10, ge=0)
     release_clock_spread_s: float = Field(5, ge=0)

@@ -85,13 +85,13 @@ def check_connected(settings: Settings, clients: Clients) -> None:
     Raises
     ------
     NotConnectedError
-        When the object store has no keys, or no configured system answers.
+        When the object store has no address or no keys, or no configured system answers.
     """
     access_key, secret_key, _ = settings.read_store_keys(for_changes=False)
-    if not access_key or not secret_key:
+    if not (settings.minio_endpoint and access_key and secret_key):
         raise NotConnectedError(
-            "you are not connected: MINIO_ROOT_USER and MINIO_ROOT_PASSWORD are not set. Set "
-            "them in .env or the environment (`runbook stack env` prints the local stack's)"
+            "you are not connected: set MINIO_ENDPOINT, MINIO_ROOT_USER and MINIO_ROOT_PASSWORD "
+            "in .env or the environment (`runbook stack env` prints the local stack's)"
         )
     questions: list[Callable[[], object]] = [clients.store.read_clock]
     for name in HTTP_SYSTEMS:

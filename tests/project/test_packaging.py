@@ -88,7 +88,7 @@ def test_the_wheel_holds_the_packages_with_their_files_and_nothing_else(installe
 @pytest.mark.process
 def test_the_notebooks_are_in_the_wheel_and_found_there(installed: Path) -> None:
     wanted = {path.name: path.read_bytes() for path in (ROOT / "notebooks").glob("*.ipynb")}
-    assert len(wanted) == 8
+    assert len(wanted) == 9
     code = "from fulfillment.sections import SECTIONS; print(SECTIONS.notebooks)"
     done = run(installed, "-c", code)
     folder = Path(done.stdout.strip())

@@ -53,7 +53,7 @@ def runbook(
 ) -> Runbook:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path / "reports"))
-    monkeypatch.setenv("RUNBOOK_SERVICES", "none")
+    monkeypatch.setenv("MINIO_ENDPOINT", "127.0.0.1:1")
     return Runbook(tmp_path, capsys)
 
 
@@ -130,14 +130,17 @@ def test_a_plan_that_is_not_here_is_not_denied_while_the_store_is_down(
     (folder / "plans" / f"{plan}.jsonl").write_text("")
     monkeypatch.setenv("MINIO_ROOT_USER", "someone")
     monkeypatch.setenv("MINIO_ROOT_PASSWORD", "something")
-    monkeypatch.setenv("MINIO_ENDPOINT", "127.0.0.1:1")
     done = runbook.run("resume", plan.replace("1a2b", "1a2c"))
     assert done.code == 1
     assert "read .runbook/state.json" in done.stderr
     assert "no incident" not in done.stderr
 
 
-def test_incidents_close_and_history_tell_what_is_there(runbook: Runbook) -> None:
+def test_incidents_close_and_history_tell_what_is_there(
+    runbook: Runbook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINIO_ROOT_USER", "someone")
+    monkeypatch.setenv("MINIO_ROOT_PASSWORD", "something")
     incident = make_incident(runbook.folder / "reports").incident.id
     listed = json.loads(runbook.run("incidents", "--json").stdout)
     assert [row["incident"] for row in listed["incidents"]] == [incident]

@@ -49,7 +49,6 @@ def test_only_local_and_demo_are_playgrounds(
         ("SUPPORT_URL", "http://"),
         ("MINIO_ENDPOINT", f"http://{SECRET}:9000"),
         ("MINIO_ENDPOINT", f"u:{SECRET}@host"),
-        ("MINIO_ENDPOINT", ""),
         ("MINIO_SECURE", SECRET),
         ("LAG_THRESHOLD_MINUTES", SECRET),
         ("LAG_THRESHOLD_MINUTES", "inf"),

@@ -265,14 +265,28 @@ class World:
         return self._incident
 
 
+_PORTS = (
+    ("prometheus", 9090),
+    ("alertmanager", 9093),
+    ("grafana", 3000),
+    ("support", 8109),
+    ("fulfillment", 8108),
+    ("pipeline", 8110),
+    ("probe", 8113),
+    ("notifications", 8114),
+)
+
+
 def make_settings(home: Path, **changes: Any) -> Settings:
     """Return settings of a local environment."""
-    values = {
+    values: dict[str, Any] = {f"{name}_url": f"http://127.0.0.1:{port}" for name, port in _PORTS}
+    values |= {
+        "minio_endpoint": "127.0.0.1:9000",
         "minio_root_user": "admin",
         "minio_root_password": SecretStr("admin12345"),
         "runbook_environment": "local",
         "runbook_home": home,
-        "notifications_url": "http://127.0.0.1:8114",
+        "runbook_services": "compose",
         "label_finished": "metadata:tracking-number",
         "worker_control": "api",
         "runbook_operator": "ops@box",
