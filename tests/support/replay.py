@@ -33,7 +33,7 @@ Answers = dict[str, tuple[int, dict[str, str], str]]
 
 def _shift(text: str, by: timedelta) -> str:
     """Return a text with each time in it moved."""
-    text = _ISO.sub(lambda found: (datetime.fromisoformat(found[0]) + by).isoformat(), text)
+    text = _ISO.sub(lambda m: f"{datetime.fromisoformat(m[0]) + by:%Y-%m-%dT%H:%M:%S.%fZ}", text)
     text = _HTTP.sub(lambda m: format_datetime(parsedate_to_datetime(m[0]) + by, usegmt=True), text)
     return _EPOCH.sub(lambda found: f"{float(found[0]) + by.total_seconds():.3f}", text)
 
@@ -43,7 +43,6 @@ class _Server(ThreadingHTTPServer):
     system: str
     upstream: str
     answers: Answers
-    by: timedelta
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -57,19 +56,24 @@ class _Handler(BaseHTTPRequestHandler):
         pairs = parse_qsl(query)
         asked = sorted(pair for pair in pairs if not _CHANGES.fullmatch(pair[0]))
         server = self.server
+        by = AT - datetime.now(UTC) if server.upstream else timedelta(0)
         key = f"{server.system} {self.command} {_RANDOM.sub('absent', path)}?{urlencode(asked)}"
         if server.upstream and key not in server.answers:
             url = server.upstream + self.path
             if server.system != STORE:  # what the store's client sends is signed
-                moved = [(name, _shift(value, -server.by)) for name, value in pairs]
+                moved = [(name, _shift(value, -by)) for name, value in pairs]
                 url = f"{server.upstream}{path}?{urlencode(moved)}"
             found = urllib3.request(self.command, url, body=body, headers=dict(self.headers))
-            kept = {n: _shift(v, server.by) for n, v in found.headers.items() if _HEADERS.match(n)}
-            server.answers[key] = (found.status, kept, _shift(found.data.decode(), server.by))
+            kept = {
+                name.lower(): _shift(value, by)
+                for name, value in found.headers.items()
+                if _HEADERS.match(name)
+            }
+            server.answers[key] = (found.status, kept, _shift(found.data.decode(), by))
         status, headers, text = server.answers.get(key, (404, {}, ""))
         self.send_response_only(status)
-        length = {} if self.command == "HEAD" else {"Content-Length": str(len(text.encode()))}
-        date = format_datetime(AT - server.by, usegmt=True)
+        length = {} if self.command == "HEAD" else {"content-length": str(len(text.encode()))}
+        date = format_datetime(AT - by, usegmt=True)
         for name, value in {**headers, **length, "Date": date}.items():
             self.send_header(name, value)
         self.end_headers()
@@ -82,21 +86,19 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def replay(
-    answers: Answers, upstreams: Mapping[str, str], by: timedelta
-) -> Iterator[dict[str, str]]:
+def replay(answers: Answers, upstreams: Mapping[str, str]) -> Iterator[dict[str, str]]:
     """Answer from ``answers`` on free ports; yield the addresses of the systems, by setting.
 
     Parameters
     ----------
-    upstreams : real addresses: what is not in ``answers`` is asked there, and added
-    by : how much the times of such an answer are moved
+    upstreams : real addresses: what is not in ``answers`` is asked there, and added, as if it were
+        asked at ``AT``
     """
     found = {}
     with ExitStack() as opened:
         for system in upstreams or {key.partition(" ")[0] for key in answers}:
             server = _Server(("127.0.0.1", 0), _Handler)
-            server.system, server.answers, server.by = system, answers, by
+            server.system, server.answers = system, answers
             server.upstream = upstreams.get(system, "")
             opened.callback(server.server_close)
             opened.callback(server.shutdown)
