@@ -134,8 +134,9 @@ class Run:
         approvals = {"apply": self.plan.sha256, "undo": self.plan.undo_approval}
         needed = approvals.get(verb, "")
         if approve != needed:
-            text = f"this does not approve to {verb} {self.plan.id}: {needed} does"
-            raise NotApprovedError(text, needed=needed)
+            raise NotApprovedError(
+                f"this does not approve to {verb} {self.plan.id}: {needed} does", needed=needed
+            )
         may_begin = verb == "apply"
         with self._open(may_begin=may_begin) as release:
             undo = release.undo
@@ -256,8 +257,10 @@ class Run:
         """
         with self._make_book(patience) as self.main:
             if self.main.state.id != self.plan.header.bucket_id:
-                text = f".runbook/ was removed since {self.plan.id} was made: plan again"
-                raise NotNowError(text, way_on="plan")
+                raise NotNowError(
+                    f".runbook/ was removed since {self.plan.id} was made: plan again",
+                    way_on="plan",
+                )
             if self.still_since is not None:
                 self.still_since = min(self.still_since, self.main.stamp)
             yield self._find_release(may_begin=may_begin)
@@ -709,7 +712,6 @@ class Run:
             failed += told[name]
         waiting = sum(counts[name] for name in UNENDED)
         unproven = [number for number, _ in release.list_rows(State.UNPROVEN) if number in numbers]
-        others = {*self.in_reach.values()} - {plan.id}
         result = MoveResult(
             plan=move.id,
             moved=counts[State.MOVED],
@@ -723,7 +725,7 @@ class Run:
             is_held=state.held is not None,
             stopped=self.stopped or move.stopped,
             in_reach=sorted(self.in_reach),
-            ways_on=[f"resume {other}" for other in sorted(others)],
+            ways_on=[f"resume {other}" for other in sorted({*self.in_reach.values()} - {plan.id})],
         )
         if waiting or unproven or not self.part:
             result.ways_on.extend(list_ways_on(self.bucket, state, release))

@@ -46,8 +46,13 @@ class Doubt(NamedTuple):
 
     @property
     def is_in_reach(self) -> bool:
-        """Whether the worker may ship it a second time. A request about an open row may act yet."""
-        return self.row.is_held and (self.row.state in OPEN or self.source.may_be_here)
+        """Whether the worker may ship it a second time.
+
+        A request about an open row may act yet. What was looked at beside something that was not
+        answered in time may be old.
+        """
+        may_be_there = self.source.may_be_here or self.parked is Place.UNKNOWN
+        return self.row.is_held and (self.row.state in OPEN or may_be_there)
 
 
 def look_aside(bucket: S3Bucket, plan: Plan, rows: Iterable[tuple[int, Row]]) -> list[Doubt]:

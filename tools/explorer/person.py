@@ -225,9 +225,8 @@ class Desk:
             (taken if is_taken else not_taken).append(doubt.key)
         answers = settling.choose_answers(doubts, taken, not_taken)
         approval = settling.digest_answers(planned, answers)
-        for verb, keys in (("taken", taken), ("not_taken", not_taken)):
-            for key in keys:
-                self.world.say(verb, key, planned.id)
+        process.answers = [("taken", key, planned.id) for key in taken]
+        process.answers += [("not_taken", key, planned.id) for key in not_taken]
         return moving.settle(taken, not_taken, approval)
 
     # --- what is shown ---

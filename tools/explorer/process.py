@@ -124,6 +124,8 @@ class Process:
         self.hold = SimHold(self)
         self.saved_at = 0
         self._seen_gone: dict[str, int] = {}
+        #: What a person answers, with keys and plan: it is said once the engine has accepted it.
+        self.answers: list[tuple[str, str, str]] = []
 
     def log(self, plan: str) -> SimLog:
         """Return this machine's log of a plan."""
@@ -225,6 +227,9 @@ class SimLog:
 
     def append(self, kind: str, data: dict[str, Any], *, sync: bool = True) -> Entry:
         """Append one line."""
+        if kind == "answered":
+            for answer in self.process.answers:
+                self.process.world.say(*answer)
         with self.locked():
             self.process.begin(f"append:{kind}")
             if self._is_broken:
