@@ -84,9 +84,15 @@ def close_if_quiet(incident: Incident) -> None:
 
 
 def say_interrupted(plan: Plan, section: SectionModule) -> str:
-    """Return the message about a plan that was cut off, with the next command."""
+    """Return the message about a plan that was cut off, with the next command.
+
+    A move that had begun writes its own message. To apply a plan is accepted in any case.
+    """
     if plan.kind.resume is not None:
-        return name_runbook(f"Interrupted. Go on with: runbook resume {plan.about or plan.id}")
+        command = f"apply {plan.id} --approve {plan.sha256[:SHORT_HASH]}"
+        if plan.about:
+            command = f"resume {plan.about}"
+        return name_runbook(f"Interrupted. Go on with: runbook {command}")
     problem = f"Interrupted. Nobody knows whether {plan.action} of {plan.target} took effect."
     command = name_runbook(f"runbook run {section.NAME.partition('_')[0]}")
     return f"{problem} Look again with: {command}"
@@ -238,10 +244,6 @@ class Investigation(Generic[S, C]):
             When a parameter is unknown or wrong, or there is no such incident or ticket.
         NotConnectedError
             When ``check_connected`` raises it. Then nothing was written.
-
-        Notes
-        -----
-        Journals that the section begins.
         """
         if cls.runbook:
             use_runbook(cls.runbook)
@@ -264,10 +266,7 @@ class Investigation(Generic[S, C]):
         return inv
 
     def _begin(self) -> None:
-        """Journal that the section begins. The notebooks' subclass extends this."""
-        parameters = self.parameters.model_dump(mode="json")
-        started = {"parameters": parameters, "operator": self.operator}
-        self.record("section_started", started)
+        """Do what comes before the first cell: nothing. The notebooks' subclass extends this."""
 
     @property
     def operator(self) -> str:

@@ -412,6 +412,7 @@ class Finding(_Journalled):
     reason : why the cause has this status, in words
     next_step : the step that helps, with its command; or why none helps
     first_seen : when the first sign of the cause was there; None: not known
+    named_at : when a section first concluded that the cause is there; ``list_causes`` sets it
     """
 
     name: str
@@ -421,6 +422,7 @@ class Finding(_Journalled):
     reason: str = ""
     next_step: str = ""
     first_seen: Timestamp | None = None
+    named_at: Timestamp | None = Field(None, exclude=True)
 
 
 class Mark(_Entry):

@@ -33,8 +33,6 @@ from .record.view import JournalView
 IN_TROUBLE = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
 #: An action's target is cut to so many characters.
 _MOST_TARGET = 70
-#: Fields of an action's result that say how many objects it changed.
-_COUNTS = ("moved", "created", "removed", "settled")
 
 
 class NextStep(NamedTuple):
@@ -199,7 +197,9 @@ class Policy:
 
     def find_ends(self, journal: JournalView) -> folds.Ends:
         """Return from when to when the trouble lasted, and when somebody first saw it."""
-        return folds.find_ends(self.list_entries(journal), self.quantities)
+        had_cause = any(conclusion.verdict in IN_TROUBLE for conclusion in journal.conclusions)
+        entries = self.list_entries(journal)
+        return folds.find_ends(entries, self.quantities, had_cause=had_cause)
 
     def judge(
         self,
@@ -243,7 +243,7 @@ class Policy:
         details = _list_details(judged, folds.read_now(entries, at))
         if judged.rule == "alert_clears" and clear is not None:
             details = [f"it clears by {format_time(clear.deadline)}"]
-        ends = folds.find_ends(entries, self.quantities)
+        ends = self.find_ends(journal)
         has_ended = judged.verdict in (Verdict.FIXED, Verdict.MITIGATED)
         return Judgement(
             verdict=Verdict(close.facts["verdict"]) if close else judged.verdict,
@@ -272,7 +272,8 @@ class Policy:
                     if finding.status is CauseStatus.REFUTED:
                         causes.pop(finding.name, None)
             for finding in supported:
-                causes.setdefault(finding.name, finding)
+                named = finding.model_copy(update={"named_at": conclusion.at})
+                causes.setdefault(finding.name, named)
         return list(causes.values())
 
     def list_advice(self, journal: JournalView, *, now: datetime) -> tuple[str, ...]:
@@ -334,8 +335,10 @@ class Policy:
         target = action.first.target[:_MOST_TARGET]
         if action.applied is None or name not in self.actions:
             return f"{name.replace('_', ' ')}: {target}"
-        number = _count_changed(action)
+        number = action.changed
         objects = f"{self.noun}s" if number is None else _count_of(number, self.noun)
+        if action.stayed:
+            objects = f"{objects} ({action.stayed:,} stayed)"
         # The target's text may hold braces: so no str.format, and the target is filled in last.
         return self.actions[name].replace("{objects}", objects).replace("{target}", target)
 
@@ -351,7 +354,7 @@ class Policy:
         return unfinished
 
 
-def _list_details(judged: folds.Judgement, current: Mapping[Key, Measurement]) -> list[str]:
+def _list_details(judged: folds.Ruling, current: Mapping[Key, Measurement]) -> list[str]:
     """Return what was read of the quantities on which a verdict rests, each text once."""
     texts = []
     for key in judged.keys:
@@ -373,18 +376,6 @@ def find_clear_time(journal: JournalView) -> ClearTime | None:
     return next(filter(None, reversed(found)), None)
 
 
-def _count_changed(action: ActionRecord) -> int | None:
-    """Return how many objects an action changed; None when its result does not say.
-
-    Of several runs the highest count holds: a later run leaves out what was taken back meanwhile.
-    """
-    counts: list[int] = []
-    for entry in action.phases:
-        if entry.phase is ActionPhase.APPLIED:
-            counts += [entry.count(name) for name in _COUNTS if name in entry.result]
-    return max(counts, default=None)
-
-
 def _count_of(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
@@ -392,18 +383,3 @@ def _count_of(number: int, noun: str) -> str:
 def say_causes(findings: Sequence[Finding]) -> str:
     """Return causes in words."""
     return " and ".join(finding.words or finding.name for finding in findings)
-
-
-def make_log_entry(policy: Policy, journal: JournalView, *, now: datetime) -> dict[str, Json]:
-    """Return an incident's entry for the incident log: times as text, causes with their reasons."""
-    judgement = policy.judge(journal, now=now)
-    operators = [action.operator for action in journal.list_actions(ActionPhase.APPLIED)]
-    causes = policy.list_causes(journal)
-    return {
-        "since": format_time(judgement.since) if judgement.since else None,
-        "until": format_time(judgement.until) if judgement.until else None,
-        "causes": [{"cause": str(cause.name), "why": cause.reason} for cause in causes],
-        "affected": str(policy.compute_impact(journal)),
-        "by": list(dict.fromkeys(filter(None, operators))),
-        "verdict": judgement.verdict,
-    }

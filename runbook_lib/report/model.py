@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -19,12 +19,8 @@ from chainlog import LogError, read_entries
 
 from ..errors import RecordError
 from ..model import (
-    CauseStatus,
-    Conclusion,
     Finding,
     Json,
-    NotebookEntry,
-    Plot,
     Reading,
     Role,
     Status,
@@ -41,12 +37,10 @@ from ..record.view import JournalView, order_of
 from ..runbook import load_policy, name_runbook
 from ..section import SectionModule
 from ..show.text import VERDICT_WORDS, capitalise
-from .chart import Chart, draw_chart, gather_lines
+from .chart import Chart, draw_chart
 
 #: The statuses of notebooks that did not break off; an interruption has an entry of its own.
 _NOT_FAILED = ("done", "stopped_at_plan", "by_hand", "interrupted")
-#: Verdicts about what an action achieved.
-_OUTCOMES = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING, Verdict.MITIGATED, Verdict.NOT_FIXED)
 #: The marks that stand in the timeline, besides those of the policy.
 _TOLD = ("plan_of_closed", "joined", "alerts_received", "interrupted", "closed", "took_over")
 
@@ -60,6 +54,11 @@ class ReportStep:
     role: Role | None = None
     readings: list[Reading] = field(default_factory=list)
     actions: list[ActionRecord] = field(default_factory=list)
+
+    @property
+    def number(self) -> int:
+        """The number of its section."""
+        return order_of(self.id)[0]
 
     @property
     def latest(self) -> Reading | None:
@@ -84,28 +83,6 @@ class ReportStep:
         return str(self.latest.status) if self.latest else "not run"
 
 
-@dataclass(slots=True)
-class ReportSection:
-    """One section of the runbook: its steps, its conclusions, its notebook's runs."""
-
-    name: str
-    title: str
-    steps: list[ReportStep] = field(default_factory=list)
-    conclusions: list[Conclusion] = field(default_factory=list)
-    runs: list[NotebookEntry] = field(default_factory=list)
-
-    @property
-    def words(self) -> str:
-        """Its number, and its title."""
-        number = _read_number(self.name)
-        return f"{number} {self.title}" if number.isdigit() else self.title
-
-
-def _read_number(name: str) -> str:
-    """Return a section's number without leading zeros; of a name without number, the name."""
-    return name.partition("_")[0].lstrip("0")
-
-
 class ReportModel:
     """Everything that a report lays out: what the folder holds, up to the first damage.
 
@@ -121,8 +98,8 @@ class ReportModel:
     notebooks : names of the executed notebooks in the folder
     journal : the journal's entries, up to the first damage
     damage : what is wrong with the journal or the folder, in words
-    sections, steps : the runbook's, one after the other, by name and by id; then those of the
-        journal that this version of the runbook does not know
+    titles : the title of each section, by its number
+    steps : by id, those of the journal that this version of the runbook does not know included
     actions : one for each plan, sorted by when it was planned
     tried : actions that were approved, refused, carried out, or failed, sorted by when that
         happened
@@ -138,7 +115,6 @@ class ReportModel:
     is_made : see ``was_made``
     score : what the incident had to show, and showed; None: the runbook scored nothing
     impact : how much the incident held back
-    tickets : every one that a section's parameters or a reading names
     """
 
     def __init__(self, incident: Incident, modules: Mapping[str, SectionModule]) -> None:
@@ -165,12 +141,17 @@ class ReportModel:
         self.is_good = self.verdict in ENDED_WELL
         is_gone = self.is_good or self.verdict is Verdict.MITIGATED
         self.is_over = is_gone or bool(self.facts.get("closed_at"))
-        self.sections: dict[str, ReportSection] = {}
+        self.actions = group_actions(self.journal.actions)
+        self.titles: dict[int, str] = {}
         self.steps: dict[str, ReportStep] = {}
         for module in modules.values():
             self._add_steps(module)
-        self.actions = group_actions(self.journal.actions)
-        self._place_entries()
+        for reading in self.journal.readings:
+            self._step(reading.step, reading.name, reading.role).readings.append(reading)
+        for action in self.actions:
+            self._step(action.first.step, action.first.action).actions.append(action)
+        ordered = sorted(self.steps.items(), key=lambda item: order_of(item[0]))
+        self.steps = dict(ordered)
         self.tried = [action for action in self.actions if action.was_tried]
         self.tried.sort(key=lambda action: action.decisive.seq)
         steps = self.policy.quantities.remedies
@@ -181,46 +162,26 @@ class ReportModel:
         ]
         self.score = self.policy.read_score(self.journal)
         self.impact = self.policy.compute_impact(self.journal)
-        tickets = dict.fromkeys(reading.ticket for reading in self.journal.readings)
-        self.tickets = tuple(filter(None, tickets))
 
     def of(self, *roles: Role) -> list[ReportStep]:
         """Return the steps that have one of some roles, sorted as in the runbook."""
         return [step for step in self.steps.values() if step.role in roles]
 
-    def _place_entries(self) -> None:
-        """Put what the journal holds into its steps and sections."""
-        for reading in self.journal.readings:
-            self._step(reading.step, reading.name, reading.role).readings.append(reading)
-        for action in self.actions:
-            self._step(action.first.step, action.first.action).actions.append(action)
-        for conclusion in self.journal.conclusions:
-            self._section(conclusion.section).conclusions.append(conclusion)
-        for run in self.journal.runs:
-            self._section(run.section).runs.append(run)
-
     def _add_steps(self, module: SectionModule) -> None:
-        """Add a section, and the steps with its number."""
-        section = self._section(module.NAME, module.TITLE)
-        # An action may have the id of a step; the section then shows the action's title.
-        titles = {step.id: step.title for step in module.STEPS.values()}
-        titles |= {action.id: action.title for action in module.ACTIONS.values()}
-        for step_id in sorted(titles, key=order_of):
-            if step_id.startswith(f"{_read_number(section.name)}."):
-                role = module.STEPS[step_id].role if step_id in module.STEPS else None
-                self._step(step_id, titles[step_id], role)
+        """Add a section's title, and what it declares."""
+        number, _, _ = module.NAME.partition("_")
+        self.titles.setdefault(order_of(number)[0], module.TITLE)
+        # An action may have the id of a step; the report then shows the action's title.
+        for action in module.ACTIONS.values():
+            self._step(action.id, action.title)
+        for step in module.STEPS.values():
+            self._step(step.id, step.title, step.role)
 
-    def _section(self, name: str, title: str = "") -> ReportSection:
-        """Return a section by its number; if the model has none, add it."""
-        section = ReportSection(name, title or name)
-        return self.sections.setdefault(_read_number(name), section)
-
-    def _step(self, step_id: str, name: str, role: Role | None = None) -> ReportStep:
-        """Return a step; if the model has none of this id yet, add it to its section."""
-        if step_id not in self.steps:
-            self.steps[step_id] = ReportStep(step_id, name, role)
-            self._section(step_id.partition(".")[0]).steps.append(self.steps[step_id])
-        return self.steps[step_id]
+    def _step(self, step_id: str, title: str, role: Role | None = None) -> ReportStep:
+        """Return a step; if the model has none of this id yet, add it."""
+        step = self.steps.setdefault(step_id, ReportStep(step_id, title))
+        step.role = step.role or role
+        return step
 
 
 def _read_journal(incident: Incident) -> tuple[JournalView, str]:
@@ -275,6 +236,7 @@ class Summary(BaseModel, frozen=True):
     lead, reviewed_by : who leads, and who wrote the summary; empty: nobody yet
     title : what was held back, for how many requests, and why
     story : what happened, and what was done; a person's summary instead, if there is one
+    done : what was done to end the trouble: how many objects moved, and how many stayed
     affected : ids of the requests that were held back
     """
 
@@ -295,7 +257,7 @@ class Summary(BaseModel, frozen=True):
     do_next: tuple[Task, ...]
     tickets: tuple[str, ...]
     causes: tuple[Finding, ...]
-    done: tuple[EventRow, ...]
+    done: tuple[dict[str, Json], ...]
     timeline: tuple[EventRow, ...]
     affected: tuple[str, ...]
 
@@ -310,7 +272,7 @@ def summarise(model: ReportModel) -> Summary:
     if model.score is not None:
         state = f"{made} {'passed' if model.score.is_good else 'failed'}"
     words = find_word(journal, "summary")
-    done = [_tell_action(model, action) for action in model.remedies]
+    tickets = dict.fromkeys(reading.ticket for reading in journal.readings)
     title = model.policy.make_title(impact, model.causes, is_over=model.is_over)
     return Summary(
         incident=model.incident_id,
@@ -322,20 +284,32 @@ def summarise(model: ReportModel) -> Summary:
         lead=find_word(journal, "lead").lead,
         reviewed_by=words.operator,
         title=f"[{made.upper()}] {title}" if model.is_made else title,
-        story=(words.summary,) if words.summary else tuple(_tell_story(model, done)),
+        story=(words.summary,) if words.summary else tuple(_tell_story(model)),
         since=model.since,
         until=model.until,
         numbers=tuple(_list_numbers(model)),
         do_next=tuple(list_tasks(model)),
-        tickets=model.tickets,
+        tickets=tuple(filter(None, tickets)),
         causes=tuple(model.causes),
-        done=tuple(done),
+        done=tuple(map(_list_values, model.remedies)),
         timeline=tuple(list_events(model)),
         affected=tuple(impact.requests),
     )
 
 
-def _tell_story(model: ReportModel, done: Sequence[EventRow]) -> Iterator[str]:
+def _list_values(action: ActionRecord) -> dict[str, Json]:
+    """Return what an action did, as values."""
+    return {
+        "plan": action.plan,
+        "action": action.first.action,
+        "state": action.state,
+        "moved": action.changed,
+        "stayed": action.stayed,
+        "in_doubt": action.doubtful,
+    }
+
+
+def _tell_story(model: ReportModel) -> Iterator[str]:
     """Yield what happened, and what was done, as sentences."""
     if model.triggers:
         trigger = model.triggers[0]
@@ -343,9 +317,9 @@ def _tell_story(model: ReportModel, done: Sequence[EventRow]) -> Iterator[str]:
     elif model.causes:
         yield f"Evidence: {model.causes[0].reason.rstrip('.')}."
     remarks = [note for note in model.journal.notes if note.is_remark]
-    if done:
-        names = [each.text[:1].lower() + each.text[1:] for each in done]
-        yield f"We {' and '.join(names)}."
+    if model.remedies:
+        done = map(model.policy.describe_action, model.remedies)
+        yield f"We {' and '.join(done)}."
     elif remarks:
         remark = remarks[-1]
         yield f"The runbook changed nothing. {remark.operator}: {remark.text}"
@@ -408,12 +382,8 @@ def draw_waiting(model: ReportModel) -> Chart | None:
         marks.setdefault(action.first.action.replace("_", " "), action.decisive.at)
     if model.until:
         marks["recovery"] = model.until
-    plot = Plot(
-        title=f"{model.policy.noun.capitalize()}s waiting",
-        lines=tuple(gather_lines(steps[0].readings)),
-        marks=tuple((at, text) for text, at in marks.items()),
-    )
-    return draw_chart(plot, began_at - timedelta(minutes=2))
+    title = f"{model.policy.noun.capitalize()}s waiting"
+    return draw_chart(title, steps[0].readings, marks, start=began_at - timedelta(minutes=2))
 
 
 def list_tasks(model: ReportModel) -> Iterator[Task]:
@@ -472,15 +442,12 @@ def _list_rows(model: ReportModel) -> Iterator[EventRow]:
         yield _tell(model.since, "breach", "first sign of trouble")
         yield from _list_alerts(model, model.since)
     for cause in model.causes:
-        yield from _list_cause(model, cause)
+        if cause.named_at is not None:
+            yield _tell(cause.named_at, "cause", f"cause named: {say_causes([cause])}")
     for action in model.tried:
         yield _tell_action(model, action)
     if model.until:
         yield _tell(model.until, "ok", "the last symptom or alert had ended")
-    looks = [look for look in model.journal.conclusions if look.verdict in _OUTCOMES]
-    for verdict, same in groupby(looks, attrgetter("verdict")):
-        look = next(same)
-        yield _tell(look.at, str(verdict), "verdict")
 
 
 def _list_entries(journal: JournalView, told: Collection[str]) -> Iterator[EventRow]:
@@ -514,12 +481,3 @@ def _list_alerts(model: ReportModel, since: datetime) -> Iterator[EventRow]:
             channels = dict.fromkeys(event.channel for event in same)
             text = f"{', '.join(channels)} received: {first.subject}: {first.state}"
         yield EventRow(at=first.at, tone=first.kind, text=text)
-
-
-def _list_cause(model: ReportModel, cause: Finding) -> Iterator[EventRow]:
-    """Yield when a cause was first named."""
-    for look in model.journal.conclusions:
-        named = [f.name for f in look.findings if f.status is CauseStatus.SUPPORTED]
-        if cause.name in named:
-            yield _tell(look.at, "cause", f"cause named: {say_causes([cause])}")
-            break

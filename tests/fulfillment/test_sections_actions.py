@@ -368,6 +368,25 @@ def test_what_was_mended_is_past_and_shown_so(world: World) -> None:
     ]
 
 
+def test_what_others_mended_stays_a_cause_when_a_later_one_is_named(world: World) -> None:
+    world.put_label(25)
+    world.put_lag(*[25.0] * 40)
+    world.dag = replace(world.dag, is_paused=True)
+    look(world, root_cause)
+    world.dag = replace(world.dag, is_paused=False)
+    world.now += timedelta(seconds=30)
+    assert world.worker is not None
+    world.worker = replace(world.worker, last_run_at=world.now, last_move_at=world.now)
+    look(world, root_cause)
+    world.worker = replace(world.worker, paused=True)
+    world.now += timedelta(seconds=30)
+    found = {f.name: f.status for f in look(world, root_cause).findings}
+    assert found[Cause.WORKER_STOPPED] is CauseStatus.SUPPORTED
+    assert found[Cause.PIPELINE_PAUSED] is CauseStatus.PAST
+    named = [f.name for f in POLICY.list_causes(world.incident.journal.view())]
+    assert named == [Cause.PIPELINE_PAUSED, Cause.WORKER_STOPPED]
+
+
 def climb(world: World) -> None:
     """Let nothing wait until half an hour ago, and ever more since; metrics are 35 min old."""
     waited = [0.0] * 10 + [7.1 * n for n in range(61)]
