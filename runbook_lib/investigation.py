@@ -20,8 +20,7 @@ from typing_extensions import TypeVar
 from . import errors, model
 from .approvals import SHORT_HASH, Effect, Plan, check_use, is_approved, load_plan, mark_used
 from .model import ActionEntry, ActionPhase, Json, Note, Reading, Role, Status, Verdict
-from .policy import IN_TROUBLE, Judgement, Policy
-from .record.actions import group_actions
+from .policy import Judgement, Policy
 from .record.incident import (
     Incident,
     create_incident,
@@ -73,14 +72,8 @@ def judge_incident(incident: Incident) -> Judgement:
 
 def close_if_quiet(incident: Incident) -> None:
     """Close an open incident in which no trouble was seen, and no plan waits or was carried out."""
-    journal = incident.journal.view()
-    judgement = judge_incident(incident)
-    is_quiet = judgement.since is None and judgement.verdict not in IN_TROUBLE
-    has_work = any(
-        action.last.phase is not ActionPhase.REFUSED for action in group_actions(journal.actions)
-    )
-    if is_quiet and not has_work:
-        incident.close(judgement.verdict)
+    if load_policy().is_quiet(incident.journal.view()):
+        incident.close(judge_incident(incident).verdict)
 
 
 def say_interrupted(plan: Plan, section: SectionModule) -> str:
@@ -196,10 +189,8 @@ class Investigation(Generic[S, C]):
             if not (has_ended or cls._has_next_episode(current, settings)):
                 return current, False
             made = make_incident(settings)
-            verdict = judge_incident(current).verdict
-            current.close(verdict, reason=f"Another episode has begun: {made.id}.")
-            words = str(verdict or Verdict.UNKNOWN).replace("_", " ")
-            text = f"{current.id} is closed as {words}: another episode has begun, in {made.id}."
+            text = f"{current.id} is closed: another episode has begun, in {made.id}."
+            current.close(judge_incident(current).verdict, reason=text)
             made.tell("took_over", text)
         return made, True
 
@@ -391,8 +382,7 @@ class Investigation(Generic[S, C]):
             oldest_allowed = self.now() - timedelta(seconds=max_age_s)
             known = self.journal.list_current(self.now()).get(step_id)
             reusable = (Status.OK,) if only_ok else (Status.OK, Status.BREACH, Status.LEFT_OUT)
-            is_known = known is not None and known.status in reusable
-            if known and is_known and known.observed_at >= oldest_allowed:
+            if known and known.status in reusable and known.observed_at >= oldest_allowed:
                 return known
         reading = self.observe(step_id)
         content = reading.model_dump(mode="json")

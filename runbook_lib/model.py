@@ -155,8 +155,6 @@ class Role(StrEnum):
 
 #: Steps with one of these roles show whether there is an incident.
 SYMPTOMS = frozenset({Role.ALERT, Role.BACKLOG, Role.TICKET, Role.SYMPTOM})
-#: Steps with one of these roles show trouble, even if it is no incident.
-SIGNS = SYMPTOMS | {Role.IMPACT, Role.DELIVERY, Role.LOG}
 
 
 class Verdict(StrEnum):
@@ -487,8 +485,7 @@ class Note(_Entry):
 class NotebookEntry(_Entry):
     """How one run of a section's notebook ended; for a run by hand, that it began.
 
-    ``notebook`` is the executed file's name. ``is_typo`` says whether the run ended because a
-    person had typed something wrong, such as an id or an approval.
+    ``notebook`` is the executed file's name.
     """
 
     section: str
@@ -496,7 +493,6 @@ class NotebookEntry(_Entry):
     status: str
     duration_s: float | None = None
     error: str = ""
-    is_typo: bool = False
 
 
 class ActionEntry(_Entry):

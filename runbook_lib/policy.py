@@ -25,8 +25,9 @@ from .model import (
     format_time,
 )
 from .record import folds
-from .record.actions import ActionRecord
+from .record.actions import ActionRecord, group_actions
 from .record.entries import Entry, Key, Quantities
+from .record.incident import ENDED_WELL
 from .record.view import JournalView
 
 #: Verdicts that say that something is wrong.
@@ -140,8 +141,6 @@ class Policy:
     read_old : the measurements of a reading that an older version journalled
     actions : what each action did, in the past tense; ``{objects}`` stands for how many it changed,
         and ``{target}`` for its target
-    diagnosis : the section whose supported causes always count; any other section's count only
-        during the trouble. Empty: every section's
     read_score : returns the score that the runbook wrote into a journal; None: it wrote none
     exercise_word : what the runbook calls an exercise
     marks : the runbook's own marks that stand in the timeline
@@ -156,7 +155,6 @@ class Policy:
     judge_causes: Callable[[JournalView, Sequence[Entry], datetime], Looked] = _find_no_cause
     read_old: Callable[[Reading], Iterable[Measurement]] | None = None
     actions: Mapping[str, str] = field(default_factory=dict)
-    diagnosis: str = ""
     read_score: Callable[[JournalView], Score | None] = _read_no_score
     exercise_word: str = "Exercise"
     marks: Collection[str] = ()
@@ -253,17 +251,25 @@ class Policy:
             until=ends.until if has_ended else None,
         )
 
+    def is_quiet(self, journal: JournalView) -> bool:
+        """Tell whether no trouble was seen, and no plan waits or was carried out."""
+        judgement = self.judge(journal)
+        if judgement.since or judgement.verdict in IN_TROUBLE:
+            return False
+        actions = group_actions(journal.actions)
+        return all(action.last.phase is ActionPhase.REFUSED for action in actions)
+
     def list_causes(self, journal: JournalView) -> list[Finding]:
         """Return every cause that was supported in this incident, also if it is gone now.
 
         If a later conclusion refuted a cause in favour of another before anything was changed, the
-        refuted cause was an error: it is left out.
+        refuted cause was an error: it is left out. Once a cause is known, none is added by a look
+        that found all well.
         """
         applied = journal.list_actions(ActionPhase.APPLIED)
         causes: dict[str, Finding] = {}
         for conclusion in journal.conclusions:
-            is_diagnosis = conclusion.section.startswith(self.diagnosis)
-            if not is_diagnosis and (conclusion.verdict not in IN_TROUBLE or causes):
+            if causes and conclusion.verdict in ENDED_WELL:
                 continue
             supported = [f for f in conclusion.findings if f.status is CauseStatus.SUPPORTED]
             is_before_change = not applied or conclusion.seq <= applied[0].seq
@@ -278,9 +284,8 @@ class Policy:
 
     def list_advice(self, journal: JournalView, *, now: datetime) -> tuple[str, ...]:
         """Return what helps, by the newest diagnosis; empty when somebody must diagnose anew."""
-        diagnosis = journal.last_diagnosis
         looked = self.judge_causes(journal, self.list_entries(journal), now)
-        return diagnosis.advice if diagnosis and looked.is_diagnosed else ()
+        return journal.diagnosis.advice if looked.is_diagnosed else ()
 
     def compute_impact(self, journal: JournalView) -> Impact:
         """Return which requests were held back, each once, and how long they waited.
@@ -319,12 +324,12 @@ class Policy:
     def make_title(self, impact: Impact, causes: Sequence[Finding], *, is_over: bool) -> str:
         """Return what was held back, for how many requests, and why, in one sentence."""
         verb = "were" if is_over else "are"
-        if impact.affected is None:
-            title = f"Nobody knows how many {self.request}s {verb} held back"
-            return f"{title}: {say_causes(causes)}" if causes else title
         if impact.affected == 1:
             verb = "was" if is_over else "is"
-        title = f"{_count_of(impact.affected, self.request)} {verb} held back"
+        held = f"Nobody knows how many {self.request}s"
+        if impact.affected is not None:
+            held = _count_of(impact.affected, self.request)
+        title = f"{held} {verb} held back"
         if causes:
             return f"{title} by {say_causes(causes)}"
         return f"{title}; the cause is not known" if impact.affected else title

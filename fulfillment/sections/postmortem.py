@@ -202,7 +202,11 @@ def _read_automation(inv: Investigation) -> Outcome:
         follow_ups += CAUSES[finding.name].follow_ups
     doubt = ""
     if not causes:
-        doubt = "section 5 found no cause" if inv.journal.findings() else "section 5 did not run"
+        doubt = (
+            "section 5 found no cause"
+            if inv.journal.diagnosis.findings
+            else "section 5 did not run"
+        )
     return _judge_point(inv, "7.3", follow_ups, doubt, "the cause needs no change in operations")
 
 

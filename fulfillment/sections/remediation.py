@@ -97,7 +97,7 @@ def _refresh_advice(inv: Investigation) -> Advice:
     for step_id in CAUSE_STEPS:
         inv.read_step(step_id, max_age_s=_MAX_AGE_S)
     _, advice = judge_causes(inv)
-    newest = {f.name for f in inv.journal.findings() if f.status is CauseStatus.SUPPORTED}
+    newest = {f.name for f in inv.journal.diagnosis.findings if f.status is CauseStatus.SUPPORTED}
     if newest != set(advice.causes):
         record_diagnosis(inv)
     return advice

@@ -6,7 +6,7 @@ timeline and report are computed from these, so they cannot disagree.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import chain
@@ -122,7 +122,8 @@ def judge(  # noqa: PLR0911, PLR0912  # a rule after the other
     clears_by : when a firing alert should have cleared; None: not known
     """
     current = read_now(entries, now)
-    remedies = {action.first.step: action for action in _list_remedies(entries, quantities)}
+    tried = list_remedies((e for e in entries if isinstance(e, ActionEntry)), quantities)
+    remedies = {action.first.step: action for action in tried if not action.is_taken_back}
     applied = [action for action in remedies.values() if action.applied]
     is_unfinished = any(action.is_unfinished for action in remedies.values())
     has_acted = bool(applied) or is_unfinished
@@ -181,13 +182,12 @@ def judge(  # noqa: PLR0911, PLR0912  # a rule after the other
     return Ruling(Verdict.FIXED, "fixed")
 
 
-def _list_remedies(entries: Sequence[Entry], quantities: Quantities) -> Iterator[ActionRecord]:
-    """Yield what was tried to end the trouble, and not taken back."""
-    for action in group_actions(e for e in entries if isinstance(e, ActionEntry)):
-        steps = quantities.remedies
+def list_remedies(entries: Iterable[ActionEntry], quantities: Quantities) -> Iterator[ActionRecord]:
+    """Yield what was tried to end the trouble."""
+    steps = quantities.remedies
+    for action in group_actions(entries):
         is_remedy = steps is None or action.first.step in steps
-        is_tried = action.last.phase not in (ActionPhase.PLANNED, ActionPhase.REFUSED)
-        if is_remedy and is_tried and not action.is_taken_back:
+        if is_remedy and action.last.phase not in (ActionPhase.PLANNED, ActionPhase.REFUSED):
             yield action
 
 

@@ -26,9 +26,6 @@ from .view import JournalView
 OVERDUE = timedelta(days=35)
 
 
-_CALM = (None, Verdict.HEALTHY, Verdict.UNKNOWN)
-
-
 class Durations(BaseModel, frozen=True):
     """How long each phase took, in seconds; None: not reached, or not known.
 
@@ -110,8 +107,7 @@ def _read_row(folder: Path, policy: Any, _size_bytes: int) -> HistoryRow | None:
         row["cause_found"] = ", ".join(cause.name for cause in causes)
         row["lost"] = sum(proof["lost"] for proof in proofs) if proofs else None
         row["verdict"] = policy.judge(journal).verdict
-        has_work = row["exercise"] or journal.actions or ends.since
-        if row["closed_at"] and row["verdict"] in _CALM and not has_work:
+        if row["closed_at"] and not row["exercise"] and policy.is_quiet(journal):
             return None
     except RecordError as error:
         row["damage"] = getattr(error, "damage", str(error))

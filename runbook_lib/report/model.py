@@ -30,6 +30,7 @@ from ..model import (
 from ..policy import say_causes
 from ..record import detection
 from ..record.actions import ActionRecord, group_actions
+from ..record.folds import list_remedies
 from ..record.history import count_seconds, list_proofs
 from ..record.incident import ENDED_WELL, Incident, list_neighbours, was_made
 from ..record.notes import find_word, list_follow_ups
@@ -39,8 +40,6 @@ from ..section import SectionModule
 from ..show.text import VERDICT_WORDS, capitalise
 from .chart import Chart, draw_chart
 
-#: The statuses of notebooks that did not break off; an interruption has an entry of its own.
-_NOT_FAILED = ("done", "stopped_at_plan", "by_hand", "interrupted")
 #: The marks that stand in the timeline, besides those of the policy.
 _TOLD = ("plan_of_closed", "joined", "alerts_received", "interrupted", "closed", "took_over")
 
@@ -101,8 +100,7 @@ class ReportModel:
     titles : the title of each section, by its number
     steps : by id, those of the journal that this version of the runbook does not know included
     actions : one for each plan, sorted by when it was planned
-    tried : actions that were approved, refused, carried out, or failed, sorted by when that
-        happened
+    tried : those that were approved, refused, carried out, or failed
     remedies : those that changed something to end the trouble
     judgement, verdict : what the policy says as of the newest reading or change; None: no symptom
         was read yet
@@ -153,13 +151,8 @@ class ReportModel:
         ordered = sorted(self.steps.items(), key=lambda item: order_of(item[0]))
         self.steps = dict(ordered)
         self.tried = [action for action in self.actions if action.was_tried]
-        self.tried.sort(key=lambda action: action.decisive.seq)
-        steps = self.policy.quantities.remedies
-        self.remedies = [
-            action
-            for action in self.tried
-            if action.applied and (steps is None or action.first.step in steps)
-        ]
+        remedies = list_remedies(self.journal.actions, self.policy.quantities)
+        self.remedies = [action for action in remedies if action.applied]
         self.score = self.policy.read_score(self.journal)
         self.impact = self.policy.compute_impact(self.journal)
 
@@ -316,15 +309,11 @@ def _tell_story(model: ReportModel) -> Iterator[str]:
         yield f"{capitalise(trigger.text)} at {trigger.at:%H:%M:%SZ}."
     elif model.causes:
         yield f"Evidence: {model.causes[0].reason.rstrip('.')}."
-    remarks = [note for note in model.journal.notes if note.is_remark]
     if model.remedies:
         done = map(model.policy.describe_action, model.remedies)
         yield f"We {' and '.join(done)}."
-    elif remarks:
-        remark = remarks[-1]
-        yield f"The runbook changed nothing. {remark.operator}: {remark.text}"
     elif model.since:
-        yield "Nothing was changed."
+        yield "The runbook changed nothing."
 
 
 def _list_numbers(model: ReportModel) -> Iterator[Number]:
@@ -390,21 +379,18 @@ def list_tasks(model: ReportModel) -> Iterator[Task]:
     """Yield what is next: first what is unfinished, then what people wrote down, then advice."""
     if model.damage:
         yield Task(text=model.damage)
-    applied = model.journal.last_applied
-    for reading in model.journal.latest().values():
-        if applied is None or reading.seq > applied.seq:
-            for command in reading.ways_on:
-                yield Task(text=f"Finish what was begun: {command}")
+    for command in model.journal.ways_on:
+        yield Task(text=f"Finish what was begun: {command}")
     for action in model.tried:
         for text in model.policy.list_unfinished(action):
             yield Task(text=text)
-    if model.verdict and not model.is_good:
-        section, reason = model.judgement.next
-        command = f"runbook run {section[:2]}"
-        if model.facts.get("closed_at"):
-            reason = "Closed before all was well: look again."
-            command = "runbook investigate"
-        yield Task(text=f"{reason} {name_runbook(command)}")
+    section, reason = model.judgement.next
+    if model.facts.get("closed_at"):
+        if not model.is_good:
+            command = name_runbook("runbook investigate")
+            yield Task(text=f"Closed before all was well: look again. {command}")
+    elif model.verdict:
+        yield Task(text=f"{reason} {name_runbook(f'runbook run {section[:2]}')}")
     follow_ups = list_follow_ups(model.journal)
     for note in follow_ups:
         yield Task(text=note.text, owner=note.owner, due=note.due, ticket=note.ticket)
@@ -412,9 +398,6 @@ def list_tasks(model: ReportModel) -> Iterator[Task]:
     for text in advised[-1] if advised else ():
         if text not in [note.text for note in follow_ups]:
             yield Task(text=capitalise(text))
-    has_points = any(step.latest for step in model.of(Role.CHECKLIST))
-    if model.is_good and model.tried and not has_points:
-        yield Task(text=f"Go through the checklist: {name_runbook('runbook run 08 07')}")
 
 
 def list_events(model: ReportModel) -> list[EventRow]:
@@ -451,7 +434,7 @@ def _list_rows(model: ReportModel) -> Iterator[EventRow]:
 
 
 def _list_entries(journal: JournalView, told: Collection[str]) -> Iterator[EventRow]:
-    """Yield what marks and people say, and which runs went wrong."""
+    """Yield what marks and people say."""
     for mark in journal.marks:
         if mark.what in told:
             words = mark.what.replace("_", " ")
@@ -459,10 +442,6 @@ def _list_entries(journal: JournalView, told: Collection[str]) -> Iterator[Event
     for note in journal.notes:
         if note.is_remark:
             yield _tell(note.at, "note", f"{note.operator}: {note.text}")
-    for run in journal.runs:
-        if run.status not in _NOT_FAILED:
-            error = run.error.partition("\n")[0]
-            yield _tell(run.at, run.status, f"notebook {run.notebook}", error)
 
 
 def _list_alerts(model: ReportModel, since: datetime) -> Iterator[EventRow]:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from ..errors import disk_errors
-from ..model import SIGNS, Role, format_time
+from ..model import Role, format_time
 from ..record.incident import Incident, write_file, write_json
 from ..record.journal import utc_now
 from ..show.tables import get_tone, render_html
@@ -97,6 +97,7 @@ def render_report(model: ReportModel, told: Summary) -> str:
     outcome = str(model.verdict or "unknown")
     if model.score is not None:
         outcome = "passed" if model.score.is_good else "failed"
+    shown = model.policy.quantities.shown
     return render_html(
         "report.html",
         csp=CSP,
@@ -105,8 +106,8 @@ def render_report(model: ReportModel, told: Summary) -> str:
         tell=tell_number,
         tone=get_tone(outcome),
         waiting=draw_waiting(model),
-        signals=model.of(*(SIGNS - {Role.LOG})),
-        findings=model.journal.findings(),
+        signals=[step for step in model.steps.values() if step.id in shown],
+        findings=model.journal.diagnosis.findings,
         evidence={f"#{reading.seq}": reading for reading in model.journal.readings},
         checklist=model.of(Role.CLEARED, Role.CHECKLIST),
         made_at=utc_now(),

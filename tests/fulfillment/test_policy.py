@@ -78,7 +78,7 @@ class TestCauses:
         diagnose(tell, finding("store_down", "refuted"))
 
         assert [f.name for f in POLICY.list_causes(view_of(tell))] == ["store_down"]
-        assert [f.status for f in view_of(tell).findings()] == ["refuted"]
+        assert [f.status for f in view_of(tell).diagnosis.findings] == ["refuted"]
 
     def test_section_6_names_a_cause_while_there_is_trouble(self, tell: Teller) -> None:
         tell.start("06_remediation")

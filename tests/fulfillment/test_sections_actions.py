@@ -361,7 +361,7 @@ def test_what_was_mended_is_past_and_shown_so(world: World) -> None:
     world.alerts.clear()
     world.put_lag(0.0, 0.0, 0.0)
     assert conclude(world, inv) is Verdict.FIXED
-    found = {f.name: f.status for f in world.incident.journal.view().findings()}
+    found = {f.name: f.status for f in world.incident.journal.view().diagnosis.findings}
     assert found[Cause.PIPELINE_PAUSED] is CauseStatus.PAST
     assert [f.name for f in POLICY.list_causes(world.incident.journal.view())] == [
         Cause.PIPELINE_PAUSED

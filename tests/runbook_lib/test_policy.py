@@ -103,7 +103,7 @@ def test_the_severity_follows_from_how_many_waited_and_how_long(
     [
         (2, True, "2 requests were held back by a full disk"),
         (1, False, "1 request is held back by a full disk"),
-        (None, False, "Nobody knows how many requests are held back: a full disk"),
+        (None, False, "Nobody knows how many requests are held back by a full disk"),
     ],
 )
 def test_the_title_says_what_was_held_back_and_why(
