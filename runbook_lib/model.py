@@ -535,7 +535,6 @@ class Conclusion(_Entry):
 
     Attributes
     ----------
-    clear : when the alert will clear; set when the trouble is fixed and the alert still fires
     advice : what to do now, one thing after the other
     follow_ups : what is left to do after the incident
     """
@@ -544,6 +543,5 @@ class Conclusion(_Entry):
     verdict: Verdict
     summary: str
     findings: tuple[Finding, ...] = ()
-    clear: ClearTime | None = None
     advice: tuple[str, ...] = ()
     follow_ups: tuple[str, ...] = ()

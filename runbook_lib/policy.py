@@ -15,7 +15,6 @@ from typing import NamedTuple
 from .model import (
     ActionPhase,
     CauseStatus,
-    ClearTime,
     Finding,
     Json,
     Measurement,
@@ -228,19 +227,20 @@ class Policy:
             shown = quantities.list_shown(steps)
             quantities = replace(quantities, needed=shown.intersection(quantities.needed))
         causes, is_diagnosed = self.judge_causes(journal, entries, at)
-        clear = find_clear_time(journal)
+        known = [reading.clear for reading in journal.list_unchanged().values() if reading.clear]
+        clears_by = known[-1].deadline if known else None
         judged = folds.judge(
             entries,
             now=at,
             quantities=quantities,
             causes=causes,
             is_diagnosed=is_diagnosed,
-            clears_by=clear.deadline if clear is not None else None,
+            clears_by=clears_by,
         )
         reason, next_step = self.rules.get(judged.rule, ("", _NOWHERE))
         details = _list_details(judged, folds.read_now(entries, at))
-        if judged.rule == "alert_clears" and clear is not None:
-            details = [f"it clears by {format_time(clear.deadline)}"]
+        if judged.rule == "alert_clears" and clears_by is not None:
+            details = [f"it clears by {format_time(clears_by)}"]
         ends = self.find_ends(journal)
         has_ended = judged.verdict in (Verdict.FIXED, Verdict.MITIGATED)
         return Judgement(
@@ -347,17 +347,6 @@ class Policy:
         # The target's text may hold braces: so no str.format, and the target is filled in last.
         return self.actions[name].replace("{objects}", objects).replace("{target}", target)
 
-    def list_unfinished(self, action: ActionRecord) -> list[str]:
-        """Return what an action left to do, each with its command."""
-        unfinished = []
-        if action.doubtful:
-            objects = _count_of(action.doubtful, self.noun)
-            command = f"runbook settle {action.plan} --taken|--not-taken [KEY…]"
-            unfinished.append(f"Nobody can know whether {objects} shipped. {command}")
-        if action.left and not action.is_taken_back:
-            unfinished.append(f"{action.plan} is not finished: runbook resume {action.plan}")
-        return unfinished
-
 
 def _list_details(judged: folds.Ruling, current: Mapping[Key, Measurement]) -> list[str]:
     """Return what was read of the quantities on which a verdict rests, each text once."""
@@ -371,14 +360,6 @@ def _list_details(judged: folds.Ruling, current: Mapping[Key, Measurement]) -> l
         else:
             texts.append(measured.text or f"{key.quantity}: {measured.value}")
     return list(dict.fromkeys(texts))
-
-
-def find_clear_time(journal: JournalView) -> ClearTime | None:
-    """Return when the alert clears, by the newest reading since the last action that says so."""
-    acted = journal.last_applied
-    acted_seq = acted.seq if acted else 0
-    found = [reading.clear for reading in journal.readings if reading.seq > acted_seq]
-    return next(filter(None, reversed(found)), None)
 
 
 def _count_of(number: int, noun: str) -> str:

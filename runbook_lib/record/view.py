@@ -104,11 +104,11 @@ class JournalView:
         """
         return {
             step: reading
-            for step, reading in self._list_unchanged().items()
+            for step, reading in self.list_unchanged().items()
             if reading.observed_at >= now - FRESH
         }
 
-    def _list_unchanged(self) -> dict[str, Reading]:
+    def list_unchanged(self) -> dict[str, Reading]:
         """Return the newest readings, without those from before the last change."""
         changed_seq = self.last_applied.seq if self.last_applied else 0
         return {step: found for step, found in self.latest().items() if found.seq > changed_seq}
@@ -116,7 +116,7 @@ class JournalView:
     @property
     def ways_on(self) -> tuple[str, ...]:
         """The commands that finish what was begun, as readings since the last change name them."""
-        commands = chain.from_iterable(found.ways_on for found in self._list_unchanged().values())
+        commands = chain.from_iterable(found.ways_on for found in self.list_unchanged().values())
         return tuple(dict.fromkeys(commands))
 
     def conclusion(self, section: str) -> Conclusion | None:

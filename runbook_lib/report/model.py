@@ -179,11 +179,12 @@ class ReportModel:
 
 def _read_journal(incident: Incident) -> tuple[JournalView, str]:
     """Return what the journal holds up to the first damage, and the damage; empty: none."""
-    journal = incident.journal
+    path = incident.journal.path
     view = JournalView()
     try:
-        view.add(journal.redact(read_entries(journal.path)))
-        if not journal.path.read_bytes().endswith(b"\n"):
+        for entry in read_entries(path):
+            view.add([entry._replace(data=incident.redactor.json(entry.data))])
+        if not path.read_bytes().endswith(b"\n"):
             return view, "the journal's last line is torn (its writer died); it is left out here"
     except (OSError, LogError) as error:
         text = f"{error}".removeprefix(f"{incident.folder}/")
@@ -321,40 +322,20 @@ def _list_numbers(model: ReportModel) -> Iterator[Number]:
     impact = model.impact
     request = model.policy.request
     files = f" (up to {impact.files:,} files)" if impact.files else ""
-    yield Number(
-        name="affected",
-        value=impact.affected,
-        words=f"{request}s held back{files}",
-    )
-    yield Number(
-        name="longest_wait_minutes",
-        value=impact.longest_minutes,
-        unit="min",
-        words="longest wait",
-    )
     lasted = count_seconds(model.since, model.until)
-    yield Number(
-        name="lasted_s",
-        value=lasted,
-        unit="s",
-        words="from cause to recovery",
-    )
     seen = detection.find_detection(model.journal, model.ends)
-    words = seen.name if seen else "an alert fired"
     detected = count_seconds(model.since, seen.at if seen else None)
-    yield Number(
-        name="detected_s",
-        value=detected,
-        unit="s",
-        words=f"until {words}",
-    )
     proofs = list_proofs(model.journal)
     harmed = sum(proof["lost"] + proof.get("duplicated", 0) for proof in proofs)
-    yield Number(
-        name="harmed",
-        value=harmed if proofs else None,
-        words="lost or shipped twice",
-    )
+    rows: list[tuple[str, int | float | None, str, str]] = [
+        ("affected", impact.affected, "", f"{request}s held back{files}"),
+        ("longest_wait_minutes", impact.longest_minutes, "min", "longest wait"),
+        ("lasted_s", lasted, "s", "from cause to recovery"),
+        ("detected_s", detected, "s", f"until {seen.name if seen else 'an alert fired'}"),
+        ("harmed", harmed if proofs else None, "", "lost or shipped twice"),
+    ]
+    for name, value, unit, words in rows:
+        yield Number(name=name, value=value, unit=unit, words=words)
 
 
 def draw_waiting(model: ReportModel) -> Chart | None:
@@ -382,8 +363,7 @@ def list_tasks(model: ReportModel) -> Iterator[Task]:
     for command in model.journal.ways_on:
         yield Task(text=f"Finish what was begun: {command}")
     for action in model.tried:
-        for text in model.policy.list_unfinished(action):
-            yield Task(text=text)
+        yield from list_unfinished(action)
     section, reason = model.judgement.next
     if model.facts.get("closed_at"):
         if not model.is_good:
@@ -393,11 +373,21 @@ def list_tasks(model: ReportModel) -> Iterator[Task]:
         yield Task(text=f"{reason} {name_runbook(f'runbook run {section[:2]}')}")
     follow_ups = list_follow_ups(model.journal)
     for note in follow_ups:
-        yield Task(text=note.text, owner=note.owner, due=note.due, ticket=note.ticket)
+        yield Task.model_validate(note, from_attributes=True)
     advised = [each.follow_ups for each in model.journal.conclusions if each.follow_ups]
     for text in advised[-1] if advised else ():
         if text not in [note.text for note in follow_ups]:
             yield Task(text=capitalise(text))
+
+
+def list_unfinished(action: ActionRecord) -> Iterator[Task]:
+    """Yield what an action left to do, with its command."""
+    left = 0 if action.is_taken_back else action.left
+    if left or action.doubtful:
+        verb = "resume" if left else "settle"
+        command = name_runbook(f"runbook {verb} {action.plan}")
+        counts = f"{left:,} waiting, {action.doubtful:,} in doubt"
+        yield Task(text=f"{action.plan} is not finished, {counts}: {command}")
 
 
 def list_events(model: ReportModel) -> list[EventRow]:

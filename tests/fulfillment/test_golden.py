@@ -109,7 +109,7 @@ def _say_journal(story: Story) -> Iterator[str]:
             yield _row("conclusion", told, "section", "verdict", "summary")
             names = ("name", "status", "reason", "next_step", "first_seen", "evidence")
             yield from (_row("    finding", finding, *names) for finding in told["findings"])
-            yield _row("    rest", told, "clear", "follow_ups")
+            yield _row("    rest", told, "follow_ups")
         else:
             yield f"{entry.kind} {_compact(told)}"
 

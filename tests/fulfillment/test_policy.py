@@ -21,7 +21,7 @@ from runbook_lib.model import (
 from runbook_lib.policy import Judgement
 from runbook_lib.record.actions import ActionRecord, group_actions
 from runbook_lib.record.view import JournalView
-from runbook_lib.report.model import ReportModel, summarise
+from runbook_lib.report.model import ReportModel, list_unfinished, summarise
 from tests.support.incidents import PLAN, Teller, make_incident
 
 SECTIONS = {
@@ -307,21 +307,21 @@ def test_what_stayed_is_a_value_and_makes_no_proof_fail(tell: Teller) -> None:
     assert (done["moved"], done["stayed"], done["state"]) == (4, 1, "verified")
 
 
-def test_a_release_that_left_something_names_the_commands_that_finish_it(tell: Teller) -> None:
+def test_a_release_that_left_something_names_the_command_that_finishes_it(tell: Teller) -> None:
     tell.act(ActionPhase.APPLIED, result={"unproven": ["a", "c"], "waiting": ["b"]})
     records = list_records(tell)
-    settle, resume = POLICY.list_unfinished(records[0])
-    assert "2 files shipped" in settle
-    assert f"runbook settle {PLAN} " in settle
-    assert resume.endswith(f"runbook resume {PLAN}")
+    (task,) = list_unfinished(records[0])
+    assert "1 waiting, 2 in doubt" in task.text
+    assert task.text.endswith(f"runbook resume {PLAN}")
 
-    settle_label(tell, f"{PLAN}-settle-1")
+    tell.act(ActionPhase.APPLIED, result={"unproven": ["a", "c"], "waiting": []})
     records = list_records(tell)
-    settle, _ = POLICY.list_unfinished(records[0])
-    assert "1 file shipped" in settle
-    settle_label(tell, f"{PLAN}-settle-2")
+    (task,) = list_unfinished(records[0])
+    assert task.text.endswith(f"runbook settle {PLAN}")
+    for number in (1, 2):
+        settle_label(tell, f"{PLAN}-settle-{number}")
     records = list_records(tell)
-    assert POLICY.list_unfinished(records[0]) == [resume]
+    assert list(list_unfinished(records[0])) == []
 
 
 def settle_label(tell: Teller, plan: str) -> None:
