@@ -46,13 +46,12 @@ _TOLD = ("plan_of_closed", "joined", "alerts_received", "interrupted", "closed",
 
 @dataclass(slots=True)
 class ReportStep:
-    """One statement of the runbook, and everything that the journal holds about it."""
+    """One statement of the runbook, and its readings."""
 
     id: str
     title: str
     role: Role | None = None
     readings: list[Reading] = field(default_factory=list)
-    actions: list[ActionRecord] = field(default_factory=list)
 
     @property
     def number(self) -> int:
@@ -72,13 +71,7 @@ class ReportStep:
 
     @property
     def status(self) -> str:
-        """The state of the newest action, else the status of the newest reading, or ``not run``.
-
-        A plan that nobody tried to carry out counts only if no other plan was tried.
-        """
-        if self.actions:  # a reading of the same step only prepares the action
-            tried = [action for action in self.actions if action.was_tried]
-            return (tried or self.actions)[-1].state
+        """The status of the newest reading, or ``not run``."""
         return str(self.latest.status) if self.latest else "not run"
 
 
@@ -137,8 +130,8 @@ class ReportModel:
         earlier = [trigger for trigger in triggers if self.since and trigger.at <= self.since]
         self.triggers = [*earlier[-1:], *triggers[len(earlier) :]]
         self.is_good = self.verdict in ENDED_WELL
-        is_gone = self.is_good or self.verdict is Verdict.MITIGATED
-        self.is_over = is_gone or bool(self.facts.get("closed_at"))
+        is_closed = bool(self.facts.get("closed_at"))
+        self.is_over = is_closed or self.is_good or self.verdict is Verdict.MITIGATED
         self.actions = group_actions(self.journal.actions)
         self.titles: dict[int, str] = {}
         self.steps: dict[str, ReportStep] = {}
@@ -146,8 +139,6 @@ class ReportModel:
             self._add_steps(module)
         for reading in self.journal.readings:
             self._step(reading.step, reading.name, reading.role).readings.append(reading)
-        for action in self.actions:
-            self._step(action.first.step, action.first.action).actions.append(action)
         ordered = sorted(self.steps.items(), key=lambda item: order_of(item[0]))
         self.steps = dict(ordered)
         self.tried = [action for action in self.actions if action.was_tried]
