@@ -490,16 +490,16 @@ class Investigation(Generic[S, C]):
         Refuse all if one belongs to no plan that was made or named in this run.
         """
         plans = [*self.load_named_plans(), *self._plans, plan]
-        known = {made.sha256: made.id for made in plans if not made.is_empty}
+        known = {made.sha256 for made in plans if not made.is_empty}
         approved: list[str] = []
         for typed in split_list(approve):
             meant = [sha256 for sha256 in known if is_approved(sha256, typed)]
             if len(meant) != 1:
                 text = f"{typed} is the hash of no plan that was made or named in this run."
-                advice = "Approve one of these by its hash, or plan again:"
-                choices = [f"{plan_id}\n{sha256}" for sha256, plan_id in known.items()]
-                lines = [f"{text} {advice}", "", *choices]
-                raise errors.PlanNotApprovedError("\n".join(lines))
+                choices = ", ".join(sha256[:SHORT_HASH] for sha256 in sorted(known))
+                raise errors.PlanNotApprovedError(
+                    f"{text} Plan again, or approve one of: {choices}"
+                )
             approved += meant
         return approved
 
