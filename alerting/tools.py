@@ -93,10 +93,8 @@ class Tools:
     def causes(self, incident: str = "") -> list[Fact]:
         """Return what the newest diagnosis says of each cause, and which steps say so."""
         chosen = self._find(incident)
-        diagnosis = chosen.journal.view().last_diagnosis
+        diagnosis = chosen.journal.view().diagnosis
         facts: list[Fact] = []
-        if diagnosis is None:
-            return facts
         for finding in diagnosis.findings:
             text = f"{finding.words}. {finding.reason} {finding.next_step}"
             origin = self._make_origin(chosen, diagnosis.at, ", ".join(finding.evidence))

@@ -152,7 +152,6 @@ POLICY = Policy(
     judge_causes=_judge_causes,
     read_old=convert,
     actions=_ACTIONS,
-    diagnosis="05_root_cause",
     noun="file",
     request="order",
     read_score=_read_score,

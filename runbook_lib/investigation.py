@@ -20,8 +20,7 @@ from typing_extensions import TypeVar
 from . import errors, model
 from .approvals import SHORT_HASH, Effect, Plan, check_use, is_approved, load_plan, mark_used
 from .model import ActionEntry, ActionPhase, Json, Note, Reading, Role, Status, Verdict
-from .policy import IN_TROUBLE, Judgement, Policy
-from .record.actions import group_actions
+from .policy import Judgement, Policy
 from .record.incident import (
     Incident,
     create_incident,
@@ -73,20 +72,20 @@ def judge_incident(incident: Incident) -> Judgement:
 
 def close_if_quiet(incident: Incident) -> None:
     """Close an open incident in which no trouble was seen, and no plan waits or was carried out."""
-    journal = incident.journal.view()
-    judgement = judge_incident(incident)
-    is_quiet = judgement.since is None and judgement.verdict not in IN_TROUBLE
-    has_work = any(
-        action.last.phase is not ActionPhase.REFUSED for action in group_actions(journal.actions)
-    )
-    if is_quiet and not has_work:
-        incident.close(judgement.verdict)
+    if load_policy().is_quiet(incident.journal.view()):
+        incident.close(judge_incident(incident).verdict)
 
 
 def say_interrupted(plan: Plan, section: SectionModule) -> str:
-    """Return the message about a plan that was cut off, with the next command."""
+    """Return the message about a plan that was cut off, with the next command.
+
+    A move that had begun writes its own message. To apply a plan is accepted in any case.
+    """
     if plan.kind.resume is not None:
-        return name_runbook(f"Interrupted. Go on with: runbook resume {plan.about or plan.id}")
+        command = f"apply {plan.id} --approve {plan.sha256[:SHORT_HASH]}"
+        if plan.about:
+            command = f"resume {plan.about}"
+        return name_runbook(f"Interrupted. Go on with: runbook {command}")
     problem = f"Interrupted. Nobody knows whether {plan.action} of {plan.target} took effect."
     command = name_runbook(f"runbook run {section.NAME.partition('_')[0]}")
     return f"{problem} Look again with: {command}"
@@ -190,10 +189,8 @@ class Investigation(Generic[S, C]):
             if not (has_ended or cls._has_next_episode(current, settings)):
                 return current, False
             made = make_incident(settings)
-            verdict = judge_incident(current).verdict
-            current.close(verdict, reason=f"Another episode has begun: {made.id}.")
-            words = str(verdict or Verdict.UNKNOWN).replace("_", " ")
-            text = f"{current.id} is closed as {words}: another episode has begun, in {made.id}."
+            text = f"{current.id} is closed: another episode has begun, in {made.id}."
+            current.close(judge_incident(current).verdict, reason=text)
             made.tell("took_over", text)
         return made, True
 
@@ -238,10 +235,6 @@ class Investigation(Generic[S, C]):
             When a parameter is unknown or wrong, or there is no such incident or ticket.
         NotConnectedError
             When ``check_connected`` raises it. Then nothing was written.
-
-        Notes
-        -----
-        Journals that the section begins.
         """
         if cls.runbook:
             use_runbook(cls.runbook)
@@ -264,10 +257,7 @@ class Investigation(Generic[S, C]):
         return inv
 
     def _begin(self) -> None:
-        """Journal that the section begins. The notebooks' subclass extends this."""
-        parameters = self.parameters.model_dump(mode="json")
-        started = {"parameters": parameters, "operator": self.operator}
-        self.record("section_started", started)
+        """Do what comes before the first cell: nothing. The notebooks' subclass extends this."""
 
     @property
     def operator(self) -> str:
@@ -392,8 +382,7 @@ class Investigation(Generic[S, C]):
             oldest_allowed = self.now() - timedelta(seconds=max_age_s)
             known = self.journal.list_current(self.now()).get(step_id)
             reusable = (Status.OK,) if only_ok else (Status.OK, Status.BREACH, Status.LEFT_OUT)
-            is_known = known is not None and known.status in reusable
-            if known and is_known and known.observed_at >= oldest_allowed:
+            if known and known.status in reusable and known.observed_at >= oldest_allowed:
                 return known
         reading = self.observe(step_id)
         content = reading.model_dump(mode="json")
@@ -501,16 +490,16 @@ class Investigation(Generic[S, C]):
         Refuse all if one belongs to no plan that was made or named in this run.
         """
         plans = [*self.load_named_plans(), *self._plans, plan]
-        known = {made.sha256: made.id for made in plans if not made.is_empty}
+        known = {made.sha256 for made in plans if not made.is_empty}
         approved: list[str] = []
         for typed in split_list(approve):
             meant = [sha256 for sha256 in known if is_approved(sha256, typed)]
             if len(meant) != 1:
                 text = f"{typed} is the hash of no plan that was made or named in this run."
-                advice = "Approve one of these by its hash, or plan again:"
-                choices = [f"{plan_id}\n{sha256}" for sha256, plan_id in known.items()]
-                lines = [f"{text} {advice}", "", *choices]
-                raise errors.PlanNotApprovedError("\n".join(lines))
+                choices = ", ".join(sha256[:SHORT_HASH] for sha256 in sorted(known))
+                raise errors.PlanNotApprovedError(
+                    f"{text} Plan again, or approve one of: {choices}"
+                )
             approved += meant
         return approved
 

@@ -155,8 +155,6 @@ class Role(StrEnum):
 
 #: Steps with one of these roles show whether there is an incident.
 SYMPTOMS = frozenset({Role.ALERT, Role.BACKLOG, Role.TICKET, Role.SYMPTOM})
-#: Steps with one of these roles show trouble, even if it is no incident.
-SIGNS = SYMPTOMS | {Role.IMPACT, Role.DELIVERY, Role.LOG}
 
 
 class Verdict(StrEnum):
@@ -412,6 +410,7 @@ class Finding(_Journalled):
     reason : why the cause has this status, in words
     next_step : the step that helps, with its command; or why none helps
     first_seen : when the first sign of the cause was there; None: not known
+    named_at : when a section first concluded that the cause is there; ``list_causes`` sets it
     """
 
     name: str
@@ -421,6 +420,7 @@ class Finding(_Journalled):
     reason: str = ""
     next_step: str = ""
     first_seen: Timestamp | None = None
+    named_at: Timestamp | None = Field(None, exclude=True)
 
 
 class Mark(_Entry):
@@ -485,8 +485,7 @@ class Note(_Entry):
 class NotebookEntry(_Entry):
     """How one run of a section's notebook ended; for a run by hand, that it began.
 
-    ``notebook`` is the executed file's name. ``is_typo`` says whether the run ended because a
-    person had typed something wrong, such as an id or an approval.
+    ``notebook`` is the executed file's name.
     """
 
     section: str
@@ -494,7 +493,6 @@ class NotebookEntry(_Entry):
     status: str
     duration_s: float | None = None
     error: str = ""
-    is_typo: bool = False
 
 
 class ActionEntry(_Entry):
@@ -537,7 +535,6 @@ class Conclusion(_Entry):
 
     Attributes
     ----------
-    clear : when the alert will clear; set when the trouble is fixed and the alert still fires
     advice : what to do now, one thing after the other
     follow_ups : what is left to do after the incident
     """
@@ -546,6 +543,5 @@ class Conclusion(_Entry):
     verdict: Verdict
     summary: str
     findings: tuple[Finding, ...] = ()
-    clear: ClearTime | None = None
     advice: tuple[str, ...] = ()
     follow_ups: tuple[str, ...] = ()

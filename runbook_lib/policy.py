@@ -15,7 +15,6 @@ from typing import NamedTuple
 from .model import (
     ActionPhase,
     CauseStatus,
-    ClearTime,
     Finding,
     Json,
     Measurement,
@@ -25,16 +24,15 @@ from .model import (
     format_time,
 )
 from .record import folds
-from .record.actions import ActionRecord
+from .record.actions import ActionRecord, group_actions
 from .record.entries import Entry, Key, Quantities
+from .record.incident import ENDED_WELL
 from .record.view import JournalView
 
 #: Verdicts that say that something is wrong.
 IN_TROUBLE = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
 #: An action's target is cut to so many characters.
 _MOST_TARGET = 70
-#: Fields of an action's result that say how many objects it changed.
-_COUNTS = ("moved", "created", "removed", "settled")
 
 
 class NextStep(NamedTuple):
@@ -142,8 +140,6 @@ class Policy:
     read_old : the measurements of a reading that an older version journalled
     actions : what each action did, in the past tense; ``{objects}`` stands for how many it changed,
         and ``{target}`` for its target
-    diagnosis : the section whose supported causes always count; any other section's count only
-        during the trouble. Empty: every section's
     read_score : returns the score that the runbook wrote into a journal; None: it wrote none
     exercise_word : what the runbook calls an exercise
     marks : the runbook's own marks that stand in the timeline
@@ -158,7 +154,6 @@ class Policy:
     judge_causes: Callable[[JournalView, Sequence[Entry], datetime], Looked] = _find_no_cause
     read_old: Callable[[Reading], Iterable[Measurement]] | None = None
     actions: Mapping[str, str] = field(default_factory=dict)
-    diagnosis: str = ""
     read_score: Callable[[JournalView], Score | None] = _read_no_score
     exercise_word: str = "Exercise"
     marks: Collection[str] = ()
@@ -199,7 +194,9 @@ class Policy:
 
     def find_ends(self, journal: JournalView) -> folds.Ends:
         """Return from when to when the trouble lasted, and when somebody first saw it."""
-        return folds.find_ends(self.list_entries(journal), self.quantities)
+        had_cause = any(conclusion.verdict in IN_TROUBLE for conclusion in journal.conclusions)
+        entries = self.list_entries(journal)
+        return folds.find_ends(entries, self.quantities, had_cause=had_cause)
 
     def judge(
         self,
@@ -230,20 +227,21 @@ class Policy:
             shown = quantities.list_shown(steps)
             quantities = replace(quantities, needed=shown.intersection(quantities.needed))
         causes, is_diagnosed = self.judge_causes(journal, entries, at)
-        clear = find_clear_time(journal)
+        known = [reading.clear for reading in journal.list_unchanged().values() if reading.clear]
+        clears_by = known[-1].deadline if known else None
         judged = folds.judge(
             entries,
             now=at,
             quantities=quantities,
             causes=causes,
             is_diagnosed=is_diagnosed,
-            clears_by=clear.deadline if clear is not None else None,
+            clears_by=clears_by,
         )
         reason, next_step = self.rules.get(judged.rule, ("", _NOWHERE))
         details = _list_details(judged, folds.read_now(entries, at))
-        if judged.rule == "alert_clears" and clear is not None:
-            details = [f"it clears by {format_time(clear.deadline)}"]
-        ends = folds.find_ends(entries, self.quantities)
+        if judged.rule == "alert_clears" and clears_by is not None:
+            details = [f"it clears by {format_time(clears_by)}"]
+        ends = self.find_ends(journal)
         has_ended = judged.verdict in (Verdict.FIXED, Verdict.MITIGATED)
         return Judgement(
             verdict=Verdict(close.facts["verdict"]) if close else judged.verdict,
@@ -253,17 +251,25 @@ class Policy:
             until=ends.until if has_ended else None,
         )
 
+    def is_quiet(self, journal: JournalView) -> bool:
+        """Tell whether no trouble was seen, and no plan waits or was carried out."""
+        judgement = self.judge(journal)
+        if judgement.since or judgement.verdict in IN_TROUBLE:
+            return False
+        actions = group_actions(journal.actions)
+        return all(action.last.phase is ActionPhase.REFUSED for action in actions)
+
     def list_causes(self, journal: JournalView) -> list[Finding]:
         """Return every cause that was supported in this incident, also if it is gone now.
 
         If a later conclusion refuted a cause in favour of another before anything was changed, the
-        refuted cause was an error: it is left out.
+        refuted cause was an error: it is left out. Once a cause is known, none is added by a look
+        that found all well.
         """
         applied = journal.list_actions(ActionPhase.APPLIED)
         causes: dict[str, Finding] = {}
         for conclusion in journal.conclusions:
-            is_diagnosis = conclusion.section.startswith(self.diagnosis)
-            if not is_diagnosis and (conclusion.verdict not in IN_TROUBLE or causes):
+            if causes and conclusion.verdict in ENDED_WELL:
                 continue
             supported = [f for f in conclusion.findings if f.status is CauseStatus.SUPPORTED]
             is_before_change = not applied or conclusion.seq <= applied[0].seq
@@ -272,14 +278,14 @@ class Policy:
                     if finding.status is CauseStatus.REFUTED:
                         causes.pop(finding.name, None)
             for finding in supported:
-                causes.setdefault(finding.name, finding)
+                named = finding.model_copy(update={"named_at": conclusion.at})
+                causes.setdefault(finding.name, named)
         return list(causes.values())
 
     def list_advice(self, journal: JournalView, *, now: datetime) -> tuple[str, ...]:
         """Return what helps, by the newest diagnosis; empty when somebody must diagnose anew."""
-        diagnosis = journal.last_diagnosis
         looked = self.judge_causes(journal, self.list_entries(journal), now)
-        return diagnosis.advice if diagnosis and looked.is_diagnosed else ()
+        return journal.diagnosis.advice if looked.is_diagnosed else ()
 
     def compute_impact(self, journal: JournalView) -> Impact:
         """Return which requests were held back, each once, and how long they waited.
@@ -318,12 +324,12 @@ class Policy:
     def make_title(self, impact: Impact, causes: Sequence[Finding], *, is_over: bool) -> str:
         """Return what was held back, for how many requests, and why, in one sentence."""
         verb = "were" if is_over else "are"
-        if impact.affected is None:
-            title = f"Nobody knows how many {self.request}s {verb} held back"
-            return f"{title}: {say_causes(causes)}" if causes else title
         if impact.affected == 1:
             verb = "was" if is_over else "is"
-        title = f"{_count_of(impact.affected, self.request)} {verb} held back"
+        held = f"Nobody knows how many {self.request}s"
+        if impact.affected is not None:
+            held = _count_of(impact.affected, self.request)
+        title = f"{held} {verb} held back"
         if causes:
             return f"{title} by {say_causes(causes)}"
         return f"{title}; the cause is not known" if impact.affected else title
@@ -334,24 +340,15 @@ class Policy:
         target = action.first.target[:_MOST_TARGET]
         if action.applied is None or name not in self.actions:
             return f"{name.replace('_', ' ')}: {target}"
-        number = _count_changed(action)
+        number = action.changed
         objects = f"{self.noun}s" if number is None else _count_of(number, self.noun)
+        if action.stayed:
+            objects = f"{objects} ({action.stayed:,} stayed)"
         # The target's text may hold braces: so no str.format, and the target is filled in last.
         return self.actions[name].replace("{objects}", objects).replace("{target}", target)
 
-    def list_unfinished(self, action: ActionRecord) -> list[str]:
-        """Return what an action left to do, each with its command."""
-        unfinished = []
-        if action.doubtful:
-            objects = _count_of(action.doubtful, self.noun)
-            command = f"runbook settle {action.plan} --taken|--not-taken [KEY…]"
-            unfinished.append(f"Nobody can know whether {objects} shipped. {command}")
-        if action.left and not action.is_taken_back:
-            unfinished.append(f"{action.plan} is not finished: runbook resume {action.plan}")
-        return unfinished
 
-
-def _list_details(judged: folds.Judgement, current: Mapping[Key, Measurement]) -> list[str]:
+def _list_details(judged: folds.Ruling, current: Mapping[Key, Measurement]) -> list[str]:
     """Return what was read of the quantities on which a verdict rests, each text once."""
     texts = []
     for key in judged.keys:
@@ -365,26 +362,6 @@ def _list_details(judged: folds.Judgement, current: Mapping[Key, Measurement]) -
     return list(dict.fromkeys(texts))
 
 
-def find_clear_time(journal: JournalView) -> ClearTime | None:
-    """Return when the alert clears, by the newest reading since the last action that says so."""
-    acted = journal.last_applied
-    acted_seq = acted.seq if acted else 0
-    found = [reading.clear for reading in journal.readings if reading.seq > acted_seq]
-    return next(filter(None, reversed(found)), None)
-
-
-def _count_changed(action: ActionRecord) -> int | None:
-    """Return how many objects an action changed; None when its result does not say.
-
-    Of several runs the highest count holds: a later run leaves out what was taken back meanwhile.
-    """
-    counts: list[int] = []
-    for entry in action.phases:
-        if entry.phase is ActionPhase.APPLIED:
-            counts += [entry.count(name) for name in _COUNTS if name in entry.result]
-    return max(counts, default=None)
-
-
 def _count_of(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
@@ -392,18 +369,3 @@ def _count_of(number: int, noun: str) -> str:
 def say_causes(findings: Sequence[Finding]) -> str:
     """Return causes in words."""
     return " and ".join(finding.words or finding.name for finding in findings)
-
-
-def make_log_entry(policy: Policy, journal: JournalView, *, now: datetime) -> dict[str, Json]:
-    """Return an incident's entry for the incident log: times as text, causes with their reasons."""
-    judgement = policy.judge(journal, now=now)
-    operators = [action.operator for action in journal.list_actions(ActionPhase.APPLIED)]
-    causes = policy.list_causes(journal)
-    return {
-        "since": format_time(judgement.since) if judgement.since else None,
-        "until": format_time(judgement.until) if judgement.until else None,
-        "causes": [{"cause": str(cause.name), "why": cause.reason} for cause in causes],
-        "affected": str(policy.compute_impact(journal)),
-        "by": list(dict.fromkeys(filter(None, operators))),
-        "verdict": judgement.verdict,
-    }

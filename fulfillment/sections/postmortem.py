@@ -12,9 +12,7 @@ from runbook_lib.model import (
     Outcome,
     Role,
     Status,
-    format_time,
 )
-from runbook_lib.policy import make_log_entry
 from runbook_lib.record.actions import group_actions
 from runbook_lib.runbook import name_runbook
 from runbook_lib.section import (
@@ -133,14 +131,20 @@ def _read_log(inv: Investigation) -> Outcome:
     """
     measures = _list_measures(inv)
     causes = inv.policy.list_causes(inv.journal)
-    log = make_log_entry(inv.policy, inv.journal, now=inv.now())
+    judgement = inv.policy.judge(inv.journal, now=inv.now())
     counts = f"{count_of(len(causes), 'cause')}, {count_of(len(measures), 'measure')}"
     outcome = Outcome(
         value=counts,
         rows=measures,
-        facts={"opened_at": format_time(inv.incident.state.opened_at), **log},
+        facts={
+            "since": judgement.since,
+            "until": judgement.until,
+            "causes": [cause.words for cause in causes],
+            "affected": str(inv.policy.compute_impact(inv.journal)),
+            "verdict": judgement.verdict,
+        },
     )
-    parts = {"time": log["since"], "cause": causes, "measures": measures}
+    parts = {"time": judgement.since, "cause": causes, "measures": measures}
     missing = [name for name, part in parts.items() if not part]
     if missing == ["measures"]:
         # The incident may be closed by the time that somebody types this.
@@ -198,7 +202,11 @@ def _read_automation(inv: Investigation) -> Outcome:
         follow_ups += CAUSES[finding.name].follow_ups
     doubt = ""
     if not causes:
-        doubt = "section 5 found no cause" if inv.journal.findings() else "section 5 did not run"
+        doubt = (
+            "section 5 found no cause"
+            if inv.journal.diagnosis.findings
+            else "section 5 did not run"
+        )
     return _judge_point(inv, "7.3", follow_ups, doubt, "the cause needs no change in operations")
 
 

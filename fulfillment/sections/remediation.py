@@ -24,9 +24,8 @@ from runbook_lib.model import (
     CauseStatus,
     Role,
     Status,
-    Verdict,
 )
-from runbook_lib.policy import IN_TROUBLE, find_clear_time
+from runbook_lib.policy import IN_TROUBLE
 from runbook_lib.section import (
     ActionStep,
     attempt,
@@ -97,7 +96,7 @@ def _refresh_advice(inv: Investigation) -> Advice:
     for step_id in CAUSE_STEPS:
         inv.read_step(step_id, max_age_s=_MAX_AGE_S)
     _, advice = judge_causes(inv)
-    newest = {f.name for f in inv.journal.findings() if f.status is CauseStatus.SUPPORTED}
+    newest = {f.name for f in inv.journal.diagnosis.findings if f.status is CauseStatus.SUPPORTED}
     if newest != set(advice.causes):
         record_diagnosis(inv)
     return advice
@@ -352,11 +351,9 @@ def conclude(inv: Investigation) -> model.Conclusion:
     """Say whether the incident is fixed, by the readings since the last action."""
     findings, advice = judge_causes(inv)
     verdict, summary = judge_now(inv, STEPS)
-    is_clearing = verdict is Verdict.FIXED_ALERT_DECAYING
     return model.Conclusion(
         verdict=verdict,
         summary="; ".join([summary, *advice.causes]),
         findings=findings,
-        clear=find_clear_time(inv.journal) if is_clearing else None,
         advice=advice.words if verdict in IN_TROUBLE else (),
     )

@@ -475,7 +475,7 @@ def judge_causes(inv: Investigation) -> tuple[tuple[Finding, ...], Advice]:
 
     A cause that was supported earlier in this incident and is refuted now is past. But if another
     cause is supported now and nothing was changed, the earlier diagnosis was wrong: the cause stays
-    refuted.
+    refuted, unless it was past already.
     """
     readings = list_current(inv, STEPS)
     observations = collect_observations(readings.values())
@@ -488,7 +488,9 @@ def judge_causes(inv: Investigation) -> tuple[tuple[Finding, ...], Advice]:
     first_signs: dict[str, datetime] = {}
     for reading in readings.values():
         first_signs = {**reading.first_seen, **first_signs}
-    supported_earlier: set[str] = set()
+    supported_earlier = {
+        f.name for f in inv.journal.diagnosis.findings if f.status is CauseStatus.PAST
+    }
     if not supported or inv.journal.last_applied:
         supported_earlier = {finding.name for finding in inv.policy.list_causes(inv.journal)}
     advice = advise([cause for cause in CAUSES if cause in supported], values)

@@ -9,11 +9,10 @@ from ..model import ActionEntry, ActionPhase
 
 #: Actions that can be resumed.
 MOVES = ("move", "release", "park", "undo", "settle")
+#: Fields of an action's result that say how many objects it changed.
+_COUNTS = {"moved", "created", "removed", "settled"}
 #: Counts of a proof. If one is not 0, the move is not proven.
 _UNPROVEN = ("unproven", "lost", "duplicated", "foreign_changed")
-
-#: Counts of a proof that no person's word can explain.
-_UNEXPLAINED = ("waiting", "changed_by_others", "lost", "duplicated", "foreign_changed", "skipped")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +60,24 @@ class ActionRecord:
         return next(filter(None, people), "")
 
     @property
+    def changed(self) -> int | None:
+        """How many objects it changed; None when no result says.
+
+        Of several runs the highest count holds: a later run leaves out what was taken back
+        meanwhile.
+        """
+        counts: list[int] = []
+        for entry in self.phases:
+            if entry.phase is ActionPhase.APPLIED:
+                counts += map(entry.count, _COUNTS & entry.result.keys())
+        return max(counts, default=None)
+
+    @property
+    def stayed(self) -> int:
+        """How many objects of its plan it left where they were, for a reason of their own."""
+        return self.applied.count("skipped") if self.applied else 0
+
+    @property
     def left(self) -> int:
         """How many objects it still has to move."""
         return self.applied.count("waiting") if self.applied else 0
@@ -89,20 +106,16 @@ class ActionRecord:
         return bool(proof) and self.applied is not None and not self.doubtful
 
     @property
-    def is_settled(self) -> bool:
-        """Whether a person's word explains all that its failed check could not prove."""
-        proof = self.last
-        # A check after the settling counts the same objects as settled by word, not as unproven.
-        in_doubt = proof.count("unproven") + proof.count("settled_by_word")
-        is_explained = 0 < in_doubt <= self.settled and not any(map(proof.count, _UNEXPLAINED))
-        return proof.phase is ActionPhase.FAILED and is_explained
-
-    @property
     def state(self) -> str:
-        """What a later action changed about it, in words; else its newest phase."""
+        """What a later action changed about it, in words; else its newest phase.
+
+        What stayed where it was does not make a proof fail.
+        """
         if self.is_taken_back:
             return "taken back"
-        return "settled by word" if self.is_settled else str(self.last.phase)
+        if _find_proof(self.last):
+            return "settled by word" if self.settled else "verified"
+        return str(self.last.phase)
 
     @property
     def is_cut_off(self) -> bool:

@@ -6,7 +6,7 @@ timeline and report are computed from these, so they cannot disagree.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import chain
@@ -89,7 +89,7 @@ def list_spans(entries: Sequence[Entry]) -> list[Span]:
     return sorted(chain.from_iterable(spans.values()), key=attrgetter("start"))
 
 
-class Judgement(NamedTuple):
+class Ruling(NamedTuple):
     """A verdict, the name of the rule that gave it, and what it rests on.
 
     Attributes
@@ -110,7 +110,7 @@ def judge(  # noqa: PLR0911, PLR0912  # a rule after the other
     causes: Mapping[str, CauseStatus],
     is_diagnosed: bool,
     clears_by: datetime | None,
-) -> Judgement:
+) -> Ruling:
     """Return the verdict by the first of twelve rules that holds.
 
     Parameters
@@ -122,7 +122,8 @@ def judge(  # noqa: PLR0911, PLR0912  # a rule after the other
     clears_by : when a firing alert should have cleared; None: not known
     """
     current = read_now(entries, now)
-    remedies = {action.first.step: action for action in _list_remedies(entries, quantities)}
+    tried = list_remedies((e for e in entries if isinstance(e, ActionEntry)), quantities)
+    remedies = {action.first.step: action for action in tried if not action.is_taken_back}
     applied = [action for action in remedies.values() if action.applied]
     is_unfinished = any(action.is_unfinished for action in remedies.values())
     has_acted = bool(applied) or is_unfinished
@@ -140,54 +141,53 @@ def judge(  # noqa: PLR0911, PLR0912  # a rule after the other
     trouble = Verdict.NOT_FIXED if has_acted else Verdict.INCIDENT
     breaches = find(Part.SYMPTOM, Status.BREACH)
     if breaches:
-        return Judgement(trouble, "symptom" if is_diagnosed else "undiagnosed", breaches)
+        return Ruling(trouble, "symptom" if is_diagnosed else "undiagnosed", breaches)
     firing = find(Part.ALERT, Status.BREACH)
     missing = _list_missing(current, quantities)
     recovery = find(Part.RECOVERY, *_BAD)
     if CauseStatus.SUPPORTED in causes.values():
         is_over = had_symptom or bool(applied)
         if is_over and not (missing or firing or recovery or is_unfinished):
-            return Judgement(Verdict.MITIGATED, "mitigated")
-        return Judgement(trouble, "cause", firing)
+            return Ruling(Verdict.MITIGATED, "mitigated")
+        return Ruling(trouble, "cause", firing)
     is_cause_unknown = not is_diagnosed or CauseStatus.UNDECIDED in causes.values()
     is_unexplained = is_cause_unknown and not has_acted
     if firing and (missing or recovery or is_unexplained or not was_bad):
-        return Judgement(trouble, "alert", firing)
+        return Ruling(trouble, "alert", firing)
     if missing:
         rule = "unreadable" if is_diagnosed else "missing"
         if all(key not in current or current[key].is_stale for key in missing):
             rule = "stale"
-        return Judgement(Verdict.UNKNOWN, rule, missing)
+        return Ruling(Verdict.UNKNOWN, rule, missing)
     if is_unfinished:
-        return Judgement(Verdict.NOT_FIXED, "unfinished")
+        return Ruling(Verdict.NOT_FIXED, "unfinished")
     if firing and clears_by is not None and now > clears_by:
         if all(current[key].at <= clears_by for key in firing):
-            return Judgement(Verdict.UNKNOWN, "stale", firing)
-        return Judgement(trouble, "alert_late", firing)
+            return Ruling(Verdict.UNKNOWN, "stale", firing)
+        return Ruling(trouble, "alert_late", firing)
     if not was_bad:
-        return Judgement(Verdict.HEALTHY, "calm")
+        return Ruling(Verdict.HEALTHY, "calm")
     is_measured = Part.RECOVERY not in quantities.parts.values() or find(Part.RECOVERY, Status.OK)
     if recovery or not is_measured:
         if find(Part.RECOVERY, Status.BREACH):
-            return Judgement(Verdict.NOT_FIXED, "not_recovered", recovery)
-        return Judgement(Verdict.UNKNOWN, "recovery", recovery)
+            return Ruling(Verdict.NOT_FIXED, "not_recovered", recovery)
+        return Ruling(Verdict.UNKNOWN, "recovery", recovery)
     if is_cause_unknown:
-        return Judgement(Verdict.UNKNOWN, "cause_unknown", firing)
+        return Ruling(Verdict.UNKNOWN, "cause_unknown", firing)
     if not all(action.is_proven for action in applied):
-        return Judgement(Verdict.UNKNOWN, "unproven")
+        return Ruling(Verdict.UNKNOWN, "unproven")
     if firing:
         verdict = Verdict.FIXED_ALERT_DECAYING if clears_by else Verdict.UNKNOWN
-        return Judgement(verdict, "alert_clears", firing)
-    return Judgement(Verdict.FIXED, "fixed")
+        return Ruling(verdict, "alert_clears", firing)
+    return Ruling(Verdict.FIXED, "fixed")
 
 
-def _list_remedies(entries: Sequence[Entry], quantities: Quantities) -> Iterator[ActionRecord]:
-    """Yield what was tried to end the trouble, and not taken back."""
-    for action in group_actions(e for e in entries if isinstance(e, ActionEntry)):
-        steps = quantities.remedies
+def list_remedies(entries: Iterable[ActionEntry], quantities: Quantities) -> Iterator[ActionRecord]:
+    """Yield what was tried to end the trouble."""
+    steps = quantities.remedies
+    for action in group_actions(entries):
         is_remedy = steps is None or action.first.step in steps
-        is_tried = action.last.phase not in (ActionPhase.PLANNED, ActionPhase.REFUSED)
-        if is_remedy and is_tried and not action.is_taken_back:
+        if is_remedy and action.last.phase not in (ActionPhase.PLANNED, ActionPhase.REFUSED):
             yield action
 
 
@@ -227,10 +227,18 @@ class Ends(NamedTuple):
     seen_at: datetime | None
 
 
-def find_ends(entries: Sequence[Entry], quantities: Quantities) -> Ends:
-    """Return the start of the first breach, and the end of the last one."""
-    breaches = list(_list_breaches(entries, quantities, (*TROUBLE, Part.SIGN)))
+def find_ends(entries: Sequence[Entry], quantities: Quantities, *, had_cause: bool = False) -> Ends:
+    """Return the start of the first breach, and the end of the last one.
+
+    A sign alone is no trouble, such as an old error in a log.
+
+    Parameters
+    ----------
+    had_cause : whether a cause was found that stops what the runbook watches
+    """
     seen = [breach.at for breach in _list_breaches(entries, quantities, TROUBLE)]
+    parts = (*TROUBLE, Part.SIGN) if seen or had_cause else ()
+    breaches = _list_breaches(entries, quantities, parts)
     lasting = (*TROUBLE, Part.RECOVERY)
     ends = [
         span.end

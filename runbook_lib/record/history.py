@@ -5,7 +5,7 @@ An exercise is an incident whose trouble somebody made on purpose. Its runbook s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel, Field, computed_field
 
 from ..errors import RecordError
-from ..model import CauseStatus, Json, Timestamp, Verdict, parse_time
+from ..model import Finding, Json, Timestamp, Verdict, parse_time
 from ..redact import Redactor
 from .detection import find_detection
 from .folds import Ends
@@ -24,9 +24,6 @@ from .view import JournalView
 
 #: How long an exercise may go without one that met every objective.
 OVERDUE = timedelta(days=35)
-
-
-_CALM = (None, Verdict.HEALTHY, Verdict.UNKNOWN)
 
 
 class Durations(BaseModel, frozen=True):
@@ -103,14 +100,14 @@ def _read_row(folder: Path, policy: Any, _size_bytes: int) -> HistoryRow | None:
         journal = incident.journal.view()
         ends = policy.find_ends(journal)
         score = policy.read_score(journal)
+        causes = policy.list_causes(journal)
         proofs = list_proofs(journal)
-        row |= score.phases if score else _measure(journal, ends)
+        row |= score.phases if score else _measure(journal, ends, causes)
         row["is_good"] = score.is_good if score else None
-        row["cause_found"] = ", ".join(cause.name for cause in policy.list_causes(journal))
+        row["cause_found"] = ", ".join(cause.name for cause in causes)
         row["lost"] = sum(proof["lost"] for proof in proofs) if proofs else None
         row["verdict"] = policy.judge(journal).verdict
-        has_work = row["exercise"] or journal.actions or ends.since
-        if row["closed_at"] and row["verdict"] in _CALM and not has_work:
+        if row["closed_at"] and not row["exercise"] and policy.is_quiet(journal):
             return None
     except RecordError as error:
         row["damage"] = getattr(error, "damage", str(error))
@@ -129,17 +126,16 @@ def list_proofs(journal: JournalView) -> list[dict[str, Json]]:
     return list(proofs.values())
 
 
-def _measure(journal: JournalView, ends: Ends) -> dict[str, float | None]:
+def _measure(
+    journal: JournalView, ends: Ends, causes: Iterable[Finding]
+) -> dict[str, float | None]:
     """Return an incident's durations by their fields in a row."""
     changed_at = journal.last_applied_at
     detection = find_detection(journal, ends)
-    named_at = None
-    for conclusion in reversed(journal.conclusions):
-        if any(finding.status is CauseStatus.SUPPORTED for finding in conclusion.findings):
-            named_at = conclusion.at
+    named = [cause.named_at for cause in causes if cause.named_at]
     return {
         "detect_s": count_seconds(ends.since, detection.at if detection else None),
-        "diagnose_s": count_seconds(ends.seen_at, named_at),
+        "diagnose_s": count_seconds(ends.seen_at, min(named, default=None)),
         "remediate_s": count_seconds(ends.seen_at, changed_at),
         "clear_s": count_seconds(changed_at, ends.until),
     }

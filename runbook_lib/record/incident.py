@@ -65,7 +65,6 @@ class IncidentState(BaseModel):
     ticket_id : the ticket that the incident is about
     exercise : the runbook's word for what caused the trouble on purpose; empty: nobody did
     approver : the name under which plans are approved; empty: the operator's
-    part_of : id of the incident that has the same trouble, and everything that is left to do
     closed_at, verdict : of the closing mark: its time, and the verdict then
     """
 
@@ -77,7 +76,6 @@ class IncidentState(BaseModel):
     # The older version called it ``scenario``.
     exercise: str = Field("", validation_alias=AliasChoices("exercise", "scenario"))
     approver: str = ""
-    part_of: str = ""
     closed_at: Timestamp | None = None
     verdict: Verdict | None = None
 

@@ -5,7 +5,7 @@ Errors of the disk and of the log are raised as ``RecordError``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -144,12 +144,6 @@ class Journal:
         """
         with self._explain_errors():
             return self._file.read()
-
-    def redact(self, entries: Iterable[Entry]) -> Iterator[Entry]:
-        """Yield entries without the secrets that this redactor knows."""
-        for entry in entries:
-            data = self._redactor.json(entry.data)
-            yield entry._replace(data=data)
 
     @contextmanager
     def _explain_errors(self, ending: str = "") -> Iterator[None]:

@@ -63,8 +63,6 @@ class ReceivedAlert(BaseModel, frozen=True):
         return f"{name:.60} firing since {self.starts_at:%H:%M:%SZ}, {self.fingerprint}"
 
 
-#: So many alerts are shown whole in a report.
-_SHOWN = 5
 _ALERTS = TypeAdapter(tuple[ReceivedAlert, ...])
 
 
@@ -91,6 +89,5 @@ def mark_alerts(incident: Incident, alerts: Sequence[ReceivedAlert]) -> None:
         known.update(mark.facts.get("alerts", ()))
     new = [alert for alert in alerts if alert.key not in known]
     if new:
-        shown = "; ".join(alert.line for alert in new[:_SHOWN])
-        reason = f"{len(new)} in all, such as {shown}"
+        reason = f"{len(new)} alerts, the first: {new[0].line}"
         incident.mark("alerts_received", reason, alerts=[alert.key for alert in new])

@@ -18,11 +18,11 @@ from ..model import (
     ActionEntry,
     ActionPhase,
     Conclusion,
-    Finding,
     Mark,
     Note,
     NotebookEntry,
     Reading,
+    Verdict,
 )
 from .folds import FRESH
 
@@ -102,17 +102,21 @@ class JournalView:
         A reading is current for ten minutes. One from before the last action is not current,
         because it cannot show the action's effect. The readings are sorted as in the runbook.
         """
-        changed_seq = self.last_applied.seq if self.last_applied else 0
         return {
             step: reading
-            for step, reading in self.latest().items()
-            if reading.seq > changed_seq and reading.observed_at >= now - FRESH
+            for step, reading in self.list_unchanged().items()
+            if reading.observed_at >= now - FRESH
         }
+
+    def list_unchanged(self) -> dict[str, Reading]:
+        """Return the newest readings, without those from before the last change."""
+        changed_seq = self.last_applied.seq if self.last_applied else 0
+        return {step: found for step, found in self.latest().items() if found.seq > changed_seq}
 
     @property
     def ways_on(self) -> tuple[str, ...]:
-        """The commands that finish what was begun, as the newest readings name them."""
-        commands = chain.from_iterable(reading.ways_on for reading in self.latest().values())
+        """The commands that finish what was begun, as readings since the last change name them."""
+        commands = chain.from_iterable(found.ways_on for found in self.list_unchanged().values())
         return tuple(dict.fromkeys(commands))
 
     def conclusion(self, section: str) -> Conclusion | None:
@@ -146,14 +150,11 @@ class JournalView:
         return self.last_applied.at if self.last_applied else None
 
     @property
-    def last_diagnosis(self) -> Conclusion | None:
-        """The newest conclusion that has findings; None without one."""
+    def diagnosis(self) -> Conclusion:
+        """The newest conclusion that has findings; without one, an empty conclusion."""
+        empty = Conclusion(verdict=Verdict.UNKNOWN, summary="")
         found = [conclusion for conclusion in self.conclusions if conclusion.findings]
-        return found[-1] if found else None
-
-    def findings(self) -> tuple[Finding, ...]:
-        """Return the newest findings: what is known of every cause now."""
-        return self.last_diagnosis.findings if self.last_diagnosis else ()
+        return found[-1] if found else empty
 
     def find_mark(self, what: str) -> Mark | None:
         """Return the newest mark that says this; None without one."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from math import isfinite
 from typing import NamedTuple
 
-from ..model import Line, Plot, Reading
+from ..model import Line, Reading
 
 #: Where the axes begin and end, on a canvas of 480 by 190.
 LEFT = 40
@@ -18,9 +18,14 @@ _MOST_LINES = 5
 
 
 class Chart(NamedTuple):
-    """A plot with its axes: the time at the left and the length of the axis, the highest value."""
+    """Lines with their axes: the time at the left and the length of the axis, the highest value.
 
-    plot: Plot
+    ``marks`` are moments to annotate, by their words.
+    """
+
+    title: str
+    lines: list[Line]
+    marks: Mapping[str, datetime]
     begin: datetime
     length: timedelta
     top: float
@@ -41,54 +46,40 @@ class Chart(NamedTuple):
         return round(BOTTOM - (BOTTOM - TOP) * share, 1)
 
 
-def gather_lines(readings: Iterable[Reading]) -> Iterator[Line]:
-    """Yield the lines of a step's plots over all looks; without any, what the step counted."""
+def gather_lines(readings: Iterable[Reading], start: datetime) -> Iterator[Line]:
+    """Yield the lines of a step's plots over all looks; without any, what the step counted.
+
+    Left out are times before ``start``, and lines with one point, or which are always 0.
+    """
     listed: dict[datetime, float] = {}
     points: dict[str, dict[datetime, float]] = {}
     for reading in readings:
         if isinstance(reading.value, int | float):
             listed[reading.observed_at] = reading.value
-        if reading.plot is None:
-            continue
-        for line in reading.plot.lines:
+        for line in reading.plot.lines if reading.plot else ():
             own = points.setdefault(line.name, {})
             own.update(line.points)
     points = points or {"by listing": listed}
     for name, own in points.items():
-        yield Line(name=name, points=tuple(sorted(own.items())))
-
-
-def draw_chart(plot: Plot, start: datetime | None = None) -> Chart | None:
-    """Choose the axes; None when no line has two points. The time's axis is at least a minute long.
-
-    A line that is always 0 is left out.
-
-    Parameters
-    ----------
-    start : what was before is left out; None: nothing is
-    """
-    lines = []
-    times = [at for at, _ in plot.marks]
-    top = max(1, plot.threshold or 0)
-    for line in plot.lines[:_MOST_LINES]:
-        points = [
-            (at, value)
-            for at, value in line.points
-            if isfinite(value) and (start is None or at >= start)
+        shown = [
+            (at, value) for at, value in sorted(own.items()) if at >= start and isfinite(value)
         ]
-        highest = max((value for _, value in points), default=0)
-        if len(points) < 2 or not highest:
-            continue
-        lines.append(Line(name=line.name, points=tuple(points)))
-        times += [at for at, _ in points]
-        top = max(top, highest)
+        if len(shown) > 1 and any(value for _, value in shown):
+            yield Line(name=name, points=tuple(shown))
+
+
+def draw_chart(
+    title: str, readings: Iterable[Reading], marks: Mapping[str, datetime], *, start: datetime
+) -> Chart | None:
+    """Draw what a step counted; None without a line. The time's axis is at least a minute long."""
+    lines = list(gather_lines(readings, start))[:_MOST_LINES]
     if not lines:
         return None
+    times = [*marks.values()]
+    values = [1.0]
+    for line in lines:
+        times += [at for at, _ in line.points]
+        values += [value for _, value in line.points]
     begin = min(times)
-    length = max(times) - begin
-    return Chart(
-        plot=plot.model_copy(update={"lines": tuple(lines)}),
-        begin=begin,
-        length=max(length, timedelta(minutes=1)),
-        top=top,
-    )
+    length = max(max(times) - begin, timedelta(minutes=1))
+    return Chart(title, lines, marks, begin, length, max(values))

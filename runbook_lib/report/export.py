@@ -14,7 +14,6 @@ from typing import Any
 import nh3
 from markupsafe import Markup
 
-from ..model import NotebookEntry
 from ..record.incident import Incident, write_file
 from ..show.tables import render_html
 from ..show.text import visible
@@ -95,24 +94,21 @@ def export_notebooks(incident: Incident, model: ReportModel) -> list[Path]:
     notebook stays.
     """
     runs = {run.notebook: run for run in model.journal.runs}
-    sources = sorted(incident.folder.glob("notebooks/*.ipynb"))
-    return [export_page(incident, source, runs.get(source.name)) for source in sources]
-
-
-def export_page(incident: Incident, source: Path, run: NotebookEntry | None) -> Path:
-    """Write an executed notebook as an HTML file beside it, unless that is newer."""
-    target = source.with_suffix(".html")
-    if not is_newer(target, source):
-        html = render_html(
-            "notebook.html",
-            csp=CSP,
-            body=convert(source, incident),
-            name=source.stem,
-            run=run,
-            incident_id=incident.id,
-        )
-        write_file(target, html)
-    return target
+    pages = []
+    for source in sorted(incident.folder.glob("notebooks/*.ipynb")):
+        page = source.with_suffix(".html")
+        pages.append(page)
+        if not is_newer(page, source):
+            html = render_html(
+                "notebook.html",
+                csp=CSP,
+                body=convert(source, incident),
+                name=source.stem,
+                run=runs.get(source.name),
+                incident_id=incident.id,
+            )
+            write_file(page, html)
+    return pages
 
 
 def is_newer(page: Path, source: Path) -> bool:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -19,12 +19,8 @@ from chainlog import LogError, read_entries
 
 from ..errors import RecordError
 from ..model import (
-    CauseStatus,
-    Conclusion,
     Finding,
     Json,
-    NotebookEntry,
-    Plot,
     Reading,
     Role,
     Status,
@@ -34,6 +30,7 @@ from ..model import (
 from ..policy import say_causes
 from ..record import detection
 from ..record.actions import ActionRecord, group_actions
+from ..record.folds import list_remedies
 from ..record.history import count_seconds, list_proofs
 from ..record.incident import ENDED_WELL, Incident, list_neighbours, was_made
 from ..record.notes import find_word, list_follow_ups
@@ -41,25 +38,25 @@ from ..record.view import JournalView, order_of
 from ..runbook import load_policy, name_runbook
 from ..section import SectionModule
 from ..show.text import VERDICT_WORDS, capitalise
-from .chart import Chart, draw_chart, gather_lines
+from .chart import Chart, draw_chart
 
-#: The statuses of notebooks that did not break off; an interruption has an entry of its own.
-_NOT_FAILED = ("done", "stopped_at_plan", "by_hand", "interrupted")
-#: Verdicts about what an action achieved.
-_OUTCOMES = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING, Verdict.MITIGATED, Verdict.NOT_FIXED)
 #: The marks that stand in the timeline, besides those of the policy.
 _TOLD = ("plan_of_closed", "joined", "alerts_received", "interrupted", "closed", "took_over")
 
 
 @dataclass(slots=True)
 class ReportStep:
-    """One statement of the runbook, and everything that the journal holds about it."""
+    """One statement of the runbook, and its readings."""
 
     id: str
     title: str
     role: Role | None = None
     readings: list[Reading] = field(default_factory=list)
-    actions: list[ActionRecord] = field(default_factory=list)
+
+    @property
+    def number(self) -> int:
+        """The number of its section."""
+        return order_of(self.id)[0]
 
     @property
     def latest(self) -> Reading | None:
@@ -74,36 +71,8 @@ class ReportStep:
 
     @property
     def status(self) -> str:
-        """The state of the newest action, else the status of the newest reading, or ``not run``.
-
-        A plan that nobody tried to carry out counts only if no other plan was tried.
-        """
-        if self.actions:  # a reading of the same step only prepares the action
-            tried = [action for action in self.actions if action.was_tried]
-            return (tried or self.actions)[-1].state
+        """The status of the newest reading, or ``not run``."""
         return str(self.latest.status) if self.latest else "not run"
-
-
-@dataclass(slots=True)
-class ReportSection:
-    """One section of the runbook: its steps, its conclusions, its notebook's runs."""
-
-    name: str
-    title: str
-    steps: list[ReportStep] = field(default_factory=list)
-    conclusions: list[Conclusion] = field(default_factory=list)
-    runs: list[NotebookEntry] = field(default_factory=list)
-
-    @property
-    def words(self) -> str:
-        """Its number, and its title."""
-        number = _read_number(self.name)
-        return f"{number} {self.title}" if number.isdigit() else self.title
-
-
-def _read_number(name: str) -> str:
-    """Return a section's number without leading zeros; of a name without number, the name."""
-    return name.partition("_")[0].lstrip("0")
 
 
 class ReportModel:
@@ -121,11 +90,10 @@ class ReportModel:
     notebooks : names of the executed notebooks in the folder
     journal : the journal's entries, up to the first damage
     damage : what is wrong with the journal or the folder, in words
-    sections, steps : the runbook's, one after the other, by name and by id; then those of the
-        journal that this version of the runbook does not know
+    titles : the title of each section, by its number
+    steps : by id, those of the journal that this version of the runbook does not know included
     actions : one for each plan, sorted by when it was planned
-    tried : actions that were approved, refused, carried out, or failed, sorted by when that
-        happened
+    tried : those that were approved, refused, carried out, or failed
     remedies : those that changed something to end the trouble
     judgement, verdict : what the policy says as of the newest reading or change; None: no symptom
         was read yet
@@ -138,7 +106,6 @@ class ReportModel:
     is_made : see ``was_made``
     score : what the incident had to show, and showed; None: the runbook scored nothing
     impact : how much the incident held back
-    tickets : every one that a section's parameters or a reading names
     """
 
     def __init__(self, incident: Incident, modules: Mapping[str, SectionModule]) -> None:
@@ -163,73 +130,52 @@ class ReportModel:
         earlier = [trigger for trigger in triggers if self.since and trigger.at <= self.since]
         self.triggers = [*earlier[-1:], *triggers[len(earlier) :]]
         self.is_good = self.verdict in ENDED_WELL
-        is_gone = self.is_good or self.verdict is Verdict.MITIGATED
-        self.is_over = is_gone or bool(self.facts.get("closed_at"))
-        self.sections: dict[str, ReportSection] = {}
+        is_closed = bool(self.facts.get("closed_at"))
+        self.is_over = is_closed or self.is_good or self.verdict is Verdict.MITIGATED
+        self.actions = group_actions(self.journal.actions)
+        self.titles: dict[int, str] = {}
         self.steps: dict[str, ReportStep] = {}
         for module in modules.values():
             self._add_steps(module)
-        self.actions = group_actions(self.journal.actions)
-        self._place_entries()
+        for reading in self.journal.readings:
+            self._step(reading.step, reading.name, reading.role).readings.append(reading)
+        ordered = sorted(self.steps.items(), key=lambda item: order_of(item[0]))
+        self.steps = dict(ordered)
         self.tried = [action for action in self.actions if action.was_tried]
-        self.tried.sort(key=lambda action: action.decisive.seq)
-        steps = self.policy.quantities.remedies
-        self.remedies = [
-            action
-            for action in self.tried
-            if action.applied and (steps is None or action.first.step in steps)
-        ]
+        remedies = list_remedies(self.journal.actions, self.policy.quantities)
+        self.remedies = [action for action in remedies if action.applied]
         self.score = self.policy.read_score(self.journal)
         self.impact = self.policy.compute_impact(self.journal)
-        tickets = dict.fromkeys(reading.ticket for reading in self.journal.readings)
-        self.tickets = tuple(filter(None, tickets))
 
     def of(self, *roles: Role) -> list[ReportStep]:
         """Return the steps that have one of some roles, sorted as in the runbook."""
         return [step for step in self.steps.values() if step.role in roles]
 
-    def _place_entries(self) -> None:
-        """Put what the journal holds into its steps and sections."""
-        for reading in self.journal.readings:
-            self._step(reading.step, reading.name, reading.role).readings.append(reading)
-        for action in self.actions:
-            self._step(action.first.step, action.first.action).actions.append(action)
-        for conclusion in self.journal.conclusions:
-            self._section(conclusion.section).conclusions.append(conclusion)
-        for run in self.journal.runs:
-            self._section(run.section).runs.append(run)
-
     def _add_steps(self, module: SectionModule) -> None:
-        """Add a section, and the steps with its number."""
-        section = self._section(module.NAME, module.TITLE)
-        # An action may have the id of a step; the section then shows the action's title.
-        titles = {step.id: step.title for step in module.STEPS.values()}
-        titles |= {action.id: action.title for action in module.ACTIONS.values()}
-        for step_id in sorted(titles, key=order_of):
-            if step_id.startswith(f"{_read_number(section.name)}."):
-                role = module.STEPS[step_id].role if step_id in module.STEPS else None
-                self._step(step_id, titles[step_id], role)
+        """Add a section's title, and what it declares."""
+        number, _, _ = module.NAME.partition("_")
+        self.titles.setdefault(order_of(number)[0], module.TITLE)
+        # An action may have the id of a step; the report then shows the action's title.
+        for action in module.ACTIONS.values():
+            self._step(action.id, action.title)
+        for step in module.STEPS.values():
+            self._step(step.id, step.title, step.role)
 
-    def _section(self, name: str, title: str = "") -> ReportSection:
-        """Return a section by its number; if the model has none, add it."""
-        section = ReportSection(name, title or name)
-        return self.sections.setdefault(_read_number(name), section)
-
-    def _step(self, step_id: str, name: str, role: Role | None = None) -> ReportStep:
-        """Return a step; if the model has none of this id yet, add it to its section."""
-        if step_id not in self.steps:
-            self.steps[step_id] = ReportStep(step_id, name, role)
-            self._section(step_id.partition(".")[0]).steps.append(self.steps[step_id])
-        return self.steps[step_id]
+    def _step(self, step_id: str, title: str, role: Role | None = None) -> ReportStep:
+        """Return a step; if the model has none of this id yet, add it."""
+        step = self.steps.setdefault(step_id, ReportStep(step_id, title))
+        step.role = step.role or role
+        return step
 
 
 def _read_journal(incident: Incident) -> tuple[JournalView, str]:
     """Return what the journal holds up to the first damage, and the damage; empty: none."""
-    journal = incident.journal
+    path = incident.journal.path
     view = JournalView()
     try:
-        view.add(journal.redact(read_entries(journal.path)))
-        if not journal.path.read_bytes().endswith(b"\n"):
+        for entry in read_entries(path):
+            view.add([entry._replace(data=incident.redactor.json(entry.data))])
+        if not path.read_bytes().endswith(b"\n"):
             return view, "the journal's last line is torn (its writer died); it is left out here"
     except (OSError, LogError) as error:
         text = f"{error}".removeprefix(f"{incident.folder}/")
@@ -275,6 +221,7 @@ class Summary(BaseModel, frozen=True):
     lead, reviewed_by : who leads, and who wrote the summary; empty: nobody yet
     title : what was held back, for how many requests, and why
     story : what happened, and what was done; a person's summary instead, if there is one
+    done : what was done to end the trouble: how many objects moved, and how many stayed
     affected : ids of the requests that were held back
     """
 
@@ -295,7 +242,7 @@ class Summary(BaseModel, frozen=True):
     do_next: tuple[Task, ...]
     tickets: tuple[str, ...]
     causes: tuple[Finding, ...]
-    done: tuple[EventRow, ...]
+    done: tuple[dict[str, Json], ...]
     timeline: tuple[EventRow, ...]
     affected: tuple[str, ...]
 
@@ -310,7 +257,7 @@ def summarise(model: ReportModel) -> Summary:
     if model.score is not None:
         state = f"{made} {'passed' if model.score.is_good else 'failed'}"
     words = find_word(journal, "summary")
-    done = [_tell_action(model, action) for action in model.remedies]
+    tickets = dict.fromkeys(reading.ticket for reading in journal.readings)
     title = model.policy.make_title(impact, model.causes, is_over=model.is_over)
     return Summary(
         incident=model.incident_id,
@@ -322,35 +269,43 @@ def summarise(model: ReportModel) -> Summary:
         lead=find_word(journal, "lead").lead,
         reviewed_by=words.operator,
         title=f"[{made.upper()}] {title}" if model.is_made else title,
-        story=(words.summary,) if words.summary else tuple(_tell_story(model, done)),
+        story=(words.summary,) if words.summary else tuple(_tell_story(model)),
         since=model.since,
         until=model.until,
         numbers=tuple(_list_numbers(model)),
         do_next=tuple(list_tasks(model)),
-        tickets=model.tickets,
+        tickets=tuple(filter(None, tickets)),
         causes=tuple(model.causes),
-        done=tuple(done),
+        done=tuple(map(_list_values, model.remedies)),
         timeline=tuple(list_events(model)),
         affected=tuple(impact.requests),
     )
 
 
-def _tell_story(model: ReportModel, done: Sequence[EventRow]) -> Iterator[str]:
+def _list_values(action: ActionRecord) -> dict[str, Json]:
+    """Return what an action did, as values."""
+    return {
+        "plan": action.plan,
+        "action": action.first.action,
+        "state": action.state,
+        "moved": action.changed,
+        "stayed": action.stayed,
+        "in_doubt": action.doubtful,
+    }
+
+
+def _tell_story(model: ReportModel) -> Iterator[str]:
     """Yield what happened, and what was done, as sentences."""
     if model.triggers:
         trigger = model.triggers[0]
         yield f"{capitalise(trigger.text)} at {trigger.at:%H:%M:%SZ}."
     elif model.causes:
         yield f"Evidence: {model.causes[0].reason.rstrip('.')}."
-    remarks = [note for note in model.journal.notes if note.is_remark]
-    if done:
-        names = [each.text[:1].lower() + each.text[1:] for each in done]
-        yield f"We {' and '.join(names)}."
-    elif remarks:
-        remark = remarks[-1]
-        yield f"The runbook changed nothing. {remark.operator}: {remark.text}"
+    if model.remedies:
+        done = map(model.policy.describe_action, model.remedies)
+        yield f"We {' and '.join(done)}."
     elif model.since:
-        yield "Nothing was changed."
+        yield "The runbook changed nothing."
 
 
 def _list_numbers(model: ReportModel) -> Iterator[Number]:
@@ -358,40 +313,20 @@ def _list_numbers(model: ReportModel) -> Iterator[Number]:
     impact = model.impact
     request = model.policy.request
     files = f" (up to {impact.files:,} files)" if impact.files else ""
-    yield Number(
-        name="affected",
-        value=impact.affected,
-        words=f"{request}s held back{files}",
-    )
-    yield Number(
-        name="longest_wait_minutes",
-        value=impact.longest_minutes,
-        unit="min",
-        words="longest wait",
-    )
     lasted = count_seconds(model.since, model.until)
-    yield Number(
-        name="lasted_s",
-        value=lasted,
-        unit="s",
-        words="from cause to recovery",
-    )
     seen = detection.find_detection(model.journal, model.ends)
-    words = seen.name if seen else "an alert fired"
     detected = count_seconds(model.since, seen.at if seen else None)
-    yield Number(
-        name="detected_s",
-        value=detected,
-        unit="s",
-        words=f"until {words}",
-    )
     proofs = list_proofs(model.journal)
     harmed = sum(proof["lost"] + proof.get("duplicated", 0) for proof in proofs)
-    yield Number(
-        name="harmed",
-        value=harmed if proofs else None,
-        words="lost or shipped twice",
-    )
+    rows: list[tuple[str, int | float | None, str, str]] = [
+        ("affected", impact.affected, "", f"{request}s held back{files}"),
+        ("longest_wait_minutes", impact.longest_minutes, "min", "longest wait"),
+        ("lasted_s", lasted, "s", "from cause to recovery"),
+        ("detected_s", detected, "s", f"until {seen.name if seen else 'an alert fired'}"),
+        ("harmed", harmed if proofs else None, "", "lost or shipped twice"),
+    ]
+    for name, value, unit, words in rows:
+        yield Number(name=name, value=value, unit=unit, words=words)
 
 
 def draw_waiting(model: ReportModel) -> Chart | None:
@@ -408,43 +343,42 @@ def draw_waiting(model: ReportModel) -> Chart | None:
         marks.setdefault(action.first.action.replace("_", " "), action.decisive.at)
     if model.until:
         marks["recovery"] = model.until
-    plot = Plot(
-        title=f"{model.policy.noun.capitalize()}s waiting",
-        lines=tuple(gather_lines(steps[0].readings)),
-        marks=tuple((at, text) for text, at in marks.items()),
-    )
-    return draw_chart(plot, began_at - timedelta(minutes=2))
+    title = f"{model.policy.noun.capitalize()}s waiting"
+    return draw_chart(title, steps[0].readings, marks, start=began_at - timedelta(minutes=2))
 
 
 def list_tasks(model: ReportModel) -> Iterator[Task]:
     """Yield what is next: first what is unfinished, then what people wrote down, then advice."""
     if model.damage:
         yield Task(text=model.damage)
-    applied = model.journal.last_applied
-    for reading in model.journal.latest().values():
-        if applied is None or reading.seq > applied.seq:
-            for command in reading.ways_on:
-                yield Task(text=f"Finish what was begun: {command}")
+    for command in model.journal.ways_on:
+        yield Task(text=f"Finish what was begun: {command}")
     for action in model.tried:
-        for text in model.policy.list_unfinished(action):
-            yield Task(text=text)
-    if model.verdict and not model.is_good:
-        section, reason = model.judgement.next
-        command = f"runbook run {section[:2]}"
-        if model.facts.get("closed_at"):
-            reason = "Closed before all was well: look again."
-            command = "runbook investigate"
-        yield Task(text=f"{reason} {name_runbook(command)}")
+        yield from list_unfinished(action)
+    section, reason = model.judgement.next
+    if model.facts.get("closed_at"):
+        if not model.is_good:
+            command = name_runbook("runbook investigate")
+            yield Task(text=f"Closed before all was well: look again. {command}")
+    elif model.verdict:
+        yield Task(text=f"{reason} {name_runbook(f'runbook run {section[:2]}')}")
     follow_ups = list_follow_ups(model.journal)
     for note in follow_ups:
-        yield Task(text=note.text, owner=note.owner, due=note.due, ticket=note.ticket)
+        yield Task.model_validate(note, from_attributes=True)
     advised = [each.follow_ups for each in model.journal.conclusions if each.follow_ups]
     for text in advised[-1] if advised else ():
         if text not in [note.text for note in follow_ups]:
             yield Task(text=capitalise(text))
-    has_points = any(step.latest for step in model.of(Role.CHECKLIST))
-    if model.is_good and model.tried and not has_points:
-        yield Task(text=f"Go through the checklist: {name_runbook('runbook run 08 07')}")
+
+
+def list_unfinished(action: ActionRecord) -> Iterator[Task]:
+    """Yield what an action left to do, with its command."""
+    left = 0 if action.is_taken_back else action.left
+    if left or action.doubtful:
+        verb = "resume" if left else "settle"
+        command = name_runbook(f"runbook {verb} {action.plan}")
+        counts = f"{left:,} waiting, {action.doubtful:,} in doubt"
+        yield Task(text=f"{action.plan} is not finished, {counts}: {command}")
 
 
 def list_events(model: ReportModel) -> list[EventRow]:
@@ -472,19 +406,16 @@ def _list_rows(model: ReportModel) -> Iterator[EventRow]:
         yield _tell(model.since, "breach", "first sign of trouble")
         yield from _list_alerts(model, model.since)
     for cause in model.causes:
-        yield from _list_cause(model, cause)
+        if cause.named_at is not None:
+            yield _tell(cause.named_at, "cause", f"cause named: {say_causes([cause])}")
     for action in model.tried:
         yield _tell_action(model, action)
     if model.until:
         yield _tell(model.until, "ok", "the last symptom or alert had ended")
-    looks = [look for look in model.journal.conclusions if look.verdict in _OUTCOMES]
-    for verdict, same in groupby(looks, attrgetter("verdict")):
-        look = next(same)
-        yield _tell(look.at, str(verdict), "verdict")
 
 
 def _list_entries(journal: JournalView, told: Collection[str]) -> Iterator[EventRow]:
-    """Yield what marks and people say, and which runs went wrong."""
+    """Yield what marks and people say."""
     for mark in journal.marks:
         if mark.what in told:
             words = mark.what.replace("_", " ")
@@ -492,10 +423,6 @@ def _list_entries(journal: JournalView, told: Collection[str]) -> Iterator[Event
     for note in journal.notes:
         if note.is_remark:
             yield _tell(note.at, "note", f"{note.operator}: {note.text}")
-    for run in journal.runs:
-        if run.status not in _NOT_FAILED:
-            error = run.error.partition("\n")[0]
-            yield _tell(run.at, run.status, f"notebook {run.notebook}", error)
 
 
 def _list_alerts(model: ReportModel, since: datetime) -> Iterator[EventRow]:
@@ -514,12 +441,3 @@ def _list_alerts(model: ReportModel, since: datetime) -> Iterator[EventRow]:
             channels = dict.fromkeys(event.channel for event in same)
             text = f"{', '.join(channels)} received: {first.subject}: {first.state}"
         yield EventRow(at=first.at, tone=first.kind, text=text)
-
-
-def _list_cause(model: ReportModel, cause: Finding) -> Iterator[EventRow]:
-    """Yield when a cause was first named."""
-    for look in model.journal.conclusions:
-        named = [f.name for f in look.findings if f.status is CauseStatus.SUPPORTED]
-        if cause.name in named:
-            yield _tell(look.at, "cause", f"cause named: {say_causes([cause])}")
-            break

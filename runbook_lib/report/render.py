@@ -9,12 +9,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from ..errors import disk_errors
-from ..model import SIGNS, Role, format_time
+from ..model import Role, format_time
 from ..record.incident import Incident, write_file, write_json
 from ..record.journal import utc_now
 from ..show.tables import get_tone, render_html
 from ..show.text import format_duration, format_value, visible
-from .chart import draw_chart
 from .model import Number, ReportModel, Summary, draw_waiting, summarise
 
 CSP = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:"
@@ -95,13 +94,10 @@ def _write_requests(name: str, requests: Mapping[str, tuple[datetime, datetime]]
 
 def render_report(model: ReportModel, told: Summary) -> str:
     """Return the whole page."""
-    charts = {}
-    for step in model.steps.values():
-        plots = [reading.plot for reading in step.readings if reading.plot]
-        charts[step.id] = draw_chart(plots[-1]) if plots else None
     outcome = str(model.verdict or "unknown")
     if model.score is not None:
         outcome = "passed" if model.score.is_good else "failed"
+    shown = model.policy.quantities.shown
     return render_html(
         "report.html",
         csp=CSP,
@@ -110,9 +106,8 @@ def render_report(model: ReportModel, told: Summary) -> str:
         tell=tell_number,
         tone=get_tone(outcome),
         waiting=draw_waiting(model),
-        charts=charts,
-        signals=model.of(*(SIGNS - {Role.LOG})),
-        findings=model.journal.findings(),
+        signals=[step for step in model.steps.values() if step.id in shown],
+        findings=model.journal.diagnosis.findings,
         evidence={f"#{reading.seq}": reading for reading in model.journal.readings},
         checklist=model.of(Role.CLEARED, Role.CHECKLIST),
         made_at=utc_now(),

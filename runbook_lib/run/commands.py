@@ -227,7 +227,7 @@ def _carry_out(
         until=judgement.until if judgement else None,
         affected=str(policy.compute_impact(journal)),
         readings=tuple(own.latest().values()),
-        causes=journal.findings(),
+        causes=journal.diagnosis.findings,
         notebooks=tuple(runs),
         plans=plans,
         report=str(report),

@@ -219,8 +219,7 @@ class Investigation(investigation.Investigation[S, C]):
         return Card(f"Readings: {len(readings)}", tables=(Table("Readings", readings, columns),))
 
     def _begin(self) -> None:
-        """Journal that the section begins. In IPython, also show values and progress."""
-        super()._begin()
+        """In IPython, show values and progress."""
         ipython = sys.modules.get("IPython")
         shell: Any = ipython.get_ipython() if ipython else None
         if shell is not None:

@@ -17,7 +17,7 @@ import pytest
 
 from fulfillment.policy import POLICY
 from fulfillment.sections import SECTIONS
-from runbook_lib.model import format_time
+from runbook_lib.model import parse_time
 from runbook_lib.report.model import ReportModel
 from tests.support.golden import expect_golden
 from tests.support.stories import Story, tell_drill, tell_incident
@@ -67,8 +67,9 @@ def test_journal_report_documents_and_section_7_say_the_same(
     since, causes = POLICY.find_ends(view).since, [str(f.name) for f in POLICY.list_causes(view)]
 
     assert since is not None
-    assert (model.since, log["since"]) == (since, format_time(since))
-    assert [str(f.name) for f in model.causes] == [c["cause"] for c in log["causes"]] == causes
+    assert (model.since, parse_time(log["since"])) == (since, since)
+    assert [str(f.name) for f in model.causes] == causes
+    assert [f.words for f in model.causes] == log["causes"]
     told = (model.verdict, log["verdict"], POLICY.judge(view).verdict)
     said = {POLICY.judge(view).verdict, *told}
     assert said == {story.documents[-1].verdict}
@@ -108,7 +109,7 @@ def _say_journal(story: Story) -> Iterator[str]:
             yield _row("conclusion", told, "section", "verdict", "summary")
             names = ("name", "status", "reason", "next_step", "first_seen", "evidence")
             yield from (_row("    finding", finding, *names) for finding in told["findings"])
-            yield _row("    rest", told, "clear", "follow_ups")
+            yield _row("    rest", told, "follow_ups")
         else:
             yield f"{entry.kind} {_compact(told)}"
 

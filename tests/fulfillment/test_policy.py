@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fulfillment.analysis.causes import Cause
 from fulfillment.policy import POLICY
+from fulfillment.sections import SECTIONS as MODULES
 from runbook_lib.model import (
     ActionPhase,
     CauseStatus,
@@ -19,6 +21,7 @@ from runbook_lib.model import (
 from runbook_lib.policy import Judgement
 from runbook_lib.record.actions import ActionRecord, group_actions
 from runbook_lib.record.view import JournalView
+from runbook_lib.report.model import ReportModel, list_unfinished, summarise
 from tests.support.incidents import PLAN, Teller, make_incident
 
 SECTIONS = {
@@ -75,7 +78,7 @@ class TestCauses:
         diagnose(tell, finding("store_down", "refuted"))
 
         assert [f.name for f in POLICY.list_causes(view_of(tell))] == ["store_down"]
-        assert [f.status for f in view_of(tell).findings()] == ["refuted"]
+        assert [f.status for f in view_of(tell).diagnosis.findings] == ["refuted"]
 
     def test_section_6_names_a_cause_while_there_is_trouble(self, tell: Teller) -> None:
         tell.start("06_remediation")
@@ -280,13 +283,14 @@ def test_where_to_go_next_follows_from_the_table(tell: Teller, story: str, secti
     [
         ("release", {"moved": 1}, "released 1 file"),
         ("release", {"moved": 1204}, "released 1,204 files"),
+        ("release", {"moved": 4, "skipped": [{}]}, "released 4 files (1 stayed)"),
         ("release", {}, "released files"),
         ("unpause", {}, "unpaused "),
         ("something_new", {}, "something new"),
     ],
 )
 def test_what_was_done_is_told_in_the_past_tense(
-    tell: Teller, action: str, result: dict[str, int], words: str
+    tell: Teller, action: str, result: dict[str, Any], words: str
 ) -> None:
     tell.act(ActionPhase.APPLIED, action=action, target="{objects}", result=result)
     (record,) = list_records(tell)
@@ -295,21 +299,29 @@ def test_what_was_done_is_told_in_the_past_tense(
     assert ("{objects}" in text) is not bool({"release"} & {action})
 
 
-def test_a_release_that_left_something_names_the_commands_that_finish_it(tell: Teller) -> None:
+def test_what_stayed_is_a_value_and_makes_no_proof_fail(tell: Teller) -> None:
+    tell.act(ActionPhase.APPLIED, result={"moved": 4, "skipped": [{"key": "a"}]})
+    counts = {"in_place": 4, "skipped": 1, "lost": 0, "unproven": 0}
+    tell.act(ActionPhase.FAILED, reason="not proven: 4 in place, 1 skipped", result=counts)
+    (done,) = summarise(ReportModel(tell.incident, MODULES)).done
+    assert (done["moved"], done["stayed"], done["state"]) == (4, 1, "verified")
+
+
+def test_a_release_that_left_something_names_the_command_that_finishes_it(tell: Teller) -> None:
     tell.act(ActionPhase.APPLIED, result={"unproven": ["a", "c"], "waiting": ["b"]})
     records = list_records(tell)
-    settle, resume = POLICY.list_unfinished(records[0])
-    assert "2 files shipped" in settle
-    assert f"runbook settle {PLAN} " in settle
-    assert resume.endswith(f"runbook resume {PLAN}")
+    (task,) = list_unfinished(records[0])
+    assert "1 waiting, 2 in doubt" in task.text
+    assert task.text.endswith(f"runbook resume {PLAN}")
 
-    settle_label(tell, f"{PLAN}-settle-1")
+    tell.act(ActionPhase.APPLIED, result={"unproven": ["a", "c"], "waiting": []})
     records = list_records(tell)
-    settle, _ = POLICY.list_unfinished(records[0])
-    assert "1 file shipped" in settle
-    settle_label(tell, f"{PLAN}-settle-2")
+    (task,) = list_unfinished(records[0])
+    assert task.text.endswith(f"runbook settle {PLAN}")
+    for number in (1, 2):
+        settle_label(tell, f"{PLAN}-settle-{number}")
     records = list_records(tell)
-    assert POLICY.list_unfinished(records[0]) == [resume]
+    assert list(list_unfinished(records[0])) == []
 
 
 def settle_label(tell: Teller, plan: str) -> None:

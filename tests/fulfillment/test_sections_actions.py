@@ -361,11 +361,30 @@ def test_what_was_mended_is_past_and_shown_so(world: World) -> None:
     world.alerts.clear()
     world.put_lag(0.0, 0.0, 0.0)
     assert conclude(world, inv) is Verdict.FIXED
-    found = {f.name: f.status for f in world.incident.journal.view().findings()}
+    found = {f.name: f.status for f in world.incident.journal.view().diagnosis.findings}
     assert found[Cause.PIPELINE_PAUSED] is CauseStatus.PAST
     assert [f.name for f in POLICY.list_causes(world.incident.journal.view())] == [
         Cause.PIPELINE_PAUSED
     ]
+
+
+def test_what_others_mended_stays_a_cause_when_a_later_one_is_named(world: World) -> None:
+    world.put_label(25)
+    world.put_lag(*[25.0] * 40)
+    world.dag = replace(world.dag, is_paused=True)
+    look(world, root_cause)
+    world.dag = replace(world.dag, is_paused=False)
+    world.now += timedelta(seconds=30)
+    assert world.worker is not None
+    world.worker = replace(world.worker, last_run_at=world.now, last_move_at=world.now)
+    look(world, root_cause)
+    world.worker = replace(world.worker, paused=True)
+    world.now += timedelta(seconds=30)
+    found = {f.name: f.status for f in look(world, root_cause).findings}
+    assert found[Cause.WORKER_STOPPED] is CauseStatus.SUPPORTED
+    assert found[Cause.PIPELINE_PAUSED] is CauseStatus.PAST
+    named = [f.name for f in POLICY.list_causes(world.incident.journal.view())]
+    assert named == [Cause.PIPELINE_PAUSED, Cause.WORKER_STOPPED]
 
 
 def climb(world: World) -> None:

@@ -239,4 +239,7 @@ def test_a_sign_begins_the_trouble_and_does_not_end_it() -> None:
         read("lag", Status.BREACH, 1),
         read("lag", Status.OK, 2),
     ]
-    assert find_ends(entries, replace(QUANTITIES, parts=parts)) == (at(0), at(2), at(1))
+    quantities = replace(QUANTITIES, parts=parts)
+    assert find_ends(entries, quantities) == (at(0), at(2), at(1))
+    assert find_ends(entries[:1], quantities) == (None, None, None)
+    assert find_ends(entries[:1], quantities, had_cause=True) == (at(0), None, None)

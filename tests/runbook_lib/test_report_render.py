@@ -107,12 +107,15 @@ def test_every_request_that_waited_is_on_the_page(tmp_path: Path) -> None:
 
 def test_a_chart_covers_a_minute_and_every_value(tmp_path: Path) -> None:
     line = Line(name="lag", points=((START, 3.0), (START + timedelta(seconds=1), 4.0)))
-    chart = draw_chart(Plot(lines=(line,), marks=((START, "cause"),)))
+    tell = make_incident(tmp_path)
+    readings = [tell.read("2.3", "backlog", "breach", plot=Plot(lines=(line,)))]
+    chart = draw_chart("Files waiting", readings, {"cause": START}, start=START)
 
     assert chart is not None
     assert (chart.begin, chart.length) == (START, timedelta(minutes=1))
     assert (chart.place(chart.end), chart.lift(4.0)) == (RIGHT, TOP)
-    assert draw_chart(Plot(lines=(line,)), START + timedelta(minutes=1)) is None
+    later = START + timedelta(minutes=1)
+    assert draw_chart("Files waiting", readings, {"cause": START}, start=later) is None
 
 
 def test_nothing_is_fetched_and_nothing_runs(tmp_path: Path) -> None:

@@ -269,7 +269,7 @@ def test_notebooks_started_anywhere_write_into_one_home(
         "papermill.ipynb",
     ]
     (look,) = runbook.home.glob("inc-*")
-    runs = [e for e in read_entries(look / "journal.jsonl") if e.kind == "section_started"]
+    runs = [e for e in read_entries(look / "journal.jsonl") if e.kind == "conclusion"]
     assert len(runs) == 2
 
 
