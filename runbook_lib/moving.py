@@ -35,6 +35,7 @@ from objectmove.plan import PlanRow
 from objectmove.result import MoveResult
 from objectmove.run import FROM_NOW_ON, Run
 from objectmove.settling import Doubt
+from objectmove.state import read_release
 
 from .approvals import SHORT_HASH, Effect, Plan, PlanKind, is_approved, load_plan
 from .errors import SafetyError, UsageError
@@ -189,6 +190,10 @@ class MoveGate:
 
         ``verb`` is ``apply``, ``undo`` or ``settle``.
         """
+
+    def list_ways_on(self, done: MoveResult) -> list[str]:
+        """Return the commands that lead on after a run, without the program's name."""
+        return done.ways_on
 
     def describe_undo(self, inv: Any) -> str:
         """Say how the worker is held while a move is taken back."""
@@ -380,10 +385,13 @@ class MoveGate:
         -------
         Rows of ``key``, ``evidence``, ``why``, ``taken_does`` and ``not_taken_does``.
         """
-        found = settling.list_doubts(self.get_store_to_look(inv.clients), plan.content)
-        doubts = [doubt for doubt in found if doubt.is_open]
+        store = self.get_store_to_look(inv.clients)
+        release, _ = read_release(store, plan.content.id)
+        doubts = [doubt for doubt in settling.list_answerable(store, release) if doubt.is_open]
         texts = self.read_evidence(inv, [doubt.planned for doubt in doubts])
-        return [self.describe_doubt(*pair) for pair in zip(doubts, texts, strict=True)]
+        began = f"our first copy was announced at {release.announced_at:%Y-%m-%dT%H:%M:%SZ}"
+        rows = [self.describe_doubt(*pair) for pair in zip(doubts, texts, strict=True)]
+        return [{**row, "evidence": f"{row['evidence']}; {began}"} for row in rows]
 
     def describe_doubt(self, doubt: Doubt, evidence: str) -> dict[str, Json]:
         """Describe a row in doubt: what is known, and what each answer would do."""
@@ -493,7 +501,7 @@ class MoveGate:
             raise KeyboardInterrupt(text) from error
         facts: dict[str, Json] = asdict(done)
         facts["plan"] = plan.id
-        facts["ways_on"] = [*map(_say_command, done.ways_on)]
+        facts["ways_on"] = [*map(_say_command, self.list_ways_on(done))]
         if plan.action == "settle":
             for name in ("taken", "not_taken"):
                 facts[name] = len({*plan.summary[name]} - {*done.unproven})
@@ -537,7 +545,6 @@ def _follow(
         made_at=inv.now(),
         way_back=_say_command(f"settle {plan.id}"),
         summary={
-            "bytes": 0,
             "window": plan.summary["window"],
             "expires_at": until,
             **summary,

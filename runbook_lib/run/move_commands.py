@@ -79,7 +79,7 @@ class MovePlanDocument(MoveDocument):
 
     sha256: str
     objects: int
-    bytes: int
+    bytes: int | None = None
     expires_at: str
     by_status: dict[str, int] = Field(default={})
     excluded: dict[str, int]
@@ -95,8 +95,9 @@ class MovePlanDocument(MoveDocument):
         """How much would move, that nothing was changed, and what no plan will move."""
         words = "There is nothing to do"
         if self.apply:
-            size = f"{count_of(self.objects, 'object')}, {format_bytes(self.bytes)}"
-            words = f"Planned, nothing was changed: {size}"
+            words = f"Planned, nothing was changed: {count_of(self.objects, 'object')}"
+            if self.bytes is not None:
+                words += f", {format_bytes(self.bytes)}"
         return ": ".join(filter(None, (words, self.reason)))
 
 

@@ -113,8 +113,9 @@ def tabulate_plans(journal: JournalView) -> Table:
             "target": entry.target,
         }
         if "objects" in facts:
-            size = format_bytes(facts.get("bytes", 0))
-            row["how_many"] = f"{count_of(facts['objects'], 'object')}, {size}"
+            row["how_many"] = count_of(facts["objects"], "object")
+            if "bytes" in facts:
+                row["how_many"] += f", {format_bytes(facts['bytes'])}"
         rows.append(row)
     rows.sort(key=lambda row: order_of(row["step"]))
     return Table("Plans", rows, ("step", "status", "what", "how_many", "hash", "why"))
