@@ -210,8 +210,8 @@ def _carry_out(
     plans = tuple(_list_plans(own, planned_in, is_over=is_over))
     is_stopped = any(run.status is RunStatus.STOPPED_AT_PLAN for run in runs)
     waits = is_stopped and any(plan["apply"] for plan in plans)
-    next_command = ""
-    if not incident.is_closed and not waits:
+    next_command = next(iter(journal.ways_on), "")
+    if not (next_command or incident.is_closed or waits):
         if verdict is Verdict.HEALTHY:  # no section closes an incident that saw no trouble
             next_command = name_runbook(f"runbook close {incident.id}")
         elif next_section:
@@ -424,27 +424,29 @@ def close(
     verdict = judgement.verdict or Verdict.UNKNOWN
     words = verdict.replace("_", " ")
     incident.close(verdict, reason=f"{settings.operator} closed it as {words}: {judgement.reason}")
-    is_well = verdict in ENDED_WELL
+    journal = incident.journal.view()
+    unfinished = [reading for reading in journal.latest().values() if reading.ways_on]
+    next_command = "" if verdict in ENDED_WELL else name_runbook("runbook investigate")
     return documents.CloseDocument(
         schema_name="runbook/close/1",
         incident=incident.id,
         verdict=verdict,
         exit_code=compute_exit_code(verdict),
         report=str(write_outputs(incident, sections)),
-        reason=judgement.reason,
-        unfinished=incident.journal.view().ways_on,
-        next="" if is_well else name_runbook("runbook investigate"),
+        reason="; ".join([judgement.reason, *(reading.reason for reading in unfinished)]),
+        unfinished=journal.ways_on,
+        next=next(iter(journal.ways_on), next_command),
     )
 
 
 def _read_again(settings: Settings, sections: Sections, incident: Incident) -> None:
-    """Read the causes, and every step that a verdict needs, once each."""
+    """Read the causes, what is unfinished, and every step that a verdict needs, once each."""
     kind = sections.investigation or Investigation
     done: set[str] = set()
     for module in sections.values():
         inv = kind(incident, section=module, settings=settings)
         for step_id, declared in module.STEPS.items():
-            is_judged = declared.needed or declared.role is Role.CAUSE
+            is_judged = declared.needed or declared.role in (Role.CAUSE, Role.UNFINISHED)
             if is_judged and step_id not in done:
                 done.add(step_id)
                 inv.read_step(step_id)

@@ -94,7 +94,7 @@ class IncidentDocument(Document):
     @property
     def commands(self) -> tuple[str, ...]:
         """What was begun before comes first; then the next command."""
-        return (*self.unfinished, self.next) if self.next else self.unfinished
+        return tuple(filter(None, dict.fromkeys((*self.unfinished, self.next))))
 
 
 class SectionsDocument(IncidentDocument):
