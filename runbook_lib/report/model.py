@@ -424,7 +424,7 @@ def list_tasks(model: ReportModel) -> Iterator[Task]:
     for reading in model.journal.latest().values():
         if applied is None or reading.seq > applied.seq:
             for command in reading.ways_on:
-                yield Task(text=f"Finish what was begun: {command}")
+                yield Task(text=f"Do this first: {command}")
     for action in model.tried:
         for text in model.policy.list_unfinished(action):
             yield Task(text=text)
