@@ -88,7 +88,6 @@ class Plan:
     rows : the single objects that would change; each has ``to_json``
     is_empty : whether there is nothing to do
     way_back : how to take the plan back: a command, or words; empty: not said
-    made_at : when the plan was made, which may be long before it was loaded; None: not known
     """
 
     kind: PlanKind = field(repr=False)
@@ -104,7 +103,6 @@ class Plan:
     is_empty: bool = False
     about: str = ""
     way_back: str = ""
-    made_at: datetime | None = None
 
     @property
     def id(self) -> str:
@@ -125,16 +123,10 @@ class Plan:
         reason: str = "",
         result: Mapping[str, Json] | None = None,
     ) -> ActionEntry:
-        """Return the journal entry of one phase.
-
-        The entries before the change also say when the plan was made.
-        """
+        """Return the journal entry of one phase."""
         facts: dict[str, Json] = {"plan": self.id, "sha256": self.sha256}
         if self.about:
             facts["about"] = self.about
-        is_before_change = phase in (ActionPhase.PLANNED, ActionPhase.APPROVED)
-        if is_before_change and self.made_at is not None:
-            facts["made_at"] = format_time(self.made_at)
         return ActionEntry(
             step=self.step,
             action=self.action,
@@ -245,7 +237,6 @@ def parse_header(kind: PlanKind, path: Path, blob: bytes) -> Plan:
             action=header["action"],
             target=header["target"],
             way_back=header.get("way_back", ""),
-            made_at=parse_time(header["made_at"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise errors.PlanAlteredError(f"{path} is torn or was edited; plan again") from error

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from chainlog import ChainedLog
 from objectmove import plan as plans
@@ -39,7 +39,7 @@ from objectmove.state import read_release
 
 from .approvals import SHORT_HASH, Effect, Plan, PlanKind, is_approved, load_plan
 from .errors import SafetyError, UsageError
-from .model import Json, parse_json
+from .model import Json
 from .record.incident import Incident, write_file
 from .runbook import name_runbook
 from .section import ActionStep, ChangeParameters, by_id, get_parameters, split_list
@@ -62,6 +62,10 @@ _AS_PLANNED = {
 #: Who else moves objects, and how they are held, as a plan shows it.
 _OTHERS = "who else moves"
 _PlanId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,150}$")]
+_Keys = Annotated[
+    list[str],
+    BeforeValidator(lambda keys: split_list(keys) if isinstance(keys, str) else keys),
+]
 #: The facts of a run that count or list what is left to do.
 _LEFT = ("skipped", "failed", "unproven", "in_reach", "waiting", "left")
 #: The facts of a run that show that something is left to do.
@@ -69,27 +73,24 @@ OPEN = (*_LEFT, "stopped")
 
 
 class MoveParameters(ChangeParameters):
-    """Parameters of a section that moves objects."""
+    """Parameters of a section that moves objects.
 
-    memory_removed: bool = Field(
-        False, description="also plan objects whose fate the bucket forgot"
-    )
-    parts: int = Field(
-        0, ge=0, le=256, description="cut the plan into so many parts for several machines; 0: one"
-    )
-    part: int = Field(0, ge=0, le=256, description="carry out only this part; 0: all")
-    strict: bool = Field(False, description="refuse when any planned object changed")
-    stop_here: bool = Field(False, description="resume: copy nothing more, finish what landed")
+    ``runbook apply --help`` and the like say what those without a description are.
+    """
+
+    memory_removed: bool = False
+    parts: int = Field(0, ge=0, le=256)
+    part: int = Field(0, ge=0, le=256)
+    strict: bool = False
+    stop_here: bool = False
     consumer_stands_still: str = Field(
         "", description="confirm that nothing consumes from the destination: now, or since when"
     )
-    resume_worker: bool = Field(
-        False, description="resume: only resume the worker, although objects may ship twice"
-    )
-    undo: _PlanId = Field("", description="id of the plan to take back; empty: none")
-    settle: _PlanId = Field("", description="id of the plan to settle; empty: none")
-    taken: str = Field("", description="settle: keys that were taken: a,b or a JSON list; *: all")
-    not_taken: str = Field("", description="settle: keys that were not taken, in the same form")
+    resume_worker: bool = False
+    undo: _PlanId = ""
+    settle: _PlanId = ""
+    taken: _Keys = Field([], description="settle: keys that were taken, comma-separated; *: all")
+    not_taken: _Keys = Field([], description="settle: keys that were not taken, in the same form")
 
 
 def _say_command(command: str) -> str:
@@ -290,7 +291,6 @@ class MoveGate:
             _OTHERS: self.describe_undo(inv),
         }
         return _follow(
-            inv,
             release,
             summary,
             plan_id=move.undo_id,
@@ -314,8 +314,8 @@ class MoveGate:
         move: plans.Plan = release.content
         doubts = settling.list_doubts(self.get_store_to_look(inv.clients), move)
         open_keys = {doubt.key for doubt in doubts if doubt.is_open}
-        taken = read_keys(parameters.taken)
-        not_taken = read_keys(parameters.not_taken)
+        taken = parameters.taken
+        not_taken = parameters.not_taken
         if taken == ["*"]:
             taken = sorted(open_keys.difference(not_taken))
         elif not_taken == ["*"]:
@@ -330,7 +330,6 @@ class MoveGate:
             _OTHERS: self.make_hold(inv).words,
         }
         return _follow(
-            inv,
             release,
             summary,
             plan_id=f"{move.id}-settle-{approval[:8]}",
@@ -358,7 +357,7 @@ class MoveGate:
             expires_at=header.expires_at,
             step=header.step,
             action=self.action,
-            target=_describe_target(move),
+            target=f"{header.endpoint}/{header.bucket}: {header.source} → {header.to}",
             summary={
                 "objects": header.objects,
                 "bytes": header.bytes,
@@ -372,7 +371,6 @@ class MoveGate:
             rows=move.rows,
             is_empty=not move.rows,
             way_back=_say_command(f"undo {move.id}"),
-            made_at=header.made_at,
         )
 
     # --- what is in doubt, and what is unfinished ---
@@ -528,9 +526,7 @@ class MoveGate:
         return Effect(f"{start}: {_say_counts(counts)}", facts, is_ok=is_ok)
 
 
-def _follow(
-    inv: Any, plan: Plan, summary: Mapping[str, Json], *, plan_id: str, **facts: Any
-) -> Plan:
+def _follow(plan: Plan, summary: Mapping[str, Json], *, plan_id: str, **facts: Any) -> Plan:
     """Return a plan that takes another one back, or settles it.
 
     It has no file: who plans the same again gets the same hash.
@@ -542,7 +538,6 @@ def _follow(
         about=plan.id,
         rows=(),
         is_empty=not summary["objects"],
-        made_at=inv.now(),
         way_back=_say_command(f"settle {plan.id}"),
         summary={
             "window": plan.summary["window"],
@@ -563,11 +558,6 @@ def _save_plan(incident: Incident, move: plans.Plan) -> Path:
     path = incident.path("plans", f"{move.id}.jsonl")
     write_file(path, move.content.decode())
     return path.parent
-
-
-def _describe_target(move: plans.Plan) -> str:
-    header = move.header
-    return f"{header.endpoint}/{header.bucket}: {header.source} → {header.to}"
 
 
 def list_begun(home: Path) -> Iterator[plans.Plan]:
@@ -598,18 +588,8 @@ def read_since(text: str) -> datetime | None:
         raise UsageError(f"--consumer-stands-still: {error}") from error
 
 
-def read_keys(text: str) -> list[str]:
-    """Return the keys that a parameter names: a JSON list, or keys with commas between them."""
-    if not text.startswith("["):
-        return split_list(text)
-    try:
-        return [str(key) for key in parse_json(text)]
-    except ValueError as error:
-        raise UsageError(f"this is no JSON list of keys: {error}") from error
-
-
 def _describe_run(facts: Mapping[str, Json]) -> str:
-    """Say what a run did, what is left, and which command leads on."""
+    """Say what a run did, and what is left."""
     done = "settled" if "settled" in facts else "moved"
     counts = {done: facts[done]}
     for name in _LEFT:
@@ -618,8 +598,6 @@ def _describe_run(facts: Mapping[str, Json]) -> str:
     parts = [_say_counts(counts) or f"0 {done}", facts["stopped"]]
     if facts["is_held"]:
         parts.append("the worker is still paused for it")
-    if facts["ways_on"]:
-        parts.append(f"go on with: {facts['ways_on'][0]}")
     return "; ".join(filter(None, parts))
 
 

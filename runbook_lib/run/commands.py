@@ -15,11 +15,7 @@ from ..errors import (
     UsageError,
     compute_exit_code,
 )
-from ..investigation import (
-    Investigation,
-    close_if_quiet,
-    judge_incident,
-)
+from ..investigation import close_if_quiet, judge_incident
 from ..model import (
     ActionPhase,
     Json,
@@ -173,7 +169,7 @@ def _carry_out(
     for section_name in names:
         section = sections[section_name]
         check_parameters(section, _pick(section, others))
-    opener = sections.investigation or Investigation
+    opener = sections.investigation
     opener.check_ticket(settings, str(given.get("ticket_id", "")))
     named = str(given.get("incident_id", ""))
     incident, is_new = opener.find_or_make(settings, named, after=after)
@@ -193,15 +189,14 @@ def _carry_out(
     steps = chain.from_iterable(sections[name].STEPS.values() for name in names)
     needed = {step.id for step in steps if step.needed}
     judged = policy.judge(journal, now=now, steps=needed)
-    judgement = judged if needed and judged.verdict else None
     conclusions = [run.conclusion for run in runs if run.conclusion is not None]
     verdict = None
     reason = ""
     next_section = policy.first_step.section
-    if judgement is not None:
-        verdict = judgement.verdict
-        reason = judgement.reason
-        next_section = judgement.next.section
+    if needed and judged.verdict:
+        verdict = judged.verdict
+        reason = judged.reason
+        next_section = judged.next.section
     elif conclusions:
         verdict = conclusions[-1].verdict
         reason = conclusions[-1].summary
@@ -223,8 +218,8 @@ def _carry_out(
         verdict=verdict,
         exit_code=_choose_exit_code(runs, verdict),
         reason=reason,
-        since=policy.find_ends(journal).since,
-        until=judgement.until if judgement else None,
+        since=judged.since,
+        until=judged.until,
         affected=str(policy.compute_impact(journal)),
         readings=tuple(own.latest().values()),
         causes=journal.findings(),
@@ -441,10 +436,9 @@ def close(
 
 def _read_again(settings: Settings, sections: Sections, incident: Incident) -> None:
     """Read the causes, what is unfinished, and every step that a verdict needs, once each."""
-    kind = sections.investigation or Investigation
     done: set[str] = set()
     for module in sections.values():
-        inv = kind(incident, section=module, settings=settings)
+        inv = sections.investigation(incident, section=module, settings=settings)
         for step_id, declared in module.STEPS.items():
             is_judged = declared.needed or declared.role in (Role.CAUSE, Role.UNFINISHED)
             if is_judged and step_id not in done:

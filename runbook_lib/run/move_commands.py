@@ -5,7 +5,6 @@ Command line and tests call the same methods. Fields of documents are added, nev
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -17,7 +16,7 @@ from pydantic import BeforeValidator, Field
 
 from ..approvals import SHORT_HASH, Plan, load_plan
 from ..errors import ActionInterruptedError, ClientError, ExitCode, SafetyError, UsageError
-from ..investigation import Investigation, close_if_quiet
+from ..investigation import close_if_quiet
 from ..model import ActionEntry, ActionPhase, Json, Progress, format_time, keep_quiet
 from ..moving import OPEN, MoveGate, NotNowError, get_verb
 from ..record.incident import Incident, list_incidents
@@ -322,14 +321,9 @@ class MoveCommands:
 
     # --- where a plan is carried out ---
 
-    @property
-    def _opener(self) -> type[Any]:
-        """The runbook's own ``Investigation``."""
-        return self.sections.investigation or Investigation
-
     def _open(self, incident_id: str, **parameters: Any) -> Any:
         """Open an investigation in the section that moves objects."""
-        return self._opener.open(
+        return self.sections.investigation.open(
             incident_id,
             section=self.sections[self.section],
             settings=self.settings,
@@ -373,10 +367,10 @@ class MoveCommands:
         for folder in list_incidents(settings.runbook_home.resolve()):
             if (folder / "plans" / f"{plan_id}.jsonl").is_file():
                 return Incident(folder, redactor=Redactor(settings.secrets))
-        find = self._opener.find_or_make
+        opener = self.sections.investigation
         with suppress(ClientError, NotNowError):
-            clients = self._opener.connect(settings)
-            return self.gate.fetch_plan(clients, plan_id, lambda: find(settings)[0])
+            clients = opener.connect(settings)
+            return self.gate.fetch_plan(clients, plan_id, lambda: opener.find_or_make(settings)[0])
         raise UsageError(f"no incident under {settings.runbook_home} has a plan {plan_id!r}")
 
     # --- changing ---
@@ -482,4 +476,4 @@ def _sort_answers(words: Sequence[str]) -> dict[str, Any]:
             raise UsageError(f"say what became of {word}: --taken KEY… or --not-taken KEY…")
         else:
             own.append(word)
-    return {name: json.dumps(named) if named else "*" for name, named in keys.items()}
+    return {name: named or ["*"] for name, named in keys.items()}

@@ -13,7 +13,6 @@ import math
 import warnings
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
 from textwrap import fill
 from typing import Any
 
@@ -81,7 +80,6 @@ def plot_reading(reading: Reading, threshold: float | None = None) -> Picture | 
     return _draw(reading.plot, threshold) if reading.plot else None
 
 
-@lru_cache(maxsize=64)
 def _draw(plot: Plot, threshold: float | None) -> Picture | None:
     """Draw a plot in the house style."""
     times: set[datetime] = set()

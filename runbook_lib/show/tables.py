@@ -41,7 +41,6 @@ _WORDS = {
 }
 #: Columns whose cells are shown as pills.
 _PILL_COLUMNS = ("status", "phase", "verdict", "met")
-_PLAN_COLUMNS = ("step", "status", "what", "how_many", "hash", "why")
 #: Values that need no line of their own.
 EMPTY: tuple[Json, ...] = (None, "", [], {}, ())
 
