@@ -211,7 +211,6 @@ class HttpClient:
         self,
         path: str,
         shape: type[T],
-        params: Mapping[str, Any] = {},
         part: str = "",
         *,
         status: int = 200,
@@ -227,7 +226,7 @@ class HttpClient:
         WrongSystemError
             When another system answers at this address.
         """
-        answer = self._send("GET", path, params=params)
+        answer = self._send("GET", path)
         try:
             # Another 2xx status passes: then the answer's shape decides.
             if answer.status != status:

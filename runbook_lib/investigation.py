@@ -32,7 +32,7 @@ from .record.journal import utc_now
 from .record.notes import write_note
 from .record.view import JournalView
 from .redact import Redactor
-from .runbook import find_runbook, load_policy, name_runbook, use_runbook
+from .runbook import find_runbook, load_policy, use_runbook
 from .section import (
     SectionModule,
     SectionParameters,
@@ -86,10 +86,9 @@ def close_if_quiet(incident: Incident) -> None:
 def say_interrupted(plan: Plan, section: SectionModule) -> str:
     """Return the message about a plan that was cut off, with the next command."""
     if plan.kind.resume is not None:
-        return name_runbook(f"Interrupted. Go on with: runbook resume {plan.about or plan.id}")
+        return f"Interrupted. Go on with: runbook resume {plan.about or plan.id}"
     problem = f"Interrupted. Nobody knows whether {plan.action} of {plan.target} took effect."
-    command = name_runbook(f"runbook run {section.NAME.partition('_')[0]}")
-    return f"{problem} Look again with: {command}"
+    return f"{problem} Look again with: runbook run {section.NAME.partition('_')[0]}"
 
 
 @dataclass(eq=False, repr=False)

@@ -93,11 +93,6 @@ class MoveParameters(ChangeParameters):
     not_taken: _Keys = Field([], description="settle: keys that were not taken, in the same form")
 
 
-def _say_command(command: str) -> str:
-    """Return a command of ``objectmove`` as a person types it."""
-    return name_runbook(f"runbook {command}")
-
-
 @contextmanager
 def _naming_commands() -> Iterator[None]:
     """Let the errors of ``objectmove`` name the command that leads on."""
@@ -105,8 +100,8 @@ def _naming_commands() -> Iterator[None]:
         yield
     except MoveError as error:
         if error.way_on:
-            way_on = _say_command(error.way_on).replace(error.needed, error.needed[:SHORT_HASH])
-            error.args = (f"{error}. Go on with: {way_on}",)
+            way_on = error.way_on.replace(error.needed, error.needed[:SHORT_HASH])
+            error.args = (name_runbook(f"{error}. Go on with: runbook {way_on}"),)
         raise
 
 
@@ -370,7 +365,7 @@ class MoveGate:
             content=move,
             rows=move.rows,
             is_empty=not move.rows,
-            way_back=_say_command(f"undo {move.id}"),
+            way_back=f"runbook undo {move.id}",
         )
 
     # --- what is in doubt, and what is unfinished ---
@@ -409,7 +404,7 @@ class MoveGate:
         Rows with the fields of ``objectmove.result.Unfinished``.
         """
         unfinished = result.list_unfinished(self.get_store_to_look(clients))
-        return [{**move._asdict(), "way_on": _say_command(move.way_on)} for move in unfinished]
+        return [{**move._asdict(), "way_on": f"runbook {move.way_on}"} for move in unfinished]
 
     def fetch_plan(
         self, clients: Any, plan_id: str, find_incident: Callable[[], Incident]
@@ -495,11 +490,11 @@ class MoveGate:
         except InterruptedMoveError as error:
             count = f"{error.moved:,} {self.noun}s"
             held = " The worker is still paused for it." if error.is_held else ""
-            text = f"Interrupted after {count}.{held} Go on with: {_say_command(error.way_on)}"
-            raise KeyboardInterrupt(text) from error
+            text = f"Interrupted after {count}.{held} Go on with: runbook {error.way_on}"
+            raise KeyboardInterrupt(name_runbook(text)) from error
         facts: dict[str, Json] = asdict(done)
         facts["plan"] = plan.id
-        facts["ways_on"] = [*map(_say_command, self.list_ways_on(done))]
+        facts["ways_on"] = [f"runbook {command}" for command in self.list_ways_on(done)]
         if plan.action == "settle":
             for name in ("taken", "not_taken"):
                 facts[name] = len({*plan.summary[name]} - {*done.unproven})
@@ -538,7 +533,7 @@ def _follow(plan: Plan, summary: Mapping[str, Json], *, plan_id: str, **facts: A
         about=plan.id,
         rows=(),
         is_empty=not summary["objects"],
-        way_back=_say_command(f"settle {plan.id}"),
+        way_back=f"runbook settle {plan.id}",
         summary={
             "window": plan.summary["window"],
             "expires_at": until,

@@ -38,7 +38,7 @@ from ..record.history import count_seconds, list_proofs
 from ..record.incident import ENDED_WELL, Incident, list_neighbours, was_made
 from ..record.notes import find_word, list_follow_ups
 from ..record.view import JournalView, order_of
-from ..runbook import load_policy, name_runbook
+from ..runbook import load_policy
 from ..section import SectionModule
 from ..show.text import VERDICT_WORDS, capitalise
 from .chart import Chart, draw_chart, gather_lines
@@ -434,7 +434,7 @@ def list_tasks(model: ReportModel) -> Iterator[Task]:
         if model.facts.get("closed_at"):
             reason = "Closed before all was well: look again."
             command = "runbook investigate"
-        yield Task(text=f"{reason} {name_runbook(command)}")
+        yield Task(text=f"{reason} {command}")
     follow_ups = list_follow_ups(model.journal)
     for note in follow_ups:
         yield Task(text=note.text, owner=note.owner, due=note.due, ticket=note.ticket)
@@ -444,7 +444,7 @@ def list_tasks(model: ReportModel) -> Iterator[Task]:
             yield Task(text=capitalise(text))
     has_points = any(step.latest for step in model.of(Role.CHECKLIST))
     if model.is_good and model.tried and not has_points:
-        yield Task(text=f"Go through the checklist: {name_runbook('runbook run 08 07')}")
+        yield Task(text="Go through the checklist: runbook run 08 07")
 
 
 def list_events(model: ReportModel) -> list[EventRow]:

@@ -42,7 +42,7 @@ from ..record.view import JournalView
 from ..redact import Redactor
 from ..report import write_outputs
 from ..report.export import load_exporter
-from ..runbook import load_policy, name_runbook
+from ..runbook import load_policy
 from ..section import SectionModule, Sections, check_parameters
 from ..settings import Settings
 from ..show.tables import tabulate_plans
@@ -121,15 +121,14 @@ def _explain_interruption(incident: Incident, seq_before: int, command: str) -> 
     for action in actions:
         if action.is_cut_off and action.first.action in MOVES:
             plan = action.first.result.get("about", action.plan)
-            resume = name_runbook(f"runbook resume {plan}")
             # A cell that was killed wrote no reason.
-            text = action.last.reason or f"Interrupted. Go on with: {resume}"
+            text = action.last.reason or f"Interrupted. Go on with: runbook resume {plan}"
             return ActionInterruptedError(text)
     changed = [action for action in actions if action.applied or action.is_cut_off]
     changes = "; ".join(map(load_policy().describe_action, changed))
     text = f"Interrupted. Changed: {changes or 'nothing'}."
     if command:
-        text += f" Look again with: {name_runbook(f'runbook {command}')}"
+        text += f" Look again with: runbook {command}"
     return RunInterruptedError(text)
 
 
@@ -208,9 +207,9 @@ def _carry_out(
     next_command = next(iter(journal.ways_on), "")
     if not (next_command or incident.is_closed or waits):
         if verdict is Verdict.HEALTHY:  # no section closes an incident that saw no trouble
-            next_command = name_runbook(f"runbook close {incident.id}")
+            next_command = f"runbook close {incident.id}"
         elif next_section:
-            next_command = name_runbook(f"runbook run {next_section[:2]}")
+            next_command = f"runbook run {next_section[:2]}"
     return documents.SectionsDocument(
         schema_name=schema,
         at=now,
@@ -294,10 +293,10 @@ def run(
     """
     parameters = {"incident_id": incident_id} if incident_id else {}
     chosen = [sections.find(name) for name in names]
+    known = set().union(*(section.Parameters.model_fields for section in chosen))
     for item in parameter or ():
         name, _, value = item.partition("=")
-        if not any(name in section.Parameters.model_fields for section in chosen):
-            known = set().union(*(section.Parameters.model_fields for section in chosen))
+        if name not in known:
             text = f"-p wants name=value, not {item!r}; the parameters of these sections are"
             raise UsageError(f"{text}: {', '.join(sorted(known))}")
         parameters[name] = value
@@ -350,7 +349,7 @@ def _list_plans(
             about = entry.result.get("about")
             if about:
                 command = f"{entry.action} {about}"
-            apply = name_runbook(f"runbook {command}")
+            apply = f"runbook {command}"
         plan = {**row, "apply": apply}
         del plan["hash"]
         yield plan
@@ -421,7 +420,7 @@ def close(
     incident.close(verdict, reason=f"{settings.operator} closed it as {words}: {judgement.reason}")
     journal = incident.journal.view()
     unfinished = [reading for reading in journal.latest().values() if reading.ways_on]
-    next_command = "" if verdict in ENDED_WELL else name_runbook("runbook investigate")
+    next_command = "" if verdict in ENDED_WELL else "runbook investigate"
     return documents.CloseDocument(
         schema_name="runbook/close/1",
         incident=incident.id,

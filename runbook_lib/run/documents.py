@@ -18,6 +18,7 @@ from ..errors import ExitCode
 from ..model import CauseStatus, Finding, Json, Note, Observed, Timestamp, Verdict
 from ..record.history import HistoryRow, Trend
 from ..record.journal import utc_now
+from ..runbook import name_runbook
 from ..show.tables import EMPTY, Table, get_tone, say_value, tabulate_findings
 from ..show.text import VERDICT_WORDS, count_of, format_value, visible
 
@@ -57,7 +58,7 @@ class Document(Part, populate_by_name=True, ser_json_inf_nan="null"):
 
     def to_json(self) -> str:
         """Return the document as indented JSON."""
-        return self.model_dump_json(by_alias=True, indent=2)
+        return name_runbook(self.model_dump_json(by_alias=True, indent=2))
 
 
 class NotebookResult(Part):

@@ -22,7 +22,6 @@ from ..moving import OPEN, MoveGate, NotNowError, get_verb
 from ..record.incident import Incident, list_incidents
 from ..redact import Redactor
 from ..report import write_outputs
-from ..runbook import name_runbook
 from ..section import Sections
 from ..settings import Settings
 from ..show.text import VERDICT_WORDS, count_of, format_bytes
@@ -255,7 +254,7 @@ class MoveCommands:
             summary=f"{count_of(len(rows), 'object')} of {plan_id} wait for your answer",
             left=len(rows),
             rows=rows,
-            way_on=map(name_runbook, commands) if rows else (),
+            way_on=commands if rows else (),
         )
 
     def verify(self, plan_id: str) -> MoveProofDocument:
@@ -290,7 +289,7 @@ class MoveCommands:
         ----------
         command : carries the plan out, without ``runbook`` and the approval
         """
-        apply = name_runbook(f"runbook {command} --approve {plan.sha256[:SHORT_HASH]}")
+        apply = f"runbook {command} --approve {plan.sha256[:SHORT_HASH]}"
         return _make(
             MovePlanDocument,
             "plan",

@@ -14,7 +14,6 @@ from ..model import ActionPhase, CauseStatus, Finding, Json
 from ..policy import say_causes
 from ..record.actions import group_actions
 from ..record.view import JournalView, order_of
-from ..runbook import name_runbook
 from .text import (
     capitalise,
     count_of,
@@ -184,7 +183,6 @@ def _load_templates() -> Environment:
         Table=Table,
         tabulate_facts=tabulate_facts,
         count_of=count_of,
-        name_runbook=name_runbook,
         say_causes=say_causes,
     )
     return environment
