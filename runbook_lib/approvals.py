@@ -23,7 +23,7 @@ from .model import ActionEntry, ActionPhase, Json, format_time, parse_json, pars
 #: How many characters of a plan's hash are shown, and enough to approve it.
 SHORT_HASH = 12
 #: How long a plan may be carried out after it was made.
-_LIFETIME = timedelta(minutes=15)
+LIFETIME = timedelta(minutes=15)
 
 
 def is_approved(sha256: str, typed: str) -> bool:
@@ -160,7 +160,7 @@ def write_plan(
     header = {
         "schema": kind.schema,
         "made_at": format_time(now),
-        "expires_at": format_time(now + _LIFETIME),
+        "expires_at": format_time(now + LIFETIME),
         **facts,
     }
     with errors.disk_errors(f"the plan cannot be written to {path}"):

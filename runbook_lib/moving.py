@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,7 +37,7 @@ from objectmove.run import FROM_NOW_ON, Run
 from objectmove.settling import Doubt
 from objectmove.state import read_release
 
-from .approvals import SHORT_HASH, Effect, Plan, PlanKind, is_approved, load_plan
+from .approvals import LIFETIME, SHORT_HASH, Effect, Plan, PlanKind, is_approved, load_plan
 from .errors import SafetyError, UsageError
 from .model import Json
 from .record.incident import Incident, write_file
@@ -46,9 +46,6 @@ from .section import ActionStep, ChangeParameters, by_id, get_parameters, split_
 
 __all__ = ["MoveGate", "MoveParameters", "NotNowError", "WatchedWorker"]
 
-#: How long a plan may be begun after it was made, and a move be undone after its first copy, unless
-#: the runbook says otherwise.
-_LIFETIME = timedelta(minutes=15)
 #: The most objects of a plan, unless the runbook's ``header`` says otherwise.
 _LIMIT_OBJECTS = 1000
 #: Outcomes of a proof that are as planned, for each verb.
@@ -228,8 +225,8 @@ class MoveGate:
             "step": self.step,
             "made_by": inv.operator,
             "made_at": now,
-            "expires_at": now + _LIFETIME,
-            "undo_s": _LIFETIME.total_seconds(),
+            "expires_at": now + LIFETIME,
+            "undo_s": LIFETIME.total_seconds(),
             "others": self.make_hold(inv).words,
             "limit_objects": _LIMIT_OBJECTS,
             "parts": parameters.parts,
@@ -331,7 +328,7 @@ class MoveGate:
             step=self.settle_step,
             action="settle",
             sha256=approval,
-            expires_at=inv.now() + _LIFETIME,
+            expires_at=inv.now() + LIFETIME,
         )
 
     def _load_named(self, inv: Any, plan_id: str) -> Plan:

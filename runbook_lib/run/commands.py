@@ -57,15 +57,9 @@ def run_sections(
     names: Iterable[str],
     parameters: Mapping[str, object] = {},
     *,
-    command: str = "",
     progress: Progress = keep_quiet,
 ) -> list[NotebookRun]:
     """Run notebooks one after the other; each gets the parameters that its section knows.
-
-    Parameters
-    ----------
-    command : the command that looks again, without ``runbook`` and the incident, for the message of
-        an interrupted run; empty: the message names none
 
     Raises
     ------
@@ -99,7 +93,7 @@ def run_sections(
                 runs.append(run)
     except KeyboardInterrupt:
         with Interrupts(again=do_nothing):
-            interruption = _explain_interruption(incident, seq_before, command)
+            interruption = _explain_interruption(incident, seq_before)
             incident.mark("interrupted", str(interruption))
         progress("interrupted; writing the report")
         with suppress(KeyboardInterrupt):  # a second Ctrl-C skips the report
@@ -108,13 +102,12 @@ def run_sections(
     return runs
 
 
-def _explain_interruption(incident: Incident, seq_before: int, command: str) -> RunInterruptedError:
+def _explain_interruption(incident: Incident, seq_before: int) -> RunInterruptedError:
     """Say what a run changed before it was interrupted, and what to do next.
 
     Parameters
     ----------
     seq_before : number of the journal's last entry before the run
-    command : as in ``run_sections``
     """
     entries = [entry for entry in incident.journal.view().actions if entry.seq > seq_before]
     actions = group_actions(entries)
@@ -126,9 +119,7 @@ def _explain_interruption(incident: Incident, seq_before: int, command: str) -> 
             return ActionInterruptedError(text)
     changed = [action for action in actions if action.applied or action.is_cut_off]
     changes = "; ".join(map(load_policy().describe_action, changed))
-    text = f"Interrupted. Changed: {changes or 'nothing'}."
-    if command:
-        text += f" Look again with: runbook {command}"
+    text = f"Interrupted. Changed: {changes or 'nothing'}. Look again with: runbook investigate"
     return RunInterruptedError(text)
 
 
@@ -145,7 +136,6 @@ def _carry_out(
     given: Mapping[str, object],
     progress: Progress,
     *,
-    command: str,
     alerts: Sequence[ReceivedAlert] = (),
     after: str = "",
     schema: str,
@@ -159,7 +149,6 @@ def _carry_out(
     Parameters
     ----------
     given : parameters; each section gets those that it knows
-    command : as in ``run_sections``
     alerts : written to the journal; if there are any, the incident stays open
     after : as in ``investigate``
     """
@@ -176,7 +165,7 @@ def _carry_out(
         advice = "leave --incident out, or write --incident new"
         raise UsageError(f"incident {incident.id} is closed; {advice}")
     mark_alerts(incident, alerts)
-    runs = run_sections(incident, sections, names, given, command=command, progress=progress)
+    runs = run_sections(incident, sections, names, given, progress=progress)
     with Interrupts():  # all is done: the first Ctrl-C interrupts nothing
         if is_new and not alerts:
             close_if_quiet(incident)
@@ -262,7 +251,6 @@ def investigate(
         sections.read_only,
         given,
         progress,
-        command="investigate",
         alerts=read_alerts(alerts_file),
         after=after,
         schema="runbook/investigate/1",
@@ -300,14 +288,12 @@ def run(
             text = f"-p wants name=value, not {item!r}; the parameters of these sections are"
             raise UsageError(f"{text}: {', '.join(sorted(known))}")
         parameters[name] = value
-    chosen_names = [section.NAME for section in chosen]
     return _carry_out(
         settings,
         sections,
-        chosen_names,
+        [section.NAME for section in chosen],
         parameters,
         progress,
-        command=f"run {' '.join(name.partition('_')[0] for name in chosen_names)}",
         schema="runbook/run/1",
     )
 

@@ -210,6 +210,7 @@ _STATUS_OF_CODE = {
 _SKIPPED = {
     "schema",
     "unfinished",
+    "way_on",
     "at",
     "exit_code",
     "verdict",
@@ -269,8 +270,7 @@ def print_document(document: Document, console: Console) -> None:
         _print_whole(console, f"\n  {command}\n")
     values = document.model_dump(by_alias=True)
     for name in sorted(values, key=lambda name: _ORDER.get(name, 1)):
-        # A field that holds the commands is printed above already.
-        if name in (*_SKIPPED, *document.HIDDEN) or values[name] == document.commands:
+        if name in (*_SKIPPED, *document.HIDDEN):
             continue
         for part in _lay_out(document, name, values[name]):
             if isinstance(part, str):

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from markupsafe import Markup
-
 from ..model import Plot, Reading
 from .text import safe, visible
 
@@ -56,14 +54,12 @@ class Picture:
     svg: bytes
     alt: str
 
-    def to_html(self) -> Markup:
-        """Return the picture as an image that holds its own content."""
-        content = base64.b64encode(self.svg).decode("ascii")
-        html = Markup('<img src="data:image/svg+xml;base64,{}" alt="{}" width="560">')
-        return html.format(content, safe(self.alt))
-
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
-        return {"text/html": str(self.to_html()), "text/plain": visible(self.alt)}
+        content = base64.b64encode(self.svg).decode("ascii")
+        image = (
+            f'<img src="data:image/svg+xml;base64,{content}" alt="{safe(self.alt)}" width="560">'
+        )
+        return {"text/html": image, "text/plain": visible(self.alt)}
 
 
 def plot_reading(reading: Reading, threshold: float | None = None) -> Picture | None:
