@@ -43,10 +43,6 @@ class Effect(NamedTuple):
     is_ok: bool = True
 
 
-def _read_nothing(_inv: Any, _plan: Plan) -> dict[str, Json]:
-    return {}
-
-
 class PlanKind(NamedTuple):
     """How plans of one schema are read back, carried out and checked.
 
@@ -66,7 +62,7 @@ class PlanKind(NamedTuple):
     schema: str
     apply: Callable[[Any, Plan], Effect]
     verify: Callable[[Any, Plan], Effect]
-    read_state: Callable[[Any, Plan], dict[str, Json]] = _read_nothing
+    read_state: Callable[[Any, Plan], dict[str, Json]] = lambda _inv, _plan: {}
     parse: Callable[[Path, bytes], Plan] | None = None
     resume: Callable[[Any, Plan], Effect] | None = None
     refusals: tuple[type[Exception], ...] = (errors.SafetyError,)

@@ -24,7 +24,7 @@ from ..redact import Redactor
 from ..report import write_outputs
 from ..section import Sections
 from ..settings import Settings
-from ..show.text import VERDICT_WORDS, count_of, format_bytes
+from ..show.text import VERDICT_WORDS, capitalise, count_of, format_bytes
 from .documents import IncidentDocument
 
 #: How many objects of a plan are shown.
@@ -52,7 +52,7 @@ class MoveDocument(IncidentDocument, extra="ignore"):
     @property
     def answer(self) -> str:
         """What came of the plan; then the incident's verdict now."""
-        lines = [self.summary[:1].upper() + self.summary[1:]]
+        lines = [capitalise(self.summary)]
         if self.verdict:
             lines.append(f"{VERDICT_WORDS[self.verdict]}: {self.reason}")
         return "\n".join(lines)

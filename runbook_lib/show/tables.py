@@ -73,15 +73,10 @@ def tabulate_facts(facts: Mapping[str, Json], caption: str) -> Table:
 
 def tabulate_findings(findings: Iterable[Finding]) -> Table:
     """Return the causes that are not refuted as a table, the most supported first."""
-    ordered = sort_findings(findings)
+    order = list(CauseStatus)
+    ordered = sorted(findings, key=lambda finding: order.index(finding.status))
     rows = [vars(cause) for cause in ordered if cause.status is not CauseStatus.REFUTED]
     return Table("Causes, the most supported first", rows, ("name", "status", "reason"))
-
-
-def sort_findings(findings: Iterable[Finding]) -> list[Finding]:
-    """Return findings, the most supported first."""
-    order = list(CauseStatus)
-    return sorted(findings, key=lambda finding: order.index(finding.status))
 
 
 def tabulate_plans(journal: JournalView) -> Table:

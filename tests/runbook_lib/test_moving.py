@@ -239,6 +239,7 @@ def test_a_settling_is_an_order_that_carries_both_answers(inv: Any) -> None:
     lost = result["unproven"]
     rows = GATE.list_to_settle(inv, plan)
     assert [row["key"] for row in rows] == lost
+    assert "our first copy was announced at 2026-" in rows[0]["evidence"]
     assert set(rows[0]) == {"key", "evidence", "why", "taken_does", "not_taken_does"}
     order = order_settling(inv, plan, taken=lost[0], not_taken="*")
     assert (order.step, order.action) == ("1.3.2", "settle")
