@@ -379,9 +379,14 @@ class MoveGate:
         release, _ = read_release(store, plan.content.id)
         doubts = [doubt for doubt in settling.list_answerable(store, release) if doubt.is_open]
         texts = self.read_evidence(inv, [doubt.planned for doubt in doubts])
-        began = f"our first copy was announced at {release.announced_at:%Y-%m-%dT%H:%M:%SZ}"
+        began = ""
+        if release.announced_at is not None:
+            at = format_time(release.announced_at)
+            began = f"our first copy was announced at {at}: an earlier status is not of that copy"
         rows = [self.describe_doubt(*pair) for pair in zip(doubts, texts, strict=True)]
-        return [{**row, "evidence": f"{row['evidence']}; {began}"} for row in rows]
+        for row in rows:
+            row["evidence"] = "; ".join(filter(None, (row["evidence"], began)))
+        return rows
 
     def describe_doubt(self, doubt: Doubt, evidence: str) -> dict[str, Json]:
         """Describe a row in doubt: what is known, and what each answer would do."""

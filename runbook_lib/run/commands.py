@@ -473,7 +473,7 @@ def note(
     written = Note.model_validate(
         {
             "text": text,
-            "due": due.date() if due else None,
+            "due": due,
             "lesson": went,
             "operator": settings.operator,
             **fields,
