@@ -26,9 +26,8 @@ from runbook_lib.record.journal import utc_now
 from runbook_lib.report import write_outputs
 from runbook_lib.run.documents import Document, Part
 from runbook_lib.run.move_commands import MoveCommands
-from runbook_lib.runbook import name_runbook
 from runbook_lib.settings import find_env_file
-from runbook_lib.show.text import count_of
+from runbook_lib.show.text import capitalise, count_of
 
 from .change import synthetic
 from .change.drill_record import REVERT_COMMAND
@@ -71,8 +70,7 @@ class CheckDocument(Document):
     def answer(self) -> str:
         """What is unfinished, and whether looking and releasing are possible."""
         unfinished = [f"{row['plan']} is not over" for row in self.unfinished]
-        summary = f"{self.summary[:1].upper()}{self.summary[1:]}"
-        return ". ".join([*unfinished, summary])
+        return ". ".join([*unfinished, capitalise(self.summary)])
 
     @property
     def commands(self) -> tuple[str, ...]:
@@ -504,7 +502,7 @@ class ReleaseCommands(MoveCommands):
         judgement = inv.policy.judge(inv.journal, now=inv.now())
         report = write_outputs(inv.incident, SECTIONS)
         resume_commands = inv.latest()[read_unfinished.id].ways_on
-        run_command = name_runbook(f"runbook run {judgement.next.section[:2]}")
+        run_command = f"runbook run {judgement.next.section[:2]}"
         return {
             "verdict": judgement.verdict,
             "reason": judgement.reason,

@@ -19,7 +19,7 @@ from objectmove.plan import PlanRow
 from objectmove.planning import Judgement
 from runbook_lib.errors import BadAnswerError, ClientError, SafetyError
 from runbook_lib.frames import FLAG, NUMBER, TEXT, TIME, WHOLE, Dtype
-from runbook_lib.model import Json, Outcome, Status
+from runbook_lib.model import Json, Outcome, Status, format_time
 from runbook_lib.record.journal import get_run
 from runbook_lib.show.text import count_of
 
@@ -32,6 +32,7 @@ from .analysis.artifacts import (
 )
 from .clients.http_systems import FulfillmentClient
 from .clients.object_store import ObjectStore
+from .clients.services import try_time
 from .investigation import Investigation
 from .settings import ORDER_ID_IN_KEY, Settings, is_nested
 
@@ -409,10 +410,14 @@ def read_shipment_evidence(client: FulfillmentClient, order_id: str) -> str:
         shipments = _list_shipments(client, order_id)
     except ClientError as error:
         return f"could not be read: {error}"
-    evidence = [
-        f"shipment {status}, tracking number {number}"
-        for status, number in map(_describe_shipment, shipments)
-    ]
+    evidence = []
+    for shipment in shipments:
+        status, number = _describe_shipment(shipment)
+        changed_at = try_time(shipment.get("updatedAt"))
+        since = "; the service gives no time"
+        if changed_at is not None:
+            since = f" since {format_time(changed_at)}"
+        evidence.append(f"shipment {status}{since}, tracking number {number}")
     return _clean("; ".join(evidence)) or f"order {order_id} has no shipment"
 
 
@@ -436,9 +441,9 @@ def ask_again(
     for row, order in zip(rows, orders, strict=True):
         answer = ""
         if row.facts.get("status") == NOT_WANTED:
-            answer = "its order wants it again" if wanted[order] else ""
+            answer = "wanted" if wanted[order] else ""
         elif not wanted[order]:
-            answer = "its order does not want it any more"
+            answer = NOT_WANTED
         answers.append(answer)
     return answers
 

@@ -23,7 +23,7 @@ from .model import ActionEntry, ActionPhase, Json, format_time, parse_json, pars
 #: How many characters of a plan's hash are shown, and enough to approve it.
 SHORT_HASH = 12
 #: How long a plan may be carried out after it was made.
-_LIFETIME = timedelta(minutes=15)
+LIFETIME = timedelta(minutes=15)
 
 
 def is_approved(sha256: str, typed: str) -> bool:
@@ -41,10 +41,6 @@ class Effect(NamedTuple):
     reason: str
     result: dict[str, Json]
     is_ok: bool = True
-
-
-def _read_nothing(_inv: Any, _plan: Plan) -> dict[str, Json]:
-    return {}
 
 
 class PlanKind(NamedTuple):
@@ -66,7 +62,7 @@ class PlanKind(NamedTuple):
     schema: str
     apply: Callable[[Any, Plan], Effect]
     verify: Callable[[Any, Plan], Effect]
-    read_state: Callable[[Any, Plan], dict[str, Json]] = _read_nothing
+    read_state: Callable[[Any, Plan], dict[str, Json]] = lambda _inv, _plan: {}
     parse: Callable[[Path, bytes], Plan] | None = None
     resume: Callable[[Any, Plan], Effect] | None = None
     refusals: tuple[type[Exception], ...] = (errors.SafetyError,)
@@ -88,7 +84,6 @@ class Plan:
     rows : the single objects that would change; each has ``to_json``
     is_empty : whether there is nothing to do
     way_back : how to take the plan back: a command, or words; empty: not said
-    made_at : when the plan was made, which may be long before it was loaded; None: not known
     """
 
     kind: PlanKind = field(repr=False)
@@ -104,7 +99,6 @@ class Plan:
     is_empty: bool = False
     about: str = ""
     way_back: str = ""
-    made_at: datetime | None = None
 
     @property
     def id(self) -> str:
@@ -125,16 +119,10 @@ class Plan:
         reason: str = "",
         result: Mapping[str, Json] | None = None,
     ) -> ActionEntry:
-        """Return the journal entry of one phase.
-
-        The entries before the change also say when the plan was made.
-        """
+        """Return the journal entry of one phase."""
         facts: dict[str, Json] = {"plan": self.id, "sha256": self.sha256}
         if self.about:
             facts["about"] = self.about
-        is_before_change = phase in (ActionPhase.PLANNED, ActionPhase.APPROVED)
-        if is_before_change and self.made_at is not None:
-            facts["made_at"] = format_time(self.made_at)
         return ActionEntry(
             step=self.step,
             action=self.action,
@@ -168,7 +156,7 @@ def write_plan(
     header = {
         "schema": kind.schema,
         "made_at": format_time(now),
-        "expires_at": format_time(now + _LIFETIME),
+        "expires_at": format_time(now + LIFETIME),
         **facts,
     }
     with errors.disk_errors(f"the plan cannot be written to {path}"):
@@ -245,7 +233,6 @@ def parse_header(kind: PlanKind, path: Path, blob: bytes) -> Plan:
             action=header["action"],
             target=header["target"],
             way_back=header.get("way_back", ""),
-            made_at=parse_time(header["made_at"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise errors.PlanAlteredError(f"{path} is torn or was edited; plan again") from error

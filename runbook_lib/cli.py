@@ -87,14 +87,14 @@ def declare(
                 with hold_interrupts():
                     function: Callable[..., Document]
                     function = getattr(load(progress), declaration.__name__)
-                    wanted = signature(function).parameters
                     runbook = find_runbook()
-                    if "settings" in wanted:
-                        options["settings"] = runbook.load_settings()
-                    if "sections" in wanted:
-                        options["sections"] = runbook.load_sections()
-                    if "progress" in wanted:
-                        options["progress"] = progress
+                    known: dict[str, Callable[[], Any]] = {
+                        "settings": runbook.load_settings,
+                        "sections": runbook.load_sections,
+                        "progress": lambda: progress,
+                    }
+                    for name in known.keys() & signature(function).parameters:
+                        options[name] = known[name]()
                 return function(**options)
 
             present(work, as_json=as_json)

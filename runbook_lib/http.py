@@ -7,7 +7,6 @@ values are read (``At``, ``Duration`` …).
 from __future__ import annotations
 
 import re
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -108,21 +107,6 @@ T = TypeVar("T")
 
 _MAX_BODY_BYTES = 32 * 1024 * 1024
 _make_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
-#: Why no connection was made, in our words, by the error that caused it.
-_REASONS: dict[type[BaseException], str] = {
-    requests.exceptions.ProxyError: "the proxy that PROXY_URL names made no connection",
-    requests.exceptions.SSLError: "the TLS certificate is not accepted; CA_BUNDLE says whom to "
-    "trust",
-    ConnectionRefusedError: "connection refused",
-    socket.gaierror: "the name cannot be resolved",
-}
-
-
-def _list_causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error, and what led to it."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 class Answer(NamedTuple):
@@ -227,7 +211,6 @@ class HttpClient:
         self,
         path: str,
         shape: type[T],
-        params: Mapping[str, Any] = {},
         part: str = "",
         *,
         status: int = 200,
@@ -243,7 +226,7 @@ class HttpClient:
         WrongSystemError
             When another system answers at this address.
         """
-        answer = self._send("GET", path, params=params)
+        answer = self._send("GET", path)
         try:
             # Another 2xx status passes: then the answer's shape decides.
             if answer.status != status:
@@ -399,12 +382,13 @@ class HttpClient:
         if isinstance(error, ValueError):
             text = f"cannot be used: {self._quote(str(error))}"
             return self._make_error(errors.BadAnswerError, f"{url} {text}")
-        reason = type(error).__name__
-        for cause in _list_causes(error):
-            if type(cause) in _REASONS:
-                reason = _REASONS[type(cause)]
-                break
-        text = f"cannot be reached ({reason}). Does it run, and is {self._setting} right?"
+        first: BaseException = error
+        while first.__context__ is not None:
+            first = first.__context__
+        settings = f"{self._setting}, CA_BUNDLE and PROXY_URL"
+        text = (
+            f"cannot be reached ({self._quote(str(first))}). Does it run, and are {settings} right?"
+        )
         return self._make_error(errors.ConnectionRefusedClientError, f"{url} {text}")
 
     def _read_body(self, response: requests.Response, deadline: float) -> bytes:

@@ -31,7 +31,7 @@ from .record.journal import utc_now
 from .record.notes import write_note
 from .record.view import JournalView
 from .redact import Redactor
-from .runbook import find_runbook, load_policy, name_runbook, use_runbook
+from .runbook import find_runbook, load_policy, use_runbook
 from .section import (
     SectionModule,
     SectionParameters,
@@ -85,10 +85,9 @@ def say_interrupted(plan: Plan, section: SectionModule) -> str:
         command = f"apply {plan.id} --approve {plan.sha256[:SHORT_HASH]}"
         if plan.about:
             command = f"resume {plan.about}"
-        return name_runbook(f"Interrupted. Go on with: runbook {command}")
+        return f"Interrupted. Go on with: runbook {command}"
     problem = f"Interrupted. Nobody knows whether {plan.action} of {plan.target} took effect."
-    command = name_runbook(f"runbook run {section.NAME.partition('_')[0]}")
-    return f"{problem} Look again with: {command}"
+    return f"{problem} Look again with: runbook run {section.NAME.partition('_')[0]}"
 
 
 @dataclass(eq=False, repr=False)

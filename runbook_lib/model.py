@@ -122,6 +122,7 @@ class Role(StrEnum):
     Attributes
     ----------
     GROUND : what the other steps rest on: reachability, rights, clocks
+    UNFINISHED : what was begun, and must be finished before anything else
     ALERT : the alert itself; a breach may say since when
     BACKLOG : how many objects wait
     TICKET : an affected customer's ticket
@@ -138,6 +139,7 @@ class Role(StrEnum):
     """
 
     GROUND = "ground"
+    UNFINISHED = "unfinished"
     ALERT = "alert"
     BACKLOG = "backlog"
     TICKET = "ticket"

@@ -31,10 +31,8 @@ StandsStill = Annotated[
         help="confirm that nothing consumes from the destination while this runs, or since a time",
     ),
 ]
-Part = Annotated[int, typer.Option(min=0, max=256, help="only this part of the plan; 0: all")]
-Parts = Annotated[
-    int, typer.Option(min=0, max=256, help="cut the plan into N parts for several machines")
-]
+Part = Annotated[int, typer.Option(help="only this part of the plan; 0: all")]
+Parts = Annotated[int, typer.Option(help="cut the plan into N parts for several machines")]
 MemoryRemoved = Annotated[bool, typer.Option(help="also objects whose fate the bucket forgot")]
 
 

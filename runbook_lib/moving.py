@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from chainlog import ChainedLog
 from objectmove import plan as plans
@@ -35,19 +35,17 @@ from objectmove.plan import PlanRow
 from objectmove.result import MoveResult
 from objectmove.run import FROM_NOW_ON, Run
 from objectmove.settling import Doubt
+from objectmove.state import read_release
 
-from .approvals import SHORT_HASH, Effect, Plan, PlanKind, is_approved, load_plan
+from .approvals import LIFETIME, SHORT_HASH, Effect, Plan, PlanKind, is_approved, load_plan
 from .errors import SafetyError, UsageError
-from .model import Json, parse_json
+from .model import Json
 from .record.incident import Incident, write_file
 from .runbook import name_runbook
 from .section import ActionStep, ChangeParameters, by_id, get_parameters, split_list
 
 __all__ = ["MoveGate", "MoveParameters", "NotNowError", "WatchedWorker"]
 
-#: How long a plan may be begun after it was made, and a move be undone after its first copy, unless
-#: the runbook says otherwise.
-_LIFETIME = timedelta(minutes=15)
 #: The most objects of a plan, unless the runbook's ``header`` says otherwise.
 _LIMIT_OBJECTS = 1000
 #: Outcomes of a proof that are as planned, for each verb.
@@ -61,6 +59,10 @@ _AS_PLANNED = {
 #: Who else moves objects, and how they are held, as a plan shows it.
 _OTHERS = "who else moves"
 _PlanId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,150}$")]
+_Keys = Annotated[
+    list[str],
+    BeforeValidator(lambda keys: split_list(keys) if isinstance(keys, str) else keys),
+]
 #: The facts of a run that count or list what is left to do.
 _LEFT = ("skipped", "failed", "unproven", "in_reach", "waiting", "left")
 #: The facts of a run that show that something is left to do.
@@ -68,32 +70,24 @@ OPEN = (*_LEFT, "stopped")
 
 
 class MoveParameters(ChangeParameters):
-    """Parameters of a section that moves objects."""
+    """Parameters of a section that moves objects.
 
-    memory_removed: bool = Field(
-        False, description="also plan objects whose fate the bucket forgot"
-    )
-    parts: int = Field(
-        0, ge=0, le=256, description="cut the plan into so many parts for several machines; 0: one"
-    )
-    part: int = Field(0, ge=0, le=256, description="carry out only this part; 0: all")
-    strict: bool = Field(False, description="refuse when any planned object changed")
-    stop_here: bool = Field(False, description="resume: copy nothing more, finish what landed")
+    ``runbook apply --help`` and the like say what those without a description are.
+    """
+
+    memory_removed: bool = False
+    parts: int = Field(0, ge=0, le=256)
+    part: int = Field(0, ge=0, le=256)
+    strict: bool = False
+    stop_here: bool = False
     consumer_stands_still: str = Field(
         "", description="confirm that nothing consumes from the destination: now, or since when"
     )
-    resume_worker: bool = Field(
-        False, description="resume: only resume the worker, although objects may ship twice"
-    )
-    undo: _PlanId = Field("", description="id of the plan to take back; empty: none")
-    settle: _PlanId = Field("", description="id of the plan to settle; empty: none")
-    taken: str = Field("", description="settle: keys that were taken: a,b or a JSON list; *: all")
-    not_taken: str = Field("", description="settle: keys that were not taken, in the same form")
-
-
-def _say_command(command: str) -> str:
-    """Return a command of ``objectmove`` as a person types it."""
-    return name_runbook(f"runbook {command}")
+    resume_worker: bool = False
+    undo: _PlanId = ""
+    settle: _PlanId = ""
+    taken: _Keys = Field([], description="settle: keys that were taken, comma-separated; *: all")
+    not_taken: _Keys = Field([], description="settle: keys that were not taken, in the same form")
 
 
 @contextmanager
@@ -103,8 +97,8 @@ def _naming_commands() -> Iterator[None]:
         yield
     except MoveError as error:
         if error.way_on:
-            way_on = _say_command(error.way_on).replace(error.needed, error.needed[:SHORT_HASH])
-            error.args = (f"{error}. Go on with: {way_on}",)
+            way_on = error.way_on.replace(error.needed, error.needed[:SHORT_HASH])
+            error.args = (name_runbook(f"{error}. Go on with: runbook {way_on}"),)
         raise
 
 
@@ -190,6 +184,10 @@ class MoveGate:
         ``verb`` is ``apply``, ``undo`` or ``settle``.
         """
 
+    def list_ways_on(self, done: MoveResult) -> list[str]:
+        """Return the commands that lead on after a run, without the program's name."""
+        return done.ways_on
+
     def describe_undo(self, inv: Any) -> str:
         """Say how the worker is held while a move is taken back."""
         return self.make_hold(inv).words
@@ -227,8 +225,8 @@ class MoveGate:
             "step": self.step,
             "made_by": inv.operator,
             "made_at": now,
-            "expires_at": now + _LIFETIME,
-            "undo_s": _LIFETIME.total_seconds(),
+            "expires_at": now + LIFETIME,
+            "undo_s": LIFETIME.total_seconds(),
             "others": self.make_hold(inv).words,
             "limit_objects": _LIMIT_OBJECTS,
             "parts": parameters.parts,
@@ -285,7 +283,6 @@ class MoveGate:
             _OTHERS: self.describe_undo(inv),
         }
         return _follow(
-            inv,
             release,
             summary,
             plan_id=move.undo_id,
@@ -309,8 +306,8 @@ class MoveGate:
         move: plans.Plan = release.content
         doubts = settling.list_doubts(self.get_store_to_look(inv.clients), move)
         open_keys = {doubt.key for doubt in doubts if doubt.is_open}
-        taken = read_keys(parameters.taken)
-        not_taken = read_keys(parameters.not_taken)
+        taken = parameters.taken
+        not_taken = parameters.not_taken
         if taken == ["*"]:
             taken = sorted(open_keys.difference(not_taken))
         elif not_taken == ["*"]:
@@ -325,14 +322,13 @@ class MoveGate:
             _OTHERS: self.make_hold(inv).words,
         }
         return _follow(
-            inv,
             release,
             summary,
             plan_id=f"{move.id}-settle-{approval[:8]}",
             step=self.settle_step,
             action="settle",
             sha256=approval,
-            expires_at=inv.now() + _LIFETIME,
+            expires_at=inv.now() + LIFETIME,
         )
 
     def _load_named(self, inv: Any, plan_id: str) -> Plan:
@@ -353,7 +349,7 @@ class MoveGate:
             expires_at=header.expires_at,
             step=header.step,
             action=self.action,
-            target=_describe_target(move),
+            target=f"{header.endpoint}/{header.bucket}: {header.source} → {header.to}",
             summary={
                 "objects": header.objects,
                 "bytes": header.bytes,
@@ -366,8 +362,7 @@ class MoveGate:
             content=move,
             rows=move.rows,
             is_empty=not move.rows,
-            way_back=_say_command(f"undo {move.id}"),
-            made_at=header.made_at,
+            way_back=f"runbook undo {move.id}",
         )
 
     # --- what is in doubt, and what is unfinished ---
@@ -380,10 +375,18 @@ class MoveGate:
         -------
         Rows of ``key``, ``evidence``, ``why``, ``taken_does`` and ``not_taken_does``.
         """
-        found = settling.list_doubts(self.get_store_to_look(inv.clients), plan.content)
-        doubts = [doubt for doubt in found if doubt.is_open]
+        store = self.get_store_to_look(inv.clients)
+        release, _ = read_release(store, plan.content.id)
+        doubts = [doubt for doubt in settling.list_answerable(store, release) if doubt.is_open]
         texts = self.read_evidence(inv, [doubt.planned for doubt in doubts])
-        return [self.describe_doubt(*pair) for pair in zip(doubts, texts, strict=True)]
+        began = ""
+        if release.announced_at is not None:
+            at = format_time(release.announced_at)
+            began = f"our first copy was announced at {at}: an earlier status is not of that copy"
+        rows = [self.describe_doubt(*pair) for pair in zip(doubts, texts, strict=True)]
+        for row in rows:
+            row["evidence"] = "; ".join(filter(None, (row["evidence"], began)))
+        return rows
 
     def describe_doubt(self, doubt: Doubt, evidence: str) -> dict[str, Json]:
         """Describe a row in doubt: what is known, and what each answer would do."""
@@ -403,7 +406,7 @@ class MoveGate:
         Rows with the fields of ``objectmove.result.Unfinished``.
         """
         unfinished = result.list_unfinished(self.get_store_to_look(clients))
-        return [{**move._asdict(), "way_on": _say_command(move.way_on)} for move in unfinished]
+        return [{**move._asdict(), "way_on": f"runbook {move.way_on}"} for move in unfinished]
 
     def fetch_plan(
         self, clients: Any, plan_id: str, find_incident: Callable[[], Incident]
@@ -489,11 +492,11 @@ class MoveGate:
         except InterruptedMoveError as error:
             count = f"{error.moved:,} {self.noun}s"
             held = " The worker is still paused for it." if error.is_held else ""
-            text = f"Interrupted after {count}.{held} Go on with: {_say_command(error.way_on)}"
-            raise KeyboardInterrupt(text) from error
+            text = f"Interrupted after {count}.{held} Go on with: runbook {error.way_on}"
+            raise KeyboardInterrupt(name_runbook(text)) from error
         facts: dict[str, Json] = asdict(done)
         facts["plan"] = plan.id
-        facts["ways_on"] = [*map(_say_command, done.ways_on)]
+        facts["ways_on"] = [f"runbook {command}" for command in self.list_ways_on(done)]
         if plan.action == "settle":
             for name in ("taken", "not_taken"):
                 facts[name] = len({*plan.summary[name]} - {*done.unproven})
@@ -520,9 +523,7 @@ class MoveGate:
         return Effect(f"{start}: {_say_counts(counts)}", facts, is_ok=is_ok)
 
 
-def _follow(
-    inv: Any, plan: Plan, summary: Mapping[str, Json], *, plan_id: str, **facts: Any
-) -> Plan:
+def _follow(plan: Plan, summary: Mapping[str, Json], *, plan_id: str, **facts: Any) -> Plan:
     """Return a plan that takes another one back, or settles it.
 
     It has no file: who plans the same again gets the same hash.
@@ -534,10 +535,8 @@ def _follow(
         about=plan.id,
         rows=(),
         is_empty=not summary["objects"],
-        made_at=inv.now(),
-        way_back=_say_command(f"settle {plan.id}"),
+        way_back=f"runbook settle {plan.id}",
         summary={
-            "bytes": 0,
             "window": plan.summary["window"],
             "expires_at": until,
             **summary,
@@ -556,11 +555,6 @@ def _save_plan(incident: Incident, move: plans.Plan) -> Path:
     path = incident.path("plans", f"{move.id}.jsonl")
     write_file(path, move.content.decode())
     return path.parent
-
-
-def _describe_target(move: plans.Plan) -> str:
-    header = move.header
-    return f"{header.endpoint}/{header.bucket}: {header.source} → {header.to}"
 
 
 def list_begun(home: Path) -> Iterator[plans.Plan]:
@@ -591,18 +585,8 @@ def read_since(text: str) -> datetime | None:
         raise UsageError(f"--consumer-stands-still: {error}") from error
 
 
-def read_keys(text: str) -> list[str]:
-    """Return the keys that a parameter names: a JSON list, or keys with commas between them."""
-    if not text.startswith("["):
-        return split_list(text)
-    try:
-        return [str(key) for key in parse_json(text)]
-    except ValueError as error:
-        raise UsageError(f"this is no JSON list of keys: {error}") from error
-
-
 def _describe_run(facts: Mapping[str, Json]) -> str:
-    """Say what a run did, what is left, and which command leads on."""
+    """Say what a run did, and what is left."""
     done = "settled" if "settled" in facts else "moved"
     counts = {done: facts[done]}
     for name in _LEFT:
@@ -611,8 +595,6 @@ def _describe_run(facts: Mapping[str, Json]) -> str:
     parts = [_say_counts(counts) or f"0 {done}", facts["stopped"]]
     if facts["is_held"]:
         parts.append("the worker is still paused for it")
-    if facts["ways_on"]:
-        parts.append(f"go on with: {facts['ways_on'][0]}")
     return "; ".join(filter(None, parts))
 
 

@@ -10,7 +10,6 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from html import escape
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
     from .model import Json
 
 MASK = "[redacted]"
-# Texts of fewer characters are names and words that come again and again: their redacted form is
-# cached.
-_SHORT = 100
 # A secret, or its base64 form, with fewer characters is not looked for: it would blank ordinary
 # text.
 _SHORTEST_SECRET = 4
@@ -86,15 +82,8 @@ class Redactor:
         if forms:
             longest_first = sorted(forms, key=len, reverse=True)
             self._known_secrets = re.compile("|".join(map(re.escape, longest_first)))
-        self._hide_short = lru_cache(maxsize=1 << 14)(self._hide)
 
     def text(self, text: str) -> str:
-        """Return the text without secrets."""
-        if len(text) < _SHORT:
-            return self._hide_short(text)
-        return self._hide(text)
-
-    def _hide(self, text: str) -> str:
         """Return a text without known secrets, and without what looks like one."""
         if self._known_secrets is not None:
             text = self._known_secrets.sub(MASK, text)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from functools import cache
-from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import ExitCode, UsageError
@@ -33,7 +33,7 @@ class Runbook(NamedTuple):
         a group is typed before its commands; with an empty name, only the command is typed
     errors : the exit codes of errors that are not the helper's, the special before the general
     load_sections, load_settings, load_policy : import what a command needs when it runs, so that
-        ``runbook --help`` stays fast. Without a policy the helper's neutral one is used
+        ``runbook --help`` stays fast
     """
 
     summary: str
@@ -41,7 +41,7 @@ class Runbook(NamedTuple):
     errors: Mapping[type[BaseException], ExitCode]
     load_sections: Callable[[], Sections]
     load_settings: Callable[[], Settings]
-    load_policy: Callable[[], Policy] | None = None
+    load_policy: Callable[[], Policy]
 
 
 class _Process:
@@ -115,20 +115,16 @@ def _find_default() -> EntryPoint | None:
     installed = _list_entries("runbook")
     if len(installed) > 1:
         # Keep the runbooks whose distribution brings the ``runbook`` command.
-        scripts = _list_entries("console_scripts")
-        distributions = {_get_distribution(s) for s in scripts if s.name == "runbook"}
+        scripts = entry_points(group="console_scripts", name="runbook")
+        distributions = set(map(_get_distribution, scripts))
         installed = [entry for entry in installed if _get_distribution(entry) in distributions]
     return installed[0] if len(installed) == 1 else None
 
 
-def _list_entries(group: str) -> list[EntryPoint]:
-    return list(_read_entries().select(group=group))
-
-
 @cache
-def _read_entries() -> EntryPoints:
-    """Read the entry points of all that is installed. Only once: that takes 30 ms."""
-    return entry_points()
+def _list_entries(group: str) -> list[EntryPoint]:
+    """Return a group's entry points. Only once: that takes 30 ms."""
+    return list(entry_points(group=group))
 
 
 def _get_distribution(entry: EntryPoint) -> str:
@@ -159,10 +155,5 @@ def name_runbook(text: str) -> str:
 
 
 def load_policy() -> Policy:
-    """Return the policy of this process's runbook; the neutral one when it brings none."""
-    runbook = find_runbook()
-    if runbook.load_policy is not None:
-        return runbook.load_policy()
-    from .policy import Policy
-
-    return Policy(quantities=runbook.load_sections().list_quantities())
+    """Return the policy of this process's runbook."""
+    return find_runbook().load_policy()

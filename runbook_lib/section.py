@@ -188,14 +188,14 @@ class Sections(dict[str, SectionModule]):
     modules : one for each notebook
     notebooks : the folder that holds the notebooks, as ``<NAME>.ipynb``
     read_only : names of the sections that ``runbook investigate`` carries out
-    investigation : the runbook's own ``Investigation``, where it has one
+    investigation : the runbook's own ``Investigation``
     """
 
     modules: InitVar[Iterable[SectionModule]]
     _: KW_ONLY
     notebooks: Path
     read_only: Sequence[str]
-    investigation: Any = None
+    investigation: type[Any]
 
     def __post_init__(self, modules: Iterable[SectionModule]) -> None:
         for module in modules:
@@ -232,7 +232,7 @@ class Sections(dict[str, SectionModule]):
         UsageError
             When there is no such section. The message lists those that exist.
         """
-        wanted = text.strip().lower().removesuffix(".ipynb")
+        wanted = text.lower()
         for name, module in self.items():
             number, _, words = name.partition("_")
             if wanted in (name, number, number.lstrip("0"), words):  # 06_copy, 06, 6 or copy

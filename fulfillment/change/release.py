@@ -20,6 +20,7 @@ from objectmove.errors import LimitError
 from objectmove.plan import Plan as MovePlan
 from objectmove.plan import PlanRow, Timing
 from objectmove.planning import Judgement
+from objectmove.result import MoveResult
 from objectmove.settling import Doubt
 from runbook_lib.approvals import Plan
 from runbook_lib.errors import ClientError, SafetyError, StoreNotReadyError, UsageError
@@ -110,6 +111,16 @@ class ReleaseGate(MoveGate):
     def ask(self, inv: Investigation, rows: Sequence[PlanRow]) -> Sequence[str | None]:
         """Ask the shipments once more, right before labels move: an order may be cancelled."""
         return ask_again(inv.settings, inv.clients.fulfillment, rows)
+
+    def list_ways_on(self, done: MoveResult) -> list[str]:
+        """Return the commands that lead on; labels that nobody wants any more can be parked."""
+        reasons = [row["reason"] for row in done.skipped]
+        if "plan" not in done.ways_on or NOT_WANTED not in reasons:
+            return done.ways_on
+        parks = "plan --park-unwanted"
+        if done.left or set(reasons) != {NOT_WANTED}:
+            return [*done.ways_on, parks]
+        return [parks]
 
     def describe_undo(self, inv: Investigation) -> str:
         """Say how the worker is held, what it does next, and what whoever approves promises."""

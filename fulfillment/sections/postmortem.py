@@ -14,7 +14,6 @@ from runbook_lib.model import (
     Status,
 )
 from runbook_lib.record.actions import group_actions
-from runbook_lib.runbook import name_runbook
 from runbook_lib.section import (
     ActionStep,
     ReadStep,
@@ -148,7 +147,7 @@ def _read_log(inv: Investigation) -> Outcome:
     missing = [name for name, part in parts.items() if not part]
     if missing == ["measures"]:
         # The incident may be closed by the time that somebody types this.
-        advice = name_runbook(f'runbook note "what you did" --incident {inv.incident.id}')
+        advice = f'runbook note "what you did" --incident {inv.incident.id}'
         return outcome.unknown(f"nothing was changed: say what helped with {advice}")
     if missing:
         return outcome.unknown(f"the journal has no {', no '.join(missing)} yet")

@@ -345,7 +345,7 @@ _UNFINISHED = ("plan", "rows", "held_by", "held_since", "way_on")
     "1.5",
     "Releases that are not finished, or wait for a person's word",
     name="unfinished releases",
-    role=Role.GROUND,
+    role=Role.UNFINISHED,
     unit="releases",
     source="s3://$fulfillment_bucket/.runbook/state.json",
     columns={"held_since": TIME},
@@ -385,7 +385,7 @@ def _describe_unfinished(row: Mapping[str, Json]) -> str:
     """Say in words what a row of step 1.5 says."""
     held = ""
     if row["held_by"]:
-        held = f", held by {row['held_by']} since {row['held_since']}"
+        held = f"; the worker is paused for it since {row['held_since']} by {row['held_by']}"
     objects = ""
     if row["rows"]:
         objects = f" ({count_of(row['rows'], 'object')})"

@@ -13,6 +13,7 @@ from runbook_lib.frames import TEXT, TIME
 from runbook_lib.model import ActionPhase, CauseStatus, Finding, Role
 from runbook_lib.policy import IN_TROUBLE
 from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, rows_of, step
+from runbook_lib.show.text import capitalise
 
 from ..analysis import causes
 from ..analysis.causes import (
@@ -413,11 +414,14 @@ def read_configuration(inv: Investigation) -> model.Outcome:
             problems.append(f"{logged} lines of its log say {reason}")
     if matches is False:
         problems.append("its secret is not the one that the runbook uses")
+    ways_on: tuple[str, ...] = ()
     if accepts_ours is False:
         problems.insert(0, _OWN_KEY)
+        ways_on = ("runbook check",)
     outcome = model.Outcome(
         value="; ".join(problems) or None,
         rows=rows,
+        ways_on=ways_on,
         observations={
             "worker_place": "; ".join(places) if rows else None,
             "credentials_match": matches,
@@ -438,7 +442,7 @@ def read_configuration(inv: Investigation) -> model.Outcome:
     return outcome.ok("the worker's bucket, prefixes and credentials are right")
 
 
-_OWN_KEY = "your own key or password is wrong: see MINIO_ROOT_USER and MINIO_ROOT_PASSWORD"
+_OWN_KEY = "your own key or password is wrong: correct MINIO_ROOT_USER or MINIO_ROOT_PASSWORD"
 
 
 def _compare_places(
@@ -527,13 +531,17 @@ def conclude(inv: Investigation) -> model.Conclusion:
     """
     findings, advice = judge_causes(inv)
     verdict, reason = judge_now(inv, STEPS)
+    words = advice.words if advice.causes or verdict in IN_TROUBLE else ()
+    configuration = inv.latest().get(read_configuration.id)
+    if configuration is not None and configuration.ways_on:
+        words = (f"{capitalise(_OWN_KEY)}.", *words)
     supported = [finding for finding in findings if finding.name in advice.causes]
     summary = "; ".join(f"{finding.name}: {finding.reason}" for finding in supported)
     return model.Conclusion(
         verdict=verdict,
         summary=summary or f"no cause is supported; {reason}",
         findings=findings,
-        advice=advice.words if advice.causes or verdict in IN_TROUBLE else (),
+        advice=words,
     )
 
 

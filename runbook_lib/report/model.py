@@ -35,7 +35,7 @@ from ..record.history import count_seconds, list_proofs
 from ..record.incident import ENDED_WELL, Incident, list_neighbours, was_made
 from ..record.notes import find_word, list_follow_ups
 from ..record.view import JournalView, order_of
-from ..runbook import load_policy, name_runbook
+from ..runbook import load_policy
 from ..section import SectionModule
 from ..show.text import VERDICT_WORDS, capitalise
 from .chart import Chart, draw_chart
@@ -358,10 +358,9 @@ def list_tasks(model: ReportModel) -> Iterator[Task]:
     section, reason = model.judgement.next
     if model.facts.get("closed_at"):
         if not model.is_good:
-            command = name_runbook("runbook investigate")
-            yield Task(text=f"Closed before all was well: look again. {command}")
+            yield Task(text="Closed before all was well: look again. runbook investigate")
     elif model.verdict:
-        yield Task(text=f"{reason} {name_runbook(f'runbook run {section[:2]}')}")
+        yield Task(text=f"{reason} runbook run {section[:2]}")
     follow_ups = list_follow_ups(model.journal)
     for note in follow_ups:
         yield Task.model_validate(note, from_attributes=True)
@@ -376,8 +375,8 @@ def list_unfinished(action: ActionRecord) -> Iterator[Task]:
     left = 0 if action.is_taken_back else action.left
     if left or action.doubtful:
         verb = "resume" if left else "settle"
-        command = name_runbook(f"runbook {verb} {action.plan}")
         counts = f"{left:,} waiting, {action.doubtful:,} in doubt"
+        command = f"runbook {verb} {action.plan}"
         yield Task(text=f"{action.plan} is not finished, {counts}: {command}")
 
 

@@ -15,11 +15,7 @@ from ..errors import (
     UsageError,
     compute_exit_code,
 )
-from ..investigation import (
-    Investigation,
-    close_if_quiet,
-    judge_incident,
-)
+from ..investigation import close_if_quiet, judge_incident
 from ..model import (
     ActionPhase,
     Json,
@@ -46,7 +42,7 @@ from ..record.view import JournalView
 from ..redact import Redactor
 from ..report import write_outputs
 from ..report.export import load_exporter
-from ..runbook import load_policy, name_runbook
+from ..runbook import load_policy
 from ..section import SectionModule, Sections, check_parameters
 from ..settings import Settings
 from ..show.tables import tabulate_plans
@@ -61,15 +57,9 @@ def run_sections(
     names: Iterable[str],
     parameters: Mapping[str, object] = {},
     *,
-    command: str = "",
     progress: Progress = keep_quiet,
 ) -> list[NotebookRun]:
     """Run notebooks one after the other; each gets the parameters that its section knows.
-
-    Parameters
-    ----------
-    command : the command that looks again, without ``runbook`` and the incident, for the message of
-        an interrupted run; empty: the message names none
 
     Raises
     ------
@@ -103,7 +93,7 @@ def run_sections(
                 runs.append(run)
     except KeyboardInterrupt:
         with Interrupts(again=do_nothing):
-            interruption = _explain_interruption(incident, seq_before, command)
+            interruption = _explain_interruption(incident, seq_before)
             incident.mark("interrupted", str(interruption))
         progress("interrupted; writing the report")
         with suppress(KeyboardInterrupt):  # a second Ctrl-C skips the report
@@ -112,28 +102,24 @@ def run_sections(
     return runs
 
 
-def _explain_interruption(incident: Incident, seq_before: int, command: str) -> RunInterruptedError:
+def _explain_interruption(incident: Incident, seq_before: int) -> RunInterruptedError:
     """Say what a run changed before it was interrupted, and what to do next.
 
     Parameters
     ----------
     seq_before : number of the journal's last entry before the run
-    command : as in ``run_sections``
     """
     entries = [entry for entry in incident.journal.view().actions if entry.seq > seq_before]
     actions = group_actions(entries)
     for action in actions:
         if action.is_cut_off and action.first.action in MOVES:
             plan = action.first.result.get("about", action.plan)
-            resume = name_runbook(f"runbook resume {plan}")
             # A cell that was killed wrote no reason.
-            text = action.last.reason or f"Interrupted. Go on with: {resume}"
+            text = action.last.reason or f"Interrupted. Go on with: runbook resume {plan}"
             return ActionInterruptedError(text)
     changed = [action for action in actions if action.applied or action.is_cut_off]
     changes = "; ".join(map(load_policy().describe_action, changed))
-    text = f"Interrupted. Changed: {changes or 'nothing'}."
-    if command:
-        text += f" Look again with: {name_runbook(f'runbook {command}')}"
+    text = f"Interrupted. Changed: {changes or 'nothing'}. Look again with: runbook investigate"
     return RunInterruptedError(text)
 
 
@@ -150,7 +136,6 @@ def _carry_out(
     given: Mapping[str, object],
     progress: Progress,
     *,
-    command: str,
     alerts: Sequence[ReceivedAlert] = (),
     after: str = "",
     schema: str,
@@ -164,7 +149,6 @@ def _carry_out(
     Parameters
     ----------
     given : parameters; each section gets those that it knows
-    command : as in ``run_sections``
     alerts : written to the journal; if there are any, the incident stays open
     after : as in ``investigate``
     """
@@ -173,7 +157,7 @@ def _carry_out(
     for section_name in names:
         section = sections[section_name]
         check_parameters(section, _pick(section, others))
-    opener = sections.investigation or Investigation
+    opener = sections.investigation
     opener.check_ticket(settings, str(given.get("ticket_id", "")))
     named = str(given.get("incident_id", ""))
     incident, is_new = opener.find_or_make(settings, named, after=after)
@@ -181,7 +165,7 @@ def _carry_out(
         advice = "leave --incident out, or write --incident new"
         raise UsageError(f"incident {incident.id} is closed; {advice}")
     mark_alerts(incident, alerts)
-    runs = run_sections(incident, sections, names, given, command=command, progress=progress)
+    runs = run_sections(incident, sections, names, given, progress=progress)
     with Interrupts():  # all is done: the first Ctrl-C interrupts nothing
         if is_new and not alerts:
             close_if_quiet(incident)
@@ -193,15 +177,14 @@ def _carry_out(
     steps = chain.from_iterable(sections[name].STEPS.values() for name in names)
     needed = {step.id for step in steps if step.needed}
     judged = policy.judge(journal, now=now, steps=needed)
-    judgement = judged if needed and judged.verdict else None
     conclusions = [run.conclusion for run in runs if run.conclusion is not None]
     verdict = None
     reason = ""
     next_section = policy.first_step.section
-    if judgement is not None:
-        verdict = judgement.verdict
-        reason = judgement.reason
-        next_section = judgement.next.section
+    if needed and judged.verdict:
+        verdict = judged.verdict
+        reason = judged.reason
+        next_section = judged.next.section
     elif conclusions:
         verdict = conclusions[-1].verdict
         reason = conclusions[-1].summary
@@ -210,12 +193,12 @@ def _carry_out(
     plans = tuple(_list_plans(own, planned_in, is_over=is_over))
     is_stopped = any(run.status is RunStatus.STOPPED_AT_PLAN for run in runs)
     waits = is_stopped and any(plan["apply"] for plan in plans)
-    next_command = ""
-    if not incident.is_closed and not waits:
+    next_command = next(iter(journal.ways_on), "")
+    if not (next_command or incident.is_closed or waits):
         if verdict is Verdict.HEALTHY:  # no section closes an incident that saw no trouble
-            next_command = name_runbook(f"runbook close {incident.id}")
+            next_command = f"runbook close {incident.id}"
         elif next_section:
-            next_command = name_runbook(f"runbook run {next_section[:2]}")
+            next_command = f"runbook run {next_section[:2]}"
     return documents.SectionsDocument(
         schema_name=schema,
         at=now,
@@ -223,8 +206,8 @@ def _carry_out(
         verdict=verdict,
         exit_code=_choose_exit_code(runs, verdict),
         reason=reason,
-        since=policy.find_ends(journal).since,
-        until=judgement.until if judgement else None,
+        since=judged.since,
+        until=judged.until,
         affected=str(policy.compute_impact(journal)),
         readings=tuple(own.latest().values()),
         causes=journal.diagnosis.findings,
@@ -268,7 +251,6 @@ def investigate(
         sections.read_only,
         given,
         progress,
-        command="investigate",
         alerts=read_alerts(alerts_file),
         after=after,
         schema="runbook/investigate/1",
@@ -299,21 +281,19 @@ def run(
     """
     parameters = {"incident_id": incident_id} if incident_id else {}
     chosen = [sections.find(name) for name in names]
+    known = set().union(*(section.Parameters.model_fields for section in chosen))
     for item in parameter or ():
         name, _, value = item.partition("=")
-        if not any(name in section.Parameters.model_fields for section in chosen):
-            known = set().union(*(section.Parameters.model_fields for section in chosen))
+        if name not in known:
             text = f"-p wants name=value, not {item!r}; the parameters of these sections are"
             raise UsageError(f"{text}: {', '.join(sorted(known))}")
         parameters[name] = value
-    chosen_names = [section.NAME for section in chosen]
     return _carry_out(
         settings,
         sections,
-        chosen_names,
+        [section.NAME for section in chosen],
         parameters,
         progress,
-        command=f"run {' '.join(name.partition('_')[0] for name in chosen_names)}",
         schema="runbook/run/1",
     )
 
@@ -355,7 +335,7 @@ def _list_plans(
             about = entry.result.get("about")
             if about:
                 command = f"{entry.action} {about}"
-            apply = name_runbook(f"runbook {command}")
+            apply = f"runbook {command}"
         plan = {**row, "apply": apply}
         del plan["hash"]
         yield plan
@@ -424,27 +404,28 @@ def close(
     verdict = judgement.verdict or Verdict.UNKNOWN
     words = verdict.replace("_", " ")
     incident.close(verdict, reason=f"{settings.operator} closed it as {words}: {judgement.reason}")
-    is_well = verdict in ENDED_WELL
+    journal = incident.journal.view()
+    unfinished = [reading for reading in journal.latest().values() if reading.ways_on]
+    next_command = "" if verdict in ENDED_WELL else "runbook investigate"
     return documents.CloseDocument(
         schema_name="runbook/close/1",
         incident=incident.id,
         verdict=verdict,
         exit_code=compute_exit_code(verdict),
         report=str(write_outputs(incident, sections)),
-        reason=judgement.reason,
-        unfinished=incident.journal.view().ways_on,
-        next="" if is_well else name_runbook("runbook investigate"),
+        reason="; ".join([judgement.reason, *(reading.reason for reading in unfinished)]),
+        unfinished=journal.ways_on,
+        next=next(iter(journal.ways_on), next_command),
     )
 
 
 def _read_again(settings: Settings, sections: Sections, incident: Incident) -> None:
-    """Read the causes, and every step that a verdict needs, once each."""
-    kind = sections.investigation or Investigation
+    """Read the causes, what is unfinished, and every step that a verdict needs, once each."""
     done: set[str] = set()
     for module in sections.values():
-        inv = kind(incident, section=module, settings=settings)
+        inv = sections.investigation(incident, section=module, settings=settings)
         for step_id, declared in module.STEPS.items():
-            is_judged = declared.needed or declared.role is Role.CAUSE
+            is_judged = declared.needed or declared.role in (Role.CAUSE, Role.UNFINISHED)
             if is_judged and step_id not in done:
                 done.add(step_id)
                 inv.read_step(step_id)
@@ -492,7 +473,7 @@ def note(
     written = Note.model_validate(
         {
             "text": text,
-            "due": due.date() if due else None,
+            "due": due,
             "lesson": went,
             "operator": settings.operator,
             **fields,

@@ -18,6 +18,7 @@ from ..errors import ExitCode
 from ..model import CauseStatus, Finding, Json, Note, Observed, Timestamp, Verdict
 from ..record.history import HistoryRow, Trend
 from ..record.journal import utc_now
+from ..runbook import name_runbook
 from ..show.tables import EMPTY, Table, get_tone, say_value, tabulate_findings
 from ..show.text import VERDICT_WORDS, count_of, format_value, visible
 
@@ -57,7 +58,7 @@ class Document(Part, populate_by_name=True, ser_json_inf_nan="null"):
 
     def to_json(self) -> str:
         """Return the document as indented JSON."""
-        return self.model_dump_json(by_alias=True, indent=2)
+        return name_runbook(self.model_dump_json(by_alias=True, indent=2))
 
 
 class NotebookResult(Part):
@@ -94,7 +95,7 @@ class IncidentDocument(Document):
     @property
     def commands(self) -> tuple[str, ...]:
         """What was begun before comes first; then the next command."""
-        return (*self.unfinished, self.next) if self.next else self.unfinished
+        return tuple(filter(None, dict.fromkeys((*self.unfinished, self.next))))
 
 
 class SectionsDocument(IncidentDocument):
@@ -209,6 +210,7 @@ _STATUS_OF_CODE = {
 _SKIPPED = {
     "schema",
     "unfinished",
+    "way_on",
     "at",
     "exit_code",
     "verdict",
@@ -268,8 +270,7 @@ def print_document(document: Document, console: Console) -> None:
         _print_whole(console, f"\n  {command}\n")
     values = document.model_dump(by_alias=True)
     for name in sorted(values, key=lambda name: _ORDER.get(name, 1)):
-        # A field that holds the commands is printed above already.
-        if name in (*_SKIPPED, *document.HIDDEN) or values[name] == document.commands:
+        if name in (*_SKIPPED, *document.HIDDEN):
             continue
         for part in _lay_out(document, name, values[name]):
             if isinstance(part, str):

@@ -5,7 +5,6 @@ Command line and tests call the same methods. Fields of documents are added, nev
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -17,16 +16,15 @@ from pydantic import BeforeValidator, Field
 
 from ..approvals import SHORT_HASH, Plan, load_plan
 from ..errors import ActionInterruptedError, ClientError, ExitCode, SafetyError, UsageError
-from ..investigation import Investigation, close_if_quiet
+from ..investigation import close_if_quiet
 from ..model import ActionEntry, ActionPhase, Json, Progress, format_time, keep_quiet
 from ..moving import OPEN, MoveGate, NotNowError, get_verb
 from ..record.incident import Incident, list_incidents
 from ..redact import Redactor
 from ..report import write_outputs
-from ..runbook import name_runbook
 from ..section import Sections
 from ..settings import Settings
-from ..show.text import VERDICT_WORDS, count_of, format_bytes
+from ..show.text import VERDICT_WORDS, capitalise, count_of, format_bytes
 from .documents import IncidentDocument
 
 #: How many objects of a plan are shown.
@@ -54,7 +52,7 @@ class MoveDocument(IncidentDocument, extra="ignore"):
     @property
     def answer(self) -> str:
         """What came of the plan; then the incident's verdict now."""
-        lines = [self.summary[:1].upper() + self.summary[1:]]
+        lines = [capitalise(self.summary)]
         if self.verdict:
             lines.append(f"{VERDICT_WORDS[self.verdict]}: {self.reason}")
         return "\n".join(lines)
@@ -79,7 +77,7 @@ class MovePlanDocument(MoveDocument):
 
     sha256: str
     objects: int
-    bytes: int
+    bytes: int | None = None
     expires_at: str
     by_status: dict[str, int] = Field(default={})
     excluded: dict[str, int]
@@ -95,8 +93,9 @@ class MovePlanDocument(MoveDocument):
         """How much would move, that nothing was changed, and what no plan will move."""
         words = "There is nothing to do"
         if self.apply:
-            size = f"{count_of(self.objects, 'object')}, {format_bytes(self.bytes)}"
-            words = f"Planned, nothing was changed: {size}"
+            words = f"Planned, nothing was changed: {count_of(self.objects, 'object')}"
+            if self.bytes is not None:
+                words += f", {format_bytes(self.bytes)}"
         return ": ".join(filter(None, (words, self.reason)))
 
 
@@ -255,7 +254,7 @@ class MoveCommands:
             summary=f"{count_of(len(rows), 'object')} of {plan_id} wait for your answer",
             left=len(rows),
             rows=rows,
-            way_on=map(name_runbook, commands) if rows else (),
+            way_on=commands if rows else (),
         )
 
     def verify(self, plan_id: str) -> MoveProofDocument:
@@ -290,7 +289,7 @@ class MoveCommands:
         ----------
         command : carries the plan out, without ``runbook`` and the approval
         """
-        apply = name_runbook(f"runbook {command} --approve {plan.sha256[:SHORT_HASH]}")
+        apply = f"runbook {command} --approve {plan.sha256[:SHORT_HASH]}"
         return _make(
             MovePlanDocument,
             "plan",
@@ -321,14 +320,9 @@ class MoveCommands:
 
     # --- where a plan is carried out ---
 
-    @property
-    def _opener(self) -> type[Any]:
-        """The runbook's own ``Investigation``."""
-        return self.sections.investigation or Investigation
-
     def _open(self, incident_id: str, **parameters: Any) -> Any:
         """Open an investigation in the section that moves objects."""
-        return self._opener.open(
+        return self.sections.investigation.open(
             incident_id,
             section=self.sections[self.section],
             settings=self.settings,
@@ -372,10 +366,10 @@ class MoveCommands:
         for folder in list_incidents(settings.runbook_home.resolve()):
             if (folder / "plans" / f"{plan_id}.jsonl").is_file():
                 return Incident(folder, redactor=Redactor(settings.secrets))
-        find = self._opener.find_or_make
+        opener = self.sections.investigation
         with suppress(ClientError, NotNowError):
-            clients = self._opener.connect(settings)
-            return self.gate.fetch_plan(clients, plan_id, lambda: find(settings)[0])
+            clients = opener.connect(settings)
+            return self.gate.fetch_plan(clients, plan_id, lambda: opener.find_or_make(settings)[0])
         raise UsageError(f"no incident under {settings.runbook_home} has a plan {plan_id!r}")
 
     # --- changing ---
@@ -481,4 +475,4 @@ def _sort_answers(words: Sequence[str]) -> dict[str, Any]:
             raise UsageError(f"say what became of {word}: --taken KEY… or --not-taken KEY…")
         else:
             own.append(word)
-    return {name: json.dumps(named) if named else "*" for name, named in keys.items()}
+    return {name: named or ["*"] for name, named in keys.items()}

@@ -214,7 +214,7 @@ def run_notebook(
     sections: Sections,
     name: str,
     incident: Incident,
-    parameters: Mapping[str, object] | None = None,
+    parameters: Mapping[str, object] = {},
     *,
     kernel: SharedKernel,
 ) -> NotebookRun:
@@ -244,7 +244,7 @@ def run_notebook(
     The first SIGINT or SIGTERM goes to the running cell, which gets 60 s to end. A second signal
     ends the kernel at once.
     """
-    given = {**(parameters or {}), "incident_id": incident.id}
+    given = {**parameters, "incident_id": incident.id}
     values = check_parameters(sections[name], given).model_dump(mode="json", include=set(given))
     path = incident.find_free_notebook(name)
     with disk_errors(f"cannot make {path}"):
@@ -258,7 +258,7 @@ def run_notebook(
             failure = _execute(source, values, kernel, keep)
     except KeyboardInterrupt:
         kernel.must_end = True
-        failure = Failure("", KeyboardInterrupt.__name__)
+        failure = Failure("")
     own = incident.journal.view().of_runs([path.name])
     conclusion = own.conclusion(name)
     if kernel.must_end and failure is not None:

@@ -11,13 +11,10 @@ import base64
 import io
 import math
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from functools import lru_cache
-from textwrap import fill
+from datetime import datetime
 from typing import Any
-
-from markupsafe import Markup
 
 from ..model import Plot, Reading
 from .text import safe, visible
@@ -46,8 +43,8 @@ _HOUSE: Any = {
     "svg.hashsalt": "runbook",
     "text.parse_math": False,
 }
-#: The time axis is at least so long.
-_LEAST_SPAN = timedelta(minutes=1)
+#: How threshold and marks look.
+_MARK: Any = {"color": "#000000", "linewidth": 0.8, "linestyle": ":"}
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -57,14 +54,12 @@ class Picture:
     svg: bytes
     alt: str
 
-    def to_html(self) -> Markup:
-        """Return the picture as an image that holds its own content."""
-        content = base64.b64encode(self.svg).decode("ascii")
-        html = Markup('<img src="data:image/svg+xml;base64,{}" alt="{}" width="560">')
-        return html.format(content, safe(self.alt))
-
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
-        return {"text/html": str(self.to_html()), "text/plain": visible(self.alt)}
+        content = base64.b64encode(self.svg).decode("ascii")
+        image = (
+            f'<img src="data:image/svg+xml;base64,{content}" alt="{safe(self.alt)}" width="560">'
+        )
+        return {"text/html": image, "text/plain": visible(self.alt)}
 
 
 def plot_reading(reading: Reading, threshold: float | None = None) -> Picture | None:
@@ -78,17 +73,14 @@ def plot_reading(reading: Reading, threshold: float | None = None) -> Picture | 
     -------
     None when the reading has no plot, or samples of one time at most.
     """
-    return _draw(reading.plot, threshold) if reading.plot else None
-
-
-@lru_cache(maxsize=64)
-def _draw(plot: Plot, threshold: float | None) -> Picture | None:
-    """Draw a plot in the house style."""
+    plot = reading.plot
     times: set[datetime] = set()
-    for line in plot.lines:
+    for line in plot.lines if plot else ():
         times.update(at for at, _ in line.points)
-    if len(times) < 2:
+    if plot is None or len(times) < 2:
         return None  # matplotlib takes half a second to load
+    if threshold is not None:
+        plot = plot.model_copy(update={"threshold": threshold})
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -97,48 +89,30 @@ def _draw(plot: Plot, threshold: float | None) -> Picture | None:
         # A letter that the font lacks is drawn as a box. The text alternative has the letter.
         warnings.filterwarnings("ignore", "Glyph .* missing|constrained_layout not applied")
         figure = Figure()
-        limit = plot.threshold if threshold is None else threshold
-        alt = _draw_lines(plot, figure.subplots(), min(times), max(times), limit)
+        words = list(_draw(plot, figure.subplots(), max(times)))
+        figure.legend(loc="outside lower left", ncols=2)
         figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
-    return Picture(content.getvalue(), alt)
+    span = f"{min(times):%Y-%m-%d %H:%M:%S} to {max(times):%H:%M:%S} UTC"
+    return Picture(content.getvalue(), f"{plot.title}, {span}. {'; '.join(words)}.")
 
 
-def _draw_lines(
-    plot: Plot, axes: Any, start: datetime, end: datetime, threshold: float | None
-) -> str:
-    """Draw at most five lines, with threshold, alerts and marks; return the text alternative."""
-    words = []
+def _draw(plot: Plot, axes: Any, end: datetime) -> Iterator[str]:
+    """Draw at most five lines, with threshold, alerts and marks; yield what each of them says."""
     for line in plot.lines[:5]:
         points = [(at, value) for at, value in line.points if math.isfinite(value)]
-        if not points:
-            continue
-        ats, values = zip(*points, strict=True)
-        axes.plot(ats, values, label=_clean_label(line.name), markevery=max(1, len(ats) // 12))
-        ends = f"from {values[0]:g} to {values[-1]:g}"
-        words.append(f"{line.name}: {ends}, highest {max(values):g} {plot.unit}")
-    axes.set_xlim(left=min(start, end - _LEAST_SPAN))
-    axes.set_title(_clean_label(plot.title))
-    if threshold is not None:
-        label = f"threshold {threshold:g}"
-        axes.axhline(threshold, color="#000000", linewidth=1, linestyle=":", label=label)
-        words.append(f"the threshold is {threshold:g} {plot.unit}")
+        if points:
+            ats, values = zip(*points, strict=True)
+            axes.plot(ats, values, label=visible(line.name))
+            ends = f"from {values[0]:g} to {values[-1]:g}"
+            yield f"{line.name}: {ends}, highest {max(values):g} {plot.unit}"
+    if plot.threshold is not None:
+        axes.axhline(plot.threshold, **_MARK, label=f"threshold {plot.threshold:g}")
+        yield f"the threshold is {plot.threshold:g} {plot.unit}"
     for fired_at, ended_at in plot.windows:
         axes.axvspan(fired_at, ended_at or end, color="#999999", alpha=0.25)
-        words.append(f"an alert fired from {fired_at:%H:%M:%S}")
+        yield f"an alert fired from {fired_at:%H:%M:%S}"
     for number, (at, text) in enumerate(plot.marks, start=1):
-        label = _clean_label(f"{number}: {text}")
-        axes.axvline(at, color="#000000", linewidth=0.8, linestyle="-.", label=label)
-        words.append(f"mark {number}: {text}, {at:%H:%M:%S}")
+        axes.axvline(at, **_MARK, label=visible(f"{number}: {text}"))
+        yield f"mark {number}: {text}, {at:%H:%M:%S}"
+    axes.set(title=visible(plot.title), xlabel="UTC", ylabel=plot.unit)
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
-    axes.set_ylabel(_clean_label(plot.unit))
-    axes.set_xlabel("UTC")
-    _, labels = axes.get_legend_handles_labels()
-    if len(labels) > 1:  # one line alone needs no legend
-        axes.figure.legend(loc="outside lower left", ncols=2)
-    span = f"{start:%Y-%m-%d %H:%M:%S} to {end:%H:%M:%S} UTC"
-    return f"{plot.title}, {span}. {'; '.join(words)}."
-
-
-def _clean_label(text: str) -> str:
-    """Return a text in lines that fit; matplotlib would hide it if it began with ``_``."""
-    return fill(visible(text), 60).lstrip("_")

@@ -14,7 +14,6 @@ from ..model import ActionPhase, CauseStatus, Finding, Json
 from ..policy import say_causes
 from ..record.actions import group_actions
 from ..record.view import JournalView, order_of
-from ..runbook import name_runbook
 from .text import (
     capitalise,
     count_of,
@@ -41,7 +40,6 @@ _WORDS = {
 }
 #: Columns whose cells are shown as pills.
 _PILL_COLUMNS = ("status", "phase", "verdict", "met")
-_PLAN_COLUMNS = ("step", "status", "what", "how_many", "hash", "why")
 #: Values that need no line of their own.
 EMPTY: tuple[Json, ...] = (None, "", [], {}, ())
 
@@ -75,15 +73,10 @@ def tabulate_facts(facts: Mapping[str, Json], caption: str) -> Table:
 
 def tabulate_findings(findings: Iterable[Finding]) -> Table:
     """Return the causes that are not refuted as a table, the most supported first."""
-    ordered = sort_findings(findings)
+    order = list(CauseStatus)
+    ordered = sorted(findings, key=lambda finding: order.index(finding.status))
     rows = [vars(cause) for cause in ordered if cause.status is not CauseStatus.REFUTED]
     return Table("Causes, the most supported first", rows, ("name", "status", "reason"))
-
-
-def sort_findings(findings: Iterable[Finding]) -> list[Finding]:
-    """Return findings, the most supported first."""
-    order = list(CauseStatus)
-    return sorted(findings, key=lambda finding: order.index(finding.status))
 
 
 def tabulate_plans(journal: JournalView) -> Table:
@@ -113,8 +106,9 @@ def tabulate_plans(journal: JournalView) -> Table:
             "target": entry.target,
         }
         if "objects" in facts:
-            size = format_bytes(facts.get("bytes", 0))
-            row["how_many"] = f"{count_of(facts['objects'], 'object')}, {size}"
+            row["how_many"] = count_of(facts["objects"], "object")
+            if "bytes" in facts:
+                row["how_many"] += f", {format_bytes(facts['bytes'])}"
         rows.append(row)
     rows.sort(key=lambda row: order_of(row["step"]))
     return Table("Plans", rows, ("step", "status", "what", "how_many", "hash", "why"))
@@ -184,7 +178,6 @@ def _load_templates() -> Environment:
         Table=Table,
         tabulate_facts=tabulate_facts,
         count_of=count_of,
-        name_runbook=name_runbook,
         say_causes=say_causes,
     )
     return environment

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from markupsafe import Markup, escape
 
 from ..model import Json, Verdict
+from ..runbook import name_runbook
 
 # C0 except tab and newline, DEL and C1, soft hyphen, bidi and zero-width marks, line separators,
 # fillers that look like blanks, tags and variation selectors, and lone surrogates, which UTF-8
@@ -36,9 +37,10 @@ VERDICT_WORDS = {verdict: verdict.replace("_", " ").capitalize() for verdict in 
 def visible(text: str) -> str:
     """Return the text with every invisible or reordering character as its code, ``‹U+202E›``.
 
+    Its commands name this process's runbook.
     Of the combining marks on one letter, the first three are kept, and ``…`` stands for the rest.
     """
-    text = _STACKED.sub(r"\1…", text.replace("\r\n", "\n"))
+    text = _STACKED.sub(r"\1…", name_runbook(text).replace("\r\n", "\n"))
     return _INVISIBLE.sub(lambda match: f"‹U+{ord(match[0]):04X}›", text)
 
 

@@ -269,17 +269,7 @@ def test_a_release_is_refused_until_the_one_that_was_cut_off_has_ended(
 ) -> None:
     pause_pipeline(world)
     first = plan_by_hand(world)
-    do = MemoryBucket._do
-
-    def interrupt(bucket: MemoryBucket, request: Request) -> Answer:
-        if request.kind == "copy" and request.key.startswith("ready/"):
-            raise KeyboardInterrupt
-        return do(bucket, request)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(MemoryBucket, "_do", interrupt)
-        with pytest.raises(ActionInterruptedError):
-            apply(world, first)
+    interrupt_release(world, first, monkeypatch)
     world.put_label(25, 7)
     second = plan_by_hand(world)
     assert "in_doubt" in second.excluded
@@ -374,3 +364,38 @@ def test_a_section_may_open_a_new_incident(world: World) -> None:
     made = commands.run(world.settings, SECTIONS, ["02"], incident_id="new").incident
     assert [str(made)] == list_open(world)
     assert made != old
+
+
+def interrupt_release(
+    world: World, plan: MovePlanDocument, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupt a release at its first copy."""
+    do = MemoryBucket._do
+
+    def interrupt(bucket: MemoryBucket, request: Request) -> Answer:
+        if request.kind == "copy" and request.key.startswith("ready/"):
+            raise KeyboardInterrupt
+        return do(bucket, request)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryBucket, "_do", interrupt)
+        with pytest.raises(ActionInterruptedError):
+            apply(world, plan)
+
+
+def test_a_close_names_the_release_that_was_cut_off(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pause_pipeline(world)
+    plan = plan_by_hand(world)
+    interrupt_release(world, plan, monkeypatch)
+    closed = commands.close(world.settings, SECTIONS, str(plan.incident))
+    assert closed.next == f"runbook resume {plan.plan}"
+    assert closed.commands == (closed.next,)
+    assert str(plan.plan) in closed.reason
+
+
+def test_with_our_own_wrong_password_nothing_comes_before_a_check(world: World) -> None:
+    world.store.knows_key = False
+    looked = look(world)
+    assert (looked.next, looked.commands) == ("runbook check", ("runbook check",))

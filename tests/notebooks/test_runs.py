@@ -15,6 +15,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from papermill.exceptions import PapermillExecutionError
 from pytest_httpserver import HTTPServer
 
+from fulfillment.investigation import Investigation
 from fulfillment.sections import SECTIONS
 from runbook_lib.errors import RunInterruptedError
 from runbook_lib.model import Reading, Status, Verdict
@@ -70,7 +71,7 @@ def run(
     parameters = new_code_cell('incident_id = ""', metadata={"tags": ["parameters"]})
     notebook = new_notebook(cells=[parameters, *map(new_code_cell, cells)])
     nbformat.write(notebook, folder / f"{DETECTION.NAME}.ipynb")
-    sections = Sections([DETECTION], notebooks=folder, read_only=())
+    sections = Sections([DETECTION], notebooks=folder, read_only=(), investigation=Investigation)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(notebooks, "_CELL_TIMEOUT_S", cell_timeout_s)
         with nullcontext(kernel) if kernel else SharedKernel() as used:

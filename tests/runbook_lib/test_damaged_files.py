@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
+from fulfillment.investigation import Investigation
 from fulfillment.sections import SECTIONS
 from runbook_lib.cli import run_command
 from runbook_lib.record.incident import Incident
@@ -133,7 +134,7 @@ def test_a_damaged_notebook_fails_with_its_path_and_starts_no_kernel(
     source.unlink()
     if content is not None:
         source.write_text(content)
-    sections = Sections([section], notebooks=folder, read_only=())
+    sections = Sections([section], notebooks=folder, read_only=(), investigation=Investigation)
     run = run_notebook(sections, section.NAME, incident, kernel=SharedKernel())
     assert run.status is RunStatus.FAILED
     assert str(source) in run.error

@@ -27,7 +27,8 @@ from runbook_lib.moving import (
 )
 from runbook_lib.record.incident import create_incident
 from runbook_lib.redact import Redactor
-from runbook_lib.runbook import name_runbook
+from runbook_lib.run.documents import ErrorDocument
+from runbook_lib.show.text import visible
 from tests.support.memory_bucket import MemoryBucket
 from tests.support.memory_store import MemoryStore
 
@@ -150,26 +151,26 @@ def test_every_command_of_the_helper_and_of_a_move_names_the_runbook() -> None:
     for command in (command for each in apps for command in each.registered_commands):
         assert command.callback is not None
         name = command.callback.__name__.replace("_", "-")
-        assert name_runbook(f"`runbook {name} X`") == f"`runbook --runbook inbox {name} X`"
+        assert visible(f"`runbook {name} X`") == f"`runbook --runbook inbox {name} X`"
+        error = ErrorDocument(schema_name="runbook/error/1", error=f"runbook {name} X")
+        assert f"runbook --runbook inbox {name} X" in error.to_json()
 
 
-@pytest.mark.usefixtures("named")
-def test_commands_name_a_runbook_that_is_not_the_default(inv: Any) -> None:
+def test_what_is_unfinished_names_the_command_that_leads_on(inv: Any) -> None:
     plan = plan_move(inv)
     lose_answers(inv, "b")
     effect = plan.kind.apply(inv, plan)
-    assert effect.reason.count(f"runbook --runbook inbox settle {plan.id}") == 1
-    assert effect.result["ways_on"][0] == f"runbook --runbook inbox settle {plan.id}"
+    assert effect.result["ways_on"][0] == f"runbook settle {plan.id}"
     inv.clients.fate = interrupt_copies
     inv.store.put_object("in/d", b"d")
     plan = plan_move(inv)
-    with pytest.raises(KeyboardInterrupt, match=f"runbook --runbook inbox resume {plan.id}"):
+    with pytest.raises(KeyboardInterrupt, match=f"runbook resume {plan.id}"):
         plan.kind.apply(inv, plan)
     (row,) = [row for row in GATE.list_unfinished(inv.clients) if row["plan"] == plan.id]
-    assert row["way_on"] == f"runbook --runbook inbox resume {plan.id}"
+    assert row["way_on"] == f"runbook resume {plan.id}"
     inv.store.put_object("in/e", b"e")
     other = plan_move(inv)
-    with pytest.raises(NotNowError, match=f"runbook --runbook inbox resume {plan.id}"):
+    with pytest.raises(NotNowError, match=f"runbook resume {plan.id}"):
         other.kind.apply(inv, other)
 
 
@@ -249,6 +250,7 @@ def test_a_settling_is_an_order_that_carries_both_answers(inv: Any) -> None:
     lost = result["unproven"]
     rows = GATE.list_to_settle(inv, plan)
     assert [row["key"] for row in rows] == lost
+    assert "our first copy was announced at 2026-" in rows[0]["evidence"]
     assert set(rows[0]) == {"key", "evidence", "why", "taken_does", "not_taken_does"}
     order = order_settling(inv, plan, taken=lost[0], not_taken="*")
     assert (order.step, order.action) == ("1.3.2", "settle")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fulfillment.analysis.causes import Cause
+from fulfillment.investigation import Investigation
 from fulfillment.policy import POLICY
 from fulfillment.sections import SECTIONS
 from fulfillment.settings import Settings
@@ -44,7 +45,9 @@ def read_page(incident: Incident) -> str:
 
 
 #: Closes an incident without a look at its systems.
-NOTHING_TO_READ = Sections([], notebooks=SECTIONS.notebooks, read_only=())
+NOTHING_TO_READ = Sections(
+    [], notebooks=SECTIONS.notebooks, read_only=(), investigation=Investigation
+)
 FOLLOW_UP = "Alert on a paused DAG."
 
 

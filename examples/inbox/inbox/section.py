@@ -9,7 +9,6 @@ from runbook_lib.model import CauseStatus, Conclusion, Finding, Status, Verdict
 from runbook_lib.moving import MoveParameters
 from runbook_lib.policy import Policy
 from runbook_lib.run.move_commands import MoveCommands
-from runbook_lib.runbook import name_runbook
 from runbook_lib.section import Sections, by_id
 
 from .look import Investigation, read_heartbeat, read_waiting
@@ -41,7 +40,7 @@ def conclude(inv: Investigation) -> Conclusion:
     )
     advice = []
     if waiting.status is Status.BREACH:
-        advice.append(name_runbook("Give the files to the standby consumer: runbook plan"))
+        advice.append("Give the files to the standby consumer: runbook plan")
     if heartbeat.status is Status.BREACH:
         advice.append("Start the consumer. Then look again.")
     return Conclusion(

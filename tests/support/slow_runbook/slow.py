@@ -16,7 +16,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from runbook_lib.approvals import Effect, Plan, PlanKind, write_plan
+from runbook_lib.investigation import Investigation
 from runbook_lib.model import Conclusion, Outcome, Role, Verdict
+from runbook_lib.policy import Policy
 from runbook_lib.runbook import Runbook
 from runbook_lib.section import (
     ActionStep,
@@ -111,5 +113,17 @@ CHANGE = SimpleNamespace(
     ),
     conclude=_conclude,
 )
-SECTIONS = Sections([LOOK, CHANGE], notebooks=Path(__file__).parent, read_only=("02_look",))
-RUNBOOK = Runbook("A slow runbook.", (), {}, lambda: SECTIONS, Settings.load)
+SECTIONS = Sections(
+    [LOOK, CHANGE],
+    notebooks=Path(__file__).parent,
+    read_only=("02_look",),
+    investigation=Investigation,
+)
+RUNBOOK = Runbook(
+    summary="A slow runbook.",
+    commands=(),
+    errors={},
+    load_sections=lambda: SECTIONS,
+    load_settings=Settings.load,
+    load_policy=lambda: Policy(quantities=SECTIONS.list_quantities()),
+)
