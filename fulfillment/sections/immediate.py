@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from runbook_lib.errors import AccessDeniedError, ClientError
 from runbook_lib.frames import TEXT, TIME, WHOLE
 from runbook_lib.model import AlertState, Conclusion, Json, Outcome, Role
+from runbook_lib.record.entries import Key
 from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, rows_of, step
 from runbook_lib.show.text import clip, count_of
 
@@ -19,6 +20,7 @@ from ..analysis.log_groups import group_lines
 from ..analysis.samples import sum_growth
 from ..clients.http_systems import Notification, RoutedAlert
 from ..investigation import Investigation
+from ..quantities import Quantity
 from ..waiting import WAITING_COLUMNS, recall_waiting
 from . import detection
 from .detection import LISTING
@@ -194,6 +196,7 @@ def _read_longest_wait(inv: Investigation) -> Outcome:
     name="store health",
     role=Role.SYMPTOM,
     needed=True,
+    shows=(Key(Quantity.STORE),),
     source="$minio_endpoint/minio/health/live, else a signed listing",
     threshold="the store is not live",
 )

@@ -19,7 +19,6 @@ from ..analysis.causes import (
     CAUSES,
     STORE_SERVICES,
     Advice,
-    Cause,
     advise,
     collect_observations,
     diagnose,
@@ -90,12 +89,12 @@ def read_worker(inv: Investigation) -> model.Outcome:
     latency, _ = attempt(lambda: read_lines(inv, _LATENCY, labels=("outcome",)))
     stopped = {state.name: state.since for state in states if not state.running}
     first_signs = {
-        Cause.STORE_DOWN: next((stopped[s] for s in STORE_SERVICES if s in stopped), None),
-        Cause.WORKER_STOPPED: stopped.get(inv.settings.worker_service),
+        "store_down": next((stopped[s] for s in STORE_SERVICES if s in stopped), None),
+        "worker_stopped": stopped.get(inv.settings.worker_service),
         # A worker has its settings from its start.
-        Cause.BAD_PREFIX: process.since if process and process.running else None,
-        Cause.WORKER_STUCK: worker.last_run_at if worker else None,
-        Cause.SUPPORT_DOWN: stopped.get("support-service"),
+        "bad_prefix": process.since if process and process.running else None,
+        "worker_stuck": worker.last_run_at if worker else None,
+        "support_down": stopped.get("support-service"),
     }
     events = read_events(inv)
     if worker and worker.paused_at and is_paused_by_others:
@@ -234,7 +233,7 @@ def _watch_start(inv: Investigation, first: ServiceState) -> bool | None:
     return first.running or None
 
 
-def _drop_unknown(times: Mapping[Cause, datetime | None]) -> dict[str, datetime]:
+def _drop_unknown(times: Mapping[str, datetime | None]) -> dict[str, datetime]:
     """Return the times that are known."""
     return {cause: at for cause, at in times.items() if at}
 
@@ -346,8 +345,8 @@ def read_pipeline(inv: Investigation) -> model.Outcome:
         text = f"the DAG {dag.id} was paused by {pause.by or 'somebody'}"
         events.append(model.Event(pause.at, "trigger", text, "pipeline"))
     first_signs = {
-        Cause.PIPELINE_FAILING: failed[-1].started_at if failed else None,
-        Cause.PIPELINE_PAUSED: events[0].at if events else None,
+        "pipeline_failing": failed[-1].started_at if failed else None,
+        "pipeline_paused": events[0].at if events else None,
     }
     newest = ended[0].state if ended else "no run"
     outcome = model.Outcome(

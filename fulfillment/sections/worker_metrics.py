@@ -135,7 +135,7 @@ def _measure(inv: Investigation, counters: _Counters, recent_s: float) -> Worker
     began = {}
     for cause, record in CAUSES.items():
         own = [s for s in counters.get(FAILED, ()) if s.labels.get("reason") == record.counted_as]
-        began[str(cause)] = find_beginning(list_growth([series.samples for series in own]))
+        began[cause] = find_beginning(list_growth([series.samples for series in own]))
     # What failed before this incident kept none of its labels back.
     of_incident = max(inv.incident.state.opened_at, flow_start)
     return WorkerMetrics(

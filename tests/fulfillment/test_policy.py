@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from fulfillment.analysis.causes import Cause
 from fulfillment.policy import POLICY
 from runbook_lib.model import (
     ActionPhase,
@@ -40,7 +39,7 @@ def view_of(tell: Teller) -> JournalView:
 
 
 def finding(name: str, status: str = "supported") -> Finding:
-    return Finding(name=Cause(name), status=CauseStatus(status))
+    return Finding(name=name, status=CauseStatus(status))
 
 
 def diagnose(tell: Teller, *findings: Finding) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from fulfillment.analysis.causes import Cause
 from fulfillment.policy import POLICY
 from fulfillment.sections import SECTIONS
 from fulfillment.settings import Settings
@@ -132,7 +131,7 @@ def read_detected(tell: Teller) -> tuple[float | None, str]:
 
 class TestDetection:
     def test_a_cause_that_was_named_first_did_not_detect_the_trouble(self, tell: Teller) -> None:
-        paused = Finding(name=Cause.PIPELINE_PAUSED, status=CauseStatus.SUPPORTED)
+        paused = Finding(name="pipeline_paused", status=CauseStatus.SUPPORTED)
         tell.read("5.3", "pipeline", "breach")
         tell.conclude(Verdict.INCIDENT, "why", findings=(paused,))
 
