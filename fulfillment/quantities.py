@@ -117,7 +117,7 @@ def measure(
 
     Parameters
     ----------
-    begun : since when the lag is too high, or the alert fires
+    begun : since when the lag or a wait is too long, or the alert fires
     well_since : since when all is well
     """
     found = [Measurement(quantity=name, status=status) for name, status in statuses.items()]

@@ -230,7 +230,7 @@ class Sections(dict[str, SectionModule]):
         needed = {}
         for module in self.values():
             for declared in module.STEPS.values():
-                if declared.needed and declared.role in SYMPTOMS:
+                if declared.needed:
                     needed[declared.id] = module
         return needed
 

@@ -230,7 +230,9 @@ def read_backlog_objects(inv: Investigation) -> Outcome:
             "real_were_overdue": bool(waiting.overdue) or any(were_overdue),
         },
     )
-    if not waiting.overdue and inv.since is not None:  # without trouble, nothing to compare
+    if waiting.overdue:
+        outcome.measurements = measure({Quantity.BACKLOG: Status.BREACH}, begun=waiting.late_since)
+    elif inv.since is not None:  # without trouble, nothing to compare
         outcome.measurements = measure({}, backlog=compare_backlog(inv, waiting))
     if without_label:
         counted += f"; {count_of(len(without_label), 'order')} without any label"
@@ -269,7 +271,8 @@ def _read_metric(inv: Investigation, unit: str) -> tuple[Plot, str]:
         lines=tuple(own),
         marks=tuple((entry.at, f"{entry.step} {entry.action}") for entry in applied[-5:]),
     )
-    return plot, f"the metric says {error or f'{counted:,.0f}'}"
+    words = "no metric to compare with" if error else f"the metric says {counted:,.0f}"
+    return plot, words
 
 
 def _read_unserved(inv: Investigation, waiting: Waiting) -> Unserved | None:

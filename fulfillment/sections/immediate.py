@@ -24,10 +24,9 @@ from ..quantities import Quantity
 from ..waiting import WAITING_COLUMNS, recall_waiting
 from . import detection
 from .detection import LISTING
-from .recovery import find_beginning
 from .signals import ALERTS, find_alert_states, is_drill
 from .symptoms import conclude_symptoms
-from .worker_metrics import read_worker_log
+from .worker_metrics import find_log_start, read_worker_log
 
 NAME = "03_immediate_actions"
 TITLE = "Immediate actions"
@@ -239,14 +238,12 @@ def _read_sample(inv: Investigation) -> Outcome:
     unit="errors",
 )
 def _read_worker_log(inv: Investigation) -> Outcome:
-    """Group the errors and warnings of the log since this incident began.
+    """Group the errors and warnings of the log since ``find_log_start``.
 
     A breach: a group of errors that is not past. A group is past when its last line is a minute
     old, and the worker has moved a label since.
     """
-    start = inv.now() - inv.window
-    if inv.since is not None:
-        start = max(start, find_beginning(inv))
+    start = find_log_start(inv)
     lines = read_worker_log(inv, start)
     moved_at, _ = attempt(lambda: inv.clients.fulfillment.read_worker().last_move_at)
     past_before = min(moved_at, inv.now() - _SILENCE) if moved_at else start

@@ -37,6 +37,7 @@ from .timeline import read_events
 from .worker_metrics import (
     FAILED,
     count_flow,
+    find_log_start,
     is_catching_up,
     observe_reasons,
     read_worker_log,
@@ -302,6 +303,7 @@ def read_room(inv: Investigation) -> model.Outcome:
     seen = observe_reasons(inv, metrics, "storage_full", "store_unreachable")
     refused = seen["failures_storage_full"]
     logged = seen["logged_storage_full"] or 0
+    span = f"since {find_log_start(inv):%H:%M:%S} UTC"
     outcome = model.Outcome(
         value=refused,
         observations={"store_free_bytes": free_bytes, "store_refuses_ours": refuses_ours, **seen},
@@ -311,7 +313,8 @@ def read_room(inv: Investigation) -> model.Outcome:
     if refuses_ours:
         return outcome.breach("the store refuses our own write for want of room")
     if logged >= causes.OFTEN:
-        return outcome.breach(f"{logged} lines of the worker's log say that the store is full")
+        text = f"{logged} lines of the worker's log {span} say that the store is full"
+        return outcome.breach(text)
     if free_bytes is not None and free_bytes < causes.MIN_FREE_BYTES:
         return outcome.breach(f"only {free_bytes / 2**20:.0f} MiB are free")
     if refused is None:
@@ -402,6 +405,7 @@ def read_configuration(inv: Investigation) -> model.Outcome:
     if key_state is not None and accepts_ours is not False:
         matches = key_state == "equal to the store's"
     seen = observe_reasons(inv, metrics, *_REFUSALS)
+    span = f"since {find_log_start(inv):%H:%M:%S} UTC"
     problems = [*places]
     for reason in _REFUSALS:
         logged = seen[f"logged_{reason}"] or 0
@@ -409,7 +413,7 @@ def read_configuration(inv: Investigation) -> model.Outcome:
         if failures:
             problems.append(f"{failures:.0f} times {reason}")
         elif logged >= causes.OFTEN:
-            problems.append(f"{logged} lines of its log say {reason}")
+            problems.append(f"{logged} lines of its log {span} say {reason}")
     if matches is False:
         problems.append("its secret is not the one that the runbook uses")
     if accepts_ours is False:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -526,6 +527,16 @@ def test_a_needed_step_that_is_left_out_is_not_unknown(world: World) -> None:
     assert inv.conclude().verdict is Verdict.INCIDENT
 
 
+def test_without_a_metric_the_listing_says_since_when_labels_are_late(world: World) -> None:
+    overdue(world)
+    clients = leave_out(world, "prometheus")
+    inv = world.open(SECTIONS["02_signals_detection"])
+    inv.clients = clients
+    reading = inv.read_step("2.3")
+    assert inv.since == world.now - timedelta(minutes=15)
+    assert "not configured" not in reading.reason
+
+
 def test_a_key_that_may_only_read_is_right_for_looking(world: World) -> None:
     world.rights |= {"write ready/": (False, "AccessDenied"), "delete pending/": (None, "")}
     reading = world.take(SECTIONS.find("01"), "1.3")
@@ -596,6 +607,22 @@ def make_plain(world: World, command: str = "") -> None:
     world.worker = None
     world.settings = world.settings.model_copy(update={"worker_log_cmd": command})
     world.put_label(25)
+
+
+def test_sections_3_and_5_count_errors_of_the_log_since_the_same_time(world: World) -> None:
+    make_plain(world)
+    world.take(SECTIONS["02_signals_detection"], "2.3")
+    line = "ERROR upload failed: bad_credentials"
+    world.logs = [LogLine(world.now - timedelta(minutes=m), line) for m in [90, *range(20)]]
+    world.logs += [LogLine(world.now, line)]
+    name = world.settings.worker_service
+    long_ago = world.now - timedelta(days=1)
+    world.services[name] = replace(world.services[name], since=long_ago)
+    log = world.take(SECTIONS["03_immediate_actions"], "3.5").reason
+    told = world.take(root_cause, "5.4").reason
+    (span,) = set(re.findall(r"since \d\d:\d\d:\d\d UTC", log + told))
+    assert f"21 errors {span}" in log
+    assert f"21 lines of its log {span} say bad_credentials" in told
 
 
 def find_supported(world: World) -> list[str]:
