@@ -158,14 +158,21 @@ def _execute(
     """Carry out a notebook's cells here, as a kernel would."""
     _look_again(world)
     namespace: dict[str, Any] = {}
+    steps = {
+        f"step:{step}"
+        for section in SECTIONS.values()
+        for step in (*section.STEPS, *section.ACTIONS)
+    }
     for cell in json.loads(source.read_text("utf-8"))["cells"]:
-        if cell["cell_type"] == "code":
+        tags = set(cell["metadata"].get("tags", []))
+        is_left_out = any(tag.startswith("step:") for tag in tags) and not tags & steps
+        if cell["cell_type"] == "code" and not is_left_out:
             code = "".join(cell["source"])
             try:
                 exec(code, namespace)  # noqa: S102
             except Exception as error:  # noqa: BLE001 - whatever a cell raises
                 return notebooks.Failure(str(error), type(error).__name__)
-        if "parameters" in cell["metadata"].get("tags", []):
+        if "parameters" in tags:
             namespace |= values
     return None
 
