@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from dataflow_stack.faults import FAULTS
 from fulfillment.analysis.causes import Advice, advise, choose_strategy
-from tests.fulfillment.test_causes import FAULTS
 from tests.support.golden import expect_golden
 
 WAITING = {"waiting_real": 4, "overdue_real": 4}
@@ -94,7 +94,7 @@ def test_a_release_is_not_advised_while_nothing_is_finished() -> None:
 
 
 def test_the_words_of_every_advice_are_on_the_page() -> None:
-    single = [(cause,) for cause in FAULTS]
+    single = [(cause,) for cause in sorted(FAULTS)]
     both = [
         ("pipeline_paused", "storage_full"),
         ("pipeline_paused", "carrier_errors"),

@@ -16,12 +16,12 @@ from typing import cast
 
 import pytest
 
+from dataflow_stack.faults import FAULTS
 from fulfillment.analysis.causes import CAUSES, CauseRecord
 from fulfillment.policy import POLICY
 from fulfillment.sections import SECTIONS
 from runbook_lib.model import format_time
 from runbook_lib.report.model import ReportModel
-from tests.fulfillment.test_causes import FAULTS
 from tests.fulfillment.test_sections_readings import CASES
 from tests.support.golden import expect_golden
 from tests.support.stories import Story, tell_drill, tell_incident
@@ -44,7 +44,7 @@ def local_time(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def tried_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out steps and causes that have no case of their own yet."""
+    """Leave out steps that have no case of their own yet, and causes without a drill."""
     for section in SECTIONS.values():
         steps = {step: read for step, read in section.STEPS.items() if step in CASES}
         monkeypatch.setattr(section, "STEPS", steps)

@@ -459,21 +459,25 @@ def test_denials_of_a_worker_without_a_key_are_told_apart(world: World) -> None:
     assert keyless.observations["keyless_denials"] == 3.0
 
 
+@dataclass
+class LeftOut:
+    """Clients of a world, but for some systems the real ones, which know that we do not have it."""
+
+    real: Clients
+    fakes: FakeClients
+    systems: tuple[str, ...]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real if name in self.systems else self.fakes, name)
+
+
 def leave_out(world: World, *systems: str) -> Any:
-    """Return clients of a world whose settings leave some systems out, as the real ones do."""
-    world.settings = world.settings.model_copy(
-        update={f"{name}_url": "" for name in systems if name != "services"}
-        | ({"runbook_services": "none"} if "services" in systems else {})
-    )
-    real, fakes = Clients(world.settings), FakeClients(world)
-    for name in systems:
-        if name != "services":
-            setattr(fakes, name, getattr(real, name))
+    """Return clients of a world whose settings leave some systems out."""
+    update = {f"{name}_url": "" for name in systems if name != "services"}
     if "services" in systems:
-        del fakes.services
-        fakes.__class__ = type("Left", (FakeClients,), {"services": Clients.services})
-        fakes._settings = world.settings  # type: ignore[attr-defined]
-    return fakes
+        update["runbook_services"] = "none"
+    world.settings = world.settings.model_copy(update=update)
+    return LeftOut(Clients(world.settings), FakeClients(world), systems)
 
 
 @pytest.mark.parametrize("system", sorted({*SETTINGS.values()} - {"store"}))
