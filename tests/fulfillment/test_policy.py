@@ -20,13 +20,6 @@ from runbook_lib.record.actions import ActionRecord, group_actions
 from runbook_lib.record.view import JournalView
 from tests.support.incidents import PLAN, Teller, make_incident
 
-SECTIONS = {
-    "02": "02_signals_detection",
-    "03": "03_immediate_actions",
-    "05": "05_root_cause",
-    "06": "06_remediation",
-}
-
 
 @pytest.fixture
 def tell(tmp_path: Path) -> Teller:
@@ -107,6 +100,8 @@ def read(tell: Teller, word: str) -> None:
     if word == "well":
         since = tell.clock.at
         tell.read("2.1", "lag", "ok", value=0, alerts=QUIET, observations=LOW, well_since=since)
+        read(tell, "calm")
+    elif word == "calm":
         tell.read("2.3", "backlog", "ok", value=0, observations={"waiting": "usual"})
         tell.read("3.3", "store", "ok")
     elif word == "late":
@@ -116,20 +111,18 @@ def read(tell: Teller, word: str) -> None:
         tell.read("3.3", "store", "ok")
     elif word == "alert":
         tell.read("2.1", "lag", "breach", value=0, alerts=FIRING, observations=LOW)
-        tell.read("2.3", "backlog", "ok", value=0, observations={"waiting": "usual"})
-        tell.read("3.3", "store", "ok")
+        read(tell, "calm")
     elif word == "uploads":
         failing = {**LOW, "uploads": "failing"}
         tell.read("2.1", "lag", "ok", value=0, alerts=QUIET, observations=failing)
-        tell.read("2.3", "backlog", "ok", value=0, observations={"waiting": "usual"})
-        tell.read("3.3", "store", "ok")
+        read(tell, "calm")
     elif word == "more":
         tell.read("6.5", "recovery", "breach", value=6, observations={"waiting": "above"})
     elif word == "blind":
         tell.read("2.1", "lag", "unknown", reason="refused")
     elif word == "paused":
         tell.read("5.3", "pipeline", "breach", observations={**GONE, "dag_paused": True})
-        tell.section = SECTIONS["05"]
+        tell.section = "05_root_cause"
         tell.conclude(Verdict.INCIDENT, "why", findings=(finding("pipeline_paused"),))
     elif word == "runs":
         tell.read("5.3", "pipeline", "ok", observations=GONE)
