@@ -13,7 +13,7 @@ from fulfillment.analysis.causes import CAUSES, Observation, Sign, diagnose
 from fulfillment.sections.worker_metrics import WorkerMetrics, is_catching_up
 from runbook_lib.model import CauseStatus, Finding
 
-#: What is seen in health where no value of ``_VALUES`` would do.
+#: What is seen in health, where no value below would do.
 KNOWN: dict[str, Any] = {
     "worker_running": True,
     "worker_answers": True,
@@ -45,7 +45,6 @@ FAULTS: dict[str, dict[str, Any]] = {
 }
 
 
-#: Values by which a sign can be there or not.
 _VALUES = (True, False, 0, 10**9, "other")
 
 
@@ -64,7 +63,7 @@ def list_signs(cause: str) -> list[Sign]:
 
 
 def make_healthy() -> dict[str, Any]:
-    """Return what is seen in health; mostly a value by which no sign holds."""
+    """Return what is seen in health: values by which no sign holds."""
     seen = dict(KNOWN)
     signs = list(chain.from_iterable(map(list_signs, CAUSES)))
     for name in {sign.name for sign in signs} - seen.keys():
@@ -74,7 +73,7 @@ def make_healthy() -> dict[str, Any]:
 
 
 def make_fault(cause: str) -> dict[str, Any]:
-    """Return what an operator would observe of a fault, beside the healthy rest."""
+    """Return what an operator would observe of a fault."""
     if cause in FAULTS:
         return FAULTS[cause]
     signs = CAUSES[cause].options[0].signs

@@ -23,7 +23,6 @@ from tests.support.incidents import PLAN, Teller, make_incident
 
 @pytest.fixture
 def tell(tmp_path: Path) -> Teller:
-    """Return an incident of which nothing was said yet."""
     return make_incident(tmp_path)
 
 

@@ -158,11 +158,7 @@ def _execute(
     """Carry out a notebook's cells here, as a kernel would."""
     _look_again(world)
     namespace: dict[str, Any] = {}
-    steps = {
-        f"step:{step}"
-        for section in SECTIONS.values()
-        for step in (*section.STEPS, *section.ACTIONS)
-    }
+    steps = {f"step:{step}" for each in SECTIONS.values() for step in (*each.STEPS, *each.ACTIONS)}
     for cell in json.loads(source.read_text("utf-8"))["cells"]:
         tags = set(cell["metadata"].get("tags", []))
         is_left_out = any(tag.startswith("step:") for tag in tags) and not tags & steps
