@@ -43,13 +43,18 @@ def local_time(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def tried_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out steps that have no case of their own yet, and causes without a drill."""
+def tried_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Leave out steps without a case and causes without a drill."""
     for section in SECTIONS.values():
         steps = {step: read for step, read in section.STEPS.items() if step in CASES}
         monkeypatch.setattr(section, "STEPS", steps)
-    for cause in CAUSES.keys() - FAULTS.keys():
-        monkeypatch.delitem(cast(dict[str, CauseRecord], CAUSES), cause)
+    causes = cast(dict[str, CauseRecord], CAUSES)
+    everything = dict(causes)
+    for cause in everything.keys() - FAULTS.keys():
+        del causes[cause]
+    yield
+    causes.clear()
+    causes.update(everything)  # in their order
 
 
 @pytest.mark.usefixtures("local_time", "tried_only")
@@ -110,7 +115,6 @@ def _name_entries(story: Story) -> dict[str, str]:
 
 
 def _say_journal(story: Story) -> Iterator[str]:
-    """Yield what was observed, done and concluded, one line each."""
     for entry in story.incident.journal.view().entries:
         told = entry.data.get(entry.kind, entry.data)
         if entry.kind == "reading":

@@ -155,7 +155,7 @@ def _look_again(world: World) -> None:
 def _execute(
     world: World, source: Path, values: Mapping[str, Any], *_: Any
 ) -> notebooks.Failure | None:
-    """Carry out a notebook's cells here, as a kernel would."""
+    """Carry out a notebook's cells here."""
     _look_again(world)
     namespace: dict[str, Any] = {}
     steps = {f"step:{step}" for each in SECTIONS.values() for step in (*each.STEPS, *each.ACTIONS)}
