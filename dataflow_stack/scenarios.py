@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fulfillment.analysis.causes import Cause
 from fulfillment.change.drill_record import DrillError
 from fulfillment.drills import Scenario
 from runbook_lib.errors import ClientError
@@ -59,7 +58,7 @@ class FaultScenario(Scenario):
 
         Meanwhile the fault ``worker_stuck`` keeps the worker from moving them.
         """
-        hold = FAULTS[Cause.WORKER_STUCK]
+        hold = FAULTS["worker_stuck"]
         hold.on()
         try:
             self._submit_orders(drill)
@@ -104,41 +103,41 @@ class FaultScenario(Scenario):
 
 _RELEASE = ("6.1", "6.2", "6.4")
 #: A scenario for every fault but ``synthetic``. The scenarios in the second part replace defaults.
-SCENARIOS = {name: FaultScenario(Cause(name)) for name in FAULTS if name != Cause.SYNTHETIC} | {
+SCENARIOS = {name: FaultScenario(name) for name in FAULTS if name != "synthetic"} | {
     scenario.name: scenario
     for scenario in (
         FaultScenario(
-            Cause.PIPELINE_PAUSED,
+            "pipeline_paused",
             exercise_steps=("4.1", "4.2"),
             remedy_steps=_RELEASE,
             releases=True,
         ),
         FaultScenario(
-            Cause.PIPELINE_FAILING,
+            "pipeline_failing",
             remedy_steps=("6.1",),
             releases=True,
             only_mitigates=True,
         ),
-        FaultScenario(Cause.WORKER_STOPPED, remedy_steps=("6.2",), orders_first=True),
+        FaultScenario("worker_stopped", remedy_steps=("6.2",), orders_first=True),
         FaultScenario(
-            Cause.WORKER_STUCK,
+            "worker_stuck",
             remedy_steps=("6.1",),
             releases=True,
             only_mitigates=True,
         ),
-        FaultScenario(Cause.STORAGE_FULL, alert=_UPLOAD),
-        FaultScenario(Cause.STORE_DOWN, alert=_BLIND, orders=0),
-        FaultScenario(Cause.BAD_CREDENTIALS, alert=_UPLOAD),
-        FaultScenario(Cause.NO_PERMISSION, alert=_UPLOAD),
-        FaultScenario(Cause.SURGE, orders=0),
-        FaultScenario(Cause.SUPPORT_DOWN, alert="", orders=0),
+        FaultScenario("storage_full", alert=_UPLOAD),
+        FaultScenario("store_down", alert=_BLIND, orders=0),
+        FaultScenario("bad_credentials", alert=_UPLOAD),
+        FaultScenario("no_permission", alert=_UPLOAD),
+        FaultScenario("surge", orders=0),
+        FaultScenario("support_down", alert="", orders=0),
         # These two faults make no label wait, and bring no other trouble.
         FaultScenario(
-            Cause.METRICS_BLIND,
+            "metrics_blind",
             alert=_BLIND,
             orders=0,
             verdict_expected=Verdict.HEALTHY,
         ),
-        FaultScenario(Cause.CLOCK_SKEW, alert="", orders=0, verdict_expected=Verdict.HEALTHY),
+        FaultScenario("clock_skew", alert="", orders=0, verdict_expected=Verdict.HEALTHY),
     )
 }

@@ -13,7 +13,7 @@ from runbook_lib.record.view import JournalView
 from runbook_lib.run.notebooks import RunStatus
 from runbook_lib.show.text import VERDICT_WORDS
 
-from .analysis.causes import CAUSES, Cause
+from .analysis.causes import CAUSES
 from .commands import CHANNELS, DrillDocument, Objective, Phases
 from .policy import POLICY
 
@@ -37,7 +37,7 @@ class Goals:
         on top
     """
 
-    cause_expected: Cause
+    cause_expected: str
     alert: str = "FulfillmentDelay"
     verdict_expected: Verdict = Verdict.FIXED
     releases: bool = False

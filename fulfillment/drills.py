@@ -29,7 +29,6 @@ from runbook_lib.run.interrupts import Interrupts, hold_interrupts
 from runbook_lib.run.notebooks import RunStatus
 from runbook_lib.section import attempt
 
-from .analysis.causes import Cause
 from .change.drill_record import (
     REVERT_COMMAND,
     DrillError,
@@ -112,7 +111,7 @@ def remove_labels(drill: Drill) -> None:
 
 
 _SYNTHETIC = _SyntheticLabels(
-    Cause.SYNTHETIC,
+    "synthetic",
     remedy_steps=("6.3",),
     verdict_expected=Verdict.HEALTHY,  # no real label ever waits
 )

@@ -6,6 +6,7 @@ Pure: the journal and the time are arguments.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from runbook_lib.model import CauseStatus, Status, parse_time
@@ -15,8 +16,10 @@ from runbook_lib.record.entries import Entry
 from runbook_lib.record.view import JournalView
 
 from .analysis.causes import CAUSES, collect_observations, diagnose
+from .change import release, service_actions, synthetic
 from .convert import convert
-from .quantities import QUANTITIES, Quantity
+from .quantities import PARTS, Quantity
+from .sections import SECTIONS
 
 _DIAGNOSE = NextStep("05_root_cause", "Find out why.")
 _HELP = NextStep("06_remediation", "Plan what helps.")
@@ -75,19 +78,10 @@ _RULES = {
     ),
 }
 #: What was done, in the past tense, by the action's name.
-_ACTIONS = {
-    "release": "released {objects}",
-    "park": "parked {objects} that nobody wants",
-    "undo": "took {objects} back",
-    "settle": "settled {objects} by a person's word",
-    "retrigger": "re-triggered the worker {target}",
-    "restart": "restarted {target}",
-    "start": "started {target}",
-    "resume": "resumed the worker {target}",
-    "unpause": "unpaused the DAG {target}",
-    "refresh": "refreshed the ticket's timeline",
-    "create_synthetic": "made {objects} for an exercise",
-    "revert_synthetic": "removed {objects} of an exercise",
+_DONE = {
+    **release.DONE,
+    **synthetic.DONE,
+    **{name: action.done for name, action in service_actions.SERVICE_ACTIONS.items()},
 }
 
 
@@ -146,12 +140,17 @@ _MARKS = (
     "drill_reverted",
     "drill_revert_failed",
 )
+_SHOWN = SECTIONS.list_quantities()
 POLICY = Policy(
-    quantities=QUANTITIES,
+    quantities=replace(
+        _SHOWN,
+        parts={**_SHOWN.parts, **PARTS},
+        remedies=frozenset({"6.1", "6.1.1", "6.1.2", "6.2"}),
+    ),
     rules=_RULES,
     judge_causes=_judge_causes,
     read_old=convert,
-    actions=_ACTIONS,
+    actions=_DONE,
     noun="file",
     request="order",
     read_score=_read_score,

@@ -1,4 +1,4 @@
-"""What this runbook measures: each quantity, its part in the verdict, and what a verdict needs."""
+"""What this runbook measures: each quantity, and its part in the verdict."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from datetime import datetime
 from enum import StrEnum, auto
 
 from runbook_lib.model import AlertState, Measurement, Status
-from runbook_lib.record.entries import Key, Part, Quantities
+from runbook_lib.record.entries import Part
 
 
 class Quantity(StrEnum):
-    """A quantity; several steps may show one."""
+    """A quantity that a step names: several steps show it, or it is not the step's status."""
 
     # Symptoms
     LAG = auto()
@@ -26,8 +26,6 @@ class Quantity(StrEnum):
     # Recovery
     LOW_LAG = auto()
     USUAL_BACKLOG = auto()
-    # Signs; the subject is the step
-    SIGN = auto()
 
 
 class Uploads(StrEnum):
@@ -58,27 +56,13 @@ class Backlog(StrEnum):
 
 DELAY_ALERT = "FulfillmentDelay"
 UPLOAD_ALERT = "FulfillmentUploadFailing"
-_SIGNS = ("2.4", "3.1", "3.2", "3.4", "3.5", "5.1", "5.2", "5.3", "5.4")
-_SHOWN = {
-    "2.1": (Key(Quantity.LAG), Key(Quantity.ALERT, DELAY_ALERT)),
-    "2.2": (Key(Quantity.PANEL),),
-    "2.3": (Key(Quantity.BACKLOG),),
-    "2.5": (Key(Quantity.TIMELINE),),
-    "2.6": (Key(Quantity.PROBE),),
-    "3.3": (Key(Quantity.STORE),),
+#: The part of each quantity. A step whose quantity is not named here shows one of its own.
+PARTS: Mapping[str, Part] = {
+    **dict.fromkeys(Quantity, Part.SYMPTOM),
+    Quantity.ALERT: Part.ALERT,
+    Quantity.LOW_LAG: Part.RECOVERY,
+    Quantity.USUAL_BACKLOG: Part.RECOVERY,
 }
-QUANTITIES = Quantities(
-    parts={
-        **dict.fromkeys(Quantity, Part.SYMPTOM),
-        Quantity.ALERT: Part.ALERT,
-        Quantity.LOW_LAG: Part.RECOVERY,
-        Quantity.USUAL_BACKLOG: Part.RECOVERY,
-        Quantity.SIGN: Part.SIGN,
-    },
-    needed=frozenset({Quantity.LAG, Quantity.BACKLOG, Quantity.STORE, Quantity.ALERT}),
-    shown={**_SHOWN, **{step: (Key(Quantity.SIGN, step),) for step in _SIGNS}},
-    remedies=frozenset({"6.1", "6.1.1", "6.1.2", "6.2"}),
-)
 _UPLOADS = {
     Uploads.SUCCEEDING: (Status.OK, ""),
     Uploads.UNASKED: (Status.LEFT_OUT, ""),
@@ -133,7 +117,7 @@ def measure(
 
     Parameters
     ----------
-    begun : since when the lag is too high, or the alert fires
+    begun : since when the lag or a wait is too long, or the alert fires
     well_since : since when all is well
     """
     found = [Measurement(quantity=name, status=status) for name, status in statuses.items()]

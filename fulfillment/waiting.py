@@ -98,6 +98,7 @@ class Waiting:
     overdue : the real objects that wait longer than the limit
     overdue_synthetic : the number of synthetic objects that wait longer than the limit
     since : since when the oldest overdue object waits; None: none is overdue
+    late_since : since when that object waits longer than the limit; None: none is overdue
     longest_minutes : how long the oldest real object waits; 0 when none does
     """
 
@@ -109,6 +110,7 @@ class Waiting:
         self.overdue = [label for label in self.real if label.minutes > limit_minutes]
         self.overdue_synthetic = sum(label.minutes > limit_minutes for label in self.synthetic)
         self.since = self.overdue[0].start.at if self.overdue else None
+        self.late_since = self.since + timedelta(minutes=limit_minutes) if self.since else None
         self.longest_minutes = self.real[0].minutes if self.real else 0.0
 
     @property

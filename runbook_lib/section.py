@@ -20,6 +20,9 @@ from .frames import Dtype
 from .model import SYMPTOMS, Conclusion, Json, Outcome, Role
 from .record.entries import Key, Part, Quantities
 
+#: A step with such a role shows a quantity of its own, unless it names others.
+_SHOWING = SYMPTOMS | {Role.IMPACT, Role.DELIVERY, Role.LOG, Role.CAUSE}
+
 T = TypeVar("T")
 #: A function that reads a step with the runbook's own ``Investigation``.
 ReadStep = Callable[[Any], Outcome]
@@ -116,7 +119,9 @@ class Step:
     source, threshold : the query, URL or listing, and what is a breach; ``$name`` stands for a
         setting
     columns : dtypes of columns that the frame of a reading always has
-    needed : whether a verdict needs the step's reading
+    needed : whether a verdict needs what the step shows
+    shows : the quantities that it shows; by default a quantity of its own, named by its id, if its
+        role is that of a symptom, a sign or a cause
     """
 
     id: str
@@ -130,6 +135,7 @@ class Step:
     threshold: str = ""
     unit: str = ""
     needed: bool = False
+    shows: tuple[Key, ...] = ()
 
 
 def step(step_id: str, title: str, **fields: Any) -> Callable[[ReadStep], Step]:
@@ -202,15 +208,19 @@ class Sections(dict[str, SectionModule]):
             self[module.NAME] = module
 
     def list_quantities(self) -> Quantities:
-        """Return the quantities of a runbook that names none: each symptom's step shows one."""
-        symptoms: list[Step] = []
+        """Return the quantities that the steps show. Those that a step names have no part yet."""
+        parts: dict[str, Part] = {}
+        needed: set[str] = set()
+        shown: dict[str, tuple[Key, ...]] = {}
         for module in self.values():
-            symptoms += [step for step in module.STEPS.values() if step.role in SYMPTOMS]
-        return Quantities(
-            parts=dict.fromkeys((step.id for step in symptoms), Part.SYMPTOM),
-            needed={step.id for step in symptoms if step.needed},
-            shown={step.id: (Key(step.id),) for step in symptoms},
-        )
+            for step in module.STEPS.values():
+                shown[step.id] = step.shows
+                if not step.shows and step.role in _SHOWING:
+                    shown[step.id] = (Key(step.id),)
+                    parts[step.id] = Part.SYMPTOM if step.role in SYMPTOMS else Part.SIGN
+                if step.needed:
+                    needed.update(key.quantity for key in shown[step.id])
+        return Quantities(parts=parts, needed=needed, shown=shown)
 
     def list_needed(self) -> dict[str, SectionModule]:
         """Return a mapping from id to section: the symptoms that a verdict needs.
@@ -220,7 +230,7 @@ class Sections(dict[str, SectionModule]):
         needed = {}
         for module in self.values():
             for declared in module.STEPS.values():
-                if declared.needed and declared.role in SYMPTOMS:
+                if declared.needed:
                     needed[declared.id] = module
         return needed
 

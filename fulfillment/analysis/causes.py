@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum, auto
 from operator import attrgetter, not_
 from typing import Literal, NamedTuple
 
@@ -217,42 +216,18 @@ def _say(signs: Iterable[Sign]) -> str:
     return "; ".join(dict.fromkeys(sign.says for sign in signs))
 
 
-class Cause(StrEnum):
-    """The causes that the runbook knows.
-
-    The value is the name in small letters. The fault that drills inject has the same name.
-    """
-
-    CARRIER_TIMEOUT = auto()
-    CARRIER_ERRORS = auto()
-    WORKER_STOPPED = auto()
-    WORKER_STUCK = auto()
-    STORAGE_FULL = auto()
-    STORE_DOWN = auto()
-    BAD_CREDENTIALS = auto()
-    NO_PERMISSION = auto()
-    BAD_PREFIX = auto()
-    PIPELINE_PAUSED = auto()
-    PIPELINE_FAILING = auto()
-    SURGE = auto()
-    SYNTHETIC = auto()
-    SUPPORT_DOWN = auto()
-    METRICS_BLIND = auto()
-    CLOCK_SKEW = auto()
-
-
 #: Names that the object store's service may have.
 STORE_SERVICES = ("minio", "object-store", "store")
 _KEY_FIRST = "set MINIO_ROOT_PASSWORD of {worker} to the store's secret"
 _PLACE_FIRST = (
     "set FULFILLMENT_BUCKET, PENDING_PREFIX and READY_PREFIX of {worker} as 5.4 shows them"
 )
-_DOWN = (Cause.STORE_DOWN, Cause.WORKER_STOPPED)
+_DOWN = ("store_down", "worker_stopped")
 #: Each of these causes keeps every label from leaving.
-STANDSTILL = frozenset({*_DOWN, Cause.WORKER_STUCK, Cause.PIPELINE_PAUSED, Cause.PIPELINE_FAILING})
+STANDSTILL = frozenset({*_DOWN, "worker_stuck", "pipeline_paused", "pipeline_failing"})
 #: While one of these lasts, the worker finishes fewer labels or none: each label needs the
 #: carrier.
-_CARRIER_CAUSES = frozenset({Cause.CARRIER_TIMEOUT, Cause.CARRIER_ERRORS})
+_CARRIER_CAUSES = frozenset({"carrier_timeout", "carrier_errors"})
 
 
 def _count(reason: str, says: str) -> Sign:
@@ -306,8 +281,9 @@ _KEYLESS = Sign("keyless_denials", bool, "the store denies a worker without a ke
 _DENIED = _count("access_denied", "the store denies the worker a right")
 _NO_ROOM = _count("storage_full", "writes are refused for want of room")
 
+#: Each cause by its name. The fault that drills inject has the same name.
 CAUSES: Mapping[str, CauseRecord] = {
-    Cause.STORE_DOWN: CauseRecord(
+    "store_down": CauseRecord(
         words="an object store that is down",
         options=(when(_STORE_DOWN),),
         repair=Repair(person="restore the store where it runs"),
@@ -316,7 +292,7 @@ CAUSES: Mapping[str, CauseRecord] = {
         strategy="none",
         counted_as="store_unreachable",
     ),
-    Cause.METRICS_BLIND: CauseRecord(
+    "metrics_blind": CauseRecord(
         words="metrics that are blind",
         options=(
             when(Sign("prometheus_answers", not_, "Prometheus does not answer")),
@@ -329,9 +305,9 @@ CAUSES: Mapping[str, CauseRecord] = {
         then="believe the listing (2.3) meanwhile",
         stops_labels=False,
         # Without the store no exporter can see anything.
-        hidden_by=(Cause.STORE_DOWN,),
+        hidden_by=("store_down",),
     ),
-    Cause.WORKER_STOPPED: CauseRecord(
+    "worker_stopped": CauseRecord(
         words="a stopped worker",
         options=(
             when(
@@ -347,7 +323,7 @@ CAUSES: Mapping[str, CauseRecord] = {
         repair=Repair("start", "{worker}"),
         follow_ups=("restart the worker by itself", "alert when the worker is down"),
     ),
-    Cause.WORKER_STUCK: CauseRecord(
+    "worker_stuck": CauseRecord(
         words="a worker that hangs",
         options=(
             # A worker that waits for an answer begins no pass, either, but its time-out ends the
@@ -375,14 +351,14 @@ CAUSES: Mapping[str, CauseRecord] = {
         strategy="release",
         hidden_by=_DOWN,
     ),
-    Cause.PIPELINE_PAUSED: CauseRecord(
+    "pipeline_paused": CauseRecord(
         words="a paused pipeline",
         options=(when(_DAG_PAUSED),),
         repair=Repair("unpause", "{dag}"),
         follow_ups=("alert when the DAG is paused", "a reason and an end for each pause"),
         strategy="release",
     ),
-    Cause.PIPELINE_FAILING: CauseRecord(
+    "pipeline_failing": CauseRecord(
         words="a pipeline whose runs fail",
         options=(
             when(
@@ -397,7 +373,7 @@ CAUSES: Mapping[str, CauseRecord] = {
         follow_ups=("alert on failed runs of the DAG", "retries for its tasks"),
         strategy="release",
     ),
-    Cause.BAD_CREDENTIALS: CauseRecord(
+    "bad_credentials": CauseRecord(
         words="wrong credentials of the worker",
         options=(
             when(_BAD_KEY, unless=[_KEY_MATCHES]),
@@ -417,10 +393,10 @@ CAUSES: Mapping[str, CauseRecord] = {
         repair=Repair("restart", "{worker}", _KEY_FIRST),
         follow_ups=("check credentials at start", "a checklist for key rotation"),
         strategy="release",
-        hidden_by=(Cause.STORE_DOWN,),
+        hidden_by=("store_down",),
         counted_as="bad_credentials",
     ),
-    Cause.NO_PERMISSION: CauseRecord(
+    "no_permission": CauseRecord(
         words="a permission that the worker lacks",
         options=(
             when(_DENIED, unless=[_BAD_KEY, _KEYLESS]),
@@ -429,17 +405,17 @@ CAUSES: Mapping[str, CauseRecord] = {
         repair=Repair(person="give the worker's user its right back: no restart helps"),
         follow_ups=("check rights at start", "review of policy changes"),
         strategy="release",
-        hidden_by=(Cause.STORE_DOWN,),
+        hidden_by=("store_down",),
         counted_as="access_denied",
     ),
-    Cause.BAD_PREFIX: CauseRecord(
+    "bad_prefix": CauseRecord(
         words="a worker that watches another prefix",
         options=(when(Sign("worker_place", bool, "the worker watches or fills another place")),),
         repair=Repair("restart", "{worker}", _PLACE_FIRST),
         follow_ups=("check prefixes at start", "review of configuration changes"),
         strategy="release",
     ),
-    Cause.STORAGE_FULL: CauseRecord(
+    "storage_full": CauseRecord(
         words="a full object store",
         options=(
             when(_NO_ROOM),
@@ -458,19 +434,19 @@ CAUSES: Mapping[str, CauseRecord] = {
         ),
         follow_ups=("alert on minio_cluster_capacity_usable_free_bytes", "retention for ready/"),
         strategy="none",
-        hidden_by=(Cause.STORE_DOWN,),
+        hidden_by=("store_down",),
         counted_as="storage_full",
     ),
-    Cause.CARRIER_TIMEOUT: _make_carrier_record(
+    "carrier_timeout": _make_carrier_record(
         "a carrier that answers slower than the client waits",
         "timeout",
         "the carrier does not answer in time",
         "latency",
     ),
-    Cause.CARRIER_ERRORS: _make_carrier_record(
+    "carrier_errors": _make_carrier_record(
         "errors of the carrier", "error", "the carrier answers with errors", "error rate"
     ),
-    Cause.SURGE: CauseRecord(
+    "surge": CauseRecord(
         words="labels that arrive faster than a healthy worker drains them",
         options=(
             when(
@@ -489,7 +465,7 @@ CAUSES: Mapping[str, CauseRecord] = {
         # drains them.
         hidden_by=tuple(sorted(STANDSTILL)),
     ),
-    Cause.SYNTHETIC: CauseRecord(
+    "synthetic": CauseRecord(
         words="synthetic objects alone",
         options=(
             when(
@@ -502,9 +478,9 @@ CAUSES: Mapping[str, CauseRecord] = {
         repair=Repair(person="6.3 clean up the chaos objects (runbook run 06)"),
         follow_ups=(),
         stops_labels=False,
-        hidden_by=(Cause.STORE_DOWN,),
+        hidden_by=("store_down",),
     ),
-    Cause.SUPPORT_DOWN: CauseRecord(
+    "support_down": CauseRecord(
         words="a support service that is down",
         options=(when(Sign("support_answers", not_, "the support service does not answer")),),
         repair=Repair("restart", "support-service"),
@@ -512,7 +488,7 @@ CAUSES: Mapping[str, CauseRecord] = {
         follow_ups=("alert on collection failures of support",),
         then="6.4 refresh the ticket's timeline (runbook run 06 -p ticket_id=TICKET)",
     ),
-    Cause.CLOCK_SKEW: CauseRecord(
+    "clock_skew": CauseRecord(
         words="a service whose clock is off",
         options=(when(Sign("clock_skewed", bool, "a system's clock is off")),),
         repair=Repair(
@@ -622,7 +598,7 @@ def find_repair(cause: str, values: Values) -> Repair:
     for name in record.starts:
         if name in down:
             return Repair("start", name)
-    if cause == Cause.WORKER_STOPPED:
+    if cause == "worker_stopped":
         if values.get("worker_paused"):
             repair = Repair("resume", "{worker}")
         elif values.get("worker_listed") is False:

@@ -154,6 +154,13 @@ class ReleaseGate(MoveGate):
 
 GATE = ReleaseGate(step="6.1")
 MOVE = GATE.kind
+#: What each action did, in words.
+DONE = {
+    "release": "released {objects}",
+    "park": "parked {objects} that nobody wants",
+    "undo": "took {objects} back",
+    "settle": "settled {objects} by a person's word",
+}
 
 
 def make_release_plan(

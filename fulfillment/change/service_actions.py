@@ -17,6 +17,7 @@ from runbook_lib.section import attempt
 from ..clients import Clients
 from ..clients.services import read_service
 from ..investigation import Investigation
+from ..settings import Settings
 
 #: How long ``_verify`` waits for the effect, and the time between two looks.
 _WAIT_S = 30.0
@@ -66,6 +67,10 @@ def _to_text(at: datetime | None) -> str:
     return format_time(at) if at else ""
 
 
+def _find_service(settings: Settings, service: str) -> str:
+    return service or settings.worker_service
+
+
 def _find_nothing(_before: State, _now: State) -> str:
     return ""
 
@@ -102,15 +107,18 @@ class _Action(NamedTuple):
 
     Attributes
     ----------
-    effect, way_back : what the check looks for, and how to take the change back, in words;
-        ``{target}`` is filled in
+    done, effect, way_back : what was done, what the check looks for, and how to take the change
+        back, in words; ``{target}`` is filled in
     change : carries the change out
     read_state : reads the state of the target; raises ``ClientError``
     goal : what the state must be afterwards, by field
     is_repeated : whether the action is carried out although the state has the goal already
     check : given the state before and now, says what is missing beside the goal; empty: nothing
+    find_target : given the settings and the service that a person named, returns the target of 6.2
+    is_repair : whether 6.2 may be asked for it
     """
 
+    done: str
     effect: str
     way_back: str
     change: Callable[[Clients, str], object]
@@ -118,6 +126,8 @@ class _Action(NamedTuple):
     goal: Mapping[str, bool] = {}
     is_repeated: bool = False
     check: Callable[[State, State], str] = _find_nothing
+    find_target: Callable[[Settings, str], str] = _find_service
+    is_repair: bool = True
 
     def has_goal(self, state: State) -> bool:
         """Tell whether the state has the goal."""
@@ -128,8 +138,9 @@ class _Action(NamedTuple):
         return bool(state) and not self.is_repeated and self.has_goal(state)
 
 
-_ACTIONS: Mapping[str, _Action] = {
+SERVICE_ACTIONS: Mapping[str, _Action] = {
     "restart": _Action(
+        done="restarted {target}",
         effect="{target} runs as a new process",
         way_back="there is none: a restart cannot be taken back",
         change=lambda clients, name: clients.find_switch(name).restart(name),
@@ -138,25 +149,30 @@ _ACTIONS: Mapping[str, _Action] = {
         check=_check_restarted,
     ),
     "start": _Action(
+        done="started {target}",
         effect="{target} runs",
         way_back="stop {target}",
         change=lambda clients, name: clients.find_switch(name).start(name),
         goal={"well": True},
     ),
     "stop": _Action(
+        done="stopped {target}",
         effect="{target} does not run",
         way_back="start {target}",
         change=lambda clients, name: clients.find_switch(name).stop(name),
         goal={"running": False},
     ),
     "unpause": _Action(
+        done="unpaused the DAG {target}",
         effect="DAG {target} is not paused",
         way_back="pause DAG {target} again; labels that were released stay released",
         change=lambda clients, _: clients.pipeline.set_paused(False),
         read_state=_read_dag,
+        find_target=lambda settings, _: settings.pipeline_dag_id,
         goal={"is_paused": False},
     ),
     "retrigger": _Action(
+        done="re-triggered the worker {target}",
         effect="the worker ran after the re-trigger, without an error",
         way_back="there is none: what the worker moves stays moved",
         change=lambda clients, _: clients.fulfillment.trigger_worker(),
@@ -164,8 +180,10 @@ _ACTIONS: Mapping[str, _Action] = {
         goal={"paused": False},
         is_repeated=True,
         check=_check_ran,
+        is_repair=False,
     ),
     "resume": _Action(
+        done="resumed the worker {target}",
         effect="the worker is not paused, and ran after the resume, without an error",
         way_back="pause the worker again; labels that it moved stay moved",
         change=lambda clients, _: clients.fulfillment.resume_worker(),
@@ -174,12 +192,14 @@ _ACTIONS: Mapping[str, _Action] = {
         check=_check_ran,
     ),
     "refresh": _Action(
+        done="refreshed the ticket's timeline",
         effect="the timeline of {target} was collected anew, and no source failed",
         way_back="there is none, and none is needed: a cache was dropped",
         change=lambda clients, ticket: clients.support.refresh_timeline(ticket),
         read_state=_read_timeline,
         is_repeated=True,
         check=_check_refreshed,
+        is_repair=False,
     ),
 }
 
@@ -197,7 +217,7 @@ def plan_service(
 
     Parameters
     ----------
-    action : ``restart start stop unpause retrigger resume refresh``
+    action : one of ``SERVICE_ACTIONS``
     target : name of the service, of the DAG or of the ticket
     reason : why, in words
     needs_repair : another plan must bring the target back first; the target's state is then read
@@ -208,7 +228,7 @@ def plan_service(
     ClientError
         When there is no such target, or its state is needed now and cannot be read.
     """
-    chosen = _ACTIONS[action]
+    chosen = SERVICE_ACTIONS[action]
     state: State = {}
     if not needs_repair:
         state = chosen.read_state(inv.clients, target)
@@ -231,7 +251,7 @@ def plan_service(
 
 def _read_state(inv: Investigation, plan: Plan) -> State:
     """Read the state of a plan's target; refuse a re-trigger of a worker that is away."""
-    read = _ACTIONS[plan.action].read_state
+    read = SERVICE_ACTIONS[plan.action].read_state
     if plan.action != "retrigger":
         return read(inv.clients, plan.target)
     state, why = attempt(lambda: read(inv.clients, plan.target))
@@ -247,7 +267,7 @@ def _apply(inv: Investigation, plan: Plan) -> Effect:
 
     If the client fails, ``_verify`` finds out whether the change was made.
     """
-    action = _ACTIONS[plan.action]
+    action = SERVICE_ACTIONS[plan.action]
     before = read_mark(plan)
     if not action.is_needless(before):
         action.change(inv.clients, plan.target)
@@ -256,7 +276,7 @@ def _apply(inv: Investigation, plan: Plan) -> Effect:
 
 def _verify(inv: Investigation, plan: Plan) -> Effect:
     """Look again and again until the plan's effect is there, or time is up."""
-    action = _ACTIONS[plan.action]
+    action = SERVICE_ACTIONS[plan.action]
     before = read_mark(plan)
     began_at = inv.now()
     while True:

@@ -335,3 +335,8 @@ def _count_planned(inv: Investigation, plan: Plan) -> int:
 
 CREATE = PlanKind("runbook/synthetic-create/1", _create, _check_created)
 REMOVE = PlanKind("runbook/synthetic-remove/1", _remove_planned, _check_removed)
+#: What each action did, in words.
+DONE = {
+    "create_synthetic": "made {objects} for an exercise",
+    "revert_synthetic": "removed {objects} of an exercise",
+}

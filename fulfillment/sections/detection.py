@@ -17,6 +17,7 @@ from runbook_lib.model import (
     Role,
     Status,
 )
+from runbook_lib.record.entries import Key
 from runbook_lib.section import (
     ActionStep,
     SectionParameters,
@@ -28,9 +29,8 @@ from runbook_lib.section import (
 )
 from runbook_lib.show.text import count_of
 
-from ..analysis.causes import Cause
 from ..investigation import Investigation
-from ..quantities import Quantity, measure, measure_lag
+from ..quantities import DELAY_ALERT, Quantity, measure, measure_lag
 from ..unserved import Unserved, read_unserved
 from ..waiting import WAITING_COLUMNS, Waiting, list_prefixes, recall_waiting
 from .recovery import (
@@ -74,6 +74,7 @@ _ANY_ALERT = " or ".join(ALERTS)
     columns={"active_at": TIME},
     unit="min",
     needed=True,
+    shows=(Key(Quantity.LAG), Key(Quantity.ALERT, DELAY_ALERT)),
     threshold=f"over $lag_threshold_minutes min for $lag_for_minutes min, or {_ANY_ALERT} fires",
 )
 def read_alert(inv: Investigation) -> Outcome:
@@ -161,7 +162,8 @@ def judge_alert(
     "Grafana panel Fulfillment backlog",
     name=f"panel {PANEL_TITLE}",
     role=Role.SYMPTOM,
-    source=f"$grafana_url/d/{DASHBOARD_UID}",
+    source=f"$grafana_url/d/{DASHBOARD_UID}; $prometheus_url/api/v1/query",
+    shows=(Key(Quantity.PANEL),),
     unit="objects",
 )
 def _compare_panel(inv: Investigation) -> Outcome:
@@ -200,6 +202,7 @@ def _compare_panel(inv: Investigation) -> Outcome:
     unit="objects",
     threshold="a real object waits over $lag_threshold_minutes min",
     needed=True,
+    shows=(Key(Quantity.BACKLOG),),
 )
 def read_backlog_objects(inv: Investigation) -> Outcome:
     """Count what waits. A single real object over the lag threshold is a breach."""
@@ -221,13 +224,15 @@ def read_backlog_objects(inv: Investigation) -> Outcome:
         order_ids=None if unserved is None and not order_ids else order_ids,
         longest_minutes=round(longest_minutes, 1),
         affected_files=len(waiting.overdue),
-        first_seen={Cause.SYNTHETIC: min(synthetic_since)} if synthetic_since else {},
+        first_seen={"synthetic": min(synthetic_since)} if synthetic_since else {},
         observations={
             **waiting.observations,
             "real_were_overdue": bool(waiting.overdue) or any(were_overdue),
         },
     )
-    if not waiting.overdue and inv.since is not None:  # without trouble, nothing to compare
+    if waiting.overdue:
+        outcome.measurements = measure({Quantity.BACKLOG: Status.BREACH}, begun=waiting.late_since)
+    elif inv.since is not None:  # without trouble, nothing to compare
         outcome.measurements = measure({}, backlog=compare_backlog(inv, waiting))
     if without_label:
         counted += f"; {count_of(len(without_label), 'order')} without any label"
@@ -266,7 +271,8 @@ def _read_metric(inv: Investigation, unit: str) -> tuple[Plot, str]:
         lines=tuple(own),
         marks=tuple((entry.at, f"{entry.step} {entry.action}") for entry in applied[-5:]),
     )
-    return plot, f"the metric says {error or f'{counted:,.0f}'}"
+    words = "no metric to compare with" if error else f"the metric says {counted:,.0f}"
+    return plot, words
 
 
 def _read_unserved(inv: Investigation, waiting: Waiting) -> Unserved | None:
@@ -289,6 +295,7 @@ def _read_unserved(inv: Investigation, waiting: Waiting) -> Unserved | None:
     "Support timeline of a ticket",
     name="ticket timeline",
     role=Role.TICKET,
+    shows=(Key(Quantity.TIMELINE),),
     unit="min",
     source="$support_url/support/cases/{ticketId}?includeTimeline=true",
     columns={"at": TIME},
@@ -341,6 +348,7 @@ def read_ticket(inv: Investigation) -> Outcome:
     name="probe, timeline refresh",
     role=Role.SYMPTOM,
     source="$probe_url/status",
+    shows=(Key(Quantity.PROBE),),
     threshold="the timeline refresh has status=error",
 )
 def read_probe(inv: Investigation) -> Outcome:

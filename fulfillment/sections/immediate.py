@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from runbook_lib.errors import AccessDeniedError, ClientError
 from runbook_lib.frames import TEXT, TIME, WHOLE
 from runbook_lib.model import AlertState, Conclusion, Json, Outcome, Role
+from runbook_lib.record.entries import Key
 from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, rows_of, step
 from runbook_lib.show.text import clip, count_of
 
@@ -19,13 +20,13 @@ from ..analysis.log_groups import group_lines
 from ..analysis.samples import sum_growth
 from ..clients.http_systems import Notification, RoutedAlert
 from ..investigation import Investigation
+from ..quantities import Quantity
 from ..waiting import WAITING_COLUMNS, recall_waiting
 from . import detection
 from .detection import LISTING
-from .recovery import find_beginning
 from .signals import ALERTS, find_alert_states, is_drill
 from .symptoms import conclude_symptoms
-from .worker_metrics import read_worker_log
+from .worker_metrics import find_log_start, read_worker_log
 
 NAME = "03_immediate_actions"
 TITLE = "Immediate actions"
@@ -194,6 +195,7 @@ def _read_longest_wait(inv: Investigation) -> Outcome:
     name="store health",
     role=Role.SYMPTOM,
     needed=True,
+    shows=(Key(Quantity.STORE),),
     source="$minio_endpoint/minio/health/live, else a signed listing",
     threshold="the store is not live",
 )
@@ -236,14 +238,12 @@ def _read_sample(inv: Investigation) -> Outcome:
     unit="errors",
 )
 def _read_worker_log(inv: Investigation) -> Outcome:
-    """Group the errors and warnings of the log since this incident began.
+    """Group the errors and warnings of the log since ``find_log_start``.
 
     A breach: a group of errors that is not past. A group is past when its last line is a minute
     old, and the worker has moved a label since.
     """
-    start = inv.now() - inv.window
-    if inv.since is not None:
-        start = max(start, find_beginning(inv))
+    start = find_log_start(inv)
     lines = read_worker_log(inv, start)
     moved_at, _ = attempt(lambda: inv.clients.fulfillment.read_worker().last_move_at)
     past_before = min(moved_at, inv.now() - _SILENCE) if moved_at else start

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Literal
 
 from pydantic import Field
 
@@ -41,7 +40,7 @@ from ..analysis.forecasts import compute_clear_time
 from ..analysis.samples import Sample
 from ..change.drill_record import get_drill_id, list_drill_orders
 from ..change.release import GATE, MOVE, ReleaseParameters, make_release_plan
-from ..change.service_actions import SERVICE, plan_service
+from ..change.service_actions import SERVICE, SERVICE_ACTIONS, plan_service
 from ..change.synthetic import REMOVE, plan_revert
 from ..clients.http_systems import AlertRule
 from ..investigation import Investigation
@@ -66,14 +65,16 @@ from .symptoms import judge_now
 
 NAME = "06_remediation"
 TITLE = "Remediation"
-_Action = Literal["auto", "none", "start", "stop", "restart", "resume", "unpause"]
+_REPAIRS = [name for name, action in SERVICE_ACTIONS.items() if action.is_repair]
 
 
 class Parameters(ReleaseParameters):
     """Parameters of section 6."""
 
-    service_action: _Action = Field(
-        "auto", description="6.2: auto takes the action that section 5 advises"
+    service_action: str = Field(
+        "auto",
+        pattern=f"^({'|'.join(['auto', 'none', *_REPAIRS])})$",
+        description="6.2: auto takes the action that section 5 advises",
     )
     service: str = Field("", description="6.2: name of the service; empty: the worker's")
     drill_id: str = Field("", description="6.3: only this drill's objects; empty: every drill's")
@@ -161,9 +162,9 @@ def _plan_repair(inv: Investigation) -> Plan:
         advice = _refresh_advice(inv)
         return _plan_service(inv, "6.2", advice.action, advice.target, advice.reason)
     action = parameters.service_action
-    target = parameters.service or inv.settings.worker_service
-    if action == "unpause":
-        target = inv.settings.pipeline_dag_id
+    target = inv.settings.worker_service
+    if action != "none":
+        target = SERVICE_ACTIONS[action].find_target(inv.settings, parameters.service)
     return _plan_service(inv, "6.2", action, target, f"chosen: service_action={action}")
 
 

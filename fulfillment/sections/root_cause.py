@@ -20,7 +20,6 @@ from ..analysis.causes import (
     CAUSES,
     STORE_SERVICES,
     Advice,
-    Cause,
     advise,
     collect_observations,
     diagnose,
@@ -39,6 +38,7 @@ from .timeline import read_events
 from .worker_metrics import (
     FAILED,
     count_flow,
+    find_log_start,
     is_catching_up,
     observe_reasons,
     read_worker_log,
@@ -91,12 +91,12 @@ def read_worker(inv: Investigation) -> model.Outcome:
     latency, _ = attempt(lambda: read_lines(inv, _LATENCY, labels=("outcome",)))
     stopped = {state.name: state.since for state in states if not state.running}
     first_signs = {
-        Cause.STORE_DOWN: next((stopped[s] for s in STORE_SERVICES if s in stopped), None),
-        Cause.WORKER_STOPPED: stopped.get(inv.settings.worker_service),
+        "store_down": next((stopped[s] for s in STORE_SERVICES if s in stopped), None),
+        "worker_stopped": stopped.get(inv.settings.worker_service),
         # A worker has its settings from its start.
-        Cause.BAD_PREFIX: process.since if process and process.running else None,
-        Cause.WORKER_STUCK: worker.last_run_at if worker else None,
-        Cause.SUPPORT_DOWN: stopped.get("support-service"),
+        "bad_prefix": process.since if process and process.running else None,
+        "worker_stuck": worker.last_run_at if worker else None,
+        "support_down": stopped.get("support-service"),
     }
     events = read_events(inv)
     if worker and worker.paused_at and is_paused_by_others:
@@ -235,7 +235,7 @@ def _watch_start(inv: Investigation, first: ServiceState) -> bool | None:
     return first.running or None
 
 
-def _drop_unknown(times: Mapping[Cause, datetime | None]) -> dict[str, datetime]:
+def _drop_unknown(times: Mapping[str, datetime | None]) -> dict[str, datetime]:
     """Return the times that are known."""
     return {cause: at for cause, at in times.items() if at}
 
@@ -304,6 +304,7 @@ def read_room(inv: Investigation) -> model.Outcome:
     seen = observe_reasons(inv, metrics, "storage_full", "store_unreachable")
     refused = seen["failures_storage_full"]
     logged = seen["logged_storage_full"] or 0
+    span = f"since {find_log_start(inv):%H:%M:%S} UTC"
     outcome = model.Outcome(
         value=refused,
         observations={"store_free_bytes": free_bytes, "store_refuses_ours": refuses_ours, **seen},
@@ -313,7 +314,8 @@ def read_room(inv: Investigation) -> model.Outcome:
     if refuses_ours:
         return outcome.breach("the store refuses our own write for want of room")
     if logged >= causes.OFTEN:
-        return outcome.breach(f"{logged} lines of the worker's log say that the store is full")
+        text = f"{logged} lines of the worker's log {span} say that the store is full"
+        return outcome.breach(text)
     if free_bytes is not None and free_bytes < causes.MIN_FREE_BYTES:
         return outcome.breach(f"only {free_bytes / 2**20:.0f} MiB are free")
     if refused is None:
@@ -347,8 +349,8 @@ def read_pipeline(inv: Investigation) -> model.Outcome:
         text = f"the DAG {dag.id} was paused by {pause.by or 'somebody'}"
         events.append(model.Event(pause.at, "trigger", text, "pipeline"))
     first_signs = {
-        Cause.PIPELINE_FAILING: failed[-1].started_at if failed else None,
-        Cause.PIPELINE_PAUSED: events[0].at if events else None,
+        "pipeline_failing": failed[-1].started_at if failed else None,
+        "pipeline_paused": events[0].at if events else None,
     }
     newest = ended[0].state if ended else "no run"
     outcome = model.Outcome(
@@ -404,6 +406,7 @@ def read_configuration(inv: Investigation) -> model.Outcome:
     if key_state is not None and accepts_ours is not False:
         matches = key_state == "equal to the store's"
     seen = observe_reasons(inv, metrics, *_REFUSALS)
+    span = f"since {find_log_start(inv):%H:%M:%S} UTC"
     problems = [*places]
     for reason in _REFUSALS:
         logged = seen[f"logged_{reason}"] or 0
@@ -411,7 +414,7 @@ def read_configuration(inv: Investigation) -> model.Outcome:
         if failures:
             problems.append(f"{failures:.0f} times {reason}")
         elif logged >= causes.OFTEN:
-            problems.append(f"{logged} lines of its log say {reason}")
+            problems.append(f"{logged} lines of its log {span} say {reason}")
     if matches is False:
         problems.append("its secret is not the one that the runbook uses")
     ways_on: tuple[str, ...] = ()

@@ -22,6 +22,7 @@ from ..analysis.samples import (
 from ..clients.http_systems import Series
 from ..clients.services import LogLine, read_log_command
 from ..investigation import Investigation
+from . import recovery
 from .signals import read_samples
 
 FAILED = "fulfillment_artifacts_failed_total"
@@ -34,7 +35,7 @@ _REMEDIES = ("6.1", "6.2")
 #: Failures, carrier requests and moves count as recent for this long, or for four scrape intervals
 #: if those are longer.
 _RECENT_S = 30.0
-#: Over how long arrivals are compared with moves, and errors of a log are counted.
+#: Over how long arrivals are compared with moves.
 _FLOW_WINDOW_S = 300.0
 #: An error that has not been logged for this long has ended.
 _SILENT = timedelta(seconds=60)
@@ -135,7 +136,7 @@ def _measure(inv: Investigation, counters: _Counters, recent_s: float) -> Worker
     began = {}
     for cause, record in CAUSES.items():
         own = [s for s in counters.get(FAILED, ()) if s.labels.get("reason") == record.counted_as]
-        began[str(cause)] = find_beginning(list_growth([series.samples for series in own]))
+        began[cause] = find_beginning(list_growth([series.samples for series in own]))
     # What failed before this incident kept none of its labels back.
     of_incident = max(inv.incident.state.opened_at, flow_start)
     return WorkerMetrics(
@@ -154,6 +155,19 @@ def find_last_remedy(inv: Investigation) -> datetime | None:
     return max((action.at for action in applied if action.step.startswith(_REMEDIES)), default=None)
 
 
+def find_log_start(inv: Investigation) -> datetime:
+    """Return from when on errors of the worker's log count: since this incident began.
+
+    At most the investigation's window, and at least five minutes; from our last remedy on.
+    """
+    now = inv.now()
+    start = now - inv.window
+    if inv.since is not None:
+        start = max(start, recovery.find_beginning(inv))
+    start = min(start, now - timedelta(seconds=_FLOW_WINDOW_S))
+    return max(start, find_last_remedy(inv) or start)
+
+
 def read_worker_log(inv: Investigation, since: datetime) -> list[LogLine]:
     """Return the worker's newest log lines since a time, by WORKER_LOG_CMD where it is set."""
     if inv.settings.worker_log_cmd:
@@ -166,12 +180,11 @@ def observe_reasons(inv: Investigation, metrics: WorkerMetrics, *reasons: str) -
     """Return the observations of some failure reasons.
 
     ``failures_<reason>`` is how many were counted lately. ``logged_<reason>`` is how many lines of
-    the worker's log named the reason in the last five minutes, from our last remedy on; 0 if none
-    did in the last minute. Both are None when they cannot be read. Lines from before the start of a
-    worker that runs do not count.
+    the worker's log named the reason since ``find_log_start``; 0 if none did in the last minute.
+    Both are None when they cannot be read. Lines from before the start of a worker that runs do not
+    count.
     """
-    since = inv.now() - timedelta(seconds=_FLOW_WINDOW_S)
-    since = max(since, find_last_remedy(inv) or since)
+    since = find_log_start(inv)
     lines, _ = attempt(lambda: read_worker_log(inv, since))
     # What a process that is gone wrote says nothing of the worker now.
     since = max(since, _find_start(inv) or since)

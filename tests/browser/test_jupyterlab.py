@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from chainlog import Entry, read_entries
+from fulfillment.sections import detection
 from tests.support.chromium import open_browser, watch
 from tests.support.lab import Lab, run_lab
 from tests.support.stack import RunningStack, stack, wait_until
@@ -90,7 +91,7 @@ def test_the_signals_are_read_and_shown_and_nothing_is_fetched_from_outside(
     shown = output(page, 'lag = inv.read("2.1")')
     assert re.search(r"(✓ ok|✖ breach|\? unknown)\s+2\.1 lag", shown)
     readings = [e.data["reading"]["step"] for e in journal(lab) if e.kind == "reading"]
-    assert readings == ["2.1", "2.2", "2.3", "2.4", "2.5", "2.6"]
+    assert readings == list(detection.STEPS)
     assert 'fulfillment_lag_minutes{origin="real"}' in shown
     assert page.locator('.jp-OutputArea img[alt*="Lag of the oldest"]').count() == 1
     assert "artifact-exporter" in output(page, "inv.query('fulfillment_lag")

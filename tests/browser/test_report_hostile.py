@@ -12,7 +12,6 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from fulfillment.analysis.causes import Cause
 from fulfillment.sections import SECTIONS
 from runbook_lib.model import (
     ActionEntry,
@@ -119,7 +118,7 @@ def tell_one(tell: Teller, text: str) -> None:
     tell.act(ActionPhase.PLANNED, **names, result=plan)
     tell.act(ActionPhase.FAILED, **names, reason=text, result={"plan": text})
     finding = Finding(
-        name=Cause.CARRIER_ERRORS,
+        name="carrier_errors",
         status=CauseStatus.SUPPORTED,
         evidence=(text, "#1", "2.1"),
         reason=text,

@@ -13,8 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from fulfillment.analysis.causes import Cause
-
 __all__ = ["ABSTENTIONS", "CASES", "FOREIGN", "ForeignCase", "find_misses"]
 
 
@@ -35,9 +33,9 @@ class ForeignCase:
     name: str
     source: str
     mechanism: str
-    expected: tuple[Cause, ...]
+    expected: tuple[str, ...]
     why: str
-    tolerated: tuple[Cause, ...] = ()
+    tolerated: tuple[str, ...] = ()
 
     def find_wrong(self, supported: Iterable[str]) -> set[str]:
         """Return the supported causes that are no part of the right answer."""
@@ -55,7 +53,7 @@ FOREIGN = (
         name="worker_scaled_to_zero",
         source="ITBench scenario 58; AIOpsLab scale_pod_zero_social_net",
         mechanism="the worker's service has no instance left, and the service manager lists none",
-        expected=(Cause.WORKER_STOPPED,),
+        expected=("worker_stopped",),
         why="no instance runs",
     ),
     ForeignCase(
@@ -69,36 +67,36 @@ FOREIGN = (
         name="corrupted_secret",
         source="ITBench scenario 120 (corrupted secret)",
         mechanism="a rotation left one stray character at the end of the worker's secret",
-        expected=(Cause.BAD_CREDENTIALS,),
+        expected=("bad_credentials",),
         why="the store rejects the worker's signature",
     ),
     ForeignCase(
         name="changed_password",
         source="ITBench scenario 34 (changed password of a store)",
         mechanism="the store has a new root secret, and none of its clients knows it",
-        expected=(Cause.BAD_CREDENTIALS,),
-        tolerated=(Cause.METRICS_BLIND,),
+        expected=("bad_credentials",),
+        tolerated=("metrics_blind",),
         why="the worker's key is wrong, and so is the exporter's, which can list nothing",
     ),
     ForeignCase(
         name="missing_credentials",
         source="AIOpsLab auth_miss_mongodb",
         mechanism="the worker has no credentials at all, so it asks anonymously",
-        expected=(Cause.BAD_CREDENTIALS,),
+        expected=("bad_credentials",),
         why="the remedy is to give the worker its key, not its user a right",
     ),
     ForeignCase(
         name="revoked_right",
         source="AIOpsLab revoke_auth_mongodb",
         mechanism="the worker's own user loses every right while the worker runs",
-        expected=(Cause.NO_PERMISSION,),
+        expected=("no_permission",),
         why="the store knows the worker's key, and denies what the worker asks",
     ),
     ForeignCase(
         name="unregistered_user",
         source="AIOpsLab user_unregistered_mongodb",
         mechanism="the worker's own user is deleted from the store while the worker runs",
-        expected=(Cause.BAD_CREDENTIALS,),
+        expected=("bad_credentials",),
         why="the store does not know the worker's key any more",
     ),
     ForeignCase(
@@ -106,14 +104,14 @@ FOREIGN = (
         source="ITBench scenario 16 (modified environment variable); AIOpsLab"
         " misconfig_app_hotel_res",
         mechanism="the worker serves the bucket of another environment",
-        expected=(Cause.BAD_PREFIX,),
+        expected=("bad_prefix",),
         why="bad_prefix is the runbook's cause for a worker in another place",
     ),
     ForeignCase(
         name="wrong_target_port",
         source="ITBench scenario 30 (modified target port)",
         mechanism="the carrier listens on a port that nobody calls",
-        expected=(Cause.CARRIER_ERRORS,),
+        expected=("carrier_errors",),
         why="every request to the carrier is refused",
     ),
     ForeignCase(
@@ -127,7 +125,7 @@ FOREIGN = (
         name="network_delay",
         source="AIOpsLab network_delay_hotel_res; ITBench scenario 18",
         mechanism="each answer of the carrier takes 3 s on the way; the client waits for 2 s",
-        expected=(Cause.CARRIER_TIMEOUT,),
+        expected=("carrier_timeout",),
         why="the carrier does not answer in time, as the client sees it",
     ),
     ForeignCase(
@@ -148,21 +146,21 @@ FOREIGN = (
         name="full_disk",
         source="ITBench scenario 116 (exhausted storage); AIOpsLab disk_woreout",
         mechanism="the store's whole volume is full, not the bucket's quota",
-        expected=(Cause.STORAGE_FULL,),
+        expected=("storage_full",),
         why="every write is refused for want of room",
     ),
     ForeignCase(
         name="failing_job",
         source="ITBench scenario 122 (failed release pipeline)",
         mechanism="each run of the release DAG ends as failed",
-        expected=(Cause.PIPELINE_FAILING,),
+        expected=("pipeline_failing",),
         why="its newest runs failed",
     ),
     ForeignCase(
         name="breaking_configuration",
         source="ITBench scenario 119 (breaking configuration change)",
         mechanism="the worker ends at each start: a variable of its environment is malformed",
-        expected=(Cause.WORKER_STOPPED,),
+        expected=("worker_stopped",),
         why="no instance stays up",
     ),
     ForeignCase(
@@ -176,14 +174,14 @@ FOREIGN = (
         name="pod_failure",
         source="AIOpsLab pod_failure_hotel_res",
         mechanism="the worker's process is there and does nothing at all",
-        expected=(Cause.WORKER_STUCK,),
+        expected=("worker_stuck",),
         why="it runs, as its supervisor says, and moves nothing; a restart helps",
     ),
     ForeignCase(
         name="flood",
         source="ITBench scenario 1; AIOpsLab loadgenerator_flood_homepage",
         mechanism="late orders arrive faster than the worker moves their labels, without an end",
-        expected=(Cause.SURGE,),
+        expected=("surge",),
         why="the worker is healthy and too slow for what comes",
     ),
 )

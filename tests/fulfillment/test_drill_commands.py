@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fulfillment import cli, drill_commands, drills
-from fulfillment.analysis.causes import Cause
 from fulfillment.change.drill_record import (
     REVERT_COMMAND,
     DrillError,
@@ -46,7 +45,7 @@ if TYPE_CHECKING:
 class Broken(PausedPipeline):
     """A scenario whose fault cannot be caused."""
 
-    cause_expected: Cause = Cause.BAD_PREFIX
+    cause_expected: str = "bad_prefix"
 
     def inject(self, drill: Drill) -> None:
         raise DrillError(f"{drill.scenario.name} cannot be injected")
@@ -56,7 +55,7 @@ class Broken(PausedPipeline):
 class Stays(PausedPipeline):
     """A scenario whose fault cannot be taken back, and that gets no further."""
 
-    cause_expected: Cause = Cause.CARRIER_ERRORS
+    cause_expected: str = "carrier_errors"
 
     def inject(self, drill: Drill) -> None:
         raise DrillError(f"{drill.scenario.name} was injected halfway")
@@ -69,7 +68,7 @@ class Stays(PausedPipeline):
 class Interrupted(PausedPipeline):
     """A scenario in which somebody presses Ctrl-C."""
 
-    cause_expected: Cause = Cause.SURGE
+    cause_expected: str = "surge"
 
     def inject(self, drill: Drill) -> None:  # noqa: ARG002
         pause_pipeline(self.world)
@@ -80,7 +79,7 @@ class Interrupted(PausedPipeline):
 class InterruptedTwice(Interrupted):
     """A scenario in which somebody presses Ctrl-C twice more while the fault is taken back."""
 
-    cause_expected: Cause = Cause.PIPELINE_FAILING
+    cause_expected: str = "pipeline_failing"
 
     def revert(self, drill: Drill) -> None:  # noqa: ARG002
         signal.raise_signal(signal.SIGINT)
@@ -272,6 +271,6 @@ def test_a_fault_that_cannot_be_taken_back_stays_noted_and_its_incident_open(
     assert (document.reverted, document.commands) == (False, (REVERT_COMMAND,))
     incident = find_drill(world)
     assert incident is not None
-    offer(monkeypatch, replace(PausedPipeline(world=world), cause_expected=Cause.CARRIER_ERRORS))
+    offer(monkeypatch, replace(PausedPipeline(world=world), cause_expected="carrier_errors"))
     assert revert_killed_drill(world.settings, progress=keep_quiet).reverted
     assert incident.is_closed

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from chainlog import Entry
-from fulfillment.analysis.causes import Cause
 from fulfillment.commands import DrillDocument
 from fulfillment.drill_score import Goals, score
 from runbook_lib.errors import ExitCode
@@ -17,7 +16,7 @@ from runbook_lib.model import format_time
 from runbook_lib.record.view import JournalView
 from tests.support.incidents import START
 
-GOALS = Goals(Cause.PIPELINE_PAUSED, releases=True, detect_timeout_s=30, clear_timeout_s=40)
+GOALS = Goals("pipeline_paused", releases=True, detect_timeout_s=30, clear_timeout_s=40)
 PROOF = {
     "plan": "rel-1", "in_place": 5, "gone_after_landed": 1, "lost": 0, "foreign_changed": 0
 }  # fmt: skip

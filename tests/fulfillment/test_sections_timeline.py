@@ -7,7 +7,6 @@ from datetime import timedelta
 
 import pytest
 
-from fulfillment.analysis.causes import Cause
 from fulfillment.analysis.samples import Sample, find_beginning, list_growth
 from fulfillment.sections import root_cause
 from runbook_lib.record.detection import list_events
@@ -80,7 +79,7 @@ def test_a_store_that_stopped_is_dated_by_its_own_service(world: World) -> None:
     for step in ("3.3", "5.1", "5.2"):
         world.take(root_cause, step)
     findings, _ = root_cause.judge_causes(world.open(root_cause))
-    (found,) = [f for f in findings if f.name == Cause.STORE_DOWN]
+    (found,) = [f for f in findings if f.name == "store_down"]
     assert found.first_seen == stopped_at
 
 

@@ -37,23 +37,21 @@ class World:
     def __init__(self) -> None:
         self.now = NOW
         self.done: list[str] = []
-        self.running, self.health, self.restarts = True, "", 0
+        self.running, self.restarts = True, 0
         self.paused_dag = self.paused_worker = True
         self.runs, self.error = 3, ""
         self.refreshes, self.failures = 0, 0.0
         self.away = 0
         self.is_bare = False
         self.broken: Callable[[], None] = lambda: None
-        self.works = True
         self.services = self.pipeline = self.fulfillment = self.support = self
 
     def sleep(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
 
-    def _do(self, what: str) -> bool:
+    def _do(self, what: str) -> None:
         self.done.append(what)
         self.broken()
-        return self.works
 
     def find_switch(self, _service: str) -> World:
         return self
@@ -64,40 +62,40 @@ class World:
             raise ClientTimeoutError("restarting", system="services")
         state = "RUNNING" if self.running else "FATAL"
         since = None if self.is_bare else NOW + timedelta(seconds=self.restarts)
-        return [ServiceState("worker", self.running, state, since, None, self.health)]
+        return [ServiceState("worker", self.running, state, since, None)]
 
     def restart(self, name: str) -> None:
-        if self._do(f"restart {name}"):
-            self.restarts += 1
-            self.running, self.away = True, 2
+        self._do(f"restart {name}")
+        self.restarts += 1
+        self.running, self.away = True, 2
 
     def start(self, name: str) -> None:
-        if self._do(f"start {name}"):
-            self.running = True
+        self._do(f"start {name}")
+        self.running = True
 
     def stop(self, name: str) -> None:
-        if self._do(f"stop {name}"):
-            self.running = False
+        self._do(f"stop {name}")
+        self.running = False
 
     def read_dag(self) -> Dag:
         return Dag("release", self.paused_dag, False)
 
     def set_paused(self, paused: bool) -> None:
-        if self._do(f"set_paused {paused}"):
-            self.paused_dag = paused
+        self._do(f"set_paused {paused}")
+        self.paused_dag = paused
 
     def read_worker(self) -> WorkerState:
         last_run = NOW + timedelta(seconds=self.runs)
         return WorkerState(self.paused_worker, False, last_run, None, self.error)
 
     def trigger_worker(self) -> None:
-        if self._do("trigger"):
-            self.runs += 1
+        self._do("trigger")
+        self.runs += 1
 
     def resume_worker(self) -> None:
-        if self._do("resume"):
-            self.paused_worker = False
-            self.runs += 1
+        self._do("resume")
+        self.paused_worker = False
+        self.runs += 1
 
     def read_case(self, ticket: str) -> Case:
         at = NOW + timedelta(seconds=self.refreshes)
@@ -107,8 +105,8 @@ class World:
         return {"shipments": self.failures}
 
     def refresh_timeline(self, ticket: str) -> None:
-        if self._do(f"refresh {ticket}"):
-            self.refreshes += 1
+        self._do(f"refresh {ticket}")
+        self.refreshes += 1
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from fulfillment.analysis.causes import Cause
 from fulfillment.investigation import Investigation
 from fulfillment.policy import POLICY
 from fulfillment.sections import SECTIONS
@@ -135,7 +134,7 @@ def read_detected(tell: Teller) -> tuple[float | None, str]:
 
 class TestDetection:
     def test_a_cause_that_was_named_first_did_not_detect_the_trouble(self, tell: Teller) -> None:
-        paused = Finding(name=Cause.PIPELINE_PAUSED, status=CauseStatus.SUPPORTED)
+        paused = Finding(name="pipeline_paused", status=CauseStatus.SUPPORTED)
         tell.read("5.3", "pipeline", "breach")
         tell.conclude(Verdict.INCIDENT, "why", findings=(paused,))
 

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from fulfillment.analysis.causes import Cause
 from runbook_lib.errors import ExitCode
 from runbook_lib.model import CauseStatus, Finding, Observed, Status, Verdict
 from runbook_lib.run.documents import (
@@ -68,7 +67,7 @@ INVESTIGATED = SectionsDocument(
     readings=(observe("2.1", Status.BREACH), observe("3.3", Status.OK)),
     causes=(
         Finding(
-            name=Cause.WORKER_STOPPED,
+            name="worker_stopped",
             status=CauseStatus.SUPPORTED,
             reason="the worker's service does not run",
             evidence=("#143",),

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from fulfillment.analysis.causes import Cause
 from fulfillment.sections import SECTIONS
 from runbook_lib.model import (
     ActionEntry,
@@ -264,7 +263,7 @@ def tell_incident(home: Path, *, until: str = "end") -> Teller:
         "The pipeline is paused; the worker releases nothing while it is.",
         findings=(
             Finding(
-                name=Cause.PIPELINE_PAUSED,
+                name="pipeline_paused",
                 words="a paused pipeline",
                 status=CauseStatus.SUPPORTED,
                 evidence=("5.3", "2.3", "#4"),
@@ -273,14 +272,14 @@ def tell_incident(home: Path, *, until: str = "end") -> Teller:
                 first_seen=began + timedelta(minutes=1),
             ),
             Finding(
-                name=Cause.SURGE,
+                name="surge",
                 status=CauseStatus.UNDECIDED,
                 evidence=("2.3",),
                 reason="Nothing drains, so the rates say little.",
             ),
             *(
                 Finding(name=c, status=CauseStatus.REFUTED, evidence=("5.1",))
-                for c in (Cause.CARRIER_TIMEOUT, Cause.STORAGE_FULL, Cause.BAD_CREDENTIALS)
+                for c in ("carrier_timeout", "storage_full", "bad_credentials")
             ),
         ),
         advice=("1. 6.2 unpause the pipeline", "2. 6.1 re-trigger the worker"),
