@@ -228,6 +228,8 @@ class Run:
         self._has_early_reader = False
         self._is_forgotten = False
         self._late = set[str]()
+        #: What the second operator's run printed last.
+        self._printed_beside = ""
         self._is_late_killed = False
         self._is_quiet = False
         self._is_person = False
@@ -241,7 +243,7 @@ class Run:
             what = self._pick(point, partial(self._list_events, process, verb, keys))
             if not what:
                 return
-            if verb == "pause" and what.startswith("op-"):
+            if verb == "pause" and what.startswith(("op-", "yield")):
                 self._late.add(process.name)
             self._do(what, process)
             process.touch()
@@ -696,6 +698,8 @@ class Run:
             if len(word.unproven) > _WINDOW * max(1, self._disturbances):
                 self._fail(4, f"{len(word.unproven)} objects are in doubt after one kill")
         self._find(audits.find_reach(self.world, who))
+        if not is_main:
+            self._printed_beside = find_way_on(word)
         if is_main:
             # What is printed now, the second operator may make untrue before it is typed.
             saved = self.world.objects.get(state.STATE)
@@ -710,14 +714,17 @@ class Run:
     # --- what is shown ---
 
     def _check(self) -> Line | None:
-        """Return the first command that ``check`` shows on this machine."""
+        """Return the first command that ``check`` shows here, else what the other operator saw."""
         unfinished = self.desk.list_unfinished(self.machine)
         is_told = any(one.held_by and one.held_since for one in unfinished)
         # Who paused late says so itself, and its ``resume`` ends the pause.
         if self.world.paused_by == "us" and not is_told and not self._late:
             self._fail_pause("the worker is paused, and `check` does not say for whom")
-        ways_on = (one.way_on for one in unfinished if one.way_on)
-        return read_line(next(ways_on, ""))
+        ways_on = [one.way_on for one in unfinished if one.way_on]
+        if self.world.paused_by == "us" and self._late:
+            ways_on.append(self._printed_beside)
+            self._printed_beside = ""
+        return read_line(ways_on[0] if ways_on else "")
 
     def _measure(self) -> int:
         """Return how much is open, as ``check`` shows it."""
