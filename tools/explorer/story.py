@@ -228,7 +228,7 @@ class Run:
         self._has_early_reader = False
         self._is_forgotten = False
         self._late = set[str]()
-        #: What the second operator's run printed last.
+        #: What the second operator printed who paused the worker too late.
         self._printed_beside = ""
         self._is_late_killed = False
         self._is_quiet = False
@@ -698,7 +698,7 @@ class Run:
             if len(word.unproven) > _WINDOW * max(1, self._disturbances):
                 self._fail(4, f"{len(word.unproven)} objects are in doubt after one kill")
         self._find(audits.find_reach(self.world, who))
-        if not is_main:
+        if not is_main and process.name in self._late:
             self._printed_beside = find_way_on(word)
         if is_main:
             # What is printed now, the second operator may make untrue before it is typed.
@@ -721,10 +721,10 @@ class Run:
         if self.world.paused_by == "us" and not is_told and not self._late:
             self._fail_pause("the worker is paused, and `check` does not say for whom")
         ways_on = [one.way_on for one in unfinished if one.way_on]
-        if self.world.paused_by == "us" and self._late:
+        if self.world.paused_by == "us":
             ways_on.append(self._printed_beside)
             self._printed_beside = ""
-        return read_line(ways_on[0] if ways_on else "")
+        return read_line("".join(ways_on[:1]))
 
     def _measure(self) -> int:
         """Return how much is open, as ``check`` shows it."""
