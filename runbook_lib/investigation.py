@@ -281,7 +281,7 @@ class Investigation(Generic[S, C]):
     @property
     def since(self) -> datetime | None:
         """When the incident's trouble began; None: no trouble was seen."""
-        return self.policy.find_ends(self.journal).since
+        return self.policy.judge(self.journal).since
 
     @property
     def policy(self) -> Policy:

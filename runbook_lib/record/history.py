@@ -5,8 +5,8 @@ An exercise is an incident whose trouble somebody made on purpose. Its runbook s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from statistics import median
@@ -15,15 +15,11 @@ from typing import Any
 from pydantic import BaseModel, Field, computed_field
 
 from ..errors import RecordError
-from ..model import Finding, Json, Timestamp, Verdict, parse_time
+from ..model import Json, Timestamp, Verdict, parse_time
 from ..redact import Redactor
 from .detection import find_detection
-from .folds import Ends
 from .incident import Incident, list_incidents
 from .view import JournalView
-
-#: How long an exercise may go without one that met every objective.
-OVERDUE = timedelta(days=35)
 
 
 class Durations(BaseModel, frozen=True):
@@ -98,15 +94,24 @@ def _read_row(folder: Path, policy: Any, _size_bytes: int) -> HistoryRow | None:
     try:
         row |= incident.state.model_dump(include={"opened_at", "closed_at", "exercise"})
         journal = incident.journal.view()
-        ends = policy.find_ends(journal)
+        judged = policy.judge(journal)
         score = policy.read_score(journal)
         causes = policy.list_causes(journal)
         proofs = list_proofs(journal)
-        row |= score.phases if score else _measure(journal, ends, causes)
+        seen = find_detection(journal, judged.since, judged.seen_at)
+        named = [cause.named_at for cause in causes if cause.named_at]
+        changed_at = journal.last_applied_at
+        phases = {
+            "detect_s": count_seconds(judged.since, seen.at if seen else None),
+            "diagnose_s": count_seconds(judged.seen_at, min(named, default=None)),
+            "remediate_s": count_seconds(judged.seen_at, changed_at),
+            "clear_s": count_seconds(changed_at, judged.until),
+        }
+        row |= score.phases if score else phases
         row["is_good"] = score.is_good if score else None
         row["cause_found"] = ", ".join(cause.name for cause in causes)
         row["lost"] = sum(proof["lost"] for proof in proofs) if proofs else None
-        row["verdict"] = policy.judge(journal).verdict
+        row["verdict"] = judged.verdict
         if row["closed_at"] and not row["exercise"] and policy.is_quiet(journal):
             return None
     except RecordError as error:
@@ -119,26 +124,8 @@ def list_proofs(journal: JournalView) -> list[dict[str, Json]]:
 
     Entries of every phase are read: a proof that finds a loss has failed.
     """
-    proofs = {}
-    for entry in journal.actions:
-        if "lost" in entry.result:
-            proofs[entry.plan] = entry.result
+    proofs = {entry.plan: entry.result for entry in journal.actions if "lost" in entry.result}
     return list(proofs.values())
-
-
-def _measure(
-    journal: JournalView, ends: Ends, causes: Iterable[Finding]
-) -> dict[str, float | None]:
-    """Return an incident's durations by their fields in a row."""
-    changed_at = journal.last_applied_at
-    detection = find_detection(journal, ends)
-    named = [cause.named_at for cause in causes if cause.named_at]
-    return {
-        "detect_s": count_seconds(ends.since, detection.at if detection else None),
-        "diagnose_s": count_seconds(ends.seen_at, min(named, default=None)),
-        "remediate_s": count_seconds(ends.seen_at, changed_at),
-        "clear_s": count_seconds(changed_at, ends.until),
-    }
 
 
 def count_seconds(start: datetime | None, end: datetime | None) -> float | None:
@@ -158,17 +145,15 @@ class Trend(Durations, frozen=True):
     ----------
     runs, passed : how many were scored, and how many of them met every objective
     good_at : when the newest that met every objective began; None: none did
-    is_overdue : whether ``good_at`` is None, or longer ago than ``OVERDUE``
     """
 
     exercise: str = Field(serialization_alias="scenario")
     runs: int
     passed: int
     good_at: Timestamp | None
-    is_overdue: bool
 
 
-def compute_trends(rows: Sequence[HistoryRow], now: datetime) -> tuple[Trend, ...]:
+def compute_trends(rows: Sequence[HistoryRow]) -> tuple[Trend, ...]:
     """Return a trend for each exercise with a score, by name; ``rows`` begin with the newest."""
     scored = [row for row in rows if row.is_good is not None]
     trends = []
@@ -180,7 +165,6 @@ def compute_trends(rows: Sequence[HistoryRow], now: datetime) -> tuple[Trend, ..
             runs=len(own),
             passed=len(good_at),
             good_at=good_at[0] if good_at else None,
-            is_overdue=not good_at or now - good_at[0] > OVERDUE,
             **{phase: _compute_median(own, phase) for phase in Durations.model_fields},
         )
         trends.append(trend)

@@ -269,28 +269,20 @@ def list_incidents(home: Path) -> Iterator[Path]:
             yield folder
 
 
-def list_neighbours(incident: Incident) -> list[tuple[Path, IncidentState]]:
-    """Return the folders of other incidents that were open while this one was, the newest first.
+def list_neighbours(incident: Incident) -> dict[str, IncidentState]:
+    """Return the other incidents that were open while this one was, by id, the newest first.
 
     What cannot be read is left out.
     """
     own = incident.state
-    neighbours = []
+    neighbours = {}
     for folder in list_incidents(incident.folder.parent):
         with suppress(RecordError):
             other = read_state(folder)
             is_beside = other.opened_at <= own.end and own.opened_at <= other.end
             if is_beside and folder != incident.folder:
-                neighbours.append((folder, other))
+                neighbours[folder.name] = other
     return neighbours
-
-
-def was_made(incident: Incident) -> bool:
-    """Tell whether somebody made its trouble, or that of one open at the same time, on purpose."""
-    with suppress(RecordError):
-        states = [incident.state, *(state for _, state in list_neighbours(incident))]
-        return any(state.exercise for state in states)
-    return False
 
 
 def open_incident(home: Path, incident_id: str = "", *, redactor: Redactor) -> Incident | None:

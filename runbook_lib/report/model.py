@@ -32,7 +32,7 @@ from ..record import detection
 from ..record.actions import ActionRecord, group_actions
 from ..record.folds import list_remedies
 from ..record.history import count_seconds, list_proofs
-from ..record.incident import ENDED_WELL, Incident, list_neighbours, was_made
+from ..record.incident import ENDED_WELL, Incident, list_neighbours
 from ..record.notes import find_word, list_follow_ups
 from ..record.view import JournalView, order_of
 from ..runbook import load_policy
@@ -103,7 +103,7 @@ class ReportModel:
     since, until : when the trouble began, and when it ended; None: not known, or there is none
     is_good : whether the verdict is that nothing more is to be done
     is_over : whether the trouble is told in the past tense
-    is_made : see ``was_made``
+    is_made : whether somebody made its trouble, or that of a neighbour, on purpose
     score : what the incident had to show, and showed; None: the runbook scored nothing
     impact : how much the incident held back
     """
@@ -114,18 +114,19 @@ class ReportModel:
         self.policy = load_policy()
         self.facts: dict[str, Json] = {}
         self.neighbours: list[str] = []
-        self.is_made = was_made(incident)
+        self.is_made = False
         self.notebooks = {path.name for path in incident.folder.glob("notebooks/*.ipynb")}
         with suppress(RecordError):
             self.facts = incident.redactor.json(incident.state.model_dump(mode="json"))
-            self.neighbours = [folder.name for folder, _ in list_neighbours(incident)]
+            neighbours = list_neighbours(incident)
+            self.neighbours = list(neighbours)
+            self.is_made = any(state.exercise for state in (incident.state, *neighbours.values()))
         self.journal, self.damage = _read_journal(incident)
         self.judgement = self.policy.judge(self.journal)
         self.verdict = self.judgement.verdict
+        self.since = self.judgement.since
         self.until = self.judgement.until
         self.causes = self.policy.list_causes(self.journal)
-        self.ends = self.policy.find_ends(self.journal)
-        self.since = self.ends.since
         triggers = detection.list_triggers(self.journal)
         earlier = [trigger for trigger in triggers if self.since and trigger.at <= self.since]
         self.triggers = [*earlier[-1:], *triggers[len(earlier) :]]
@@ -314,7 +315,7 @@ def _list_numbers(model: ReportModel) -> Iterator[Number]:
     request = model.policy.request
     files = f" (up to {impact.files:,} files)" if impact.files else ""
     lasted = count_seconds(model.since, model.until)
-    seen = detection.find_detection(model.journal, model.ends)
+    seen = detection.find_detection(model.journal, model.since, model.judgement.seen_at)
     detected = count_seconds(model.since, seen.at if seen else None)
     proofs = list_proofs(model.journal)
     harmed = sum(proof["lost"] + proof.get("duplicated", 0) for proof in proofs)
