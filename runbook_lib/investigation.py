@@ -535,7 +535,11 @@ class Investigation(Generic[S, C]):
             raise errors.UsageError(f"{self.incident.id} is closed: nothing more is done in it")
         self._has_begun = False
         try:
-            effect = self._change(plan, change)
+            if plan.kind.resume is None:  # carried out once: marked as used before the change
+                check_use(plan, now=self.now())
+                state = plan.kind.read_state(self, plan)
+                mark_used(plan, self.incident.redactor.json(state))
+            effect = change(self, plan)
         except KeyboardInterrupt as error:
             # The change itself knows best how far it got.
             text = str(error) or say_interrupted(plan, self.section)
@@ -552,14 +556,6 @@ class Investigation(Generic[S, C]):
             reason = f"nothing was done now; so far {effect.reason}"
             return plan.make_entry(ActionPhase.APPLIED, reason=reason, result=effect.result)
         return self._write_phase(plan, ActionPhase.APPLIED, effect.reason, effect.result)
-
-    def _change(self, plan: Plan, change: Callable[[Any, Plan], Effect]) -> Effect:
-        """Carry the change out. A plan that can't be resumed is marked as used before."""
-        if plan.kind.resume is None:
-            check_use(plan, now=self.now())
-            state = plan.kind.read_state(self, plan)
-            mark_used(plan, self.incident.redactor.json(state))
-        return change(self, plan)
 
     def _is_followed(self, plan: Plan) -> bool:
         """Tell whether the journal holds the plan, or what came of it."""

@@ -228,7 +228,7 @@ class Policy:
             shown = quantities.list_shown(steps)
             quantities = replace(quantities, needed=shown.intersection(quantities.needed))
         causes, is_diagnosed = self.judge_causes(journal, entries, at)
-        known = [reading.clear for reading in journal.list_unchanged().values() if reading.clear]
+        known = [reading.clear for reading in journal.list_current().values() if reading.clear]
         clears_by = known[-1].deadline if known else None
         judged = folds.judge(
             entries,

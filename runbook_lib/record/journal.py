@@ -156,8 +156,6 @@ class Journal:
                 self._file.forget()
             text = f"{error}{ending}"
             if isinstance(error, LogDamagedError):
-                # A reason is either a noun phrase or a sentence without its subject.
-                verb = "" if error.reason.startswith(("was ", "does ")) else "is "
-                damage = f"line {error.line} {verb}{error.reason}"
+                damage = f"line {error.line}: {error.reason}"
                 raise JournalDamagedError(text, damage=damage) from error
             raise RecordError(text) from error

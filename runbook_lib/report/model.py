@@ -278,7 +278,7 @@ def summarise(model: ReportModel) -> Summary:
         tickets=tuple(filter(None, tickets)),
         causes=tuple(model.causes),
         done=tuple(map(_list_values, model.remedies)),
-        timeline=tuple(list_events(model)),
+        timeline=tuple(sorted(_list_rows(model), key=attrgetter("at"))),
         affected=tuple(impact.requests),
     )
 
@@ -355,7 +355,12 @@ def list_tasks(model: ReportModel) -> Iterator[Task]:
     for command in model.journal.ways_on:
         yield Task(text=f"Finish what was begun: {command}")
     for action in model.tried:
-        yield from list_unfinished(action)
+        left = 0 if action.is_taken_back else action.left
+        if left or action.doubtful:
+            verb = "resume" if left else "settle"
+            counts = f"{left:,} waiting, {action.doubtful:,} in doubt"
+            command = f"runbook {verb} {action.plan}"
+            yield Task(text=f"{action.plan} is not finished, {counts}: {command}")
     section, reason = model.judgement.next
     if model.facts.get("closed_at"):
         if not model.is_good:
@@ -371,30 +376,8 @@ def list_tasks(model: ReportModel) -> Iterator[Task]:
             yield Task(text=capitalise(text))
 
 
-def list_unfinished(action: ActionRecord) -> Iterator[Task]:
-    """Yield what an action left to do, with its command."""
-    left = 0 if action.is_taken_back else action.left
-    if left or action.doubtful:
-        verb = "resume" if left else "settle"
-        counts = f"{left:,} waiting, {action.doubtful:,} in doubt"
-        command = f"runbook {verb} {action.plan}"
-        yield Task(text=f"{action.plan} is not finished, {counts}: {command}")
-
-
-def list_events(model: ReportModel) -> list[EventRow]:
-    """Return the timeline, sorted by time."""
-    return sorted(_list_rows(model), key=attrgetter("at"))
-
-
 def _tell(at: datetime, tone: str, text: str, note: str = "") -> EventRow:
     return EventRow(at=at, tone=tone, text=capitalise(text), note=note)
-
-
-def _tell_action(model: ReportModel, action: ActionRecord) -> EventRow:
-    """Return the row of an action: what it did, how far it is proven, and who approved it."""
-    by = f"approved by {action.approver}" if action.applied else action.last.reason
-    text = model.policy.describe_action(action)
-    return _tell(action.decisive.at, action.state, text, by)
 
 
 def _list_rows(model: ReportModel) -> Iterator[EventRow]:
@@ -409,7 +392,9 @@ def _list_rows(model: ReportModel) -> Iterator[EventRow]:
         if cause.named_at is not None:
             yield _tell(cause.named_at, "cause", f"cause named: {say_causes([cause])}")
     for action in model.tried:
-        yield _tell_action(model, action)
+        by = f"approved by {action.approver}" if action.applied else action.last.reason
+        text = model.policy.describe_action(action)
+        yield _tell(action.decisive.at, action.state, text, by)
     if model.until:
         yield _tell(model.until, "ok", "the last symptom or alert had ended")
 
