@@ -126,14 +126,6 @@ class Score(NamedTuple):
     objectives: Sequence[Mapping[str, Json]]
 
 
-def _find_no_cause(_journal: JournalView, _entries: Sequence[Entry], _now: datetime) -> Looked:
-    return Looked({}, is_diagnosed=True)
-
-
-def _read_no_score(_journal: JournalView) -> Score | None:
-    return None
-
-
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Policy:
     """What a runbook says of its incidents.
@@ -156,10 +148,12 @@ class Policy:
 
     quantities: Quantities
     rules: Mapping[str, tuple[str, NextStep]] = field(default_factory=dict)
-    judge_causes: Callable[[JournalView, Sequence[Entry], datetime], Looked] = _find_no_cause
+    judge_causes: Callable[[JournalView, Sequence[Entry], datetime], Looked] = lambda *_: Looked(
+        {}, is_diagnosed=True
+    )
     read_old: Callable[[Reading], Iterable[Measurement]] | None = None
     actions: Mapping[str, str] = field(default_factory=dict)
-    read_score: Callable[[JournalView], Score | None] = _read_no_score
+    read_score: Callable[[JournalView], Score | None] = lambda _: None
     exercise_word: str = "Exercise"
     marks: Collection[str] = ()
     noun: str = "object"

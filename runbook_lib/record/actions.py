@@ -56,8 +56,7 @@ class ActionRecord:
     def approver(self) -> str:
         """Who approved it first, else who did it; empty: not known."""
         approvals = [entry for entry in self.phases if entry.phase is ActionPhase.APPROVED]
-        people = (entry.operator for entry in (*approvals, *self.phases))
-        return next(filter(None, people), "")
+        return [*approvals, self.first][0].operator
 
     @property
     def changed(self) -> int | None:

@@ -115,7 +115,7 @@ def _read_row(folder: Path, policy: Any, _size_bytes: int) -> HistoryRow | None:
         if row["closed_at"] and not row["exercise"] and policy.is_quiet(journal):
             return None
     except RecordError as error:
-        row["damage"] = getattr(error, "damage", str(error))
+        row["damage"] = str(error)
     return HistoryRow.model_validate(row)
 
 
@@ -160,17 +160,16 @@ def compute_trends(rows: Sequence[HistoryRow]) -> tuple[Trend, ...]:
     for exercise in sorted({row.exercise for row in scored}):
         own = [row for row in scored if row.exercise == exercise]
         good_at = [row.opened_at for row in own if row.is_good]
+        medians: dict[str, float | None] = {}
+        for phase in Durations.model_fields:
+            known = [getattr(row, phase) for row in own if getattr(row, phase) is not None]
+            medians[phase] = round(median(known), 1) if known else None
         trend = Trend(
             exercise=exercise,
             runs=len(own),
             passed=len(good_at),
-            good_at=good_at[0] if good_at else None,
-            **{phase: _compute_median(own, phase) for phase in Durations.model_fields},
+            good_at=next(iter(good_at), None),
+            **medians,
         )
         trends.append(trend)
     return tuple(trends)
-
-
-def _compute_median(rows: Sequence[HistoryRow], phase: str) -> float | None:
-    known = [getattr(row, phase) for row in rows if getattr(row, phase) is not None]
-    return round(median(known), 1) if known else None

@@ -19,7 +19,7 @@ from pathlib import Path
 from filelock import FileLock
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
-from ..errors import JournalDamagedError, RecordError, UsageError, disk_errors
+from ..errors import RecordError, UsageError, disk_errors
 from ..model import Json, Timestamp, Verdict, format_time, parse_json
 from ..redact import Redactor
 from .journal import Clock, Journal, get_run, utc_now
@@ -140,19 +140,13 @@ class Incident:
         """Whether the incident has a closing mark."""
         return self.state.closed_at is not None
 
-    def find_damage(self) -> str:
-        """Return what is wrong with the journal, in words; empty: nothing is. Only reads.
-
-        Raises
-        ------
-        RecordError
-            When the journal cannot be read.
-        """
+    def is_damaged(self) -> bool:
+        """Tell whether the journal cannot be read, or was altered. Only reads."""
         try:
             self.journal.view()
-        except JournalDamagedError as error:
-            return error.damage
-        return ""
+        except RecordError:
+            return True
+        return False
 
     def update(self, **facts: Json) -> None:
         """Add facts to the state of an incident that is not closed."""

@@ -101,9 +101,9 @@ class ReportModel:
     triggers : the changes that began the trouble, as far as a system reports them; of those before
         it began, only the last
     since, until : when the trouble began, and when it ended; None: not known, or there is none
-    is_good : whether the verdict is that nothing more is to be done
     is_over : whether the trouble is told in the past tense
     is_made : whether somebody made its trouble, or that of a neighbour, on purpose
+    outcome : the verdict; with a score, whether it passed
     score : what the incident had to show, and showed; None: the runbook scored nothing
     impact : how much the incident held back
     """
@@ -130,14 +130,19 @@ class ReportModel:
         triggers = detection.list_triggers(self.journal)
         earlier = [trigger for trigger in triggers if self.since and trigger.at <= self.since]
         self.triggers = [*earlier[-1:], *triggers[len(earlier) :]]
-        self.is_good = self.verdict in ENDED_WELL
         is_closed = bool(self.facts.get("closed_at"))
-        self.is_over = is_closed or self.is_good or self.verdict is Verdict.MITIGATED
+        self.is_over = is_closed or self.verdict in (*ENDED_WELL, Verdict.MITIGATED)
         self.actions = group_actions(self.journal.actions)
         self.titles: dict[int, str] = {}
         self.steps: dict[str, ReportStep] = {}
         for module in modules.values():
-            self._add_steps(module)
+            number, _, _ = module.NAME.partition("_")
+            self.titles.setdefault(order_of(number)[0], module.TITLE)
+            # An action may have the id of a step; the report then shows the action's title.
+            for action in module.ACTIONS.values():
+                self._step(action.id, action.title)
+            for step in module.STEPS.values():
+                self._step(step.id, step.title, step.role)
         for reading in self.journal.readings:
             self._step(reading.step, reading.name, reading.role).readings.append(reading)
         ordered = sorted(self.steps.items(), key=lambda item: order_of(item[0]))
@@ -146,21 +151,14 @@ class ReportModel:
         remedies = list_remedies(self.journal.actions, self.policy.quantities)
         self.remedies = [action for action in remedies if action.applied]
         self.score = self.policy.read_score(self.journal)
+        self.outcome = str(self.verdict or Verdict.UNKNOWN)
+        if self.score is not None:
+            self.outcome = "passed" if self.score.is_good else "failed"
         self.impact = self.policy.compute_impact(self.journal)
 
     def of(self, *roles: Role) -> list[ReportStep]:
         """Return the steps that have one of some roles, sorted as in the runbook."""
         return [step for step in self.steps.values() if step.role in roles]
-
-    def _add_steps(self, module: SectionModule) -> None:
-        """Add a section's title, and what it declares."""
-        number, _, _ = module.NAME.partition("_")
-        self.titles.setdefault(order_of(number)[0], module.TITLE)
-        # An action may have the id of a step; the report then shows the action's title.
-        for action in module.ACTIONS.values():
-            self._step(action.id, action.title)
-        for step in module.STEPS.values():
-            self._step(step.id, step.title, step.role)
 
     def _step(self, step_id: str, title: str, role: Role | None = None) -> ReportStep:
         """Return a step; if the model has none of this id yet, add it."""
@@ -256,7 +254,7 @@ def summarise(model: ReportModel) -> Summary:
     state = VERDICT_WORDS[verdict] if verdict else "Not judged yet"
     made = model.policy.exercise_word
     if model.score is not None:
-        state = f"{made} {'passed' if model.score.is_good else 'failed'}"
+        state = f"{made} {model.outcome}"
     words = find_word(journal, "summary")
     tickets = dict.fromkeys(reading.ticket for reading in journal.readings)
     title = model.policy.make_title(impact, model.causes, is_over=model.is_over)
@@ -363,7 +361,7 @@ def list_tasks(model: ReportModel) -> Iterator[Task]:
             yield Task(text=f"{action.plan} is not finished, {counts}: {command}")
     section, reason = model.judgement.next
     if model.facts.get("closed_at"):
-        if not model.is_good:
+        if model.verdict not in ENDED_WELL:
             yield Task(text="Closed before all was well: look again. runbook investigate")
     elif model.verdict:
         yield Task(text=f"{reason} runbook run {section[:2]}")
