@@ -324,7 +324,7 @@ class Investigation(Generic[S, C]):
         UsageError
             When the section has no such step.
         """
-        step = self._find_declared("step", step_id, self.section.STEPS)
+        step = self._find_declared(step_id, self.section.STEPS)
         unreadable: tuple[type[Exception], ...] = (errors.ClientError, *self.unreadable)
         try:
             outcome = step.read(self)
@@ -428,7 +428,7 @@ class Investigation(Generic[S, C]):
         Changes the incident folder. The runbook's planner may also write into a system what the
         notes of ``MoveGate.plan_move`` name.
         """
-        action = self._find_declared("action", step_id, self.section.ACTIONS)
+        action = self._find_declared(step_id, self.section.ACTIONS)
         if self.incident.is_closed:
             raise errors.UsageError(f"{self.incident.id} is closed: plan in the open incident")
         if changed:
@@ -569,17 +569,12 @@ class Investigation(Generic[S, C]):
         known = tuple(kinds)
         return [load_plan(self.incident.find_plan(name), known) for name in split_list(named)]
 
-    def _find_declared(
-        self,
-        kind: str,
-        step_id: str,
-        declared: Mapping[str, T],
-    ) -> T:
-        """Return the section's step or action of an id; ``kind`` is the word for it in messages."""
+    def _find_declared(self, step_id: str, declared: Mapping[str, T]) -> T:
+        """Return the section's step or action of an id."""
         if step_id in declared:
             return declared[step_id]
         ids = ", ".join(declared) or "none"
-        raise errors.UsageError(f"{self.section.NAME} has no {kind} {step_id!r}; it has {ids}")
+        raise errors.UsageError(f"{self.section.NAME} has no {step_id!r}; it has {ids}")
 
     def _write_phase(
         self,

@@ -1,7 +1,7 @@
 """Incident folders: one folder per incident, with its journal. Its sections share what they know.
 
-What an incident is follows from the *marks* in its journal: who opened it, who joined, and its
-close. It is open while it has no closing mark, and a closed one is never reopened.
+What an incident is follows from the *marks* in its journal: who opened it, and its close. It is
+open while it has no closing mark, and a closed one is never reopened.
 """
 
 from __future__ import annotations

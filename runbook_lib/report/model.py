@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -41,7 +41,7 @@ from ..show.text import VERDICT_WORDS, capitalise
 from .chart import Chart, draw_chart
 
 #: The marks that stand in the timeline, besides those of the policy.
-_TOLD = ("plan_of_closed", "joined", "alerts_received", "interrupted", "closed", "took_over")
+_TOLD = ("plan_of_closed", "alerts_received", "interrupted", "closed", "took_over")
 
 
 @dataclass(slots=True)
@@ -317,15 +317,13 @@ def _list_numbers(model: ReportModel) -> Iterator[Number]:
     detected = count_seconds(model.since, seen.at if seen else None)
     proofs = list_proofs(model.journal)
     harmed = sum(proof["lost"] + proof.get("duplicated", 0) for proof in proofs)
-    rows: list[tuple[str, int | float | None, str, str]] = [
-        ("affected", impact.affected, "", f"{request}s held back{files}"),
-        ("longest_wait_minutes", impact.longest_minutes, "min", "longest wait"),
-        ("lasted_s", lasted, "s", "from cause to recovery"),
-        ("detected_s", detected, "s", f"until {seen.name if seen else 'an alert fired'}"),
-        ("harmed", harmed if proofs else None, "", "lost or shipped twice"),
-    ]
-    for name, value, unit, words in rows:
-        yield Number(name=name, value=value, unit=unit, words=words)
+    yield Number(name="affected", value=impact.affected, words=f"{request}s held back{files}")
+    longest = impact.longest_minutes
+    yield Number(name="longest_wait_minutes", value=longest, unit="min", words="longest wait")
+    yield Number(name="lasted_s", value=lasted, unit="s", words="from cause to recovery")
+    until = seen.name if seen else "an alert fired"
+    yield Number(name="detected_s", value=detected, unit="s", words=f"until {until}")
+    yield Number(name="harmed", value=harmed if proofs else None, words="lost or shipped twice")
 
 
 def draw_waiting(model: ReportModel) -> Chart | None:
@@ -380,7 +378,12 @@ def _tell(at: datetime, tone: str, text: str, note: str = "") -> EventRow:
 
 def _list_rows(model: ReportModel) -> Iterator[EventRow]:
     """Yield every row of the timeline, not yet sorted by time."""
-    yield from _list_entries(model.journal, {*_TOLD, *model.policy.marks})
+    for mark in model.journal.marks:
+        if mark.what in {*_TOLD, *model.policy.marks}:
+            yield _tell(mark.at, "note", mark.reason or mark.what.replace("_", " "))
+    for written in model.journal.notes:
+        if written.is_remark:
+            yield _tell(written.at, "note", f"{written.operator}: {written.text}")
     for event in model.triggers:
         yield _tell(event.at, "trigger", event.text, f"as {event.source} says")
     if model.since is not None:
@@ -395,17 +398,6 @@ def _list_rows(model: ReportModel) -> Iterator[EventRow]:
         yield _tell(action.decisive.at, action.state, text, by)
     if model.until:
         yield _tell(model.until, "ok", "the last symptom or alert had ended")
-
-
-def _list_entries(journal: JournalView, told: Collection[str]) -> Iterator[EventRow]:
-    """Yield what marks and people say."""
-    for mark in journal.marks:
-        if mark.what in told:
-            words = mark.what.replace("_", " ")
-            yield _tell(mark.at, "note", mark.reason or words)
-    for note in journal.notes:
-        if note.is_remark:
-            yield _tell(note.at, "note", f"{note.operator}: {note.text}")
 
 
 def _list_alerts(model: ReportModel, since: datetime) -> Iterator[EventRow]:
