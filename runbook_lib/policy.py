@@ -117,7 +117,7 @@ class Score(NamedTuple):
     Attributes
     ----------
     is_good : whether it met every objective
-    phases : fields of ``Durations``, in seconds; None: not reached
+    phases : fields of ``HistoryRow``, in seconds; None: not reached
     objectives : each with ``name target actual met``
     """
 

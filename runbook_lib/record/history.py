@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from pydantic import BaseModel, Field, computed_field
@@ -22,26 +21,15 @@ from .incident import Incident, list_incidents
 from .view import JournalView
 
 
-class Durations(BaseModel, frozen=True):
-    """How long each phase took, in seconds; None: not reached, or not known.
-
-    An exercise measures as its score says. Any other incident measures detection from the first
-    sign of trouble, diagnosis and remediation from the first look, and clearing from the last
-    action.
-    """
-
-    detect_s: float | None = None
-    notify_s: float | None = None
-    diagnose_s: float | None = None
-    remediate_s: float | None = None
-    clear_s: float | None = None
-
-
-class HistoryRow(Durations, frozen=True):
+class HistoryRow(BaseModel, frozen=True):
     """One incident.
 
     Attributes
     ----------
+    detect_s, notify_s, diagnose_s, remediate_s, clear_s : how long each phase took; None: not
+        reached, or not known. An exercise measures as its score says. Any other incident measures
+        detection from the first sign of trouble, diagnosis and remediation from the first look,
+        and clearing from the last action
     exercise : see ``IncidentState``; JSON calls it ``scenario``
     cause_found : names of the causes, separated by commas
     lost : how many objects are lost, by the proofs of the actions; None: no proof counted them
@@ -49,6 +37,11 @@ class HistoryRow(Durations, frozen=True):
     damage : what is wrong with the journal. The row then lacks what it holds
     """
 
+    detect_s: float | None = None
+    notify_s: float | None = None
+    diagnose_s: float | None = None
+    remediate_s: float | None = None
+    clear_s: float | None = None
     incident: str
     opened_at: Timestamp
     closed_at: Timestamp | None = None
@@ -138,8 +131,8 @@ def count_seconds(start: datetime | None, end: datetime | None) -> float | None:
     return (end.replace(microsecond=0) - start.replace(microsecond=0)).total_seconds()
 
 
-class Trend(Durations, frozen=True):
-    """How the incidents of one exercise went; each duration is the median of the known ones.
+class Trend(BaseModel, frozen=True):
+    """How the incidents of one exercise went.
 
     Attributes
     ----------
@@ -158,18 +151,8 @@ def compute_trends(rows: Sequence[HistoryRow]) -> tuple[Trend, ...]:
     scored = [row for row in rows if row.is_good is not None]
     trends = []
     for exercise in sorted({row.exercise for row in scored}):
-        own = [row for row in scored if row.exercise == exercise]
-        good_at = [row.opened_at for row in own if row.is_good]
-        medians: dict[str, float | None] = {}
-        for phase in Durations.model_fields:
-            known = [getattr(row, phase) for row in own if getattr(row, phase) is not None]
-            medians[phase] = round(median(known), 1) if known else None
-        trend = Trend(
-            exercise=exercise,
-            runs=len(own),
-            passed=len(good_at),
-            good_at=next(iter(good_at), None),
-            **medians,
-        )
-        trends.append(trend)
+        own = [row.is_good for row in scored if row.exercise == exercise]
+        good_at = [row.opened_at for row in scored if row.exercise == exercise and row.is_good]
+        newest = next(iter(good_at), None)
+        trends.append(Trend(exercise=exercise, runs=len(own), passed=len(good_at), good_at=newest))
     return tuple(trends)

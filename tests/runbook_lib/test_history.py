@@ -84,4 +84,3 @@ def test_each_scenario_has_a_trend_of_its_own(tmp_path: Path) -> None:
     (trend,) = compute_trends(rows)
     assert (trend.exercise, trend.runs, trend.passed) == ("surge", 2, 1)
     assert trend.good_at == START
-    assert (trend.detect_s, trend.notify_s, trend.clear_s) == (15.0, 12.5, None)
