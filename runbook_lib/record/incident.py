@@ -178,8 +178,8 @@ class Incident:
         reason : why the incident is closed, in words; empty: the verdict says enough
         """
         if not self.is_closed:
-            facts = {"closed_at": format_time(self._clock()), "verdict": verdict or Verdict.UNKNOWN}
-            self.mark("closed", reason, **facts)
+            closed_at = format_time(self._clock())
+            self.mark("closed", reason, closed_at=closed_at, verdict=verdict or Verdict.UNKNOWN)
 
     def find_plan(self, plan_id: str) -> Path:
         """Return the path of a plan's file: in this folder, else in the newest other.
@@ -233,7 +233,7 @@ def create_incident(
         for part in _FOLDERS:
             (folder / part).mkdir(parents=True)
     incident = Incident(folder, redactor=redactor, clock=clock)
-    incident.mark("opened", **{"opened_at": format_time(now), **facts})
+    incident.mark("opened", opened_at=format_time(now), **facts)
     return incident
 
 
@@ -255,9 +255,7 @@ def lock_file(path: Path, *, timeout_s: float) -> Iterator[None]:
 
 def list_incidents(home: Path) -> Iterator[Path]:
     """Yield the folders of incidents under ``home``, the newest first."""
-    if not home.is_dir():
-        return
-    folders = [path for path in home.iterdir() if _ID.fullmatch(path.name)]
+    folders = [path for path in home.glob("inc-*") if _ID.fullmatch(path.name)]
     for folder in sorted(folders, reverse=True):
         if any((folder / name).is_file() for name in (_JOURNAL, _OLD_STATE)):
             yield folder
