@@ -16,7 +16,6 @@
     │       └── WrongSystemError      another system answers at this address
     ├── NotConnectedError             no credentials, or nothing answers: nothing can be judged
     ├── RecordError                   the incident folder cannot be used, or was altered
-    │   └── JournalDamagedError       a line of the journal was altered, or is missing
     ├── SafetyError                   refused by a safety rule; nothing was changed
     │   ├── EnvironmentForbidsError   chaos, faults or drills outside local/demo
     │   ├── PlanNotApprovedError      no approval, or an approval of something else
@@ -130,20 +129,6 @@ class NotConnectedError(RunbookError):
 
 class RecordError(RunbookError):
     """The incident folder cannot be read or written, or its journal was altered."""
-
-
-class JournalDamagedError(RecordError):
-    """A line of the journal was altered after it was written, or is missing.
-
-    Parameters
-    ----------
-    damage : the line's number and what is wrong with it, in words
-    """
-
-    def __init__(self, message: str, *, damage: str) -> None:
-        advice = "Keep it as evidence. Begin a new incident with: runbook run 01 --incident new"
-        super().__init__(f"{message} {advice}")
-        self.damage = damage
 
 
 @contextmanager

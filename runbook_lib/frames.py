@@ -19,9 +19,7 @@ TEXT: Final = "string"
 FLAG: Final = "boolean"
 
 
-def to_frame(
-    rows: Iterable[Mapping[str, Any]], columns: Mapping[str, Dtype] | None = None
-) -> pd.DataFrame:
+def to_frame(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, Dtype] = {}) -> pd.DataFrame:
     """Return rows as a frame.
 
     Parameters
@@ -39,11 +37,10 @@ def to_frame(
     """
     import pandas as pd
 
-    dtypes = columns or {}
     frame = pd.DataFrame(list(rows), dtype="object").convert_dtypes()
-    names = dict.fromkeys([*dtypes, *frame])
+    names = dict.fromkeys([*columns, *frame])
     frame = frame.reindex(columns=list(names))
-    for name, dtype in dtypes.items():
+    for name, dtype in columns.items():
         if dtype == TIME:
             frame[name] = pd.to_datetime(frame[name], utc=True, format="ISO8601", errors="coerce")
         elif dtype in (WHOLE, NUMBER):

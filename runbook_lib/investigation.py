@@ -281,7 +281,7 @@ class Investigation(Generic[S, C]):
     @property
     def since(self) -> datetime | None:
         """When the incident's trouble began; None: no trouble was seen."""
-        return self.policy.find_ends(self.journal).since
+        return self.policy.judge(self.journal).since
 
     @property
     def policy(self) -> Policy:
@@ -324,7 +324,7 @@ class Investigation(Generic[S, C]):
         UsageError
             When the section has no such step.
         """
-        step = self._find_declared("step", step_id, self.section.STEPS)
+        step = self._find_declared(step_id, self.section.STEPS)
         unreadable: tuple[type[Exception], ...] = (errors.ClientError, *self.unreadable)
         try:
             outcome = step.read(self)
@@ -428,7 +428,7 @@ class Investigation(Generic[S, C]):
         Changes the incident folder. The runbook's planner may also write into a system what the
         notes of ``MoveGate.plan_move`` name.
         """
-        action = self._find_declared("action", step_id, self.section.ACTIONS)
+        action = self._find_declared(step_id, self.section.ACTIONS)
         if self.incident.is_closed:
             raise errors.UsageError(f"{self.incident.id} is closed: plan in the open incident")
         if changed:
@@ -535,7 +535,11 @@ class Investigation(Generic[S, C]):
             raise errors.UsageError(f"{self.incident.id} is closed: nothing more is done in it")
         self._has_begun = False
         try:
-            effect = self._change(plan, change)
+            if plan.kind.resume is None:  # carried out once: marked as used before the change
+                check_use(plan, now=self.now())
+                state = plan.kind.read_state(self, plan)
+                mark_used(plan, self.incident.redactor.json(state))
+            effect = change(self, plan)
         except KeyboardInterrupt as error:
             # The change itself knows best how far it got.
             text = str(error) or say_interrupted(plan, self.section)
@@ -553,14 +557,6 @@ class Investigation(Generic[S, C]):
             return plan.make_entry(ActionPhase.APPLIED, reason=reason, result=effect.result)
         return self._write_phase(plan, ActionPhase.APPLIED, effect.reason, effect.result)
 
-    def _change(self, plan: Plan, change: Callable[[Any, Plan], Effect]) -> Effect:
-        """Carry the change out. A plan that can't be resumed is marked as used before."""
-        if plan.kind.resume is None:
-            check_use(plan, now=self.now())
-            state = plan.kind.read_state(self, plan)
-            mark_used(plan, self.incident.redactor.json(state))
-        return change(self, plan)
-
     def _is_followed(self, plan: Plan) -> bool:
         """Tell whether the journal holds the plan, or what came of it."""
         own = [action.phase for action in self.journal.actions if action.plan == plan.id]
@@ -573,17 +569,12 @@ class Investigation(Generic[S, C]):
         known = tuple(kinds)
         return [load_plan(self.incident.find_plan(name), known) for name in split_list(named)]
 
-    def _find_declared(
-        self,
-        kind: str,
-        step_id: str,
-        declared: Mapping[str, T],
-    ) -> T:
-        """Return the section's step or action of an id; ``kind`` is the word for it in messages."""
+    def _find_declared(self, step_id: str, declared: Mapping[str, T]) -> T:
+        """Return the section's step or action of an id."""
         if step_id in declared:
             return declared[step_id]
         ids = ", ".join(declared) or "none"
-        raise errors.UsageError(f"{self.section.NAME} has no {kind} {step_id!r}; it has {ids}")
+        raise errors.UsageError(f"{self.section.NAME} has no {step_id!r}; it has {ids}")
 
     def _write_phase(
         self,

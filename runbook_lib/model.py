@@ -232,7 +232,6 @@ class Event:
 
     Attributes
     ----------
-    value : of a peak: the highest value that a series had
     subject : of an alert and a notice, the alert; of a log line, what it says
     state : of an alert and a notice, such as firing; an alert's begins or, with ``is_end``, ends
     channel : of a notice, who got it
@@ -242,7 +241,6 @@ class Event:
     kind: str
     text: str
     source: str = ""
-    value: float | None = None
     subject: str = ""
     state: str = ""
     is_end: bool = False

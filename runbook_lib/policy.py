@@ -49,6 +49,8 @@ class NextStep(NamedTuple):
 
 
 _NOWHERE = NextStep("", "")
+#: For each severity, from 1 on, how many requests were held back, or for how many minutes.
+_SEVERITIES = ((500, 240), (20, 60), (1, 10))
 
 
 class Judgement(NamedTuple):
@@ -60,13 +62,17 @@ class Judgement(NamedTuple):
     reason : why, in words
     next : where to go from here
     since, until : when the trouble began, and when it ended; None: not known, or it never did
+    seen_at : when somebody first saw it; see ``folds.Ends``
+    advice : what helps, by the newest diagnosis; empty when somebody must diagnose anew
     """
 
     verdict: Verdict | None
     reason: str
     next: NextStep
-    since: datetime | None = None
-    until: datetime | None = None
+    since: datetime | None
+    until: datetime | None
+    seen_at: datetime | None
+    advice: tuple[str, ...] = ()
 
 
 class Looked(NamedTuple):
@@ -111,21 +117,13 @@ class Score(NamedTuple):
     Attributes
     ----------
     is_good : whether it met every objective
-    phases : fields of ``Durations``, in seconds; None: not reached
+    phases : fields of ``HistoryRow``, in seconds; None: not reached
     objectives : each with ``name target actual met``
     """
 
     is_good: bool
     phases: Mapping[str, float | None]
     objectives: Sequence[Mapping[str, Json]]
-
-
-def _find_no_cause(_journal: JournalView, _entries: Sequence[Entry], _now: datetime) -> Looked:
-    return Looked({}, is_diagnosed=True)
-
-
-def _read_no_score(_journal: JournalView) -> Score | None:
-    return None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -145,21 +143,21 @@ class Policy:
     marks : the runbook's own marks that stand in the timeline
     noun : what an action changes
     request : what a customer waits for
-    severities : from 1 on, how many requests were held back, or for how many minutes
     first_step : where to go before anything was read
     """
 
     quantities: Quantities
     rules: Mapping[str, tuple[str, NextStep]] = field(default_factory=dict)
-    judge_causes: Callable[[JournalView, Sequence[Entry], datetime], Looked] = _find_no_cause
+    judge_causes: Callable[[JournalView, Sequence[Entry], datetime], Looked] = lambda *_: Looked(
+        {}, is_diagnosed=True
+    )
     read_old: Callable[[Reading], Iterable[Measurement]] | None = None
     actions: Mapping[str, str] = field(default_factory=dict)
-    read_score: Callable[[JournalView], Score | None] = _read_no_score
+    read_score: Callable[[JournalView], Score | None] = lambda _: None
     exercise_word: str = "Exercise"
     marks: Collection[str] = ()
     noun: str = "object"
     request: str = "request"
-    severities: Sequence[tuple[int, float]] = ((500, 240), (20, 60), (1, 10))
     first_step: NextStep = _NOWHERE
 
     def measure(self, step: str, outcome: Outcome) -> tuple[Measurement, ...]:
@@ -192,12 +190,6 @@ class Policy:
                 entries.append(measured.model_copy(update=place))
         return sorted(entries, key=attrgetter("seq"))
 
-    def find_ends(self, journal: JournalView) -> folds.Ends:
-        """Return from when to when the trouble lasted, and when somebody first saw it."""
-        had_cause = any(conclusion.verdict in IN_TROUBLE for conclusion in journal.conclusions)
-        entries = self.list_entries(journal)
-        return folds.find_ends(entries, self.quantities, had_cause=had_cause)
-
     def judge(
         self,
         journal: JournalView,
@@ -217,17 +209,20 @@ class Policy:
         entries = self.list_entries(journal)
         close = journal.find_mark("closed")
         quantities = self.quantities
+        had_cause = any(conclusion.verdict in IN_TROUBLE for conclusion in journal.conclusions)
+        since, until, seen_at = folds.find_ends(entries, quantities, had_cause=had_cause)
         read = quantities.list_shown(reading.step for reading in journal.readings)
         is_read = any(quantities.parts.get(name) in folds.TROUBLE for name in read)
         if close is None and not is_read:
-            return Judgement(None, "no symptom was read yet", self.first_step)
+            reason = "no symptom was read yet"
+            return Judgement(None, reason, self.first_step, since, None, seen_at)
         looks = [entry.at for entry in (*journal.readings, *journal.actions)]
         at = now or max(looks, default=journal.entries[-1].at)
         if steps is not None:
             shown = quantities.list_shown(steps)
             quantities = replace(quantities, needed=shown.intersection(quantities.needed))
         causes, is_diagnosed = self.judge_causes(journal, entries, at)
-        known = [reading.clear for reading in journal.list_unchanged().values() if reading.clear]
+        known = [reading.clear for reading in journal.list_current().values() if reading.clear]
         clears_by = known[-1].deadline if known else None
         judged = folds.judge(
             entries,
@@ -241,14 +236,15 @@ class Policy:
         details = _list_details(judged, folds.read_now(entries, at))
         if judged.rule == "alert_clears" and clears_by is not None:
             details = [f"it clears by {format_time(clears_by)}"]
-        ends = self.find_ends(journal)
         has_ended = judged.verdict in (Verdict.FIXED, Verdict.MITIGATED)
         return Judgement(
             verdict=Verdict(close.facts["verdict"]) if close else judged.verdict,
             reason=": ".join(filter(None, [reason, "; ".join(details)])),
             next=next_step,
-            since=ends.since,
-            until=ends.until if has_ended else None,
+            since=since,
+            until=until if has_ended else None,
+            seen_at=seen_at,
+            advice=journal.diagnosis.advice if is_diagnosed else (),
         )
 
     def is_quiet(self, journal: JournalView) -> bool:
@@ -282,11 +278,6 @@ class Policy:
                 causes.setdefault(finding.name, named)
         return list(causes.values())
 
-    def list_advice(self, journal: JournalView, *, now: datetime) -> tuple[str, ...]:
-        """Return what helps, by the newest diagnosis; empty when somebody must diagnose anew."""
-        looked = self.judge_causes(journal, self.list_entries(journal), now)
-        return journal.diagnosis.advice if looked.is_diagnosed else ()
-
     def compute_impact(self, journal: JournalView) -> Impact:
         """Return which requests were held back, each once, and how long they waited.
 
@@ -300,7 +291,7 @@ class Policy:
                 first, _ = requests.get(request_id, (seen_at, seen_at))
                 requests[request_id] = (first, seen_at)
         waits = [reading.longest_minutes for reading in counted if reading.order_ids]
-        had_trouble = self.find_ends(journal).seen_at is not None
+        had_trouble = self.judge(journal).seen_at is not None
         is_uncounted = not requests and (had_trouble or not counted)
         return Impact(
             requests=requests,
@@ -315,11 +306,11 @@ class Policy:
         What nobody counted counts as a few.
         """
         if impact.affected is None:
-            return len(self.severities)
-        for severity, (count, minutes) in enumerate(self.severities, start=1):
+            return len(_SEVERITIES)
+        for severity, (count, minutes) in enumerate(_SEVERITIES, start=1):
             if impact.affected >= count or (impact.longest_minutes or 0) >= minutes:
                 return severity
-        return len(self.severities) + 1
+        return len(_SEVERITIES) + 1
 
     def make_title(self, impact: Impact, causes: Sequence[Finding], *, is_over: bool) -> str:
         """Return what was held back, for how many requests, and why, in one sentence."""

@@ -110,7 +110,7 @@ def judge_lines(lines: Iterable[str]) -> dict[str, str | None]:
         path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
         view = JournalView(read_entries(path))
     judgement = POLICY.judge(view)
-    since = POLICY.find_ends(view).since
+    since = judgement.since
     until = judgement.until
     return {
         "verdict": judgement.verdict,

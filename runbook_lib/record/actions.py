@@ -56,8 +56,7 @@ class ActionRecord:
     def approver(self) -> str:
         """Who approved it first, else who did it; empty: not known."""
         approvals = [entry for entry in self.phases if entry.phase is ActionPhase.APPROVED]
-        people = (entry.operator for entry in (*approvals, *self.phases))
-        return next(filter(None, people), "")
+        return [*approvals, self.first][0].operator
 
     @property
     def changed(self) -> int | None:
@@ -75,18 +74,17 @@ class ActionRecord:
     @property
     def stayed(self) -> int:
         """How many objects of its plan it left where they were, for a reason of their own."""
-        return self.applied.count("skipped") if self.applied else 0
+        return self._count("skipped")
 
     @property
     def left(self) -> int:
         """How many objects it still has to move."""
-        return self.applied.count("waiting") if self.applied else 0
+        return self._count("waiting")
 
     @property
     def doubtful(self) -> int:
         """How many objects it left in doubt, of which no person has said what became of them."""
-        unproven = self.applied.count("unproven") if self.applied else 0
-        return max(0, unproven - self.settled)
+        return max(0, self._count("unproven") - self.settled)
 
     @property
     def is_unfinished(self) -> bool:
@@ -127,6 +125,9 @@ class ActionRecord:
     def was_tried(self) -> bool:
         """Whether the action came further than its plan."""
         return self.last.phase is not ActionPhase.PLANNED
+
+    def _count(self, name: str) -> int:
+        return self.applied.count(name) if self.applied else 0
 
     def get(self, phase: str) -> ActionEntry | None:
         """Return the newest entry of a phase; None without one."""

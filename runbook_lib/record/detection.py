@@ -7,7 +7,6 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from ..model import ActionPhase, Event, parse_time
-from .folds import Ends
 from .view import JournalView
 
 #: The mark in which whoever began the trouble says so; see ``list_triggers``.
@@ -52,18 +51,20 @@ def list_triggers(journal: JournalView) -> list[Event]:
     return sorted(events, key=attrgetter("at"))
 
 
-def find_detection(journal: JournalView, ends: Ends) -> Moment | None:
+def find_detection(
+    journal: JournalView, since: datetime | None, seen_at: datetime | None
+) -> Moment | None:
     """Return the first moment at which an alert, a channel or the runbook told of the trouble."""
-    if ends.since is None:
+    if since is None:
         return None
     moments = []
     for event in list_events(journal):
-        if event.at < ends.since:
+        if event.at < since:
             continue
         if is_firing(event):
             moments.append(Moment("the alert fired", event.at))
         if event.kind == "notice" and event.state != "resolved":
             moments.append(Moment("a channel was told", event.at))
-    if ends.seen_at is not None:
-        moments.append(Moment("the runbook saw it", ends.seen_at))
+    if seen_at is not None:
+        moments.append(Moment("the runbook saw it", seen_at))
     return min(moments, key=attrgetter("at"), default=None)

@@ -5,47 +5,31 @@ An exercise is an incident whose trouble somebody made on purpose. Its runbook s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from pydantic import BaseModel, Field, computed_field
 
 from ..errors import RecordError
-from ..model import Finding, Json, Timestamp, Verdict, parse_time
+from ..model import Json, Timestamp, Verdict, parse_time
 from ..redact import Redactor
 from .detection import find_detection
-from .folds import Ends
 from .incident import Incident, list_incidents
 from .view import JournalView
 
-#: How long an exercise may go without one that met every objective.
-OVERDUE = timedelta(days=35)
 
-
-class Durations(BaseModel, frozen=True):
-    """How long each phase took, in seconds; None: not reached, or not known.
-
-    An exercise measures as its score says. Any other incident measures detection from the first
-    sign of trouble, diagnosis and remediation from the first look, and clearing from the last
-    action.
-    """
-
-    detect_s: float | None = None
-    notify_s: float | None = None
-    diagnose_s: float | None = None
-    remediate_s: float | None = None
-    clear_s: float | None = None
-
-
-class HistoryRow(Durations, frozen=True):
+class HistoryRow(BaseModel, frozen=True):
     """One incident.
 
     Attributes
     ----------
+    detect_s, notify_s, diagnose_s, remediate_s, clear_s : how long each phase took; None: not
+        reached, or not known. An exercise measures as its score says. Any other incident measures
+        detection from the first sign of trouble, diagnosis and remediation from the first look,
+        and clearing from the last action
     exercise : see ``IncidentState``; JSON calls it ``scenario``
     cause_found : names of the causes, separated by commas
     lost : how many objects are lost, by the proofs of the actions; None: no proof counted them
@@ -53,6 +37,11 @@ class HistoryRow(Durations, frozen=True):
     damage : what is wrong with the journal. The row then lacks what it holds
     """
 
+    detect_s: float | None = None
+    notify_s: float | None = None
+    diagnose_s: float | None = None
+    remediate_s: float | None = None
+    clear_s: float | None = None
     incident: str
     opened_at: Timestamp
     closed_at: Timestamp | None = None
@@ -98,19 +87,28 @@ def _read_row(folder: Path, policy: Any, _size_bytes: int) -> HistoryRow | None:
     try:
         row |= incident.state.model_dump(include={"opened_at", "closed_at", "exercise"})
         journal = incident.journal.view()
-        ends = policy.find_ends(journal)
+        judged = policy.judge(journal)
         score = policy.read_score(journal)
         causes = policy.list_causes(journal)
         proofs = list_proofs(journal)
-        row |= score.phases if score else _measure(journal, ends, causes)
+        seen = find_detection(journal, judged.since, judged.seen_at)
+        named = [cause.named_at for cause in causes if cause.named_at]
+        changed_at = journal.last_applied_at
+        phases = {
+            "detect_s": count_seconds(judged.since, seen.at if seen else None),
+            "diagnose_s": count_seconds(judged.seen_at, min(named, default=None)),
+            "remediate_s": count_seconds(judged.seen_at, changed_at),
+            "clear_s": count_seconds(changed_at, judged.until),
+        }
+        row |= score.phases if score else phases
         row["is_good"] = score.is_good if score else None
         row["cause_found"] = ", ".join(cause.name for cause in causes)
         row["lost"] = sum(proof["lost"] for proof in proofs) if proofs else None
-        row["verdict"] = policy.judge(journal).verdict
+        row["verdict"] = judged.verdict
         if row["closed_at"] and not row["exercise"] and policy.is_quiet(journal):
             return None
     except RecordError as error:
-        row["damage"] = getattr(error, "damage", str(error))
+        row["damage"] = str(error)
     return HistoryRow.model_validate(row)
 
 
@@ -119,26 +117,8 @@ def list_proofs(journal: JournalView) -> list[dict[str, Json]]:
 
     Entries of every phase are read: a proof that finds a loss has failed.
     """
-    proofs = {}
-    for entry in journal.actions:
-        if "lost" in entry.result:
-            proofs[entry.plan] = entry.result
+    proofs = {entry.plan: entry.result for entry in journal.actions if "lost" in entry.result}
     return list(proofs.values())
-
-
-def _measure(
-    journal: JournalView, ends: Ends, causes: Iterable[Finding]
-) -> dict[str, float | None]:
-    """Return an incident's durations by their fields in a row."""
-    changed_at = journal.last_applied_at
-    detection = find_detection(journal, ends)
-    named = [cause.named_at for cause in causes if cause.named_at]
-    return {
-        "detect_s": count_seconds(ends.since, detection.at if detection else None),
-        "diagnose_s": count_seconds(ends.seen_at, min(named, default=None)),
-        "remediate_s": count_seconds(ends.seen_at, changed_at),
-        "clear_s": count_seconds(changed_at, ends.until),
-    }
 
 
 def count_seconds(start: datetime | None, end: datetime | None) -> float | None:
@@ -151,42 +131,28 @@ def count_seconds(start: datetime | None, end: datetime | None) -> float | None:
     return (end.replace(microsecond=0) - start.replace(microsecond=0)).total_seconds()
 
 
-class Trend(Durations, frozen=True):
-    """How the incidents of one exercise went; each duration is the median of the known ones.
+class Trend(BaseModel, frozen=True):
+    """How the incidents of one exercise went.
 
     Attributes
     ----------
     runs, passed : how many were scored, and how many of them met every objective
     good_at : when the newest that met every objective began; None: none did
-    is_overdue : whether ``good_at`` is None, or longer ago than ``OVERDUE``
     """
 
     exercise: str = Field(serialization_alias="scenario")
     runs: int
     passed: int
     good_at: Timestamp | None
-    is_overdue: bool
 
 
-def compute_trends(rows: Sequence[HistoryRow], now: datetime) -> tuple[Trend, ...]:
+def compute_trends(rows: Sequence[HistoryRow]) -> tuple[Trend, ...]:
     """Return a trend for each exercise with a score, by name; ``rows`` begin with the newest."""
     scored = [row for row in rows if row.is_good is not None]
     trends = []
     for exercise in sorted({row.exercise for row in scored}):
-        own = [row for row in scored if row.exercise == exercise]
-        good_at = [row.opened_at for row in own if row.is_good]
-        trend = Trend(
-            exercise=exercise,
-            runs=len(own),
-            passed=len(good_at),
-            good_at=good_at[0] if good_at else None,
-            is_overdue=not good_at or now - good_at[0] > OVERDUE,
-            **{phase: _compute_median(own, phase) for phase in Durations.model_fields},
-        )
-        trends.append(trend)
+        own = [row.is_good for row in scored if row.exercise == exercise]
+        good_at = [row.opened_at for row in scored if row.exercise == exercise and row.is_good]
+        newest = next(iter(good_at), None)
+        trends.append(Trend(exercise=exercise, runs=len(own), passed=len(good_at), good_at=newest))
     return tuple(trends)
-
-
-def _compute_median(rows: Sequence[HistoryRow], phase: str) -> float | None:
-    known = [getattr(row, phase) for row in rows if getattr(row, phase) is not None]
-    return round(median(known), 1) if known else None

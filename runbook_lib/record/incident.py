@@ -1,7 +1,7 @@
 """Incident folders: one folder per incident, with its journal. Its sections share what they know.
 
-What an incident is follows from the *marks* in its journal: who opened it, who joined, and its
-close. It is open while it has no closing mark, and a closed one is never reopened.
+What an incident is follows from the *marks* in its journal: who opened it, and its close. It is
+open while it has no closing mark, and a closed one is never reopened.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from filelock import FileLock
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
-from ..errors import JournalDamagedError, RecordError, UsageError, disk_errors
+from ..errors import RecordError, UsageError, disk_errors
 from ..model import Json, Timestamp, Verdict, format_time, parse_json
 from ..redact import Redactor
 from .journal import Clock, Journal, get_run, utc_now
@@ -140,19 +140,13 @@ class Incident:
         """Whether the incident has a closing mark."""
         return self.state.closed_at is not None
 
-    def find_damage(self) -> str:
-        """Return what is wrong with the journal, in words; empty: nothing is. Only reads.
-
-        Raises
-        ------
-        RecordError
-            When the journal cannot be read.
-        """
+    def is_damaged(self) -> bool:
+        """Tell whether the journal cannot be read, or was altered. Only reads."""
         try:
             self.journal.view()
-        except JournalDamagedError as error:
-            return error.damage
-        return ""
+        except RecordError:
+            return True
+        return False
 
     def update(self, **facts: Json) -> None:
         """Add facts to the state of an incident that is not closed."""
@@ -184,8 +178,8 @@ class Incident:
         reason : why the incident is closed, in words; empty: the verdict says enough
         """
         if not self.is_closed:
-            facts = {"closed_at": format_time(self._clock()), "verdict": verdict or Verdict.UNKNOWN}
-            self.mark("closed", reason, **facts)
+            closed_at = format_time(self._clock())
+            self.mark("closed", reason, closed_at=closed_at, verdict=verdict or Verdict.UNKNOWN)
 
     def find_plan(self, plan_id: str) -> Path:
         """Return the path of a plan's file: in this folder, else in the newest other.
@@ -239,7 +233,7 @@ def create_incident(
         for part in _FOLDERS:
             (folder / part).mkdir(parents=True)
     incident = Incident(folder, redactor=redactor, clock=clock)
-    incident.mark("opened", **{"opened_at": format_time(now), **facts})
+    incident.mark("opened", opened_at=format_time(now), **facts)
     return incident
 
 
@@ -261,36 +255,26 @@ def lock_file(path: Path, *, timeout_s: float) -> Iterator[None]:
 
 def list_incidents(home: Path) -> Iterator[Path]:
     """Yield the folders of incidents under ``home``, the newest first."""
-    if not home.is_dir():
-        return
-    folders = [path for path in home.iterdir() if _ID.fullmatch(path.name)]
+    folders = [path for path in home.glob("inc-*") if _ID.fullmatch(path.name)]
     for folder in sorted(folders, reverse=True):
         if any((folder / name).is_file() for name in (_JOURNAL, _OLD_STATE)):
             yield folder
 
 
-def list_neighbours(incident: Incident) -> list[tuple[Path, IncidentState]]:
-    """Return the folders of other incidents that were open while this one was, the newest first.
+def list_neighbours(incident: Incident) -> dict[str, IncidentState]:
+    """Return the other incidents that were open while this one was, by id, the newest first.
 
     What cannot be read is left out.
     """
     own = incident.state
-    neighbours = []
+    neighbours = {}
     for folder in list_incidents(incident.folder.parent):
         with suppress(RecordError):
             other = read_state(folder)
             is_beside = other.opened_at <= own.end and own.opened_at <= other.end
             if is_beside and folder != incident.folder:
-                neighbours.append((folder, other))
+                neighbours[folder.name] = other
     return neighbours
-
-
-def was_made(incident: Incident) -> bool:
-    """Tell whether somebody made its trouble, or that of one open at the same time, on purpose."""
-    with suppress(RecordError):
-        states = [incident.state, *(state for _, state in list_neighbours(incident))]
-        return any(state.exercise for state in states)
-    return False
 
 
 def open_incident(home: Path, incident_id: str = "", *, redactor: Redactor) -> Incident | None:

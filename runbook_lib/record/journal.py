@@ -14,7 +14,7 @@ from threading import Lock
 
 from chainlog import ChainedLog, Entry, LogDamagedError, LogError
 
-from ..errors import JournalDamagedError, RecordError, disk_errors
+from ..errors import RecordError, disk_errors
 from ..model import Json
 from ..redact import Redactor
 from .view import JournalView
@@ -124,9 +124,7 @@ class Journal:
         Raises
         ------
         RecordError
-            When the file cannot be locked or written; nothing was appended then.
-        JournalDamagedError
-            When the file is damaged; then, too, nothing was appended.
+            When the file is damaged, or cannot be locked or written; nothing was appended then.
         """
         marked = {**data, "run": _Process.run} if _Process.run else data
         with self._explain_errors(". Nothing was appended."):
@@ -138,9 +136,7 @@ class Journal:
         Raises
         ------
         RecordError
-            When the file cannot be read.
-        JournalDamagedError
-            At the first altered or missing line, which it names.
+            When the file cannot be read. At the first altered or missing line, which it names.
         """
         with self._explain_errors():
             return self._file.read()
@@ -156,8 +152,6 @@ class Journal:
                 self._file.forget()
             text = f"{error}{ending}"
             if isinstance(error, LogDamagedError):
-                # A reason is either a noun phrase or a sentence without its subject.
-                verb = "" if error.reason.startswith(("was ", "does ")) else "is "
-                damage = f"line {error.line} {verb}{error.reason}"
-                raise JournalDamagedError(text, damage=damage) from error
+                advice = "Keep it as evidence. Begin a new incident with:"
+                text = f"{text} {advice} runbook run 01 --incident new"
             raise RecordError(text) from error

@@ -56,12 +56,6 @@ class ReceivedAlert(BaseModel, frozen=True):
         """What identifies the alert."""
         return f"{self.fingerprint} {format_time(self.starts_at)}"
 
-    @property
-    def line(self) -> str:
-        """The alert in one line: its name, its start and its fingerprint."""
-        name = self.labels.get("alertname", "without a name")
-        return f"{name:.60} firing since {self.starts_at:%H:%M:%SZ}, {self.fingerprint}"
-
 
 _ALERTS = TypeAdapter(tuple[ReceivedAlert, ...])
 
@@ -89,5 +83,9 @@ def mark_alerts(incident: Incident, alerts: Sequence[ReceivedAlert]) -> None:
         known.update(mark.facts.get("alerts", ()))
     new = [alert for alert in alerts if alert.key not in known]
     if new:
-        reason = f"{len(new)} alerts, the first: {new[0].line}"
+        first = new[0]
+        name = first.labels.get("alertname", "without a name")
+        reason = (
+            f"{len(new)} alerts, the first: {name:.60} firing since {first.starts_at:%H:%M:%SZ}"
+        )
         incident.mark("alerts_received", reason, alerts=[alert.key for alert in new])

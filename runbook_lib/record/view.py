@@ -96,27 +96,27 @@ class JournalView:
         newest = {reading.step: reading for reading in self.readings}
         return {step: newest[step] for step in sorted(newest, key=order_of)}
 
-    def list_current(self, now: datetime) -> dict[str, Reading]:
+    def list_current(self, now: datetime | None = None) -> dict[str, Reading]:
         """Return a mapping from each step's id to its newest reading, if that is still current.
 
-        A reading is current for ten minutes. One from before the last action is not current,
-        because it cannot show the action's effect. The readings are sorted as in the runbook.
-        """
-        return {
-            step: reading
-            for step, reading in self.list_unchanged().items()
-            if reading.observed_at >= now - FRESH
-        }
+        A reading from before the last action is not current, because it cannot show the action's
+        effect. The readings are sorted as in the runbook.
 
-    def list_unchanged(self) -> dict[str, Reading]:
-        """Return the newest readings, without those from before the last change."""
+        Parameters
+        ----------
+        now : if given, a reading is current for ten minutes
+        """
         changed_seq = self.last_applied.seq if self.last_applied else 0
-        return {step: found for step, found in self.latest().items() if found.seq > changed_seq}
+        return {
+            step: found
+            for step, found in self.latest().items()
+            if found.seq > changed_seq and (now is None or found.observed_at >= now - FRESH)
+        }
 
     @property
     def ways_on(self) -> tuple[str, ...]:
         """The commands that finish what was begun, as readings since the last change name them."""
-        commands = chain.from_iterable(found.ways_on for found in self.list_unchanged().values())
+        commands = chain.from_iterable(found.ways_on for found in self.list_current().values())
         return tuple(dict.fromkeys(commands))
 
     def conclusion(self, section: str) -> Conclusion | None:

@@ -18,7 +18,7 @@ _MOST_LINES = 5
 
 
 class Chart(NamedTuple):
-    """Lines with their axes: the time at the left and the length of the axis, the highest value.
+    """Lines with their axes: the times at the left and at the right, the highest value.
 
     ``marks`` are moments to annotate, by their words.
     """
@@ -27,17 +27,12 @@ class Chart(NamedTuple):
     lines: list[Line]
     marks: Mapping[str, datetime]
     begin: datetime
-    length: timedelta
+    end: datetime
     top: float
-
-    @property
-    def end(self) -> datetime:
-        """The time at the right."""
-        return self.begin + self.length
 
     def place(self, at: datetime) -> float:
         """Return where a time stands."""
-        share = (at - self.begin) / self.length
+        share = (at - self.begin) / (self.end - self.begin)
         return round(LEFT + (RIGHT - LEFT) * share, 1)
 
     def lift(self, value: float) -> float:
@@ -81,5 +76,5 @@ def draw_chart(
         times += [at for at, _ in line.points]
         values += [value for _, value in line.points]
     begin = min(times)
-    length = max(max(times) - begin, timedelta(minutes=1))
-    return Chart(title, lines, marks, begin, length, max(values))
+    end = max(*times, begin + timedelta(minutes=1))
+    return Chart(title, lines, marks, begin, end, max(values))

@@ -17,7 +17,6 @@ from markupsafe import Markup
 from ..record.incident import Incident, write_file
 from ..show.tables import render_html
 from ..show.text import visible
-from .model import ReportModel
 from .render import CSP
 
 _ATTRIBUTES = {
@@ -80,7 +79,7 @@ NOT_A_NOTEBOOK = (OSError, ValueError, AttributeError, KeyError, TypeError)
 _PRIORITY = ["image/png", "image/jpeg", "text/html", "text/markdown", "text/plain"]
 
 
-def export_notebooks(incident: Incident, model: ReportModel) -> list[Path]:
+def export_notebooks(incident: Incident) -> list[Path]:
     """Write each executed notebook of an incident as an HTML file beside it.
 
     Returns
@@ -93,7 +92,6 @@ def export_notebooks(incident: Incident, model: ReportModel) -> list[Path]:
     Changes only ``notebooks/*.html`` in the incident's folder. A page that is newer than its
     notebook stays.
     """
-    runs = {run.notebook: run for run in model.journal.runs}
     pages = []
     for source in sorted(incident.folder.glob("notebooks/*.ipynb")):
         page = source.with_suffix(".html")
@@ -104,7 +102,6 @@ def export_notebooks(incident: Incident, model: ReportModel) -> list[Path]:
                 csp=CSP,
                 body=convert(source, incident),
                 name=source.stem,
-                run=runs.get(source.name),
                 incident_id=incident.id,
             )
             write_file(page, html)

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -32,7 +32,7 @@ from ..record import detection
 from ..record.actions import ActionRecord, group_actions
 from ..record.folds import list_remedies
 from ..record.history import count_seconds, list_proofs
-from ..record.incident import ENDED_WELL, Incident, list_neighbours, was_made
+from ..record.incident import ENDED_WELL, Incident, list_neighbours
 from ..record.notes import find_word, list_follow_ups
 from ..record.view import JournalView, order_of
 from ..runbook import load_policy
@@ -41,7 +41,7 @@ from ..show.text import VERDICT_WORDS, capitalise
 from .chart import Chart, draw_chart
 
 #: The marks that stand in the timeline, besides those of the policy.
-_TOLD = ("plan_of_closed", "joined", "alerts_received", "interrupted", "closed", "took_over")
+_TOLD = ("plan_of_closed", "alerts_received", "interrupted", "closed", "took_over")
 
 
 @dataclass(slots=True)
@@ -101,9 +101,9 @@ class ReportModel:
     triggers : the changes that began the trouble, as far as a system reports them; of those before
         it began, only the last
     since, until : when the trouble began, and when it ended; None: not known, or there is none
-    is_good : whether the verdict is that nothing more is to be done
     is_over : whether the trouble is told in the past tense
-    is_made : see ``was_made``
+    is_made : whether somebody made its trouble, or that of a neighbour, on purpose
+    outcome : the verdict; with a score, whether it passed
     score : what the incident had to show, and showed; None: the runbook scored nothing
     impact : how much the incident held back
     """
@@ -114,29 +114,35 @@ class ReportModel:
         self.policy = load_policy()
         self.facts: dict[str, Json] = {}
         self.neighbours: list[str] = []
-        self.is_made = was_made(incident)
+        self.is_made = False
         self.notebooks = {path.name for path in incident.folder.glob("notebooks/*.ipynb")}
         with suppress(RecordError):
             self.facts = incident.redactor.json(incident.state.model_dump(mode="json"))
-            self.neighbours = [folder.name for folder, _ in list_neighbours(incident)]
+            neighbours = list_neighbours(incident)
+            self.neighbours = list(neighbours)
+            self.is_made = any(state.exercise for state in (incident.state, *neighbours.values()))
         self.journal, self.damage = _read_journal(incident)
         self.judgement = self.policy.judge(self.journal)
         self.verdict = self.judgement.verdict
+        self.since = self.judgement.since
         self.until = self.judgement.until
         self.causes = self.policy.list_causes(self.journal)
-        self.ends = self.policy.find_ends(self.journal)
-        self.since = self.ends.since
         triggers = detection.list_triggers(self.journal)
         earlier = [trigger for trigger in triggers if self.since and trigger.at <= self.since]
         self.triggers = [*earlier[-1:], *triggers[len(earlier) :]]
-        self.is_good = self.verdict in ENDED_WELL
         is_closed = bool(self.facts.get("closed_at"))
-        self.is_over = is_closed or self.is_good or self.verdict is Verdict.MITIGATED
+        self.is_over = is_closed or self.verdict in (*ENDED_WELL, Verdict.MITIGATED)
         self.actions = group_actions(self.journal.actions)
         self.titles: dict[int, str] = {}
         self.steps: dict[str, ReportStep] = {}
         for module in modules.values():
-            self._add_steps(module)
+            number, _, _ = module.NAME.partition("_")
+            self.titles.setdefault(order_of(number)[0], module.TITLE)
+            # An action may have the id of a step; the report then shows the action's title.
+            for action in module.ACTIONS.values():
+                self._step(action.id, action.title)
+            for step in module.STEPS.values():
+                self._step(step.id, step.title, step.role)
         for reading in self.journal.readings:
             self._step(reading.step, reading.name, reading.role).readings.append(reading)
         ordered = sorted(self.steps.items(), key=lambda item: order_of(item[0]))
@@ -145,21 +151,14 @@ class ReportModel:
         remedies = list_remedies(self.journal.actions, self.policy.quantities)
         self.remedies = [action for action in remedies if action.applied]
         self.score = self.policy.read_score(self.journal)
+        self.outcome = str(self.verdict or Verdict.UNKNOWN)
+        if self.score is not None:
+            self.outcome = "passed" if self.score.is_good else "failed"
         self.impact = self.policy.compute_impact(self.journal)
 
     def of(self, *roles: Role) -> list[ReportStep]:
         """Return the steps that have one of some roles, sorted as in the runbook."""
         return [step for step in self.steps.values() if step.role in roles]
-
-    def _add_steps(self, module: SectionModule) -> None:
-        """Add a section's title, and what it declares."""
-        number, _, _ = module.NAME.partition("_")
-        self.titles.setdefault(order_of(number)[0], module.TITLE)
-        # An action may have the id of a step; the report then shows the action's title.
-        for action in module.ACTIONS.values():
-            self._step(action.id, action.title)
-        for step in module.STEPS.values():
-            self._step(step.id, step.title, step.role)
 
     def _step(self, step_id: str, title: str, role: Role | None = None) -> ReportStep:
         """Return a step; if the model has none of this id yet, add it."""
@@ -255,7 +254,7 @@ def summarise(model: ReportModel) -> Summary:
     state = VERDICT_WORDS[verdict] if verdict else "Not judged yet"
     made = model.policy.exercise_word
     if model.score is not None:
-        state = f"{made} {'passed' if model.score.is_good else 'failed'}"
+        state = f"{made} {model.outcome}"
     words = find_word(journal, "summary")
     tickets = dict.fromkeys(reading.ticket for reading in journal.readings)
     title = model.policy.make_title(impact, model.causes, is_over=model.is_over)
@@ -277,7 +276,7 @@ def summarise(model: ReportModel) -> Summary:
         tickets=tuple(filter(None, tickets)),
         causes=tuple(model.causes),
         done=tuple(map(_list_values, model.remedies)),
-        timeline=tuple(list_events(model)),
+        timeline=tuple(sorted(_list_rows(model), key=attrgetter("at"))),
         affected=tuple(impact.requests),
     )
 
@@ -314,19 +313,17 @@ def _list_numbers(model: ReportModel) -> Iterator[Number]:
     request = model.policy.request
     files = f" (up to {impact.files:,} files)" if impact.files else ""
     lasted = count_seconds(model.since, model.until)
-    seen = detection.find_detection(model.journal, model.ends)
+    seen = detection.find_detection(model.journal, model.since, model.judgement.seen_at)
     detected = count_seconds(model.since, seen.at if seen else None)
     proofs = list_proofs(model.journal)
     harmed = sum(proof["lost"] + proof.get("duplicated", 0) for proof in proofs)
-    rows: list[tuple[str, int | float | None, str, str]] = [
-        ("affected", impact.affected, "", f"{request}s held back{files}"),
-        ("longest_wait_minutes", impact.longest_minutes, "min", "longest wait"),
-        ("lasted_s", lasted, "s", "from cause to recovery"),
-        ("detected_s", detected, "s", f"until {seen.name if seen else 'an alert fired'}"),
-        ("harmed", harmed if proofs else None, "", "lost or shipped twice"),
-    ]
-    for name, value, unit, words in rows:
-        yield Number(name=name, value=value, unit=unit, words=words)
+    yield Number(name="affected", value=impact.affected, words=f"{request}s held back{files}")
+    longest = impact.longest_minutes
+    yield Number(name="longest_wait_minutes", value=longest, unit="min", words="longest wait")
+    yield Number(name="lasted_s", value=lasted, unit="s", words="from cause to recovery")
+    until = seen.name if seen else "an alert fired"
+    yield Number(name="detected_s", value=detected, unit="s", words=f"until {until}")
+    yield Number(name="harmed", value=harmed if proofs else None, words="lost or shipped twice")
 
 
 def draw_waiting(model: ReportModel) -> Chart | None:
@@ -354,10 +351,15 @@ def list_tasks(model: ReportModel) -> Iterator[Task]:
     for command in model.journal.ways_on:
         yield Task(text=f"Finish what was begun: {command}")
     for action in model.tried:
-        yield from list_unfinished(action)
+        left = 0 if action.is_taken_back else action.left
+        if left or action.doubtful:
+            verb = "resume" if left else "settle"
+            counts = f"{left:,} waiting, {action.doubtful:,} in doubt"
+            command = f"runbook {verb} {action.plan}"
+            yield Task(text=f"{action.plan} is not finished, {counts}: {command}")
     section, reason = model.judgement.next
     if model.facts.get("closed_at"):
-        if not model.is_good:
+        if model.verdict not in ENDED_WELL:
             yield Task(text="Closed before all was well: look again. runbook investigate")
     elif model.verdict:
         yield Task(text=f"{reason} runbook run {section[:2]}")
@@ -370,35 +372,18 @@ def list_tasks(model: ReportModel) -> Iterator[Task]:
             yield Task(text=capitalise(text))
 
 
-def list_unfinished(action: ActionRecord) -> Iterator[Task]:
-    """Yield what an action left to do, with its command."""
-    left = 0 if action.is_taken_back else action.left
-    if left or action.doubtful:
-        verb = "resume" if left else "settle"
-        counts = f"{left:,} waiting, {action.doubtful:,} in doubt"
-        command = f"runbook {verb} {action.plan}"
-        yield Task(text=f"{action.plan} is not finished, {counts}: {command}")
-
-
-def list_events(model: ReportModel) -> list[EventRow]:
-    """Return the timeline, sorted by time."""
-    return sorted(_list_rows(model), key=attrgetter("at"))
-
-
 def _tell(at: datetime, tone: str, text: str, note: str = "") -> EventRow:
     return EventRow(at=at, tone=tone, text=capitalise(text), note=note)
 
 
-def _tell_action(model: ReportModel, action: ActionRecord) -> EventRow:
-    """Return the row of an action: what it did, how far it is proven, and who approved it."""
-    by = f"approved by {action.approver}" if action.applied else action.last.reason
-    text = model.policy.describe_action(action)
-    return _tell(action.decisive.at, action.state, text, by)
-
-
 def _list_rows(model: ReportModel) -> Iterator[EventRow]:
     """Yield every row of the timeline, not yet sorted by time."""
-    yield from _list_entries(model.journal, {*_TOLD, *model.policy.marks})
+    for mark in model.journal.marks:
+        if mark.what in {*_TOLD, *model.policy.marks}:
+            yield _tell(mark.at, "note", mark.reason or mark.what.replace("_", " "))
+    for written in model.journal.notes:
+        if written.is_remark:
+            yield _tell(written.at, "note", f"{written.operator}: {written.text}")
     for event in model.triggers:
         yield _tell(event.at, "trigger", event.text, f"as {event.source} says")
     if model.since is not None:
@@ -408,20 +393,11 @@ def _list_rows(model: ReportModel) -> Iterator[EventRow]:
         if cause.named_at is not None:
             yield _tell(cause.named_at, "cause", f"cause named: {say_causes([cause])}")
     for action in model.tried:
-        yield _tell_action(model, action)
+        by = f"approved by {action.approver}" if action.applied else action.last.reason
+        text = model.policy.describe_action(action)
+        yield _tell(action.decisive.at, action.state, text, by)
     if model.until:
         yield _tell(model.until, "ok", "the last symptom or alert had ended")
-
-
-def _list_entries(journal: JournalView, told: Collection[str]) -> Iterator[EventRow]:
-    """Yield what marks and people say."""
-    for mark in journal.marks:
-        if mark.what in told:
-            words = mark.what.replace("_", " ")
-            yield _tell(mark.at, "note", mark.reason or words)
-    for note in journal.notes:
-        if note.is_remark:
-            yield _tell(note.at, "note", f"{note.operator}: {note.text}")
 
 
 def _list_alerts(model: ReportModel, since: datetime) -> Iterator[EventRow]:

@@ -94,9 +94,6 @@ def _write_requests(name: str, requests: Mapping[str, tuple[datetime, datetime]]
 
 def render_report(model: ReportModel, told: Summary) -> str:
     """Return the whole page."""
-    outcome = str(model.verdict or "unknown")
-    if model.score is not None:
-        outcome = "passed" if model.score.is_good else "failed"
     shown = model.policy.quantities.shown
     return render_html(
         "report.html",
@@ -104,7 +101,7 @@ def render_report(model: ReportModel, told: Summary) -> str:
         model=model,
         told=told,
         tell=tell_number,
-        tone=get_tone(outcome),
+        tone=get_tone(model.outcome),
         waiting=draw_waiting(model),
         signals=[step for step in model.steps.values() if step.id in shown],
         findings=model.journal.diagnosis.findings,

@@ -214,7 +214,7 @@ def _carry_out(
         notebooks=tuple(runs),
         plans=plans,
         report=str(report),
-        advice=() if is_over or waits else policy.list_advice(journal, now=now),
+        advice=() if is_over or waits else judged.advice,
         unfinished=journal.ways_on,
         next=next_command,
     )
@@ -442,7 +442,7 @@ def incidents(settings: Settings, *, every: bool = False) -> documents.Incidents
     return documents.IncidentsDocument(
         schema_name="runbook/incidents/1",
         incidents=tuple(shown),
-        trends=compute_trends(rows, utc_now()) if every else (),
+        trends=compute_trends(rows) if every else (),
     )
 
 

@@ -192,11 +192,9 @@ class IncidentsDocument(Document):
 
     @property
     def answer(self) -> str:
-        """How many incidents are open, and which exercises are overdue."""
+        """How many incidents are open."""
         count = sum(1 for row in self.incidents if row.is_open)
-        answer = f"{count_of(count, 'incident')} open" if count else "No incident is open"
-        overdue = [trend.exercise for trend in self.trends if trend.is_overdue]
-        return f"{answer}. Overdue: {', '.join(overdue)}" if overdue else answer
+        return f"{count_of(count, 'incident')} open" if count else "No incident is open"
 
 
 _STYLES = {"good": "green", "bad": "bold red", "unsure": "yellow", "plain": ""}

@@ -345,7 +345,7 @@ class MoveCommands:
         parameters : of the section
         """
         incident = self._find_incident(plan_id)
-        if (look or not incident.is_closed) and not incident.find_damage():
+        if (look or not incident.is_closed) and not incident.is_damaged():
             return self._open(incident.id, **parameters)
         inv = self._open("", **parameters)
         text = f"{plan_id} is a plan of another incident, {incident.id}"

@@ -83,7 +83,7 @@ def test_journal_report_documents_and_section_7_say_the_same(
     story = tell_incident(tmp_path, monkeypatch)
     view, model = story.incident.journal.view(), ReportModel(story.incident, SECTIONS)
     log = view.latest()["7.2"].facts
-    since, causes = POLICY.find_ends(view).since, [str(f.name) for f in POLICY.list_causes(view)]
+    since, causes = POLICY.judge(view).since, [str(f.name) for f in POLICY.list_causes(view)]
 
     assert since is not None
     assert (model.since, parse_time(log["since"])) == (since, since)

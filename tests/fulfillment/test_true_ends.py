@@ -262,7 +262,7 @@ def test_a_cause_of_before_the_uploads_succeed_is_not_there_now(world: World) ->
     reject_the_key(world)
     look(world)
     view = world.incident.journal.view()
-    assert POLICY.list_advice(view, now=world.now)
+    assert POLICY.judge(view, now=world.now).advice
     accept_the_key(world)
     world.fire("FulfillmentUploadFailing")
     assert world.take(postmortem, "6.5").measured["uploads"] == Uploads.SUCCEEDING
@@ -271,7 +271,7 @@ def test_a_cause_of_before_the_uploads_succeed_is_not_there_now(world: World) ->
     assert judgement.verdict is Verdict.INCIDENT
     assert "its cause is there" not in judgement.reason
     assert judgement.next.section == "05_root_cause"
-    assert POLICY.list_advice(view, now=world.now) == ()
+    assert POLICY.judge(view, now=world.now).advice == ()
 
 
 def test_a_worker_that_somebody_paused_is_resumed_before_it_is_re_triggered(world: World) -> None:

@@ -10,7 +10,6 @@ import pytest
 from fulfillment.policy import POLICY
 from runbook_lib.model import ActionPhase, Status, Verdict
 from runbook_lib.record.history import (
-    OVERDUE,
     compute_trends,
     list_history,
 )
@@ -82,15 +81,6 @@ def test_each_scenario_has_a_trend_of_its_own(tmp_path: Path) -> None:
     newest = START + timedelta(days=7)
     tell_drill(tmp_path, newest, met=False, detect_s=20.5)
     rows = list_history(tmp_path, POLICY)
-    (trend,) = compute_trends(rows, newest)
+    (trend,) = compute_trends(rows)
     assert (trend.exercise, trend.runs, trend.passed) == ("surge", 2, 1)
     assert trend.good_at == START
-    assert (trend.detect_s, trend.notify_s, trend.clear_s) == (15.0, 12.5, None)
-
-
-def test_a_scenario_is_overdue_when_no_drill_met_it_for_five_weeks(tmp_path: Path) -> None:
-    tell_drill(tmp_path, START)
-    rows = list_history(tmp_path, POLICY)
-    late = START + OVERDUE + timedelta(seconds=1)
-    assert [trend.is_overdue for trend in compute_trends(rows, START + OVERDUE)] == [False]
-    assert [trend.is_overdue for trend in compute_trends(rows, late)] == [True]

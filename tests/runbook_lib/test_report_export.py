@@ -40,7 +40,7 @@ def save(
 
 
 def export(incident: Incident) -> str:
-    (path,) = export_notebooks(incident, ReportModel(incident, SECTIONS))
+    (path,) = export_notebooks(incident)
     return path.read_text("utf-8")
 
 

@@ -11,7 +11,7 @@ import pytest
 from fulfillment.sections import SECTIONS
 from runbook_lib.model import ActionPhase, Verdict, format_time
 from runbook_lib.record.incident import Incident
-from runbook_lib.report.model import ReportModel, list_events, list_tasks, summarise
+from runbook_lib.report.model import ReportModel, list_tasks, summarise
 from runbook_lib.report.render import write_summary
 from runbook_lib.run.commands import _list_plans
 from tests.support.golden import expect_golden
@@ -172,7 +172,7 @@ def test_channels_that_are_told_the_same_are_one_row(tmp_path: Path) -> None:
     for _ in range(2):  # each reading tells of its whole window
         tell.read("5.1", "worker", "ok", events=events)
 
-    rows = list_events(model_of(tell.incident))
+    rows = summarise(model_of(tell.incident)).timeline
     (alert,) = [row for row in rows if row.tone == "alert"]
     (notice,) = [row for row in rows if row.tone == "notice"]
 
@@ -190,7 +190,7 @@ def test_what_an_alert_did_before_the_trouble_is_another_story(tmp_path: Path) -
     ]
     tell.read("5.1", "worker", "ok", events=events)
 
-    rows = list_events(model_of(tell.incident))
+    rows = summarise(model_of(tell.incident)).timeline
 
     assert [row.tone for row in rows] == ["breach", "alert"]
     assert rows[1].text == events[2]["text"]

@@ -112,7 +112,7 @@ def test_a_chart_covers_a_minute_and_every_value(tmp_path: Path) -> None:
     chart = draw_chart("Files waiting", readings, {"cause": START}, start=START)
 
     assert chart is not None
-    assert (chart.begin, chart.length) == (START, timedelta(minutes=1))
+    assert (chart.begin, chart.end) == (START, START + timedelta(minutes=1))
     assert (chart.place(chart.end), chart.lift(4.0)) == (RIGHT, TOP)
     later = START + timedelta(minutes=1)
     assert draw_chart("Files waiting", readings, {"cause": START}, start=later) is None
