@@ -45,7 +45,7 @@ lab: setup ## Open copies of the notebooks in JupyterLab, in the incident's fold
 investigate: setup ## Sections 1, 2, 3, 5, 8 and the report; only reads (ARGS="--ticket ID")
 	@sh scripts/with_stack.sh runbook investigate $(ARGS)
 
-drill: setup ## Inject a real fault, carry out the runbook, score it (ARGS="--scenario NAME")
+drill: setup ## Inject a real fault, carry out the runbook, score it (ARGS="NAME")
 	@sh scripts/with_stack.sh runbook drill $(ARGS)
 
 drills: setup ## Every drill there is, and docs/drills.md from what it took (ARGS="--rounds 5")

@@ -21,7 +21,7 @@ chaos_app = typer.Typer(help="A backlog of fake labels that cannot ship.", no_ar
 
 Scenario = Annotated[
     str,
-    typer.Option(help="fault; default: pipeline_paused on the local stack, else synthetic"),
+    typer.Argument(help="fault; default: pipeline_paused on the local stack, else synthetic"),
 ]
 Every = Annotated[bool, typer.Option("--all", help="every scenario that fits, in turn")]
 
@@ -84,6 +84,9 @@ def init(
 def drill(
     scenario: Scenario = "",
     *,
+    old_scenario: Annotated[
+        str, typer.Option("--scenario", hidden=True, help="the same as the argument")
+    ] = "",
     every: Every = False,
     revert: Annotated[
         bool, typer.Option("--revert", help="only take back what a killed drill left")
@@ -97,8 +100,9 @@ def drill(
     as_json: AsJson = False,
 ) -> None:
     """Inject a real fault, carry out the runbook, score it, put everything back."""
-    if [bool(scenario), every, revert].count(True) > 1:
-        raise UsageError("choose one of --scenario, --all and --revert")
+    if [bool(scenario), bool(old_scenario), every, revert].count(True) > 1:
+        raise UsageError("choose one scenario, or --all, or --revert")
+    scenario = scenario or old_scenario
     with hold_interrupts():
         from .drill_commands import drill_all, drill_one, make_schedule, revert_killed_drill
         from .drill_watch import watch_drill

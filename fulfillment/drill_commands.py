@@ -145,7 +145,9 @@ def revert_killed_drill(settings: Settings, *, progress: Progress) -> DrillRever
         ways_on = _take_back(drill)
         progress("is the system healthy again?")
         trouble = wait_until_calm(settings, drill.clients, timeout_s=_CALM_S / 2)
-        incident.close(Verdict.UNKNOWN, reason=f"{drill.id} was killed; its fault is taken back")
+        incident.close(
+            Verdict.UNKNOWN, reason=f"Drill {drill.id} was killed; its fault is taken back"
+        )
         report = str(write_outputs(incident, SECTIONS))
     is_done = not trouble and not ways_on
     found = {
@@ -241,7 +243,7 @@ def make_schedule(kind: Kind, scenario: str = "", *, every: bool = False) -> str
     variables = [f"RUNBOOK_HOME={home}", f"RUNBOOK_ENVIRONMENT={settings.runbook_environment}"]
     chosen = ["--all"]
     if not every:
-        chosen = ["--scenario", choose_scenario(settings, scenario).name]
+        chosen = [choose_scenario(settings, scenario).name]
     program = ["/usr/bin/env", *variables, sys.executable, "-m", "runbook_lib"]
     command = [*program, "drill", *chosen, "--json"]
     folder = str(having[0])

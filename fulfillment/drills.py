@@ -286,7 +286,7 @@ def run_drill(
     check_connected(settings, clients)
     if scenario.needs and settings.runbook_services != "supervisor":
         text = f"{scenario.name} needs {scenario.needs}. "
-        raise DrillError(f"{text}Elsewhere: runbook drill --scenario synthetic")
+        raise DrillError(f"{text}Elsewhere: runbook drill synthetic")
     check_playground(settings, clients.store)
     home = settings.runbook_home.resolve()
     with lock_drills(home):

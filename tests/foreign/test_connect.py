@@ -201,5 +201,5 @@ def test_the_page_leads_from_init_to_a_drill(connected: dict[str, str], tmp_path
     objectives = {o["name"]: (o["met"], o["actual"]) for o in scored["objectives"]}
     assert all(met for met, _ in objectives.values()), objectives
     line = owner.run(schedule)
-    assert "--scenario synthetic" in line
+    assert "drill synthetic" in line
     assert str(tmp_path) in line

@@ -41,7 +41,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def test_a_drill_that_needs_our_own_stack_says_so_and_what_runs_instead(world: World) -> None:
-    with pytest.raises(DrillError, match="--scenario synthetic"):
+    with pytest.raises(DrillError, match="drill synthetic"):
         run_drill(world.settings, find_scenario("pipeline_paused"), progress=keep_quiet)
     assert find_scenario("synthetic").needs == ""
     assert world.calls == []

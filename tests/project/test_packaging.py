@@ -106,7 +106,7 @@ def test_the_command_works_without_the_programs_of_the_local_stack(installed: Pa
     assert done.returncode == 4, done.stderr
     for words, code in (
         ("drill --print-cron", 2),  # it has no .env to read
-        ("drill --scenario synthetic", 5),  # this is production
+        ("drill synthetic", 5),  # this is production
         ("drill --scenario pipeline_paused", 2),
         ("init", 0),
         ("drill --print-cron", 5),  # this is production
@@ -121,7 +121,7 @@ def test_the_command_works_without_the_programs_of_the_local_stack(installed: Pa
             installed, "-m", "runbook_lib", "drill", f"--print-{kind}", without=STACK_PROGRAMS
         )
         assert done.returncode == 0, done.stderr
-        assert "--scenario synthetic" in done.stdout
+        assert "drill synthetic" in done.stdout
     (installed.parent / ".env").unlink()
     done = run(installed, "-m", "runbook_lib", "stack", "status", without=STACK_PROGRAMS)
     assert done.returncode == 2

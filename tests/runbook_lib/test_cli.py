@@ -74,7 +74,7 @@ WRONG = [
     ("investigate", "--window-minutes", "0"),
     ("plan", "--older-than", "soon"),
     ("apply", "../../plan", "--approve", "0"),
-    ("drill", "--scenario", "nope"),
+    ("drill", "nope"),
     ("settle", "rel-x", "--from-file", "nowhere.txt"),
     ("report", "inc-20200101T000000Z-0000"),
 ]

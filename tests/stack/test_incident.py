@@ -319,8 +319,8 @@ def test_the_synthetic_drill_needs_nothing_of_our_own_stack(
     others |= {"NOTIFICATIONS_URL": "", "PROBE_URL": "", "PIPELINE_URL": ""}
     before = read_bucket(stack, "")
     code, refused = runbook("drill", "--scenario", "pipeline_paused", **others)
-    assert (code, "--scenario synthetic" in refused["error"]) == (1, True), refused
-    code, drill = runbook("drill", "--scenario", "synthetic", **others)
+    assert (code, "drill synthetic" in refused["error"]) == (1, True), refused
+    code, drill = runbook("drill", "synthetic", **others)
     assert "objectives" in drill, drill
     missed = [o for o in drill["objectives"] if not o["met"]]
     assert (code, drill["verdict"], missed) == (0, "healthy", []), drill

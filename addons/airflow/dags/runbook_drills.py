@@ -49,7 +49,7 @@ def runbook_drills() -> None:
     def drill(ti: Any = None) -> dict[str, Any]:
         """Inject a fault, carry out the runbook, put everything back; return report and score."""
         scenario = read_setting("SCENARIO")
-        words = ("--scenario", scenario) if scenario else ()
+        words = (scenario,) if scenario else ()
         answer = run_runbook("drill", *words)
         names = ("scenario", "incident", "report", "phases", "objectives", "reverted", "exit_code")
         score = {name: answer.document.get(name) for name in names}
