@@ -209,16 +209,13 @@ class Plot(_Journalled):
     Attributes
     ----------
     threshold : drawn as a line, in the plot's unit
-    windows : beginning and end of each span in which an alert fired; these spans are shaded. The
-        end is None while the alert still fires
-    marks : moments to annotate, such as an action, with their words
+    marks : moments to annotate, such as an action or an alert's start, with their words
     """
 
     title: str = ""
     unit: str = ""
     lines: tuple[Line, ...] = ()
     threshold: float | None = None
-    windows: tuple[tuple[Timestamp, Timestamp | None], ...] = ()
     marks: tuple[tuple[Timestamp, str], ...] = ()
 
 

@@ -104,7 +104,7 @@ def read_alert(inv: Investigation) -> Outcome:
             unit="minutes",
             threshold=limit,
             lines=(draw_line("lag", lag.samples),),
-            windows=tuple((start, None) for start in starts),
+            marks=tuple((start, "an alert fired") for start in starts),
         ),
         rows=[
             {

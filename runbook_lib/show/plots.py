@@ -89,15 +89,15 @@ def plot_reading(reading: Reading, threshold: float | None = None) -> Picture | 
         # A letter that the font lacks is drawn as a box. The text alternative has the letter.
         warnings.filterwarnings("ignore", "Glyph .* missing|constrained_layout not applied")
         figure = Figure()
-        words = list(_draw(plot, figure.subplots(), max(times)))
+        words = list(_draw(plot, figure.subplots()))
         figure.legend(loc="outside lower left", ncols=2)
         figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
     span = f"{min(times):%Y-%m-%d %H:%M:%S} to {max(times):%H:%M:%S} UTC"
     return Picture(content.getvalue(), f"{plot.title}, {span}. {'; '.join(words)}.")
 
 
-def _draw(plot: Plot, axes: Any, end: datetime) -> Iterator[str]:
-    """Draw at most five lines, with threshold, alerts and marks; yield what each of them says."""
+def _draw(plot: Plot, axes: Any) -> Iterator[str]:
+    """Draw at most five lines, with threshold and marks; yield what each of them says."""
     for line in plot.lines[:5]:
         points = [(at, value) for at, value in line.points if math.isfinite(value)]
         if points:
@@ -108,9 +108,6 @@ def _draw(plot: Plot, axes: Any, end: datetime) -> Iterator[str]:
     if plot.threshold is not None:
         axes.axhline(plot.threshold, **_MARK, label=f"threshold {plot.threshold:g}")
         yield f"the threshold is {plot.threshold:g} {plot.unit}"
-    for fired_at, ended_at in plot.windows:
-        axes.axvspan(fired_at, ended_at or end, color="#999999", alpha=0.25)
-        yield f"an alert fired from {fired_at:%H:%M:%S}"
     for number, (at, text) in enumerate(plot.marks, start=1):
         axes.axvline(at, **_MARK, label=visible(f"{number}: {text}"))
         yield f"mark {number}: {text}, {at:%H:%M:%S}"

@@ -163,11 +163,11 @@ def make_plot(*values: float | str, **more: Any) -> dict[str, Any]:
 
 def test_the_text_says_what_the_picture_shows() -> None:
     marks = [[AT, "action"]]
-    plot = make_plot(0, "NaN", 19.5, threshold=10, windows=[[AT, None]], marks=marks)
+    plot = make_plot(0, "NaN", 19.5, threshold=10, marks=marks)
     picture = draw(plot)
     assert picture is not None
     assert b"<svg" in picture.svg
-    words = ("Lag", "03:14:00 to 03:15:00", "from 0 to 19.5", "threshold is 10 min", "alert",
+    words = ("Lag", "03:14:00 to 03:15:00", "from 0 to 19.5", "threshold is 10 min",
              "mark 1: action")  # fmt: skip
     for word in words:
         assert word in picture.alt

@@ -138,7 +138,6 @@ def tell_incident(home: Path, *, until: str = "end") -> Teller:
             "title": "Lag of the oldest waiting object",
             "unit": "minutes",
             "threshold": 10,
-            "windows": [[format_time(START - timedelta(minutes=5)), None]],
             "lines": [{"name": "lag", "points": _ramp(began, 31, lambda m: max(0.0, m - 3.6))}],
         },
     )
