@@ -38,10 +38,6 @@ IncidentId = Annotated[str, typer.Option("--incident", help="id, or new; default
 IncidentOrPath = Annotated[
     str, typer.Argument(metavar="incident", help="id; with --check also its folder, or its zip")
 ]
-Alerts = Annotated[
-    Path | None,
-    typer.Option("--alerts", hidden=True, help="JSON file of alerts to show in the report"),
-]
 
 
 def present(work: Callable[[Progress], Document], *, as_json: bool) -> NoReturn:
@@ -145,10 +141,10 @@ def investigate(
     ticket_id: Annotated[str, typer.Option("--ticket", help="ticket of an affected customer")] = "",
     incident_id: IncidentId = "",
     window_minutes: Annotated[float, typer.Option(help="how far back to look")] = 60,
-    alerts_file: Alerts = None,
-    after: Annotated[
-        str, typer.Option(hidden=True, help="the incident that ended when another episode began")
-    ] = "",
+    alerts_file: Annotated[
+        Path | None,
+        typer.Option("--alerts", hidden=True, help="JSON file of alerts to show in the report"),
+    ] = None,
     *,
     as_json: AsJson = False,
 ) -> None:
@@ -175,7 +171,6 @@ def report(
     incident: IncidentOrPath = "",
     *,
     check: Annotated[bool, typer.Option("--check", help="name what was altered")] = False,
-    alerts_file: Alerts = None,
     as_json: AsJson = False,
 ) -> None:
     """Build the report again from the journal; --check compares journal and files instead."""
@@ -215,9 +210,9 @@ def note(
         datetime | None, typer.Option(formats=["%Y-%m-%d"], help="by which day, such as 2026-12-04")
     ] = None,
     ticket: Annotated[str, typer.Option(help="where the follow-up is tracked")] = "",
-    went: Annotated[
+    lesson: Annotated[
         Literal["well", "badly", "luck"] | None,
-        typer.Option(help="makes the note a lesson: how it went"),
+        typer.Option("--went", help="makes the note a lesson: how it went"),
     ] = None,
     incident_id: IncidentId = "",
     as_json: AsJson = False,

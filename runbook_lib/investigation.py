@@ -149,16 +149,13 @@ class Investigation(Generic[S, C]):
         return timedelta(0)
 
     @classmethod
-    def find_or_make(
-        cls, settings: S, incident_id: str = "", *, after: str = ""
-    ) -> tuple[Incident, bool]:
+    def find_or_make(cls, settings: S, incident_id: str = "") -> tuple[Incident, bool]:
         """Return the incident to work on, and whether it was made by this call.
 
         Parameters
         ----------
         incident_id : id of an existing incident; ``new``: a new one; empty: the open one, or a new
             one if none is open
-        after : id of an incident whose episode has ended
 
         Raises
         ------
@@ -170,8 +167,7 @@ class Investigation(Generic[S, C]):
         Notes
         -----
         When the open incident's episode has ended and the next one has begun, that incident is
-        closed, and a new one is made. So it is when the open incident is ``after``, or when a new
-        one is asked for.
+        closed, and a new one is made. So it is when a new one is asked for.
         """
         home = settings.runbook_home.resolve()
         redactor = Redactor(settings.secrets)
@@ -184,11 +180,10 @@ class Investigation(Generic[S, C]):
             current = open_incident(home, redactor=redactor)
             if current is None:
                 return make_incident(settings), True
-            has_ended = incident_id == NEW or current.id == after
-            if not (has_ended or cls._has_next_episode(current, settings)):
+            if incident_id != NEW and not cls._has_next_episode(current, settings):
                 return current, False
             made = make_incident(settings)
-            text = f"{current.id} is closed: another episode has begun, in {made.id}."
+            text = f"Incident {current.id} is closed: another episode has begun, in {made.id}."
             current.close(judge_incident(current).verdict, reason=text)
             made.tell("took_over", text)
         return made, True

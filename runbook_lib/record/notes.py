@@ -56,6 +56,12 @@ class ReceivedAlert(BaseModel, frozen=True):
         """What identifies the alert."""
         return f"{self.fingerprint} {format_time(self.starts_at)}"
 
+    @property
+    def line(self) -> str:
+        """The alert in words: its name, its start and its fingerprint."""
+        name = self.labels.get("alertname", "without a name")
+        return f"{name:.60}, firing since {self.starts_at:%H:%M:%SZ} ({self.fingerprint})"
+
 
 _ALERTS = TypeAdapter(tuple[ReceivedAlert, ...])
 
@@ -83,9 +89,7 @@ def mark_alerts(incident: Incident, alerts: Sequence[ReceivedAlert]) -> None:
         known.update(mark.facts.get("alerts", ()))
     new = [alert for alert in alerts if alert.key not in known]
     if new:
-        first = new[0]
-        name = first.labels.get("alertname", "without a name")
-        reason = (
-            f"{len(new)} alerts, the first: {name:.60} firing since {first.starts_at:%H:%M:%SZ}"
-        )
+        reason = f"Alertmanager sent 1 alert: {new[0].line}"
+        if len(new) > 1:
+            reason = f"Alertmanager sent {len(new):,} alerts; the first: {new[0].line}"
         incident.mark("alerts_received", reason, alerts=[alert.key for alert in new])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
 from itertools import chain
 from pathlib import Path
 
@@ -137,7 +136,6 @@ def _carry_out(
     progress: Progress,
     *,
     alerts: Sequence[ReceivedAlert] = (),
-    after: str = "",
     schema: str,
 ) -> documents.SectionsDocument:
     """Find the incident, run sections on it, write the report, and say how it ended.
@@ -150,7 +148,6 @@ def _carry_out(
     ----------
     given : parameters; each section gets those that it knows
     alerts : written to the journal; if there are any, the incident stays open
-    after : as in ``investigate``
     """
     # ``find_or_make`` checks the incident's id, which may be ``new``.
     others = {name: value for name, value in given.items() if name != "incident_id"}
@@ -160,7 +157,7 @@ def _carry_out(
     opener = sections.investigation
     opener.check_ticket(settings, str(given.get("ticket_id", "")))
     named = str(given.get("incident_id", ""))
-    incident, is_new = opener.find_or_make(settings, named, after=after)
+    incident, is_new = opener.find_or_make(settings, named)
     if incident.is_closed:
         advice = "leave --incident out, or write --incident new"
         raise UsageError(f"incident {incident.id} is closed; {advice}")
@@ -225,7 +222,6 @@ def investigate(
     sections: Sections,
     *,
     alerts_file: Path | None = None,
-    after: str = "",
     progress: Progress = keep_quiet,
     **given: object,
 ) -> documents.SectionsDocument:
@@ -236,8 +232,6 @@ def investigate(
     alerts_file : a JSON file of alerts, which ``read_alerts`` reads. With such a file, an incident
         that saw nothing wrong stays open, since more alerts may join its report. The caller closes
         it
-    after : id of the incident that ended when another episode began. If that incident is still
-        open, it is closed here
     given : parameters of the sections
 
     Raises
@@ -252,7 +246,6 @@ def investigate(
         given,
         progress,
         alerts=read_alerts(alerts_file),
-        after=after,
         schema="runbook/investigate/1",
     )
 
@@ -347,7 +340,6 @@ def report(
     incident: str = "",
     *,
     check: bool = False,
-    alerts_file: Path | None = None,
 ) -> documents.ReportDocument:
     """Build a report again from its journal.
 
@@ -356,7 +348,6 @@ def report(
     incident : an incident's id; with ``check`` also the path of its folder, or that of its zip;
         empty: the open one
     check : only check the journal's chain and the manifest
-    alerts_file : a JSON file of alerts, which ``read_alerts`` reads; they join the report
     """
     if check:
         path = Path(incident)
@@ -371,9 +362,7 @@ def report(
             problems=checked.problems,
             newer=checked.newer,
         )
-    alerts = read_alerts(alerts_file)
     opened = _open(settings, incident)
-    mark_alerts(opened, alerts)
     return documents.ReportDocument(
         schema_name="runbook/report/1",
         incident=opened.id,
@@ -403,7 +392,7 @@ def close(
     judgement = judge_incident(incident)
     verdict = judgement.verdict or Verdict.UNKNOWN
     words = verdict.replace("_", " ")
-    incident.close(verdict, reason=f"{settings.operator} closed it as {words}: {judgement.reason}")
+    incident.close(verdict, reason=f"closed by {settings.operator} as {words}: {judgement.reason}")
     journal = incident.journal.view()
     unfinished = [reading for reading in journal.latest().values() if reading.ways_on]
     next_command = "" if verdict in ENDED_WELL else "runbook investigate"
@@ -451,16 +440,13 @@ def note(
     sections: Sections,
     text: str = "",
     *,
-    due: datetime | None = None,
-    went: str | None = None,
     incident_id: str = "",
-    **fields: Json,
+    **fields: object,
 ) -> documents.NoteDocument:
     """Write a note to an incident, and its report anew.
 
     Parameters
     ----------
-    due, went : the day, and the lesson as it is typed
     fields : others of ``Note``, such as ``owner`` and ``lead``
     incident_id : empty: the open incident
 
@@ -473,8 +459,6 @@ def note(
     written = Note.model_validate(
         {
             "text": text,
-            "due": due,
-            "lesson": went,
             "operator": settings.operator,
             **fields,
         }

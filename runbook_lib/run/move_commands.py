@@ -348,7 +348,7 @@ class MoveCommands:
         if (look or not incident.is_closed) and not incident.is_damaged():
             return self._open(incident.id, **parameters)
         inv = self._open("", **parameters)
-        text = f"{plan_id} is a plan of another incident, {incident.id}"
+        text = f"Plan {plan_id} is one of another incident, {incident.id}"
         inv.incident.tell("plan_of_closed", text)
         return inv
 

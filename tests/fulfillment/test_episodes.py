@@ -152,23 +152,6 @@ def test_the_next_episode_closes_the_incident_and_does_not_write_into_it(world: 
     assert read_record(world, old.id) == before
 
 
-def test_an_incident_that_alerts_say_is_over_is_handed_over_once(world: World) -> None:
-    pause_pipeline(world)
-    first = look(world)
-    world.now += timedelta(minutes=1)
-    second = investigate(world.settings, SECTIONS, after=str(first.incident))
-    again = investigate(world.settings, SECTIONS, after=str(first.incident))
-
-    old = open_(world, first)
-    new = open_(world, second)
-    assert second.incident != first.incident
-    assert again.incident == second.incident
-    assert list_open(world) == [second.incident]
-    assert old.state.verdict is Verdict.INCIDENT
-    for report, other in ((old, new.id), (new, old.id)):
-        assert f"../{other}/report.html" in (report.folder / "report.html").read_text("utf-8")
-
-
 def test_an_alert_that_fires_again_after_a_short_calm_is_the_same_episode(world: World) -> None:
     pause_pipeline(world)
     first = look(world)
