@@ -56,7 +56,7 @@ def _stack(kind: str, as_json: bool) -> Iterator[ModuleType]:
             ) from error
         yield local
     except RunbookError as error:
-        code = exit_code_of_error(error)
+        code = exit_code_of_error(type(error))
         if as_json:
             _print_json(kind, code, error=str(error))
         typer.secho(str(error), err=True, fg=typer.colors.RED)

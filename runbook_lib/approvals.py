@@ -264,13 +264,13 @@ def mark_used(plan: Plan, state: Mapping[str, Json]) -> None:
     ----------
     state : what the change is about to change; written into the mark
     """
-    try:
-        with plan.trace.open("x", encoding="utf-8") as file:
-            json.dump(state, file, sort_keys=True)
-    except FileExistsError as error:
-        raise errors.PlanUsedError(f"plan {plan.id} is being applied by another command") from error
-    except OSError as error:
-        raise errors.RecordError(f"{plan.trace} cannot be written: {error.strerror}") from error
+    with errors.disk_errors(f"{plan.trace} cannot be written"):
+        try:
+            with plan.trace.open("x", encoding="utf-8") as file:
+                json.dump(state, file, sort_keys=True)
+        except FileExistsError as error:
+            text = f"plan {plan.id} is being applied by another command"
+            raise errors.PlanUsedError(text) from error
 
 
 def read_mark(plan: Plan) -> dict[str, Json]:

@@ -288,7 +288,7 @@ def say_failure(error: BaseException, arguments: Sequence[str]) -> int:
     with suppress(UsageError):  # without a runbook or its settings, the error is shown all the same
         runbook_codes.update(find_runbook().errors)
         secrets = find_runbook().load_settings().secrets
-    code = exit_code_of_error(error, runbook_codes)
+    code = exit_code_of_error(type(error), runbook_codes)
     if code is ExitCode.INTERRUPTED:
         _ignore_interrupts()
     text = str(error)

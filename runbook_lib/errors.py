@@ -232,13 +232,12 @@ def compute_exit_code(verdict: str) -> ExitCode:
 
 
 def exit_code_of_error(
-    error: BaseException | type[BaseException],
+    kind: type[BaseException],
     runbook_codes: Mapping[type[BaseException], ExitCode] | None = None,
 ) -> ExitCode:
-    """Return the exit code of an error, or of a kind of error, that ends a command.
+    """Return the exit code of a kind of error that ends a command.
 
     ``runbook_codes`` holds the runbook's own errors and their codes.
     """
-    kind = error if isinstance(error, type) else type(error)
     table = (*_BY_ERROR, *(runbook_codes or {}).items())
     return next((code for known, code in table if issubclass(kind, known)), ExitCode.RUN_FAILED)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -53,7 +53,7 @@ from .notebooks import NotebookRun, RunStatus, SharedKernel, run_notebook
 def run_sections(
     incident: Incident,
     sections: Sections,
-    names: Iterable[str],
+    names: Sequence[str],
     parameters: Mapping[str, object] = {},
     *,
     progress: Progress = keep_quiet,
@@ -77,11 +77,10 @@ def run_sections(
             with hold_interrupts():
                 kernel.begin()
                 load_exporter()
-            chosen = list(names)
-            for number, name in enumerate(chosen, start=1):
+            for number, name in enumerate(names, start=1):
                 if incident.is_closed:
                     break
-                progress(f"{number} of {len(chosen)}: {name}")
+                progress(f"{number} of {len(names)}: {name}")
                 run = run_notebook(
                     sections,
                     name,

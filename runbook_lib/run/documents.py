@@ -212,7 +212,6 @@ _SKIPPED = {
     "at",
     "exit_code",
     "verdict",
-    "detail",
     "plan",
     "sha256",
     "apply",
@@ -302,9 +301,7 @@ def _lay_out(document: Document, name: str, value: Json) -> Iterator[Table | str
     elif name == "notebooks":
         yield from (f"{run['notebook']}: {run['error']}" for run in value if run["error"])
     elif isinstance(value, list | tuple) and isinstance(value[0], dict):
-        total = getattr(document, "objects", 0)
-        caption = f"{len(value)} of {total:,} rows" if name == "rows" and total else label
-        yield Table(caption, value, _COLUMNS.get(name, ()))
+        yield Table(label, value, _COLUMNS.get(name, ()))
     elif isinstance(value, list | tuple) and len(value) > 1:
         yield "\n".join([f"{label}:", *map(str, value)])
     else:

@@ -282,7 +282,7 @@ def test_not_connected_is_one_sentence_and_nothing_is_written(world: World, brea
     for attempt in attempts:
         with pytest.raises(NotConnectedError) as caught:
             attempt()
-        assert exit_code_of_error(caught.value) is ExitCode.UNKNOWN
+        assert exit_code_of_error(caught.type) is ExitCode.UNKNOWN
         assert "\n" not in str(caught.value)
     assert list(world.home.rglob("*")) == before
 

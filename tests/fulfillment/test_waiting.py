@@ -174,7 +174,7 @@ def test_a_service_that_cannot_say_refuses_the_plan(service: Fulfillment) -> Non
     text = str(caught.value)
     assert "LABEL_FINISHED=shipment" in text
     assert "http://fulfill" in text
-    assert exit_code_of_error(caught.value) == ExitCode.REFUSED
+    assert exit_code_of_error(caught.type) == ExitCode.REFUSED
 
 
 def test_without_an_address_the_setting_is_named() -> None:

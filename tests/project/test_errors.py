@@ -61,4 +61,4 @@ def test_an_error_of_use_ends_a_cell_with_its_words_and_no_traceback(
     ids=lambda value: type(value).__name__,
 )
 def test_every_error_has_its_exit_code(error: BaseException, code: int) -> None:
-    assert exit_code_of_error(error, RUNBOOK.errors) == code
+    assert exit_code_of_error(type(error), RUNBOOK.errors) == code
