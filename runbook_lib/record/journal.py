@@ -152,6 +152,6 @@ class Journal:
                 self._file.forget()
             text = f"{error}{ending}"
             if isinstance(error, LogDamagedError):
-                advice = "Keep it as evidence. Begin a new incident with:"
-                text = f"{text} {advice} runbook run 01 --incident new"
+                advice = ". Keep it as evidence. Begin a new incident with:"
+                text = f"{text.rstrip('.')}{advice} runbook run 01 --incident new"
             raise RecordError(text) from error

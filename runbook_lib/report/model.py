@@ -120,7 +120,9 @@ class ReportModel:
             self.facts = incident.redactor.json(incident.state.model_dump(mode="json"))
             neighbours = list_neighbours(incident)
             self.neighbours = list(neighbours)
-            self.is_made = any(state.exercise for state in (incident.state, *neighbours.values()))
+            # Who approves in an exercise's name may have caused what begins meanwhile.
+            causers = [state.approver for state in neighbours.values()]
+            self.is_made = bool(incident.state.exercise) or any(causers)
         self.journal, self.damage = _read_journal(incident)
         self.judgement = self.policy.judge(self.journal)
         self.verdict = self.judgement.verdict
@@ -361,7 +363,7 @@ def list_tasks(model: ReportModel) -> Iterator[Task]:
     if model.facts.get("closed_at"):
         if model.verdict not in ENDED_WELL:
             yield Task(text="Closed before all was well: look again. runbook investigate")
-    elif model.verdict:
+    elif model.verdict and model.verdict not in ENDED_WELL:
         yield Task(text=f"{reason} runbook run {section[:2]}")
     follow_ups = list_follow_ups(model.journal)
     for note in follow_ups:

@@ -19,11 +19,17 @@ _GAP_S = 1.0
 
 @contextmanager
 def show_progress(console: Console) -> Iterator[Progress]:
-    """Show the work at hand on a terminal; elsewhere, nothing."""
+    """Show the work at hand on a terminal; elsewhere, a line for each piece of work."""
+    words_before = ""
     with console.status("starting") as status:
 
         def report(words: str, done: int = 0, total: int = 0) -> None:
-            status.update(Text(_say_progress(words, done, total)))
+            nonlocal words_before
+            if console.is_terminal:
+                status.update(Text(_say_progress(words, done, total)))
+            elif words != words_before:
+                console.print(Text(f"… {visible(words)}"))
+            words_before = words
 
         yield report
 

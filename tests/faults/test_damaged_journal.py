@@ -21,15 +21,14 @@ def test_a_damaged_journal_stops_no_command_and_stays_as_it_is(lane: Lane, seed:
     assert looked.code in (0, 3, 4), looked
     new = looked.document["incident"]
     assert new != old.name
-    damage = "line 2 was altered after it was written"
-    for named in (old.name, damage):
+    for named in (old.name, "line 2:"):
         assert named in looked.errors
 
     again = ann.run("plan")
     assert (again.code, again.document["objects"]) == (0, 5), again
     assert ann.run("check").code in (0, 4)
     named = ann.run("investigate", "--incident", old.name)
-    assert (named.code, old.name in named.errors) == (2, True), named
+    assert (named.code, old.name in named.errors) == (1, True), named
 
     applied = ann.run(*begin(plan))
     assert (applied.code, applied.document["moved"]) == (0, 5), applied
@@ -37,6 +36,6 @@ def test_a_damaged_journal_stops_no_command_and_stays_as_it_is(lane: Lane, seed:
     assert (old / "journal.jsonl").read_bytes() == before
 
     listed = {row["incident"]: row for row in ann.run("incidents").document["incidents"]}
-    assert listed[old.name]["damage"] == damage
+    assert "line 2:" in listed[old.name]["damage"]
     assert not listed[old.name]["is_open"]
     assert ann.run("history").code == 0

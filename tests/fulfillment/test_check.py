@@ -57,7 +57,13 @@ def test_a_right_that_is_denied_is_listed_and_the_others_still_answer(tmp_path: 
     with run_server(answer) as server:
         url = f"http://{server.endpoint}"
         document = check(
-            make_settings(tmp_path, support_url=url, fulfillment_url=url, pipeline_url="")
+            make_settings(
+                tmp_path,
+                support_url=url,
+                fulfillment_url=url,
+                pipeline_url="",
+                worker_control="api",
+            )
         )
     systems = {system["name"]: system for system in document.systems}
     assert systems["support"]["missing_for_looking"] == ["read"]
