@@ -48,7 +48,8 @@ def make_sample(run: Callable[[RunningStack], dict[str, Any]]) -> str:
     The place of this checkout is taken out of it.
     """
     with tempfile.TemporaryDirectory() as folder, run_stack(Path(folder) / "stack") as stack:
-        os.environ.update(stack.env, RUNBOOK_HOME=str(Path(folder) / "reports"))
+        home = str(Path(folder) / "reports")
+        os.environ.update(stack.env, RUNBOOK_HOME=home, RUNBOOK_OPERATOR="on-call")
         html = Path(run(stack)["report"]).read_text("utf-8")
         return html.replace(f"{ROOT}/", "")
 
@@ -71,6 +72,10 @@ def make_incident(stack: RunningStack) -> dict[str, Any]:
         )
         wait_for(lambda: not is_firing(clients), timeout_s=60)
         runbook("run", "06")  # nothing is left to do: it says that it is fixed
+        runbook("note", "--lead", "on-call", "--severity", "3")
+        runbook("note", "The plan listed every file before anything moved.", "--went", "well")
+        follow_up = "Alert when the DAG is paused for over 10 minutes."
+        runbook("note", follow_up, "--owner", "platform team", "--due", "2026-12-15")
         return runbook("run", "08", "07")
     finally:
         fault.restore(config)
