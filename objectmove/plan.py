@@ -190,10 +190,10 @@ class PlanRow(Version):
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields of the row's line in the file."""
-        return dict(_ROW.dump_python(self, mode="json"))
+        return dict(ROW.dump_python(self, mode="json"))
 
 
-_ROW = TypeAdapter(PlanRow)
+ROW = TypeAdapter(PlanRow)
 
 
 class Rows(Sequence[PlanRow]):
@@ -207,8 +207,8 @@ class Rows(Sequence[PlanRow]):
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            return [_ROW.validate_json(line) for line in self.lines[index]]
-        return _ROW.validate_json(self.lines[index])
+            return [ROW.validate_json(line) for line in self.lines[index]]
+        return ROW.validate_json(self.lines[index])
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,13 +257,15 @@ def build_plan(header: PlanHeader, rows: Iterable[PlanRow]) -> Plan:
         When a row may not be moved.
     """
     found = {}
+    total_bytes = 0
     for row in rows:
         is_inside = row.key.startswith(header.source) and row.to == header.get_to(row.key)
         if not (is_inside and row.etag and is_key_supported(row.key)):
             raise ValueError(f"{row.key!r} cannot be moved")
-        found[row.key] = (_ROW.dump_json(row), row.size_bytes)
-    lines = [found[key][0] for key in sorted(found)]
-    totals = {"objects": len(lines), "bytes": sum(size for _, size in found.values())}
+        found[row.key] = ROW.dump_json(row)
+        total_bytes += row.size_bytes
+    lines = [found[key] for key in sorted(found)]
+    totals = {"objects": len(lines), "bytes": total_bytes}
     header = header.model_copy(update=totals)
     content = b"\n".join([header.model_dump_json(by_alias=True).encode(), *lines, b""])
     return Plan(content, hashlib.sha256(content).hexdigest(), header, Rows(lines))
@@ -280,7 +282,7 @@ def parse_plan(content: bytes, name: str) -> Plan:
     """
     head, *lines = content.splitlines() or [b""]
     try:
-        plan = build_plan(PlanHeader.model_validate_json(head), map(_ROW.validate_json, lines))
+        plan = build_plan(PlanHeader.model_validate_json(head), Rows(lines))
         if plan.content != content:
             raise ValueError("it is not as `plan` writes it")
     except ValueError as error:
