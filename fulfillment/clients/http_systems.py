@@ -12,7 +12,6 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, dataclass_transform
@@ -20,7 +19,7 @@ from urllib.parse import quote
 
 from pydantic import AliasChoices, AliasPath, BeforeValidator, Field, StrictBool, with_config
 
-from runbook_lib.errors import AccessDeniedError, NotFoundError
+from runbook_lib.errors import BadAnswerError, NotFoundError
 from runbook_lib.http import (
     CAMEL,
     Answer,
@@ -264,11 +263,12 @@ class AlertmanagerClient(_SystemClient):
         """Return the running configuration, parsed from YAML."""
         import yaml
 
+        text = self.get(_STATUS, str, part="config.original")
         try:
-            text = self.get(_STATUS, str, part="config.original")
             return yaml.safe_load(text)
         except (yaml.YAMLError, ValueError) as error:
-            raise self.make_bad_answer(_STATUS, "gave a configuration that is not YAML") from error
+            words = "its configuration is not YAML"
+            raise BadAnswerError(words, system=self.SYSTEM) from error
 
 
 def _walk_config(value: Json, where: str = "") -> Iterator[tuple[str, str]]:
@@ -444,12 +444,12 @@ class PipelineClient(_SystemClient):
     Parameters
     ----------
     dag_id : the DAG
-    options : as ``HttpClient`` takes them. User and password are for a login, if there is no token
+    options : as ``HttpClient`` takes them. User and password of ``auth`` are for a login
 
     Notes
     -----
-    Airflow 3 takes tokens, not passwords. If it no longer accepts the login's token, the client
-    logs in once more. A server without a login gets user and password by basic authentication.
+    Airflow 3 takes tokens, not passwords: the client gets one for each request. A server without a
+    login gets user and password by basic authentication.
     """
 
     SYSTEM = "pipeline"
@@ -460,10 +460,6 @@ class PipelineClient(_SystemClient):
         super().__init__(url, **options)
         self._dag_id = dag_id
         self._path = f"/api/v2/dags/{quote(dag_id, safe='')}"
-        self._is_logged_in = False
-        self._login: dict[str, str] | None = None
-        if options.get("user") and not options.get("token"):
-            self._login = {"username": options["user"], "password": options["password"]}
 
     def check_reachable(self) -> str:
         """Return the DAG's name; ``WrongSystemError`` when the server is another system."""
@@ -494,26 +490,16 @@ class PipelineClient(_SystemClient):
         return self.post(self._path, Dag, {"is_paused": paused}, "PATCH")
 
     def _ask(self, method: str, path: str, **content: Any) -> Answer:
-        """Send a request with the login's token, if there is a login."""
-        if self._login and self._is_logged_in:
-            # A denial may mean that the token has expired: then log in again, and try again.
-            with suppress(AccessDeniedError):
-                return super()._ask(method, path, **content)
+        """Send a request with a new token, if there is a login."""
         if self._login:
-            self._log_in()
+            try:
+                answer = super()._ask("POST", _LOGIN, json=self._login)
+            except NotFoundError:
+                self._login = {}
+            else:
+                token = self.read_as(_LOGIN, self._parse(answer), str, "access_token")
+                self._session.headers["Authorization"] = f"Bearer {token}"
         return super()._ask(method, path, **content)
-
-    def _log_in(self) -> None:
-        """Get a token for all further requests. A server without a login is asked only once."""
-        try:
-            answer = super()._ask("POST", _LOGIN, json=self._login)
-        except NotFoundError:
-            self._login = None
-            return
-        token = self.read_as(_LOGIN, self._parse(answer), str, "access_token")
-        self._session.auth = None
-        self._session.headers["Authorization"] = f"Bearer {token}"
-        self._is_logged_in = True
 
 
 _CASES = "/support/cases"
