@@ -90,7 +90,7 @@ def check_ticket_id(text: str) -> str:
     return text
 
 
-def _fill(empty: Json) -> BeforeValidator:
+def fill(empty: Json) -> BeforeValidator:
     """Put an empty value in the place of null; the field's type refuses what else is wrong."""
     return BeforeValidator(lambda value: empty if value is None else value)
 
@@ -99,8 +99,8 @@ def _fill(empty: Json) -> BeforeValidator:
 At = Annotated[datetime, BeforeValidator(parse_time)]
 When = Annotated[datetime | None, BeforeValidator(parse_when)]
 Duration = Annotated[float, BeforeValidator(parse_duration)]
-Labels = Annotated[dict[str, str], _fill({})]
-Text = Annotated[str, _fill("")]
+Labels = Annotated[dict[str, str], fill({})]
+Text = Annotated[str, fill("")]
 
 
 T = TypeVar("T")

@@ -186,8 +186,8 @@ def make_hold(
     return hold(
         words=f"each run stops {service} (WORKER_CONTROL={kind}), and looks before each batch",
         ask=lambda: _ask_service(clients, service),
-        do_pause=lambda: clients.find_switch(service).stop(service),
-        do_resume=lambda: clients.find_switch(service).start(service),
+        do_pause=lambda: clients.find_switch(service).change(service, "stop"),
+        do_resume=lambda: clients.find_switch(service).change(service, "start"),
         way_back=f"Start {service}.",
     )
 

@@ -20,7 +20,6 @@ from objectmove.errors import LimitError
 from objectmove.plan import Plan as MovePlan
 from objectmove.plan import PlanRow, Timing
 from objectmove.planning import Judgement
-from objectmove.result import MoveResult
 from objectmove.settling import Doubt
 from runbook_lib.approvals import Plan
 from runbook_lib.errors import ClientError, SafetyError, StoreNotReadyError, UsageError
@@ -93,9 +92,10 @@ class ReleaseGate(MoveGate):
         return make_hold(inv.settings, inv.clients, sleep=inv.sleep)
 
     def check_ready(self, inv: Investigation, move: MovePlan, action: str) -> None:
-        """Refuse unless the store says that it is healthy, and the keys may move the labels."""
+        """Refuse unless the store is healthy, has room, and lets our keys move the labels."""
         check_store(inv.clients)
         if action == "apply":
+            check_room(inv.clients, move)
             check_move_rights(inv.clients, move.header.source, move.header.to)
         elif action == "undo":
             check_move_rights(inv.clients, move.header.to, move.header.source)
@@ -111,16 +111,6 @@ class ReleaseGate(MoveGate):
     def ask(self, inv: Investigation, rows: Sequence[PlanRow]) -> Sequence[str | None]:
         """Ask the shipments once more, right before labels move: an order may be cancelled."""
         return ask_again(inv.settings, inv.clients.fulfillment, rows)
-
-    def list_ways_on(self, done: MoveResult) -> list[str]:
-        """Return the commands that lead on; labels that nobody wants any more can be parked."""
-        reasons = [row["reason"] for row in done.skipped]
-        if "plan" not in done.ways_on or NOT_WANTED not in reasons:
-            return done.ways_on
-        parks = "plan --park-unwanted"
-        if done.left or set(reasons) != {NOT_WANTED}:
-            return [*done.ways_on, parks]
-        return [parks]
 
     def describe_undo(self, inv: Investigation) -> str:
         """Say how the worker is held, what it does next, and what whoever approves promises."""
@@ -178,7 +168,7 @@ def make_release_plan(
     UsageError
         When labels are shipped from the source (READY_PREFIX): moving those back is an undo.
     StoreNotReadyError
-        When the store is unhealthy, or has no room for the copies.
+        When the store is unhealthy.
     SafetyError
         When the keys for changes lack a right that the move needs, or fulfillment-service cannot
         say which labels are wanted (LABEL_FINISHED=shipment).
@@ -218,8 +208,6 @@ def make_release_plan(
         selection["memory removed"] = "rows may be planned although the bucket forgot their fate"
     if parameters.park_unwanted:
         selection[_PARKS] = "what no shipment wants; nothing is released"
-    # Unknown room counts as enough.
-    free_bytes = inv.clients.store.read_free_bytes() or float("inf")
     listed = 0
     judge_by_rules = LabelJudge(
         settings,
@@ -231,16 +219,11 @@ def make_release_plan(
     )
 
     def judge(objects: Sequence[Seen]) -> Sequence[Judgement]:
-        """Judge by the rules; refuse without room for the copies."""
+        """Judge by the rules, and show how far the listing is."""
         nonlocal listed
-        judgements = judge_by_rules(objects)
-        for seen, judgement in zip(objects, judgements, strict=True):
-            # Room for twice the object's size is asked for, so that a margin is left.
-            if not judgement.exclude and free_bytes < 2 * seen.size_bytes:
-                raise StoreNotReadyError(f"{free_bytes} bytes are free: no room for the copies")
         listed += len(objects)
         inv.progress("listed", listed)
-        return judgements
+        return judge_by_rules(objects)
 
     timing = Timing(
         lease_s=settings.release_lease_s,
@@ -270,7 +253,7 @@ def make_release_plan(
         split = _SPLIT.format(limit=settings.release_limit_objects)
         raise LimitError(f"{error}. {split}") from error
     plan_header = plan.content.header
-    why_they_stay = explain_left(plan_header.excluded, settings, nothing_moves=plan.is_empty)
+    why_they_stay = explain_left(plan_header.excluded, settings)
     summary = {**plan.summary, "reason": why_they_stay}
     return replace(plan, summary=summary)
 
@@ -289,6 +272,14 @@ def check_store(clients: Clients) -> None:
         raise StoreNotReadyError(f"the store does not say that it is well ({error})") from error
 
 
+def check_room(clients: Clients, move: MovePlan) -> None:
+    """Refuse without room for two copies of the largest object. Unknown room counts as enough."""
+    free_bytes = clients.store.read_free_bytes()
+    largest_bytes = max((row.size_bytes for row in move.rows), default=0)
+    if free_bytes is not None and free_bytes < 2 * largest_bytes:
+        raise StoreNotReadyError(f"{free_bytes} bytes are free: no room for the copies")
+
+
 def check_move_rights(clients: Clients, source: str, to: str) -> None:
     """Refuse when the keys for changes may not write at the destination, or delete at the source.
 
@@ -301,15 +292,12 @@ def check_move_rights(clients: Clients, source: str, to: str) -> None:
         keeps versions, does not count as missing.
     """
     rights = clients.store.read_rights(source, write_under=(source, to))
-    missing = []
-    answer = ""
-    for right in (f"write {to}", f"delete {source}"):
-        is_allowed, why = rights.get(right, (None, ""))
-        if is_allowed is False:
-            missing.append(right)
-            answer = why
-    if missing:
+    needed = (f"write {to}", f"delete {source}")
+    missing = {name: why for name, (is_had, why) in rights.items() if is_had is False}
+    lacking = [name for name in needed if name in missing]
+    if lacking:
         raise SafetyError(
-            f"the key for changes (MINIO_CHANGE_USER) lacks {', '.join(missing)}: {answer} "
+            f"the key for changes (MINIO_CHANGE_USER) lacks {', '.join(lacking)}: "
+            f"{missing[lacking[-1]]} "
             "Nothing was moved. For the rights that a key needs, see docs/connect.md, part 2."
         )

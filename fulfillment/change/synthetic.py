@@ -227,8 +227,7 @@ def plan_backlog(inv: Investigation, step: str) -> Plan:
     UsageError
         See ``check_prefix``.
     """
-    given = get_parameters(inv, BacklogParameters).model_dump(include=set(Backlog.model_fields))
-    backlog = Backlog.model_validate(given)
+    backlog = Backlog.model_validate(get_parameters(inv, BacklogParameters).model_dump())
     check_playground(inv.settings, inv.clients.store)
     backlog.prefix = check_prefix(inv.settings, backlog.prefix or inv.settings.chaos_prefix)
     backlog.drill_id = backlog.drill_id or get_drill_id(inv.incident) or make_drill_id()

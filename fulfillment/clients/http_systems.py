@@ -31,6 +31,7 @@ from runbook_lib.http import (
     Text,
     When,
     check_ticket_id,
+    fill,
 )
 from runbook_lib.model import Json, format_time
 
@@ -100,7 +101,6 @@ class AlertRule:
     state: str = "unknown"
     health: str = "unknown"
     group_interval_s: float = 0
-    type: str = "alerting"
 
 
 @_camel
@@ -171,12 +171,8 @@ class PrometheusClient(_SystemClient):
         """Return the alerting rules."""
         rules: list[AlertRule] = []
         params = {"type": "alert"}
-        groups = self.get("/api/v1/rules", list[_Group], params, "data.groups")
-        for group in groups:
-            for rule in group.rules:
-                if rule.type == "alerting":
-                    timed = replace(rule, group_interval_s=group.interval)
-                    rules.append(timed)
+        for group in self.get("/api/v1/rules", list[_Group], params, "data.groups"):
+            rules += [replace(rule, group_interval_s=group.interval) for rule in group.rules]
         return rules
 
     def list_alerts(self) -> list[Alert]:
@@ -213,7 +209,7 @@ def _list_names(receivers: list[dict[str, Json]]) -> list[Json]:
 
 
 _Names = Annotated[tuple[str, ...], BeforeValidator(_list_names)]
-_Ids = Annotated[tuple[str, ...], BeforeValidator(lambda ids: ids or ())]
+_Ids = Annotated[tuple[str, ...], fill(())]
 
 
 @_camel
@@ -363,6 +359,26 @@ class WorkerState:
     paused_by: Text = ""
 
 
+_Time = Annotated[datetime | None, BeforeValidator(try_time)]
+
+
+@_camel
+class Shipment:
+    """A shipment of an order. A time is None when the service does not give it.
+
+    Attributes
+    ----------
+    tasks : what is done for the shipment; a label that exists has its ``key`` there
+    """
+
+    order_id: str
+    status: Text = ""
+    tracking_number: Text = ""
+    created_at: _Time = None
+    updated_at: _Time = None
+    tasks: Annotated[list[dict[str, Json]], fill([])] = field(default_factory=list)
+
+
 class FulfillmentClient(_SystemClient):
     """Read and steer the label worker; read shipments."""
 
@@ -386,12 +402,10 @@ class FulfillmentClient(_SystemClient):
         """Resume the worker; undone by ``pause_worker``."""
         self.post(f"{_WORKER}/resume", object)
 
-    def list_shipments(
-        self, order_id: int | None = None, limit: int = 100
-    ) -> list[dict[str, Json]]:
-        """Return an order's shipments, else the newest, as the service gives them."""
+    def list_shipments(self, order_id: int | None = None, limit: int = 100) -> list[Shipment]:
+        """Return an order's shipments, else the newest."""
         params = {"orderId": order_id, "limit": limit}
-        return self.get(_SHIPMENTS, list[dict[str, Json]], params, "items")
+        return self.get(_SHIPMENTS, list[Shipment], params, "items")
 
 
 _LOGIN = "/auth/token"
@@ -520,7 +534,6 @@ def _list_orders(context: list[dict[str, Json]]) -> list[Json]:
 
 
 _OrderIds = Annotated[tuple[int, ...], BeforeValidator(_list_orders)]
-_Time = Annotated[datetime | None, BeforeValidator(try_time)]
 
 
 @_camel
