@@ -85,8 +85,7 @@ def check_ticket_id(text: str) -> str:
         When it is not 1 to 64 letters, digits and dashes.
     """
     if not re.fullmatch(r"[A-Za-z0-9-]{1,64}", text):
-        text = f"{text[:80]!r} is not a ticket id: letters, digits and dashes only"
-        raise errors.UsageError(text)
+        raise errors.UsageError(f"{text[:80]!r} is not a ticket id: use letters, digits, dashes")
     return text
 
 
@@ -288,9 +287,12 @@ class HttpClient:
         """Return the samples of the system's own ``/metrics`` page."""
         from prometheus_client.parser import text_string_to_metric_families
 
+        samples: list[Sample] = []
         text = self.get_text("/metrics")
         with self.parsing("/metrics"):
-            return [s for family in text_string_to_metric_families(text) for s in family.samples]
+            for family in text_string_to_metric_families(text):
+                samples += family.samples
+        return samples
 
     def read_as(
         self,
@@ -405,8 +407,7 @@ class HttpClient:
         if isinstance(text, bytes):
             text = text[:4000].decode("utf-8", "replace")
         # Redact first, then cut: half a secret would not be recognised.
-        words = self._redactor.text(text).split()
-        return " ".join(words)[:200]
+        return " ".join(self._redactor.text(text).split())[:200]
 
     def _make_error(self, kind: type[errors.ClientError], text: str) -> errors.ClientError:
         """Return an error of this system, with its text redacted."""

@@ -131,13 +131,9 @@ class WorkerHold:
             return
         self._still = None
         _, why = attempt(self.do_resume)
-        try:
-            is_running = self.read().paused is False
-        except MoversError as error:
-            is_running = False
-            why = str(error)
-        if not is_running:
-            why = why or "it does not run yet"
+        now, why_unknown = attempt(self.ask)
+        if now is None or now.paused is not False:
+            why = why_unknown or why or "it does not run yet"
             raise MoveError(f"the worker may still be paused ({why}). {self.way_back}")
 
 

@@ -126,20 +126,15 @@ class ReleaseGate(MoveGate):
         Each order is asked for once.
         """
         read = cache(partial(read_shipment_evidence, inv.clients.fulfillment))
-        texts = []
-        for done, row in enumerate(rows):
-            inv.progress("evidence", done, len(rows))
-            texts.append(read(row.facts.get("order_id", "")))
-        return texts
+        return [read(row.facts.get("order_id", "")) for row in rows]
 
     def describe_doubt(self, doubt: Doubt, evidence: str) -> dict[str, Json]:
         """Describe a label in doubt and its order, in the columns ``TO_SETTLE``."""
         if doubt.parked.is_here:
             # When we park a label, the worker may believe that it moved the label itself.
             evidence += " (read after parking: the status may come from our parking)"
-        described = super().describe_doubt(doubt, evidence)
-        described["order"] = doubt.planned.facts.get("order_id", "")
-        return {column: described[column] for column in TO_SETTLE}
+        order = doubt.planned.facts.get("order_id", "")
+        return {"order": order, **super().describe_doubt(doubt, evidence)}
 
 
 GATE = ReleaseGate(step="6.1")
@@ -185,20 +180,18 @@ def make_release_plan(
     """
     parameters = get_parameters(inv, ReleaseParameters)
     settings = inv.settings
-    ready = settings.ready_prefix
     source = parameters.prefix or settings.pending_prefix
-    to = parameters.to or ready
+    to = parameters.to or settings.ready_prefix
     in_doubt = settings.release_parked_prefix
     if parameters.park_unwanted:
         if settings.label_finished != "shipment":
             raise UsageError("only shipments tell what nobody wants: set LABEL_FINISHED=shipment")
         to = f"{settings.release_parked_prefix}{NOT_WANTED}/"
         in_doubt = f"{settings.release_parked_prefix}in_doubt/"
-    if is_nested(source, ready):
+    if is_nested(source, settings.ready_prefix):
         raise UsageError(f"labels are shipped from {source}: `runbook undo` takes labels back")
     check_store(inv.clients)
     check_move_rights(inv.clients, source, to)
-    hold = GATE.make_hold(inv)
     selection = {"match": parameters.match or settings.release_match}
     if parameters.older_than_minutes:
         selection["older than"] = f"{parameters.older_than_minutes:g} min"
@@ -225,17 +218,16 @@ def make_release_plan(
         inv.progress("listed", listed)
         return judge_by_rules(objects)
 
-    timing = Timing(
-        lease_s=settings.release_lease_s,
-        effect_s=settings.release_effect_s,
-        spread_s=settings.release_clock_spread_s,
-    )
     header = {
         "source": source,
         "to": to,
         # A plan shows this as "who else moves"; the reason has no field of its own.
-        "others": f"{reason}; {describe_hold(hold)}",
-        "timing": timing,
+        "others": f"{reason}; {describe_hold(GATE.make_hold(inv))}",
+        "timing": Timing(
+            lease_s=settings.release_lease_s,
+            effect_s=settings.release_effect_s,
+            spread_s=settings.release_clock_spread_s,
+        ),
         "undo_s": settings.release_undo_window_minutes * 60,
         "limit_objects": settings.release_limit_objects,
         "selection": selection,
@@ -252,10 +244,8 @@ def make_release_plan(
     except LimitError as error:
         split = _SPLIT.format(limit=settings.release_limit_objects)
         raise LimitError(f"{error}. {split}") from error
-    plan_header = plan.content.header
-    why_they_stay = explain_left(plan_header.excluded, settings)
-    summary = {**plan.summary, "reason": why_they_stay}
-    return replace(plan, summary=summary)
+    why_they_stay = explain_left(plan.content.header.excluded, settings)
+    return replace(plan, summary={**plan.summary, "reason": why_they_stay})
 
 
 def check_store(clients: Clients) -> None:

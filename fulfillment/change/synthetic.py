@@ -131,10 +131,9 @@ def create_backlog(
         See ``check_prefix``.
     """
     check_playground(settings, store)
-    made: list[Label] = []
-    for label in make_labels(backlog, settings=settings, now=now):
+    made = list(make_labels(backlog, settings=settings, now=now))
+    for label in made:
         store.put_object(label.key, label.content, label.metadata)
-        made.append(label)
     return made
 
 
@@ -292,12 +291,8 @@ def _write_plan(inv: Investigation, kind: PlanKind, **facts: Json) -> Plan:
 
 def _create(inv: Investigation, plan: Plan) -> Effect:
     """Create the objects of the plan."""
-    made = create_backlog(
-        inv.clients.store,
-        Backlog.model_validate(plan.summary),
-        settings=inv.settings,
-        now=inv.now(),
-    )
+    backlog = Backlog.model_validate(plan.summary)
+    made = create_backlog(inv.clients.store, backlog, settings=inv.settings, now=inv.now())
     return Effect("", {"created": len(made), "sample": [label.key for label in made[:SAMPLE]]})
 
 

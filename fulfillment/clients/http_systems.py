@@ -219,10 +219,18 @@ class RoutedAlert:
     labels: dict[str, str]
     starts_at: At
     receivers: _Names
-    state: Annotated[str, Field(validation_alias=AliasPath("status", "state"))]
-    silenced_by: Annotated[_Ids, Field(validation_alias=AliasPath("status", "silencedBy"))]
-    inhibited_by: Annotated[_Ids, Field(validation_alias=AliasPath("status", "inhibitedBy"))]
-    muted_by: Annotated[_Ids, Field(validation_alias=AliasPath("status", "mutedBy"))] = ()
+    state: str
+    silenced_by: _Ids
+    inhibited_by: _Ids
+    muted_by: _Ids = ()
+
+
+def _flatten_status(alert: dict[str, Json]) -> dict[str, Json]:
+    """Put the fields of an alert's status beside the alert's own."""
+    return {**alert, **alert["status"]}
+
+
+_FlatAlert = Annotated[RoutedAlert, BeforeValidator(_flatten_status)]
 
 
 class AlertmanagerClient(_SystemClient):
@@ -234,7 +242,7 @@ class AlertmanagerClient(_SystemClient):
 
     def list_alerts(self) -> list[RoutedAlert]:
         """Return the alerts, silenced and inhibited ones too."""
-        return self.get("/api/v2/alerts", list[RoutedAlert])
+        return self.get("/api/v2/alerts", list[_FlatAlert])
 
     def read_placeholders(self) -> list[str]:
         """Return the placeholders among the addresses to which the running configuration sends.
@@ -275,15 +283,12 @@ def _walk_config(value: Json, where: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(value, str):
         yield where, value
     elif isinstance(value, dict):
-        prefix = f"{where}." if where else ""
         for key, inner in value.items():
             if key not in _NOT_DESTINATIONS:
-                yield from _walk_config(inner, f"{prefix}{key}")
+                yield from _walk_config(inner, f"{where}.{key}".removeprefix("."))
     elif isinstance(value, list):
         for index, inner in enumerate(value):
-            name = index
-            if isinstance(inner, dict):
-                name = inner.get("name") or index
+            name = inner.get("name", index) if isinstance(inner, dict) else index
             yield from _walk_config(inner, f"{where}[{name}]")
 
 

@@ -7,7 +7,6 @@ time-out, however many objects are asked for.
 
 from __future__ import annotations
 
-import math
 import mimetypes
 import re
 import secrets
@@ -213,9 +212,8 @@ class ObjectStore:
         The ending of the key gives the object's content type.
         """
         content_type, _ = mimetypes.guess_type(key)
-        headers = {"content-type": content_type or "application/octet-stream"}
-        for name, text in (metadata or {}).items():
-            headers[f"{_META}{name.lower()}"] = text
+        headers = {f"{_META}{name.lower()}": text for name, text in (metadata or {}).items()}
+        headers["content-type"] = content_type or "application/octet-stream"
         self._change(Request("put", key, body=content, headers=headers), f"write {key}")
 
     def delete_object(self, info: Seen) -> None:
@@ -281,17 +279,12 @@ class ObjectStore:
     def read_free_bytes(self) -> int | None:
         """Return the free capacity from MinIO's cluster metrics; None when it is unknown."""
         try:
-            answer = self._bucket.ask("/minio/v2/metrics/cluster")
+            page = self._bucket.ask("/minio/v2/metrics/cluster").body
         except StoreError:
             return None
-        if answer.status != 200:
-            return None
-        for text in _FREE.findall(answer.body):
-            free_bytes = float(text)
-            # MinIO as a gateway always answers 0 or NaN: it does not know.
-            if 0 < free_bytes < math.inf:
-                return int(free_bytes)
-        return None
+        # MinIO as a gateway always answers 0 or NaN: it does not know.
+        known = [int(float(text)) for text in _FREE.findall(page)]
+        return next(filter(None, known), None)
 
     def is_full(self, prefix: str) -> bool | None:
         """Tell whether the store refuses our own writes for want of room; None: it does not say.

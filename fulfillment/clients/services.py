@@ -116,10 +116,8 @@ def connect_services(settings: Settings) -> ServicesClient:
         (entry,) = entry_points(group="runbook.services", name=settings.runbook_services)
         client: ServicesClient = entry.load()(settings)
     except (ImportError, ValueError) as error:  # ValueError: no package registers such a back end
-        text = (
-            f"RUNBOOK_SERVICES={settings.runbook_services}: its programs are not installed; "
-            "pip install 'fulfillment-runbook[stack]'"
-        )
+        missing = f"RUNBOOK_SERVICES={settings.runbook_services}: its programs are not installed"
+        text = f"{missing}; pip install 'fulfillment-runbook[stack]'"
         raise errors.ConnectionRefusedClientError(text, system="services") from error
     return client
 
@@ -192,12 +190,10 @@ def hide_secrets(values: Mapping[str, str | None], settings: Settings) -> dict[s
         text = str(value or "")  # compose also gives numbers and null
         if not _SECRET_NAME.search(name):
             shown[name] = redactor.text(text)
-        elif not text:
-            shown[name] = "absent"
-        elif text == store_secret:
+        elif text and text == store_secret:
             shown[name] = "equal to the store's"
         else:
-            shown[name] = "present"
+            shown[name] = "present" if text else "absent"
     return shown
 
 
