@@ -281,10 +281,11 @@ def _verify(inv: Investigation, plan: Plan) -> Effect:
     while True:
         # A service that restarts cannot be read for a moment: then the error says what is missing.
         state, missing = attempt(lambda: action.read_state(inv.clients, plan.target))
-        if state is not None and action.has_goal(state):
-            missing = action.check(before, state)
-        elif state is not None:
-            missing = f"not yet as wanted: {state}"
+        if state is not None:
+            shown = [f"{name} {value}" for name, value in state.items() if value != ""]
+            missing = f"not yet as wanted: {', '.join(shown)}"
+            if action.has_goal(state):
+                missing = action.check(before, state)
         waited_s = (inv.now() - began_at).total_seconds()
         if not missing or waited_s >= _WAIT_S:
             break

@@ -89,11 +89,9 @@ def check_connected(settings: Settings, clients: Clients) -> None:
             "you are not connected: set MINIO_ENDPOINT, MINIO_ROOT_USER and MINIO_ROOT_PASSWORD "
             "in .env or the environment (`runbook stack env` prints the local stack's)"
         )
-    questions: list[Callable[[], object]] = [clients.store.read_clock]
-    for name in HTTP_SYSTEMS:
-        client = getattr(clients, name)
-        if client.url:
-            questions.append(client.check_reachable)
+    systems = [getattr(clients, name) for name in HTTP_SYSTEMS]
+    asked = [system.check_reachable for system in systems if system.url]
+    questions: list[Callable[[], object]] = [clients.store.read_clock, *asked]
     no_answer = (ClientTimeoutError, ConnectionRefusedClientError)
     pool = ThreadPoolExecutor(len(questions))
     try:
