@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, field_validator, model_validator
+from dotenv import dotenv_values
+from pydantic import field_validator, model_validator
 
 from fulfillment import settings as runbook_settings
 from runbook_lib.errors import SettingsError
 
 _SHORTEST_TOKEN_CHARS = 16
+_OLD = ("SERVE_SLACK_URL_FILE", "SERVE_TEAMS_URL_FILE", "SERVE_SMTP_URL_FILE")
 _HOST_PORT = re.compile(r"(?P<host>[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
 
 
 class ServeSettings(runbook_settings.Settings):
     """Where alerts come in, and where reports go."""
 
-    serve_address: str = Field("127.0.0.1:8115", description="host:port to listen on")
-    serve_page_url: str = Field("", description="the page, as people reach it")
-    serve_token_file: Path | None = Field(
-        None, description="bearer token; needed unless SERVE_ADDRESS is loopback"
-    )
-    serve_tls_cert_file: Path | None = Field(None, description="certificate chain, PEM")
-    serve_tls_key_file: Path | None = Field(None, description="the certificate's key, PEM")
-    serve_targets_file: Path | None = Field(None, description="one Apprise URL a line")
-    serve_slack_url_file: Path | None = Field(None, description="old: SERVE_TARGETS_FILE")
-    serve_teams_url_file: Path | None = Field(None, description="old: SERVE_TARGETS_FILE")
-    serve_smtp_url_file: Path | None = Field(None, description="old: SERVE_TARGETS_FILE")
+    serve_address: str = "127.0.0.1:8115"
+    serve_page_url: str = ""
+    serve_token_file: Path | None = None
+    serve_tls_cert_file: Path | None = None
+    serve_tls_key_file: Path | None = None
+    serve_targets_file: Path | None = None
 
     @field_validator("serve_address")
     @classmethod
@@ -50,15 +48,17 @@ class ServeSettings(runbook_settings.Settings):
             wrong.append(
                 "SERVE_TOKEN_FILE: is needed because SERVE_ADDRESS can be reached from outside"
             )
-        old = (self.serve_slack_url_file, self.serve_teams_url_file, self.serve_smtp_url_file)
-        if any(old):
-            wrong.append(
-                "SERVE_TARGETS_FILE: holds the URLs of Slack, Teams and mail now; "
-                "remove SERVE_SLACK_URL_FILE, SERVE_TEAMS_URL_FILE and SERVE_SMTP_URL_FILE"
-            )
         if wrong:
             raise ValueError("; ".join(wrong))
         return self
+
+    @classmethod
+    def read_old_names(cls, env_file: Path) -> dict[str, str]:
+        """Refuse the files of ``_OLD``: one file has replaced the three of them."""
+        given = {**dotenv_values(env_file), **os.environ}
+        if any(given.get(name) for name in _OLD):
+            raise SettingsError(f"SERVE_TARGETS_FILE replaces {', '.join(_OLD)}: remove these")
+        return super().read_old_names(env_file)
 
     def read_token(self) -> str:
         """Return the token; empty where none is set.
@@ -71,9 +71,10 @@ class ServeSettings(runbook_settings.Settings):
         token = _read_file("serve_token_file", self.serve_token_file)
         is_weak = len(token) < _SHORTEST_TOKEN_CHARS or not token.isascii()
         if self.serve_token_file and is_weak:
-            text = f"the token needs {_SHORTEST_TOKEN_CHARS} ASCII characters or more."
-            make = "Make one with: openssl rand -hex 32"
-            raise SettingsError(f"SERVE_TOKEN_FILE: {text} {make}")
+            raise SettingsError(
+                f"SERVE_TOKEN_FILE: the token needs {_SHORTEST_TOKEN_CHARS} ASCII characters or "
+                "more. Make one with: openssl rand -hex 32"
+            )
         return token
 
     def read_targets(self) -> dict[str, str]:

@@ -22,6 +22,7 @@ from fulfillment.clients.services import (
     MAX_LOG_BYTES,
     LogLine,
     ServiceState,
+    Verb,
     hide_secrets,
     make_unknown_service_error,
     select_lines,
@@ -93,18 +94,12 @@ class SupervisorServices:
                 lines += select_lines(text.splitlines(), since=since)
         return lines
 
-    def restart(self, name: str) -> None:
-        """Restart a service, also one that is stopped or gave up."""
-        self.stop(name)
-        self.start(name)
-
-    def stop(self, name: str) -> None:
-        """Stop a service and wait until it has stopped."""
-        self._change("stopProcess", name, fine=_NOT_RUNNING)
-
-    def start(self, name: str) -> None:
-        """Start a service and wait until it runs."""
-        self._change("startProcess", name, fine=_ALREADY_STARTED)
+    def change(self, name: str, verb: Verb) -> None:
+        """Stop a service, start it, or both, and wait until that is done."""
+        if verb != "start":
+            self._change("stopProcess", name, fine=_NOT_RUNNING)
+        if verb != "stop":
+            self._change("startProcess", name, fine=_ALREADY_STARTED)
 
     def read_effective_settings(self, name: str) -> dict[str, str]:
         """Return the variables that supervisor sets, and those of the store; secrets are hidden.

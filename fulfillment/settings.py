@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import re
 import shlex
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr, create_model, model_validator
+from dotenv import dotenv_values
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from runbook_lib import settings as base
 
@@ -16,14 +20,15 @@ from runbook_lib import settings as base
 ORDER_ID_IN_KEY = r"^(\d+)-[0-9a-f]{12}\.\w+$"
 #: Systems that many environments do not have. No verdict needs a step that reads them.
 OPTIONAL = ("grafana", "probe", "notifications")
-#: Systems with an HTTP API. Each has ``<SYSTEM>_URL``, ``_TOKEN``, ``_USER`` and ``_PASSWORD``.
+#: Systems with an HTTP API. Each has ``<SYSTEM>_URL`` and ``<SYSTEM>_AUTH``.
 HTTP_SYSTEMS = ("prometheus", "alertmanager", "fulfillment", "support", "pipeline", *OPTIONAL)
 #: The settings that must be set, for each value of ``WORKER_CONTROL`` that needs some.
 _NEEDED = {
     "command": ("worker_status_cmd", "worker_stop_cmd", "worker_start_cmd"),
     "metric": ("worker_last_move_query",),
 }
-_MAX_PATTERN_CHARS = 200
+_AUTH_FORM = re.compile(r"Bearer [!-~]+|Basic [^:\n]+:[^\n]*")
+_log = logging.getLogger(__name__)
 _METADATA = r"metadata:[A-Za-z0-9._-]{1,100}"
 
 
@@ -46,15 +51,11 @@ def _check_order_id_from(value: str) -> str:
     if re.fullmatch(_METADATA, value):
         return value.lower()
     kind, _, pattern = value.partition(":")
-    is_usable = False
-    if kind == "key":
-        pattern = pattern or ORDER_ID_IN_KEY
-        with suppress(re.error, OverflowError, RecursionError):
-            is_usable = len(pattern) <= _MAX_PATTERN_CHARS and re.compile(pattern).groups > 0
-    if not is_usable:
-        form = f"of at most {_MAX_PATTERN_CHARS} characters, with a group around the order id"
-        raise ValueError(f"is metadata:<key>, or key:<regex> {form}")
-    return f"key:{pattern}"
+    pattern = pattern or ORDER_ID_IN_KEY
+    with suppress(re.error, OverflowError, RecursionError):
+        if kind == "key" and re.compile(pattern).groups:
+            return f"key:{pattern}"
+    raise ValueError("is metadata:<key>, or key:<regex> with a group around the order id")
 
 
 def _check_command(value: str) -> str:
@@ -71,6 +72,29 @@ def is_nested(prefix: str, other: str) -> bool:
     return prefix.startswith(other) or other.startswith(prefix)
 
 
+def _read_auth(auth: SecretStr) -> SecretStr:
+    """Return credentials that can be sent: those given, or for ``@FILE``, those in the file."""
+    text = auth.get_secret_value()
+    if text.startswith("@"):
+        file = base.find_root(Path.cwd()) / text[1:]
+        text = file.read_text("utf-8").strip() if os.access(file, os.R_OK) else text
+    if text and not _AUTH_FORM.fullmatch(text):
+        forms = (
+            "'Bearer TOKEN', 'Basic user:password', or @FILE with a readable file that holds one"
+        )
+        raise ValueError(f"must be {forms}")
+    return SecretStr(text)
+
+
+@cache
+def _warn_of_old_names(*names: str) -> None:
+    """Say once, in one line, which settings were found under old names."""
+    if names:
+        new = ", ".join(names).upper()
+        _log.warning("set %s as .env.example says: the old names work in this release only", new)
+
+
+_Auth = Annotated[SecretStr, AfterValidator(_read_auth)]
 _Endpoint = Annotated[str, _must_match("[^/@]*", "is host:port only (MINIO_SECURE=true means TLS)")]
 _Prefix = Annotated[str, _must_match("([^/]+/)+", "ends with one '/', and does not start with one")]
 _FINISHED = _must_match(
@@ -80,26 +104,7 @@ _Finished = Annotated[str, _FINISHED, AfterValidator(str.lower)]
 _OrderIdFrom = Annotated[str, AfterValidator(_check_order_id_from)]
 _Command = Annotated[str, AfterValidator(_check_command)]
 
-S = TypeVar("S", bound=base.Settings)
 
-
-def _add_credentials(settings: type[S]) -> type[S]:
-    """Return the class with fields for token, user and password of each HTTP system."""
-    fields: dict[str, Any] = {}
-    for system in HTTP_SYSTEMS:
-        fields[f"{system}_token"] = (SecretStr, SecretStr(""))
-        fields[f"{system}_user"] = (str, "")
-        fields[f"{system}_password"] = (SecretStr, SecretStr(""))
-    return create_model(
-        settings.__name__,
-        __base__=settings,
-        __module__=settings.__module__,
-        __doc__=settings.__doc__,
-        **fields,
-    )
-
-
-@_add_credentials
 class Settings(base.Settings):
     """Where the systems are, with which credentials, and the runbook's thresholds."""
 
@@ -127,6 +132,15 @@ class Settings(base.Settings):
     pipeline_dag_id: str = "fulfillment_release"
     probe_url: str = ""
     notifications_url: str = ""
+
+    prometheus_auth: _Auth = SecretStr("")
+    alertmanager_auth: _Auth = SecretStr("")
+    grafana_auth: _Auth = SecretStr("")
+    support_auth: _Auth = SecretStr("")
+    fulfillment_auth: _Auth = SecretStr("")
+    pipeline_auth: _Auth = SecretStr("")
+    probe_auth: _Auth = SecretStr("")
+    notifications_auth: _Auth = SecretStr("")
 
     runbook_services: Literal["supervisor", "compose", "none"] = "none"
     runbook_stack_home: Path = Path(".stack")
@@ -192,6 +206,21 @@ class Settings(base.Settings):
         if wrong:
             raise ValueError("; ".join(wrong))
         return self
+
+    @classmethod
+    def read_old_names(cls, env_file: Path) -> dict[str, str]:
+        """Return each ``_auth`` that only ``_TOKEN``, or ``_USER`` and ``_PASSWORD`` give."""
+        given = {**dotenv_values(env_file), **os.environ}
+        replaced: dict[str, str] = {}
+        for system in HTTP_SYSTEMS:
+            names = [f"{system.upper()}_{part}" for part in ("AUTH", "TOKEN", "USER", "PASSWORD")]
+            auth, token, user, password = [given.get(name) or "" for name in names]
+            if token and not auth:
+                replaced[f"{system}_auth"] = f"Bearer {token}"
+            elif user and not auth:
+                replaced[f"{system}_auth"] = f"Basic {user}:{password}"
+        _warn_of_old_names(*replaced)
+        return replaced
 
     def read_store_keys(self, *, for_changes: bool) -> tuple[str, str, str]:
         """Return access key, secret key and session token, for looking or for changes.

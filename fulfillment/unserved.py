@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import NamedTuple
 
-from runbook_lib.model import Json
-
-from .clients.services import try_time
+from .clients.http_systems import Shipment
 from .investigation import Investigation
 from .waiting import Waiting, read_order_id
 
@@ -47,21 +44,17 @@ def read_unserved(inv: Investigation, waiting: Waiting) -> Unserved | None:
         When service or store cannot be asked.
     """
     served = {label.order_id for label in waiting.real}
-    ready = inv.clients.store.list_objects(inv.settings.ready_prefix)
-    for count, info in enumerate(islice(ready, _MAX_READY + 1)):
-        if count == _MAX_READY:
-            return None
-        orders = _list_orders_in_key(info.key, inv.settings.order_id_from)
-        if not orders:
-            return None
-        served.update(orders)
-    if "" in served:  # a waiting label whose order is not known
+    listing = inv.clients.store.list_objects(inv.settings.ready_prefix)
+    ready = list(islice(listing, _MAX_READY + 1))
+    for info in ready:
+        served.update(_list_orders_in_key(info.key, inv.settings.order_id_from))
+    if "" in served or len(ready) > _MAX_READY:  # the order of a label is not known
         return None
     now = inv.now()
     waits_since: dict[str, datetime] = {}
     for shipment in inv.clients.fulfillment.list_shipments(limit=_MAX_SHIPMENTS):
-        made_at = try_time(shipment.get("createdAt"))
-        order_id = str(shipment.get("orderId"))
+        made_at = shipment.created_at
+        order_id = shipment.order_id
         if made_at is None or order_id in served or _needs_no_label(shipment):
             continue
         if now - inv.window <= made_at <= now - _PATIENCE:
@@ -71,19 +64,16 @@ def read_unserved(inv: Investigation, waiting: Waiting) -> Unserved | None:
 
 
 def _list_orders_in_key(key: str, order_id_from: str) -> list[str]:
-    """Return the order that a key names; else every number in the last part of the key.
+    """Return the order that a key names; else every number in the last part of the key, or "".
 
     The name of a packing slip may hold several orders.
     """
     order_id = read_order_id(key, {}, order_id_from)
-    if order_id:
-        return [order_id]
-    return re.findall(r"\d+", key.rpartition("/")[2])
+    numbers = re.findall(r"\d+", key.rpartition("/")[2])
+    return [order_id] if order_id else numbers or [""]
 
 
-def _needs_no_label(shipment: Mapping[str, Json]) -> bool:
+def _needs_no_label(shipment: Shipment) -> bool:
     """Tell whether a shipment has a label already, by its tasks, or wants none any more."""
-    status = str(shipment.get("status") or "").strip().lower()
-    tasks = shipment.get("tasks") or ()
-    label_keys = [task.get("key") for task in tasks if isinstance(task, dict)]
-    return any(label_keys) or status not in _WANTING
+    has_label = any(task.get("key") for task in shipment.tasks)
+    return has_label or shipment.status.strip().lower() not in _WANTING

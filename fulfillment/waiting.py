@@ -30,9 +30,8 @@ from .analysis.artifacts import (
     has_value,
     is_synthetic,
 )
-from .clients.http_systems import FulfillmentClient
+from .clients.http_systems import FulfillmentClient, Shipment
 from .clients.object_store import ObjectStore
-from .clients.services import try_time
 from .investigation import Investigation
 from .settings import ORDER_ID_IN_KEY, Settings, is_nested
 
@@ -52,9 +51,6 @@ _WANTING = ("pending", "ready", "processing", "packed", "delayed", "shipped")
 _NOT_EXPLAINED = ("synthetic", "left_for_later")
 #: No shipment of the order wants the label: a release leaves it, and a plan may park it.
 NOT_WANTED = "not_wanted"
-#: Reasons that do not end by themselves. These objects keep the alert firing until a person takes
-#: them away, changes which names match, or goes on with the plan that touched them.
-_KEEP_ALERT_FIRING = ("in_doubt", "no_match", NOT_WANTED)
 
 
 class Label(NamedTuple):
@@ -145,21 +141,19 @@ class Waiting:
 
     def rows(self) -> list[dict[str, Json]]:
         """Return a row for each object, with the ``WAITING_COLUMNS``."""
-        rows = []
-        for label in self.objects:
-            info = label.info
-            values = (
-                info.key,
-                label.order_id,
-                round(label.minutes, 1),
-                label.start.source,
-                info.size_bytes,
-                label.origin,
-                label.is_complete,
-                info.last_modified,
-            )
-            rows.append(dict(zip(WAITING_COLUMNS, values, strict=True)))
-        return rows
+        return [
+            {
+                "key": label.info.key,
+                "order": label.order_id,
+                "waits_minutes": round(label.minutes, 1),
+                "age_source": label.start.source,
+                "size_bytes": label.info.size_bytes,
+                "origin": label.origin,
+                "finished": label.is_complete,
+                "last_modified": label.info.last_modified,
+            }
+            for label in self.objects
+        ]
 
 
 def list_prefixes(settings: Settings) -> list[str]:
@@ -192,8 +186,8 @@ def iter_with_metadata(store: ObjectStore, prefix: str) -> Iterator[Seen]:
 
 
 #: The newest listing of this process, which runs several notebooks one after the other: when, and
-#: what waited. The key is the incident, and the number of the last change before the listing.
-_newest: dict[tuple[str, int], tuple[datetime, Waiting]] = {}
+#: what waited. The key is the incident, and the time of the last change before the listing.
+_newest: dict[tuple[str, datetime | None], tuple[datetime, Waiting]] = {}
 
 
 def recall_waiting(inv: Investigation) -> Waiting:
@@ -201,8 +195,7 @@ def recall_waiting(inv: Investigation) -> Waiting:
 
     Errors are those of ``read_waiting``.
     """
-    applied = inv.journal.last_applied
-    key = (inv.incident.id, applied.seq if applied else 0)
+    key = (inv.incident.id, inv.journal.last_applied_at)
     if key in _newest:
         listed_at, waiting = _newest[key]
         if inv.now() - listed_at < _RECENT:
@@ -312,7 +305,7 @@ class LabelJudge:
     only_orders: frozenset[str] | None = None
     older_than_s: float = 0.0
     parks: bool = False
-    wanted: dict[str, list[dict[str, Json]]] = field(default_factory=dict)
+    wanted: dict[str, list[Shipment]] = field(default_factory=dict)
 
     def __call__(self, objects: Sequence[Seen]) -> Sequence[Judgement]:
         """Judge some objects, in their order; ask for orders that were not asked for yet.
@@ -322,27 +315,20 @@ class LabelJudge:
         SafetyError
             When ``LABEL_FINISHED=shipment`` and fulfillment-service cannot say.
         """
-        judgements = [self._judge_one(info) for info in objects]
-        if not self._is_decided_by_shipments:
-            return judgements
-        # Only now is it known which orders must be asked for. Then each object is judged again.
-        orders = {judgement.facts["order_id"] for judgement in judgements if not judgement.exclude}
-        self.wanted.update(_ask_for_orders(self.client, orders - self.wanted.keys()))
-        return [self._judge_one(info) for info in objects]
+        labels = [read_label(info, self.settings, self.now) for info in objects]
+        if self.settings.label_finished == "shipment":
+            orders = {label.order_id for label in labels if not self._find_exclusion(label)}
+            self.wanted.update(_ask_for_orders(self.client, orders - self.wanted.keys()))
+        return [self._judge_one(label) for label in labels]
 
-    @property
-    def _is_decided_by_shipments(self) -> bool:
-        return self.settings.label_finished == "shipment"
-
-    def _judge_one(self, info: Seen) -> Judgement:
-        """Judge an object by its metadata, and by the shipments that are known so far."""
-        label = read_label(info, self.settings, self.now)
+    def _judge_one(self, label: Label) -> Judgement:
+        """Judge a label by its metadata, and by the shipments that are known so far."""
         facts = {"order_id": label.order_id, "age_source": str(label.start.source)}
         shipments = self.wanted.get(label.order_id)
         if shipments:
-            descriptions = [_describe_shipment(shipment) for shipment in shipments]
-            facts["status"] = _clean(", ".join(status for status, _ in descriptions))
-            facts["tracking_number"] = _clean(", ".join(number for _, number in descriptions))
+            numbers = [shipment.tracking_number or "none" for shipment in shipments]
+            facts["status"] = _clean(", ".join(shipment.status for shipment in shipments))
+            facts["tracking_number"] = _clean(", ".join(numbers))
         elif self.parks:
             facts["status"] = NOT_WANTED
         return Judgement(self._find_exclusion(label), label.start.at, facts)
@@ -350,12 +336,12 @@ class LabelJudge:
     def _find_exclusion(self, label: Label) -> str:
         """Return why a label stays, the first reason that applies; empty when it may move."""
         order_id = label.order_id
-        lacks_order_number = self._is_decided_by_shipments and not _is_number(order_id)
+        needs_order_number = self.settings.label_finished == "shipment"
         is_foreign = self.only_orders is not None and order_id not in self.only_orders
         checks = {
             "unreadable": label.info.metadata is None,
             "synthetic": label.origin == "synthetic",
-            "no_order_id": lacks_order_number,
+            "no_order_id": needs_order_number and not _is_number(order_id),
             "not_of_this_drill": is_foreign,
             "too_young": label.minutes * 60 < self.older_than_s,
             "incomplete": label.is_complete is False,
@@ -366,12 +352,7 @@ class LabelJudge:
         return next((reason for reason, applies in checks.items() if applies), "")
 
 
-def explain_left(
-    left: Mapping[str, int],
-    settings: Settings,
-    *,
-    nothing_moves: bool,
-) -> str:
+def explain_left(left: Mapping[str, int], settings: Settings) -> str:
     """Say why waiting objects will stay, and which setting decides it. Pure.
 
     Empty when none stays, or each stays for a reason that needs no explanation.
@@ -379,8 +360,6 @@ def explain_left(
     Parameters
     ----------
     left : how many objects were left out, by reason
-    nothing_moves : whether no object moves at all. If some move, only objects that keep the alert
-        firing are named
     """
     explanations = {
         "incomplete": f"not finished by LABEL_FINISHED={settings.label_finished}",
@@ -398,8 +377,7 @@ def explain_left(
     }
     sentences = []
     for reason, count in sorted(left.items()):
-        is_named = nothing_moves or reason in _KEEP_ALERT_FIRING
-        if count and is_named and reason not in _NOT_EXPLAINED:
+        if count and reason not in _NOT_EXPLAINED:
             sentences.append(f"{count} stay: {explanations.get(reason, reason)}")
     return "; ".join(sentences)
 
@@ -414,12 +392,11 @@ def read_shipment_evidence(client: FulfillmentClient, order_id: str) -> str:
         return f"could not be read: {error}"
     evidence = []
     for shipment in shipments:
-        status, number = _describe_shipment(shipment)
-        changed_at = try_time(shipment.get("updatedAt"))
         since = "; the service gives no time"
-        if changed_at is not None:
-            since = f" since {format_time(changed_at)}"
-        evidence.append(f"shipment {status}{since}, tracking number {number}")
+        if shipment.updated_at is not None:
+            since = f" since {format_time(shipment.updated_at)}"
+        status = f"shipment {shipment.status or 'without a status'}{since}"
+        evidence.append(f"{status}, tracking number {shipment.tracking_number or 'none'}")
     return _clean("; ".join(evidence)) or f"order {order_id} has no shipment"
 
 
@@ -441,21 +418,10 @@ def ask_again(
         return [None] * len(rows)
     answers: list[str | None] = []
     for row, order in zip(rows, orders, strict=True):
-        answer = ""
-        if row.facts.get("status") == NOT_WANTED:
-            answer = "wanted" if wanted[order] else ""
-        elif not wanted[order]:
-            answer = NOT_WANTED
-        answers.append(answer)
+        now = "wanted" if wanted[order] else NOT_WANTED
+        planned = NOT_WANTED if row.facts.get("status") == NOT_WANTED else "wanted"
+        answers.append("" if now == planned else now)
     return answers
-
-
-def _describe_shipment(shipment: Mapping[str, Json]) -> tuple[str, str]:
-    """Return the status and the tracking number of a shipment in words."""
-    return (
-        shipment.get("status") or "without a status",
-        shipment.get("trackingNumber") or "none",
-    )
 
 
 def _clean(text: str) -> str:
@@ -466,7 +432,7 @@ def _clean(text: str) -> str:
 
 def _ask_for_orders(
     client: FulfillmentClient, order_ids: Iterable[str]
-) -> dict[str, list[dict[str, Json]]]:
+) -> dict[str, list[Shipment]]:
     """Return the shipments that want their label. The keys are the order ids.
 
     Raises
@@ -475,7 +441,7 @@ def _ask_for_orders(
         When fulfillment-service does not answer for every order.
     """
 
-    def ask(order_id: str) -> list[dict[str, Json]]:
+    def ask(order_id: str) -> list[Shipment]:
         return list(filter(_wants_label, _list_shipments(client, order_id)))
 
     orders = sorted(order_ids)
@@ -490,23 +456,20 @@ def _ask_for_orders(
         raise SafetyError(f"{text}; nothing was planned") from error
 
 
-def _wants_label(shipment: Mapping[str, Json]) -> bool:
+def _wants_label(shipment: Shipment) -> bool:
     """Tell whether a shipment still wants its label. A shipped one may have a second parcel."""
-    return (shipment.get("status") or "").strip().lower() in _WANTING
+    return shipment.status.strip().lower() in _WANTING
 
 
-def _list_shipments(client: FulfillmentClient, order_id: str) -> list[dict[str, Json]]:
+def _list_shipments(client: FulfillmentClient, order_id: str) -> list[Shipment]:
     """Return an order's shipments; ``BadAnswerError`` when the answer is about something else."""
     number = int(order_id)
     shipments = client.list_shipments(number)
-    for shipment in shipments:
-        # A service that ignores the order id would answer with others' shipments. These would
-        # release labels that nobody wants.
-        is_own = str(shipment.get("orderId")) == str(number)
-        texts = (shipment.get("status"), shipment.get("trackingNumber"))
-        if not is_own or not all(isinstance(text, str | None) for text in texts):
-            text = f"the answer for order {order_id} is not about its shipments"
-            raise BadAnswerError(text, system=client.SYSTEM)
+    # A service that ignores the order id would answer with others' shipments. These would release
+    # labels that nobody wants.
+    if any(shipment.order_id != str(number) for shipment in shipments):
+        text = f"the answer for order {order_id} is not about its shipments"
+        raise BadAnswerError(text, system=client.SYSTEM)
     return shipments
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -20,7 +21,6 @@ import requests
 import urllib3
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
-from requests.auth import HTTPBasicAuth
 from requests.utils import get_auth_from_url, urldefragauth
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
@@ -85,12 +85,11 @@ def check_ticket_id(text: str) -> str:
         When it is not 1 to 64 letters, digits and dashes.
     """
     if not re.fullmatch(r"[A-Za-z0-9-]{1,64}", text):
-        text = f"{text[:80]!r} is not a ticket id: letters, digits and dashes only"
-        raise errors.UsageError(text)
+        raise errors.UsageError(f"{text[:80]!r} is not a ticket id: use letters, digits, dashes")
     return text
 
 
-def _fill(empty: Json) -> BeforeValidator:
+def fill(empty: Json) -> BeforeValidator:
     """Put an empty value in the place of null; the field's type refuses what else is wrong."""
     return BeforeValidator(lambda value: empty if value is None else value)
 
@@ -99,13 +98,13 @@ def _fill(empty: Json) -> BeforeValidator:
 At = Annotated[datetime, BeforeValidator(parse_time)]
 When = Annotated[datetime | None, BeforeValidator(parse_when)]
 Duration = Annotated[float, BeforeValidator(parse_duration)]
-Labels = Annotated[dict[str, str], _fill({})]
-Text = Annotated[str, _fill("")]
+Labels = Annotated[dict[str, str], fill({})]
+Text = Annotated[str, fill("")]
 
 
 T = TypeVar("T")
 
-_MAX_BODY_BYTES = 32 * 1024 * 1024
+_MAX_BODY_BYTES = 32 << 20
 _make_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
 
 
@@ -131,8 +130,7 @@ class HttpClient:
     url : may hold ``user:password@``, which no message shows. Empty: every question raises
         ``NotConfiguredError``
     timeout_s : until the answer is complete; if the answer stalls, up to twice as long
-    token : sent as ``Authorization: Bearer``, instead of user and password
-    user, password : for basic authentication, instead of those in the address
+    auth : ``Bearer TOKEN`` or ``Basic user:password``, instead of credentials in the address
     ca_file : certificates to trust, a PEM file; empty: certifi's list
     proxy_url : ``http://[user:password@]host:port``; empty: none
 
@@ -157,18 +155,18 @@ class HttpClient:
         url: str,
         *,
         timeout_s: float,
-        token: str = "",
-        user: str = "",
-        password: str = "",
+        auth: str = "",
         ca_file: str = "",
         proxy_url: str = "",
     ) -> None:
         self._setting = f"{self.SYSTEM.upper()}_URL"
         self._timeout_s = timeout_s
         self.url = urldefragauth(url.rstrip("/"))
-        if not user:
-            user, password = get_auth_from_url(url)
-        self._redactor = Redactor((token, password))
+        if not auth and get_auth_from_url(url)[0]:
+            auth = "Basic {}:{}".format(*get_auth_from_url(url))
+        scheme, _, credentials = auth.partition(" ")
+        user, _, password = credentials.partition(":")
+        self._redactor = Redactor((credentials, password))
         self._session = _Session()
         self._session.trust_env = False
         self._session.verify = ca_file or True
@@ -176,15 +174,27 @@ class HttpClient:
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
         if proxy_url:
             self._session.proxies = {"http": proxy_url, "https": proxy_url}
-        if token:
-            self._session.headers["Authorization"] = f"Bearer {token}"
-        elif user:
-            self._session.auth = HTTPBasicAuth(user.encode(), password.encode())
+        self._login: dict[str, str] = {}
+        if scheme == "Basic":
+            self._login = {"username": user, "password": password}
+            auth = f"Basic {b64encode(credentials.encode()).decode()}"
+        if auth:
+            self._session.headers["Authorization"] = auth
 
     @classmethod
-    def connect(cls, settings: Settings) -> Self:
-        """Return the system's client as the settings describe it. Sends nothing yet."""
-        return cls(**settings.read_http_options(cls.SYSTEM))
+    def connect(cls, settings: Settings, **options: Any) -> Self:
+        """Return the system's client by ``<system>_url`` and ``<system>_auth``. Sends nothing yet.
+
+        ``options`` are what a subclass takes beside.
+        """
+        return cls(
+            getattr(settings, f"{cls.SYSTEM}_url"),
+            auth=getattr(settings, f"{cls.SYSTEM}_auth").get_secret_value(),
+            ca_file=str(settings.ca_bundle or ""),
+            proxy_url=settings.proxy_url,
+            timeout_s=settings.http_timeout_s,
+            **options,
+        )
 
     def get(
         self,
@@ -257,14 +267,6 @@ class HttpClient:
         """Return an answer's text; bytes that are not UTF-8 are replaced."""
         return self._ask("GET", path).body.decode("utf-8", "replace")
 
-    def check_reachable(self) -> str:
-        """Return a few words about the system: what its health endpoint says.
-
-        A subclass overrides this if its system can be recognised by an answer that no other system
-        gives. The override raises ``WrongSystemError`` when another system answers.
-        """
-        return self.read_health()[:60]
-
     def read_health(self) -> str:
         """Return the text of the health endpoint; raises a ``ClientError`` unless it is 2xx."""
         return self.get_text(self.HEALTH)
@@ -316,12 +318,11 @@ class HttpClient:
             if isinstance(error, ValidationError):
                 field, problem = next(iter(errors.list_problems(error).items()))
                 reason = f"{field}: {problem}"
-            text = f"gave an answer of another shape ({self._quote(reason)}). Is this address"
-            raise self.make_bad_answer(path, f"{text} really {self.SYSTEM}?") from error
-
-    def make_bad_answer(self, path: str, text: str) -> errors.ClientError:
-        """Return the error for an answer that cannot be used; ``text`` follows the address."""
-        return self._make_error(errors.BadAnswerError, f"{self.url}{path} {text}")
+            raise self._make_error(
+                errors.BadAnswerError,
+                f"{self.url}{path} gave an answer of another shape ({self._quote(reason)}). "
+                f"Is this address really {self.SYSTEM}?",
+            ) from error
 
     def _parse(self, answer: Answer) -> Json:
         """Return an answer's JSON; raise BadAnswerError when it has none."""
@@ -385,10 +386,8 @@ class HttpClient:
         first: BaseException = error
         while first.__context__ is not None:
             first = first.__context__
-        settings = f"{self._setting}, CA_BUNDLE and PROXY_URL"
-        text = (
-            f"cannot be reached ({self._quote(str(first))}). Does it run, and are {settings} right?"
-        )
+        text = f"cannot be reached ({self._quote(str(first))}). Does it run, and are "
+        text += f"{self._setting}, CA_BUNDLE and PROXY_URL right?"
         return self._make_error(errors.ConnectionRefusedClientError, f"{url} {text}")
 
     def _read_body(self, response: requests.Response, deadline: float) -> bytes:
@@ -408,8 +407,7 @@ class HttpClient:
         if isinstance(text, bytes):
             text = text[:4000].decode("utf-8", "replace")
         # Redact first, then cut: half a secret would not be recognised.
-        words = self._redactor.text(text).split()
-        return " ".join(words)[:200]
+        return " ".join(self._redactor.text(text).split())[:200]
 
     def _make_error(self, kind: type[errors.ClientError], text: str) -> errors.ClientError:
         """Return an error of this system, with its text redacted."""

@@ -24,8 +24,8 @@ class Settings(BaseSettings):
     """Where incidents are kept, who works on them, and how systems are asked.
 
     Every field of this class is an environment variable of the same name in capitals, and stands in
-    ``.env.example``, which says what it is for. A name that ends in ``_URL`` is an address. Without
-    ``RUNBOOK_ENVIRONMENT`` it is production.
+    ``.env.example``, which says what it is for. A name that ends in ``_URL`` is an address, one
+    that ends in ``_AUTH`` holds credentials. Without ``RUNBOOK_ENVIRONMENT`` it is production.
     """
 
     # An infinite threshold would never be breached.
@@ -56,7 +56,7 @@ class Settings(BaseSettings):
         env_file = root / ".env"
         try:
             _check_lines(env_file)
-            settings = cls(_env_file=env_file)
+            settings = cls(_env_file=env_file, **cls.read_old_names(env_file))
         except ValidationError as error:
             problems = list_problems(error).items()
             wrong = "; ".join(f"{name.upper()}: {why}".removeprefix(": ") for name, why in problems)
@@ -70,6 +70,14 @@ class Settings(BaseSettings):
         if ca_bundle is not None and not os.access(ca_bundle, os.R_OK):
             raise SettingsError("CA_BUNDLE is not a readable file. Correct it, or leave it empty.")
         return settings.model_copy(update=paths)
+
+    @classmethod
+    def read_old_names(cls, env_file: Path) -> dict[str, Any]:  # noqa: ARG003
+        """Return settings that have only their old names; a runbook with such names overrides it.
+
+        The keys are the names of fields.
+        """
+        return {}
 
     @field_validator("runbook_operator")
     @classmethod
@@ -128,25 +136,10 @@ class Settings(BaseSettings):
                 secrets.append(value.get_secret_value())
             elif name.endswith("_url"):
                 secrets.append(unquote(urlsplit(value).password or ""))
+            if name.endswith("_auth"):
+                credentials = value.get_secret_value().partition(" ")[2]
+                secrets += [credentials, credentials.partition(":")[2]]
         return tuple(filter(None, secrets))
-
-    def read_http_options(self, system: str) -> dict[str, Any]:
-        """Return the arguments of a system's ``HttpClient`` by their names.
-
-        Parameters
-        ----------
-        system : its name in small letters. The fields that begin with this name and end in
-            ``_url``, ``_token``, ``_user`` and ``_password`` must exist
-        """
-        return {
-            "url": getattr(self, f"{system}_url"),
-            "token": getattr(self, f"{system}_token").get_secret_value(),
-            "user": getattr(self, f"{system}_user"),
-            "password": getattr(self, f"{system}_password").get_secret_value(),
-            "ca_file": str(self.ca_bundle or ""),
-            "proxy_url": self.proxy_url,
-            "timeout_s": self.http_timeout_s,
-        }
 
     @property
     def is_playground(self) -> bool:

@@ -131,13 +131,9 @@ class WorkerHold:
             return
         self._still = None
         _, why = attempt(self.do_resume)
-        try:
-            is_running = self.read().paused is False
-        except MoversError as error:
-            is_running = False
-            why = str(error)
-        if not is_running:
-            why = why or "it does not run yet"
+        now, why_unknown = attempt(self.ask)
+        if now is None or now.paused is not False:
+            why = why_unknown or why or "it does not run yet"
             raise MoveError(f"the worker may still be paused ({why}). {self.way_back}")
 
 
@@ -186,8 +182,8 @@ def make_hold(
     return hold(
         words=f"each run stops {service} (WORKER_CONTROL={kind}), and looks before each batch",
         ask=lambda: _ask_service(clients, service),
-        do_pause=lambda: clients.find_switch(service).stop(service),
-        do_resume=lambda: clients.find_switch(service).start(service),
+        do_pause=lambda: clients.find_switch(service).change(service, "stop"),
+        do_resume=lambda: clients.find_switch(service).change(service, "start"),
         way_back=f"Start {service}.",
     )
 

@@ -20,7 +20,6 @@ from objectmove.errors import LimitError
 from objectmove.plan import Plan as MovePlan
 from objectmove.plan import PlanRow, Timing
 from objectmove.planning import Judgement
-from objectmove.result import MoveResult
 from objectmove.settling import Doubt
 from runbook_lib.approvals import Plan
 from runbook_lib.errors import ClientError, SafetyError, StoreNotReadyError, UsageError
@@ -93,9 +92,10 @@ class ReleaseGate(MoveGate):
         return make_hold(inv.settings, inv.clients, sleep=inv.sleep)
 
     def check_ready(self, inv: Investigation, move: MovePlan, action: str) -> None:
-        """Refuse unless the store says that it is healthy, and the keys may move the labels."""
+        """Refuse unless the store is healthy, has room, and lets our keys move the labels."""
         check_store(inv.clients)
         if action == "apply":
+            check_room(inv.clients, move)
             check_move_rights(inv.clients, move.header.source, move.header.to)
         elif action == "undo":
             check_move_rights(inv.clients, move.header.to, move.header.source)
@@ -112,16 +112,6 @@ class ReleaseGate(MoveGate):
         """Ask the shipments once more, right before labels move: an order may be cancelled."""
         return ask_again(inv.settings, inv.clients.fulfillment, rows)
 
-    def list_ways_on(self, done: MoveResult) -> list[str]:
-        """Return the commands that lead on; labels that nobody wants any more can be parked."""
-        reasons = [row["reason"] for row in done.skipped]
-        if "plan" not in done.ways_on or NOT_WANTED not in reasons:
-            return done.ways_on
-        parks = "plan --park-unwanted"
-        if done.left or set(reasons) != {NOT_WANTED}:
-            return [*done.ways_on, parks]
-        return [parks]
-
     def describe_undo(self, inv: Investigation) -> str:
         """Say how the worker is held, what it does next, and what whoever approves promises."""
         hold = self.make_hold(inv)
@@ -136,20 +126,15 @@ class ReleaseGate(MoveGate):
         Each order is asked for once.
         """
         read = cache(partial(read_shipment_evidence, inv.clients.fulfillment))
-        texts = []
-        for done, row in enumerate(rows):
-            inv.progress("evidence", done, len(rows))
-            texts.append(read(row.facts.get("order_id", "")))
-        return texts
+        return [read(row.facts.get("order_id", "")) for row in rows]
 
     def describe_doubt(self, doubt: Doubt, evidence: str) -> dict[str, Json]:
         """Describe a label in doubt and its order, in the columns ``TO_SETTLE``."""
         if doubt.parked.is_here:
             # When we park a label, the worker may believe that it moved the label itself.
             evidence += " (read after parking: the status may come from our parking)"
-        described = super().describe_doubt(doubt, evidence)
-        described["order"] = doubt.planned.facts.get("order_id", "")
-        return {column: described[column] for column in TO_SETTLE}
+        order = doubt.planned.facts.get("order_id", "")
+        return {"order": order, **super().describe_doubt(doubt, evidence)}
 
 
 GATE = ReleaseGate(step="6.1")
@@ -178,7 +163,7 @@ def make_release_plan(
     UsageError
         When labels are shipped from the source (READY_PREFIX): moving those back is an undo.
     StoreNotReadyError
-        When the store is unhealthy, or has no room for the copies.
+        When the store is unhealthy.
     SafetyError
         When the keys for changes lack a right that the move needs, or fulfillment-service cannot
         say which labels are wanted (LABEL_FINISHED=shipment).
@@ -195,20 +180,18 @@ def make_release_plan(
     """
     parameters = get_parameters(inv, ReleaseParameters)
     settings = inv.settings
-    ready = settings.ready_prefix
     source = parameters.prefix or settings.pending_prefix
-    to = parameters.to or ready
+    to = parameters.to or settings.ready_prefix
     in_doubt = settings.release_parked_prefix
     if parameters.park_unwanted:
         if settings.label_finished != "shipment":
             raise UsageError("only shipments tell what nobody wants: set LABEL_FINISHED=shipment")
         to = f"{settings.release_parked_prefix}{NOT_WANTED}/"
         in_doubt = f"{settings.release_parked_prefix}in_doubt/"
-    if is_nested(source, ready):
+    if is_nested(source, settings.ready_prefix):
         raise UsageError(f"labels are shipped from {source}: `runbook undo` takes labels back")
     check_store(inv.clients)
     check_move_rights(inv.clients, source, to)
-    hold = GATE.make_hold(inv)
     selection = {"match": parameters.match or settings.release_match}
     if parameters.older_than_minutes:
         selection["older than"] = f"{parameters.older_than_minutes:g} min"
@@ -218,8 +201,6 @@ def make_release_plan(
         selection["memory removed"] = "rows may be planned although the bucket forgot their fate"
     if parameters.park_unwanted:
         selection[_PARKS] = "what no shipment wants; nothing is released"
-    # Unknown room counts as enough.
-    free_bytes = inv.clients.store.read_free_bytes() or float("inf")
     listed = 0
     judge_by_rules = LabelJudge(
         settings,
@@ -231,28 +212,22 @@ def make_release_plan(
     )
 
     def judge(objects: Sequence[Seen]) -> Sequence[Judgement]:
-        """Judge by the rules; refuse without room for the copies."""
+        """Judge by the rules, and show how far the listing is."""
         nonlocal listed
-        judgements = judge_by_rules(objects)
-        for seen, judgement in zip(objects, judgements, strict=True):
-            # Room for twice the object's size is asked for, so that a margin is left.
-            if not judgement.exclude and free_bytes < 2 * seen.size_bytes:
-                raise StoreNotReadyError(f"{free_bytes} bytes are free: no room for the copies")
         listed += len(objects)
         inv.progress("listed", listed)
-        return judgements
+        return judge_by_rules(objects)
 
-    timing = Timing(
-        lease_s=settings.release_lease_s,
-        effect_s=settings.release_effect_s,
-        spread_s=settings.release_clock_spread_s,
-    )
     header = {
         "source": source,
         "to": to,
         # A plan shows this as "who else moves"; the reason has no field of its own.
-        "others": f"{reason}; {describe_hold(hold)}",
-        "timing": timing,
+        "others": f"{reason}; {describe_hold(GATE.make_hold(inv))}",
+        "timing": Timing(
+            lease_s=settings.release_lease_s,
+            effect_s=settings.release_effect_s,
+            spread_s=settings.release_clock_spread_s,
+        ),
         "undo_s": settings.release_undo_window_minutes * 60,
         "limit_objects": settings.release_limit_objects,
         "selection": selection,
@@ -269,10 +244,8 @@ def make_release_plan(
     except LimitError as error:
         split = _SPLIT.format(limit=settings.release_limit_objects)
         raise LimitError(f"{error}. {split}") from error
-    plan_header = plan.content.header
-    why_they_stay = explain_left(plan_header.excluded, settings, nothing_moves=plan.is_empty)
-    summary = {**plan.summary, "reason": why_they_stay}
-    return replace(plan, summary=summary)
+    why_they_stay = explain_left(plan.content.header.excluded, settings)
+    return replace(plan, summary={**plan.summary, "reason": why_they_stay})
 
 
 def check_store(clients: Clients) -> None:
@@ -289,6 +262,14 @@ def check_store(clients: Clients) -> None:
         raise StoreNotReadyError(f"the store does not say that it is well ({error})") from error
 
 
+def check_room(clients: Clients, move: MovePlan) -> None:
+    """Refuse without room for two copies of the largest object. Unknown room counts as enough."""
+    free_bytes = clients.store.read_free_bytes()
+    largest_bytes = max((row.size_bytes for row in move.rows), default=0)
+    if free_bytes is not None and free_bytes < 2 * largest_bytes:
+        raise StoreNotReadyError(f"{free_bytes} bytes are free: no room for the copies")
+
+
 def check_move_rights(clients: Clients, source: str, to: str) -> None:
     """Refuse when the keys for changes may not write at the destination, or delete at the source.
 
@@ -301,15 +282,12 @@ def check_move_rights(clients: Clients, source: str, to: str) -> None:
         keeps versions, does not count as missing.
     """
     rights = clients.store.read_rights(source, write_under=(source, to))
-    missing = []
-    answer = ""
-    for right in (f"write {to}", f"delete {source}"):
-        is_allowed, why = rights.get(right, (None, ""))
-        if is_allowed is False:
-            missing.append(right)
-            answer = why
-    if missing:
+    needed = (f"write {to}", f"delete {source}")
+    missing = {name: why for name, (is_had, why) in rights.items() if is_had is False}
+    lacking = [name for name in needed if name in missing]
+    if lacking:
         raise SafetyError(
-            f"the key for changes (MINIO_CHANGE_USER) lacks {', '.join(missing)}: {answer} "
+            f"the key for changes (MINIO_CHANGE_USER) lacks {', '.join(lacking)}: "
+            f"{missing[lacking[-1]]} "
             "Nothing was moved. For the rights that a key needs, see docs/connect.md, part 2."
         )

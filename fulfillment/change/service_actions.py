@@ -143,7 +143,7 @@ SERVICE_ACTIONS: Mapping[str, _Action] = {
         done="restarted {target}",
         effect="{target} runs as a new process",
         way_back="there is none: a restart cannot be taken back",
-        change=lambda clients, name: clients.find_switch(name).restart(name),
+        change=lambda clients, name: clients.find_switch(name).change(name, "restart"),
         goal={"well": True},
         is_repeated=True,
         check=_check_restarted,
@@ -152,14 +152,14 @@ SERVICE_ACTIONS: Mapping[str, _Action] = {
         done="started {target}",
         effect="{target} runs",
         way_back="stop {target}",
-        change=lambda clients, name: clients.find_switch(name).start(name),
+        change=lambda clients, name: clients.find_switch(name).change(name, "start"),
         goal={"well": True},
     ),
     "stop": _Action(
         done="stopped {target}",
         effect="{target} does not run",
         way_back="start {target}",
-        change=lambda clients, name: clients.find_switch(name).stop(name),
+        change=lambda clients, name: clients.find_switch(name).change(name, "stop"),
         goal={"running": False},
     ),
     "unpause": _Action(
@@ -256,8 +256,7 @@ def _read_state(inv: Investigation, plan: Plan) -> State:
         return read(inv.clients, plan.target)
     state, why = attempt(lambda: read(inv.clients, plan.target))
     if state is None or state["paused"]:
-        away = "paused" if state else f"stopped ({why})"
-        text = f"nothing was done, because {plan.target} is {away}"
+        text = f"{plan.target} is {f'stopped ({why})' if why else 'paused'}; nothing was done"
         raise SafetyError(f"{text}: approve 6.2 first, which brings it back, then this plan")
     return state
 
@@ -282,20 +281,16 @@ def _verify(inv: Investigation, plan: Plan) -> Effect:
     while True:
         # A service that restarts cannot be read for a moment: then the error says what is missing.
         state, missing = attempt(lambda: action.read_state(inv.clients, plan.target))
-        if state is not None and action.has_goal(state):
-            missing = action.check(before, state)
-        elif state is not None:
+        if state is not None:
             shown = [f"{name} {value}" for name, value in state.items() if value != ""]
             missing = f"not yet as wanted: {', '.join(shown)}"
+            if action.has_goal(state):
+                missing = action.check(before, state)
         waited_s = (inv.now() - began_at).total_seconds()
         if not missing or waited_s >= _WAIT_S:
             break
         inv.sleep(_APART_S)
-    result: dict[str, Json] = {
-        "ok": not missing,
-        "state": state,
-        "waited_s": round(waited_s, 1) or 0,  # no wait is 0, not 0.0
-    }
+    result: dict[str, Json] = {"ok": not missing, "state": state, "waited_s": round(waited_s)}
     return Effect(missing or str(plan.summary["check"]), result, is_ok=not missing)
 
 

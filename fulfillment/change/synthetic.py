@@ -131,10 +131,9 @@ def create_backlog(
         See ``check_prefix``.
     """
     check_playground(settings, store)
-    made: list[Label] = []
-    for label in make_labels(backlog, settings=settings, now=now):
+    made = list(make_labels(backlog, settings=settings, now=now))
+    for label in made:
         store.put_object(label.key, label.content, label.metadata)
-        made.append(label)
     return made
 
 
@@ -227,8 +226,7 @@ def plan_backlog(inv: Investigation, step: str) -> Plan:
     UsageError
         See ``check_prefix``.
     """
-    given = get_parameters(inv, BacklogParameters).model_dump(include=set(Backlog.model_fields))
-    backlog = Backlog.model_validate(given)
+    backlog = Backlog.model_validate(get_parameters(inv, BacklogParameters).model_dump())
     check_playground(inv.settings, inv.clients.store)
     backlog.prefix = check_prefix(inv.settings, backlog.prefix or inv.settings.chaos_prefix)
     backlog.drill_id = backlog.drill_id or get_drill_id(inv.incident) or make_drill_id()
@@ -293,12 +291,8 @@ def _write_plan(inv: Investigation, kind: PlanKind, **facts: Json) -> Plan:
 
 def _create(inv: Investigation, plan: Plan) -> Effect:
     """Create the objects of the plan."""
-    made = create_backlog(
-        inv.clients.store,
-        Backlog.model_validate(plan.summary),
-        settings=inv.settings,
-        now=inv.now(),
-    )
+    backlog = Backlog.model_validate(plan.summary)
+    made = create_backlog(inv.clients.store, backlog, settings=inv.settings, now=inv.now())
     return Effect("", {"created": len(made), "sample": [label.key for label in made[:SAMPLE]]})
 
 

@@ -12,7 +12,6 @@ from runbook_lib.errors import (
     ConnectionRefusedClientError,
     NotConnectedError,
 )
-from runbook_lib.http import HttpClient
 
 from ..settings import HTTP_SYSTEMS, Settings
 from . import http_systems as http
@@ -42,10 +41,7 @@ class Clients:
         self.grafana = http.GrafanaClient.connect(settings)
         self.support = http.SupportClient.connect(settings)
         self.fulfillment = http.FulfillmentClient.connect(settings)
-        self.pipeline = http.PipelineClient(
-            dag_id=settings.pipeline_dag_id,
-            **settings.read_http_options("pipeline"),
-        )
+        self.pipeline = http.PipelineClient.connect(settings, dag_id=settings.pipeline_dag_id)
         self.probe = http.ProbeClient.connect(settings)
         self.notifications = http.NotificationsClient.connect(settings)
 
@@ -93,11 +89,9 @@ def check_connected(settings: Settings, clients: Clients) -> None:
             "you are not connected: set MINIO_ENDPOINT, MINIO_ROOT_USER and MINIO_ROOT_PASSWORD "
             "in .env or the environment (`runbook stack env` prints the local stack's)"
         )
-    questions: list[Callable[[], object]] = [clients.store.read_clock]
-    for name in HTTP_SYSTEMS:
-        client: HttpClient = getattr(clients, name)
-        if client.url:
-            questions.append(client.check_reachable)
+    systems = [getattr(clients, name) for name in HTTP_SYSTEMS]
+    asked = [system.check_reachable for system in systems if system.url]
+    questions: list[Callable[[], object]] = [clients.store.read_clock, *asked]
     no_answer = (ClientTimeoutError, ConnectionRefusedClientError)
     pool = ThreadPoolExecutor(len(questions))
     try:

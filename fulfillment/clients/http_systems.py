@@ -12,7 +12,6 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, dataclass_transform
@@ -20,7 +19,7 @@ from urllib.parse import quote
 
 from pydantic import AliasChoices, AliasPath, BeforeValidator, Field, StrictBool, with_config
 
-from runbook_lib.errors import AccessDeniedError, NotFoundError
+from runbook_lib.errors import BadAnswerError, NotFoundError
 from runbook_lib.http import (
     CAMEL,
     Answer,
@@ -32,6 +31,7 @@ from runbook_lib.http import (
     Text,
     When,
     check_ticket_id,
+    fill,
 )
 from runbook_lib.model import Json, format_time
 
@@ -101,7 +101,6 @@ class AlertRule:
     state: str = "unknown"
     health: str = "unknown"
     group_interval_s: float = 0
-    type: str = "alerting"
 
 
 @_camel
@@ -172,12 +171,8 @@ class PrometheusClient(_SystemClient):
         """Return the alerting rules."""
         rules: list[AlertRule] = []
         params = {"type": "alert"}
-        groups = self.get("/api/v1/rules", list[_Group], params, "data.groups")
-        for group in groups:
-            for rule in group.rules:
-                if rule.type == "alerting":
-                    timed = replace(rule, group_interval_s=group.interval)
-                    rules.append(timed)
+        for group in self.get("/api/v1/rules", list[_Group], params, "data.groups"):
+            rules += [replace(rule, group_interval_s=group.interval) for rule in group.rules]
         return rules
 
     def list_alerts(self) -> list[Alert]:
@@ -214,7 +209,7 @@ def _list_names(receivers: list[dict[str, Json]]) -> list[Json]:
 
 
 _Names = Annotated[tuple[str, ...], BeforeValidator(_list_names)]
-_Ids = Annotated[tuple[str, ...], BeforeValidator(lambda ids: ids or ())]
+_Ids = Annotated[tuple[str, ...], fill(())]
 
 
 @_camel
@@ -224,10 +219,18 @@ class RoutedAlert:
     labels: dict[str, str]
     starts_at: At
     receivers: _Names
-    state: Annotated[str, Field(validation_alias=AliasPath("status", "state"))]
-    silenced_by: Annotated[_Ids, Field(validation_alias=AliasPath("status", "silencedBy"))]
-    inhibited_by: Annotated[_Ids, Field(validation_alias=AliasPath("status", "inhibitedBy"))]
-    muted_by: Annotated[_Ids, Field(validation_alias=AliasPath("status", "mutedBy"))] = ()
+    state: str
+    silenced_by: _Ids
+    inhibited_by: _Ids
+    muted_by: _Ids = ()
+
+
+def _flatten_status(alert: dict[str, Json]) -> dict[str, Json]:
+    """Put the fields of an alert's status beside the alert's own."""
+    return {**alert, **alert["status"]}
+
+
+_FlatAlert = Annotated[RoutedAlert, BeforeValidator(_flatten_status)]
 
 
 class AlertmanagerClient(_SystemClient):
@@ -239,7 +242,7 @@ class AlertmanagerClient(_SystemClient):
 
     def list_alerts(self) -> list[RoutedAlert]:
         """Return the alerts, silenced and inhibited ones too."""
-        return self.get("/api/v2/alerts", list[RoutedAlert])
+        return self.get("/api/v2/alerts", list[_FlatAlert])
 
     def read_placeholders(self) -> list[str]:
         """Return the placeholders among the addresses to which the running configuration sends.
@@ -264,11 +267,12 @@ class AlertmanagerClient(_SystemClient):
         """Return the running configuration, parsed from YAML."""
         import yaml
 
+        text = self.get(_STATUS, str, part="config.original")
         try:
-            text = self.get(_STATUS, str, part="config.original")
             return yaml.safe_load(text)
         except (yaml.YAMLError, ValueError) as error:
-            raise self.make_bad_answer(_STATUS, "gave a configuration that is not YAML") from error
+            words = "its configuration is not YAML"
+            raise BadAnswerError(words, system=self.SYSTEM) from error
 
 
 def _walk_config(value: Json, where: str = "") -> Iterator[tuple[str, str]]:
@@ -279,15 +283,12 @@ def _walk_config(value: Json, where: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(value, str):
         yield where, value
     elif isinstance(value, dict):
-        prefix = f"{where}." if where else ""
         for key, inner in value.items():
             if key not in _NOT_DESTINATIONS:
-                yield from _walk_config(inner, f"{prefix}{key}")
+                yield from _walk_config(inner, f"{where}.{key}".removeprefix("."))
     elif isinstance(value, list):
         for index, inner in enumerate(value):
-            name = index
-            if isinstance(inner, dict):
-                name = inner.get("name") or index
+            name = inner.get("name", index) if isinstance(inner, dict) else index
             yield from _walk_config(inner, f"{where}[{name}]")
 
 
@@ -363,6 +364,26 @@ class WorkerState:
     paused_by: Text = ""
 
 
+_Time = Annotated[datetime | None, BeforeValidator(try_time)]
+
+
+@_camel
+class Shipment:
+    """A shipment of an order. A time is None when the service does not give it.
+
+    Attributes
+    ----------
+    tasks : what is done for the shipment; a label that exists has its ``key`` there
+    """
+
+    order_id: str
+    status: Text = ""
+    tracking_number: Text = ""
+    created_at: _Time = None
+    updated_at: _Time = None
+    tasks: Annotated[list[dict[str, Json]], fill([])] = field(default_factory=list)
+
+
 class FulfillmentClient(_SystemClient):
     """Read and steer the label worker; read shipments."""
 
@@ -386,12 +407,10 @@ class FulfillmentClient(_SystemClient):
         """Resume the worker; undone by ``pause_worker``."""
         self.post(f"{_WORKER}/resume", object)
 
-    def list_shipments(
-        self, order_id: int | None = None, limit: int = 100
-    ) -> list[dict[str, Json]]:
-        """Return an order's shipments, else the newest, as the service gives them."""
+    def list_shipments(self, order_id: int | None = None, limit: int = 100) -> list[Shipment]:
+        """Return an order's shipments, else the newest."""
         params = {"orderId": order_id, "limit": limit}
-        return self.get(_SHIPMENTS, list[dict[str, Json]], params, "items")
+        return self.get(_SHIPMENTS, list[Shipment], params, "items")
 
 
 _LOGIN = "/auth/token"
@@ -444,12 +463,12 @@ class PipelineClient(_SystemClient):
     Parameters
     ----------
     dag_id : the DAG
-    options : as ``HttpClient`` takes them. User and password are for a login, if there is no token
+    options : as ``HttpClient`` takes them. User and password of ``auth`` are for a login
 
     Notes
     -----
-    Airflow 3 takes tokens, not passwords. If it no longer accepts the login's token, the client
-    logs in once more. A server without a login gets user and password by basic authentication.
+    Airflow 3 takes tokens, not passwords: the client gets one for each request. A server without a
+    login gets user and password by basic authentication.
     """
 
     SYSTEM = "pipeline"
@@ -460,10 +479,6 @@ class PipelineClient(_SystemClient):
         super().__init__(url, **options)
         self._dag_id = dag_id
         self._path = f"/api/v2/dags/{quote(dag_id, safe='')}"
-        self._is_logged_in = False
-        self._login: dict[str, str] | None = None
-        if options.get("user") and not options.get("token"):
-            self._login = {"username": options["user"], "password": options["password"]}
 
     def check_reachable(self) -> str:
         """Return the DAG's name; ``WrongSystemError`` when the server is another system."""
@@ -494,26 +509,16 @@ class PipelineClient(_SystemClient):
         return self.post(self._path, Dag, {"is_paused": paused}, "PATCH")
 
     def _ask(self, method: str, path: str, **content: Any) -> Answer:
-        """Send a request with the login's token, if there is a login."""
-        if self._login and self._is_logged_in:
-            # A denial may mean that the token has expired: then log in again, and try again.
-            with suppress(AccessDeniedError):
-                return super()._ask(method, path, **content)
+        """Send a request with a new token, if there is a login."""
         if self._login:
-            self._log_in()
+            try:
+                answer = super()._ask("POST", _LOGIN, json=self._login)
+            except NotFoundError:
+                self._login = {}
+            else:
+                token = self.read_as(_LOGIN, self._parse(answer), str, "access_token")
+                self._session.headers["Authorization"] = f"Bearer {token}"
         return super()._ask(method, path, **content)
-
-    def _log_in(self) -> None:
-        """Get a token for all further requests. A server without a login is asked only once."""
-        try:
-            answer = super()._ask("POST", _LOGIN, json=self._login)
-        except NotFoundError:
-            self._login = None
-            return
-        token = self.read_as(_LOGIN, self._parse(answer), str, "access_token")
-        self._session.auth = None
-        self._session.headers["Authorization"] = f"Bearer {token}"
-        self._is_logged_in = True
 
 
 _CASES = "/support/cases"
@@ -534,7 +539,6 @@ def _list_orders(context: list[dict[str, Json]]) -> list[Json]:
 
 
 _OrderIds = Annotated[tuple[int, ...], BeforeValidator(_list_orders)]
-_Time = Annotated[datetime | None, BeforeValidator(try_time)]
 
 
 @_camel

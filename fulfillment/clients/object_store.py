@@ -7,12 +7,10 @@ time-out, however many objects are asked for.
 
 from __future__ import annotations
 
-import math
 import mimetypes
 import re
 import secrets
 import ssl
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -23,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 from objectmove.bucket import (
     REFUSED,
+    UNMET,
     Request,
     S3Bucket,
     Seen,
@@ -42,20 +41,19 @@ _SYSTEM = "object store"
 _META = "x-amz-meta-"
 #: How long a signature is valid, from the store's time that it names.
 _EXPIRES_S = 20
-#: How old that time may be when a request is sent. So the signature is valid for 15 s more, at
-#: least.
-_CLOCK_S = 5.0
 _FREE = re.compile(
     rb"^minio_cluster_capacity_(?:usable_)?free_bytes(?:{.*})? (\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*$",
     re.MULTILINE,
 )
 
 # Codes and words of failed requests, by what they mean.
-_ABSENT = {"NoSuchKey", "NoSuchObject", "NoSuchBucket", "HTTP 404"}
+_KINDS: dict[type[errors.ClientError], set[str]] = {
+    errors.NotFoundError: {"NoSuchKey", "NoSuchObject", "NoSuchBucket", "HTTP 404"},
+    errors.AccessDeniedError: {*REFUSED, "HTTP 401", "HTTP 403"},
+    errors.PreconditionFailedError: {*UNMET, "HTTP 412"},
+    errors.ConnectionRefusedClientError: {"NoAnswer", "NotSent"},
+}
 _WRONG_KEY = {"SignatureDoesNotMatch", "InvalidAccessKeyId"}
-_DENIED = {*REFUSED, "HTTP 401", "HTTP 403"}
-_CHANGED = {"PreconditionFailed", "ConditionalRequestConflict", "HTTP 412"}
-_SILENT = {"NoAnswer", "NotSent"}
 _LATE = ("no answer in time", "timed out")
 _FULL = (
     "storagefull",
@@ -130,10 +128,6 @@ class ObjectStore:
         self.bucket = bucket.name
         self._bucket = bucket
         self._change_bucket = change_bucket or bucket
-        # The store's time, which is used for some seconds, and when it was read, in the seconds of
-        # ``time.monotonic()``.
-        self._clock: datetime | None = None
-        self._clock_read_s = 0.0
 
     def list_objects(self, prefix: str) -> Iterator[Seen]:
         """Yield the objects under a prefix, without metadata; folder markers are left out."""
@@ -164,7 +158,7 @@ class ObjectStore:
 
         bucket = self._bucket
         tls = None
-        if bucket.secure:
+        if bucket.secure:  # urllib3's own context would read SSLKEYLOGFILE
             tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             tls.load_verify_locations(bucket.ca_file or certifi.where())
         make: Callable[..., urllib3.PoolManager] = urllib3.PoolManager
@@ -218,9 +212,8 @@ class ObjectStore:
         The ending of the key gives the object's content type.
         """
         content_type, _ = mimetypes.guess_type(key)
-        headers = {"content-type": content_type or "application/octet-stream"}
-        for name, text in (metadata or {}).items():
-            headers[f"{_META}{name.lower()}"] = text
+        headers = {f"{_META}{name.lower()}": text for name, text in (metadata or {}).items()}
+        headers["content-type"] = content_type or "application/octet-stream"
         self._change(Request("put", key, body=content, headers=headers), f"write {key}")
 
     def delete_object(self, info: Seen) -> None:
@@ -238,7 +231,7 @@ class ObjectStore:
         if not is_key_supported(request.key):
             raise errors.BadAnswerError(f"{what}: no request can name this key", system=_SYSTEM)
         with _client_errors():
-            signed_at = self._read_signing_time()
+            signed_at = self._change_bucket.read_clock()
             (answer,) = self._change_bucket.send(
                 [request], signed_at=signed_at, expires_s=_EXPIRES_S
             )
@@ -252,14 +245,6 @@ class ObjectStore:
         elif any(word in text.lower() for word in _FULL):
             raise StoreFullError(f"storage full: {what}: {text}", system=_SYSTEM)
         raise _to_client_error(StoreError(f"{what}: {text}", code=answer.code))
-
-    def _read_signing_time(self) -> datetime:
-        """Return the store's time, read at most five seconds ago."""
-        now_s = time.monotonic()
-        if self._clock is None or now_s - self._clock_read_s > _CLOCK_S:
-            self._clock = self._change_bucket.read_clock()
-            self._clock_read_s = now_s
-        return self._clock
 
     def check_live(self) -> tuple[str, str]:
         """Ask ``/minio/health/live``; where there is none, make a signed listing.
@@ -294,17 +279,12 @@ class ObjectStore:
     def read_free_bytes(self) -> int | None:
         """Return the free capacity from MinIO's cluster metrics; None when it is unknown."""
         try:
-            answer = self._bucket.ask("/minio/v2/metrics/cluster")
+            page = self._bucket.ask("/minio/v2/metrics/cluster").body
         except StoreError:
             return None
-        if answer.status != 200:
-            return None
-        for text in _FREE.findall(answer.body):
-            free_bytes = float(text)
-            # MinIO as a gateway always answers 0 or NaN: it does not know.
-            if 0 < free_bytes < math.inf:
-                return int(free_bytes)
-        return None
+        # MinIO as a gateway always answers 0 or NaN: it does not know.
+        known = [int(float(text)) for text in _FREE.findall(page)]
+        return next(filter(None, known), None)
 
     def is_full(self, prefix: str) -> bool | None:
         """Tell whether the store refuses our own writes for want of room; None: it does not say.
@@ -439,24 +419,13 @@ def _client_errors() -> Iterator[None]:
 def _to_client_error(error: StoreError) -> errors.ClientError:
     """Return the ``ClientError`` that says what a failed request means."""
     text = str(error)
-    code = error.code
-    kind: type[errors.ClientError] = errors.BadAnswerError
-    if code in _ABSENT:
-        kind = errors.NotFoundError
-    elif code in _DENIED:
-        kind = errors.AccessDeniedError
-        if code in _WRONG_KEY:
-            text += ". Your own key or password is wrong: see MINIO_ROOT_PASSWORD"
-            text += " (for changes: MINIO_CHANGE_PASSWORD)."
-    elif code in _CHANGED:
-        kind = errors.PreconditionFailedError
-    elif code in _SILENT and "certificate" in text.lower():
-        text += ". CA_BUNDLE says whom to trust."
-    elif code in _SILENT and ("reset by peer" in text or "no length" in text):
-        text += ". If this port wants TLS, set MINIO_SECURE=true; if it does not, false."
-        kind = errors.ConnectionRefusedClientError
-    elif code in _SILENT and any(word in text for word in _LATE):
-        kind = errors.ClientTimeoutError
-    elif code in _SILENT:
-        kind = errors.ConnectionRefusedClientError
+    fitting = [kind for kind, codes in _KINDS.items() if error.code in codes]
+    kind = fitting[0] if fitting else errors.BadAnswerError
+    if error.code in _WRONG_KEY:
+        text += ". Your own key or password is wrong: see MINIO_ROOT_PASSWORD"
+        text += " (for changes: MINIO_CHANGE_PASSWORD)."
+    elif kind is errors.ConnectionRefusedClientError:
+        text += ". Are MINIO_ENDPOINT, MINIO_SECURE, CA_BUNDLE and PROXY_URL right?"
+        if any(word in text for word in _LATE):
+            kind = errors.ClientTimeoutError
     return kind(text, system=_SYSTEM)

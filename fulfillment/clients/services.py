@@ -11,16 +11,17 @@ import json
 import re
 import shlex
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import entry_points
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from runbook_lib import errors
 from runbook_lib.http import parse_when
-from runbook_lib.model import Json, format_time, parse_json, parse_time
+from runbook_lib.model import Json, format_time, parse_time
 from runbook_lib.redact import Redactor
 
 from ..settings import Settings
@@ -34,10 +35,12 @@ MAX_LOG_BYTES = 4_000_000
 _SECRET_NAME = re.compile(
     r"PASSWORD|PASSWD|SECRET|TOKEN|CREDENTIAL|PRIVATE|(^|_)KEY($|_)|WEBHOOK", re.I
 )
+Verb = Literal["restart", "start", "stop"]
 _bad = partial(errors.BadAnswerError, system="services")
-_TIME_NAMES = ("ts", "time", "timestamp", "@timestamp", "at")
-_LEADING_TIME = re.compile(
-    r"\[?(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?)"
+#: The time with which a line begins, or a field of its JSON.
+_TIME = re.compile(
+    r"^\[?(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?)"
+    r'|"(?:ts|time|timestamp|@timestamp|at)" ?: ?"?([^",}]+)'
 )
 
 
@@ -73,7 +76,7 @@ class LogLine(NamedTuple):
 
 
 class ServicesClient(Protocol):
-    """Status, logs and settings of services; restart, stop and start.
+    """Status, logs and settings of services, and what stops and starts them.
 
     Every method raises a ``ClientError`` when the back end cannot be asked, and
     ``NotFoundError`` for a name that is not a service.
@@ -82,14 +85,8 @@ class ServicesClient(Protocol):
     def list_services(self) -> list[ServiceState]:
         """Return every service, by name."""
 
-    def restart(self, name: str) -> None:
-        """Restart a service. There is no way back; needs a post-check."""
-
-    def stop(self, name: str) -> None:
-        """Stop a service; undone by ``start``."""
-
-    def start(self, name: str) -> None:
-        """Start a service; undone by ``stop``."""
+    def change(self, name: str, verb: Verb) -> None:
+        """Stop, start or restart a service; a restart has no way back."""
 
     def read_logs(self, name: str, *, since: datetime) -> list[LogLine]:
         """Return a service's last lines since a time, at most 20,000, oldest first."""
@@ -119,10 +116,8 @@ def connect_services(settings: Settings) -> ServicesClient:
         (entry,) = entry_points(group="runbook.services", name=settings.runbook_services)
         client: ServicesClient = entry.load()(settings)
     except (ImportError, ValueError) as error:  # ValueError: no package registers such a back end
-        text = (
-            f"RUNBOOK_SERVICES={settings.runbook_services}: its programs are not installed; "
-            "pip install 'fulfillment-runbook[stack]'"
-        )
+        missing = f"RUNBOOK_SERVICES={settings.runbook_services}: its programs are not installed"
+        text = f"{missing}; pip install 'fulfillment-runbook[stack]'"
         raise errors.ConnectionRefusedClientError(text, system="services") from error
     return client
 
@@ -195,12 +190,10 @@ def hide_secrets(values: Mapping[str, str | None], settings: Settings) -> dict[s
         text = str(value or "")  # compose also gives numbers and null
         if not _SECRET_NAME.search(name):
             shown[name] = redactor.text(text)
-        elif not text:
-            shown[name] = "absent"
-        elif text == store_secret:
+        elif text and text == store_secret:
             shown[name] = "equal to the store's"
         else:
-            shown[name] = "present"
+            shown[name] = "present" if text else "absent"
     return shown
 
 
@@ -231,36 +224,18 @@ def select_lines(texts: Iterable[str], *, since: datetime, timed: bool = False) 
 
 def _find_time(text: str) -> datetime | None:
     """Return the time with which a line begins, or that its JSON names; None without one."""
-    if text.startswith("{"):
-        return _find_time_in_json(text)
-    match = _LEADING_TIME.match(text)
+    match = _TIME.search(text)
     if match is None:
         return None
-    return try_time(match[1].replace(",", "."))
-
-
-def _find_time_in_json(text: str) -> datetime | None:
-    """Return the first time in the usual fields of a log's JSON line; None without one."""
-    try:
-        record: Json = parse_json(text)
-    except ValueError:
-        return None
-    for name in _TIME_NAMES:
-        at = try_time(record.get(name))
-        if at is not None:
-            return at
-    return None
+    return try_time((match[1] or match[2]).replace(",", "."))
 
 
 def try_time(value: Json) -> datetime | None:
     """Parse a time, as text or in seconds since 1970; None when it is neither."""
-    try:
-        if isinstance(value, int | float):
-            return datetime.fromtimestamp(value, UTC)
-        if isinstance(value, str):
-            return parse_time(value)
-    except (ValueError, OverflowError, OSError):
-        pass
+    with suppress(TypeError, ValueError, OverflowError, OSError):
+        return datetime.fromtimestamp(float(value), UTC)
+    with suppress(ValueError, OverflowError):
+        return parse_time(str(value))
     return None
 
 
@@ -283,16 +258,13 @@ class ComposeServices:
 
     def list_services(self) -> list[ServiceState]:
         """Return every service, sorted by name, without those that were never created."""
-        listed = _read_json_lines(self._run_compose("ps", "--all", "--format", "json"))
-        rows = [row for row in listed if row.get("ID")]
-        ids = [str(row["ID"]) for row in rows]
-        states: list[dict[str, Json]] = []
-        if ids:
-            words = ["docker", "inspect", "--format", "{{json .State}}", *ids]
-            states = _read_json_lines(self._execute(words))
-        if len(states) != len(ids):
-            raise _bad("a container went away while it was looked at; ask again")
-        return sorted(map(_make_state, rows, states), key=lambda state: state.name)
+        ids = self._run_compose("ps", "--all", "--quiet").split()
+        if not ids:
+            return []
+        output = self._execute(["docker", "inspect", *ids])
+        with _parsing():
+            states = map(_make_state, json.loads(output))
+            return sorted(states, key=lambda state: state.name)
 
     def read_logs(self, name: str, *, since: datetime) -> list[LogLine]:
         """Return a service's last lines since a time, oldest first."""
@@ -311,19 +283,8 @@ class ComposeServices:
         tail = output[-MAX_LOG_BYTES:].splitlines()
         return select_lines(tail, since=since, timed=True)
 
-    def restart(self, name: str) -> None:
-        """Restart a service."""
-        self._change("restart", name)
-
-    def stop(self, name: str) -> None:
-        """Stop a service."""
-        self._change("stop", name)
-
-    def start(self, name: str) -> None:
-        """Start a service that was created before."""
-        self._change("start", name)
-
-    def _change(self, verb: str, name: str) -> None:
+    def change(self, name: str, verb: Verb) -> None:
+        """Stop, start or restart a service that was created before."""
         self._require_config(name)
         self._run_compose(verb, name, is_change=True)
 
@@ -335,10 +296,8 @@ class ComposeServices:
     def _require_config(self, name: str) -> dict[str, Json]:
         """Return a service's part of compose's configuration; ``NotFoundError`` without one."""
         output = self._run_compose("config", "--format", "json")
-        try:
-            configs: dict[str, dict[str, Json]] = json.loads(output)["services"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise _bad("compose config is not understood: docker compose 2.x is needed") from error
+        with _parsing():
+            configs: dict[str, dict[str, Json]] = dict(json.loads(output)["services"])
         if name not in configs:
             raise make_unknown_service_error(name, configs)
         return configs[name]
@@ -348,36 +307,27 @@ class ComposeServices:
         return self._execute([*self._command, *words], is_change=is_change)
 
 
-def _read_json_lines(output: str) -> list[dict[str, Json]]:
-    """Read one JSON object per line, or the one array that older versions print."""
-    text = output.strip()
+@contextmanager
+def _parsing() -> Iterator[None]:
+    """Turn the errors of code that reads docker's JSON into a ``BadAnswerError``."""
     try:
-        if text.startswith("["):
-            rows = json.loads(text)
-        else:
-            rows = [json.loads(line) for line in text.splitlines()]
-        return [dict(row) for row in rows]
-    except (ValueError, TypeError) as error:
-        raise _bad("the answer is not JSON: docker compose 2.x is needed") from error
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise _bad("docker's answer is not understood: docker compose 2.x is needed") from error
 
 
-def _make_state(row: dict[str, Json], state: dict[str, Json]) -> ServiceState:
-    """Return a service's state from its row of ``compose ps`` and ``docker inspect``'s state."""
-    running = state.get("Status") == "running"
-    if running:
-        since = parse_when(state.get("StartedAt"))
-        exit_code = None
-    else:
-        since = parse_when(state.get("FinishedAt"))
-        exit_code = int(state.get("ExitCode", 0))
+def _make_state(container: dict[str, Json]) -> ServiceState:
+    """Return a service's state from what ``docker inspect`` says of its container."""
+    state = container["State"]
+    running = state["Status"] == "running"
     health = state.get("Health") or {}
     return ServiceState(
-        name=str(row["Service"]),
+        name=container["Config"]["Labels"]["com.docker.compose.service"],
         running=running,
-        state=str(state.get("Status", row.get("State", "unknown"))),
-        since=since,
-        exit_code=exit_code,
-        health=str(health.get("Status", "")),
+        state=state["Status"],
+        since=parse_when(state["StartedAt" if running else "FinishedAt"]),
+        exit_code=None if running else state["ExitCode"],
+        health=health.get("Status", ""),
     )
 
 
@@ -434,21 +384,9 @@ class CommandServices:
         state = "running" if running else "stopped"
         return [ServiceState(self._settings.worker_service, running, state)]
 
-    def restart(self, name: str) -> None:
-        """Stop and start the worker."""
-        self.stop(name)
-        self.start(name)
-
-    def stop(self, name: str) -> None:
-        """Stop the worker."""
-        self._change("WORKER_STOP_CMD", name)
-
-    def start(self, name: str) -> None:
-        """Start the worker."""
-        self._change("WORKER_START_CMD", name)
-
-    def _change(self, setting: str, name: str) -> None:
-        """Run the command that a setting holds, if ``name`` is the worker's."""
-        if name != self._settings.worker_service:
-            raise make_unknown_service_error(name, [self._settings.worker_service])
-        _run_command(self._settings, setting, is_change=True)
+    def change(self, _name: str, verb: Verb) -> None:
+        """Stop the worker, start it, or both."""
+        if verb != "start":
+            _run_command(self._settings, "WORKER_STOP_CMD", is_change=True)
+        if verb != "stop":
+            _run_command(self._settings, "WORKER_START_CMD", is_change=True)

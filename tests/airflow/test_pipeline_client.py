@@ -124,7 +124,7 @@ def test_a_dag_whose_file_is_gone_is_stale_though_not_paused(airflow: Airflow) -
 
 
 def test_user_and_password_open_an_airflow_that_asks_for_them(airflow: Airflow) -> None:
-    client = airflow.client(airflow.login_url, user=airflow.user, password=airflow.password)
+    client = airflow.client(airflow.login_url, auth=f"Basic {airflow.user}:{airflow.password}")
     assert client.read_dag().id == DAG_ID
     assert client.set_paused(True).is_paused
     assert not client.set_paused(False).is_paused
@@ -134,7 +134,7 @@ def test_user_and_password_open_an_airflow_that_asks_for_them(airflow: Airflow) 
 def test_without_or_with_wrong_credentials_it_is_denied(airflow: Airflow) -> None:
     with pytest.raises(AccessDeniedError):
         airflow.client(airflow.login_url).read_dag()
-    wrong = airflow.client(airflow.login_url, user=airflow.user, password="wrong")
+    wrong = airflow.client(airflow.login_url, auth=f"Basic {airflow.user}:wrong")
     with pytest.raises(AccessDeniedError):
         wrong.read_dag()
     airflow.keep("denied", DAG, url=airflow.login_url)
@@ -145,7 +145,7 @@ def test_without_or_with_wrong_credentials_it_is_denied(airflow: Airflow) -> Non
 
 
 def test_a_token_that_ran_out_is_replaced(airflow: Airflow) -> None:
-    client = airflow.client(airflow.login_url, user=airflow.user, password=airflow.password)
+    client = airflow.client(airflow.login_url, auth=f"Basic {airflow.user}:{airflow.password}")
     client.read_dag()
     given = airflow.keep(
         "token", "/auth/token", method="POST", url=airflow.login_url,
@@ -167,4 +167,4 @@ def test_a_token_that_ran_out_is_replaced(airflow: Airflow) -> None:
 
 
 def with_token(airflow: Airflow, token: str) -> None:
-    HttpClient(airflow.login_url, timeout_s=20, token=token).get(DAG, object)
+    HttpClient(airflow.login_url, timeout_s=20, auth=f"Bearer {token}").get(DAG, object)

@@ -158,7 +158,7 @@ def test_a_pipeline_without_tokens_gets_credentials_only_when_there_are_some(
     httpserver.expect_request("/auth/token").respond_with_json({"detail": "Not Found"}, 404)
     httpserver.expect_request("/api/v2/dags/fulfillment_release").respond_with_json(DAG)
     pipeline_of(httpserver).read_dag()
-    pipeline_of(httpserver, user="ops", password="pw").read_dag()
+    pipeline_of(httpserver, auth="Basic ops:pw").read_dag()
     seen = [(request.path, request.authorization) for request, _ in httpserver.log]
     assert seen[0] == ("/api/v2/dags/fulfillment_release", None)
     path, authorization = seen[-1]
@@ -220,7 +220,7 @@ DASHBOARD = {
 
 
 def grafana_of(server: HTTPServer) -> GrafanaClient:
-    return GrafanaClient(server.url_for(""), user="admin", password="pw", timeout_s=5)
+    return GrafanaClient(server.url_for(""), auth="Basic admin:pw", timeout_s=5)
 
 
 def test_a_panel_is_found_in_a_folded_row(httpserver: HTTPServer) -> None:

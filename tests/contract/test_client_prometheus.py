@@ -119,7 +119,6 @@ RULES = {
                     "lastEvaluation": "0001-01-01T00:00:00Z",
                     "type": "alerting",
                 },
-                {"name": "job:x:sum", "query": "sum(x)", "health": "ok", "type": "recording"},
             ],
             "interval": 15,
             "limit": 0,

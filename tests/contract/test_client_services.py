@@ -18,6 +18,7 @@ from dataflow_stack import services_client
 from fulfillment.clients.services import (
     ComposeServices,
     ServicesClient,
+    Verb,
     connect_services,
     select_lines,
 )
@@ -119,15 +120,16 @@ def test_every_service_is_listed_with_its_state(supervisor: ServicesClient) -> N
 @pytest.mark.process
 def test_a_service_that_cannot_start_is_a_bad_answer(supervisor: ServicesClient) -> None:
     with pytest.raises(BadAnswerError, match=r"broken.*log"):
-        supervisor.start("broken")
+        supervisor.change("broken", "start")
 
 
 @pytest.mark.process
 @pytest.mark.parametrize("name", ["nobody", "../x", "worker; rm", ""])
 def test_a_name_that_is_no_service_is_not_found(supervisor: ServicesClient, name: str) -> None:
-    for ask in (supervisor.restart, supervisor.stop, supervisor.read_effective_settings):
-        with pytest.raises(NotFoundError, match="broken, idle, worker"):
-            ask(name)
+    with pytest.raises(NotFoundError, match="broken, idle, worker"):
+        supervisor.change(name, "restart")
+    with pytest.raises(NotFoundError, match="broken, idle, worker"):
+        supervisor.read_effective_settings(name)
     with pytest.raises(NotFoundError):
         supervisor.read_logs(name, since=LONG_AGO)
 
@@ -230,17 +232,19 @@ sys.stdout.write(answer["out"])
 sys.exit(answer.get("code", 0))
 """
 
-PS = [
-    {"ID": "aa11", "Name": "dataflow-worker-1", "Service": "worker", "State": "running"},
-    {"ID": "bb22", "Name": "dataflow-minio-1", "Service": "minio", "State": "exited"},
-]
+STATES = {
+    "worker": {
+        "Status": "running", "Running": True, "Pid": 71, "ExitCode": 0,
+        "StartedAt": "2026-11-24T03:14:00.123456789Z", "FinishedAt": "0001-01-01T00:00:00Z",
+        "Health": {"Status": "unhealthy"}},
+    "minio": {
+        "Status": "exited", "Running": False, "Pid": 0, "ExitCode": 137,
+        "StartedAt": "2026-11-24T03:00:00Z", "FinishedAt": "2026-11-24T03:10:00Z"},
+}  # fmt: skip
 INSPECT = [
-    {"Status": "running", "Running": True, "Pid": 71, "ExitCode": 0,
-     "StartedAt": "2026-11-24T03:14:00.123456789Z", "FinishedAt": "0001-01-01T00:00:00Z",
-     "Health": {"Status": "unhealthy"}},
-    {"Status": "exited", "Running": False, "Pid": 0, "ExitCode": 137,
-     "StartedAt": "2026-11-24T03:00:00Z", "FinishedAt": "2026-11-24T03:10:00Z"},
-]  # fmt: skip
+    {"State": state, "Config": {"Labels": {"com.docker.compose.service": name}}}
+    for name, state in STATES.items()
+]
 CONFIG = {
     "name": "dataflow",
     "services": {
@@ -263,8 +267,8 @@ class Compose:
         program.chmod(0o755)
         monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
         self.answers: dict[str, dict[str, Any]] = {
-            "ps": {"out": "\n".join(map(json.dumps, PS))},
-            "inspect": {"out": "\n".join(map(json.dumps, INSPECT)) + "\n"},
+            "ps": {"out": "aa11\nbb22\n"},
+            "inspect": {"out": json.dumps(INSPECT)},
             "config": {"out": json.dumps(CONFIG)},
         }
         self.services = ComposeServices(
@@ -285,19 +289,16 @@ def compose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compose:
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("as_array", [False, True])
-def test_compose_lists_services(compose: Compose, as_array: bool) -> None:
-    if as_array:
-        compose.answers["ps"]["out"] = json.dumps(PS)
-        compose.save()
+def test_compose_lists_services(compose: Compose) -> None:
     minio, worker = compose.services.list_services()
     assert (worker.name, worker.running, worker.health) == ("worker", True, "unhealthy")
     assert worker.since == datetime(2026, 11, 24, 3, 14, 0, 123456, tzinfo=UTC)
     assert (minio.running, minio.state, minio.exit_code) == (False, "exited", 137)
     assert minio.since == datetime(2026, 11, 24, 3, 10, tzinfo=UTC)
-    assert compose.commands()[0] == [
-        "compose", "-f", "a.yml", "-f", "b.yml", "ps", "--all", "--format", "json",
-    ]  # fmt: skip
+    assert compose.commands() == [
+        ["compose", "-f", "a.yml", "-f", "b.yml", "ps", "--all", "--quiet"],
+        ["inspect", "aa11", "bb22"],
+    ]
 
 
 @pytest.mark.process
@@ -318,10 +319,11 @@ def test_compose_logs_carry_dockers_time(compose: Compose) -> None:
 
 @pytest.mark.process
 def test_compose_changes_one_checked_service(compose: Compose) -> None:
-    for change in (compose.services.restart, compose.services.stop, compose.services.start):
-        change("worker")
+    verbs: tuple[Verb, ...] = ("restart", "stop", "start")
+    for verb in verbs:
+        compose.services.change("worker", verb)
         with pytest.raises(NotFoundError, match="minio, worker"):
-            change("--all; rm -rf /")
+            compose.services.change("--all; rm -rf /", verb)
     done = [words[5:] for words in compose.commands() if "config" not in words]
     assert done == [["restart", "worker"], ["stop", "worker"], ["start", "worker"]]
 
@@ -348,7 +350,7 @@ def test_a_compose_that_fails_says_why_without_secrets(compose: Compose) -> None
 @pytest.mark.process
 @pytest.mark.parametrize("out", ["not json", "[1]", '{"a":', "7"])
 def test_a_compose_that_answers_something_else_is_a_bad_answer(compose: Compose, out: str) -> None:
-    compose.answers["ps"]["out"] = compose.answers["config"]["out"] = out
+    compose.answers["inspect"]["out"] = compose.answers["config"]["out"] = out
     compose.save()
     with pytest.raises(BadAnswerError):
         compose.services.list_services()

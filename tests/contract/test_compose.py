@@ -222,7 +222,7 @@ def test_prometheus_and_alertmanager_get_the_same_variables(
 def test_every_image_is_pinned_and_its_version_stands_in_the_example(
     compose: dict[str, Any],
 ) -> None:
-    example = (ROOT / ".env.example").read_text()
+    example = (ROOT / "docker" / "stack.env").read_text()
     for name, service in compose["services"].items():
         image = service["image"]
         version = with_defaults(image).rpartition(":")[2]
@@ -241,7 +241,8 @@ def test_a_comment_stands_above_each_service() -> None:
 
 @pytest.mark.process
 def test_compose_accepts_the_file_with_the_example_settings() -> None:
-    command = ["docker-compose", "--env-file", ".env.example", "--profile", "*", "config"]
+    files = ["--env-file", ".env.example", "--env-file", "docker/stack.env"]
+    command = ["docker-compose", *files, "--profile", "*", "config"]
     done = subprocess.run(
         [*command, "--quiet"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )

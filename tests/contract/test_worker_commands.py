@@ -19,7 +19,6 @@ from runbook_lib.errors import (
     ClientError,
     ClientTimeoutError,
     ConnectionRefusedClientError,
-    NotFoundError,
 )
 
 #: Keeps its state in a file, and speaks as the program after which it is called.
@@ -128,7 +127,7 @@ def test_a_command_that_hangs_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setattr(services, name, 0.2)
     hang = f'{sys.executable} -c "import time; time.sleep(600)"'
     worker = CommandServices(make_settings(hang, hang, hang))
-    for ask in (worker.list_services, lambda: worker.stop("fulfillment-service")):
+    for ask in (worker.list_services, lambda: worker.change("fulfillment-service", "stop")):
         with pytest.raises(ClientTimeoutError, match=r"\b0\.2 s"):
             ask()
 
@@ -146,12 +145,6 @@ def test_no_shell_reads_a_command(tmp_path: Path) -> None:
     with pytest.raises(ClientError):
         CommandServices(make_settings(words)).list_services()
     assert not mark.exists()
-
-
-def test_only_the_worker_is_known_by_its_commands() -> None:
-    worker = CommandServices(make_settings(says("running")))
-    with pytest.raises(NotFoundError, match="fulfillment-service"):
-        worker.restart("minio")
 
 
 @pytest.mark.parametrize(

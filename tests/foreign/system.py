@@ -159,7 +159,7 @@ class Foreign:
         answer = requests.post(
             f"{self.settings['SUPPORT_URL']}/support/cases",
             json=body, verify=str(self.ca), timeout=10,
-            headers={"Authorization": f"Bearer {self.settings['SUPPORT_TOKEN']}"},
+            headers={"Authorization": self.settings["SUPPORT_AUTH"]},
         )  # fmt: skip
         answer.raise_for_status()
         return str(answer.json()["id"])
@@ -260,7 +260,7 @@ def run_foreign(server: StoreServer, folder: Path) -> Iterator[Foreign]:
             "RELEASE_LEASE_S": "20",  # docker and supervisor take seconds on a busy machine
             "RUNBOOK_SERVICES": "none",
             **{f"{name}_URL": url for name, url in {**services, **urls}.items()},
-            **{f"{name}_TOKEN": token for name, token in _TOKENS.items()},
+            **{f"{name}_AUTH": f"Bearer {token}" for name, token in _TOKENS.items()},
             **{f"{name}_USER": USER for name in urls},
             **{f"{name}_PASSWORD": PASSWORD for name in urls},
         }

@@ -72,7 +72,7 @@ class Owner:
     def fill_in(self, changes: dict[str, str]) -> None:
         """Write the settings of part 1 of the page, with these addresses and keys."""
         given = dict(line.split("=", 1) for line in SETTINGS.splitlines())
-        assert given.keys() >= changes.keys() - {"FULFILLMENT_TOKEN", "SUPPORT_TOKEN"}
+        assert given.keys() >= changes.keys() - {"FULFILLMENT_AUTH", "SUPPORT_AUTH"}
         lines = [f"{name}={value}" for name, value in (given | changes).items()]
         (self.folder / ".env").write_text("\n".join(lines) + "\n", "utf-8")
 
@@ -110,7 +110,7 @@ def connected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
             "GRAFANA_URL": "",
             "RUNBOOK_SERVICES": "none",
             **{f"{name}_URL": url for name, url in urls.items()},
-            **{f"{name}_TOKEN": TOKEN for name in urls},
+            **{f"{name}_AUTH": f"Bearer {TOKEN}" for name in urls},
         }
 
 

@@ -40,11 +40,12 @@ runs = steer("status") == "running"
 if words[0] == "config":
     print(json.dumps({{"services": {{"fulfillment-service": {{}}, "minio": {{}}}}}}))
 elif words[0] == "ps":
-    state = "running" if runs else "exited"
-    print(json.dumps({{"ID": "w1", "Service": "fulfillment-service", "State": state}}))
+    print("w1")
 elif words[0] == "inspect":
-    print(json.dumps({{"Status": "running" if runs else "exited", "ExitCode": 0, "Pid": 7 * runs,
-                      "StartedAt": "2026-11-24T03:00:00Z", "FinishedAt": "2026-11-24T03:00:00Z"}}))
+    state = {{"Status": "running" if runs else "exited", "ExitCode": 0, "Pid": 7 * runs,
+             "StartedAt": "2026-11-24T03:00:00Z", "FinishedAt": "2026-11-24T03:00:00Z"}}
+    labels = {{"com.docker.compose.service": "fulfillment-service"}}
+    print(json.dumps([{{"State": state, "Config": {{"Labels": labels}}}}]))
 elif words[0] != "logs":  # this worker writes none
     steer(words[0])
 """

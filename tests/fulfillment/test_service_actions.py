@@ -64,18 +64,12 @@ class World:
         since = None if self.is_bare else NOW + timedelta(seconds=self.restarts)
         return [ServiceState("worker", self.running, state, since, None)]
 
-    def restart(self, name: str) -> None:
-        self._do(f"restart {name}")
-        self.restarts += 1
-        self.running, self.away = True, 2
-
-    def start(self, name: str) -> None:
-        self._do(f"start {name}")
-        self.running = True
-
-    def stop(self, name: str) -> None:
-        self._do(f"stop {name}")
-        self.running = False
+    def change(self, name: str, verb: str) -> None:
+        self._do(f"{verb} {name}")
+        self.running = verb != "stop"
+        if verb == "restart":
+            self.restarts += 1
+            self.away = 2
 
     def read_dag(self) -> Dag:
         return Dag("release", self.paused_dag, False)

@@ -11,18 +11,15 @@ from typing import Any, cast
 
 import pytest
 
-from fulfillment.change.release import GATE
-from fulfillment.clients.http_systems import FulfillmentClient
+from fulfillment.clients.http_systems import FulfillmentClient, Shipment
 from fulfillment.settings import ORDER_ID_IN_KEY, Settings
 from fulfillment.waiting import (
-    NOT_WANTED,
     LabelJudge,
     explain_left,
     read_order_id,
     read_shipment_evidence,
 )
 from objectmove.bucket import Seen
-from objectmove.result import MoveResult
 from runbook_lib.errors import (
     ClientError,
     ClientTimeoutError,
@@ -30,6 +27,7 @@ from runbook_lib.errors import (
     SafetyError,
     exit_code_of_error,
 )
+from tests.support.world import SHIPMENTS
 
 NOW = datetime(2026, 11, 24, 4, 0, tzinfo=UTC)
 WRITTEN = NOW - timedelta(minutes=3)
@@ -49,11 +47,11 @@ class Fulfillment:
     SYSTEM: str = "fulfillment"
     asked: Counter[int] = field(default_factory=Counter)
 
-    def list_shipments(self, order_id: int) -> list[dict[str, Any]]:
+    def list_shipments(self, order_id: int) -> list[Shipment]:
         self.asked[order_id] += 1
         if self.error is not None:
             raise self.error
-        return [
+        answer = [
             {
                 "orderId": 1 if self.foreign else order_id,
                 "status": status,
@@ -62,6 +60,7 @@ class Fulfillment:
             }
             for status in self.statuses.get(order_id, ())
         ]
+        return SHIPMENTS.validate_python(answer)
 
 
 def as_client(fake: Any) -> FulfillmentClient:
@@ -163,9 +162,6 @@ def test_only_orders_of_labels_that_nothing_else_excludes_are_asked() -> None:
     [
         Fulfillment(error=ClientTimeoutError("did not answer within 5 s.", system="fulfillment")),
         Fulfillment({4242: ["packed"]}, foreign=True),
-        Fulfillment({4242: [17]}),
-        Fulfillment({4242: ["packed"]}, number=17),
-        Fulfillment({4242: [["packed"]]}),
     ],
 )
 def test_a_service_that_cannot_say_refuses_the_plan(service: Fulfillment) -> None:
@@ -237,14 +233,14 @@ def test_what_waits_for_less_long_is_too_young() -> None:
 
 
 def test_labels_that_no_order_wants_are_named_although_others_move() -> None:
-    told = explain_left({"not_wanted": 6}, Settings(label_finished="shipment"), nothing_moves=False)
+    told = explain_left({"not_wanted": 6}, Settings(label_finished="shipment"))
     assert "6 stay" in told
     assert "--park-unwanted" in told
 
 
 @pytest.mark.parametrize("excluded", [{}, {"synthetic": 3}, {"left_for_later": 1, "incomplete": 0}])
 def test_where_nothing_stays_there_is_nothing_to_explain(excluded: dict[str, int]) -> None:
-    assert explain_left(excluded, Settings(), nothing_moves=True) == ""
+    assert explain_left(excluded, Settings()) == ""
 
 
 @pytest.mark.parametrize(
@@ -265,22 +261,3 @@ def test_the_evidence_for_a_person_is_words(service: Any, order: str, wanted: st
 def test_the_evidence_tells_since_when_a_shipment_has_its_status() -> None:
     service = Fulfillment({7: ["shipped"]}, changed_at="2026-11-24T03:00:00")
     assert " since 2026-11-24T03:00:00" in read_shipment_evidence(as_client(service), "7")
-
-
-def make_result(*reasons: str, left: int = 0) -> MoveResult:
-    """Return the result of a release that skipped labels for these reasons."""
-    skipped = [{"key": f"pending/{number}", "reason": why} for number, why in enumerate(reasons)]
-    return MoveResult("rel", 1, 0, skipped, [], [], [], 0, left, False, "", [], ["plan"])
-
-
-@pytest.mark.parametrize(
-    ("result", "ways_on"),
-    [
-        (make_result(NOT_WANTED), ["plan --park-unwanted"]),
-        (make_result(NOT_WANTED, left=1), ["plan", "plan --park-unwanted"]),
-        (make_result(NOT_WANTED, "changed"), ["plan", "plan --park-unwanted"]),
-        (make_result("changed"), ["plan"]),
-    ],
-)
-def test_what_nobody_wants_any_more_can_be_parked(result: MoveResult, ways_on: list[str]) -> None:
-    assert GATE.list_ways_on(result) == ways_on

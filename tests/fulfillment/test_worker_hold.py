@@ -96,14 +96,13 @@ class World:
             if state is not None
         ]
 
-    def stop(self, name: str) -> None:
-        self.calls.append(f"stop {name}")
-        if self.pause_error is not None:
-            raise self.pause_error
-        self.state = "STOPPED"
-
-    def start(self, name: str) -> None:
-        self.calls.append(f"start {name}")
+    def change(self, name: str, verb: str) -> None:
+        self.calls.append(f"{verb} {name}")
+        if verb == "stop":
+            if self.pause_error is not None:
+                raise self.pause_error
+            self.state = "STOPPED"
+            return
         self.state = self.after_start
         if self.resume_error is not None:
             raise self.resume_error

@@ -33,9 +33,10 @@ SENTINELS = {
     "MINIO_ROOT_PASSWORD": PASSWORD,
     "MINIO_SESSION_TOKEN": "sentinel-token-8e17",
     "MINIO_CHANGE_PASSWORD": "sentinel-change-2d90",
-    **{f"{name}_PASSWORD": f"sentinel-{name.lower()}-c03e" for name in URLS},
-    **{f"{name}_TOKEN": f"sentinel-{name.lower()}-55ab" for name in URLS},
+    **{f"{name}_AUTH": f"sentinel-{name.lower()}-c03e" for name in URLS},
 }
+#: These systems take a token, the others user and password.
+TOKENS = {f"{name}_AUTH" for name in URLS[::2]}
 SECRETS = (*SENTINELS.values(), URL_WORD)
 LOGGED = "upload refused with key"
 _DATA_URI = re.compile(rb"data:image/[a-z+]+;base64,([A-Za-z0-9+/=]+)")
@@ -63,9 +64,11 @@ def leaking_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, httpserver: H
     monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path / "reports"))
     monkeypatch.setenv("MINIO_ROOT_USER", USER)
     for name, word in SENTINELS.items():
-        monkeypatch.setenv(name, word)
-        if name.endswith("_PASSWORD"):
-            monkeypatch.setenv(name.replace("PASSWORD", "USER"), USER)
+        value = word
+        if name.endswith("_AUTH"):
+            value = f"Bearer {word}" if name in TOKENS else f"Basic {USER}:{word}"
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MINIO_CHANGE_USER", USER)
     monkeypatch.setenv("RUNBOOK_SERVICES", "supervisor")
     monkeypatch.setenv("RUNBOOK_STACK_HOME", str(tmp_path / "stack"))
     url = f"http://someone:{URL_WORD}@127.0.0.1:{httpserver.port}"
@@ -100,7 +103,7 @@ logfile={home}/supervisord.log
 pidfile={home}/supervisord.pid
 [program:fulfillment-service]
 command={sys.executable} {home}/worker.py
-environment=MINIO_ROOT_PASSWORD="{PASSWORD}",SERVICE_API_TOKEN="{SENTINELS["PIPELINE_PASSWORD"]}"
+environment=MINIO_ROOT_PASSWORD="{PASSWORD}",SERVICE_API_TOKEN="{SENTINELS["PIPELINE_AUTH"]}"
 redirect_stderr=true
 stdout_logfile={log}
 """

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from prometheus_client.samples import Sample as MetricSample
-from pydantic import SecretStr
+from pydantic import SecretStr, TypeAdapter
 
 from fulfillment.clients import Clients
 from fulfillment.clients.http_systems import (
@@ -29,6 +29,7 @@ from fulfillment.clients.http_systems import (
     RoutedAlert,
     Sample,
     Series,
+    Shipment,
     Target,
     TimelineEntry,
     WorkerState,
@@ -57,6 +58,7 @@ BACKLOG = 'fulfillment_artifacts_backlog_objects{origin="real",prefix="pending/"
 PEAKS = f"max_over_time(sum({BACKLOG})[30s:5s])"
 FIRING = 'ALERTS{alertname=~"FulfillmentDelay|FulfillmentUploadFailing",'
 FIRING += 'alertstate="firing",drill!="true"}'
+SHIPMENTS = TypeAdapter(list[Shipment])
 TICKET = "5f7f3f0e-6f0a-4c57-9f0f-2b8f6c1f7a11"
 ORDER = 4242
 CHANNELS = {"slack": "slack-critical", "email": "email-oncall", "teams": "teams-oncall"}
@@ -416,8 +418,8 @@ class FakeFulfillment(_Fake):
     def read_metrics(self) -> list[MetricSample]:
         return self.w.pages.pop(0) if len(self.w.pages) > 1 else self.w.pages[0]
 
-    def list_shipments(self, order_id: int | None = None, limit: int = 100) -> list[dict[str, Any]]:
-        return self.w.shipments[:limit]
+    def list_shipments(self, order_id: int | None = None, limit: int = 100) -> list[Shipment]:
+        return SHIPMENTS.validate_python(self.w.shipments[:limit])
 
     def trigger_worker(self) -> None:
         self.w.calls.append("trigger")
@@ -488,13 +490,11 @@ class FakeServices(_Fake):
     def read_effective_settings(self, name: str) -> dict[str, str]:
         return self.w.effective
 
-    def stop(self, name: str) -> None:
-        self.w.calls.append(f"stop {name}")
-        self.w.services[name] = replace(self.w.services[name], running=False, state="STOPPED")
-
-    def start(self, name: str) -> None:
-        self.w.calls.append(f"start {name}")
-        self.w.services[name] = replace(self.w.services[name], running=True, state="RUNNING")
+    def change(self, name: str, verb: str) -> None:
+        self.w.calls.append(f"{verb} {name}")
+        state = "STOPPED" if verb == "stop" else "RUNNING"
+        running = verb != "stop"
+        self.w.services[name] = replace(self.w.services[name], running=running, state=state)
 
 
 class FakeClients:
