@@ -49,10 +49,6 @@ _RULES = {
         NextStep("06_remediation", "An action was cut off. Finish it first."),
     ),
     "recovery": (
-        "recovery is not measured yet",
-        NextStep("06_remediation", "Measure again: it needs a minute or two."),
-    ),
-    "not_recovered": (
         "recovery is not there yet",
         NextStep("06_remediation", "Measure again: it needs a minute or two."),
     ),

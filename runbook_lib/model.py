@@ -24,17 +24,7 @@ Json = Any
 
 
 def parse_time(text: str) -> datetime:
-    """Parse ISO 8601 with ``Z``, an offset, or no zone (read as UTC).
-
-    Returns
-    -------
-    An aware datetime in UTC.
-
-    Raises
-    ------
-    ValueError
-        When the text is not a time.
-    """
+    """Parse ISO 8601 with ``Z``, an offset, or no zone (read as UTC), or raise ValueError."""
     return to_utc(datetime.fromisoformat(text.strip()))
 
 
@@ -51,14 +41,15 @@ def format_time(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def to_utc(at: datetime) -> datetime:
-    """Return a time in UTC; a time without a zone is read as UTC.
+def count_of(number: int, noun: str) -> str:
+    """Write a number of things, such as ``1 row`` or ``1,204 rows``."""
+    if number != 1:
+        noun += "s"
+    return f"{number:,} {noun}"
 
-    Raises
-    ------
-    ValueError
-        When the time is outside the years 1 to 9999.
-    """
+
+def to_utc(at: datetime) -> datetime:
+    """Return a time in UTC; a time without a zone is read as UTC."""
     try:
         return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
     except OverflowError as error:
@@ -119,23 +110,8 @@ class CauseStatus(StrEnum):
 class Role(StrEnum):
     """What a step is for. This package knows steps by their role, and never by their id.
 
-    Attributes
-    ----------
-    GROUND : what the other steps rest on: reachability, rights, clocks
-    UNFINISHED : what was begun, and must be finished before anything else
-    ALERT : the alert itself; a breach may say since when
-    BACKLOG : how many objects wait
-    TICKET : an affected customer's ticket
-    SYMPTOM : another symptom
-    IMPACT : the size of the damage
-    DELIVERY : whether the alert reached people
-    LOG : a log
-    CAUSE : a possible cause
-    EFFECT : what a plan would change
-    RECOVERY : whether the symptom is gone after an action
-    CLEARED : whether the alert is over
-    CHECKLIST : a point to tick after the incident
-    REFERENCE : a document, rule or metric that must exist
+    ``GROUND`` is what the other steps rest on, such as rights and clocks; ``EFFECT`` is what a plan
+    would change; ``CLEARED`` says whether the alert is over.
     """
 
     GROUND = "ground"
@@ -204,13 +180,7 @@ class Line(_Journalled):
 
 
 class Plot(_Journalled):
-    """What a reading draws: values over time.
-
-    Attributes
-    ----------
-    threshold : drawn as a line, in the plot's unit
-    marks : moments to annotate, such as an action or an alert's start, with their words
-    """
+    """What a reading draws: values over time, a threshold, and moments with their words."""
 
     title: str = ""
     unit: str = ""
@@ -223,12 +193,11 @@ class Plot(_Journalled):
 class Event:
     """Something that happened.
 
-    ``kind`` is a word such as alert, lag, backlog, restart, error, notice, trigger or action. The
-    kind ``unknown`` stands for what could not be read. ``source`` names the system whose clock gave
-    ``at``.
-
     Attributes
     ----------
+    kind : such as alert, lag, backlog, restart, error, notice, trigger or action; ``unknown`` is
+        what could not be read
+    source : names the system whose clock gave ``at``
     subject : of an alert and a notice, the alert; of a log line, what it says
     state : of an alert and a notice, such as firing; an alert's begins or, with ``is_end``, ends
     channel : of a notice, who got it
@@ -296,8 +265,7 @@ class Measurement(_Entry):
 class Observed(_Entry):
     """The fields of a reading that the JSON documents hold.
 
-    ``value`` has the unit ``unit``. ``threshold`` says what would be a breach. ``source`` names
-    where it was read (URL, PromQL, key). ``reason`` says in words why it has this status.
+    ``threshold`` says what would be a breach, ``source`` where it was read (URL, PromQL, key).
     """
 
     step: str
@@ -318,11 +286,9 @@ class Outcome(BaseModel):
     ----------
     status, reason : set by ``ok``, ``breach``, ``unknown`` and ``left_out``
     threshold, source : set where they differ from reading to reading
-    since : when the breach began
     order_ids : ids of the customers' requests that are affected; None: not counted
     longest_minutes : how long the request that waits longest has waited; None: not known
     affected_files : how many files of these requests wait
-    ticket : the ticket that the reading is about; empty: none
     observations : named values that the rules of the causes test; None: not known
     first_seen : a mapping from a cause's name to the time of the first sign of that cause
     rows, columns, text, facts, plot : what people look at; rows are shown unfolded when ``columns``
@@ -402,9 +368,7 @@ class Finding(_Journalled):
 
     Attributes
     ----------
-    words : what the cause is
     evidence : references into the journal: a step id, or ``#<seq>``
-    reason : why the cause has this status, in words
     next_step : the step that helps, with its command; or why none helps
     first_seen : when the first sign of the cause was there; None: not known
     named_at : when a section first concluded that the cause is there; ``list_causes`` sets it
@@ -427,13 +391,11 @@ class Mark(_Entry):
     ----------
     reason : in words
     facts : what is so from then on; see ``IncidentState``
-    run : the run that wrote the mark; empty: not known
     """
 
     what: str
     reason: str = ""
     facts: dict[str, Json] = {}
-    run: str = ""
 
 
 class Note(_Entry):
@@ -442,13 +404,11 @@ class Note(_Entry):
     Attributes
     ----------
     checklist : id of the checklist's step that the note answers
-    lesson : set when the note says how something went in the incident
     owner, due, ticket : who does what the note says, by when, and where that is tracked. With one
         of them the note is a follow-up
-    lead : who leads from now on; empty: the note does not say
+    lead : who leads from now on
     summary : what happened, in a person's words, for the report's first screen
     severity : from 1, the worst, to 4; None: by the impact
-    operator : who wrote the note
     late : whether the note was written after the close
     """
 

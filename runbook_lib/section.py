@@ -64,13 +64,7 @@ class ChangeParameters(SectionParameters):
 
 
 def get_parameters(inv: Any, kind: type[P]) -> P:
-    """Return the parameters of an investigation's section, checked to be of a type.
-
-    Raises
-    ------
-    UsageError
-        When the section's parameters are not of this type.
-    """
+    """Return the parameters of an investigation's section, or raise a UsageError."""
     parameters = inv.parameters
     if not isinstance(parameters, kind):
         raise UsageError(f"{inv.section.NAME} does not have the {kind.__name__} of this action")
@@ -94,13 +88,11 @@ def to_rows(columns: Sequence[str], values: Iterable[Sequence[Json]]) -> list[di
 
 
 def rows_of(things: Iterable[object], *columns: str, **renamed: str) -> list[dict[str, Json]]:
-    """Return a table: a row for each thing, with some of the thing's attributes.
+    """Return a table of some attributes of things.
 
     Parameters
     ----------
-    columns : attributes that keep their name
-    renamed : ``column=attribute``, for columns that are not named like their attribute; these
-        columns come first
+    renamed : ``column=attribute``, for columns that are named otherwise; these come first
     """
     get_values = attrgetter(*renamed.values(), *columns)
     return to_rows([*renamed, *columns], map(get_values, things))
@@ -170,11 +162,9 @@ class SectionModule(Protocol):
     ----------
     NAME : the notebook's name without ending: a number, ``_``, and words, such as ``01_inbox``.
         The ids of that section's own steps begin with ``1.``
-    STEPS : a mapping from id to step: every step that the section reads, its own and those of other
-        sections
-    ACTIONS : a mapping from id to action: every step that changes something
-    conclude : draws the section's findings and verdict from the journal. The investigation adds
-        the section's name and what could not be read
+    STEPS : every step that the section reads, its own and those of other sections, by id
+    ACTIONS : every step that changes something, by id
+    conclude : draws the section's findings and verdict from the journal
     """
 
     NAME: str
@@ -235,13 +225,7 @@ class Sections(dict[str, SectionModule]):
         return needed
 
     def find(self, text: str) -> SectionModule:
-        """Return a section by its number, its name, or its name without the number.
-
-        Raises
-        ------
-        UsageError
-            When there is no such section. The message lists those that exist.
-        """
+        """Return a section by its number, its name, or its name without the number."""
         wanted = text.lower()
         for name, module in self.items():
             number, _, words = name.partition("_")
@@ -252,14 +236,7 @@ class Sections(dict[str, SectionModule]):
 
 
 def check_parameters(section: SectionModule, given: Mapping[str, object]) -> SectionParameters:
-    """Check parameters against the section's model.
-
-    Raises
-    ------
-    UsageError
-        When a name is unknown or a value is wrong. The message names the parameter, and lists the
-        parameters that exist.
-    """
+    """Check parameters against the section's model; the UsageError lists those that exist."""
     try:
         return section.Parameters.model_validate(given)
     except ValidationError as error:

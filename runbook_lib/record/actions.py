@@ -22,8 +22,8 @@ class ActionRecord:
     Attributes
     ----------
     phases : its entries, in sequence; each says that the action reached a phase
-    is_taken_back : whether a later plan took it back
-    settled : of how many objects a person has said what became of them
+    is_taken_back : whether a later plan undid it
+    settled : how many of its objects a person settled
     """
 
     plan: str
@@ -55,8 +55,8 @@ class ActionRecord:
     @property
     def approver(self) -> str:
         """Who approved it first, else who did it; empty: not known."""
-        approvals = [entry for entry in self.phases if entry.phase is ActionPhase.APPROVED]
-        return [*approvals, self.first][0].operator
+        approvals = (entry for entry in self.phases if entry.phase is ActionPhase.APPROVED)
+        return next(approvals, self.first).operator
 
     @property
     def changed(self) -> int | None:
@@ -88,20 +88,19 @@ class ActionRecord:
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether somebody must go on with it: it left objects, or was cut off."""
-        has_failed = _find_proof(self.phases[-1]) is False
-        is_begun = self.is_cut_off and not has_failed
+        """Whether somebody must resume it: it left objects, or was cut off."""
+        is_begun = self.is_cut_off and _find_proof(self.phases[-1]) is None
         return not self.is_taken_back and (self.left > 0 or is_begun)
 
     @property
     def is_proven(self) -> bool:
         """Whether the newest check after the last change found the effect, and nothing in doubt."""
-        proof = None
+        is_proven = False
         for entry in self.phases:
             found = _find_proof(entry)
-            if entry.phase is ActionPhase.APPLIED or found is not None:
-                proof = found
-        return bool(proof) and self.applied is not None and not self.doubtful
+            if found is not None or entry.phase is ActionPhase.APPLIED:
+                is_proven = bool(found)
+        return is_proven and self.applied is not None and not self.doubtful
 
     @property
     def state(self) -> str:

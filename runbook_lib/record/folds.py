@@ -169,9 +169,9 @@ def judge(  # noqa: PLR0911, PLR0912  # a rule after the other
         return Ruling(Verdict.HEALTHY, "calm")
     is_measured = Part.RECOVERY not in quantities.parts.values() or find(Part.RECOVERY, Status.OK)
     if recovery or not is_measured:
-        if find(Part.RECOVERY, Status.BREACH):
-            return Ruling(Verdict.NOT_FIXED, "not_recovered", recovery)
-        return Ruling(Verdict.UNKNOWN, "recovery", recovery)
+        is_worse = find(Part.RECOVERY, Status.BREACH)
+        verdict = Verdict.NOT_FIXED if is_worse else Verdict.UNKNOWN
+        return Ruling(verdict, "recovery", recovery)
     if is_cause_unknown:
         return Ruling(Verdict.UNKNOWN, "cause_unknown", firing)
     if not all(action.is_proven for action in applied):

@@ -36,11 +36,8 @@ class _Process:
 def mark_run(run: str) -> None:
     """Mark the entries that this process appends from now on as those of one run.
 
-    Several commands write to one journal. A command knows by the mark what its own runs wrote.
-
-    Parameters
-    ----------
-    run : name of the executed notebook's file; empty: entries get no mark any more
+    Several commands write to one journal. A command knows by the mark, the name of the executed
+    notebook's file, what its own runs wrote.
     """
     _Process.run = run
 
@@ -119,25 +116,13 @@ class Journal:
         self._file = _share_file(path, clock)
 
     def append(self, kind: str, data: dict[str, Json]) -> Entry:
-        """Append one entry and return it.
-
-        Raises
-        ------
-        RecordError
-            When the file is damaged, or cannot be locked or written; nothing was appended then.
-        """
+        """Append one entry and return it; after a RecordError, nothing was appended."""
         marked = {**data, "run": _Process.run} if _Process.run else data
         with self._explain_errors(". Nothing was appended."):
             return self._file.log.append(kind, self._redactor.json(marked))
 
     def view(self) -> JournalView:
-        """Return what the journal holds by now; an absent file holds nothing.
-
-        Raises
-        ------
-        RecordError
-            When the file cannot be read. At the first altered or missing line, which it names.
-        """
+        """Return what the journal holds by now; a RecordError names the first altered line."""
         with self._explain_errors():
             return self._file.read()
 
