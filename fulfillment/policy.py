@@ -12,7 +12,7 @@ from datetime import datetime
 from runbook_lib.model import CauseStatus, Status, parse_time
 from runbook_lib.policy import Looked, NextStep, Policy, Score
 from runbook_lib.record import folds
-from runbook_lib.record.entries import Entry
+from runbook_lib.record.folds import Entry
 from runbook_lib.record.view import JournalView
 
 from .analysis.causes import CAUSES, collect_observations, diagnose

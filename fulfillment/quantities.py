@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum, auto
 
 from runbook_lib.model import AlertState, Measurement, Status
-from runbook_lib.record.entries import Part
+from runbook_lib.record.folds import Part
 
 
 class Quantity(StrEnum):

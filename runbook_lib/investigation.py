@@ -184,8 +184,10 @@ class Investigation(Generic[S, C]):
         is_fixed = judgement.verdict is Verdict.FIXED
         if not is_fixed or until is None or utc_now() - until < calm:
             return False  # whatever began since then belongs to this incident
-        for step, section in find_runbook().load_sections().list_needed().items():
-            reading = cls(incident, section=section, settings=settings).observe(step)
+        for step, section in find_runbook().load_sections().list_steps().values():
+            if not step.needed:
+                continue
+            reading = cls(incident, section=section, settings=settings).observe(step.id)
             if reading.status is Status.BREACH:
                 return (reading.since or reading.observed_at) - until >= calm
         return False

@@ -25,8 +25,7 @@ from .model import (
     format_time,
 )
 from .record import folds
-from .record.actions import ActionRecord, group_actions
-from .record.entries import Entry, Key, Quantities
+from .record.folds import ActionRecord, Entry, Key, Quantities, group_actions
 from .record.incident import ENDED_WELL
 from .record.view import JournalView
 

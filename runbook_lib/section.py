@@ -18,7 +18,7 @@ from .approvals import Plan, PlanKind
 from .errors import ClientError, UsageError, list_problems
 from .frames import Dtype
 from .model import SYMPTOMS, Conclusion, Json, Outcome, Role
-from .record.entries import Key, Part, Quantities
+from .record.folds import Key, Part, Quantities
 
 #: A step with such a role shows a quantity of its own, unless it names others.
 _SHOWING = SYMPTOMS | {Role.IMPACT, Role.DELIVERY, Role.LOG, Role.CAUSE}
@@ -202,27 +202,22 @@ class Sections(dict[str, SectionModule]):
         parts: dict[str, Part] = {}
         needed: set[str] = set()
         shown: dict[str, tuple[Key, ...]] = {}
-        for module in self.values():
-            for step in module.STEPS.values():
-                shown[step.id] = step.shows
-                if not step.shows and step.role in _SHOWING:
-                    shown[step.id] = (Key(step.id),)
-                    parts[step.id] = Part.SYMPTOM if step.role in SYMPTOMS else Part.SIGN
-                if step.needed:
-                    needed.update(key.quantity for key in shown[step.id])
+        for step, _ in self.list_steps().values():
+            shown[step.id] = step.shows
+            if not step.shows and step.role in _SHOWING:
+                shown[step.id] = (Key(step.id),)
+                parts[step.id] = Part.SYMPTOM if step.role in SYMPTOMS else Part.SIGN
+            if step.needed:
+                needed.update(key.quantity for key in shown[step.id])
         return Quantities(parts=parts, needed=needed, shown=shown)
 
-    def list_needed(self) -> dict[str, SectionModule]:
-        """Return a mapping from id to section: the symptoms that a verdict needs.
-
-        The section is one that reads the symptom.
-        """
-        needed = {}
+    def list_steps(self) -> dict[str, tuple[Step, SectionModule]]:
+        """Return every step by its id, with the first section that reads it."""
+        steps: dict[str, tuple[Step, SectionModule]] = {}
         for module in self.values():
             for declared in module.STEPS.values():
-                if declared.needed:
-                    needed[declared.id] = module
-        return needed
+                steps.setdefault(declared.id, (declared, module))
+        return steps
 
     def find(self, text: str) -> SectionModule:
         """Return a section by its number, its name, or its name without the number."""

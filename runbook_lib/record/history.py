@@ -86,11 +86,12 @@ def _read_row(folder: Path, policy: Any, _size_bytes: int) -> HistoryRow | None:
         causes = policy.list_causes(journal)
         proofs = list_proofs(journal)
         seen = find_detection(journal, judged.since, judged.seen_at)
-        named = [cause.named_at for cause in causes if cause.named_at]
         changed_at = journal.last_applied_at
         phases = {
             "detect_s": count_seconds(judged.since, seen.at if seen else None),
-            "diagnose_s": count_seconds(judged.seen_at, min(named, default=None)),
+            "diagnose_s": count_seconds(
+                judged.seen_at, min((cause.named_at for cause in causes), default=None)
+            ),
             "remediate_s": count_seconds(judged.seen_at, changed_at),
             "clear_s": count_seconds(changed_at, judged.until),
         }
@@ -123,7 +124,7 @@ def count_seconds(start: datetime | None, end: datetime | None) -> float | None:
     """
     if start is None or end is None or end < start:
         return None
-    return (end.replace(microsecond=0) - start.replace(microsecond=0)).total_seconds()
+    return float(int(end.timestamp()) - int(start.timestamp()))
 
 
 def compute_trends(rows: Sequence[HistoryRow]) -> tuple[dict[str, Json], ...]:
