@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from runbook_lib.model import CauseStatus, Status, parse_time
+from runbook_lib.model import CauseStatus, Status
 from runbook_lib.policy import Looked, NextStep, Policy, Score
 from runbook_lib.record import folds
 from runbook_lib.record.folds import Entry
@@ -108,14 +108,6 @@ def _judge_causes(journal: JournalView, entries: Sequence[Entry], now: datetime)
         is_diagnosed = min(looks, default=now) >= max(symptom_ends)
     if not is_diagnosed:
         causes = dict.fromkeys(causes, CauseStatus.UNDECIDED)
-    acted_at = journal.last_applied_at
-    last_move = observations.get("worker_last_move")
-    moved_at = last_move.value if last_move is not None else None
-    if acted_at is not None and moved_at is not None and parse_time(str(moved_at)) > acted_at:
-        # What nobody could decide does not stop it.
-        for name, status in causes.items():
-            if status is CauseStatus.UNDECIDED:
-                causes[name] = CauseStatus.REFUTED
     return Looked(causes, is_diagnosed)
 
 

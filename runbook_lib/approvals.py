@@ -39,6 +39,10 @@ class Effect(NamedTuple):
     is_ok: bool = True
 
 
+#: Carries a plan out, or looks for its effect, with the runbook's own ``Investigation``.
+Work = Callable[[Any, "Plan"], Effect]
+
+
 class PlanKind(NamedTuple):
     """How plans of one schema are read back, carried out and checked.
 
@@ -55,11 +59,11 @@ class PlanKind(NamedTuple):
     """
 
     schema: str
-    apply: Callable[[Any, Plan], Effect]
-    verify: Callable[[Any, Plan], Effect]
+    apply: Work
+    verify: Work
     read_state: Callable[[Any, Plan], dict[str, Json]] = lambda _inv, _plan: {}
     parse: Callable[[Path, bytes], Plan] | None = None
-    resume: Callable[[Any, Plan], Effect] | None = None
+    resume: Work | None = None
     refusals: tuple[type[Exception], ...] = (errors.SafetyError,)
 
 

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Generic, Self, cast
 from typing_extensions import TypeVar
 
 from . import errors, model
-from .approvals import SHORT_HASH, Effect, Plan, is_approved, load_plan, use_plan
+from .approvals import SHORT_HASH, Plan, Work, is_approved, load_plan, use_plan
 from .model import ActionEntry, ActionPhase, Json, Note, Reading, Role, Status, Verdict
 from .policy import Judgement, Policy
 from .record.incident import (
@@ -70,20 +70,6 @@ def close_if_quiet(incident: Incident) -> None:
     """Close an open incident in which no trouble was seen, and no plan waits or was carried out."""
     if load_policy().is_quiet(incident.journal.view()):
         incident.close(judge_incident(incident).verdict)
-
-
-def say_interrupted(plan: Plan, section: SectionModule) -> str:
-    """Return the message about a plan that was cut off, with the next command.
-
-    A move that had begun writes its own message. To apply a plan is accepted in any case.
-    """
-    if plan.kind.resume is not None:
-        command = f"apply {plan.id} --approve {plan.sha256[:SHORT_HASH]}"
-        if plan.about:
-            command = f"resume {plan.about}"
-        return f"Interrupted. Go on with: runbook {command}"
-    problem = f"Interrupted. Nobody knows whether {plan.action} of {plan.target} took effect."
-    return f"{problem} Look again with: runbook run {section.NAME.partition('_')[0]}"
 
 
 @dataclass(eq=False, repr=False)
@@ -456,7 +442,7 @@ class Investigation(Generic[S, C]):
         return approved
 
     def resume(self, plan: Plan) -> ActionEntry:
-        """Go on with a plan that was approved, begun and cut off, here or on another machine."""
+        """Resume a plan that was approved, begun and cut off, here or on another machine."""
         if plan.kind.resume is None:
             raise errors.UsageError(f"{plan.id} is carried out once: it cannot be resumed")
         return self._carry_out(plan, plan.kind.resume)
@@ -477,7 +463,7 @@ class Investigation(Generic[S, C]):
         is_kept = self._is_followed(plan)
         return self._write_phase(plan, phase, effect.reason, effect.result, is_kept=is_kept)
 
-    def _carry_out(self, plan: Plan, change: Callable[[Any, Plan], Effect]) -> ActionEntry:
+    def _carry_out(self, plan: Plan, change: Work) -> ActionEntry:
         """Change the world by ``change``, and journal what came of the plan, even a failure.
 
         What an earlier incident did is not journalled as an action of this one.
@@ -492,7 +478,8 @@ class Investigation(Generic[S, C]):
             effect = change(self, plan)
         except KeyboardInterrupt as error:
             # The change itself knows best how far it got.
-            text = str(error) or say_interrupted(plan, self.section)
+            doubt = f"Interrupted. Nobody knows whether {plan.action} of {plan.target} took effect."
+            text = str(error) or f"{doubt} Look again with: runbook investigate"
             self._write_phase(plan, ActionPhase.FAILED, text)
             raise errors.ActionInterruptedError(text) from None
         except Exception as error:
