@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from runbook_lib.model import CauseStatus, Status
+from runbook_lib.model import CauseStatus, Role, Status
 from runbook_lib.policy import Looked, NextStep, Policy, Score
 from runbook_lib.record import folds
 from runbook_lib.record.folds import Entry
@@ -95,7 +95,7 @@ def _judge_causes(journal: JournalView, entries: Sequence[Entry], now: datetime)
         if CAUSES[finding.name].stops_labels
         and (finding.status is CauseStatus.SUPPORTED or finding.name in known)
     }
-    looks = [reading.observed_at for reading in current if reading.step.startswith("5.")]
+    looks = [reading.observed_at for reading in current if reading.role is Role.CAUSE]
     symptom_ends = [
         span.end
         for span in folds.list_spans(entries)

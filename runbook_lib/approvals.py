@@ -178,7 +178,7 @@ _NOTHING = PlanKind("", _do_nothing, _do_nothing)
 
 
 def load_plan(path: Path, kinds: Iterable[PlanKind]) -> Plan:
-    """Read a plan back from its file; a plan of none of the ``kinds`` is refused.
+    """Read a plan back from its file.
 
     Raises
     ------
@@ -186,8 +186,6 @@ def load_plan(path: Path, kinds: Iterable[PlanKind]) -> Plan:
         When there is no such file, or the plan is of none of the kinds.
     PlanAlteredError
         When the file is torn or was edited into something that is not a plan.
-    RecordError
-        When the file cannot be read.
     """
     if not path.exists():
         text = f"No incident here has a plan {path.stem}. Check its id, or plan again."

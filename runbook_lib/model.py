@@ -68,11 +68,7 @@ Cell = Annotated[Json, AfterValidator(_format_cell)]
 
 
 class Status(StrEnum):
-    """Status of a reading.
-
-    What could not be read is ``unknown`` and never counts as ``ok``. ``left_out`` is what the
-    settings say we do not have.
-    """
+    """Status of a reading: what can't be read is ``unknown`` and never counts as ``ok``."""
 
     OK = "ok"
     BREACH = "breach"
@@ -95,11 +91,7 @@ class AlertState(StrEnum):
 
 
 class CauseStatus(StrEnum):
-    """Status of a cause; lists show them in this order.
-
-    While an input that could decide a cause is unknown, the cause is not refuted. A ``past`` cause
-    was there, but is not there any more.
-    """
+    """Status of a cause, in the order of lists; a ``past`` cause isn't there any more."""
 
     SUPPORTED = "supported"
     UNDECIDED = "undecided"
@@ -219,9 +211,7 @@ class ClearTime:
 
     Attributes
     ----------
-    earliest, latest : bounds of the time at which the alert stops firing
-    deadline : ``latest`` plus a margin; an alert that still fires then shows that the fix did not
-        work
+    deadline : ``latest`` plus a margin; an alert that fires then shows that the fix did not work
     channels_latest : the time by which every channel has got ``resolved``
     parts : the seconds that make up ``latest``, by name, and the margin
     """
@@ -247,8 +237,7 @@ class Measurement(_Entry):
     ----------
     subject : tells two of a quantity apart, such as an alert's name
     since : when this status began, if the source says so
-    text : why it has this status; empty: for the reading's reason
-    step, at : of the reading; set when the measurement is read from the journal
+    text : why it has this status; default: the reading's reason
     is_stale : whether it is too old to say what is so now
     """
 
@@ -284,16 +273,13 @@ class Outcome(BaseModel):
 
     Attributes
     ----------
-    status, reason : set by ``ok``, ``breach``, ``unknown`` and ``left_out``
     threshold, source : set where they differ from reading to reading
     order_ids : ids of the customers' requests that are affected; None: not counted
-    longest_minutes : how long the request that waits longest has waited; None: not known
-    affected_files : how many files of these requests wait
+    longest_minutes, affected_files : the longest wait of these requests, and how many files wait
     observations : named values that the rules of the causes test; None: not known
-    first_seen : a mapping from a cause's name to the time of the first sign of that cause
-    rows, columns, text, facts, plot : what people look at; rows are shown unfolded when ``columns``
-        names the columns to show
-    events : what happened in the window; events of the kind ``unknown`` say what could not be read
+    first_seen : when the first sign of each cause was there
+    rows, columns, text, facts, plot : what people look at; ``columns`` are those to show unfolded
+    events : what happened in the window
     clear : when the alert will clear after the last action
     ways_on : commands that finish what was begun; people must run them before anything else
     measurements : what it says of quantities, where that differs from its own status
@@ -324,7 +310,7 @@ class Outcome(BaseModel):
     measurements: tuple[Measurement, ...] = ()
 
     def judge(self, status: Status, reason: str) -> Self:
-        """Return the outcome with a status and, in words, the reason for that status."""
+        """Return the outcome with a status and the reason for it."""
         return self.model_copy(update={"status": status, "reason": reason})
 
     def ok(self, reason: str) -> Self:
@@ -340,7 +326,7 @@ class Outcome(BaseModel):
         return self.judge(Status.UNKNOWN, reason)
 
     def left_out(self, reason: str) -> Self:
-        """Return the outcome as ``left_out``: we do not have the system, so no verdict needs it."""
+        """Return the outcome as ``left_out``: we don't run the system, so no verdict needs it."""
         return self.judge(Status.LEFT_OUT, reason)
 
 
@@ -426,10 +412,7 @@ class Note(_Entry):
 
     @property
     def is_remark(self) -> bool:
-        """Whether a person wrote the note, and it is no lesson, follow-up or checklist's answer.
-
-        Such a note says what the person saw or did.
-        """
+        """Whether it says what a person saw or did."""
         is_other_kind = self.lesson or self.checklist or self.is_follow_up
         return bool(self.text and self.operator) and not is_other_kind
 
@@ -440,10 +423,7 @@ class Note(_Entry):
 
 
 class NotebookEntry(_Entry):
-    """How one run of a section's notebook ended; for a run by hand, that it began.
-
-    ``notebook`` is the executed file's name.
-    """
+    """How one run of a section's notebook ended."""
 
     section: str
     notebook: str
@@ -453,11 +433,7 @@ class NotebookEntry(_Entry):
 
 
 class ActionEntry(_Entry):
-    """One phase of an action.
-
-    ``operator`` approved the action or did it. ``undo`` is the way back. ``result`` holds facts:
-    what would change, or what came of it.
-    """
+    """One phase of an action; ``result`` says what would change, or what came of it."""
 
     step: str
     action: str

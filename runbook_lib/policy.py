@@ -121,17 +121,15 @@ class Policy:
 
     Attributes
     ----------
-    quantities : what it measures
     rules : for each rule of ``folds.judge``, why the verdict is so, and where to go from here
     judge_causes : says what is known of the causes, by the journal, its entries and the time
     read_old : the measurements of a reading that an older version journalled
     actions : what each action did, in the past tense; ``{objects}`` stands for how many it changed,
         and ``{target}`` for its target
     read_score : returns the score that the runbook wrote into a journal; None: it wrote none
-    exercise_word : what the runbook calls an exercise
+    exercise_word, noun, request : what the runbook calls an exercise, what an action changes, and
+        what a customer waits for
     marks : the runbook's own marks that stand in the timeline
-    noun : what an action changes
-    request : what a customer waits for
     first_step : where to go before anything was read
     """
 

@@ -72,10 +72,7 @@ def get_parameters(inv: Any, kind: type[P]) -> P:
 
 
 def attempt(read: Callable[[], T]) -> tuple[T | None, str]:
-    """Return what ``read`` returned, and ""; or None, and why it could not read.
-
-    Make the client in ``read``, too: making it may fail, such as for a store without keys.
-    """
+    """Return what ``read`` returned, and ""; or None, and why it could not read."""
     try:
         return read(), ""
     except ClientError as error:
@@ -104,16 +101,13 @@ class Step:
 
     Attributes
     ----------
-    id, title : as in the runbook
-    read : reads the step and judges what was read. If it raises a ``ClientError``, the reading is
-        ``unknown``; for a ``NotConfiguredError`` it is ``left_out``
-    name, unit : name and unit of its readings
+    read : reads the step and judges what was read; see ``Investigation.observe``
     source, threshold : the query, URL or listing, and what is a breach; ``$name`` stands for a
         setting
     columns : dtypes of columns that the frame of a reading always has
     needed : whether a verdict needs what the step shows
-    shows : the quantities that it shows; by default a quantity of its own, named by its id, if its
-        role is that of a symptom, a sign or a cause
+    shows : the quantities that it shows; by default one of its own, named by its id, if its role is
+        that of a symptom, a sign or a cause
     """
 
     id: str
@@ -136,13 +130,7 @@ def step(step_id: str, title: str, **fields: Any) -> Callable[[ReadStep], Step]:
 
 
 class ActionStep(NamedTuple):
-    """One statement of the runbook that changes something.
-
-    Attributes
-    ----------
-    plan : makes a plan and writes it under ``plans/``; changes nothing that users see
-    kinds : the kinds of the plans that it makes
-    """
+    """One statement of the runbook that changes something; ``plan`` changes nothing users see."""
 
     id: str
     title: str
@@ -181,7 +169,6 @@ class Sections(dict[str, SectionModule]):
 
     Parameters
     ----------
-    modules : one for each notebook
     notebooks : the folder that holds the notebooks, as ``<NAME>.ipynb``
     read_only : names of the sections that ``runbook investigate`` carries out
     investigation : the runbook's own ``Investigation``
@@ -243,15 +230,11 @@ def check_parameters(section: SectionModule, given: Mapping[str, object]) -> Sec
 def read_parameters(section: SectionModule, namespace: Mapping[str, Any]) -> dict[str, Any]:
     """Return the checked parameters of a notebook, with defaults for those that it lacks.
 
+    A name that is no parameter is a UsageError, too, if a parameters cell sets it.
+
     Parameters
     ----------
-    namespace : ``globals()`` of the notebook, where the parameters are variables
-
-    Raises
-    ------
-    UsageError
-        When a value is wrong. Also when a name that is not a parameter is set by the parameters
-        cell, or by the cell with papermill's values.
+    namespace : ``globals()`` of the notebook
     """
     # The newest of each: the parameters cell, and papermill's cell with values.
     cells = list(reversed(namespace.get("In", ())))

@@ -49,8 +49,7 @@ class Quantities:
     ----------
     parts : the part of each quantity, by name; any other quantity decides nothing
     needed : the quantities without which no verdict says that all is well
-    shown : for each step that shows a quantity, what it shows; each has the status of the step's
-        reading, unless the outcome's ``measurements`` say otherwise
+    shown : what each step shows; see ``Policy.measure``
     remedies : the steps whose actions are meant to end the trouble; None: all
     """
 

@@ -56,11 +56,7 @@ class HistoryRow(BaseModel, frozen=True):
 def list_history(home: Path, policy: Any) -> list[HistoryRow]:
     """Return the incidents, the newest first, without closed ones that were quiet.
 
-    Only reads. This process keeps what it read of a folder until the folder's journal changes.
-
-    Parameters
-    ----------
-    policy : the runbook's ``Policy``
+    This process keeps what it read of a folder until the folder's journal changes.
     """
     rows = []
     for folder in list_incidents(home):

@@ -91,17 +91,8 @@ _share_file = lru_cache(maxsize=8)(_File)
 class Journal:
     """The journal of an incident: entries are appended, and read through ``view``.
 
-    Parameters
-    ----------
-    path : the file; made with the first entry
-    redactor : every string passes through it before it is written
-    clock : returns the current time, aware
-
-    Notes
-    -----
-    Several processes and threads may use it at once. After a failed write the journal reads the
-    file anew, and accepts entries again when the disk has room. A ``ChainedLog`` accepts nothing
-    after a failed write.
+    Several processes and threads may use it at once. After a failed write it reads the file anew,
+    and accepts entries again when the disk has room, unlike a ``ChainedLog``.
     """
 
     def __init__(
