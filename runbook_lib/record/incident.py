@@ -22,7 +22,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from ..errors import RecordError, UsageError, disk_errors
 from ..model import Json, Timestamp, Verdict, format_time, parse_json
 from ..redact import Redactor
-from .journal import Clock, Journal, get_run, utc_now
+from .journal import Clock, Journal, utc_now
 
 _ID = re.compile(r"inc-\d{8}T\d{6}Z-[0-9a-f]{4}")
 _FOLDERS = ("plans", "ledger", "notebooks", "evidence")
@@ -156,13 +156,9 @@ class Incident:
         return self.journal.append("mark", data).at
 
     def tell(self, what: str, reason: str) -> None:
-        """Append a mark, and say its reason on stderr.
-
-        A notebook that a command runs writes nothing to stderr: the command prints the reason.
-        """
+        """Append a mark, and say its reason on stderr."""
         self.mark(what, reason)
-        if not get_run():
-            _log.warning(reason)
+        _log.warning(reason)
 
     def close(self, verdict: Verdict | None, *, reason: str = "") -> None:
         """Close the incident, unless it is closed; without a verdict, as unknown."""
