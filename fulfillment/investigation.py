@@ -25,15 +25,7 @@ class Investigation(display.Investigation[Settings, Clients]):
 
     @classmethod
     def check_ticket(cls, settings: Settings, ticket_id: str) -> None:
-        """Refuse a ticket that the support service does not know.
-
-        An empty id is accepted. While the service cannot be asked, any other id is accepted, too.
-
-        Raises
-        ------
-        UsageError
-            When the service has no ticket with this id, or the text cannot be an id.
-        """
+        """Raise UsageError for a ticket that the support service, if it answers, does not know."""
         if not ticket_id:
             return
         try:
@@ -79,19 +71,13 @@ class Investigation(display.Investigation[Settings, Clients]):
         return to_frame(rows, {"at": TIME, "value": NUMBER})
 
     def verify(self, plan: Plan) -> ActionEntry:
-        """Read the world again, and journal whether the plan's effect is there.
-
-        In a notebook that a person runs cell by cell, this writes the report, too.
-        """
+        """Verify as the helper does; by hand, write the report, too."""
         entry = super().verify(plan)
         self._write_report()
         return entry
 
     def conclude(self) -> Conclusion:
-        """Draw the section's findings and verdict from the journal, and write them there.
-
-        In a notebook that a person runs cell by cell, this writes the report, too.
-        """
+        """Conclude as the helper does; by hand, write the report, too."""
         conclusion = super().conclude()
         self._write_report()
         return conclusion

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from runbook_lib.model import CauseStatus, Status, parse_time
+from runbook_lib.model import CauseStatus, Role, Status
 from runbook_lib.policy import Looked, NextStep, Policy, Score
 from runbook_lib.record import folds
-from runbook_lib.record.entries import Entry
+from runbook_lib.record.folds import Entry
 from runbook_lib.record.view import JournalView
 
 from .analysis.causes import CAUSES, collect_observations, diagnose
@@ -49,10 +49,6 @@ _RULES = {
         NextStep("06_remediation", "An action was cut off. Finish it first."),
     ),
     "recovery": (
-        "recovery is not measured yet",
-        NextStep("06_remediation", "Measure again: it needs a minute or two."),
-    ),
-    "not_recovered": (
         "recovery is not there yet",
         NextStep("06_remediation", "Measure again: it needs a minute or two."),
     ),
@@ -99,7 +95,7 @@ def _judge_causes(journal: JournalView, entries: Sequence[Entry], now: datetime)
         if CAUSES[finding.name].stops_labels
         and (finding.status is CauseStatus.SUPPORTED or finding.name in known)
     }
-    looks = [reading.observed_at for reading in current if reading.step.startswith("5.")]
+    looks = [reading.observed_at for reading in current if reading.role is Role.CAUSE]
     symptom_ends = [
         span.end
         for span in folds.list_spans(entries)
@@ -112,14 +108,6 @@ def _judge_causes(journal: JournalView, entries: Sequence[Entry], now: datetime)
         is_diagnosed = min(looks, default=now) >= max(symptom_ends)
     if not is_diagnosed:
         causes = dict.fromkeys(causes, CauseStatus.UNDECIDED)
-    acted_at = journal.last_applied_at
-    last_move = observations.get("worker_last_move")
-    moved_at = last_move.value if last_move is not None else None
-    if acted_at is not None and moved_at is not None and parse_time(str(moved_at)) > acted_at:
-        # What nobody could decide does not stop it.
-        for name, status in causes.items():
-            if status is CauseStatus.UNDECIDED:
-                causes[name] = CauseStatus.REFUTED
     return Looked(causes, is_diagnosed)
 
 

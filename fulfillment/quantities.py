@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum, auto
 
 from runbook_lib.model import AlertState, Measurement, Status
-from runbook_lib.record.entries import Part
+from runbook_lib.record.folds import Part
 
 
 class Quantity(StrEnum):
@@ -120,23 +120,22 @@ def measure(
     begun : since when the lag or a wait is too long, or the alert fires
     well_since : since when all is well
     """
-    found = [Measurement(quantity=name, status=status) for name, status in statuses.items()]
+
+    def make(
+        quantity: str, status: Status, since: datetime | None = None, **fields: str
+    ) -> Measurement:
+        if status is Status.OK:
+            since = well_since
+        return Measurement(quantity=quantity, status=status, since=since, **fields)
+
+    found = [make(name, status, begun) for name, status in statuses.items()]
     for name, state in (alerts or {}).items():
         status = _ALERTS.get(state, Status.UNKNOWN)
-        text = f"{name}: {state}"
-        found.append(Measurement(quantity=Quantity.ALERT, subject=name, status=status, text=text))
-    found = [each.model_copy(update={"since": begun}) for each in found]
+        found.append(make(Quantity.ALERT, status, begun, subject=name, text=f"{name}: {state}"))
     if uploads is not None:
         status, text = _UPLOADS[uploads]
-        found.append(
-            Measurement(quantity=Quantity.UPLOADS, status=status, value=str(uploads), text=text)
-        )
+        found.append(make(Quantity.UPLOADS, status, value=str(uploads), text=text))
     if backlog is not None:
         status = _BACKLOGS.get(backlog, Status.UNKNOWN)
-        found.append(
-            Measurement(quantity=Quantity.USUAL_BACKLOG, status=status, value=str(backlog))
-        )
-    return tuple(
-        each.model_copy(update={"since": well_since}) if each.status is Status.OK else each
-        for each in found
-    )
+        found.append(make(Quantity.USUAL_BACKLOG, status, value=str(backlog)))
+    return tuple(found)

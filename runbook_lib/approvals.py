@@ -32,15 +32,15 @@ def is_approved(sha256: str, typed: str) -> bool:
 
 
 class Effect(NamedTuple):
-    """The result of carrying a plan out, or of looking for its effect.
-
-    ``reason`` says in words what came of the plan, and ``result`` holds the facts. ``is_ok`` is
-    false when a part of the plan's effect is not there.
-    """
+    """What came of a plan, in words and as facts; ``is_ok``: whether all of its effect is there."""
 
     reason: str
     result: dict[str, Json]
     is_ok: bool = True
+
+
+#: Carries a plan out, or looks for its effect, with the runbook's own ``Investigation``.
+Work = Callable[[Any, "Plan"], Effect]
 
 
 class PlanKind(NamedTuple):
@@ -50,21 +50,20 @@ class PlanKind(NamedTuple):
     ----------
     schema : the name of the schema in the file's first line, or the beginning of that name
     apply : carries out an approved plan, with the runbook's own ``Investigation``
-    verify : reads the world again and says whether the plan's effect is there. Changes nothing but
-        the incident folder, in which it may keep a proof
-    read_state : reads, right before ``apply``, what the change is about to change, or refuses it;
+    verify : reads the world again and says whether the plan's effect is there
+    read_state : reads, right before ``apply``, what is about to change, or refuses the change;
         ``read_mark`` returns what it read. Not called if the kind has ``resume``
-    parse : reads a plan's file that has more lines than the header; None: it has only the header
-    resume : goes on with a plan that was cut off; None: a plan of this kind is carried out once
+    parse : reads a plan's file that has more lines than the header
+    resume : resumes a plan that was cut off; None: a plan of this kind is carried out once
     refusals : the errors of ``apply`` and ``resume`` that say that nothing was changed
     """
 
     schema: str
-    apply: Callable[[Any, Plan], Effect]
-    verify: Callable[[Any, Plan], Effect]
+    apply: Work
+    verify: Work
     read_state: Callable[[Any, Plan], dict[str, Json]] = lambda _inv, _plan: {}
     parse: Callable[[Path, bytes], Plan] | None = None
-    resume: Callable[[Any, Plan], Effect] | None = None
+    resume: Work | None = None
     refusals: tuple[type[Exception], ...] = (errors.SafetyError,)
 
 
@@ -74,16 +73,13 @@ class Plan:
 
     Attributes
     ----------
-    path : of the file; ``id`` is its name without the ending
-    sha256 : the hash that an approval names: of the file's bytes as they were read; of an
-        undo or a settling, what the engine of moves says
+    sha256 : the hash that an approval names: of the file's bytes, or what the engine of moves says
     summary : the facts that an approver needs: counts, bytes, what is left out and why
-    step, action, target : id of the step, what is done, and to what
-    about : id of the plan that this one takes back or settles; empty: none
+    about : id of the plan that this one undoes or settles; empty: none
     content : what the kind needs to carry the plan out
     rows : the single objects that would change; each has ``to_json``
     is_empty : whether there is nothing to do
-    way_back : how to take the plan back: a command, or words; empty: not said
+    way_back : how to undo the plan: a command, or words
     """
 
     kind: PlanKind = field(repr=False)
@@ -117,10 +113,10 @@ class Plan:
         phase: ActionPhase,
         *,
         reason: str = "",
-        result: Mapping[str, Json] | None = None,
+        result: Mapping[str, Json] = {},
     ) -> ActionEntry:
         """Return the journal entry of one phase."""
-        facts: dict[str, Json] = {"plan": self.id, "sha256": self.sha256}
+        facts = {"plan": self.id, "sha256": self.sha256}
         if self.about:
             facts["about"] = self.about
         return ActionEntry(
@@ -131,7 +127,7 @@ class Plan:
             undo=self.way_back,
             reason=reason,
             source=f"plans/{self.path.name}",
-            result={**facts, **(result or {})},
+            result={**facts, **result},
         )
 
 
@@ -144,13 +140,7 @@ def write_plan(
     ----------
     folder : the incident's ``plans/``
     id_prefix : what the plan's id begins with; a time and a random part follow
-    facts : what stands in the header: ``step``, ``action``, ``target``, ``summary``, ``way_back``,
-        and what the kind needs. People see ``way_back`` before and after the plan is carried out
-
-    Raises
-    ------
-    RecordError
-        When the file cannot be written.
+    facts : fields of ``Plan``, and what the kind needs
     """
     path = folder / f"{id_prefix}-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}.jsonl"
     header = {
@@ -165,12 +155,7 @@ def write_plan(
 
 
 def make_empty_plan(*, step: str, target: str, reason: str) -> Plan:
-    """Return a plan with nothing to do. It has no file.
-
-    Parameters
-    ----------
-    reason : why there is nothing to do, or why nothing can be planned, in words
-    """
+    """Return a plan, without a file, that has nothing to do for a ``reason``."""
     return Plan(
         kind=_NOTHING,
         path=Path(f"nothing-{step}.jsonl"),
@@ -193,7 +178,7 @@ _NOTHING = PlanKind("", _do_nothing, _do_nothing)
 
 
 def load_plan(path: Path, kinds: Iterable[PlanKind]) -> Plan:
-    """Read a plan back from its file; a plan of none of the ``kinds`` is refused.
+    """Read a plan back from its file.
 
     Raises
     ------
@@ -201,8 +186,6 @@ def load_plan(path: Path, kinds: Iterable[PlanKind]) -> Plan:
         When there is no such file, or the plan is of none of the kinds.
     PlanAlteredError
         When the file is torn or was edited into something that is not a plan.
-    RecordError
-        When the file cannot be read.
     """
     if not path.exists():
         text = f"No incident here has a plan {path.stem}. Check its id, or plan again."
@@ -218,7 +201,7 @@ def load_plan(path: Path, kinds: Iterable[PlanKind]) -> Plan:
 
 
 def parse_header(kind: PlanKind, path: Path, blob: bytes) -> Plan:
-    """Return the plan that a header says, which is a file's only line."""
+    """Return the plan of a file that holds only a header."""
     try:
         header = parse_json(blob)
         summary = {**header.get("summary", {}), "expires_at": header["expires_at"]}
@@ -238,39 +221,24 @@ def parse_header(kind: PlanKind, path: Path, blob: bytes) -> Plan:
         raise errors.PlanAlteredError(f"{path} is torn or was edited; plan again") from error
 
 
-def check_use(plan: Plan, *, now: datetime) -> None:
-    """Refuse an approved plan that was altered, is too old, or was used before. Only reads.
+def use_plan(plan: Plan, state: Mapping[str, Json], *, now: datetime) -> None:
+    """Mark a plan as used, right before its change; ``state`` is what is about to change.
 
     Raises
     ------
-    PlanAlteredError, PlanExpiredError, PlanUsedError
-        When the plan was altered, is too old, or was used before.
+    PlanExpiredError, PlanUsedError
+        When the plan is too old, or was used before.
     """
-    with errors.disk_errors(f"{plan.path} cannot be read"):
-        content = plan.path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != plan.sha256:
-        raise errors.PlanAlteredError(f"{plan.path} was changed after it was planned; plan again")
     if now >= plan.expires_at:
         expired = f"plan {plan.id} expired at {format_time(plan.expires_at)}"
         raise errors.PlanExpiredError(f"{expired}: plan again, and approve the new plan")
-    if plan.trace.exists():
-        raise errors.PlanUsedError(f"plan {plan.id} was applied before; look again, plan again")
-
-
-def mark_used(plan: Plan, state: Mapping[str, Json]) -> None:
-    """Mark a plan as used, right before its change: a crash leads to no second change.
-
-    Parameters
-    ----------
-    state : what the change is about to change; written into the mark
-    """
     with errors.disk_errors(f"{plan.trace} cannot be written"):
         try:
             with plan.trace.open("x", encoding="utf-8") as file:
                 json.dump(state, file, sort_keys=True)
         except FileExistsError as error:
-            text = f"plan {plan.id} is being applied by another command"
-            raise errors.PlanUsedError(text) from error
+            text = f"plan {plan.id} was applied before, or another command applies it now"
+            raise errors.PlanUsedError(f"{text}; look again, plan again") from error
 
 
 def read_mark(plan: Plan) -> dict[str, Json]:

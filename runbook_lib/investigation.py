@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from datetime import datetime, timedelta
-from itertools import chain
 from pathlib import Path
 from string import Template
 from typing import Any, ClassVar, Generic, Self, cast
@@ -18,7 +17,7 @@ from typing import Any, ClassVar, Generic, Self, cast
 from typing_extensions import TypeVar
 
 from . import errors, model
-from .approvals import SHORT_HASH, Effect, Plan, check_use, is_approved, load_plan, mark_used
+from .approvals import SHORT_HASH, Plan, Work, is_approved, load_plan, use_plan
 from .model import ActionEntry, ActionPhase, Json, Note, Reading, Role, Status, Verdict
 from .policy import Judgement, Policy
 from .record.incident import (
@@ -53,10 +52,7 @@ _log = logging.getLogger(__name__)
 
 
 def make_incident(settings: Settings, home: Path | None = None, **facts: Json) -> Incident:
-    """Make an incident's folder under ``home``; ``facts`` are fields of its state.
-
-    The default home is RUNBOOK_HOME.
-    """
+    """Make an incident under RUNBOOK_HOME, or ``home``; ``facts`` are fields of its state."""
     return create_incident(
         home or settings.runbook_home.resolve(),
         redactor=Redactor(settings.secrets),
@@ -76,20 +72,6 @@ def close_if_quiet(incident: Incident) -> None:
         incident.close(judge_incident(incident).verdict)
 
 
-def say_interrupted(plan: Plan, section: SectionModule) -> str:
-    """Return the message about a plan that was cut off, with the next command.
-
-    A move that had begun writes its own message. To apply a plan is accepted in any case.
-    """
-    if plan.kind.resume is not None:
-        command = f"apply {plan.id} --approve {plan.sha256[:SHORT_HASH]}"
-        if plan.about:
-            command = f"resume {plan.about}"
-        return f"Interrupted. Go on with: runbook {command}"
-    problem = f"Interrupted. Nobody knows whether {plan.action} of {plan.target} took effect."
-    return f"{problem} Look again with: runbook run {section.NAME.partition('_')[0]}"
-
-
 @dataclass(eq=False, repr=False)
 class Investigation(Generic[S, C]):
     """One section at work on one incident.
@@ -100,18 +82,11 @@ class Investigation(Generic[S, C]):
     ----------
     runbook : name of the runbook that the class belongs to, for notebooks that are opened by hand;
         empty: the default one
-    unreadable : errors of the runbook's own clients that mean the same as a ``ClientError``
-    incident, section : the incident that is worked on, and the section that works on it
-    parameters : the section's parameters; default: their default values
-    is_over : whether the incident was closed before: then it is looked at, and not written
-    settings, clients : the runbook's; default clients: what ``connect`` makes
-    now : returns the current time in UTC
-    sleep : waits for a number of seconds
-    progress : shows how far the work is
+    is_over : whether the incident was closed before: then nothing is written
+    clients : default: what ``connect`` makes
     """
 
     runbook: ClassVar[str] = ""
-    unreadable: ClassVar[tuple[type[Exception], ...]] = ()
 
     incident: Incident
     _: KW_ONLY
@@ -152,6 +127,9 @@ class Investigation(Generic[S, C]):
     def find_or_make(cls, settings: S, incident_id: str = "") -> tuple[Incident, bool]:
         """Return the incident to work on, and whether it was made by this call.
 
+        If the open incident's episode has ended and the next one has begun, close it and make a
+        new one; do so, too, when a new one is asked for.
+
         Parameters
         ----------
         incident_id : id of an existing incident; ``new``: a new one; empty: the open one, or a new
@@ -163,11 +141,6 @@ class Investigation(Generic[S, C]):
             When ``check_connected`` raises it. Then nothing was written.
         UsageError
             When there is no such incident.
-
-        Notes
-        -----
-        When the open incident's episode has ended and the next one has begun, that incident is
-        closed, and a new one is made. So it is when a new one is asked for.
         """
         home = settings.runbook_home.resolve()
         redactor = Redactor(settings.secrets)
@@ -190,18 +163,17 @@ class Investigation(Generic[S, C]):
 
     @classmethod
     def _has_next_episode(cls, incident: Incident, settings: S) -> bool:
-        """Tell whether there is trouble now that began after the incident's own had ended.
-
-        The incident's trouble had ended when it was fixed, and then all was well for the calm time.
-        """
+        """Tell whether trouble began after the incident was fixed and then calm for long enough."""
         judgement = judge_incident(incident)
         until = judgement.until
         calm = cls.read_calm(settings)
         is_fixed = judgement.verdict is Verdict.FIXED
         if not is_fixed or until is None or utc_now() - until < calm:
             return False  # whatever began since then belongs to this incident
-        for step, section in find_runbook().load_sections().list_needed().items():
-            reading = cls(incident, section=section, settings=settings).observe(step)
+        for step, section in find_runbook().load_sections().list_steps().values():
+            if not step.needed:
+                continue
+            reading = cls(incident, section=section, settings=settings).observe(step.id)
             if reading.status is Status.BREACH:
                 return (reading.since or reading.observed_at) - until >= calm
         return False
@@ -216,11 +188,10 @@ class Investigation(Generic[S, C]):
         progress: model.Progress = model.keep_quiet,
         **parameters: Any,
     ) -> Self:
-        """Open the incident's folder for one section; ``find_or_make`` says which incident.
+        """Open the incident that ``find_or_make`` returns for one section.
 
         Parameters
         ----------
-        section : one of the runbook's modules
         parameters : the section's parameters, checked against its model
 
         Raises
@@ -284,26 +255,18 @@ class Investigation(Generic[S, C]):
         return load_policy()
 
     def record(self, kind: str, data: dict[str, Json]) -> int:
-        """Write an entry of this section to the journal, and return its sequence number.
-
-        In an incident that was closed before, nothing is written, and the number is 0.
-        """
+        """Write an entry of this section to the journal; return its number, 0 if ``is_over``."""
         if self.is_over:
             return 0
         fields = {"section": self.section.NAME, **data}
         return self.incident.journal.append(kind, fields).seq
 
     def note(self, text: str, **fields: Json) -> int:
-        """Write a remark to the journal, marked as late after the close; return the entry's number.
+        """Write a remark to the journal, as ``write_note`` does; return the entry's number.
 
         Parameters
         ----------
         fields : fields of ``Note``, such as ``checklist``, or a follow-up's ``owner``
-
-        Raises
-        ------
-        UsageError
-            When the text is empty.
         """
         note = Note(text=text, operator=self.operator, **fields)
         return write_note(self.incident, note)
@@ -311,16 +274,10 @@ class Investigation(Generic[S, C]):
     def observe(self, step_id: str) -> Reading:
         """Carry out one step without journalling it.
 
-        What could not be read is ``unknown``. A step of a system that is not configured is
-        ``left_out``.
-
-        Raises
-        ------
-        UsageError
-            When the section has no such step.
+        What can't be read is ``unknown``; a step of a system that isn't configured is ``left_out``.
         """
         step = self._find_declared(step_id, self.section.STEPS)
-        unreadable: tuple[type[Exception], ...] = (errors.ClientError, *self.unreadable)
+        unreadable: tuple[type[BaseException], ...] = (errors.ClientError, *find_runbook().errors)
         try:
             outcome = step.read(self)
         except errors.NotConfiguredError as error:
@@ -337,7 +294,7 @@ class Investigation(Generic[S, C]):
             "role": step.role,
             "unit": step.unit,
             "observed_at": self.now(),
-            "measurements": self.policy.measure(step.id, outcome),
+            "measurements": self.policy.measure(step.id, outcome.status, outcome.measurements),
         }
         content = Reading.model_validate(fields).model_dump(mode="json")
         return Reading.model_validate(self.incident.redactor.json(content))
@@ -361,16 +318,13 @@ class Investigation(Generic[S, C]):
 
         Parameters
         ----------
-        step_id : id of one of the section's steps
-        max_age_s : reuse the step's newest reading in the journal if it is at most so old, in
-            seconds. An ``unknown`` reading, or one from before the last action, is not reused.
-            None: read the step anew
-        only_ok : reuse a reading only if it is ok: what was a breach may have ended since
+        max_age_s : reuse the step's newest reading if it is at most so old, in seconds, known, and
+            from after the last action
+        only_ok : reuse it only if it is ok: what was a breach may have ended since
 
         Notes
         -----
-        The journal keeps the first 50 rows; the reading that is returned has all of them. In an
-        incident that was closed before, the reading is not journalled.
+        The journal keeps the first 50 rows; the reading that is returned has all of them.
         """
         if max_age_s is not None:
             oldest_allowed = self.now() - timedelta(seconds=max_age_s)
@@ -415,13 +369,11 @@ class Investigation(Generic[S, C]):
 
         Parameters
         ----------
-        step_id : id of one of the section's actions
         changed : new values for parameters of the section, from now on
 
         Notes
         -----
-        Changes the incident folder. The runbook's planner may also write into a system what the
-        notes of ``MoveGate.plan_move`` name.
+        Changes the incident folder, and what the notes of ``MoveGate.plan_move`` name.
         """
         action = self._find_declared(step_id, self.section.ACTIONS)
         if self.incident.is_closed:
@@ -429,8 +381,8 @@ class Investigation(Generic[S, C]):
         if changed:
             given = self.parameters.model_dump() | changed
             self.parameters = check_parameters(self.section, given)
-        named_plans = [plan for plan in self.load_named_plans() if plan.step == step_id]
-        plan = named_plans[0] if named_plans else action.plan(self)
+        named = (plan for plan in self._load_named_plans() if plan.step == step_id)
+        plan = next(named, None) or action.plan(self)
         self._plans.append(plan)
         if not plan.is_empty:
             self._write_phase(plan, ActionPhase.PLANNED, result=plan.summary)
@@ -447,43 +399,35 @@ class Investigation(Generic[S, C]):
 
         Parameters
         ----------
-        plan : from ``plan``
-        approve : these, comma-separated. Empty: stop here. If it names other plans of this
-            section but not ``plan``, ``plan`` is left alone
-        may_wait : whether the plan may stay undone, because nothing that follows needs its effect.
-            Then a plan without an approval is left alone, and nothing is raised
+        approve : comma-separated. Empty: stop here. If it names only other plans of this section,
+            ``plan`` is left alone
+        may_wait : leave a plan without an approval alone: nothing that follows needs its effect
 
         Raises
         ------
         StoppedAtPlanError
             When ``approve`` is empty, there is something to do, and ``may_wait`` is false.
         PlanNotApprovedError
-            When a hash in ``approve`` belongs to no plan that this object made or that the
-            parameter ``plan`` names.
-        SafetyError
-            When another safety rule refuses. This refusal is journalled.
-        ActionInterruptedError
-            When the change is interrupted. The interruption is journalled.
+            When a hash belongs to no plan that was made or named in this run.
+        SafetyError, ActionInterruptedError
+            When a safety rule refuses, or the change is interrupted. Both are journalled.
         """
         approved = self._read_approvals(approve, plan)
-        if plan.is_empty or plan.sha256 not in approved:
-            if not (plan.is_empty or approved or may_wait):
-                state = f"{plan.action} on {plan.target} is planned, not done. Read the plan above."
-                advice = "To carry it out, approve it there and run this cell again, or set:"
-                code = f"approve = {plan.sha256[:SHORT_HASH]!r}"
-                if not plan.about:
-                    code = f"plan = {plan.id!r}\n{code}"
-                raise errors.StoppedAtPlanError(f"{state} {advice}\n\n{code}")
-            return plan.make_entry(ActionPhase.PLANNED, reason="nothing was done")
-        self._write_phase(plan, ActionPhase.APPROVED)
-        return self._carry_out(plan, plan.kind.apply)
+        if not plan.is_empty and plan.sha256 in approved:
+            self._write_phase(plan, ActionPhase.APPROVED)
+            return self._carry_out(plan, plan.kind.apply)
+        if not (plan.is_empty or approved or may_wait):
+            state = f"{plan.action} on {plan.target} is planned, not done. Read the plan above."
+            advice = "To carry it out, approve it there and run this cell again, or set:"
+            code = f"approve = {plan.sha256[:SHORT_HASH]!r}"
+            if not plan.about:
+                code = f"plan = {plan.id!r}\n{code}"
+            raise errors.StoppedAtPlanError(f"{state} {advice}\n\n{code}")
+        return plan.make_entry(ActionPhase.PLANNED, reason="nothing was done")
 
     def _read_approvals(self, approve: str, plan: Plan) -> list[str]:
-        """Return the hashes of the plans that are approved.
-
-        Refuse all if one belongs to no plan that was made or named in this run.
-        """
-        plans = [*self.load_named_plans(), *self._plans, plan]
+        """Return the approved hashes; raise PlanNotApprovedError if one belongs to no plan."""
+        plans = [*self._load_named_plans(), *self._plans, plan]
         known = {made.sha256 for made in plans if not made.is_empty}
         approved: list[str] = []
         for typed in split_list(approve):
@@ -498,7 +442,7 @@ class Investigation(Generic[S, C]):
         return approved
 
     def resume(self, plan: Plan) -> ActionEntry:
-        """Go on with a plan that was approved, begun and cut off, here or on another machine."""
+        """Resume a plan that was approved, begun and cut off, here or on another machine."""
         if plan.kind.resume is None:
             raise errors.UsageError(f"{plan.id} is carried out once: it cannot be resumed")
         return self._carry_out(plan, plan.kind.resume)
@@ -510,18 +454,16 @@ class Investigation(Generic[S, C]):
     def verify(self, plan: Plan) -> ActionEntry:
         """Read the world again, and journal whether the plan's effect is there.
 
-        The effect of what an earlier incident did is returned, and not journalled here. Where there
-        is no effect, nothing is journalled.
+        The effect of what an earlier incident did is only returned.
         """
         if plan.is_empty or not plan.trace.exists():
             return plan.make_entry(ActionPhase.PLANNED, reason="nothing to verify")
         effect = plan.kind.verify(self, plan)
         phase = ActionPhase.VERIFIED if effect.is_ok else ActionPhase.FAILED
-        if not self._is_followed(plan):
-            return plan.make_entry(phase, reason=effect.reason, result=effect.result)
-        return self._write_phase(plan, phase, effect.reason, effect.result)
+        is_kept = self._is_followed(plan)
+        return self._write_phase(plan, phase, effect.reason, effect.result, is_kept=is_kept)
 
-    def _carry_out(self, plan: Plan, change: Callable[[Any, Plan], Effect]) -> ActionEntry:
+    def _carry_out(self, plan: Plan, change: Work) -> ActionEntry:
         """Change the world by ``change``, and journal what came of the plan, even a failure.
 
         What an earlier incident did is not journalled as an action of this one.
@@ -531,13 +473,13 @@ class Investigation(Generic[S, C]):
         self._has_begun = False
         try:
             if plan.kind.resume is None:  # carried out once: marked as used before the change
-                check_use(plan, now=self.now())
                 state = plan.kind.read_state(self, plan)
-                mark_used(plan, self.incident.redactor.json(state))
+                use_plan(plan, self.incident.redactor.json(state), now=self.now())
             effect = change(self, plan)
         except KeyboardInterrupt as error:
             # The change itself knows best how far it got.
-            text = str(error) or say_interrupted(plan, self.section)
+            doubt = f"Interrupted. Nobody knows whether {plan.action} of {plan.target} took effect."
+            text = str(error) or f"{doubt} Look again with: runbook investigate"
             self._write_phase(plan, ActionPhase.FAILED, text)
             raise errors.ActionInterruptedError(text) from None
         except Exception as error:
@@ -546,23 +488,23 @@ class Investigation(Generic[S, C]):
             self._write_phase(plan, phase, str(error) or type(error).__name__)
             raise
         # The engine of a move says when it begins. If it did not, there was nothing left to do.
-        has_begun = self._has_begun or plan.kind.resume is None
-        if not has_begun and not self._is_followed(plan):
-            reason = f"nothing was done now; so far {effect.reason}"
-            return plan.make_entry(ActionPhase.APPLIED, reason=reason, result=effect.result)
-        return self._write_phase(plan, ActionPhase.APPLIED, effect.reason, effect.result)
+        is_kept = self._has_begun or plan.kind.resume is None or self._is_followed(plan)
+        return self._write_phase(
+            plan, ActionPhase.APPLIED, effect.reason, effect.result, is_kept=is_kept
+        )
 
     def _is_followed(self, plan: Plan) -> bool:
         """Tell whether the journal holds the plan, or what came of it."""
-        own = [action.phase for action in self.journal.actions if action.plan == plan.id]
-        return any(phase is not ActionPhase.APPROVED for phase in own)
+        return any(
+            action.plan == plan.id and action.phase is not ActionPhase.APPROVED
+            for action in self.journal.actions
+        )
 
-    def load_named_plans(self) -> list[Plan]:
+    def _load_named_plans(self) -> list[Plan]:
         """Return the plans that the parameter ``plan`` names."""
-        named = getattr(self.parameters, "plan", "")
-        kinds = chain.from_iterable(action.kinds for action in self.section.ACTIONS.values())
-        known = tuple(kinds)
-        return [load_plan(self.incident.find_plan(name), known) for name in split_list(named)]
+        named = split_list(getattr(self.parameters, "plan", ""))
+        kinds = [kind for action in self.section.ACTIONS.values() for kind in action.kinds]
+        return [load_plan(self.incident.find_plan(name), kinds) for name in named]
 
     def _find_declared(self, step_id: str, declared: Mapping[str, T]) -> T:
         """Return the section's step or action of an id."""
@@ -577,9 +519,12 @@ class Investigation(Generic[S, C]):
         phase: ActionPhase,
         reason: str = "",
         result: Mapping[str, Json] = {},
+        *,
+        is_kept: bool = True,
     ) -> ActionEntry:
-        """Write one phase of a plan to the journal, and return the entry."""
+        """Return the entry of one phase of a plan, and write it to the journal if it is kept."""
         entry = plan.make_entry(phase, reason=reason, result=result)
         entry = entry.model_copy(update={"operator": self.operator})
-        self.record("action", {"action": entry.model_dump(mode="json")})
+        if is_kept:
+            self.record("action", {"action": entry.model_dump(mode="json")})
         return entry

@@ -24,17 +24,7 @@ Json = Any
 
 
 def parse_time(text: str) -> datetime:
-    """Parse ISO 8601 with ``Z``, an offset, or no zone (read as UTC).
-
-    Returns
-    -------
-    An aware datetime in UTC.
-
-    Raises
-    ------
-    ValueError
-        When the text is not a time.
-    """
+    """Parse ISO 8601 with ``Z``, an offset, or no zone (read as UTC), or raise ValueError."""
     return to_utc(datetime.fromisoformat(text.strip()))
 
 
@@ -51,14 +41,15 @@ def format_time(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def to_utc(at: datetime) -> datetime:
-    """Return a time in UTC; a time without a zone is read as UTC.
+def count_of(number: int, noun: str) -> str:
+    """Write a number of things, such as ``1 row`` or ``1,204 rows``."""
+    if number != 1:
+        noun += "s"
+    return f"{number:,} {noun}"
 
-    Raises
-    ------
-    ValueError
-        When the time is outside the years 1 to 9999.
-    """
+
+def to_utc(at: datetime) -> datetime:
+    """Return a time in UTC; a time without a zone is read as UTC."""
     try:
         return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
     except OverflowError as error:
@@ -77,11 +68,7 @@ Cell = Annotated[Json, AfterValidator(_format_cell)]
 
 
 class Status(StrEnum):
-    """Status of a reading.
-
-    What could not be read is ``unknown`` and never counts as ``ok``. ``left_out`` is what the
-    settings say we do not have.
-    """
+    """Status of a reading: what can't be read is ``unknown`` and never counts as ``ok``."""
 
     OK = "ok"
     BREACH = "breach"
@@ -104,11 +91,7 @@ class AlertState(StrEnum):
 
 
 class CauseStatus(StrEnum):
-    """Status of a cause; lists show them in this order.
-
-    While an input that could decide a cause is unknown, the cause is not refuted. A ``past`` cause
-    was there, but is not there any more.
-    """
+    """Status of a cause, in the order of lists; a ``past`` cause isn't there any more."""
 
     SUPPORTED = "supported"
     UNDECIDED = "undecided"
@@ -119,23 +102,8 @@ class CauseStatus(StrEnum):
 class Role(StrEnum):
     """What a step is for. This package knows steps by their role, and never by their id.
 
-    Attributes
-    ----------
-    GROUND : what the other steps rest on: reachability, rights, clocks
-    UNFINISHED : what was begun, and must be finished before anything else
-    ALERT : the alert itself; a breach may say since when
-    BACKLOG : how many objects wait
-    TICKET : an affected customer's ticket
-    SYMPTOM : another symptom
-    IMPACT : the size of the damage
-    DELIVERY : whether the alert reached people
-    LOG : a log
-    CAUSE : a possible cause
-    EFFECT : what a plan would change
-    RECOVERY : whether the symptom is gone after an action
-    CLEARED : whether the alert is over
-    CHECKLIST : a point to tick after the incident
-    REFERENCE : a document, rule or metric that must exist
+    ``GROUND`` is what the other steps rest on, such as rights and clocks; ``EFFECT`` is what a plan
+    would change; ``CLEARED`` says whether the alert is over.
     """
 
     GROUND = "ground"
@@ -204,13 +172,7 @@ class Line(_Journalled):
 
 
 class Plot(_Journalled):
-    """What a reading draws: values over time.
-
-    Attributes
-    ----------
-    threshold : drawn as a line, in the plot's unit
-    marks : moments to annotate, such as an action or an alert's start, with their words
-    """
+    """What a reading draws: values over time, a threshold, and moments with their words."""
 
     title: str = ""
     unit: str = ""
@@ -223,12 +185,11 @@ class Plot(_Journalled):
 class Event:
     """Something that happened.
 
-    ``kind`` is a word such as alert, lag, backlog, restart, error, notice, trigger or action. The
-    kind ``unknown`` stands for what could not be read. ``source`` names the system whose clock gave
-    ``at``.
-
     Attributes
     ----------
+    kind : such as alert, lag, backlog, restart, error, notice, trigger or action; ``unknown`` is
+        what could not be read
+    source : names the system whose clock gave ``at``
     subject : of an alert and a notice, the alert; of a log line, what it says
     state : of an alert and a notice, such as firing; an alert's begins or, with ``is_end``, ends
     channel : of a notice, who got it
@@ -250,9 +211,7 @@ class ClearTime:
 
     Attributes
     ----------
-    earliest, latest : bounds of the time at which the alert stops firing
-    deadline : ``latest`` plus a margin; an alert that still fires then shows that the fix did not
-        work
+    deadline : ``latest`` plus a margin; an alert that fires then shows that the fix did not work
     channels_latest : the time by which every channel has got ``resolved``
     parts : the seconds that make up ``latest``, by name, and the margin
     """
@@ -278,8 +237,7 @@ class Measurement(_Entry):
     ----------
     subject : tells two of a quantity apart, such as an alert's name
     since : when this status began, if the source says so
-    text : why it has this status; empty: for the reading's reason
-    step, at : of the reading; set when the measurement is read from the journal
+    text : why it has this status; default: the reading's reason
     is_stale : whether it is too old to say what is so now
     """
 
@@ -296,8 +254,7 @@ class Measurement(_Entry):
 class Observed(_Entry):
     """The fields of a reading that the JSON documents hold.
 
-    ``value`` has the unit ``unit``. ``threshold`` says what would be a breach. ``source`` names
-    where it was read (URL, PromQL, key). ``reason`` says in words why it has this status.
+    ``threshold`` says what would be a breach, ``source`` where it was read (URL, PromQL, key).
     """
 
     step: str
@@ -316,18 +273,13 @@ class Outcome(BaseModel):
 
     Attributes
     ----------
-    status, reason : set by ``ok``, ``breach``, ``unknown`` and ``left_out``
     threshold, source : set where they differ from reading to reading
-    since : when the breach began
     order_ids : ids of the customers' requests that are affected; None: not counted
-    longest_minutes : how long the request that waits longest has waited; None: not known
-    affected_files : how many files of these requests wait
-    ticket : the ticket that the reading is about; empty: none
+    longest_minutes, affected_files : the longest wait of these requests, and how many files wait
     observations : named values that the rules of the causes test; None: not known
-    first_seen : a mapping from a cause's name to the time of the first sign of that cause
-    rows, columns, text, facts, plot : what people look at; rows are shown unfolded when ``columns``
-        names the columns to show
-    events : what happened in the window; events of the kind ``unknown`` say what could not be read
+    first_seen : when the first sign of each cause was there
+    rows, columns, text, facts, plot : what people look at; ``columns`` are those to show unfolded
+    events : what happened in the window
     clear : when the alert will clear after the last action
     ways_on : commands that finish what was begun; people must run them before anything else
     measurements : what it says of quantities, where that differs from its own status
@@ -358,7 +310,7 @@ class Outcome(BaseModel):
     measurements: tuple[Measurement, ...] = ()
 
     def judge(self, status: Status, reason: str) -> Self:
-        """Return the outcome with a status and, in words, the reason for that status."""
+        """Return the outcome with a status and the reason for it."""
         return self.model_copy(update={"status": status, "reason": reason})
 
     def ok(self, reason: str) -> Self:
@@ -374,7 +326,7 @@ class Outcome(BaseModel):
         return self.judge(Status.UNKNOWN, reason)
 
     def left_out(self, reason: str) -> Self:
-        """Return the outcome as ``left_out``: we do not have the system, so no verdict needs it."""
+        """Return the outcome as ``left_out``: we don't run the system, so no verdict needs it."""
         return self.judge(Status.LEFT_OUT, reason)
 
 
@@ -402,9 +354,7 @@ class Finding(_Journalled):
 
     Attributes
     ----------
-    words : what the cause is
     evidence : references into the journal: a step id, or ``#<seq>``
-    reason : why the cause has this status, in words
     next_step : the step that helps, with its command; or why none helps
     first_seen : when the first sign of the cause was there; None: not known
     named_at : when a section first concluded that the cause is there; ``list_causes`` sets it
@@ -427,13 +377,11 @@ class Mark(_Entry):
     ----------
     reason : in words
     facts : what is so from then on; see ``IncidentState``
-    run : the run that wrote the mark; empty: not known
     """
 
     what: str
     reason: str = ""
     facts: dict[str, Json] = {}
-    run: str = ""
 
 
 class Note(_Entry):
@@ -442,13 +390,11 @@ class Note(_Entry):
     Attributes
     ----------
     checklist : id of the checklist's step that the note answers
-    lesson : set when the note says how something went in the incident
     owner, due, ticket : who does what the note says, by when, and where that is tracked. With one
         of them the note is a follow-up
-    lead : who leads from now on; empty: the note does not say
+    lead : who leads from now on
     summary : what happened, in a person's words, for the report's first screen
     severity : from 1, the worst, to 4; None: by the impact
-    operator : who wrote the note
     late : whether the note was written after the close
     """
 
@@ -466,10 +412,7 @@ class Note(_Entry):
 
     @property
     def is_remark(self) -> bool:
-        """Whether a person wrote the note, and it is no lesson, follow-up or checklist's answer.
-
-        Such a note says what the person saw or did.
-        """
+        """Whether it says what a person saw or did."""
         is_other_kind = self.lesson or self.checklist or self.is_follow_up
         return bool(self.text and self.operator) and not is_other_kind
 
@@ -480,10 +423,7 @@ class Note(_Entry):
 
 
 class NotebookEntry(_Entry):
-    """How one run of a section's notebook ended; for a run by hand, that it began.
-
-    ``notebook`` is the executed file's name.
-    """
+    """How one run of a section's notebook ended."""
 
     section: str
     notebook: str
@@ -493,11 +433,7 @@ class NotebookEntry(_Entry):
 
 
 class ActionEntry(_Entry):
-    """One phase of an action.
-
-    ``operator`` approved the action or did it. ``undo`` is the way back. ``result`` holds facts:
-    what would change, or what came of it.
-    """
+    """One phase of an action; ``result`` says what would change, or what came of it."""
 
     step: str
     action: str

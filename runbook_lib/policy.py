@@ -18,31 +18,23 @@ from .model import (
     Finding,
     Json,
     Measurement,
-    Outcome,
     Reading,
+    Status,
     Verdict,
+    count_of,
     format_time,
 )
 from .record import folds
-from .record.actions import ActionRecord, group_actions
-from .record.entries import Entry, Key, Quantities
+from .record.folds import ActionRecord, Entry, Key, Quantities, group_actions
 from .record.incident import ENDED_WELL
 from .record.view import JournalView
 
 #: Verdicts that say that something is wrong.
 IN_TROUBLE = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
-#: An action's target is cut to so many characters.
-_MOST_TARGET = 70
 
 
 class NextStep(NamedTuple):
-    """Where to go from here.
-
-    Attributes
-    ----------
-    section : name of the section; empty: nowhere in particular
-    reason : why, in words
-    """
+    """The section to go to from here, which may be empty, and why."""
 
     section: str
     reason: str
@@ -59,10 +51,8 @@ class Judgement(NamedTuple):
     Attributes
     ----------
     verdict : None: no symptom was read yet
-    reason : why, in words
-    next : where to go from here
-    since, until : when the trouble began, and when it ended; None: not known, or it never did
-    seen_at : when somebody first saw it; see ``folds.Ends``
+    reason : why the verdict is so
+    since, until, seen_at : see ``folds.Ends``
     advice : what helps, by the newest diagnosis; empty when somebody must diagnose anew
     """
 
@@ -116,8 +106,7 @@ class Score(NamedTuple):
 
     Attributes
     ----------
-    is_good : whether it met every objective
-    phases : fields of ``HistoryRow``, in seconds; None: not reached
+    phases : fields of ``HistoryRow``
     objectives : each with ``name target actual met``
     """
 
@@ -132,17 +121,15 @@ class Policy:
 
     Attributes
     ----------
-    quantities : what it measures
     rules : for each rule of ``folds.judge``, why the verdict is so, and where to go from here
     judge_causes : says what is known of the causes, by the journal, its entries and the time
     read_old : the measurements of a reading that an older version journalled
     actions : what each action did, in the past tense; ``{objects}`` stands for how many it changed,
         and ``{target}`` for its target
     read_score : returns the score that the runbook wrote into a journal; None: it wrote none
-    exercise_word : what the runbook calls an exercise
+    exercise_word, noun, request : what the runbook calls an exercise, what an action changes, and
+        what a customer waits for
     marks : the runbook's own marks that stand in the timeline
-    noun : what an action changes
-    request : what a customer waits for
     first_step : where to go before anything was read
     """
 
@@ -151,7 +138,7 @@ class Policy:
     judge_causes: Callable[[JournalView, Sequence[Entry], datetime], Looked] = lambda *_: Looked(
         {}, is_diagnosed=True
     )
-    read_old: Callable[[Reading], Iterable[Measurement]] | None = None
+    read_old: Callable[[Reading], Iterable[Measurement]] = lambda _: ()
     actions: Mapping[str, str] = field(default_factory=dict)
     read_score: Callable[[JournalView], Score | None] = lambda _: None
     exercise_word: str = "Exercise"
@@ -160,27 +147,27 @@ class Policy:
     request: str = "request"
     first_step: NextStep = _NOWHERE
 
-    def measure(self, step: str, outcome: Outcome) -> tuple[Measurement, ...]:
-        """Return what the outcome of a step says of quantities.
+    def measure(
+        self, step: str, status: Status, given: Sequence[Measurement]
+    ) -> tuple[Measurement, ...]:
+        """Return what a step says of quantities: those that are given, and the others it shows.
 
-        What the step shows has the outcome's status, unless the measurements say otherwise.
+        The others have the step's status.
         """
-        given = {measured.quantity for measured in outcome.measurements}
-        shown = [
-            Measurement(quantity=key.quantity, subject=key.subject, status=outcome.status)
+        known = {measured.quantity for measured in given}
+        others = [
+            Measurement(quantity=key.quantity, subject=key.subject, status=status)
             for key in self.quantities.shown.get(step, ())
-            if key.quantity not in given
+            if key.quantity not in known
         ]
-        return (*shown, *outcome.measurements)
+        return (*others, *given)
 
     def list_entries(self, journal: JournalView) -> list[Entry]:
         """Return the measurements and actions of a journal, in its order."""
         entries: list[Entry] = [*journal.actions]
         for reading in journal.readings:
-            if not reading.measurements and self.read_old is not None:
-                old = {"measurements": tuple(self.read_old(reading))}
-                reading = reading.model_copy(update=old)  # noqa: PLW2901
-            for measured in self.measure(reading.step, reading):
+            given = reading.measurements or tuple(self.read_old(reading))
+            for measured in self.measure(reading.step, reading.status, given):
                 place = {
                     "seq": reading.seq,
                     "at": reading.observed_at,
@@ -204,7 +191,7 @@ class Policy:
         Parameters
         ----------
         now : the time by which readings are current, or too old; default: when the newest look was
-        steps : only the needed quantities that these steps show must be there; None: all of them
+        steps : need only what these steps show; None: need all
         """
         entries = self.list_entries(journal)
         close = journal.find_mark("closed")
@@ -279,10 +266,7 @@ class Policy:
         return list(causes.values())
 
     def compute_impact(self, journal: JournalView) -> Impact:
-        """Return which requests were held back, each once, and how long they waited.
-
-        None where no reading counted them, or only a metric saw that something waited.
-        """
+        """Return which requests were held back, each once, and how long they waited."""
         counted = [reading for reading in journal.readings if reading.order_ids is not None]
         requests: dict[str, tuple[datetime, datetime]] = {}
         for reading in counted:
@@ -319,7 +303,7 @@ class Policy:
             verb = "was" if is_over else "is"
         held = f"Nobody knows how many {self.request}s"
         if impact.affected is not None:
-            held = _count_of(impact.affected, self.request)
+            held = count_of(impact.affected, self.request)
         title = f"{held} {verb} held back"
         if causes:
             return f"{title} by {say_causes(causes)}"
@@ -328,11 +312,11 @@ class Policy:
     def describe_action(self, action: ActionRecord) -> str:
         """Return what was done, in the past tense; if it was only tried, the action's name."""
         name = action.first.action
-        target = action.first.target[:_MOST_TARGET]
+        target = action.first.target
         if action.applied is None or name not in self.actions:
             return f"{name.replace('_', ' ')}: {target}"
         number = action.changed
-        objects = f"{self.noun}s" if number is None else _count_of(number, self.noun)
+        objects = f"{self.noun}s" if number is None else count_of(number, self.noun)
         if action.stayed:
             objects = f"{objects} ({action.stayed:,} stayed)"
         # The target's text may hold braces: so no str.format, and the target is filled in last.
@@ -351,10 +335,6 @@ def _list_details(judged: folds.Ruling, current: Mapping[Key, Measurement]) -> l
         else:
             texts.append(measured.text or f"{key.quantity}: {measured.value}")
     return list(dict.fromkeys(texts))
-
-
-def _count_of(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def say_causes(findings: Sequence[Finding]) -> str:

@@ -18,7 +18,7 @@ from .approvals import Plan, PlanKind
 from .errors import ClientError, UsageError, list_problems
 from .frames import Dtype
 from .model import SYMPTOMS, Conclusion, Json, Outcome, Role
-from .record.entries import Key, Part, Quantities
+from .record.folds import Key, Part, Quantities
 
 #: A step with such a role shows a quantity of its own, unless it names others.
 _SHOWING = SYMPTOMS | {Role.IMPACT, Role.DELIVERY, Role.LOG, Role.CAUSE}
@@ -64,13 +64,7 @@ class ChangeParameters(SectionParameters):
 
 
 def get_parameters(inv: Any, kind: type[P]) -> P:
-    """Return the parameters of an investigation's section, checked to be of a type.
-
-    Raises
-    ------
-    UsageError
-        When the section's parameters are not of this type.
-    """
+    """Return the parameters of an investigation's section, or raise a UsageError."""
     parameters = inv.parameters
     if not isinstance(parameters, kind):
         raise UsageError(f"{inv.section.NAME} does not have the {kind.__name__} of this action")
@@ -78,10 +72,7 @@ def get_parameters(inv: Any, kind: type[P]) -> P:
 
 
 def attempt(read: Callable[[], T]) -> tuple[T | None, str]:
-    """Return what ``read`` returned, and ""; or None, and why it could not read.
-
-    Make the client in ``read``, too: making it may fail, such as for a store without keys.
-    """
+    """Return what ``read`` returned, and ""; or None, and why it could not read."""
     try:
         return read(), ""
     except ClientError as error:
@@ -94,13 +85,11 @@ def to_rows(columns: Sequence[str], values: Iterable[Sequence[Json]]) -> list[di
 
 
 def rows_of(things: Iterable[object], *columns: str, **renamed: str) -> list[dict[str, Json]]:
-    """Return a table: a row for each thing, with some of the thing's attributes.
+    """Return a table of some attributes of things.
 
     Parameters
     ----------
-    columns : attributes that keep their name
-    renamed : ``column=attribute``, for columns that are not named like their attribute; these
-        columns come first
+    renamed : ``column=attribute``, for columns that are named otherwise; these come first
     """
     get_values = attrgetter(*renamed.values(), *columns)
     return to_rows([*renamed, *columns], map(get_values, things))
@@ -112,16 +101,13 @@ class Step:
 
     Attributes
     ----------
-    id, title : as in the runbook
-    read : reads the step and judges what was read. If it raises a ``ClientError``, the reading is
-        ``unknown``; for a ``NotConfiguredError`` it is ``left_out``
-    name, unit : name and unit of its readings
+    read : reads the step and judges what was read; see ``Investigation.observe``
     source, threshold : the query, URL or listing, and what is a breach; ``$name`` stands for a
         setting
     columns : dtypes of columns that the frame of a reading always has
     needed : whether a verdict needs what the step shows
-    shows : the quantities that it shows; by default a quantity of its own, named by its id, if its
-        role is that of a symptom, a sign or a cause
+    shows : the quantities that it shows; by default one of its own, named by its id, if its role is
+        that of a symptom, a sign or a cause
     """
 
     id: str
@@ -144,13 +130,7 @@ def step(step_id: str, title: str, **fields: Any) -> Callable[[ReadStep], Step]:
 
 
 class ActionStep(NamedTuple):
-    """One statement of the runbook that changes something.
-
-    Attributes
-    ----------
-    plan : makes a plan and writes it under ``plans/``; changes nothing that users see
-    kinds : the kinds of the plans that it makes
-    """
+    """One statement of the runbook that changes something; ``plan`` changes nothing users see."""
 
     id: str
     title: str
@@ -170,11 +150,9 @@ class SectionModule(Protocol):
     ----------
     NAME : the notebook's name without ending: a number, ``_``, and words, such as ``01_inbox``.
         The ids of that section's own steps begin with ``1.``
-    STEPS : a mapping from id to step: every step that the section reads, its own and those of other
-        sections
-    ACTIONS : a mapping from id to action: every step that changes something
-    conclude : draws the section's findings and verdict from the journal. The investigation adds
-        the section's name and what could not be read
+    STEPS : every step that the section reads, its own and those of other sections, by id
+    ACTIONS : every step that changes something, by id
+    conclude : draws the section's findings and verdict from the journal
     """
 
     NAME: str
@@ -191,7 +169,6 @@ class Sections(dict[str, SectionModule]):
 
     Parameters
     ----------
-    modules : one for each notebook
     notebooks : the folder that holds the notebooks, as ``<NAME>.ipynb``
     read_only : names of the sections that ``runbook investigate`` carries out
     investigation : the runbook's own ``Investigation``
@@ -212,36 +189,25 @@ class Sections(dict[str, SectionModule]):
         parts: dict[str, Part] = {}
         needed: set[str] = set()
         shown: dict[str, tuple[Key, ...]] = {}
-        for module in self.values():
-            for step in module.STEPS.values():
-                shown[step.id] = step.shows
-                if not step.shows and step.role in _SHOWING:
-                    shown[step.id] = (Key(step.id),)
-                    parts[step.id] = Part.SYMPTOM if step.role in SYMPTOMS else Part.SIGN
-                if step.needed:
-                    needed.update(key.quantity for key in shown[step.id])
+        for step, _ in self.list_steps().values():
+            shown[step.id] = step.shows
+            if not step.shows and step.role in _SHOWING:
+                shown[step.id] = (Key(step.id),)
+                parts[step.id] = Part.SYMPTOM if step.role in SYMPTOMS else Part.SIGN
+            if step.needed:
+                needed.update(key.quantity for key in shown[step.id])
         return Quantities(parts=parts, needed=needed, shown=shown)
 
-    def list_needed(self) -> dict[str, SectionModule]:
-        """Return a mapping from id to section: the symptoms that a verdict needs.
-
-        The section is one that reads the symptom.
-        """
-        needed = {}
+    def list_steps(self) -> dict[str, tuple[Step, SectionModule]]:
+        """Return every step by its id, with the first section that reads it."""
+        steps: dict[str, tuple[Step, SectionModule]] = {}
         for module in self.values():
             for declared in module.STEPS.values():
-                if declared.needed:
-                    needed[declared.id] = module
-        return needed
+                steps.setdefault(declared.id, (declared, module))
+        return steps
 
     def find(self, text: str) -> SectionModule:
-        """Return a section by its number, its name, or its name without the number.
-
-        Raises
-        ------
-        UsageError
-            When there is no such section. The message lists those that exist.
-        """
+        """Return a section by its number, its name, or its name without the number."""
         wanted = text.lower()
         for name, module in self.items():
             number, _, words = name.partition("_")
@@ -252,14 +218,7 @@ class Sections(dict[str, SectionModule]):
 
 
 def check_parameters(section: SectionModule, given: Mapping[str, object]) -> SectionParameters:
-    """Check parameters against the section's model.
-
-    Raises
-    ------
-    UsageError
-        When a name is unknown or a value is wrong. The message names the parameter, and lists the
-        parameters that exist.
-    """
+    """Check parameters against the section's model; the UsageError lists those that exist."""
     try:
         return section.Parameters.model_validate(given)
     except ValidationError as error:
@@ -271,15 +230,11 @@ def check_parameters(section: SectionModule, given: Mapping[str, object]) -> Sec
 def read_parameters(section: SectionModule, namespace: Mapping[str, Any]) -> dict[str, Any]:
     """Return the checked parameters of a notebook, with defaults for those that it lacks.
 
+    A name that is no parameter is a UsageError, too, if a parameters cell sets it.
+
     Parameters
     ----------
-    namespace : ``globals()`` of the notebook, where the parameters are variables
-
-    Raises
-    ------
-    UsageError
-        When a value is wrong. Also when a name that is not a parameter is set by the parameters
-        cell, or by the cell with papermill's values.
+    namespace : ``globals()`` of the notebook
     """
     # The newest of each: the parameters cell, and papermill's cell with values.
     cells = list(reversed(namespace.get("In", ())))

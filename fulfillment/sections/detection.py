@@ -17,7 +17,7 @@ from runbook_lib.model import (
     Role,
     Status,
 )
-from runbook_lib.record.entries import Key
+from runbook_lib.record.folds import Key
 from runbook_lib.section import (
     ActionStep,
     SectionParameters,

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from runbook_lib.errors import AccessDeniedError, ClientError
 from runbook_lib.frames import TEXT, TIME, WHOLE
 from runbook_lib.model import AlertState, Conclusion, Json, Outcome, Role
-from runbook_lib.record.entries import Key
+from runbook_lib.record.folds import Key
 from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, rows_of, step
 from runbook_lib.show.text import clip, count_of
 

@@ -13,7 +13,7 @@ from runbook_lib.model import (
     Role,
     Status,
 )
-from runbook_lib.record.actions import group_actions
+from runbook_lib.record.folds import group_actions
 from runbook_lib.section import (
     ActionStep,
     ReadStep,

@@ -45,9 +45,8 @@ def list_triggers(journal: JournalView) -> list[Event]:
         if mark.what == TRIGGER:
             facts = mark.facts
             events.append(Event(parse_time(facts["at"]), TRIGGER, facts["text"], facts["source"]))
-    applied = journal.list_actions(ActionPhase.APPLIED)
-    if applied:
-        events = [event for event in events if event.at < applied[0].at]
+    for action in journal.list_actions(ActionPhase.APPLIED):
+        events = [event for event in events if event.at < action.at]
     return sorted(events, key=attrgetter("at"))
 
 
@@ -55,16 +54,13 @@ def find_detection(
     journal: JournalView, since: datetime | None, seen_at: datetime | None
 ) -> Moment | None:
     """Return the first moment at which an alert, a channel or the runbook told of the trouble."""
-    if since is None:
-        return None
     moments = []
     for event in list_events(journal):
-        if event.at < since:
-            continue
         if is_firing(event):
             moments.append(Moment("the alert fired", event.at))
-        if event.kind == "notice" and event.state != "resolved":
+        elif event.kind == "notice" and event.state != "resolved":
             moments.append(Moment("a channel was told", event.at))
     if seen_at is not None:
         moments.append(Moment("the runbook saw it", seen_at))
-    return min(moments, key=attrgetter("at"), default=None)
+    known = [moment for moment in moments if since and moment.at >= since]
+    return min(known, key=attrgetter("at"), default=None)

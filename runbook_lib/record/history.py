@@ -11,10 +11,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field, computed_field
+from pydantic import BaseModel, Field
 
 from ..errors import RecordError
-from ..model import Json, Timestamp, Verdict, parse_time
+from ..model import Json, Timestamp, Verdict, format_time, parse_time
 from ..redact import Redactor
 from .detection import find_detection
 from .incident import Incident, list_incidents
@@ -26,15 +26,14 @@ class HistoryRow(BaseModel, frozen=True):
 
     Attributes
     ----------
-    detect_s, notify_s, diagnose_s, remediate_s, clear_s : how long each phase took; None: not
-        reached, or not known. An exercise measures as its score says. Any other incident measures
-        detection from the first sign of trouble, diagnosis and remediation from the first look,
-        and clearing from the last action
+    detect_s, notify_s, diagnose_s, remediate_s, clear_s : how long each phase took, by the score of
+        an exercise. Otherwise detection counts from the first sign of trouble, diagnosis and
+        remediation from the first look, and clearing from the last action
     exercise : see ``IncidentState``; JSON calls it ``scenario``
-    cause_found : names of the causes, separated by commas
     lost : how many objects are lost, by the proofs of the actions; None: no proof counted them
     is_good : whether its score met every objective; None: it has none
-    damage : what is wrong with the journal. The row then lacks what it holds
+    damage : what is wrong with the journal; the row lacks what it holds
+    is_open : whether it is not closed; with any damage it counts as closed
     """
 
     detect_s: float | None = None
@@ -51,22 +50,13 @@ class HistoryRow(BaseModel, frozen=True):
     verdict: Verdict | None = None
     is_good: bool | None = None
     damage: str = ""
-
-    @computed_field  # type: ignore[prop-decorator]
-    @property
-    def is_open(self) -> bool:
-        """Whether it is not closed. With any damage it counts as closed."""
-        return self.closed_at is None and not self.damage
+    is_open: bool = False
 
 
 def list_history(home: Path, policy: Any) -> list[HistoryRow]:
     """Return the incidents, the newest first, without closed ones that were quiet.
 
-    Only reads. This process keeps what it read of a folder until the folder's journal changes.
-
-    Parameters
-    ----------
-    policy : the runbook's ``Policy``
+    This process keeps what it read of a folder until the folder's journal changes.
     """
     rows = []
     for folder in list_incidents(home):
@@ -92,11 +82,12 @@ def _read_row(folder: Path, policy: Any, _size_bytes: int) -> HistoryRow | None:
         causes = policy.list_causes(journal)
         proofs = list_proofs(journal)
         seen = find_detection(journal, judged.since, judged.seen_at)
-        named = [cause.named_at for cause in causes if cause.named_at]
         changed_at = journal.last_applied_at
         phases = {
             "detect_s": count_seconds(judged.since, seen.at if seen else None),
-            "diagnose_s": count_seconds(judged.seen_at, min(named, default=None)),
+            "diagnose_s": count_seconds(
+                judged.seen_at, min((cause.named_at for cause in causes), default=None)
+            ),
             "remediate_s": count_seconds(judged.seen_at, changed_at),
             "clear_s": count_seconds(changed_at, judged.until),
         }
@@ -105,6 +96,7 @@ def _read_row(folder: Path, policy: Any, _size_bytes: int) -> HistoryRow | None:
         row["cause_found"] = ", ".join(cause.name for cause in causes)
         row["lost"] = sum(proof["lost"] for proof in proofs) if proofs else None
         row["verdict"] = judged.verdict
+        row["is_open"] = row["closed_at"] is None
         if row["closed_at"] and not row["exercise"] and policy.is_quiet(journal):
             return None
     except RecordError as error:
@@ -128,31 +120,29 @@ def count_seconds(start: datetime | None, end: datetime | None) -> float | None:
     """
     if start is None or end is None or end < start:
         return None
-    return (end.replace(microsecond=0) - start.replace(microsecond=0)).total_seconds()
+    return float(int(end.timestamp()) - int(start.timestamp()))
 
 
-class Trend(BaseModel, frozen=True):
-    """How the incidents of one exercise went.
+def compute_trends(rows: Sequence[HistoryRow]) -> tuple[dict[str, Json], ...]:
+    """Return how the incidents of each exercise with a score went, by name.
 
-    Attributes
+    Parameters
     ----------
-    runs, passed : how many were scored, and how many of them met every objective
-    good_at : when the newest that met every objective began; None: none did
+    rows : begin with the newest incident
+
+    Returns
+    -------
+    Rows of ``scenario``; ``runs`` and ``passed``: how many were scored, and how many of them met
+    every objective; ``good_at``: when the newest of these began, None without one.
     """
-
-    exercise: str = Field(serialization_alias="scenario")
-    runs: int
-    passed: int
-    good_at: Timestamp | None
-
-
-def compute_trends(rows: Sequence[HistoryRow]) -> tuple[Trend, ...]:
-    """Return a trend for each exercise with a score, by name; ``rows`` begin with the newest."""
-    scored = [row for row in rows if row.is_good is not None]
-    trends = []
-    for exercise in sorted({row.exercise for row in scored}):
-        own = [row.is_good for row in scored if row.exercise == exercise]
-        good_at = [row.opened_at for row in scored if row.exercise == exercise and row.is_good]
-        newest = next(iter(good_at), None)
-        trends.append(Trend(exercise=exercise, runs=len(own), passed=len(good_at), good_at=newest))
-    return tuple(trends)
+    trends: dict[str, dict[str, Json]] = {}
+    for row in rows:
+        if row.is_good is None:
+            continue
+        blank = {"scenario": row.exercise, "runs": 0, "passed": 0, "good_at": None}
+        trend = trends.setdefault(row.exercise, blank)
+        trend["runs"] += 1
+        if row.is_good:
+            trend["passed"] += 1
+            trend["good_at"] = trend["good_at"] or format_time(row.opened_at)
+    return tuple(trends[name] for name in sorted(trends))

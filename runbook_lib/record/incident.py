@@ -22,7 +22,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from ..errors import RecordError, UsageError, disk_errors
 from ..model import Json, Timestamp, Verdict, format_time, parse_json
 from ..redact import Redactor
-from .journal import Clock, Journal, get_run, utc_now
+from .journal import Clock, Journal, utc_now
 
 _ID = re.compile(r"inc-\d{8}T\d{6}Z-[0-9a-f]{4}")
 _FOLDERS = ("plans", "ledger", "notebooks", "evidence")
@@ -62,7 +62,6 @@ class IncidentState(BaseModel):
     Attributes
     ----------
     environment : RUNBOOK_ENVIRONMENT when the incident was made
-    ticket_id : the ticket that the incident is about
     exercise : the runbook's word for what caused the trouble on purpose; empty: nobody did
     approver : the name under which plans are approved; empty: the operator's
     closed_at, verdict : of the closing mark: its time, and the verdict then
@@ -118,9 +117,7 @@ class Incident:
     Attributes
     ----------
     id : such as ``inc-20261124T031400Z-7f3a``
-    folder : the folder; ``plans/ ledger/ notebooks/ evidence/`` exist in it
-    journal : what was observed and done, append-only
-    redactor : hides secrets; the journal uses it
+    folder : holds the journal, and ``plans/ ledger/ notebooks/ evidence/``
     """
 
     def __init__(self, folder: Path, *, redactor: Redactor, clock: Clock = utc_now) -> None:
@@ -159,24 +156,12 @@ class Incident:
         return self.journal.append("mark", data).at
 
     def tell(self, what: str, reason: str) -> None:
-        """Append a mark, and say its reason on stderr.
-
-        A notebook that a command runs writes nothing to stderr: the command prints the reason.
-        """
+        """Append a mark, and say its reason on stderr."""
         self.mark(what, reason)
-        if not get_run():
-            _log.warning(reason)
+        _log.warning(reason)
 
     def close(self, verdict: Verdict | None, *, reason: str = "") -> None:
-        """Close the incident. Commands without ``--incident`` no longer choose it.
-
-        Does nothing when it is closed.
-
-        Parameters
-        ----------
-        verdict : as it is now; None: nothing was read
-        reason : why the incident is closed, in words; empty: the verdict says enough
-        """
+        """Close the incident, unless it is closed; without a verdict, as unknown."""
         if not self.is_closed:
             closed_at = format_time(self._clock())
             self.mark("closed", reason, closed_at=closed_at, verdict=verdict or Verdict.UNKNOWN)
@@ -191,17 +176,7 @@ class Incident:
         return next((path for path in (own, *others) if path.is_file()), own)
 
     def path(self, kind: str, name: str) -> Path:
-        """Return the path of a file in one of the incident's folders.
-
-        Parameters
-        ----------
-        kind : the folder: ``plans``, ``ledger``, ``notebooks`` or ``evidence``
-
-        Raises
-        ------
-        UsageError
-            When the name could lead out of the folder.
-        """
+        """Return a path in a folder; raise UsageError for a name that could lead out of it."""
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._#-]{0,150}", name):
             raise UsageError(f"{name!r} is not a name of a file in {kind}/")
         return self.folder / kind / name
@@ -219,13 +194,7 @@ class Incident:
 def create_incident(
     home: Path, *, redactor: Redactor, clock: Clock = utc_now, **facts: Json
 ) -> Incident:
-    """Make a new incident under ``home``; ``facts`` are fields of ``IncidentState``.
-
-    Raises
-    ------
-    RecordError
-        When the folder cannot be made.
-    """
+    """Make a new incident under ``home``; ``facts`` are fields of ``IncidentState``."""
     now = clock()
     suffix = secrets.token_hex(2)
     folder = home / f"inc-{now:%Y%m%dT%H%M%SZ}-{suffix}"
@@ -239,13 +208,7 @@ def create_incident(
 
 @contextmanager
 def lock_file(path: Path, *, timeout_s: float) -> Iterator[None]:
-    """Hold a lock for which the other commands of this machine wait.
-
-    Raises
-    ------
-    RecordError
-        When the file cannot be made or locked, or another command holds it for too long.
-    """
+    """Hold a lock for which the other commands of this machine wait."""
     with disk_errors(f"{path} cannot be locked", _ADVICE):
         path.parent.mkdir(parents=True, exist_ok=True)
         held = FileLock(path, timeout=timeout_s).acquire()

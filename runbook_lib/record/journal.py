@@ -36,11 +36,8 @@ class _Process:
 def mark_run(run: str) -> None:
     """Mark the entries that this process appends from now on as those of one run.
 
-    Several commands write to one journal. A command knows by the mark what its own runs wrote.
-
-    Parameters
-    ----------
-    run : name of the executed notebook's file; empty: entries get no mark any more
+    Several commands write to one journal. A command knows by the mark, the name of the executed
+    notebook's file, what its own runs wrote.
     """
     _Process.run = run
 
@@ -94,17 +91,8 @@ _share_file = lru_cache(maxsize=8)(_File)
 class Journal:
     """The journal of an incident: entries are appended, and read through ``view``.
 
-    Parameters
-    ----------
-    path : the file; made with the first entry
-    redactor : every string passes through it before it is written
-    clock : returns the current time, aware
-
-    Notes
-    -----
-    Several processes and threads may use it at once. After a failed write the journal reads the
-    file anew, and accepts entries again when the disk has room. A ``ChainedLog`` accepts nothing
-    after a failed write.
+    Several processes and threads may use it at once. After a failed write it reads the file anew,
+    and accepts entries again when the disk has room, unlike a ``ChainedLog``.
     """
 
     def __init__(
@@ -119,25 +107,13 @@ class Journal:
         self._file = _share_file(path, clock)
 
     def append(self, kind: str, data: dict[str, Json]) -> Entry:
-        """Append one entry and return it.
-
-        Raises
-        ------
-        RecordError
-            When the file is damaged, or cannot be locked or written; nothing was appended then.
-        """
+        """Append one entry and return it; after a RecordError, nothing was appended."""
         marked = {**data, "run": _Process.run} if _Process.run else data
         with self._explain_errors(". Nothing was appended."):
             return self._file.log.append(kind, self._redactor.json(marked))
 
     def view(self) -> JournalView:
-        """Return what the journal holds by now; an absent file holds nothing.
-
-        Raises
-        ------
-        RecordError
-            When the file cannot be read. At the first altered or missing line, which it names.
-        """
+        """Return what the journal holds by now; a RecordError names the first altered line."""
         with self._explain_errors():
             return self._file.read()
 

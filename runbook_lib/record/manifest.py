@@ -52,14 +52,7 @@ class _Manifest(BaseModel):
 
 
 def write_manifest(incident: Incident) -> Path:
-    """Write ``manifest.json``: SHA-256 and size of each covered file.
-
-    Raises
-    ------
-    RecordError
-        When the journal is damaged: no manifest may confirm a damaged journal. Also when a file
-        cannot be read, or the manifest cannot be written.
-    """
+    """Write ``manifest.json``: SHA-256 and size of each file. A damaged journal gets none."""
     target = incident.folder / _NAME
     incident.journal.view()  # raises when it is damaged
     with disk_errors(f"cannot write {target}"):
@@ -121,20 +114,14 @@ def _verify_folder(folder: Path) -> Verification:
         if is_log and len(content) > size_bytes:
             newer.append(f"{name}: grew since")
             content = content[:size_bytes]
-        if _measure(content) != digest and not (problems and name == _JOURNAL):
+        if _measure(content) != digest:
             problems.append(f"{name}: was altered since, or is missing")
     newer += [f"{name}: is new" for name in present if name not in manifest.files]
     return Verification(manifest.incident, tuple(problems), tuple(newer))
 
 
 def write_attachment(incident: Incident) -> Path:
-    """Pack the manifest, and each file that a manifest covers, as ``<incident>.zip``, to attach it.
-
-    Raises
-    ------
-    RecordError
-        When a file cannot be read, or the zip cannot be written.
-    """
+    """Pack the manifest and the files that it covers as ``<incident>.zip``, to attach it."""
     folder = incident.folder
     target = folder / f"{incident.id}.zip"
     temporary = target.with_suffix(".tmp")

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ..errors import UsageError
-from ..model import Note, Timestamp, format_time
+from ..model import Note, Timestamp, count_of, format_time
 from .incident import Incident
 from .view import JournalView
 
@@ -56,12 +56,6 @@ class ReceivedAlert(BaseModel, frozen=True):
         """What identifies the alert."""
         return f"{self.fingerprint} {format_time(self.starts_at)}"
 
-    @property
-    def line(self) -> str:
-        """The alert in words: its name, its start and its fingerprint."""
-        name = self.labels.get("alertname", "without a name")
-        return f"{name:.60}, firing since {self.starts_at:%H:%M:%SZ} ({self.fingerprint})"
-
 
 _ALERTS = TypeAdapter(tuple[ReceivedAlert, ...])
 
@@ -84,12 +78,10 @@ def read_alerts(path: Path | None) -> tuple[ReceivedAlert, ...]:
 
 def mark_alerts(incident: Incident, alerts: Sequence[ReceivedAlert]) -> None:
     """Mark in an incident's journal the alerts that it does not hold yet."""
-    known: set[str] = set()
-    for mark in incident.journal.view().marks:
-        known.update(mark.facts.get("alerts", ()))
+    marks = incident.journal.view().marks
+    known = {key for mark in marks for key in mark.facts.get("alerts", ())}
     new = [alert for alert in alerts if alert.key not in known]
     if new:
-        reason = f"Alertmanager sent 1 alert: {new[0].line}"
-        if len(new) > 1:
-            reason = f"Alertmanager sent {len(new):,} alerts; the first: {new[0].line}"
+        names = ", ".join(alert.labels.get("alertname", "without a name") for alert in new[:3])
+        reason = f"Alertmanager sent {count_of(len(new), 'alert')}: {names}"
         incident.mark("alerts_received", reason, alerts=[alert.key for alert in new])

@@ -83,12 +83,7 @@ class JournalView:
                     getattr(self, name).append(value)
 
     def of_runs(self, runs: Collection[str]) -> JournalView:
-        """Return a view of only the entries that some runs appended.
-
-        Parameters
-        ----------
-        runs : marks as in ``mark_run``: names of the executed notebooks' files
-        """
+        """Return a view of only the entries that some runs appended; see ``mark_run``."""
         return JournalView(entry for entry in self.entries if entry.data.get("run") in runs)
 
     def latest(self) -> dict[str, Reading]:
@@ -97,14 +92,9 @@ class JournalView:
         return {step: newest[step] for step in sorted(newest, key=order_of)}
 
     def list_current(self, now: datetime | None = None) -> dict[str, Reading]:
-        """Return a mapping from each step's id to its newest reading, if that is still current.
+        """Return ``latest`` without readings from before the last action.
 
-        A reading from before the last action is not current, because it cannot show the action's
-        effect. The readings are sorted as in the runbook.
-
-        Parameters
-        ----------
-        now : if given, a reading is current for ten minutes
+        They can't show its effect. With ``now``, those that are ten minutes old are left out, too.
         """
         changed_seq = self.last_applied.seq if self.last_applied else 0
         return {
@@ -130,12 +120,7 @@ class JournalView:
         return texts[-1] if texts else ""
 
     def list_actions(self, phase: ActionPhase, *, after: int = 0) -> list[ActionEntry]:
-        """Return every entry that says that an action reached a phase.
-
-        Parameters
-        ----------
-        after : only entries with a higher number
-        """
+        """Return every entry of a phase, if its number is higher than ``after``."""
         return [a for a in self.actions if a.phase is phase and a.seq > after]
 
     @property

@@ -29,8 +29,7 @@ from ..model import (
 )
 from ..policy import say_causes
 from ..record import detection
-from ..record.actions import ActionRecord, group_actions
-from ..record.folds import list_remedies
+from ..record.folds import ActionRecord, group_actions, list_remedies
 from ..record.history import count_seconds, list_proofs
 from ..record.incident import ENDED_WELL, Incident, list_neighbours
 from ..record.notes import find_word, list_follow_ups

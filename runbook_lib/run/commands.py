@@ -25,7 +25,7 @@ from ..model import (
     format_time,
     keep_quiet,
 )
-from ..record.actions import MOVES, group_actions
+from ..record.folds import MOVES, group_actions
 from ..record.history import compute_trends, list_history
 from ..record.incident import ENDED_WELL, Incident, list_incidents, open_incident
 from ..record.journal import utc_now
@@ -409,14 +409,10 @@ def close(
 
 def _read_again(settings: Settings, sections: Sections, incident: Incident) -> None:
     """Read the causes, what is unfinished, and every step that a verdict needs, once each."""
-    done: set[str] = set()
-    for module in sections.values():
-        inv = sections.investigation(incident, section=module, settings=settings)
-        for step_id, declared in module.STEPS.items():
-            is_judged = declared.needed or declared.role in (Role.CAUSE, Role.UNFINISHED)
-            if is_judged and step_id not in done:
-                done.add(step_id)
-                inv.read_step(step_id)
+    for step, module in sections.list_steps().values():
+        if step.needed or step.role in (Role.CAUSE, Role.UNFINISHED):
+            inv = sections.investigation(incident, section=module, settings=settings)
+            inv.read_step(step.id)
 
 
 def incidents(settings: Settings, *, every: bool = False) -> documents.IncidentsDocument:

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from ..errors import ExitCode
 from ..model import CauseStatus, Finding, Json, Note, Observed, Timestamp, Verdict
-from ..record.history import HistoryRow, Trend
+from ..record.history import HistoryRow
 from ..record.journal import utc_now
 from ..runbook import name_runbook
 from ..show.tables import EMPTY, Table, get_tone, say_value, tabulate_findings
@@ -183,7 +183,7 @@ class IncidentsDocument(Document):
     """``incidents``: the open ones first; with ``--all`` exercises, too, and their trends."""
 
     incidents: tuple[HistoryRow, ...]
-    trends: tuple[Trend, ...] = Field((), alias="drills")
+    trends: tuple[dict[str, Json], ...] = Field((), alias="drills")
 
     @property
     def mark(self) -> str:

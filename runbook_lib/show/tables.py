@@ -12,7 +12,7 @@ from markupsafe import Markup
 from ..approvals import SHORT_HASH
 from ..model import ActionPhase, CauseStatus, Finding, Json
 from ..policy import say_causes
-from ..record.actions import group_actions
+from ..record.folds import group_actions
 from ..record.view import JournalView, order_of
 from .text import (
     capitalise,

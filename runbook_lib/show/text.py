@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from markupsafe import Markup, escape
 
 from ..model import Json, Verdict
+from ..model import count_of as count_of  # noqa: PLC0414  # policies write counts, too
 from ..runbook import name_runbook
 
 # C0 except tab and newline, DEL and C1, soft hyphen, bidi and zero-width marks, line separators,
@@ -61,13 +62,6 @@ def safe(value: object, limit: int = 2_000) -> Markup:
 def capitalise(text: str) -> str:
     """Return a text as a sentence begins."""
     return text[:1].upper() + text[1:]
-
-
-def count_of(number: int, noun: str) -> str:
-    """Write a number of things, such as ``1 row`` or ``1,204 rows``."""
-    if number != 1:
-        noun += "s"
-    return f"{number:,} {noun}"
 
 
 def format_bytes(size_bytes: float) -> str:

@@ -18,7 +18,7 @@ from runbook_lib.model import (
     Verdict,
 )
 from runbook_lib.policy import Judgement
-from runbook_lib.record.actions import ActionRecord, group_actions
+from runbook_lib.record.folds import ActionRecord, group_actions
 from runbook_lib.record.view import JournalView
 from runbook_lib.report.model import ReportModel, Task, summarise
 from tests.support.incidents import PLAN, Teller, make_incident

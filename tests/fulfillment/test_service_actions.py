@@ -14,11 +14,11 @@ from fulfillment.change.service_actions import SERVICE, plan_service
 from fulfillment.clients.http_systems import Case, Dag, TimelineEntry, WorkerState
 from fulfillment.clients.services import ServiceState
 from fulfillment.investigation import Investigation
-from runbook_lib.approvals import Effect, Plan
+from runbook_lib.approvals import Effect, Plan, load_plan
 from runbook_lib.errors import (
     BadAnswerError,
     ClientTimeoutError,
-    PlanAlteredError,
+    PlanNotApprovedError,
     PlanUsedError,
     SafetyError,
 )
@@ -235,11 +235,12 @@ def test_a_plan_that_failed_is_not_tried_again(inv: Investigation, world: Any) -
     assert not verify(inv, plan).is_ok
 
 
-def test_altered_bytes_change_nothing(inv: Investigation, world: Any) -> None:
+def test_altered_bytes_are_another_plan(inv: Investigation, world: Any) -> None:
     plan = make(inv, "restart")
     plan.path.write_text(plan.path.read_text().replace('"restart"', '"start"'))
-    with pytest.raises(PlanAlteredError):
-        apply(inv, plan)
+    altered = load_plan(plan.path, [SERVICE])
+    with pytest.raises(PlanNotApprovedError):
+        inv.apply(altered, approve=plan.sha256)
     assert world.done == []
 
 

@@ -11,9 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runbook_lib.model import ActionEntry, ActionPhase, CauseStatus, Measurement, Status, Verdict
-from runbook_lib.record.actions import group_actions
-from runbook_lib.record.entries import Entry, Part, Quantities
-from runbook_lib.record.folds import FRESH, find_ends, judge, list_spans, read_now
+from runbook_lib.record.folds import (
+    FRESH,
+    Entry,
+    Part,
+    Quantities,
+    find_ends,
+    group_actions,
+    judge,
+    list_spans,
+    read_now,
+)
 
 START = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
 QUANTITIES = Quantities(

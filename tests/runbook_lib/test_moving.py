@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +17,6 @@ from objectmove.run import Run
 from runbook_lib import runbook as runbooks
 from runbook_lib.approvals import Plan
 from runbook_lib.cli import app
-from runbook_lib.investigation import say_interrupted
 from runbook_lib.move_cli import make_move_commands
 from runbook_lib.moving import (
     MoveGate,
@@ -134,15 +132,6 @@ def test_a_plan_that_was_cut_off_is_resumed_without_an_approval(inv: Any) -> Non
     assert plan.kind.resume is not None
     result = plan.kind.resume(inv, plan).result
     assert result["moved"] + len(result["unproven"]) == 3
-
-
-@pytest.mark.parametrize("about", ["", "rel-1"])
-def test_what_was_cut_off_before_it_began_names_a_command_that_is_accepted(
-    inv: Any, about: str
-) -> None:
-    plan = replace(plan_move(inv), about=about)
-    named = f"resume {about}" if about else f"apply {plan.id} --approve {plan.sha256[:12]}"
-    assert say_interrupted(plan, inv.section).endswith(f"Go on with: runbook {named}")
 
 
 @pytest.mark.usefixtures("named")

@@ -8,8 +8,7 @@ import pytest
 
 from runbook_lib.model import ActionPhase, CauseStatus, Finding, Status, Verdict
 from runbook_lib.policy import Impact, Policy
-from runbook_lib.record.actions import group_actions
-from runbook_lib.record.entries import Key, Part, Quantities
+from runbook_lib.record.folds import Key, Part, Quantities, group_actions
 from tests.support.incidents import START, Teller
 
 STEPS = ("2.1", "2.3", "2.5")

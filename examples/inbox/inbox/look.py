@@ -1,7 +1,6 @@
 """The two looks: do files wait, and does the consumer work?"""
 
 from objectmove.bucket import S3Bucket
-from objectmove.errors import StoreError
 from runbook_lib.errors import NotConnectedError
 from runbook_lib.model import Outcome, Role
 from runbook_lib.section import step
@@ -16,7 +15,6 @@ class Investigation(display.Investigation[Settings, S3Bucket]):
     """One incident, with this runbook's settings and its bucket."""
 
     runbook = "inbox"
-    unreadable = (StoreError,)
 
     @classmethod
     def connect(cls, settings: Settings) -> S3Bucket:
