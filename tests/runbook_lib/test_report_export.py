@@ -156,6 +156,7 @@ def test_a_file_that_is_no_notebook_is_said_to_be_none(incident: Incident, conte
         ('<table width="9"><caption>j</caption></table>', "<table><caption>j</caption></table>"),
         ('<p id="timeline" class="n">k</p>', '<p class="n">k</p>'),
         ('<img alt="l" width="20000">', '<img alt="l">'),
+        ('<em lang="vi">m</em>', '<em lang="vi">m</em>'),
     ],
 )  # fmt: skip
 def test_html_keeps_text_and_loses_what_acts(dirty: str, clean: str) -> None:
