@@ -127,6 +127,10 @@ class Settings(base.Settings):
     pipeline_dag_id: str = "fulfillment_release"
     probe_url: str = ""
     notifications_url: str = ""
+    ticket_url: str = ""
+    panel_url: str = ""
+    dag_url: str = ""
+    query_url: str = ""
 
     runbook_services: Literal["supervisor", "compose", "none"] = "none"
     runbook_stack_home: Path = Path(".stack")

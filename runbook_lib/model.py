@@ -232,6 +232,7 @@ class Event:
     subject : of an alert and a notice, the alert; of a log line, what it says
     state : of an alert and a notice, such as firing; an alert's begins or, with ``is_end``, ends
     channel : of a notice, who got it
+    link : see ``Outcome``
     """
 
     at: Timestamp
@@ -242,6 +243,7 @@ class Event:
     state: str = ""
     is_end: bool = False
     channel: str = ""
+    link: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,6 +320,7 @@ class Outcome(BaseModel):
     ----------
     status, reason : set by ``ok``, ``breach``, ``unknown`` and ``left_out``
     threshold, source : set where they differ from reading to reading
+    link : an address at which people see the same; ``{from}`` and ``{to}`` stand for times
     since : when the breach began
     order_ids : ids of the customers' requests that are affected; None: not counted
     longest_minutes : how long the request that waits longest has waited; None: not known
@@ -340,6 +343,7 @@ class Outcome(BaseModel):
     value: float | int | str | bool | None = None
     threshold: str = ""
     source: str = ""
+    link: str = ""
     since: Timestamp | None = None
     order_ids: tuple[str, ...] | None = None
     longest_minutes: float | None = None

@@ -14,7 +14,7 @@ from ..record.incident import Incident, write_file, write_json
 from ..record.journal import utc_now
 from ..show.tables import get_tone, render_html
 from ..show.text import format_duration, format_value, visible
-from .model import Number, ReportModel, Summary, draw_waiting, summarise
+from .model import Number, ReportModel, Summary, draw_waiting, list_signals, summarise
 
 CSP = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:"
 """The content policy of every HTML file that we write: nothing is fetched, nothing is run."""
@@ -45,11 +45,26 @@ def write_report(incident: Incident, model: ReportModel) -> Path:
     target = incident.folder / "report.html"
     told = summarise(model)
     request = model.policy.request
+    page = render_html(
+        "report.html",
+        csp=CSP,
+        model=model,
+        told=told,
+        tell=tell_number,
+        tone=get_tone(model.outcome),
+        waiting=draw_waiting(model),
+        backlog=model.of(Role.BACKLOG),
+        signals=list(list_signals(model)),
+        findings=model.journal.diagnosis.findings,
+        evidence={f"#{reading.seq}": reading for reading in model.journal.readings},
+        checklist=model.of(Role.CLEARED, Role.CHECKLIST),
+        made_at=utc_now(),
+    )
     files = {
         "summary.txt": incident.redactor.text(write_summary(told, target.resolve().as_uri())),
-        "report.md": render_html("report.md", told=told, tell=tell_number),
+        "report.md": render_html("report.md", told=told, noun=request, tell=tell_number),
         f"affected_{request}s.csv": _write_requests(request, model.impact.requests),
-        target.name: render_report(model, told),
+        target.name: page,
     }
     with disk_errors(f"cannot write {target}"):
         facts = told.model_dump(mode="json", by_alias=True)
@@ -90,22 +105,3 @@ def _write_requests(name: str, requests: Mapping[str, tuple[datetime, datetime]]
     for request_id, (first, last) in requests.items():
         writer.writerow((request_id, format_time(first), format_time(last)))
     return file.getvalue()
-
-
-def render_report(model: ReportModel, told: Summary) -> str:
-    """Return the whole page."""
-    shown = model.policy.quantities.shown
-    return render_html(
-        "report.html",
-        csp=CSP,
-        model=model,
-        told=told,
-        tell=tell_number,
-        tone=get_tone(model.outcome),
-        waiting=draw_waiting(model),
-        signals=[step for step in model.steps.values() if step.id in shown],
-        findings=model.journal.diagnosis.findings,
-        evidence={f"#{reading.seq}": reading for reading in model.journal.readings},
-        checklist=model.of(Role.CLEARED, Role.CHECKLIST),
-        made_at=utc_now(),
-    )
