@@ -169,11 +169,11 @@ def _checklist_step(step_id: str, title: str, source: str) -> Callable[[ReadStep
 @_checklist_step("7.3", "Procedures and automation", "journal of this incident")
 def _read_automation(inv: Investigation) -> Outcome:
     """List what to change so that the causes of this incident do not come back."""
-    causes = inv.policy.list_causes(inv.journal)
     follow_ups: list[str] = []
-    for finding in causes:
+    doubt = "section 5 named no cause"
+    for finding in inv.policy.list_causes(inv.journal):
         follow_ups += CAUSES[finding.name].follow_ups
-    doubt = "" if causes else "section 5 named no cause"
+        doubt = ""
     return _judge_point(inv, "7.3", follow_ups, doubt)
 
 

@@ -224,7 +224,7 @@ class Summary(BaseModel, frozen=True):
     story : what happened, and what was done; a person's summary instead, if there is one
     done : what was done to end the trouble: how many objects moved, and how many stayed
     affected : ids of the requests that were held back
-    links : for steps and tickets, the address at which people see the same
+    links : for each ticket, and for other steps, the address at which people see the same
     """
 
     schema_name: str = Field("runbook/report/1", serialization_alias="schema")
@@ -264,7 +264,7 @@ def summarise(model: ReportModel) -> Summary:
     for reading in journal.readings:
         link = model.fill_in(reading.link)
         if link:
-            links |= {reading.step: link, reading.ticket: link}
+            links[reading.ticket or reading.step] = link
     tickets = dict.fromkeys(reading.ticket for reading in journal.readings)
     title = model.policy.make_title(impact, model.causes, is_over=model.is_over)
     return Summary(
@@ -453,10 +453,11 @@ def _list_alerts(model: ReportModel, since: datetime) -> Iterator[EventRow]:
     ]
     ordered = sorted(events, key=attrgetter("kind", "subject", "at"))
     for _, group in groupby(ordered, attrgetter("kind", "subject", "state", "is_end")):
-        first, *others = group
+        same = list(group)
+        first = same[0]
         text = first.text
         if first.kind == "notice":
-            channels = dict.fromkeys(event.channel for event in (first, *others))
+            channels = dict.fromkeys(event.channel for event in same)
             text = f"{', '.join(channels)} received: {first.subject}: {first.state}"
         link = model.fill_in(first.link)
         yield EventRow(at=first.at, tone=first.kind, text=text, link=link)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from ..errors import disk_errors
@@ -13,8 +13,8 @@ from ..model import Role, format_time
 from ..record.incident import Incident, write_file, write_json
 from ..record.journal import utc_now
 from ..show.tables import get_tone, render_html
-from ..show.text import format_duration, format_value, visible
-from .model import Number, ReportModel, Summary, draw_waiting, list_signals, summarise
+from ..show.text import format_value, visible
+from .model import ReportModel, Summary, draw_waiting, list_signals, summarise
 
 CSP = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:"
 """The content policy of every HTML file that we write: nothing is fetched, nothing is run."""
@@ -50,7 +50,6 @@ def write_report(incident: Incident, model: ReportModel) -> Path:
         csp=CSP,
         model=model,
         told=told,
-        tell=tell_number,
         tone=get_tone(model.outcome),
         waiting=draw_waiting(model),
         backlog=model.of(Role.BACKLOG),
@@ -62,7 +61,7 @@ def write_report(incident: Incident, model: ReportModel) -> Path:
     )
     files = {
         "summary.txt": incident.redactor.text(write_summary(told, target.resolve().as_uri())),
-        "report.md": render_html("report.md", told=told, noun=request, tell=tell_number),
+        "report.md": render_html("report.md", told=told, noun=request),
         f"affected_{request}s.csv": _write_requests(request, model.impact.requests),
         target.name: page,
     }
@@ -74,13 +73,6 @@ def write_report(incident: Incident, model: ReportModel) -> Path:
     return target
 
 
-def tell_number(number: Number) -> str:
-    """Return a number as people read it."""
-    if number.value is not None and number.unit == "s":
-        return format_duration(timedelta(seconds=number.value))
-    return format_value(number.value, number.unit)
-
-
 def write_summary(told: Summary, link: str) -> str:
     """Return the incident in a few lines, for a chat or a ticket."""
     tasks = [f"{task.text} ({task.owner or 'nobody yet'})" for task in told.do_next]
@@ -89,7 +81,9 @@ def write_summary(told: Summary, link: str) -> str:
         "Verdict": f"{told.state}, SEV-{told.severity}: {told.title} ({told.incident})",
         "Time": f"since {format_value(told.since)}; until {format_value(told.until)}",
         "What happened": " ".join(told.story),
-        "Numbers": "; ".join(f"{tell_number(each)} {each.words}" for each in numbers),
+        "Numbers": "; ".join(
+            f"{format_value(each.value, each.unit)} {each.words}" for each in numbers
+        ),
         "Do next": "; ".join(tasks),
         "Report": link,
     }

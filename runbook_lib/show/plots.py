@@ -101,9 +101,9 @@ def plot_reading(reading: Reading, threshold: float | None = None) -> Picture | 
         if limit is not None:
             axes.axhline(limit, **_MARK, label=f"threshold {limit:g}")
             said.append(f"the threshold is {limit:g} {plot.unit}")
-        for number, (at, text) in enumerate(plot.marks, start=1):
-            axes.axvline(at, **_MARK, label=visible(f"{number}: {text}"))
-            said.append(f"mark {number}: {text}, {at:%H:%M:%S}")
+        for at, text in plot.marks:
+            axes.axvline(at, **_MARK, label=visible(text))
+            said.append(f"{text} at {at:%H:%M:%S}")
         axes.set(title=visible(plot.title), xlabel="UTC", ylabel=plot.unit)
         axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
         figure.legend(loc="outside lower left", ncols=2)

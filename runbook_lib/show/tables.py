@@ -96,16 +96,23 @@ def tabulate_plans(journal: JournalView) -> Table:
     which the table does not show.
     """
     rows = []
-    for action in group_actions(journal.actions):
+    for action in sorted(
+        group_actions(journal.actions), key=lambda each: order_of(each.first.step)
+    ):
         entry = action.get(ActionPhase.PLANNED)
         if entry is None:
             continue
         facts = entry.result
+        counts = []
+        if "objects" in facts:
+            counts.append(count_of(facts["objects"], load_policy().noun))
+        if "bytes" in facts:
+            counts.append(format_bytes(facts["bytes"]))
         row = {
             "step": entry.step,
             "status": action.state,
             "what": f"{entry.action} on {entry.target}",
-            "how_many": "",
+            "how_many": ", ".join(counts),
             "hash": facts["sha256"][:SHORT_HASH],
             "why": facts.get("reason", ""),
             "plan": action.plan,
@@ -113,12 +120,7 @@ def tabulate_plans(journal: JournalView) -> Table:
             "action": entry.action,
             "target": entry.target,
         }
-        if "objects" in facts:
-            row["how_many"] = count_of(facts["objects"], load_policy().noun)
-            if "bytes" in facts:
-                row["how_many"] += f", {format_bytes(facts['bytes'])}"
         rows.append(row)
-    rows.sort(key=lambda row: order_of(row["step"]))
     return Table("Plans", rows, ("step", "status", "what", "how_many", "hash", "why"))
 
 

@@ -110,6 +110,8 @@ def format_value(value: Json, unit: str = "") -> str:
             unit = _PLURAL.sub("", unit)
         if unit in ("bytes", "B"):
             return format_bytes(value)
+        if unit == "s" and value >= 90:
+            return format_duration(timedelta(seconds=value))
         text = f"{round(value, 3):,.12g}"
     else:
         text = str(value)
