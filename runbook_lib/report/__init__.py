@@ -27,10 +27,6 @@ def write_outputs(incident: Incident, sections: Sections, *, packs: bool = True)
     Parameters
     ----------
     packs : whether the zip is made. An older zip is removed in any case: it holds an older report
-
-    Returns
-    -------
-    The report's path.
     """
     with lock_file(incident.folder / "report.html.lock", timeout_s=_LONGEST_WRITE_S):
         model = ReportModel(incident, sections)

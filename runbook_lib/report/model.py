@@ -84,24 +84,17 @@ class ReportModel:
     facts : the incident's state; may be empty
     neighbours : ids of other incidents that were open at the same time
     notebooks : names of the executed notebooks in the folder
-    journal : the journal's entries, up to the first damage
-    damage : what is wrong with the journal or the folder, in words
+    damage : what is wrong with the journal, in words
     titles : the title of each section, by its number
     steps : by id, those of the journal that this version of the runbook does not know included
-    actions : one for each plan, sorted by when it was planned
-    tried : those that were approved, refused, carried out, or failed
+    tried : the actions that were approved, refused, carried out, or failed
     remedies : those that changed something to end the trouble
-    judgement, verdict : what the policy says as of the newest reading or change; None: no symptom
-        was read yet
-    causes : those that the policy names, the most supported first
+    judgement, verdict, since, until : what the policy says as of the newest reading or change
     triggers : the changes that began the trouble, as far as a system reports them; of those before
         it began, only the last
-    since, until : when the trouble began, and when it ended; None: not known, or there is none
     is_over : whether the trouble is told in the past tense
     is_made : whether somebody made its trouble, or that of a neighbour, on purpose
     outcome : the verdict; with a score, whether it passed
-    score : what the incident had to show, and showed; None: the runbook scored nothing
-    impact : how much the incident held back
     """
 
     def __init__(self, incident: Incident, modules: Mapping[str, SectionModule]) -> None:
@@ -216,14 +209,9 @@ class Summary(BaseModel, frozen=True):
 
     Attributes
     ----------
-    is_made : whether somebody made the trouble on purpose, as in a drill
     state : the verdict in words; with a score, whether it passed
-    severity : 1 to 4
     lead, reviewed_by : who leads, and who wrote the summary; empty: nobody yet
-    title : what was held back, for how many requests, and why
     story : what happened, and what was done; a person's summary instead, if there is one
-    done : what was done to end the trouble: how many objects moved, and how many stayed
-    affected : ids of the requests that were held back
     links : for each ticket, and for other steps, the address at which people see the same
     """
 

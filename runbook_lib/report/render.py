@@ -23,24 +23,8 @@ CSP = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src da
 def write_report(incident: Incident, model: ReportModel) -> Path:
     """Write ``report.html``, and what it says first in the forms that other systems take.
 
-    Parameters
-    ----------
-    incident : the folder; its journal may be empty, cut short or damaged: the report says so
-    model : what its journal holds
-
-    Returns
-    -------
-    The report's path.
-
-    Raises
-    ------
-    RecordError
-        When a file cannot be written.
-
-    Notes
-    -----
-    Changes these files in the incident's folder, each in one step. Every string of the model has
-    passed the incident's redactor. The templates escape every string.
+    Raises RecordError when a file cannot be written. Each file is written in one step. Every string
+    of the model has passed the incident's redactor, and the templates escape it.
     """
     target = incident.folder / "report.html"
     told = summarise(model)
