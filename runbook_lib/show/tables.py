@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import Markup
@@ -62,20 +63,16 @@ class Table(NamedTuple):
     @property
     def names(self) -> list[str]:
         """The columns that are shown."""
-        if self.columns:
-            return list(self.columns)
-        names: dict[str, None] = {}
-        for row in self.rows:
-            names.update(dict.fromkeys(row))
-        return list(names)
+        return list(self.columns or dict.fromkeys(chain.from_iterable(self.rows)))
 
 
 def tabulate_facts(facts: Mapping[str, Json], caption: str) -> Table:
     """Return the facts that are not empty as a table of name and value."""
-    rows = []
-    for name, value in facts.items():
-        if value not in EMPTY:
-            rows.append({"name": name.replace("_", " "), "value": say_value(value, name)})
+    rows = [
+        {"name": name.replace("_", " "), "value": say_value(value, name)}
+        for name, value in facts.items()
+        if value not in EMPTY
+    ]
     return Table(caption, rows)
 
 
