@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from runbook_lib.approvals import Plan
 from runbook_lib.errors import ClientError, NotFoundError, UsageError
@@ -52,6 +53,11 @@ class Investigation(display.Investigation[Settings, Clients]):
     def read_calm(cls, settings: Settings) -> timedelta:
         """Return LAG_FOR_MINUTES: an episode counts as ended once all was well for so long."""
         return timedelta(minutes=settings.lag_for_minutes)
+
+    def link_to(self, kind: str, name: str) -> str:
+        """Return a link by the template of its kind, such as TICKET_URL; empty without one."""
+        template: str = getattr(self.settings, f"{kind}_url")
+        return template.replace("{" + kind + "}", quote(name, safe=""))
 
     def query(self, promql: str) -> DataFrame:
         """Return an expression's values over the window, for whatever you want to ask beside.

@@ -132,6 +132,10 @@ class Settings(base.Settings):
     pipeline_dag_id: str = "fulfillment_release"
     probe_url: str = ""
     notifications_url: str = ""
+    ticket_url: str = ""
+    panel_url: str = ""
+    dag_url: str = ""
+    query_url: str = ""
 
     prometheus_auth: _Auth = SecretStr("")
     alertmanager_auth: _Auth = SecretStr("")

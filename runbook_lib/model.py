@@ -193,6 +193,7 @@ class Event:
     subject : of an alert and a notice, the alert; of a log line, what it says
     state : of an alert and a notice, such as firing; an alert's begins or, with ``is_end``, ends
     channel : of a notice, who got it
+    link : see ``Outcome``
     """
 
     at: Timestamp
@@ -203,6 +204,7 @@ class Event:
     state: str = ""
     is_end: bool = False
     channel: str = ""
+    link: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +276,7 @@ class Outcome(BaseModel):
     Attributes
     ----------
     threshold, source : set where they differ from reading to reading
+    link : an address at which people see the same; ``{from}`` and ``{to}`` stand for times
     order_ids : ids of the customers' requests that are affected; None: not counted
     longest_minutes, affected_files : the longest wait of these requests, and how many files wait
     observations : named values that the rules of the causes test; None: not known
@@ -292,6 +295,7 @@ class Outcome(BaseModel):
     value: float | int | str | bool | None = None
     threshold: str = ""
     source: str = ""
+    link: str = ""
     since: Timestamp | None = None
     order_ids: tuple[str, ...] | None = None
     longest_minutes: float | None = None

@@ -87,15 +87,19 @@ class Impact(NamedTuple):
     affected : how many they are; None when no reading counted them
     files : the most of their files that waited at once
     longest_minutes : the longest wait; None: not known
+    noun : what a customer waits for
     """
 
     requests: Mapping[str, tuple[datetime, datetime]]
     affected: int | None
     files: int
     longest_minutes: float | None
+    noun: str = "request"
 
     def __str__(self) -> str:
-        count = "not counted" if self.affected is None else f"{self.affected:,} affected"
+        count = f"{self.noun}s not counted"
+        if self.affected is not None:
+            count = f"{count_of(self.affected, self.noun)} affected"
         if self.longest_minutes is None:
             return count
         return f"{count}; longest wait {self.longest_minutes:.1f} min"
@@ -282,6 +286,7 @@ class Policy:
             affected=None if is_uncounted else len(requests),
             files=max((reading.affected_files for reading in counted), default=0),
             longest_minutes=max(filter(None, waits), default=None),
+            noun=self.request,
         )
 
     def compute_severity(self, impact: Impact) -> int:

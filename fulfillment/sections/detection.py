@@ -97,6 +97,7 @@ def read_alert(inv: Investigation) -> Outcome:
     starts = [alert.active_at for alert in firing if alert.active_at]
     outcome = Outcome(
         value=None if lag.value is None else round(lag.value, 2),
+        link=inv.link_to("query", LAG),
         since=min([*starts, over_since] if over_since else starts, default=None),
         longest_minutes=lag.value if lag.is_listed else None,
         plot=Plot(
@@ -219,6 +220,7 @@ def read_backlog_objects(inv: Investigation) -> Outcome:
     longest_minutes = max(waiting.longest_minutes, unserved.longest_minutes if unserved else 0)
     outcome = Outcome(
         value=len(waiting.real),
+        link=inv.link_to("panel", DASHBOARD_UID),
         rows=waiting.rows(),
         plot=plot,
         order_ids=None if unserved is None and not order_ids else order_ids,
@@ -324,6 +326,7 @@ def read_ticket(inv: Investigation) -> Outcome:
         source=f"{inv.clients.support.url}/support/cases/{inv.ticket_id}?includeTimeline=true",
         rows=rows_of(case.timeline, "at", "type", "source", "status", order="order_id"),
         ticket=inv.ticket_id,
+        link=inv.link_to("ticket", inv.ticket_id),
     )
     if event_times:
         age_minutes = (inv.now() - max(event_times)).total_seconds() / 60

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from runbook_lib.frames import TIME
 from runbook_lib.model import (
     Conclusion,
     Json,
-    Measurement,
     Outcome,
     Role,
     Status,
 )
-from runbook_lib.record.folds import group_actions
+from runbook_lib.record.folds import list_remedies, list_spans
 from runbook_lib.section import (
     ActionStep,
     ReadStep,
@@ -32,13 +31,12 @@ from ..investigation import Investigation
 from ..quantities import Quantity, measure
 from . import references
 from .immediate import CHANNELS
-from .recovery import find_beginning, read_lag
+from .recovery import find_beginning
 from .remediation import read_recovery
 from .root_cause import STEPS as CAUSE_STEPS
 from .signals import (
     ALERTS,
     BLIND_ALERT,
-    LAG,
     find_alert_states,
 )
 from .symptoms import judge_now
@@ -53,20 +51,20 @@ Parameters = SectionParameters
     "The alert cleared, and every channel was told",
     name="alert cleared",
     role=Role.CLEARED,
-    source=f"{LAG}; $notifications_url/notifications",
+    source="$prometheus_url/api/v1/alerts; $notifications_url/notifications",
     columns={"at": TIME},
-    threshold="an alert is active, the lag is too high, or a channel has not received `resolved`",
+    threshold="an alert is active, or a channel has not received `resolved`",
 )
 def _read_cleared(inv: Investigation) -> Outcome:
-    """Check that no alert is active, and that every channel got `resolved`.
-
-    The lag must not be over its threshold, either.
-    """
+    """Check that no alert is active, and that every channel got `resolved`."""
     alerts = inv.clients.prometheus.list_alerts()
     active = [alert for alert in alerts if alert.name in ALERTS]
-    lag = read_lag(inv)
     received = _list_received(inv)
-    has_fired = _has_fired(inv, received)
+    spans = list_spans(inv.policy.list_entries(inv.journal))
+    breaches = [span.quantity for span in spans if span.status is Status.BREACH]
+    opened_at = inv.incident.state.opened_at
+    has_heard = any(n.status == "firing" and n.received_at >= opened_at for n in received)
+    has_fired = has_heard or Quantity.ALERT in breaches
     if not has_fired:
         received = []  # what arrived is about an earlier incident
     # The notifications come oldest first, so each channel's newest status stays.
@@ -79,32 +77,13 @@ def _read_cleared(inv: Investigation) -> Outcome:
     )
     if active:
         return outcome.breach(f"{active[0].name} is still {active[0].state}")
-    if lag.value is None:
-        return outcome.unknown(lag.problem)
-    if lag.value > inv.settings.lag_threshold_minutes:
-        return outcome.breach(f"the lag is {lag.value:.1f} min")
     if not has_fired:
-        outcome.value = "no alert fired"
         return outcome.left_out("no alert fired in this incident")
     if not inv.settings.notifications_url:
         return outcome.left_out("the alert cleared; NOTIFICATIONS_URL is empty")
-    if not received:
-        return outcome.unknown("an alert fired, and no channel received it")
     if untold:
         return outcome.breach(f"no `resolved` at {', '.join(untold)}")
     return outcome.ok("the alert cleared, and every channel was told")
-
-
-def _has_fired(inv: Investigation, received: Iterable[Notification]) -> bool:
-    """Tell by readings and notifications whether an alert fired in this incident."""
-    opened_at = inv.incident.state.opened_at
-    has_heard = any(n.status == "firing" and n.received_at >= opened_at for n in received)
-    return has_heard or any(
-        isinstance(entry, Measurement)
-        and entry.quantity == Quantity.ALERT
-        and entry.status is Status.BREACH
-        for entry in inv.policy.list_entries(inv.journal)
-    )
 
 
 def _list_received(inv: Investigation) -> list[Notification]:
@@ -145,20 +124,15 @@ def _read_log(inv: Investigation) -> Outcome:
     )
     parts = {"time": judgement.since, "cause": causes, "measures": measures}
     missing = [name for name, part in parts.items() if not part]
-    if missing == ["measures"]:
-        # The incident may be closed by the time that somebody types this.
-        advice = f'runbook note "what you did" --incident {inv.incident.id}'
-        return outcome.unknown(f"nothing was changed: say what helped with {advice}")
     if missing:
-        return outcome.unknown(f"the journal has no {', no '.join(missing)} yet")
+        # The incident may be closed by the time that somebody types this.
+        advice = f'runbook note "what helped" --incident {inv.incident.id}'
+        return outcome.unknown(f"the journal has no {', no '.join(missing)} yet. {advice}")
     return outcome.ok(counts)
 
 
 def _list_measures(inv: Investigation) -> list[dict[str, Json]]:
-    """Return a row for each applied action; without any, for each remark or answer to 7.2.
-
-    What section 4 did with synthetic objects is left out: it helped nobody.
-    """
+    """Return a row for each remedy; without any, for each remark or answer to 7.2."""
     policy = inv.policy
     rows: list[tuple[Json, ...]] = [
         (
@@ -168,8 +142,8 @@ def _list_measures(inv: Investigation) -> list[dict[str, Json]]:
             action.approver,
             action.state,
         )
-        for action in group_actions(inv.journal.actions)
-        if action.applied and not action.first.step.startswith("4.")
+        for action in list_remedies(inv.journal.actions, policy.quantities)
+        if action.applied
     ]
     notes = [
         (note.at, "", note.text, note.operator, "by word")
@@ -195,18 +169,12 @@ def _checklist_step(step_id: str, title: str, source: str) -> Callable[[ReadStep
 @_checklist_step("7.3", "Procedures and automation", "journal of this incident")
 def _read_automation(inv: Investigation) -> Outcome:
     """List what to change so that the causes of this incident do not come back."""
-    causes = inv.policy.list_causes(inv.journal)
     follow_ups: list[str] = []
-    for finding in causes:
+    doubt = "section 5 named no cause"
+    for finding in inv.policy.list_causes(inv.journal):
         follow_ups += CAUSES[finding.name].follow_ups
-    doubt = ""
-    if not causes:
-        doubt = (
-            "section 5 found no cause"
-            if inv.journal.diagnosis.findings
-            else "section 5 did not run"
-        )
-    return _judge_point(inv, "7.3", follow_ups, doubt, "the cause needs no change in operations")
+        doubt = ""
+    return _judge_point(inv, "7.3", follow_ups, doubt)
 
 
 @_checklist_step("7.4", "Tests and probes", "$prometheus_url/api/v1/rules; $probe_url/status")
@@ -214,15 +182,14 @@ def _read_probes(inv: Investigation) -> Outcome:
     """Check the alert rules and the probe: are the rules loaded, does the probe run completely?"""
     rules = inv.clients.prometheus.list_rules()
     loaded = {rule.name for rule in rules if rule.health != "err"}
-    wanted = (*ALERTS, BLIND_ALERT)
-    missing = [f"alert {name} is not loaded" for name in wanted if name not in loaded]
-    fine = "every alert rule of this runbook is loaded"
+    missing = [
+        f"alert {name} is not loaded" for name in (*ALERTS, BLIND_ALERT) if name not in loaded
+    ]
     if inv.settings.probe_url:
-        fine += ", and the probe tries the refresh"
         probe = inv.clients.probe.read_status()
         if "timeline_refresh" not in [part.name for part in probe.steps]:
             missing.append("the probe has no step for the timeline refresh")
-    return _judge_point(inv, "7.4", missing, doubt="", fine=fine)
+    return _judge_point(inv, "7.4", missing)
 
 
 @_checklist_step("7.5", "Documents", "readings of section 8")
@@ -231,17 +198,17 @@ def _read_documents(inv: Investigation) -> Outcome:
     readings = [r for step_id, r in inv.latest().items() if step_id in references.STEPS]
     broken = [f"{r.step} {r.name}" for r in readings if r.status is Status.BREACH]
     unread = [r.step for r in readings if r.status is Status.UNKNOWN]
-    documents = [r.status for r in readings if r.step in references.DOCUMENTS]
+    documents = {r.status for r in readings if r.step in references.DOCUMENTS}
     doubt = f"could not be checked: {', '.join(unread)}" if unread else ""
     if not documents:
         doubt = "the documents were not checked: run section 8"
-    if set(documents) == {Status.LEFT_OUT} and not (broken or doubt or inv.journal.note("7.5")):
+    if documents == {Status.LEFT_OUT} and not (broken or doubt or inv.journal.note("7.5")):
         return Outcome(value=0).left_out("no document is here to be checked")
-    return _judge_point(inv, "7.5", broken, doubt, "every reference that was checked is right")
+    return _judge_point(inv, "7.5", broken, doubt)
 
 
 def _judge_point(
-    inv: Investigation, step_id: str, open_items: list[str], doubt: str, fine: str
+    inv: Investigation, step_id: str, open_items: list[str], doubt: str = ""
 ) -> Outcome:
     """Judge a point of the checklist by its open items.
 
@@ -250,7 +217,6 @@ def _judge_point(
     Parameters
     ----------
     doubt : why the point cannot be judged when nothing is open; empty: it can be judged
-    fine : what to say when nothing is open
     """
     outcome = Outcome(value=len(open_items), rows=[{"open": text} for text in open_items])
     note = inv.journal.note(step_id)
@@ -260,7 +226,7 @@ def _judge_point(
         return outcome.breach(f"open: {'; '.join(open_items)}")
     if doubt:
         return outcome.unknown(doubt)
-    return outcome.ok(fine)
+    return outcome.ok("nothing is open")
 
 
 _OWN = by_id(_read_cleared, _read_log, _read_automation, _read_probes, _read_documents)

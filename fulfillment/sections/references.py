@@ -24,7 +24,6 @@ NAME = "08_references"
 TITLE = "References"
 Parameters = SectionParameters
 
-_MAKE_TARGET = "chaos-fulfillment-delay"
 _METRICS = [
     "fulfillment_lag_minutes",
     "fulfillment_artifacts_backlog_objects",
@@ -76,8 +75,7 @@ def _check_file(path: Path, wanted: str) -> Outcome:
         return Outcome().breach("the file does not exist")
     if wanted.lower() not in path.read_text("utf-8", "replace").lower():
         return Outcome().breach(f"the file does not mention {wanted.strip()!r}")
-    mentions = f" and mentions {wanted.strip()!r}" if wanted else ""
-    return Outcome(value="found").ok(f"the file exists{mentions}")
+    return Outcome(value="found").ok("the file exists")
 
 
 @step(
@@ -147,7 +145,7 @@ STEPS = by_id(
     _make_file_step(
         "8.1", "Chaos script", "scripts/chaos/simulate_fulfillment_delay.py", is_ours=True
     ),
-    _make_file_step("8.2", "Make target", "Makefile", f"\n{_MAKE_TARGET}:", is_ours=True),
+    _make_file_step("8.2", "Make target", "Makefile", "\nchaos-fulfillment-delay:", is_ours=True),
     _make_file_step("8.3", "Monitoring and drills", "docs/monitoring/README.md"),
     _make_file_step(
         "8.4",

@@ -259,6 +259,7 @@ def read_recovery(inv: Investigation) -> model.Outcome:
     applied_at = inv.journal.last_applied_at
     outcome = model.Outcome(
         value=recovery.value,
+        link=inv.link_to("query", LAG),
         rows=rows_of(reversed(lag.samples), "at", lag_minutes="value"),
         plot=model.Plot(
             title="Lag, and the limit for recovery",

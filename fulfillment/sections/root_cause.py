@@ -343,11 +343,12 @@ def read_pipeline(inv: Investigation) -> model.Outcome:
     is_broken = dag.has_import_errors or dag.is_stale
     flow, _ = attempt(lambda: count_flow(inv))
     pause, _ = attempt(pipeline.find_last_pause)
+    link = inv.link_to("dag", dag.id)
     events = []
     # A pause that has ended is shown only if it belongs to this incident.
     if pause is not None and (dag.is_paused or pause.at > find_beginning(inv)):
         text = f"the DAG {dag.id} was paused by {pause.by or 'somebody'}"
-        events.append(model.Event(pause.at, "trigger", text, "pipeline"))
+        events.append(model.Event(pause.at, "trigger", text, "pipeline", link=link))
     first_signs = {
         "pipeline_failing": failed[-1].started_at if failed else None,
         "pipeline_paused": events[0].at if events else None,
@@ -355,6 +356,7 @@ def read_pipeline(inv: Investigation) -> model.Outcome:
     newest = ended[0].state if ended else "no run"
     outcome = model.Outcome(
         value="paused" if dag.is_paused else newest,
+        link=link,
         rows=rows_of(runs, run="id", state="state", started="started_at", ended="ended_at"),
         facts=flow or {},
         first_seen=_drop_unknown(first_signs),

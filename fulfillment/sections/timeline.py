@@ -16,7 +16,13 @@ _ALERT_STATES = 'ALERTS{alertname=~"Fulfillment.*"}'
 
 
 def find_alert_changes(
-    samples: Iterable[Sample], *, name: str, state: str, interval_s: float, now: datetime
+    samples: Iterable[Sample],
+    *,
+    name: str,
+    state: str,
+    interval_s: float,
+    now: datetime,
+    link: str = "",
 ) -> list[Event]:
     """Find when an alert's state begins and ends: with the first evaluation after its last sample.
 
@@ -24,6 +30,7 @@ def find_alert_changes(
     ----------
     samples : samples of the alert; Prometheus has them only while the alert lasts
     interval_s : the time between two evaluations; three without a sample mean that the alert ended
+    link : see ``Event``
     now : when the samples were read. An alert whose newest sample is much older has ended
     """
     longest_gap = timedelta(seconds=3 * interval_s)
@@ -39,7 +46,9 @@ def find_alert_changes(
     def make(at: datetime, word: str) -> Event:
         text = f"{name} {state} {word}"
         is_end = word == "ends"
-        return Event(at, "alert", text, "prometheus", subject=name, state=state, is_end=is_end)
+        return Event(
+            at, "alert", text, "prometheus", subject=name, state=state, is_end=is_end, link=link
+        )
 
     changes: list[Event] = []
     for span in spans:
@@ -72,6 +81,7 @@ def _read_alerts(inv: Investigation) -> Iterator[Event]:
             state=str(series.labels.get("alertstate")),
             interval_s=compute_interval_s(longest),
             now=inv.now(),
+            link=inv.link_to("query", _ALERT_STATES),
         )
 
 

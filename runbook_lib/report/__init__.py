@@ -27,16 +27,11 @@ def write_outputs(incident: Incident, sections: Sections, *, packs: bool = True)
     Parameters
     ----------
     packs : whether the zip is made. An older zip is removed in any case: it holds an older report
-
-    Returns
-    -------
-    The report's path.
     """
-    path = incident.folder / "report.html"
-    with lock_file(path.with_suffix(".html.lock"), timeout_s=_LONGEST_WRITE_S):
+    with lock_file(incident.folder / "report.html.lock", timeout_s=_LONGEST_WRITE_S):
         model = ReportModel(incident, sections)
         export_notebooks(incident)
-        write_report(incident, model)
+        path = write_report(incident, model)
         write_manifest(incident)
         (incident.folder / f"{incident.id}.zip").unlink(missing_ok=True)
         if packs:

@@ -1,30 +1,29 @@
-"""Values over time as a chart, which the macro ``draw`` of the templates puts on the page."""
+"""What waited over time as a chart, which the macro ``draw`` of the templates puts on the page."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from math import isfinite
 from typing import NamedTuple
 
-from ..model import Line, Reading
+from ..model import Reading
 
 #: Where the axes begin and end, on a canvas of 480 by 190.
 LEFT = 40
 RIGHT = 470
 TOP = 54
 BOTTOM = 166
-_MOST_LINES = 5
 
 
 class Chart(NamedTuple):
-    """Lines with their axes: the times at the left and at the right, the highest value.
+    """A line with its axes: the times at the left and at the right, the highest value.
 
     ``marks`` are moments to annotate, by their words.
     """
 
     title: str
-    lines: list[Line]
+    points: Mapping[datetime, float]
     marks: Mapping[str, datetime]
     begin: datetime
     end: datetime
@@ -41,40 +40,32 @@ class Chart(NamedTuple):
         return round(BOTTOM - (BOTTOM - TOP) * share, 1)
 
 
-def gather_lines(readings: Iterable[Reading], start: datetime) -> Iterator[Line]:
-    """Yield the lines of a step's plots over all looks; without any, what the step counted.
-
-    Left out are times before ``start``, and lines with one point, or which are always 0.
-    """
-    listed: dict[datetime, float] = {}
-    points: dict[str, dict[datetime, float]] = {}
-    for reading in readings:
-        if isinstance(reading.value, int | float):
-            listed[reading.observed_at] = reading.value
-        for line in reading.plot.lines if reading.plot else ():
-            own = points.setdefault(line.name, {})
-            own.update(line.points)
-    points = points or {"by listing": listed}
-    for name, own in points.items():
-        shown = [
-            (at, value) for at, value in sorted(own.items()) if at >= start and isfinite(value)
-        ]
-        if len(shown) > 1 and any(value for _, value in shown):
-            yield Line(name=name, points=tuple(shown))
-
-
 def draw_chart(
     title: str, readings: Iterable[Reading], marks: Mapping[str, datetime], *, start: datetime
 ) -> Chart | None:
-    """Draw what a step counted; None without a line. The time's axis is at least a minute long."""
-    lines = list(gather_lines(readings, start))[:_MOST_LINES]
-    if not lines:
+    """Draw the sum of what the readings plotted; if that shows nothing, what they counted.
+
+    Returns
+    -------
+    None if there are no two points since ``start``, or all are 0. The axis of time is at least a
+    minute long.
+    """
+    plotted: dict[datetime, float] = {}
+    counted: dict[datetime, float] = {}
+    for reading in readings:
+        if isinstance(reading.value, int | float):
+            counted[reading.observed_at] = reading.value
+        sums: dict[datetime, float] = {}
+        for line in reading.plot.lines if reading.plot else ():
+            for at, value in line.points:
+                if isfinite(value):
+                    sums[at] = sums.get(at, 0) + value
+        plotted |= sums
+    found = plotted if any(plotted.values()) else counted
+    points = {at: value for at, value in sorted(found.items()) if at >= start}
+    if len(points) < 2 or not any(points.values()):
         return None
-    times = [*marks.values()]
-    values = [1.0]
-    for line in lines:
-        times += [at for at, _ in line.points]
-        values += [value for _, value in line.points]
+    times = [*points, *marks.values()]
     begin = min(times)
     end = max(*times, begin + timedelta(minutes=1))
-    return Chart(title, lines, marks, begin, end, max(values))
+    return Chart(title, points, marks, begin, end, max(1.0, *points.values()))

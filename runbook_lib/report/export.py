@@ -155,7 +155,6 @@ def load_exporter() -> Any:
         config={"NbConvertBase": {"display_data_priority": _PRIORITY}},
         template_name="basic",
         sanitize_html=True,
-        embed_images=True,
         exclude_anchor_links=True,
         exclude_input_prompt=True,
         exclude_output_prompt=True,

@@ -1,17 +1,13 @@
-"""What a report says of an incident, as values: no HTML, no clock.
-
-``ReportModel`` arranges what the journal holds. ``summarise`` says what comes first, and what
-``report.json`` holds.
-"""
+"""What a report says of an incident, as values: no HTML, no clock."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from itertools import groupby
 from operator import attrgetter
+from typing import NamedTuple
 
 from pydantic import BaseModel, Field
 
@@ -26,52 +22,60 @@ from ..model import (
     Status,
     Timestamp,
     Verdict,
+    format_time,
 )
 from ..policy import say_causes
 from ..record import detection
-from ..record.folds import ActionRecord, group_actions, list_remedies
+from ..record.folds import (
+    TROUBLE,
+    ActionRecord,
+    Part,
+    Span,
+    group_actions,
+    list_remedies,
+    list_spans,
+    read_now,
+)
 from ..record.history import count_seconds, list_proofs
 from ..record.incident import ENDED_WELL, Incident, list_neighbours
 from ..record.notes import find_word, list_follow_ups
 from ..record.view import JournalView, order_of
 from ..runbook import load_policy
 from ..section import SectionModule
-from ..show.text import VERDICT_WORDS, capitalise
+from ..show.text import VERDICT_WORDS, capitalise, count_of
 from .chart import Chart, draw_chart
 
 #: The marks that stand in the timeline, besides those of the policy.
 _TOLD = ("plan_of_closed", "alerts_received", "interrupted", "closed", "took_over")
 
 
-@dataclass(slots=True)
-class ReportStep:
+class ReportStep(NamedTuple):
     """One statement of the runbook, and its readings."""
 
     id: str
     title: str
-    role: Role | None = None
-    readings: list[Reading] = field(default_factory=list)
+    role: Role | None
+    readings: list[Reading]
 
     @property
     def number(self) -> int:
         """The number of its section."""
         return order_of(self.id)[0]
 
-    @property
-    def latest(self) -> Reading | None:
-        """The newest reading; None without one."""
-        return self.readings[-1] if self.readings else None
 
-    @property
-    def worst(self) -> Reading | None:
-        """The newest breach, else the newest unknown reading, else the newest one."""
-        by_status = {reading.status: reading for reading in self.readings}
-        return by_status.get(Status.BREACH) or by_status.get(Status.UNKNOWN) or self.latest
+class Signal(NamedTuple):
+    """A quantity that was wrong, or that could not be read.
 
-    @property
-    def status(self) -> str:
-        """The status of the newest reading, or ``not run``."""
-        return str(self.latest.status) if self.latest else "not run"
+    Attributes
+    ----------
+    reading, status : the newest reading, and what it says of the quantity
+    breaches : from when to when it was wrong
+    """
+
+    name: str
+    reading: Reading
+    status: str
+    breaches: list[Span]
 
 
 class ReportModel:
@@ -87,24 +91,17 @@ class ReportModel:
     facts : the incident's state; may be empty
     neighbours : ids of other incidents that were open at the same time
     notebooks : names of the executed notebooks in the folder
-    journal : the journal's entries, up to the first damage
-    damage : what is wrong with the journal or the folder, in words
+    damage : what is wrong with the journal, in words
     titles : the title of each section, by its number
     steps : by id, those of the journal that this version of the runbook does not know included
-    actions : one for each plan, sorted by when it was planned
-    tried : those that were approved, refused, carried out, or failed
+    tried : the actions that were approved, refused, carried out, or failed
     remedies : those that changed something to end the trouble
-    judgement, verdict : what the policy says as of the newest reading or change; None: no symptom
-        was read yet
-    causes : those that the policy names, the most supported first
+    judgement, verdict, since, until : what the policy says as of the newest reading or change
     triggers : the changes that began the trouble, as far as a system reports them; of those before
         it began, only the last
-    since, until : when the trouble began, and when it ended; None: not known, or there is none
     is_over : whether the trouble is told in the past tense
     is_made : whether somebody made its trouble, or that of a neighbour, on purpose
     outcome : the verdict; with a score, whether it passed
-    score : what the incident had to show, and showed; None: the runbook scored nothing
-    impact : how much the incident held back
     """
 
     def __init__(self, incident: Incident, modules: Mapping[str, SectionModule]) -> None:
@@ -137,17 +134,14 @@ class ReportModel:
         self.titles: dict[int, str] = {}
         self.steps: dict[str, ReportStep] = {}
         for module in modules.values():
-            number, _, _ = module.NAME.partition("_")
-            self.titles.setdefault(order_of(number)[0], module.TITLE)
-            # An action may have the id of a step; the report then shows the action's title.
-            for action in module.ACTIONS.values():
-                self._step(action.id, action.title)
+            self.titles.setdefault(order_of(module.NAME[:2])[0], module.TITLE)
             for step in module.STEPS.values():
                 self._step(step.id, step.title, step.role)
+            for action in module.ACTIONS.values():
+                self._step(action.id, action.title)
         for reading in self.journal.readings:
             self._step(reading.step, reading.name, reading.role).readings.append(reading)
-        ordered = sorted(self.steps.items(), key=lambda item: order_of(item[0]))
-        self.steps = dict(ordered)
+        self.steps = dict(sorted(self.steps.items(), key=lambda item: order_of(item[0])))
         self.tried = [action for action in self.actions if action.was_tried]
         remedies = list_remedies(self.journal.actions, self.policy.quantities)
         self.remedies = [action for action in remedies if action.applied]
@@ -163,9 +157,15 @@ class ReportModel:
 
     def _step(self, step_id: str, title: str, role: Role | None = None) -> ReportStep:
         """Return a step; if the model has none of this id yet, add it."""
-        step = self.steps.setdefault(step_id, ReportStep(step_id, title))
-        step.role = step.role or role
-        return step
+        return self.steps.setdefault(step_id, ReportStep(step_id, title, role, []))
+
+    def fill_in(self, link: str) -> str:
+        """Return a link with the times of the trouble; empty: it is no address."""
+        if not link.startswith(("http://", "https://")):
+            return ""
+        looks = [reading.observed_at for reading in self.journal.readings]
+        begin = format_time(self.since or min(looks))
+        return link.replace("{from}", begin).replace("{to}", format_time(self.until or max(looks)))
 
 
 def _read_journal(incident: Incident) -> tuple[JournalView, str]:
@@ -190,6 +190,7 @@ class EventRow(BaseModel, frozen=True):
     tone: str
     text: str
     note: str = ""
+    link: str = ""
 
 
 class Task(BaseModel, frozen=True):
@@ -215,14 +216,10 @@ class Summary(BaseModel, frozen=True):
 
     Attributes
     ----------
-    is_made : whether somebody made the trouble on purpose, as in a drill
     state : the verdict in words; with a score, whether it passed
-    severity : 1 to 4
     lead, reviewed_by : who leads, and who wrote the summary; empty: nobody yet
-    title : what was held back, for how many requests, and why
     story : what happened, and what was done; a person's summary instead, if there is one
-    done : what was done to end the trouble: how many objects moved, and how many stayed
-    affected : ids of the requests that were held back
+    links : for each ticket, and for other steps, the address at which people see the same
     """
 
     schema_name: str = Field("runbook/report/1", serialization_alias="schema")
@@ -241,6 +238,7 @@ class Summary(BaseModel, frozen=True):
     numbers: tuple[Number, ...]
     do_next: tuple[Task, ...]
     tickets: tuple[str, ...]
+    links: dict[str, str]
     causes: tuple[Finding, ...]
     done: tuple[dict[str, Json], ...]
     timeline: tuple[EventRow, ...]
@@ -257,6 +255,11 @@ def summarise(model: ReportModel) -> Summary:
     if model.score is not None:
         state = f"{made} {model.outcome}"
     words = find_word(journal, "summary")
+    links: dict[str, str] = {}
+    for reading in journal.readings:
+        link = model.fill_in(reading.link)
+        if link:
+            links[reading.ticket or reading.step] = link
     tickets = dict.fromkeys(reading.ticket for reading in journal.readings)
     title = model.policy.make_title(impact, model.causes, is_over=model.is_over)
     return Summary(
@@ -275,6 +278,7 @@ def summarise(model: ReportModel) -> Summary:
         numbers=tuple(_list_numbers(model)),
         do_next=tuple(list_tasks(model)),
         tickets=tuple(filter(None, tickets)),
+        links=links,
         causes=tuple(model.causes),
         done=tuple(map(_list_values, model.remedies)),
         timeline=tuple(sorted(_list_rows(model), key=attrgetter("at"))),
@@ -311,20 +315,22 @@ def _tell_story(model: ReportModel) -> Iterator[str]:
 def _list_numbers(model: ReportModel) -> Iterator[Number]:
     """Yield the five numbers; a duration is that of the seconds that are shown."""
     impact = model.impact
-    request = model.policy.request
-    files = f" (up to {impact.files:,} files)" if impact.files else ""
+    noun = model.policy.noun
+    files = f" (up to {count_of(impact.files, noun)})" if impact.files else ""
     lasted = count_seconds(model.since, model.until)
     seen = detection.find_detection(model.journal, model.since, model.judgement.seen_at)
     detected = count_seconds(model.since, seen.at if seen else None)
+    until = seen.name if seen else "an alert fired"
     proofs = list_proofs(model.journal)
     harmed = sum(proof["lost"] + proof.get("duplicated", 0) for proof in proofs)
-    yield Number(name="affected", value=impact.affected, words=f"{request}s held back{files}")
-    longest = impact.longest_minutes
-    yield Number(name="longest_wait_minutes", value=longest, unit="min", words="longest wait")
-    yield Number(name="lasted_s", value=lasted, unit="s", words="from cause to recovery")
-    until = seen.name if seen else "an alert fired"
-    yield Number(name="detected_s", value=detected, unit="s", words=f"until {until}")
-    yield Number(name="harmed", value=harmed if proofs else None, words="lost or shipped twice")
+    for name, value, unit, words in (
+        ("affected", impact.affected, "", f"{model.policy.request}s held back{files}"),
+        ("longest_wait_minutes", impact.longest_minutes, "min", "longest wait"),
+        ("lasted_s", lasted, "s", "from cause to recovery"),
+        ("detected_s", detected, "s", f"until {until}"),
+        ("harmed", harmed if proofs else None, "", f"{noun}s lost or shipped twice"),
+    ):
+        yield Number(name=name, value=value, unit=unit, words=words)
 
 
 def draw_waiting(model: ReportModel) -> Chart | None:
@@ -345,19 +351,50 @@ def draw_waiting(model: ReportModel) -> Chart | None:
     return draw_chart(title, steps[0].readings, marks, start=began_at - timedelta(minutes=2))
 
 
+def list_signals(model: ReportModel) -> Iterator[Signal]:
+    """Yield what was wrong, or could not be read, as the verdict takes it.
+
+    A reading that is too old for the verdict, or from before the last change, only tells what was.
+    """
+    quantities = model.policy.quantities
+    readings = {reading.seq: reading for reading in model.journal.readings}
+    entries = model.policy.list_entries(model.journal)
+    spans = list_spans(entries)
+    if not entries:
+        return
+    now = max(entry.at for entry in entries)
+    for key, measured in read_now(entries, now).items():
+        if quantities.parts.get(key.quantity) not in (*TROUBLE, Part.SIGN):
+            continue
+        breaches = [
+            span
+            for span in spans
+            if (span.quantity, span.subject) == key and span.status is Status.BREACH
+        ]
+        reading = readings[measured.seq]
+        name = " ".join(key).replace("_", " ")
+        if key.quantity == reading.step:
+            name = reading.name
+        status = "not read since" if measured.is_stale else str(measured.status)
+        if breaches or status == Status.UNKNOWN:
+            yield Signal(name, reading, status, breaches)
+
+
 def list_tasks(model: ReportModel) -> Iterator[Task]:
     """Yield what is next: first what is unfinished, then what people wrote down, then advice."""
     if model.damage:
         yield Task(text=model.damage)
     for command in model.journal.ways_on:
         yield Task(text=f"Finish what was begun: {command}")
+    noun = model.policy.noun
     for action in model.tried:
         left = 0 if action.is_taken_back else action.left
         if left or action.doubtful:
             verb = "resume" if left else "settle"
-            counts = f"{left:,} waiting, {action.doubtful:,} in doubt"
+            waiting = f"{count_of(left, noun)} waiting"
+            doubtful = f"{count_of(action.doubtful, noun)} in doubt"
             command = f"runbook {verb} {action.plan}"
-            yield Task(text=f"{action.plan} is not finished, {counts}: {command}")
+            yield Task(text=f"{action.plan} is not finished, {waiting}, {doubtful}: {command}")
     section, reason = model.judgement.next
     if model.facts.get("closed_at"):
         if model.verdict not in ENDED_WELL:
@@ -373,8 +410,8 @@ def list_tasks(model: ReportModel) -> Iterator[Task]:
             yield Task(text=capitalise(text))
 
 
-def _tell(at: datetime, tone: str, text: str, note: str = "") -> EventRow:
-    return EventRow(at=at, tone=tone, text=capitalise(text), note=note)
+def _tell(at: datetime, tone: str, text: str, note: str = "", link: str = "") -> EventRow:
+    return EventRow(at=at, tone=tone, text=capitalise(text), note=note, link=link)
 
 
 def _list_rows(model: ReportModel) -> Iterator[EventRow]:
@@ -386,7 +423,8 @@ def _list_rows(model: ReportModel) -> Iterator[EventRow]:
         if written.is_remark:
             yield _tell(written.at, "note", f"{written.operator}: {written.text}")
     for event in model.triggers:
-        yield _tell(event.at, "trigger", event.text, f"as {event.source} says")
+        link = model.fill_in(event.link)
+        yield _tell(event.at, "trigger", event.text, f"as {event.source} says", link)
     if model.since is not None:
         yield _tell(model.since, "breach", "first sign of trouble")
         yield from _list_alerts(model, model.since)
@@ -416,4 +454,5 @@ def _list_alerts(model: ReportModel, since: datetime) -> Iterator[EventRow]:
         if first.kind == "notice":
             channels = dict.fromkeys(event.channel for event in same)
             text = f"{', '.join(channels)} received: {first.subject}: {first.state}"
-        yield EventRow(at=first.at, tone=first.kind, text=text)
+        link = model.fill_in(first.link)
+        yield EventRow(at=first.at, tone=first.kind, text=text, link=link)

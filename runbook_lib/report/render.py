@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from ..errors import disk_errors
@@ -13,8 +13,8 @@ from ..model import Role, format_time
 from ..record.incident import Incident, write_file, write_json
 from ..record.journal import utc_now
 from ..show.tables import get_tone, render_html
-from ..show.text import format_duration, format_value, visible
-from .model import Number, ReportModel, Summary, draw_waiting, summarise
+from ..show.text import format_value, visible
+from .model import ReportModel, Summary, draw_waiting, list_signals, summarise
 
 CSP = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:"
 """The content policy of every HTML file that we write: nothing is fetched, nothing is run."""
@@ -23,33 +23,31 @@ CSP = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src da
 def write_report(incident: Incident, model: ReportModel) -> Path:
     """Write ``report.html``, and what it says first in the forms that other systems take.
 
-    Parameters
-    ----------
-    incident : the folder; its journal may be empty, cut short or damaged: the report says so
-    model : what its journal holds
-
-    Returns
-    -------
-    The report's path.
-
-    Raises
-    ------
-    RecordError
-        When a file cannot be written.
-
-    Notes
-    -----
-    Changes these files in the incident's folder, each in one step. Every string of the model has
-    passed the incident's redactor. The templates escape every string.
+    Raises RecordError when a file cannot be written. Each file is written in one step. Every string
+    of the model has passed the incident's redactor, and the templates escape it.
     """
     target = incident.folder / "report.html"
     told = summarise(model)
     request = model.policy.request
+    page = render_html(
+        "report.html",
+        csp=CSP,
+        model=model,
+        told=told,
+        tone=get_tone(model.outcome),
+        waiting=draw_waiting(model),
+        backlog=model.of(Role.BACKLOG),
+        signals=list(list_signals(model)),
+        findings=model.journal.diagnosis.findings,
+        evidence={f"#{reading.seq}": reading for reading in model.journal.readings},
+        checklist=model.of(Role.CLEARED, Role.CHECKLIST),
+        made_at=utc_now(),
+    )
     files = {
         "summary.txt": incident.redactor.text(write_summary(told, target.resolve().as_uri())),
-        "report.md": render_html("report.md", told=told, tell=tell_number),
+        "report.md": render_html("report.md", told=told, noun=request),
         f"affected_{request}s.csv": _write_requests(request, model.impact.requests),
-        target.name: render_report(model, told),
+        target.name: page,
     }
     with disk_errors(f"cannot write {target}"):
         facts = told.model_dump(mode="json", by_alias=True)
@@ -57,13 +55,6 @@ def write_report(incident: Incident, model: ReportModel) -> Path:
         for name, text in files.items():
             write_file(target.with_name(name), text)
     return target
-
-
-def tell_number(number: Number) -> str:
-    """Return a number as people read it."""
-    if number.value is not None and number.unit == "s":
-        return format_duration(timedelta(seconds=number.value))
-    return format_value(number.value, number.unit)
 
 
 def write_summary(told: Summary, link: str) -> str:
@@ -74,7 +65,9 @@ def write_summary(told: Summary, link: str) -> str:
         "Verdict": f"{told.state}, SEV-{told.severity}: {told.title} ({told.incident})",
         "Time": f"since {format_value(told.since)}; until {format_value(told.until)}",
         "What happened": " ".join(told.story),
-        "Numbers": "; ".join(f"{tell_number(each)} {each.words}" for each in numbers),
+        "Numbers": "; ".join(
+            f"{format_value(each.value, each.unit)} {each.words}" for each in numbers
+        ),
         "Do next": "; ".join(tasks),
         "Report": link,
     }
@@ -90,22 +83,3 @@ def _write_requests(name: str, requests: Mapping[str, tuple[datetime, datetime]]
     for request_id, (first, last) in requests.items():
         writer.writerow((request_id, format_time(first), format_time(last)))
     return file.getvalue()
-
-
-def render_report(model: ReportModel, told: Summary) -> str:
-    """Return the whole page."""
-    shown = model.policy.quantities.shown
-    return render_html(
-        "report.html",
-        csp=CSP,
-        model=model,
-        told=told,
-        tell=tell_number,
-        tone=get_tone(model.outcome),
-        waiting=draw_waiting(model),
-        signals=[step for step in model.steps.values() if step.id in shown],
-        findings=model.journal.diagnosis.findings,
-        evidence={f"#{reading.seq}": reading for reading in model.journal.readings},
-        checklist=model.of(Role.CLEARED, Role.CHECKLIST),
-        made_at=utc_now(),
-    )

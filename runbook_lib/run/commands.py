@@ -205,7 +205,7 @@ def _carry_out(
         since=judged.since,
         until=judged.until,
         affected=str(policy.compute_impact(journal)),
-        readings=tuple(own.latest().values()),
+        readings=tuple(own.list_current().values()),
         causes=journal.diagnosis.findings,
         notebooks=tuple(runs),
         plans=plans,

@@ -22,6 +22,7 @@ from ..moving import OPEN, MoveGate, NotNowError, get_verb
 from ..record.incident import Incident, list_incidents
 from ..redact import Redactor
 from ..report import write_outputs
+from ..runbook import load_policy
 from ..section import Sections
 from ..settings import Settings
 from ..show.text import VERDICT_WORDS, capitalise, count_of, format_bytes
@@ -93,7 +94,8 @@ class MovePlanDocument(MoveDocument):
         """How much would move, that nothing was changed, and what no plan will move."""
         words = "There is nothing to do"
         if self.apply:
-            words = f"Planned, nothing was changed: {count_of(self.objects, 'object')}"
+            files = count_of(self.objects, load_policy().noun)
+            words = f"Planned, nothing was changed: {files}"
             if self.bytes is not None:
                 words += f", {format_bytes(self.bytes)}"
         return ": ".join(filter(None, (words, self.reason)))
@@ -251,7 +253,7 @@ class MoveCommands:
             inv,
             plan,
             exit_code=ExitCode.of(not rows),
-            summary=f"{count_of(len(rows), 'object')} of {plan_id} wait for your answer",
+            summary=f"{count_of(len(rows), inv.policy.noun)} of {plan_id} wait for your answer",
             left=len(rows),
             rows=rows,
             way_on=commands if rows else (),

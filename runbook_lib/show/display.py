@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import singledispatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
+from rich.console import Console
 
 from .. import investigation
 from ..approvals import Plan
-from ..frames import to_frame
+from ..frames import TEXT, to_frame
 from ..investigation import C, S
 from ..model import ActionEntry, Conclusion, Reading
+from ..runbook import load_policy
 from .plots import Picture, plot_reading
-from .progress import show_lines
+from .progress import print_lines
 from .tables import Table, get_tone, render_html, tabulate_facts, tabulate_findings, tabulate_plans
 from .text import VERDICT_WORDS, count_of, format_value, visible
 
@@ -40,7 +41,7 @@ class Card:
     lines : stand under the query; an empty line is left out
     link : an address, relative to the notebook
     tables : all but the first are behind a fold; a table without rows is left out
-    code : a text behind a fold, such as lines to copy
+    text : what stands behind a fold at the end, such as a log
     """
 
     heading: str
@@ -49,18 +50,17 @@ class Card:
     lines: tuple[str, ...] = ()
     link: str = ""
     tables: tuple[Table, ...] = ()
-    code: str = ""
+    text: str = ""
 
     def to_text(self) -> str:
         """Return plain text: heading and lines."""
-        heading = self.heading
+        lines = [self.heading, self.query, *self.lines]
         if self.status:
             _, icon = get_tone(self.status)
-            heading = f"{icon} {self.status} · {heading}"
-        lines = [f"  {line}" for line in (self.query, *self.lines) if line]
+            lines[0] = f"{icon} {self.status} · {self.heading}"
         if self.link:
-            lines.append(f"  Go to {self.link}")
-        return visible("\n".join([heading, *lines]))
+            lines.append(f"Go to {self.link}")
+        return visible("\n  ".join(filter(None, lines)))
 
     def to_html(self) -> Markup:
         """Return HTML in which everything is escaped."""
@@ -70,30 +70,10 @@ class Card:
         return {"text/html": str(self.to_html()), "text/plain": self.to_text()}
 
 
-def describe(thing: Any) -> Card:
-    """Return the card of a reading, a conclusion, an action, a plan or an investigation."""
-    return next(make(thing) for kind, make in _CARDS.items() if isinstance(thing, kind))
-
-
-def plans(inv: investigation.Investigation[Any, Any], *made: Plan) -> Card:
-    """Return a table of plans: what each would change, its short hash, and how far it has come."""
-    table = tabulate_plans(inv.journal)
-    ids = {plan.id for plan in made}
-    rows = [row for row in table.rows if row["plan"] in ids]
-    counts = Counter(row["status"] for row in rows)
-    text = ", ".join(f"{count} {status}" for status, count in counts.items())
-    return Card(f"Plans: {text or 'nothing to do'}", tables=(table._replace(rows=rows),))
-
-
-def overview(inv: investigation.Investigation[Any, Any]) -> Card:
-    """Return a card that says where to go next; `runbook incidents` lists the incidents."""
-    section, reason = inv.policy.judge(inv.journal, now=inv.now()).next
-    return Card(f"{inv.incident.id}: {reason}", link=f"{section}.ipynb" if section else "")
-
-
-def file_link(path: Path) -> Card:
-    """Return a card with a link to a file, relative to the notebook's folder."""
-    return Card(str(path), link=os.path.relpath(path))
+@singledispatch
+def describe(thing: object) -> Card:
+    """Return the card of a reading, a conclusion, an action, a plan, a file or an investigation."""
+    return Card(str(thing))
 
 
 @dataclass(frozen=True)
@@ -118,6 +98,7 @@ class ShownReading:
         return _bundle(self.reading)
 
 
+@describe.register
 def _describe_reading(reading: Reading) -> Card:
     judgement = reading.reason
     if reading.value is not None:
@@ -134,10 +115,11 @@ def _describe_reading(reading: Reading) -> Card:
             Table(caption, shown, reading.columns),
             tabulate_facts(reading.facts, "Details"),
         ),
-        code=reading.text,
+        text=reading.text,
     )
 
 
+@describe.register
 def _describe_conclusion(conclusion: Conclusion) -> Card:
     return Card(
         f"{VERDICT_WORDS[conclusion.verdict]}: {conclusion.summary}",
@@ -147,21 +129,24 @@ def _describe_conclusion(conclusion: Conclusion) -> Card:
     )
 
 
+@describe.register
 def _describe_action(entry: ActionEntry) -> Card:
     return Card(
         f"{entry.step} {entry.action} on {entry.target}",
         entry.phase,
         lines=(entry.reason, f"Way back: {entry.undo or 'there is none'}"),
-        tables=(tabulate_facts(entry.result, f"{entry.step}: what came of it"),),
+        tables=(tabulate_facts(entry.result, "What came of it"),),
     )
 
 
+@describe.register
 def _describe_plan(plan: Plan) -> Card:
     reason = str(plan.summary.get("reason", ""))
     if plan.is_empty:
         return Card(f"{plan.step} {reason or plan.target}", "nothing to do")
     rows = [row.to_json() for row in plan.rows[:_SHOWN_ROWS]]
-    caption = f"The first of {count_of(len(plan.rows), 'object')}; all of them: {plan.path}"
+    files = count_of(len(plan.rows), load_policy().noun)
+    caption = f"The first of {files}; all of them: {plan.path}"
     return Card(
         f"{plan.step} {plan.action} on {plan.target}",
         "planned",
@@ -171,25 +156,25 @@ def _describe_plan(plan: Plan) -> Card:
             f"Way back: {plan.way_back or 'there is none'}",
         ),
         tables=(
-            tabulate_facts(plan.summary, f"{plan.step}: what would happen"),
+            tabulate_facts(plan.summary, "What would happen"),
             Table(caption, rows),
         ),
-        code=f"plan = {plan.id!r}\napprove = {plan.sha256!r}",
     )
 
 
+@describe.register(investigation.Investigation)
 def _describe_investigation(inv: investigation.Investigation[Any, Any]) -> Card:
-    folder = f"{inv.settings.runbook_environment}, in {inv.incident.folder}"
-    return Card(f"{inv.section.TITLE} on incident {inv.incident.id}", lines=(folder,))
+    section, reason = inv.policy.judge(inv.journal, now=inv.now()).next
+    return Card(
+        f"{inv.section.TITLE} on incident {inv.incident.id}",
+        lines=(f"{inv.settings.runbook_environment}, in {inv.incident.folder}", reason),
+        link=f"{section}.ipynb" if section else "",
+    )
 
 
-_CARDS: dict[type, Callable[[Any], Card]] = {
-    Reading: _describe_reading,
-    Conclusion: _describe_conclusion,
-    ActionEntry: _describe_action,
-    Plan: _describe_plan,
-    investigation.Investigation: _describe_investigation,
-}
+@describe.register
+def _describe_file(path: Path) -> Card:
+    return Card(str(path), link=os.path.relpath(path))
 
 
 def _bundle(thing: Any) -> dict[str, str]:
@@ -218,12 +203,17 @@ class Investigation(investigation.Investigation[S, C]):
         columns = ("step", "status", "name", "value", "unit", "reason")
         return Card(f"Readings: {len(readings)}", tables=(Table("Readings", readings, columns),))
 
+    def read_plans(self) -> DataFrame:
+        """Return the incident's plans: what each would change, and how far it has come."""
+        table = tabulate_plans(self.journal)
+        return to_frame(table.rows, dict.fromkeys(table.columns, TEXT))
+
     def _begin(self) -> None:
         """In IPython, show values and progress."""
         ipython = sys.modules.get("IPython")
         shell: Any = ipython.get_ipython() if ipython else None
         if shell is not None:
-            for kind in _CARDS:
+            for kind in describe.registry.keys() - {object}:
                 shell.display_formatter.mimebundle_formatter.for_type(kind, _bundle)
-            self.progress = show_lines()
+            self.progress = print_lines(Console(force_jupyter=False))
             self.is_by_hand = not hasattr(shell, "keeps_notebook")

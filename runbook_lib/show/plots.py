@@ -11,12 +11,12 @@ import base64
 import io
 import math
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
-from ..model import Plot, Reading
+from ..model import Reading
 from .text import safe, visible
 
 #: The house style, as settings of matplotlib: five colours, of Okabe and Ito's palette, and grey,
@@ -74,42 +74,39 @@ def plot_reading(reading: Reading, threshold: float | None = None) -> Picture | 
     None when the reading has no plot, or samples of one time at most.
     """
     plot = reading.plot
-    times: set[datetime] = set()
-    for line in plot.lines if plot else ():
-        times.update(at for at, _ in line.points)
-    if plot is None or len(times) < 2:
+    lines: dict[str, dict[datetime, float]] = {}
+    for line in plot.lines[:5] if plot else ():
+        points = {at: value for at, value in line.points if math.isfinite(value)}
+        if points:
+            lines[line.name] = points
+    times = sorted(chain.from_iterable(lines.values()))
+    if plot is None or not times or times[0] == times[-1]:
         return None  # matplotlib takes half a second to load
-    if threshold is not None:
-        plot = plot.model_copy(update={"threshold": threshold})
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     content = io.BytesIO()
+    said = []
     with rc_context(_HOUSE), warnings.catch_warnings():
         # A letter that the font lacks is drawn as a box. The text alternative has the letter.
         warnings.filterwarnings("ignore", "Glyph .* missing|constrained_layout not applied")
         figure = Figure()
-        words = list(_draw(plot, figure.subplots()))
+        axes: Any = figure.subplots()
+        for name, points in lines.items():
+            values = list(points.values())
+            axes.plot(list(points), values, label=visible(name))
+            ends = f"from {values[0]:g} to {values[-1]:g}"
+            said.append(f"{name}: {ends}, highest {max(values):g} {plot.unit}")
+        limit = plot.threshold if threshold is None else threshold
+        if limit is not None:
+            axes.axhline(limit, **_MARK, label=f"threshold {limit:g}")
+            said.append(f"the threshold is {limit:g} {plot.unit}")
+        for at, text in plot.marks:
+            axes.axvline(at, **_MARK, label=visible(text))
+            said.append(f"{text} at {at:%H:%M:%S}")
+        axes.set(title=visible(plot.title), xlabel="UTC", ylabel=plot.unit)
+        axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
         figure.legend(loc="outside lower left", ncols=2)
         figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
-    span = f"{min(times):%Y-%m-%d %H:%M:%S} to {max(times):%H:%M:%S} UTC"
-    return Picture(content.getvalue(), f"{plot.title}, {span}. {'; '.join(words)}.")
-
-
-def _draw(plot: Plot, axes: Any) -> Iterator[str]:
-    """Draw at most five lines, with threshold and marks; yield what each of them says."""
-    for line in plot.lines[:5]:
-        points = [(at, value) for at, value in line.points if math.isfinite(value)]
-        if points:
-            ats, values = zip(*points, strict=True)
-            axes.plot(ats, values, label=visible(line.name))
-            ends = f"from {values[0]:g} to {values[-1]:g}"
-            yield f"{line.name}: {ends}, highest {max(values):g} {plot.unit}"
-    if plot.threshold is not None:
-        axes.axhline(plot.threshold, **_MARK, label=f"threshold {plot.threshold:g}")
-        yield f"the threshold is {plot.threshold:g} {plot.unit}"
-    for number, (at, text) in enumerate(plot.marks, start=1):
-        axes.axvline(at, **_MARK, label=visible(f"{number}: {text}"))
-        yield f"mark {number}: {text}, {at:%H:%M:%S}"
-    axes.set(title=visible(plot.title), xlabel="UTC", ylabel=plot.unit)
-    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+    span = f"{times[0]:%Y-%m-%d %H:%M:%S} to {times[-1]:%H:%M:%S} UTC"
+    return Picture(content.getvalue(), f"{plot.title}, {span}. {'; '.join(said)}.")

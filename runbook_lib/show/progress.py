@@ -1,11 +1,10 @@
-"""How far a long piece of work is: on a terminal by rich, in a notebook as a line."""
+"""How far a long piece of work is: on a terminal by rich, elsewhere as lines."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -13,51 +12,36 @@ from rich.text import Text
 from ..model import Progress
 from .text import visible
 
-#: The least time between two updates: a front end that gets one for every object falls behind.
-_GAP_S = 1.0
+#: Between two lines about the same piece of work.
+_GAP_S = 10.0
 
 
 @contextmanager
 def show_progress(console: Console) -> Iterator[Progress]:
-    """Show the work at hand on a terminal; elsewhere, a line for each piece of work."""
-    words_before = ""
+    """Show the work at hand: on a terminal in one place, elsewhere as ``print_lines`` does."""
+    if not console.is_terminal:
+        yield print_lines(console)
+        return
     with console.status("starting") as status:
 
         def report(words: str, done: int = 0, total: int = 0) -> None:
-            nonlocal words_before
-            if console.is_terminal:
-                status.update(Text(_say_progress(words, done, total)))
-            elif words != words_before:
-                console.print(Text(f"… {visible(words)}"))
-            words_before = words
+            status.update(Text(_say_progress(words, done, total)))
 
         yield report
 
 
-def show_lines() -> Progress:
-    """Return a progress function that shows a line in a notebook for each piece of work.
-
-    The line changes once a second at most, and at the end.
-    """
-    from IPython.display import display
-
+def print_lines(console: Console) -> Progress:
+    """Return a function that prints a line for each piece of work, and for a long one more."""
     words_before = ""
-    shown_at = 0.0
-    handle: Any = None
+    printed_at = 0.0
 
     def report(words: str, done: int = 0, total: int = 0) -> None:
-        nonlocal words_before, shown_at, handle
-        is_new = words != words_before
-        is_end = 0 < done == total
-        if not (is_new or is_end) and time.monotonic() - shown_at < _GAP_S:
-            return
-        words_before = words
-        shown_at = time.monotonic()
-        line = {"text/plain": _say_progress(words, done, total)}
-        if is_new:
-            handle = display(line, raw=True, display_id=True)  # type: ignore[no-untyped-call]
-        else:
-            handle.update(line, raw=True)
+        nonlocal words_before, printed_at
+        now = time.monotonic()
+        if words != words_before or now - printed_at > _GAP_S:
+            console.print(Text(f"… {_say_progress(words, done, total)}"))
+            words_before = words
+            printed_at = now
 
     return report
 

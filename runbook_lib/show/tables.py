@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import Markup
@@ -14,6 +15,7 @@ from ..model import ActionPhase, CauseStatus, Finding, Json
 from ..policy import say_causes
 from ..record.folds import group_actions
 from ..record.view import JournalView, order_of
+from ..runbook import load_policy
 from .text import (
     capitalise,
     count_of,
@@ -25,18 +27,25 @@ from .text import (
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-#: How a tone looks, and its icon. Each pair of colours has a contrast over 7:1.
+#: How a tone looks, its icon, and its words; any other word is plain. Each pair of colours has a
+#: contrast over 7:1.
 _TONES = {
-    "good": ("background-color:#d5f0dc;color:#0b3d1d", "✓"),
-    "bad": ("background-color:#fbdcd6;color:#6b1207", "✖"),
-    "unsure": ("background-color:#fdedc3;color:#4d3800", "?"),
-    "plain": ("background-color:#e4e8ee;color:#22303f", "–"),
-}
-#: The words of each tone; any other word is plain.
-_WORDS = {
-    "good": ("ok", "healthy", "fixed", "fixed_alert_decaying", "yes", "passed", "verified", "done"),
-    "bad": ("breach", "incident", "not_fixed", "no", "failed", "supported"),
-    "unsure": ("unknown", "undecided", "mitigated", "refused"),
+    "good": (
+        "background-color:#d5f0dc;color:#0b3d1d",
+        "✓",
+        ("ok", "healthy", "fixed", "fixed_alert_decaying", "yes", "passed", "verified", "done"),
+    ),
+    "bad": (
+        "background-color:#fbdcd6;color:#6b1207",
+        "✖",
+        ("breach", "incident", "not_fixed", "no", "failed", "supported"),
+    ),
+    "unsure": (
+        "background-color:#fdedc3;color:#4d3800",
+        "?",
+        ("unknown", "undecided", "mitigated", "refused"),
+    ),
+    "plain": ("background-color:#e4e8ee;color:#22303f", "–", ()),
 }
 #: Columns whose cells are shown as pills.
 _PILL_COLUMNS = ("status", "phase", "verdict", "met")
@@ -54,28 +63,24 @@ class Table(NamedTuple):
     @property
     def names(self) -> list[str]:
         """The columns that are shown."""
-        if self.columns:
-            return list(self.columns)
-        names: dict[str, None] = {}
-        for row in self.rows:
-            names.update(dict.fromkeys(row))
-        return list(names)
+        return list(self.columns or dict.fromkeys(chain.from_iterable(self.rows)))
 
 
 def tabulate_facts(facts: Mapping[str, Json], caption: str) -> Table:
     """Return the facts that are not empty as a table of name and value."""
-    rows = []
-    for name, value in facts.items():
-        if value not in EMPTY:
-            rows.append({"name": name.replace("_", " "), "value": say_value(value, name)})
+    rows = [
+        {"name": name.replace("_", " "), "value": say_value(value, name)}
+        for name, value in facts.items()
+        if value not in EMPTY
+    ]
     return Table(caption, rows)
 
 
-def tabulate_findings(findings: Iterable[Finding]) -> Table:
+def tabulate_findings(findings: Sequence[Finding]) -> Table:
     """Return the causes that are not refuted as a table, the most supported first."""
-    order = list(CauseStatus)
-    ordered = sorted(findings, key=lambda finding: order.index(finding.status))
-    rows = [vars(cause) for cause in ordered if cause.status is not CauseStatus.REFUTED]
+    rows = []
+    for status in (CauseStatus.SUPPORTED, CauseStatus.UNDECIDED, CauseStatus.PAST):
+        rows += [vars(finding) for finding in findings if finding.status is status]
     return Table("Causes, the most supported first", rows, ("name", "status", "reason"))
 
 
@@ -88,16 +93,23 @@ def tabulate_plans(journal: JournalView) -> Table:
     which the table does not show.
     """
     rows = []
-    for action in group_actions(journal.actions):
+    for action in sorted(
+        group_actions(journal.actions), key=lambda each: order_of(each.first.step)
+    ):
         entry = action.get(ActionPhase.PLANNED)
         if entry is None:
             continue
         facts = entry.result
+        counts = []
+        if "objects" in facts:
+            counts.append(count_of(facts["objects"], load_policy().noun))
+        if "bytes" in facts:
+            counts.append(format_bytes(facts["bytes"]))
         row = {
             "step": entry.step,
             "status": action.state,
             "what": f"{entry.action} on {entry.target}",
-            "how_many": "",
+            "how_many": ", ".join(counts),
             "hash": facts["sha256"][:SHORT_HASH],
             "why": facts.get("reason", ""),
             "plan": action.plan,
@@ -105,41 +117,29 @@ def tabulate_plans(journal: JournalView) -> Table:
             "action": entry.action,
             "target": entry.target,
         }
-        if "objects" in facts:
-            row["how_many"] = count_of(facts["objects"], "object")
-            if "bytes" in facts:
-                row["how_many"] += f", {format_bytes(facts['bytes'])}"
         rows.append(row)
-    rows.sort(key=lambda row: order_of(row["step"]))
     return Table("Plans", rows, ("step", "status", "what", "how_many", "hash", "why"))
 
 
 def say_value(value: Json, name: str = "") -> str:
-    """Write a value of column ``name`` as a cell shows it: bytes as a size, lists in words."""
-    if name.endswith("bytes") and isinstance(value, int | float):
-        return format_bytes(value)
-    if isinstance(value, dict):
-        parts = [f"{key.replace('_', ' ')} {say_value(part)}" for key, part in value.items()]
-        return ", ".join(parts)
-    if isinstance(value, list | tuple):
-        return ", ".join(map(say_value, value))
-    return format_value(value)
+    """Write a value of column ``name`` as a cell shows it: bytes as a size."""
+    return format_value(value, "bytes" if name.endswith("bytes") else "")
 
 
 def pill(word: str) -> Markup:
     """Return a status as icon, word and colour. The word alone is enough to understand it."""
     tone, icon = get_tone(word)
-    style, _ = _TONES[tone]
     shown = safe(word.replace("_", " "), 40)
     html = Markup('<span style="{};border-radius:4px;padding:1px 7px;font-weight:600">{} {}</span>')
-    return html.format(style, icon, shown)
+    return html.format(_TONES[tone][0], icon, shown)
 
 
 def get_tone(word: str) -> tuple[str, str]:
     """Return the tone of a status, which is good, bad, unsure or plain, and its icon."""
-    tone = next((tone for tone, words in _WORDS.items() if word in words), "plain")
-    _, icon = _TONES[tone]
-    return tone, icon
+    for tone, (_, icon, words) in _TONES.items():
+        if word in words:
+            return tone, icon
+    return "plain", "–"
 
 
 def _show_cell(value: Json, name: str) -> Markup:

@@ -66,11 +66,11 @@ def capitalise(text: str) -> str:
 
 def format_bytes(size_bytes: float) -> str:
     """Write a size for people, such as ``1.4 MiB``."""
-    if abs(size_bytes) < 1024:
+    if size_bytes < 1024:
         return f"{size_bytes:.0f} B"
     for unit in ("KiB", "MiB"):
         size_bytes /= 1024
-        if abs(size_bytes) < 1024:
+        if size_bytes < 1024:
             return f"{size_bytes:.1f} {unit}"
     return f"{size_bytes / 1024:.1f} GiB"
 
@@ -78,7 +78,7 @@ def format_bytes(size_bytes: float) -> str:
 def format_duration(span: timedelta) -> str:
     """Write a duration for people, such as ``64 min`` or ``2 h 04 min``."""
     seconds = span.total_seconds()
-    if abs(seconds) < 90:
+    if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     if minutes < 120:
@@ -87,9 +87,14 @@ def format_duration(span: timedelta) -> str:
 
 
 def format_value(value: Json, unit: str = "") -> str:
-    """Write a reading's value with its unit; numbers with at most three digits after the point."""
+    """Write a value with its unit; numbers with at most three digits after the point."""
     if value is None:
         return "–"
+    if isinstance(value, dict):
+        parts = [f"{name.replace('_', ' ')} {format_value(part)}" for name, part in value.items()]
+        return ", ".join(parts)
+    if isinstance(value, list | tuple):
+        return ", ".join(map(format_value, value))
     if isinstance(value, bool):
         text = "yes" if value else "no"
     elif isinstance(value, datetime):
@@ -99,6 +104,8 @@ def format_value(value: Json, unit: str = "") -> str:
             unit = _PLURAL.sub("", unit)
         if unit in ("bytes", "B"):
             return format_bytes(value)
+        if unit == "s" and value >= 90:
+            return format_duration(timedelta(seconds=value))
         text = f"{round(value, 3):,.12g}"
     else:
         text = str(value)

@@ -54,7 +54,3 @@ class Gate(widgets.VBox):  # type: ignore[misc]
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         bundle: dict[str, Any] = super()._repr_mimebundle_(**kwargs)
         return bundle | describe(self._plan)._repr_mimebundle_()
-
-
-#: The name that notebooks use.
-confirm = Gate

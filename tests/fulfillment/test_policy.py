@@ -210,14 +210,14 @@ def test_a_section_alone_needs_only_what_it_reads(tell: Teller) -> None:
 
 
 def test_each_order_that_a_look_found_late_is_counted_once(tell: Teller) -> None:
-    assert str(POLICY.compute_impact(view_of(tell))) == "not counted"
+    assert str(POLICY.compute_impact(view_of(tell))) == "orders not counted"
     tell.start("02_signals_detection", ticket_id="t-1")
     for orders in (("1", "2"), ("2", "3"), ()):
         tell.read("2.3", "backlog", "ok", order_ids=orders, longest_minutes=37.0)
     tell.read("2.5", "ticket", "ok", ticket="t-2")
     impact = POLICY.compute_impact(view_of(tell))
     assert list(impact.requests) == ["1", "2", "3"]
-    assert str(impact) == "3 affected; longest wait 37.0 min"
+    assert str(impact) == "3 orders affected; longest wait 37.0 min"
     first, last = impact.requests["2"]
     assert first < last
 
@@ -287,7 +287,7 @@ def test_what_stayed_is_a_value_and_makes_no_proof_fail(tell: Teller) -> None:
 def test_a_release_that_left_something_names_the_command_that_finishes_it(tell: Teller) -> None:
     tell.act(ActionPhase.APPLIED, result={"unproven": ["a", "c"], "waiting": ["b"]})
     (task,) = list_unfinished(tell)
-    assert "1 waiting, 2 in doubt" in task.text
+    assert "1 file waiting, 2 files in doubt" in task.text
     assert task.text.endswith(f"runbook resume {PLAN}")
 
     tell.act(ActionPhase.APPLIED, result={"unproven": ["a", "c"], "waiting": []})

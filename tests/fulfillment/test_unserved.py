@@ -49,7 +49,7 @@ def test_orders_without_a_label_are_affected_although_nothing_waits(world: World
 
     assert (reading.value, len(reading.order_ids or ()), reading.longest_minutes) == (0, 6, 4.0)
     assert "6 orders without any label" in reading.reason
-    assert str(POLICY.compute_impact(inv.journal)) == "6 affected; longest wait 4.0 min"
+    assert str(POLICY.compute_impact(inv.journal)) == "6 orders affected; longest wait 4.0 min"
 
 
 def test_nobody_says_that_nothing_was_affected_while_orders_cannot_be_counted(

@@ -95,6 +95,11 @@ class TestEveryNotebook:
                 if isinstance(node, ast.Constant) and isinstance(node.value, str):
                     assert not node.value.startswith(("./", "../", "/")), cell.id
 
+    def test_vietnamese_is_marked_as_such(self, name: str) -> None:
+        for cell in cells(name, "markdown"):
+            english = re.sub(r'<em lang="vi">.*?</em>', "", cell.source)
+            assert not re.search("[à-ỹÀ-Ỹ]", english), cell.id
+
     def test_each_step_has_its_own_cell_after_prose_that_names_it(self, name: str) -> None:
         tagged: dict[str, int] = {}
         for index, cell in enumerate(load(name).cells):

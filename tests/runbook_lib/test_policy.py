@@ -79,7 +79,7 @@ def test_its_words_fit_any_runbook(tell: Teller) -> None:
     assert named == cause.model_copy(update={"named_at": view.conclusions[0].at})
     assert POLICY.describe_action(action).endswith("old files")
     assert (action.left, action.doubtful) == (0, 0)
-    assert str(POLICY.compute_impact(view)) == "not counted"
+    assert str(POLICY.compute_impact(view)) == "requests not counted"
 
 
 def make_impact(orders: int | None, minutes: float = 0) -> Impact:

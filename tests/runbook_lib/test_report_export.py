@@ -30,7 +30,10 @@ def save(
     cells: Any = (),
     status: str = "done",
 ) -> Path:
-    cells = [new_markdown_cell("# Title\n\n[next](03_immediate_actions.ipynb)"), *cells]
+    cells = [
+        new_markdown_cell("# Title\n\n[next](03_immediate_actions.ipynb) <em lang='vi'>x</em>"),
+        *cells,
+    ]
     cells.append(new_code_cell(text, outputs=list(outputs)))
     path = incident.path("notebooks", "02_signals_detection.ipynb")
     path.write_text(nbformat.writes(new_notebook(cells=cells)), "utf-8")
@@ -55,7 +58,7 @@ def test_a_page_has_code_outputs_and_prose_and_the_policy(incident: Incident) ->
     html = export(incident)
 
     assert CSP.replace("'", "&#39;") in html
-    for text in ("Title", "27.4 minutes", "inv", 'href="03_immediate_actions.html"'):
+    for text in ("27.4 minutes", "inv", 'href="03_immediate_actions.html"', 'lang="vi">x</em>'):
         assert text in html
     assert "<script" not in html
     assert "http" not in html.replace("http-equiv", "")

@@ -11,7 +11,7 @@ import pytest
 from fulfillment.sections import SECTIONS
 from runbook_lib.model import ActionPhase, Verdict, format_time
 from runbook_lib.record.incident import Incident
-from runbook_lib.report.model import ReportModel, list_tasks, summarise
+from runbook_lib.report.model import ReportModel, list_signals, list_tasks, summarise
 from runbook_lib.report.render import write_summary
 from runbook_lib.run.commands import _list_plans
 from tests.support.golden import expect_golden
@@ -103,25 +103,27 @@ def list_next(incident: Incident) -> str:
     return "\n".join(task.text for task in list_tasks(model_of(incident)))
 
 
-@pytest.mark.parametrize(
-    ("readings", "worst"),
-    [
-        ([("ok", 49, 0), ("ok", 51, 0), ("ok", 0, 0)], 0),
-        ([("ok", 2, 0), ("unknown", None, 0), ("ok", 1, 0)], None),
-        ([("breach", 7, 0), ("ok", 9, 0)], 7),
-    ],
-)
-def test_at_its_worst_is_the_newest_breach_or_what_was_not_read(
-    tmp_path: Path, readings: list[tuple[str, int | str | None, int]], worst: int | str | None
+def test_what_was_wrong_before_the_last_change_does_not_stand_beside_the_verdict(
+    tmp_path: Path,
 ) -> None:
     tell = make_incident(tmp_path)
-    for status, value, rows in readings:
-        tell.read("2.3", "backlog", status, value=value, rows=[{"channel": "a"}] * rows)
+    tell.read("2.1", "lag", "breach", value=25)
+    tell.read("3.2", "longest wait", "breach", value=25)
+    tell.read("2.6", "probe", "unknown")
+    tell.act(ActionPhase.APPLIED)
+    tell.read("2.1", "lag", "ok", value=0)
+    tell.read("2.2", "panel", "unknown")
 
-    reading = model_of(tell.incident).steps["2.3"].worst
+    signals = {signal.reading.step: signal for signal in list_signals(model_of(tell.incident))}
 
-    assert reading is not None
-    assert reading.value == worst
+    assert {step: signal.status for step, signal in signals.items()} == {
+        "2.1": "ok",
+        "3.2": "not read since",
+        "2.2": "unknown",
+    }
+    assert signals["2.1"].reading.value == 0
+    assert signals["2.1"].breaches[-1].end is not None
+    assert signals["3.2"].breaches[-1].end is None
 
 
 def test_an_empty_plan_waits_for_nobody(tmp_path: Path) -> None:
@@ -142,8 +144,8 @@ def test_a_step_that_this_version_does_not_know_still_appears(tmp_path: Path) ->
 
     model = model_of(tell.incident)
 
-    assert model.steps["2.99"].status == "breach"
-    assert model.steps["9.1"].status == "ok"
+    assert model.steps["2.99"].readings[-1].status == "breach"
+    assert model.steps["9.1"].readings[-1].status == "ok"
 
 
 def test_what_was_begun_is_open_with_its_command_until_it_is_carried_out(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fulfillment.sections import SECTIONS
-from runbook_lib.model import Finding, Line, Plot, Verdict
+from runbook_lib.model import Finding, Line, Plot, Verdict, format_time
 from runbook_lib.record.incident import Incident
 from runbook_lib.report import ReportModel, write_report
 from runbook_lib.report.chart import RIGHT, TOP, draw_chart
@@ -74,6 +74,24 @@ def test_every_link_leads_to_an_anchor_or_beside_the_report(tmp_path: Path) -> N
     outside = {link for link in page.links if not link.startswith("#")}
     assert inside <= set(page.ids)
     assert all(re.fullmatch(r"notebooks/[\w.-]+\.html", link) for link in outside)
+
+
+def test_links_lead_out_to_what_a_template_names_and_nowhere_else(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    template = "https://dags/<x>?from={from}&to={to}"
+    event = {"at": format_time(START), "kind": "trigger", "text": "paused", "link": template}
+    tell.read("2.1", "lag", "breach", link="javascript:alert(1)", since=format_time(START))
+    tell.read("2.5", "timeline", "ok", link="https://tickets/7?a=1&b=2", ticket="7")
+    tell.read("5.3", "pipeline", "breach", link=template, events=[event])
+    html, page = render(tell.incident)
+
+    links = {link for link in page.links if not link.startswith("#")}
+    newest = tell.incident.journal.view().readings[-1].observed_at
+    dag = f"https://dags/<x>?from={format_time(START)}&to={format_time(newest)}"
+    assert links == {"https://tickets/7?a=1&b=2", dag}
+    assert "<x>" not in html
+    told = json.loads((tell.incident.folder / "report.json").read_text("utf-8"))
+    assert set(told["links"].values()) == links
 
 
 def test_a_report_links_what_was_open_at_the_same_time(tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ def test_the_text_says_what_the_picture_shows() -> None:
     assert picture is not None
     assert b"<svg" in picture.svg
     words = ("Lag", "03:14:00 to 03:15:00", "from 0 to 19.5", "threshold is 10 min",
-             "mark 1: action")  # fmt: skip
+             "action at 03:14:00")  # fmt: skip
     for word in words:
         assert word in picture.alt
     assert "alt=" in picture._repr_mimebundle_()["text/html"]
