@@ -510,7 +510,7 @@ class PipelineClient(_SystemClient):
         except NotFoundError:
             self._login = None
             return
-        token = self.read_as(_LOGIN, self._parse(answer), str, "access_token")
+        token = self.read_as(_LOGIN, answer.body, str, "access_token")
         self._session.auth = None
         self._session.headers["Authorization"] = f"Bearer {token}"
         self._is_logged_in = True
