@@ -58,9 +58,6 @@ _GROUPS = {
 
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
 IncidentId = Annotated[str, typer.Option("--incident", help="id, or new; default: the open one")]
-IncidentOrPath = Annotated[
-    str, typer.Argument(metavar="incident", help="id; with --check also its folder, or its zip")
-]
 
 
 def present(work: Callable[[Progress], Document], *, as_json: bool) -> NoReturn:
@@ -177,7 +174,6 @@ app = typer.Typer()
 def investigate(
     ticket_id: Annotated[str, typer.Option("--ticket", help="ticket of an affected customer")] = "",
     incident_id: IncidentId = "",
-    window_minutes: Annotated[float, typer.Option(help="how far back to look")] = 60,
     alerts_file: Annotated[
         Path | None,
         typer.Option("--alerts", hidden=True, help="JSON file of alerts to show in the report"),
@@ -205,7 +201,9 @@ def run(
 
 @declare(app, _load)
 def report(
-    incident: IncidentOrPath = "",
+    incident: Annotated[
+        str, typer.Argument(help="id; with --check also its folder, or its zip")
+    ] = "",
     *,
     check: Annotated[bool, typer.Option("--check", help="name what was altered")] = False,
     as_json: AsJson = False,

@@ -138,6 +138,7 @@ def _carry_out(
     given: Mapping[str, object],
     progress: Progress,
     *,
+    incident_id: str,
     alerts: Sequence[ReceivedAlert] = (),
     schema: str,
 ) -> documents.SectionsDocument:
@@ -152,15 +153,12 @@ def _carry_out(
     given : parameters; each section gets those that it knows
     alerts : written to the journal; if there are any, the incident stays open
     """
-    # ``find_or_make`` checks the incident's id, which may be ``new``.
-    others = {name: value for name, value in given.items() if name != "incident_id"}
     for section_name in names:
         section = sections[section_name]
-        check_parameters(section, _pick(section, others))
+        check_parameters(section, _pick(section, given))
     opener = sections.investigation
     opener.check_ticket(settings, str(given.get("ticket_id", "")))
-    named = str(given.get("incident_id", ""))
-    incident, is_new = opener.find_or_make(settings, named)
+    incident, is_new = opener.find_or_make(settings, incident_id)
     if incident.is_closed:
         advice = "leave --incident out, or write --incident new"
         raise UsageError(f"incident {incident.id} is closed; {advice}")
@@ -223,9 +221,10 @@ def investigate(
     settings: Settings,
     sections: Sections,
     *,
+    ticket_id: str = "",
+    incident_id: str = "",
     alerts_file: Path | None = None,
     progress: Progress = keep_quiet,
-    **given: object,
 ) -> documents.SectionsDocument:
     """Carry out the read-only sections and write the report.
 
@@ -234,7 +233,6 @@ def investigate(
     alerts_file : a JSON file of alerts, which ``read_alerts`` reads. With such a file, an incident
         that saw nothing wrong stays open, since more alerts may join its report. The caller closes
         it
-    given : parameters of the sections
 
     Raises
     ------
@@ -245,8 +243,9 @@ def investigate(
         settings,
         sections,
         sections.read_only,
-        given,
+        {"ticket_id": ticket_id},
         progress,
+        incident_id=incident_id,
         alerts=read_alerts(alerts_file),
         schema="runbook/investigate/1",
     )
@@ -274,7 +273,7 @@ def run(
     UsageError
         Before a kernel starts, when a section or parameter is unknown or a value is wrong.
     """
-    parameters = {"incident_id": incident_id}
+    parameters: dict[str, str] = {}
     chosen = [sections.find(name) for name in names]
     known = set().union(*(section.Parameters.model_fields for section in chosen))
     for item in parameter or ():
@@ -289,6 +288,7 @@ def run(
         [section.NAME for section in chosen],
         parameters,
         progress,
+        incident_id=parameters.pop("incident_id", incident_id),
         schema="runbook/run/1",
     )
 
@@ -357,7 +357,7 @@ def report(
             schema_name="runbook/verify-report/1",
             exit_code=ExitCode.of(not checked.problems),
             incident=checked.incident,
-            report=str(path / "report.html" if path.is_dir() else path),
+            report=str(path),
             problems=checked.problems,
             newer=checked.newer,
         )

@@ -21,7 +21,7 @@ from ..record.journal import utc_now
 from ..runbook import name_runbook
 from ..show.tables import Table, get_tone, say_value, tabulate_findings
 from ..show.text import VERDICT_WORDS, count_of, format_value, visible
-from .notebooks import NotebookRun, RunStatus
+from .notebooks import NotebookRun
 
 
 class Part(BaseModel, frozen=True, extra="forbid"):
@@ -111,7 +111,7 @@ class SectionsDocument(IncidentDocument):
 
     @property
     def answer(self) -> str:
-        """The verdict and since when, why, how much is affected, and which notebooks stopped."""
+        """The verdict and since when, why, and how much is affected."""
         words = super().answer
         if self.since:
             words += f" since {format_value(self.since)}"
@@ -122,12 +122,7 @@ class SectionsDocument(IncidentDocument):
             for finding in self.causes
             if finding.status is CauseStatus.SUPPORTED
         ]
-        ends = [
-            f"{run.notebook}: {run.status.replace('_', ' ')}"
-            for run in self.notebooks
-            if run.status is not RunStatus.DONE or not self.verdict
-        ]
-        parts = [words, *(causes or [self.reason]), self.affected, *ends]
+        parts = [words, *(causes or [self.reason]), self.affected]
         return ". ".join(filter(None, parts))
 
 

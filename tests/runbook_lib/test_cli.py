@@ -73,7 +73,7 @@ WRONG = [
     ("run", "02", "-p", "window_minutes=soon"),
     ("run", "02", "-p", "print('x')=1"),
     ("investigate", "--incident", "../../etc"),
-    ("investigate", "--window-minutes", "0"),
+    ("run", "02", "-p", "window_minutes=0"),
     ("plan", "--older-than", "soon"),
     ("apply", "../../plan", "--approve", "0"),
     ("drill", "nope"),
