@@ -346,7 +346,6 @@ class HttpClient:
             text = f"the credentials are wrong or lack the right. {text}"
         elif status == 404:
             kind = errors.NotFoundError
-            text = f"not found. {text}"
         elif status < 400:
             target = self._quote(answer.headers.get("Location", "nowhere"))
             text = f"redirects to {target}; set {self._setting} to the system's own address"

@@ -407,14 +407,13 @@ def close(
 
 def _read_again(settings: Settings, sections: Sections, incident: Incident) -> None:
     """Read the causes, what is unfinished, and every step that a verdict needs, once each."""
-    done: set[str] = set()
+    judged: dict[str, SectionModule] = {}
     for module in sections.values():
-        inv = sections.investigation(incident, section=module, settings=settings)
-        for step_id, declared in module.STEPS.items():
-            is_judged = declared.needed or declared.role in (Role.CAUSE, Role.UNFINISHED)
-            if is_judged and step_id not in done:
-                done.add(step_id)
-                inv.read_step(step_id)
+        for step in module.STEPS.values():
+            if step.needed or step.role in (Role.CAUSE, Role.UNFINISHED):
+                judged[step.id] = module
+    for step_id, module in judged.items():
+        sections.investigation(incident, section=module, settings=settings).read_step(step_id)
 
 
 def incidents(settings: Settings, *, every: bool = False) -> documents.IncidentsDocument:

@@ -183,8 +183,11 @@ def _start_kernel() -> AsyncKernelManager:
     """Begin to start a kernel that carries out the runbook of this process; return its manager."""
     from jupyter_client.manager import AsyncKernelManager
 
-    settings: dict[str, Any] = {"shutdown_wait_time": 1.0, "transport_encryption": "auto"}
-    manager = AsyncKernelManager(kernel_name="python3", **settings)
+    manager = AsyncKernelManager(
+        kernel_name="python3",
+        shutdown_wait_time=1.0,
+        transport_encryption="auto",
+    )
     warm_up = _WARM_UP.format(name=get_runbook_name())
     options = ["--log-level=50", "--HistoryManager.hist_file=:memory:"]
     if is_logging():
@@ -313,13 +316,13 @@ def _describe_ending(name: str, failure: Failure | None) -> tuple[RunStatus, Exi
         return RunStatus.DONE, ExitCode.OK, ""
     kind = _find_error(failure.error)
     code = exit_code_of_error(kind, find_runbook().errors)
+    if code not in _STATUS_OF_CODE:
+        why = ": ".join(filter(None, (failure.error, failure.why)))
+        return RunStatus.FAILED, ExitCode.RUN_FAILED, f"notebook {name} stopped: {why}"
+    status = _STATUS_OF_CODE[code]
     if issubclass(kind, StoppedAtPlanError):
-        return RunStatus.STOPPED_AT_PLAN, code, failure.why
-    if code in _STATUS_OF_CODE:
-        status = _STATUS_OF_CODE[code]
-        return status, code, failure.why or str(status)
-    why = ": ".join(filter(None, (failure.error, failure.why)))
-    return RunStatus.FAILED, ExitCode.RUN_FAILED, f"notebook {name} stopped: {why}"
+        status = RunStatus.STOPPED_AT_PLAN
+    return status, code, failure.why or str(status)
 
 
 def _find_error(name: str) -> type[BaseException]:
