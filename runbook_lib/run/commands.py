@@ -330,7 +330,9 @@ def _list_plans(
             if about:
                 command = f"{entry.action} {about}"
             apply = f"runbook {command}"
-        yield {**row, "apply": apply}
+        plan = {**row, "apply": apply}
+        del plan["hash"]
+        yield plan
 
 
 def report(
@@ -475,8 +477,7 @@ def note(
 def _open(settings: Settings, incident_id: str) -> Incident:
     """Open an incident by id; without an id, the one that ``open_incident`` chooses."""
     home = settings.runbook_home.resolve()
-    redactor = Redactor(settings.secrets)
-    incident = open_incident(home, incident_id, redactor=redactor)
-    if incident is not None:
-        return incident
-    raise UsageError(f"no incident is open under {home}; `runbook incidents` lists them all")
+    incident = open_incident(home, incident_id, redactor=Redactor(settings.secrets))
+    if incident is None:
+        raise UsageError(f"no incident is open under {home}; `runbook incidents` lists them all")
+    return incident
