@@ -260,8 +260,6 @@ class DrillRevertDocument(Document):
     ``way_on`` has the commands that finish what is left.
     """
 
-    HIDDEN: ClassVar[tuple[str, ...]] = ("reverted", "steady")
-
     drill: str = ""
     scenario: str = ""
     reverted: bool = False

@@ -6,10 +6,12 @@ A command is declared by a function without a body. What it does is a function o
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import signal
 import sys
+from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -27,17 +29,35 @@ from chainlog import LogError
 
 from .errors import ExitCode, RunbookError, UsageError, exit_code_of_error
 from .run.interrupts import Interrupts, hold_interrupts
-from .runbook import Runbook, find_plugins, find_runbook, name_runbook, use_runbook
+from .runbook import (
+    Runbook,
+    find_plugins,
+    find_runbook,
+    find_version,
+    name_runbook,
+    start_logging,
+    use_runbook,
+)
 
 if TYPE_CHECKING:
     from .model import Progress
     from .run.documents import Document
 
+_log = logging.getLogger(__name__)
+
+_DEMO = "Demo and drills"
+#: The commands in the groups and in the order of ``runbook --help``.
+_GROUPS = {
+    "At 3 a.m.": ("check", "investigate", "fix", "note", "close"),
+    "A release by hand": ("plan", "apply", "verify"),
+    "When something went wrong": ("resume", "undo", "settle"),
+    "Afterwards": ("incidents", "report"),
+    "Set-up": ("init", "run", "serve", "mcp"),
+    _DEMO: ("drill", "chaos", "stack"),
+}
+
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
 IncidentId = Annotated[str, typer.Option("--incident", help="id, or new; default: the open one")]
-IncidentOrPath = Annotated[
-    str, typer.Argument(metavar="incident", help="id; with --check also its folder, or its zip")
-]
 
 
 def present(work: Callable[[Progress], Document], *, as_json: bool) -> NoReturn:
@@ -131,6 +151,20 @@ class _Group(TyperGroup):
         """Return a command's name, the command, and its arguments."""
         return super().resolve_command(ctx, [*self.OLD.get(args[0], args[:1]), *args[1:]])
 
+    def list_commands(self, _ctx: Any) -> list[str]:
+        """Return the names for the help, by groups, and hide what only a demo may do."""
+        is_demo = False
+        with suppress(UsageError):
+            is_demo = find_runbook().load_settings().is_playground
+        ordered: dict[str, Any] = {}
+        for group, names in _GROUPS.items():
+            for name in filter(self.commands.get, names):
+                command: Any = self.commands[name]
+                command.rich_help_panel = group
+                command.hidden = group == _DEMO and not is_demo
+                ordered[name] = command
+        return list({**ordered, **self.commands})
+
 
 # The commands that every runbook has.
 app = typer.Typer()
@@ -140,7 +174,6 @@ app = typer.Typer()
 def investigate(
     ticket_id: Annotated[str, typer.Option("--ticket", help="ticket of an affected customer")] = "",
     incident_id: IncidentId = "",
-    window_minutes: Annotated[float, typer.Option(help="how far back to look")] = 60,
     alerts_file: Annotated[
         Path | None,
         typer.Option("--alerts", hidden=True, help="JSON file of alerts to show in the report"),
@@ -168,7 +201,9 @@ def run(
 
 @declare(app, _load)
 def report(
-    incident: IncidentOrPath = "",
+    incident: Annotated[
+        str, typer.Argument(help="id; with --check also its folder, or its zip")
+    ] = "",
     *,
     check: Annotated[bool, typer.Option("--check", help="name what was altered")] = False,
     as_json: AsJson = False,
@@ -220,24 +255,37 @@ def note(
     """Write what a person knows: a remark, a lesson, a follow-up, who leads, what happened."""
 
 
-def _accept_runbook(
+def _show_version(*, is_asked: bool) -> None:
+    """Show the version, if it is asked for, and end."""
+    if is_asked:
+        sys.stdout.write(f"{find_version()}\n")
+        raise typer.Exit
+
+
+def _read_options(
     _runbook: Annotated[
         str, typer.Option("--runbook", metavar="NAME", help="another installed runbook")
     ] = "",
+    *,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="log each request and each command")
+    ] = False,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="show the version"),
+    ] = False,
 ) -> None:
-    """Accept ``--runbook`` and ignore it: ``run_command`` has used it already."""
+    """Read what stands before the command. ``run_command`` has read ``--runbook`` already."""
+    if verbose:
+        start_logging()
 
 
 def read_runbook_name(arguments: Sequence[str]) -> str:
-    """Return the name if the arguments begin with ``--runbook NAME``; else an empty text."""
-    if not arguments:
-        return ""
-    option, equals, name = arguments[0].partition("=")
-    if option != "--runbook":
-        return ""
-    if equals:
-        return name
-    return arguments[1] if len(arguments) > 1 else ""
+    """Return the name that ``--runbook NAME`` gives; else an empty text."""
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--runbook", default="")
+    known, _ = parser.parse_known_args(arguments)
+    return str(known.runbook)
 
 
 def build_app(runbook: Runbook) -> typer.Typer:
@@ -248,7 +296,7 @@ def build_app(runbook: Runbook) -> typer.Typer:
         no_args_is_help=True,
         pretty_exceptions_enable=False,
     )
-    whole.callback()(_accept_runbook)
+    whole.callback()(_read_options)
     whole.add_typer(app)
     for name, commands in runbook.commands:
         whole.add_typer(commands, name=name or None)
@@ -259,23 +307,21 @@ def build_app(runbook: Runbook) -> typer.Typer:
 
 def run_command(arguments: Sequence[str]) -> int:
     """Run the command with these arguments; return its exit code, also after a known error."""
-    known_errors: tuple[type[BaseException], ...]
-    known_errors = (RunbookError, LogError, KeyboardInterrupt, OSError)
+    known: tuple[type[BaseException], ...] = (RunbookError, LogError, KeyboardInterrupt, OSError)
     try:
         with hold_interrupts():
             runbook = use_runbook(read_runbook_name(arguments))
-        known_errors += tuple(runbook.errors)  # for the ``except`` below
+        known += tuple(runbook.errors)  # for the ``except`` below
         code = int(build_app(runbook)(arguments, standalone_mode=False) or 0)
+        if code == ExitCode.INTERRUPTED:  # typer turns Ctrl-C into this code and says nothing
+            raise KeyboardInterrupt
     except TyperException as error:
-        if hasattr(error, "show"):
-            error.show()
-        else:
-            sys.stderr.write(f"runbook: {error}\n")
-        return int(ExitCode.USAGE)
-    except known_errors as error:
-        return say_failure(error, arguments)
-    if code == ExitCode.INTERRUPTED:  # typer turns Ctrl-C into this code and says nothing
-        return say_failure(KeyboardInterrupt(), arguments)
+        wrong_usage: Any = error
+        wrong_usage.show()
+        code = ExitCode.USAGE
+    except known as error:
+        code = say_failure(error, arguments)
+    _log.info("runbook %s: exit code %d", shlex.join(arguments), code)
     return code
 
 
@@ -283,14 +329,12 @@ def say_failure(error: BaseException, arguments: Sequence[str]) -> int:
     """Say what stopped a command, without secrets; return the command's exit code."""
     from .redact import Redactor
 
-    runbook_codes: dict[type[BaseException], ExitCode] = {}
+    codes: dict[type[BaseException], ExitCode] = {}
     secrets: tuple[str, ...] = ()
     with suppress(UsageError):  # without a runbook or its settings, the error is shown all the same
-        runbook_codes.update(find_runbook().errors)
+        codes.update(find_runbook().errors)
         secrets = find_runbook().load_settings().secrets
-    code = exit_code_of_error(type(error), runbook_codes)
-    if code is ExitCode.INTERRUPTED:
-        _ignore_interrupts()
+    code = exit_code_of_error(type(error), codes)
     text = str(error)
     if not text and code is ExitCode.INTERRUPTED:
         text = f"Interrupted. Do it again with: runbook {shlex.join(arguments)}"
@@ -301,13 +345,7 @@ def say_failure(error: BaseException, arguments: Sequence[str]) -> int:
         document = ErrorDocument(schema_name="runbook/error/1", exit_code=code, error=text)
         sys.stdout.write(document.to_json() + "\n")
     sys.stderr.write(f"runbook: {text}\n")
-    return int(code)
-
-
-def _ignore_interrupts() -> None:
-    """Ignore Ctrl-C and SIGTERM from now on, because the command is ending already."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    return code
 
 
 def main() -> None:
@@ -319,7 +357,8 @@ def main() -> None:
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     exit_code = run_command(sys.argv[1:])
-    _ignore_interrupts()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     if exit_code == ExitCode.INTERRUPTED:
         sys.stdout.flush()
         sys.stderr.flush()

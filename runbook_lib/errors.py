@@ -210,10 +210,14 @@ class ExitCode(IntEnum):
 
 
 # The verdicts by name, so that `runbook --help` need not import the models.
-_VERDICTS = {
-    ExitCode.OK: ("healthy", "fixed", "fixed_alert_decaying"),
-    ExitCode.NOT_OK: ("incident", "mitigated", "not_fixed"),
-    ExitCode.UNKNOWN: ("unknown",),
+_BY_VERDICT = {
+    "healthy": ExitCode.OK,
+    "fixed": ExitCode.OK,
+    "fixed_alert_decaying": ExitCode.OK,
+    "incident": ExitCode.NOT_OK,
+    "mitigated": ExitCode.NOT_OK,
+    "not_fixed": ExitCode.NOT_OK,
+    "unknown": ExitCode.UNKNOWN,
 }
 
 #: The first kind that fits decides; any other error means ``RUN_FAILED``.
@@ -228,16 +232,15 @@ _BY_ERROR: tuple[tuple[type[BaseException], ExitCode], ...] = (
 
 def compute_exit_code(verdict: str) -> ExitCode:
     """Return the exit code of a verdict."""
-    return next(code for code, verdicts in _VERDICTS.items() if verdict in verdicts)
+    return _BY_VERDICT[verdict]
 
 
 def exit_code_of_error(
-    kind: type[BaseException],
-    runbook_codes: Mapping[type[BaseException], ExitCode] | None = None,
+    kind: type[BaseException], runbook_codes: Mapping[type[BaseException], ExitCode] = {}
 ) -> ExitCode:
     """Return the exit code of a kind of error that ends a command.
 
     ``runbook_codes`` holds the runbook's own errors and their codes.
     """
-    table = (*_BY_ERROR, *(runbook_codes or {}).items())
+    table = (*_BY_ERROR, *runbook_codes.items())
     return next((code for known, code in table if issubclass(kind, known)), ExitCode.RUN_FAILED)

@@ -214,8 +214,7 @@ class HttpClient:
         BadAnswerError
             When the answer is not JSON, or has another shape.
         """
-        answer = self._ask("GET", path, params=params)
-        return self.read_as(path, self._parse(answer), shape, part)
+        return self.read_as(path, self._ask("GET", path, params=params).body, shape, part)
 
     def identify(
         self,
@@ -241,12 +240,12 @@ class HttpClient:
             # Another 2xx status passes: then the answer's shape decides.
             if answer.status != status:
                 self._check_status(answer)
-            return self.read_as(path, self._parse(answer), shape, part)
+            return self.read_as(path, answer.body, shape, part)
         except (errors.BadAnswerError, errors.NotFoundError) as error:
             if answer.status >= 500:  # the right system may answer so, too
                 raise
             text = f"{self._setting} does not lead to {self.SYSTEM}: {error.message}"
-            raise self._make_error(errors.WrongSystemError, text) from error
+            raise errors.WrongSystemError(text, system=self.SYSTEM) from error
 
     def post(
         self,
@@ -260,8 +259,7 @@ class HttpClient:
         An empty answer counts as None.
         """
         answer = self._ask(method, path, json=body)
-        parsed = self._parse(answer) if answer.body.strip() else None
-        return self.read_as(path, parsed, shape)
+        return self.read_as(path, answer.body.strip() or b"null", shape)
 
     def get_text(self, path: str) -> str:
         """Return an answer's text; bytes that are not UTF-8 are replaced."""
@@ -301,8 +299,15 @@ class HttpClient:
         shape: type[T],
         part: str = "",
     ) -> T:
-        """Return an answer, or the field ``part`` of it, in a shape; messages name ``path``."""
+        """Return an answer, or the field ``part`` of it, in a shape; messages name ``path``.
+
+        Parameters
+        ----------
+        answer : as bytes of JSON, or as Python has it
+        """
         with self.parsing(path):
+            if isinstance(answer, bytes):
+                answer = parse_json(answer)
             for name in part.split(".") if part else ():
                 answer = answer[name]
             shaped: T = _make_adapter(shape).validate_python(answer)
@@ -318,19 +323,9 @@ class HttpClient:
             if isinstance(error, ValidationError):
                 field, problem = next(iter(errors.list_problems(error).items()))
                 reason = f"{field}: {problem}"
-            raise self._make_error(
-                errors.BadAnswerError,
-                f"{self.url}{path} gave an answer of another shape ({self._quote(reason)}). "
-                f"Is this address really {self.SYSTEM}?",
-            ) from error
-
-    def _parse(self, answer: Answer) -> Json:
-        """Return an answer's JSON; raise BadAnswerError when it has none."""
-        try:
-            return parse_json(answer.body)
-        except ValueError as error:
-            sentence = f"{answer.url} answered what is no JSON: {self._quote(answer.body)}"
-            raise self._make_error(errors.BadAnswerError, sentence) from error
+            text = f"{self.url}{path} gave an answer that cannot be used ({self._quote(reason)})."
+            text += f" Is this really {self.SYSTEM}?"
+            raise errors.BadAnswerError(text, system=self.SYSTEM) from error
 
     def _ask(self, method: str, path: str, **content: Any) -> Answer:
         """Return a 2xx answer. Any other status raises the error that it means."""
@@ -350,17 +345,16 @@ class HttpClient:
             text = f"the credentials are wrong or lack the right. {text}"
         elif status == 404:
             kind = errors.NotFoundError
-            text = f"not found. {text}"
         elif status < 400:
             target = self._quote(answer.headers.get("Location", "nowhere"))
             text = f"redirects to {target}; set {self._setting} to the system's own address"
-        raise self._make_error(kind, f"{answer.url}: HTTP {status}: {text}".rstrip())
+        raise kind(f"{answer.url}: HTTP {status}: {text}".rstrip(), system=self.SYSTEM)
 
     def _send(self, method: str, path: str, **content: Any) -> Answer:
         """Return an answer of any status. Without an answer, raise the error that says why."""
         if not self.url:
             text = f"not configured: {self._setting} is empty"
-            raise self._make_error(errors.NotConfiguredError, text)
+            raise errors.NotConfiguredError(text, system=self.SYSTEM)
         url = f"{self.url}{path}"
         # This form limits connecting and the wait for the first byte together. It is missing in the
         # type hints of requests.
@@ -378,17 +372,18 @@ class HttpClient:
     def _explain(self, url: str, error: Exception) -> errors.ClientError:
         """Return the error that says why no usable answer came."""
         if isinstance(error, requests.Timeout | ReadTimeoutError):
-            text = f"did not answer within {self._timeout_s:g} s (HTTP_TIMEOUT_S). Is it stuck?"
-            return self._make_error(errors.ClientTimeoutError, f"{url} {text}")
-        if isinstance(error, ValueError):
-            text = f"cannot be used: {self._quote(str(error))}"
-            return self._make_error(errors.BadAnswerError, f"{url} {text}")
+            text = f"{url} did not answer within {self._timeout_s:g} s (HTTP_TIMEOUT_S)"
+            return errors.ClientTimeoutError(text, system=self.SYSTEM)
         first: BaseException = error
         while first.__context__ is not None:
             first = first.__context__
-        text = f"cannot be reached ({self._quote(str(first))}). Does it run, and are "
-        text += f"{self._setting}, CA_BUNDLE and PROXY_URL right?"
-        return self._make_error(errors.ConnectionRefusedClientError, f"{url} {text}")
+        reason = self._quote(str(first))
+        if isinstance(error, ValueError):
+            text = f"{url} cannot be used: {reason}"
+            return errors.BadAnswerError(text, system=self.SYSTEM)
+        text = f"{url} cannot be reached ({reason}). Does it run, and are {self._setting},"
+        text += " CA_BUNDLE and PROXY_URL right?"
+        return errors.ConnectionRefusedClientError(text, system=self.SYSTEM)
 
     def _read_body(self, response: requests.Response, deadline: float) -> bytes:
         """Return the whole body; raise when it is too long, or not complete by ``deadline``."""
@@ -407,8 +402,5 @@ class HttpClient:
         if isinstance(text, bytes):
             text = text[:4000].decode("utf-8", "replace")
         # Redact first, then cut: half a secret would not be recognised.
-        return " ".join(self._redactor.text(text).split())[:200]
-
-    def _make_error(self, kind: type[errors.ClientError], text: str) -> errors.ClientError:
-        """Return an error of this system, with its text redacted."""
-        return kind(self._redactor.text(text), system=self.SYSTEM)
+        words = self._redactor.text(text).split()
+        return " ".join(words)[:200]

@@ -30,7 +30,7 @@ from .record.journal import utc_now
 from .record.notes import write_note
 from .record.view import JournalView
 from .redact import Redactor
-from .runbook import find_runbook, load_policy, use_runbook
+from .runbook import find_runbook, keep_log, load_policy, use_runbook
 from .section import (
     SectionModule,
     SectionParameters,
@@ -102,6 +102,7 @@ class Investigation(Generic[S, C]):
         self.parameters = self.parameters or self.section.Parameters()
         self.clients = self.clients or self.connect(self.settings)
         self.is_over = self.incident.is_closed
+        keep_log(self.incident.folder)
         self._plans: list[Plan] = []  # plans that this object made
         self._has_begun = False  # whether the plan that is carried out changed something
 

@@ -7,7 +7,10 @@ the default. The default is the only one that is installed, or the one that come
 
 from __future__ import annotations
 
+import logging
 import re
+import sys
+import time
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -16,6 +19,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from .errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import typer
 
     from .policy import Policy
@@ -45,16 +50,22 @@ class Runbook(NamedTuple):
 
 
 class _Process:
-    """Which runbook this process carries out."""
+    """Which runbook this process carries out, and how it logs.
 
-    #: The runbook's name; empty: the default one.
+    Attributes
+    ----------
+    runbook : the runbook's name; empty: the default one
+    log_format : how a line of the log looks; None: nothing is logged
+    """
+
     runbook = ""
+    log_format: logging.Formatter | None = None
 
 
 #: A command of the helper, or of the engine, as it stands in texts.
 _COMMAND = re.compile(
-    r"\brunbook (?=(apply|close|history|incidents|investigate|note|plan|report|resume|run|settle"
-    r"|undo|verify)\b)"
+    r"\brunbook (?=(apply|close|fix|history|incidents|investigate|note|plan|report|resume|run"
+    r"|settle|undo|verify)\b)"
 )
 
 
@@ -137,6 +148,48 @@ def find_plugins() -> list[EntryPoint]:
     distribution = _get_distribution(_find_entry(_Process.runbook))
     plugins = _list_entries("runbook.commands")
     return [entry for entry in plugins if _get_distribution(entry) == distribution]
+
+
+def find_version() -> str:
+    """Return the name and the version of the distribution that has this process's runbook."""
+    distribution = _find_entry(_Process.runbook).dist
+    return f"{distribution.name} {distribution.version}" if distribution else ""
+
+
+def start_logging() -> None:
+    """Log each request and each command that is run, without secrets, on stderr."""
+    from .redact import Redactor
+
+    redactor = Redactor(find_runbook().load_settings().secrets)
+
+    class Format(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return redactor.text(super().format(record))
+
+    log_format = Format("%(asctime)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+    log_format.converter = time.gmtime
+    _Process.log_format = log_format
+    logging.getLogger().setLevel(logging.INFO)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.DEBUG)
+    # In a kernel, ``sys.stderr`` is the output of a cell.
+    _add_log(logging.StreamHandler(sys.__stderr__))
+
+
+def is_logging() -> bool:
+    """Tell whether ``start_logging`` was called."""
+    return _Process.log_format is not None
+
+
+@cache
+def keep_log(folder: Path) -> None:
+    """Write the log, if there is one, into an incident's folder, too."""
+    if is_logging():
+        _add_log(logging.FileHandler(folder / "runbook.log"))
+
+
+def _add_log(handler: logging.Handler) -> None:
+    handler.setFormatter(_Process.log_format)
+    logging.getLogger().addHandler(handler)
 
 
 def name_runbook(text: str) -> str:

@@ -516,7 +516,7 @@ class PipelineClient(_SystemClient):
             except NotFoundError:
                 self._login = {}
             else:
-                token = self.read_as(_LOGIN, self._parse(answer), str, "access_token")
+                token = self.read_as(_LOGIN, answer.body, str, "access_token")
                 self._session.headers["Authorization"] = f"Bearer {token}"
         return super()._ask(method, path, **content)
 

@@ -8,6 +8,7 @@ Kubernetes, podman, a script).
 from __future__ import annotations
 
 import json
+import logging
 import re
 import shlex
 import subprocess
@@ -140,6 +141,7 @@ def _run_program(
         When the program does not end in time, cannot be run, or fails.
     """
     timeout_s = _CHANGE_TIMEOUT_S if is_change else _READ_TIMEOUT_S
+    logging.getLogger(__name__).info("%s", shlex.join(words))
     try:
         done = subprocess.run(
             words, capture_output=True, timeout=timeout_s, check=False, stdin=subprocess.DEVNULL

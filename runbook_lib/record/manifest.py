@@ -141,11 +141,11 @@ def _measure(content: bytes) -> dict[str, str | int]:
 def _list_files(folder: Path) -> Iterator[tuple[str, Path]]:
     """Yield the files that a manifest covers, by name.
 
-    Left out are the manifest itself, zips, locks, files that are being written, and ``lab/``, with
-    the notebooks that somebody works on after the report.
+    Left out are the manifest itself, zips, logs, locks, files that are being written, and ``lab/``,
+    with the notebooks that somebody works on after the report.
     """
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        is_left_out = path.name == _NAME or name.endswith((".lock", ".tmp", ".zip"))
+        is_left_out = path.name == _NAME or name.endswith((".lock", ".log", ".tmp", ".zip"))
         if path.is_file() and not is_left_out and not name.startswith("lab/"):
             yield name, path

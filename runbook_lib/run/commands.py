@@ -22,12 +22,11 @@ from ..model import (
     Progress,
     Role,
     Verdict,
-    format_time,
     keep_quiet,
 )
 from ..record.folds import MOVES, group_actions
 from ..record.history import compute_trends, list_history
-from ..record.incident import ENDED_WELL, Incident, list_incidents, open_incident
+from ..record.incident import ENDED_WELL, Incident, open_incident
 from ..record.journal import utc_now
 from ..record.manifest import verify_incident
 from ..record.notes import (
@@ -47,7 +46,16 @@ from ..settings import Settings
 from ..show.tables import tabulate_plans
 from . import documents
 from .interrupts import Interrupts, do_nothing, hold_interrupts
-from .notebooks import NotebookRun, RunStatus, SharedKernel, run_notebook
+from .notebooks import NotebookRun, SharedKernel, run_notebook
+
+#: The exit code of several runs is the first of these that one of them has.
+_ORDER = (
+    ExitCode.USAGE,
+    ExitCode.REFUSED,
+    ExitCode.NOT_OK,
+    ExitCode.RUN_FAILED,
+    ExitCode.UNKNOWN,
+)
 
 
 def run_sections(
@@ -75,7 +83,7 @@ def run_sections(
     try:
         with SharedKernel(progress) as kernel:
             with hold_interrupts():
-                kernel.begin()
+                kernel.ensure_started()
                 load_exporter()
             for number, name in enumerate(names, start=1):
                 if incident.is_closed:
@@ -101,24 +109,20 @@ def run_sections(
 
 
 def _explain_interruption(incident: Incident, seq_before: int) -> RunInterruptedError:
-    """Say what a run changed before it was interrupted, and what to do next.
+    """Say which command follows an interrupted run.
 
     Parameters
     ----------
     seq_before : number of the journal's last entry before the run
     """
     entries = [entry for entry in incident.journal.view().actions if entry.seq > seq_before]
-    actions = group_actions(entries)
-    for action in actions:
+    for action in group_actions(entries):
         if action.is_cut_off and action.first.action in MOVES:
             plan = action.first.result.get("about", action.plan)
             # A cell that was killed wrote no reason.
             text = action.last.reason or f"Interrupted. Go on with: runbook resume {plan}"
             return ActionInterruptedError(text)
-    changed = [action for action in actions if action.applied or action.is_cut_off]
-    changes = "; ".join(map(load_policy().describe_action, changed))
-    text = f"Interrupted. Changed: {changes or 'nothing'}. Look again with: runbook investigate"
-    return RunInterruptedError(text)
+    return RunInterruptedError("Interrupted. Look again with: runbook investigate")
 
 
 def _pick(section: SectionModule, given: Mapping[str, object]) -> dict[str, object]:
@@ -134,6 +138,7 @@ def _carry_out(
     given: Mapping[str, object],
     progress: Progress,
     *,
+    incident_id: str,
     alerts: Sequence[ReceivedAlert] = (),
     schema: str,
 ) -> documents.SectionsDocument:
@@ -148,15 +153,12 @@ def _carry_out(
     given : parameters; each section gets those that it knows
     alerts : written to the journal; if there are any, the incident stays open
     """
-    # ``find_or_make`` checks the incident's id, which may be ``new``.
-    others = {name: value for name, value in given.items() if name != "incident_id"}
     for section_name in names:
         section = sections[section_name]
-        check_parameters(section, _pick(section, others))
+        check_parameters(section, _pick(section, given))
     opener = sections.investigation
     opener.check_ticket(settings, str(given.get("ticket_id", "")))
-    named = str(given.get("incident_id", ""))
-    incident, is_new = opener.find_or_make(settings, named)
+    incident, is_new = opener.find_or_make(settings, incident_id)
     if incident.is_closed:
         advice = "leave --incident out, or write --incident new"
         raise UsageError(f"incident {incident.id} is closed; {advice}")
@@ -187,12 +189,11 @@ def _carry_out(
     is_over = verdict in ENDED_WELL
     planned_in = {step: name for name in names for step in sections[name].ACTIONS}
     plans = tuple(_list_plans(own, planned_in, is_over=is_over))
-    is_stopped = any(run.status is RunStatus.STOPPED_AT_PLAN for run in runs)
-    waits = is_stopped and any(plan["apply"] for plan in plans)
+    waits = any(plan["apply"] for plan in plans)
     next_command = next(iter(journal.ways_on), "")
     if not (next_command or incident.is_closed or waits):
         if verdict is Verdict.HEALTHY:  # no section closes an incident that saw no trouble
-            next_command = f"runbook close {incident.id}"
+            next_command = "runbook close"
         elif next_section:
             next_command = f"runbook run {next_section[:2]}"
     return documents.SectionsDocument(
@@ -220,9 +221,10 @@ def investigate(
     settings: Settings,
     sections: Sections,
     *,
+    ticket_id: str = "",
+    incident_id: str = "",
     alerts_file: Path | None = None,
     progress: Progress = keep_quiet,
-    **given: object,
 ) -> documents.SectionsDocument:
     """Carry out the read-only sections and write the report.
 
@@ -231,7 +233,6 @@ def investigate(
     alerts_file : a JSON file of alerts, which ``read_alerts`` reads. With such a file, an incident
         that saw nothing wrong stays open, since more alerts may join its report. The caller closes
         it
-    given : parameters of the sections
 
     Raises
     ------
@@ -242,8 +243,9 @@ def investigate(
         settings,
         sections,
         sections.read_only,
-        given,
+        {"ticket_id": ticket_id},
         progress,
+        incident_id=incident_id,
         alerts=read_alerts(alerts_file),
         schema="runbook/investigate/1",
     )
@@ -271,7 +273,7 @@ def run(
     UsageError
         Before a kernel starts, when a section or parameter is unknown or a value is wrong.
     """
-    parameters = {"incident_id": incident_id} if incident_id else {}
+    parameters: dict[str, str] = {}
     chosen = [sections.find(name) for name in names]
     known = set().union(*(section.Parameters.model_fields for section in chosen))
     for item in parameter or ():
@@ -286,6 +288,7 @@ def run(
         [section.NAME for section in chosen],
         parameters,
         progress,
+        incident_id=parameters.pop("incident_id", incident_id),
         schema="runbook/run/1",
     )
 
@@ -299,8 +302,7 @@ def _choose_exit_code(runs: Sequence[NotebookRun], verdict: Verdict | None) -> E
     codes = {run.exit_code for run in runs}
     if verdict is not None:
         codes.add(compute_exit_code(verdict))
-    order = (ExitCode.USAGE, ExitCode.REFUSED, ExitCode.NOT_OK, ExitCode.RUN_FAILED)
-    return next((code for code in (*order, ExitCode.UNKNOWN) if code in codes), ExitCode.OK)
+    return next((code for code in _ORDER if code in codes), ExitCode.OK)
 
 
 def _list_plans(
@@ -357,7 +359,7 @@ def report(
             schema_name="runbook/verify-report/1",
             exit_code=ExitCode.of(not checked.problems),
             incident=checked.incident,
-            report=str(path / "report.html" if path.is_dir() else path),
+            report=str(path),
             problems=checked.problems,
             newer=checked.newer,
         )
@@ -384,16 +386,14 @@ def close(
         When there is no such incident, it is closed already, or its journal is damaged.
     """
     incident = _open(settings, incident_id)
-    closed_at = incident.state.closed_at
-    if closed_at is not None:
-        raise UsageError(f"{incident.id} was closed at {format_time(closed_at)}")
+    if incident.is_closed:
+        raise UsageError(f"{incident.id} is closed already")
     _read_again(settings, sections, incident)
     judgement = judge_incident(incident)
     verdict = judgement.verdict or Verdict.UNKNOWN
     words = verdict.replace("_", " ")
     incident.close(verdict, reason=f"closed by {settings.operator} as {words}: {judgement.reason}")
     journal = incident.journal.view()
-    unfinished = [reading for reading in journal.latest().values() if reading.ways_on]
     next_command = "" if verdict in ENDED_WELL else "runbook investigate"
     return documents.CloseDocument(
         schema_name="runbook/close/1",
@@ -401,7 +401,7 @@ def close(
         verdict=verdict,
         exit_code=compute_exit_code(verdict),
         report=str(write_outputs(incident, sections)),
-        reason="; ".join([judgement.reason, *(reading.reason for reading in unfinished)]),
+        reason=judgement.reason,
         unfinished=journal.ways_on,
         next=next(iter(journal.ways_on), next_command),
     )
@@ -474,10 +474,7 @@ def note(
 def _open(settings: Settings, incident_id: str) -> Incident:
     """Open an incident by id; without an id, the one that ``open_incident`` chooses."""
     home = settings.runbook_home.resolve()
-    redactor = Redactor(settings.secrets)
-    incident = open_incident(home, incident_id, redactor=redactor)
-    if incident is not None:
-        return incident
-    text = f"no incident is open under {settings.runbook_home}"
-    newest = next(list_incidents(home), None)
-    raise UsageError(f"{text}; the newest one is {newest.name}" if newest else text)
+    incident = open_incident(home, incident_id, redactor=Redactor(settings.secrets))
+    if incident is None:
+        raise UsageError(f"no incident is open under {home}; `runbook incidents` lists them all")
+    return incident

@@ -19,8 +19,9 @@ from ..model import CauseStatus, Finding, Json, Note, Observed, Timestamp, Verdi
 from ..record.history import HistoryRow
 from ..record.journal import utc_now
 from ..runbook import name_runbook
-from ..show.tables import EMPTY, Table, get_tone, say_value, tabulate_findings
+from ..show.tables import Table, get_tone, say_value, tabulate_findings
 from ..show.text import VERDICT_WORDS, count_of, format_value, visible
+from .notebooks import NotebookRun
 
 
 class Part(BaseModel, frozen=True, extra="forbid"):
@@ -61,15 +62,6 @@ class Document(Part, populate_by_name=True, ser_json_inf_nan="null"):
         return name_runbook(self.model_dump_json(by_alias=True, indent=2))
 
 
-class NotebookResult(Part):
-    """How one notebook ended; ``error`` says what stopped it, and is empty if nothing did."""
-
-    notebook: str
-    status: str
-    duration_s: float
-    error: str = ""
-
-
 class ErrorDocument(Document):
     """A command that did not do its work."""
 
@@ -108,7 +100,7 @@ class SectionsDocument(IncidentDocument):
     advice : what helps, in order, while there is trouble
     """
 
-    notebooks: tuple[NotebookResult, ...] = ()
+    notebooks: tuple[NotebookRun, ...] = ()
     readings: tuple[Observed, ...] = ()
     causes: tuple[Finding, ...] = ()
     since: Timestamp | None = None
@@ -119,7 +111,7 @@ class SectionsDocument(IncidentDocument):
 
     @property
     def answer(self) -> str:
-        """The verdict and since when, why, how much is affected, and which notebooks stopped."""
+        """The verdict and since when, why, and how much is affected."""
         words = super().answer
         if self.since:
             words += f" since {format_value(self.since)}"
@@ -130,12 +122,7 @@ class SectionsDocument(IncidentDocument):
             for finding in self.causes
             if finding.status is CauseStatus.SUPPORTED
         ]
-        ends = [
-            f"{run.notebook}: {run.status.replace('_', ' ')}"
-            for run in self.notebooks
-            if run.status != "done" or not self.verdict
-        ]
-        parts = [words, *(causes or [self.reason]), self.affected, *ends]
+        parts = [words, *(causes or [self.reason]), self.affected]
         return ". ".join(filter(None, parts))
 
 
@@ -203,30 +190,20 @@ _STATUS_OF_CODE = {
     ExitCode.UNKNOWN: "unknown",
     ExitCode.REFUSED: "refused",
 }
-#: Fields that need no line of their own: the answer, a command or a line to paste holds them, or
-#: only programs read them.
-_SKIPPED = {
-    "schema",
-    "unfinished",
-    "way_on",
-    "at",
-    "exit_code",
-    "verdict",
-    "plan",
-    "sha256",
-    "apply",
-    "next",
-    "objects",
-    "bytes",
-    "summary",
-    "reason",
-    "entry",
-    "late",
-    "since",
-    "until",
-    "affected",
-    "is_held",
-}
+#: The values that have a line of their own. The answer says what the others are.
+_LINES = (
+    "incident",
+    "report",
+    "path",
+    "expires_at",
+    "others",
+    "window",
+    "parts",
+    "stopped",
+    "error",
+)
+#: Lists that are shown as commands.
+_COMMANDS = ("unfinished", "way_on")
 #: The columns of a field's table; a field that is not listed shows all columns.
 _COLUMNS = {
     "incidents": (
@@ -240,20 +217,9 @@ _COLUMNS = {
         "clear_s",
         "damage",
     ),
-    "drills": (
-        "scenario",
-        "runs",
-        "passed",
-        "detect_s",
-        "diagnose_s",
-        "remediate_s",
-        "clear_s",
-    ),
     "follow_ups": ("text", "owner", "due", "ticket"),
     "plans": ("step", "status", "what", "how_many", "why"),
 }
-#: The place of fields before the tables (0) and after them (2); tables and other fields have 1.
-_ORDER = {"advice": 0, "path": 2, "report": 2, "incident": 2}
 #: Columns that people copy, and short ones: the others wrap.
 _WHOLE = ("incident", "plan", "scenario", "status", "step")
 
@@ -266,13 +232,13 @@ def print_document(document: Document, console: Console) -> None:
     for command in document.commands:
         _print_whole(console, f"\n  {command}\n")
     values = document.model_dump(by_alias=True)
-    for name in sorted(values, key=lambda name: _ORDER.get(name, 1)):
-        if name in (*_SKIPPED, *document.HIDDEN):
+    for name, value in values.items():
+        is_shown = name in _LINES or isinstance(value, list | tuple | dict)
+        if not value or not is_shown or name in (*_COMMANDS, *document.HIDDEN):
             continue
-        for part in _lay_out(document, name, values[name]):
+        for part in _lay_out(document, name, value):
             if isinstance(part, str):
-                is_prose = " " in part.partition(": ")[2]
-                console.print(Text(visible(part)), soft_wrap=not is_prose)
+                _print_whole(console, part)
             elif part.rows:
                 console.print(_to_rich(part))
     pastes = {f"{plan['step']} {plan['what']}": plan["apply"] for plan in values.get("plans", ())}
@@ -290,8 +256,6 @@ def _lay_out(document: Document, name: str, value: Json) -> Iterator[Table | str
     value : the field as JSON; the document itself has it as types
     """
     label = name.replace("_", " ")
-    if value in EMPTY or (type(value) is int and value == 0):
-        return
     if name == "readings":
         readings = getattr(document, name)
         rows = [vars(reading) for reading in readings if reading.status.is_open]
@@ -323,13 +287,5 @@ def _to_rich(table: Table) -> RichTable:
     for name in filled:
         shown.add_column(name.replace("_", " "), overflow="fold", no_wrap=name in _WHOLE)
     for row in rows:
-        shown.add_row(*(_to_cell(name, row[name]) for name in filled))
+        shown.add_row(*(Text(visible(row[name])) for name in filled))
     return shown
-
-
-def _to_cell(name: str, text: str) -> Text:
-    """Return a cell of a terminal's table; a status has an icon and a colour."""
-    if name != "status":
-        return Text(visible(text))
-    tone, icon = get_tone(text)
-    return Text(f"{icon} {text}", style=_STYLES[tone])

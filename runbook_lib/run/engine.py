@@ -1,20 +1,18 @@
 """Our engine for papermill: it hands the notebook over at its end, and obeys interrupts.
 
-papermill's own engine writes the whole notebook twice for each cell, and an interrupt breaks its
-event loop off halfway.
+papermill's own engine has no place to redact the notebook before it is written, and an interrupt
+breaks its event loop off halfway.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
 from papermill.clientwrap import PapermillNotebookClient
-from papermill.engines import Engine, NotebookExecutionManager, papermill_engines
+from papermill.engines import Engine, papermill_engines
 
 _NAME = "keeping"
-_START_TIMEOUT_S = 60
 
 
 def register_engine() -> str:
@@ -24,62 +22,54 @@ def register_engine() -> str:
 
 
 class KeepingClient(PapermillNotebookClient):  # type: ignore[misc]
-    """Tells ``kernel`` when it begins and ends a cell."""
+    """Empties the kernel first, and tells ``kernel`` whether a cell runs."""
 
     kernel: Any
+    fresh_start: str
+
+    def papermill_execute_cells(self) -> None:
+        """Run the cells, after code that no notebook holds."""
+        self.kc.execute(self.fresh_start, silent=True)
+        super().papermill_execute_cells()
 
     def execute_cell(self, *cell: Any, **named: Any) -> Any:
-        """Run a cell.
-
-        Raises
-        ------
-        KeyboardInterrupt
-            When the run is to end.
-        """
+        """Run a cell; raise KeyboardInterrupt when the run is to end."""
         if self.kernel.must_end:
             raise KeyboardInterrupt
-        return super().execute_cell(*cell, **named)
-
-    def process_message(self, message: Any, *where: Any, **named: Any) -> Any:
-        """Tell ``kernel`` what the message says of the cell; then papermill handles it, too."""
-        kind = message["msg_type"]
-        if kind == "execute_input":
-            self.kernel.note_cell(runs=True)
-        elif kind == "status" and message["content"]["execution_state"] == "idle":
-            self.kernel.note_cell(runs=False)
-        return super().process_message(message, *where, **named)
+        self.kernel.has_cell = True
+        try:
+            return super().execute_cell(*cell, **named)
+        finally:
+            self.kernel.has_cell = False
 
 
 class KeepingEngine(Engine):  # type: ignore[misc]
-    """Runs a notebook with the client above."""
+    """Runs a notebook with the client above; gives ``keep`` the notebook, whatever ended it."""
 
     @classmethod
-    def execute_notebook(
+    def execute_managed_notebook(
         cls,
-        nb: Any,
+        nb_man: Any,
         kernel_name: str,
         *,
         keep: Callable[[Any], None],
         kernel: Any,
-        km: Any,
+        fresh_start: str,
+        client: Any,
         execution_timeout: float,
         **_: object,
-    ) -> Any:
-        """Run the notebook's cells; give ``keep`` the notebook, whatever ended the run."""
-        manager = NotebookExecutionManager(nb, progress_bar=False)
-        manager.notebook_start()
-        client = KeepingClient(
-            manager,
-            km=km,
+    ) -> None:
+        """Run the notebook's cells."""
+        run = KeepingClient(
+            nb_man,
+            km=client.parent,
             kernel_name=kernel_name,
-            startup_timeout=_START_TIMEOUT_S,
             timeout=execution_timeout,
-            log=logging.getLogger("papermill"),
         )
-        client.kernel = kernel
+        run.kc = client
+        run.kernel = kernel
+        run.fresh_start = fresh_start
         try:
-            client.execute()
+            run.execute()
         finally:
-            manager.notebook_complete()
-            keep(manager.nb)
-        return manager.nb
+            keep(nb_man.nb)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import threading
 import time
@@ -15,38 +14,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jupyter_core.utils import run_sync
+from pydantic import BaseModel, Field
 
-from ..errors import (
-    ExitCode,
-    RunbookError,
-    StoppedAtPlanError,
-    disk_errors,
-    exit_code_of_error,
-)
+from ..errors import ExitCode, RunbookError, StoppedAtPlanError, exit_code_of_error
 from ..model import Conclusion, Progress, keep_quiet
 from ..record.incident import Incident, write_json
 from ..record.journal import get_run, mark_run
 from ..report.export import NOT_A_NOTEBOOK, load_nbformat
-from ..runbook import find_runbook, get_runbook_name
+from ..runbook import find_runbook, get_runbook_name, is_logging
 from ..section import Sections, check_parameters
-from .documents import NotebookResult
 from .interrupts import Interrupts, hold_interrupts
 
 if TYPE_CHECKING:
-    from .kernel import SharedKernelManager
+    from jupyter_client.asynchronous.client import AsyncKernelClient
+    from jupyter_client.manager import AsyncKernelManager
 
 _CELL_TIMEOUT_S = 600
+_START_TIMEOUT_S = 60
 #: How long a cell may take to put back what it changed, such as a service that it paused.
 CELL_ENDS_S = 60.0
 _INTERRUPTED = "interrupted: the running cell ends first, within 60 s; Ctrl-C again ends it at once"
-_REPAIR = "Put it back: git checkout, or install the package again."
-#: The tag of the cell that we put first; the kept notebook does not have that cell.
-_FRESH_TAG = "fresh-start"
 # What every kernel does once, at its start.
 _WARM_UP = """\
 import ipywidgets, matplotlib.figure
 from runbook_lib.runbook import use_runbook
 use_runbook({name!r}).load_sections()"""
+_WARM_UP_LOG = """
+from runbook_lib.runbook import start_logging
+start_logging()"""
 # Empties the kernel before each notebook. IPython's reset collects garbage twice; `gc.freeze` makes
 # the collector skip what was imported (ADR 0013). `keeps_notebook` says that this is a headless
 # run, which keeps the notebook itself: no recording of cells begins.
@@ -57,8 +52,6 @@ get_ipython().execution_count = 1
 get_ipython().keeps_notebook = True
 from runbook_lib.record.journal import mark_run
 mark_run({run!r})"""
-#: What the journal keeps of a run.
-_JOURNALLED = {"section", "notebook", "status", "error", "duration_s"}
 
 
 class RunStatus(StrEnum):
@@ -80,32 +73,27 @@ _STATUS_OF_CODE = {
 }
 
 
-class NotebookRun(NotebookResult):
-    """One run: its executed notebook, how it ended, and the section's conclusion if it drew one.
+class NotebookRun(BaseModel, frozen=True):
+    """How a notebook ended. JSON has the first four fields.
 
-    ``error`` is empty, and ``exit_code`` OK, when nothing stopped the run.
+    ``error`` says what stopped it, and is empty if nothing did; then ``exit_code`` is OK.
     """
 
-    section: str
-    path: Path
+    notebook: str
     status: RunStatus
-    exit_code: ExitCode
-    conclusion: Conclusion | None
+    duration_s: float
+    error: str = ""
+    section: str = Field(exclude=True)
+    path: Path = Field(exclude=True)
+    exit_code: ExitCode = Field(exclude=True)
+    conclusion: Conclusion | None = Field(exclude=True)
 
 
 class Failure(NamedTuple):
-    """What stopped a notebook.
-
-    Attributes
-    ----------
-    why : the error's text, or what else stopped it
-    error : name of the class of a cell's error; empty: something else stopped it
-    where : in which cell, in words that follow the text
-    """
+    """What stopped a notebook: a text, and the name of the error's class if a cell raised it."""
 
     why: str
     error: str = ""
-    where: str = ""
 
 
 class SharedKernel(AbstractContextManager["SharedKernel"]):
@@ -122,14 +110,15 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
     Attributes
     ----------
     must_end : whether the run is to end; then no further cell begins
+    has_cell : whether a cell runs
     """
 
     def __init__(self, progress: Progress = keep_quiet) -> None:
         self.must_end = False
+        self.has_cell = False
         self._progress = progress
-        self._manager: SharedKernelManager | None = None
-        self._has_cell = False
-        self._is_interrupted = False
+        self._manager: AsyncKernelManager | None = None
+        self._client: AsyncKernelClient | None = None
         self._deadline = threading.Timer(CELL_ENDS_S, self.kill)
         self._deadline.daemon = True
 
@@ -137,12 +126,7 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
         self._deadline.cancel()
         self.stop()
 
-    def begin(self) -> None:
-        """Begin to start the kernel. An error is ignored: ``ensure_started`` tries again later."""
-        with suppress(KeyError, OSError, RuntimeError):
-            self.ensure_started()
-
-    def ensure_started(self) -> SharedKernelManager:
+    def ensure_started(self) -> AsyncKernelManager:
         """Return the kernel's manager for the next notebook; begin to start one if none runs."""
         with hold_interrupts():
             if self._manager is None or not run_sync(self._manager.is_alive)():
@@ -150,29 +134,28 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
                 self._manager = _start_kernel()
             return self._manager
 
+    def connect(self) -> AsyncKernelClient:
+        """Return the client of a kernel that is ready. It stays connected between notebooks.
+
+        There is no heartbeat, which takes a second to stop: the kernel's process tells whether it
+        lives.
+        """
+        manager = self.ensure_started()
+        if self._client is None:
+            self._client = manager.client()
+            self._client.allow_stdin = False
+            self._client.start_channels(hb=False)
+            run_sync(self._client.wait_for_ready)(timeout=_START_TIMEOUT_S)
+        return self._client
+
     def end_run(self) -> None:
         """End the run: interrupt the cell that runs; kill the kernel if the cell does not end."""
         self.must_end = True
         self._deadline.start()
-        self._interrupt()
+        if self.has_cell:
+            self.send(signal.SIGINT)
         with suppress(RuntimeError):  # the signal may have come in the middle of a print
             self._progress(_INTERRUPTED)
-
-    def note_cell(self, *, runs: bool) -> None:
-        """Note that the kernel runs a cell now, or has ended it.
-
-        A kernel ignores a signal that comes before the cell that it was sent for. Such a signal is
-        handed over once the cell runs.
-        """
-        self._has_cell = runs
-        if self.must_end:
-            self._interrupt()
-
-    def _interrupt(self) -> None:
-        """Raise ``KeyboardInterrupt`` in the cell that runs, at most once."""
-        if self._has_cell and not self._is_interrupted:
-            self._is_interrupted = True
-            self.send(signal.SIGINT)
 
     def kill(self) -> None:
         """End the kernel at once; whoever waits for a cell learns that the kernel died."""
@@ -182,30 +165,35 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
         """Send a signal to the kernel; safe in a signal handler and in another thread."""
         if self._manager is not None and self._manager.has_kernel:
             provisioner: Any = self._manager.provisioner
-            with suppress(ProcessLookupError):
-                os.kill(provisioner.process.pid, number)
+            provisioner.process.send_signal(number)
 
     def stop(self) -> None:
         """End the kernel, and wait for its end; the next notebook gets a new kernel."""
         with hold_interrupts():
             if self._manager is not None:
-                self._manager.disconnect()
+                if self._client is not None:
+                    self._client.stop_channels()
                 if self._manager.has_kernel:
                     run_sync(self._manager.shutdown_kernel)(now=True)
             self._manager = None
+            self._client = None
 
 
-def _start_kernel() -> SharedKernelManager:
+def _start_kernel() -> AsyncKernelManager:
     """Begin to start a kernel that carries out the runbook of this process; return its manager."""
-    from .kernel import SharedKernelManager
+    from jupyter_client.manager import AsyncKernelManager
 
-    settings: dict[str, Any] = {"shutdown_wait_time": 1.0, "transport_encryption": "auto"}
-    manager = SharedKernelManager(kernel_name="python3", **settings)
-    options = [
-        "--log-level=50",
-        "--HistoryManager.hist_file=:memory:",
-        f"--IPKernelApp.exec_lines={_WARM_UP.format(name=get_runbook_name())}",
-    ]
+    manager = AsyncKernelManager(
+        kernel_name="python3",
+        shutdown_wait_time=1.0,
+        transport_encryption="auto",
+    )
+    warm_up = _WARM_UP.format(name=get_runbook_name())
+    options = ["--log-level=50", "--HistoryManager.hist_file=:memory:"]
+    if is_logging():
+        warm_up += _WARM_UP_LOG
+        options.append("--IPKernelApp.capture_fd_output=False")
+    options.append(f"--IPKernelApp.exec_lines={warm_up}")
     run_sync(manager.start_kernel)(extra_arguments=options)
     return manager
 
@@ -247,23 +235,20 @@ def run_notebook(
     given = {**parameters, "incident_id": incident.id}
     values = check_parameters(sections[name], given).model_dump(mode="json", include=set(given))
     path = incident.find_free_notebook(name)
-    with disk_errors(f"cannot make {path}"):
-        path.touch(exist_ok=False)
+    path.touch(exist_ok=False)
     started = time.monotonic()
     mark_run(path.name)
     source = sections.notebooks / f"{name}.ipynb"
-    keep = partial(_keep, incident, path)
+    failure: Failure | None = Failure("")
     try:
         with Interrupts(kernel.end_run, kernel.kill):
-            failure = _execute(source, values, kernel, keep)
+            failure = _execute(source, values, kernel, partial(_keep, incident, path))
     except KeyboardInterrupt:
         kernel.must_end = True
-        failure = Failure("")
-    own = incident.journal.view().of_runs([path.name])
-    conclusion = own.conclusion(name)
+    conclusion = incident.journal.view().of_runs([path.name]).conclusion(name)
     if kernel.must_end and failure is not None:
         failure = Failure("", KeyboardInterrupt.__name__)
-    if conclusion is None and failure is None:
+    elif conclusion is None and failure is None:
         failure = Failure("it ended without a conclusion in the journal")
     status, code, error = _describe_ending(name, failure)
     run = NotebookRun(
@@ -276,8 +261,8 @@ def run_notebook(
         exit_code=code,
         conclusion=conclusion,
     )
-    incident.journal.append("notebook", run.model_dump(include=_JOURNALLED))
-    if path.exists() and not path.stat().st_size:
+    incident.journal.append("notebook", {"section": name, **run.model_dump()})
+    if not path.stat().st_size:
         path.unlink()  # the run ended before its first cell
     mark_run("")
     if kernel.must_end or status is RunStatus.INTERRUPTED:
@@ -294,23 +279,15 @@ def _execute(
     """Run the cells of a section's notebook; return what stopped it, or None."""
     nbformat = load_nbformat()
     import papermill
-    from jupyter_client.kernelspec import NoSuchKernel
-    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from nbclient.exceptions import CellTimeoutError
     from papermill.exceptions import PapermillException, PapermillExecutionError
 
     from .engine import register_engine
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     try:
-        notebook = nbformat.read(source, as_version=4)
-    except NOT_A_NOTEBOOK as error:
-        return Failure(f"{source} is damaged ({type(error).__name__}). {_REPAIR}")
-    fresh_start = _FRESH_START.format(run=get_run())
-    fresh = nbformat.v4.new_code_cell(fresh_start, metadata={"tags": [_FRESH_TAG]})
-    notebook.cells.insert(0, fresh)
-    try:
         papermill.execute_notebook(
-            notebook,
+            nbformat.read(source, as_version=4),
             None,
             parameters=dict(values),
             engine_name=register_engine(),
@@ -318,18 +295,18 @@ def _execute(
             language="python",
             progress_bar=False,
             execution_timeout=_CELL_TIMEOUT_S,
-            km=kernel.ensure_started(),
+            client=kernel.connect(),
             keep=keep,
             kernel=kernel,
+            fresh_start=_FRESH_START.format(run=get_run()),
         )
     except PapermillExecutionError as error:
-        first_line = error.source.strip().partition("\n")[0][:80]
-        return Failure(error.evalue, error.ename, f" (in the cell that begins {first_line!r})")
+        return Failure(error.evalue, error.ename)
     except CellTimeoutError:
         kernel.stop()  # the kernel is still busy with that cell
         return Failure(f"a cell took over {_CELL_TIMEOUT_S} s")
-    except (DeadKernelError, NoSuchKernel, PapermillException, RuntimeError) as error:
-        return Failure(f"{type(error).__name__}: {error}")
+    except (PapermillException, RuntimeError, *NOT_A_NOTEBOOK) as error:
+        return Failure(f"{source}: {type(error).__name__}: {error}")
     return None
 
 
@@ -337,33 +314,27 @@ def _describe_ending(name: str, failure: Failure | None) -> tuple[RunStatus, Exi
     """Return how a notebook ended: its status, its exit code, and the text of its error."""
     if failure is None:
         return RunStatus.DONE, ExitCode.OK, ""
-    code = _find_exit_code(failure.error)
-    status = _STATUS_OF_CODE.get(code)
-    if status is None:
+    kind = _find_error(failure.error)
+    code = exit_code_of_error(kind, find_runbook().errors)
+    if code not in _STATUS_OF_CODE:
         why = ": ".join(filter(None, (failure.error, failure.why)))
-        text = f"notebook {name} stopped: {why}{failure.where}"
-        return RunStatus.FAILED, ExitCode.RUN_FAILED, text
-    if failure.error == StoppedAtPlanError.__name__:
+        return RunStatus.FAILED, ExitCode.RUN_FAILED, f"notebook {name} stopped: {why}"
+    status = _STATUS_OF_CODE[code]
+    if issubclass(kind, StoppedAtPlanError):
         status = RunStatus.STOPPED_AT_PLAN
     return status, code, failure.why or str(status)
 
 
-def _find_exit_code(error_name: str) -> ExitCode:
-    """Return the exit code of the error class with this name; RUN_FAILED for an unknown name."""
-    errors = find_runbook().errors
-    classes: list[type[BaseException]] = [KeyboardInterrupt, RunbookError, *errors]
-    for kind in classes:
-        classes.extend(kind.__subclasses__())
-    known = {kind.__name__: kind for kind in classes}
-    return exit_code_of_error(known.get(error_name, Exception), errors)
+def _find_error(name: str) -> type[BaseException]:
+    """Return the error class with this name; ``Exception`` for an unknown name."""
+    kinds: list[type[BaseException]] = [KeyboardInterrupt, RunbookError, *find_runbook().errors]
+    for kind in kinds:
+        if kind.__name__ == name:
+            return kind
+        kinds.extend(kind.__subclasses__())
+    return Exception
 
 
-def _keep(
-    incident: Incident,
-    path: Path,
-    notebook: Any,
-) -> None:
-    """Write a notebook as it is now, redacted, and without the cell that empties the kernel."""
-    cells = [c for c in notebook.cells if _FRESH_TAG not in c.metadata.get("tags", ())]
-    content = incident.redactor.json({**notebook, "cells": cells})
-    write_json(path, content)
+def _keep(incident: Incident, path: Path, notebook: Any) -> None:
+    """Write a notebook as it is now, redacted."""
+    write_json(path, incident.redactor.json(notebook))

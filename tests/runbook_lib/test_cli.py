@@ -8,10 +8,12 @@ import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from pytest_httpserver import HTTPServer
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -71,7 +73,7 @@ WRONG = [
     ("run", "02", "-p", "window_minutes=soon"),
     ("run", "02", "-p", "print('x')=1"),
     ("investigate", "--incident", "../../etc"),
-    ("investigate", "--window-minutes", "0"),
+    ("run", "02", "-p", "window_minutes=0"),
     ("plan", "--older-than", "soon"),
     ("apply", "../../plan", "--approve", "0"),
     ("drill", "nope"),
@@ -119,6 +121,29 @@ def list_help(command: Any, name: str) -> list[str]:
 def test_the_words_of_help_are_on_the_page() -> None:
     command = get_command(build_app(find_runbook()))
     expect_golden("runbook_lib/help.txt", "\n".join(list_help(command, "runbook")))
+
+
+@pytest.mark.parametrize(("environment", "is_listed"), [("demo", True), ("production", False)])
+def test_help_has_groups_and_the_demo_where_it_may_run(
+    runbook: Runbook, monkeypatch: pytest.MonkeyPatch, environment: str, is_listed: bool
+) -> None:
+    monkeypatch.setenv("RUNBOOK_ENVIRONMENT", environment)
+    listed = runbook.run("--help").stdout
+    assert listed.index("At 3 a.m.") < listed.index("A release by hand") < listed.index("Set-up")
+    assert ("Demo and drills" in listed) is is_listed
+    assert runbook.run("drill", "--help").code == 0
+
+
+def test_a_mistyped_command_is_answered_with_the_right_one(runbook: Runbook) -> None:
+    done = runbook.run("investigat")
+    assert done.code == 2
+    assert "'investigate'" in done.stderr
+
+
+def test_the_version_is_that_of_the_package(runbook: Runbook) -> None:
+    assert (
+        runbook.run("--version").stdout == f"fulfillment-runbook {version('fulfillment-runbook')}\n"
+    )
 
 
 def test_a_plan_that_is_not_here_is_not_denied_while_the_store_is_down(
@@ -192,8 +217,33 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     """`--help` is typed at 3 a.m.: it must not wait for what it does not use."""
     imported = imported_by(tmp_path, "--help")
     assert "typer" in imported
-    assert imported & (HEAVY | {"pydantic"}) == set()
+    assert imported & HEAVY == set()
     assert imported_by(tmp_path, "apply", "--help") & HEAVY == set()
+
+
+def test_verbose_logs_each_request_without_secrets(
+    runbook: Runbook, httpserver: HTTPServer
+) -> None:
+    folder = make_incident(runbook.folder / "reports").incident.folder
+    done = subprocess.run(
+        [sys.executable, "-m", "runbook_lib", "-v", "run", "02"],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "MINIO_ROOT_USER": "someone",
+            "MINIO_ROOT_PASSWORD": "sesame-7731",
+            "PROMETHEUS_URL": f"http://u:sesame-7732@{httpserver.host}:{httpserver.port}",
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    kept = (folder / "runbook.log").read_text("utf-8")
+    for log in (done.stderr, kept):
+        assert '"GET /api/v1/query' in log
+        assert "sesame" not in log
+    assert "runbook -v run 02: exit code 4" in done.stderr
 
 
 def test_a_stack_whose_programs_are_not_installed_says_what_to_install(

@@ -45,29 +45,15 @@ class Kernel(SharedKernel):
 def test_a_cell_that_runs_is_interrupted_once() -> None:
     said: list[str] = []
     with Kernel(lambda text, *_: said.append(text)) as kernel:
-        kernel.note_cell(runs=True)
+        kernel.has_cell = True
         kernel.end_run()
-        kernel.note_cell(runs=False)
-        kernel.note_cell(runs=True)
     assert kernel.sent == [signal.SIGINT]
     assert "Ctrl-C again" in said[0]
-
-
-def test_an_interrupt_between_two_cells_waits_for_the_next_one() -> None:
-    with Kernel() as kernel:
-        kernel.note_cell(runs=True)
-        kernel.note_cell(runs=False)
-        kernel.end_run()
-        assert kernel.must_end
-        assert kernel.sent == []
-        kernel.note_cell(runs=True)
-    assert kernel.sent == [signal.SIGINT]
 
 
 def test_a_cell_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notebooks, "CELL_ENDS_S", 0.01)
     with Kernel() as kernel:
-        kernel.note_cell(runs=True)
         kernel.end_run()
         wait_until(lambda: signal.SIGKILL in kernel.sent, what="the kernel is killed")
 

@@ -99,10 +99,12 @@ def test_a_note_after_the_close_is_marked_and_makes_a_newer_report(
     assert "after the close" in report.read_text("utf-8")
 
 
-def test_without_an_open_incident_a_note_names_the_newest(tell: Teller, settings: Settings) -> None:
+def test_without_an_open_incident_a_note_says_what_lists_them(
+    tell: Teller, settings: Settings
+) -> None:
     commands.close(settings, NOTHING_TO_READ, tell.incident.id)
 
-    with pytest.raises(UsageError, match=f"{tell.incident.id}$"):
+    with pytest.raises(UsageError, match="runbook incidents"):
         commands.note(settings, SECTIONS, "where to?")
 
 

@@ -111,7 +111,7 @@ def make_world(home: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     # whatever listens on this machine is no part of the story
     monkeypatch.setattr(SupportClient, "connect", lambda _: FakeClients(world).support)
     monkeypatch.setattr(notebooks, "_execute", lambda *given: _execute(world, *given))
-    monkeypatch.setattr(notebooks.SharedKernel, "begin", lambda _: None)
+    monkeypatch.setattr(notebooks.SharedKernel, "ensure_started", lambda _: None)
     return world
 
 
