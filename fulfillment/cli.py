@@ -23,7 +23,6 @@ Scenario = Annotated[
     str,
     typer.Argument(help="fault; default: pipeline_paused on the local stack, else synthetic"),
 ]
-Every = Annotated[bool, typer.Option("--all", help="every scenario that fits, in turn")]
 
 
 def _load(_progress: Progress | None = None) -> Any:
@@ -87,7 +86,7 @@ def drill(
     old_scenario: Annotated[
         str, typer.Option("--scenario", hidden=True, help="the same as the argument")
     ] = "",
-    every: Every = False,
+    every: Annotated[bool, typer.Option("--all", help="every scenario that fits, in turn")] = False,
     revert: Annotated[
         bool, typer.Option("--revert", help="only take back what a killed drill left")
     ] = False,

@@ -9,21 +9,18 @@ import hashlib
 import json
 import tempfile
 from collections import Counter
-from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from pydantic import Field
 
-from objectmove.errors import MoveError
 from runbook_lib import errors, model
-from runbook_lib.approvals import SHORT_HASH, Plan, is_approved
+from runbook_lib.approvals import SHORT_HASH, is_approved
 from runbook_lib.errors import ExitCode
 from runbook_lib.investigation import make_incident
 from runbook_lib.model import Json, Progress, keep_quiet
 from runbook_lib.record.journal import utc_now
-from runbook_lib.report import write_outputs
 from runbook_lib.run.documents import Document, Part
 from runbook_lib.run.move_commands import MoveCommands
 from runbook_lib.settings import find_env_file
@@ -37,8 +34,6 @@ from .clients import Clients
 from .investigation import Investigation
 from .sections import SECTIONS, remediation
 from .sections.purpose import describe_access, list_obstacles, read_rights, read_unfinished
-from .sections.remediation import read_recovery
-from .sections.root_cause import STEPS as CAUSE_STEPS
 from .settings import Settings
 from .waiting import list_prefixes
 
@@ -89,6 +84,7 @@ class InitDocument(Document):
     that approves this hash.
     """
 
+    schema_name: str = Field("runbook/init/1", alias="schema")
     env_file: str = ""
     env_file_written: bool = False
     marker: str = ""
@@ -127,17 +123,9 @@ class ChaosDocument(Document):
 
     @property
     def answer(self) -> str:
-        """What was made or removed, or what the bucket holds."""
-        # `create` counts its new objects in `drills`, too. They are not counted twice here.
-        numbers = {
-            "made": self.created,
-            "removed": self.removed,
-            "in the bucket": sum(self.drills.values()) - self.created,
-            "kept": self.kept,
-            "failed": len(self.failed),
-        }
-        counts = ", ".join(f"{number} {word}" for word, number in numbers.items() if number)
-        return f"Synthetic objects: {counts or 'none'}"
+        """Whether there are any; the other fields say what was made, removed or found."""
+        has_any = self.drills or self.removed or self.failed
+        return "Synthetic objects:" if has_any else "There is no synthetic object"
 
     @property
     def commands(self) -> tuple[str, ...]:
@@ -215,36 +203,22 @@ class DrillDocument(Document):
         return tuple(objective.name for objective in self.objectives if not objective.met)
 
 
-class DrillRow(Part):
-    """One scenario of ``drill --all``, and how long each phase took, in seconds.
-
-    ``notify_s`` is the time until the last channel got the alert. ``missed`` names the objectives
-    that were not met, or says why the drill was refused or ended early.
-    """
-
-    scenario: str
-    end: Literal["passed", "FAILED", "refused"]
-    detect_s: float | None = None
-    notify_s: float | None = None
-    diagnose_s: float | None = None
-    remediate_s: float | None = None
-    revert_s: float | None = None
-    clear_s: float | None = None
-    missed: str = ""
-
-
 class AllDrillsDocument(Document):
-    """``drill --all``: a row for each scenario; ``drills`` are the documents of those that ran."""
+    """``drill --all``: a row for each scenario; ``drills`` are the documents of those that ran.
+
+    A row has ``scenario``, ``end`` (passed, FAILED or refused), the phases in seconds, and in
+    ``missed`` the objectives that were not met, or why the drill was refused or ended early.
+    """
 
     HIDDEN: ClassVar[tuple[str, ...]] = ("drills",)  # the rows say the same in short
 
-    rows: tuple[DrillRow, ...]
+    rows: tuple[dict[str, Json], ...]
     drills: tuple[DrillDocument, ...]
 
     @property
     def answer(self) -> str:
         """How many passed."""
-        passed = sum(1 for row in self.rows if row.end == "passed")
+        passed = sum(1 for row in self.rows if row["end"] == "passed")
         return f"{passed} of {count_of(len(self.rows), 'drill')} passed"
 
     @property
@@ -324,7 +298,6 @@ def init(
         env_file.write_bytes(Path(__file__).with_name("env.example").read_bytes())
         progress(f"{env_file} is written")
     return InitDocument(
-        schema_name="runbook/init/1",
         env_file=str(env_file),
         env_file_written=existing is None,
     )
@@ -347,7 +320,7 @@ def _plan_or_write_marker(settings: Settings, marker: str, approve: str) -> Init
         raise errors.EnvironmentForbidsError(f"{text} Nothing was marked.")
     if current:
         said = f"the bucket is marked as {marker} already"
-        return InitDocument(schema_name="runbook/init/1", marker=said)
+        return InitDocument(marker=said)
     content = json.dumps({"environment": marker})
     writes = {
         "endpoint": store.endpoint,
@@ -359,7 +332,6 @@ def _plan_or_write_marker(settings: Settings, marker: str, approve: str) -> Init
     if not approve:
         command = f"runbook init --marker {marker} --approve {sha256[:SHORT_HASH]}"
         return InitDocument(
-            schema_name="runbook/init/1",
             exit_code=ExitCode.REFUSED,
             marker="not written: it allows chaos, faults and drills on this bucket",
             writes=writes,
@@ -371,7 +343,7 @@ def _plan_or_write_marker(settings: Settings, marker: str, approve: str) -> Init
         raise errors.PlanNotApprovedError(f"this approval is of something else, not of {sha256}")
     store.put_object(MARKER_KEY, content.encode())
     said = f"written; it reads {read_marker(store)!r}"
-    return InitDocument(schema_name="runbook/init/1", marker=said, writes=writes)
+    return InitDocument(marker=said, writes=writes)
 
 
 def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocument:
@@ -468,44 +440,11 @@ def read_chaos_status(settings: Settings, *, progress: Progress = keep_quiet) ->
     return ChaosDocument(schema_name="runbook/chaos-status/1", drills=drills, next=command)
 
 
-#: The steps whose readings a verdict needs after a change.
-_READ_AGAIN = (read_unfinished.id, *CAUSE_STEPS, read_recovery.id)
-
-
 class ReleaseCommands(MoveCommands):
-    """The commands of a release. After a change they look whether the change helped."""
+    """The commands of a release."""
 
     sections = SECTIONS
     section = remediation.NAME
     gate = GATE
     # 6.5 looks only once, and does not wait for samples of the metrics.
     fixed: ClassVar = {"wait_s": 0, "way": "release"}
-
-    def look_again(self, inv: Any, plan: Plan) -> dict[str, Json]:
-        """Prove a change, read what a verdict needs, conclude, and write the report.
-
-        Verdict, report and summary then know of the change. Only reads systems.
-
-        Returns
-        -------
-        Verdict, reason, next command and path of the report. Only the path, when no reading gives
-        a verdict.
-        """
-        inv.progress("look again")
-        # If this fails, the change is not proven, and the verdict says so.
-        with suppress(MoveError, errors.ClientError):
-            inv.verify(plan)
-        for step in inv.section.STEPS:
-            if step in _READ_AGAIN:
-                inv.read_step(step)
-        inv.conclude()
-        judgement = inv.policy.judge(inv.journal, now=inv.now())
-        report = write_outputs(inv.incident, SECTIONS)
-        resume_commands = inv.latest()[read_unfinished.id].ways_on
-        run_command = f"runbook run {judgement.next.section[:2]}"
-        return {
-            "verdict": judgement.verdict,
-            "reason": judgement.reason,
-            "next": resume_commands[0] if resume_commands else run_command,
-            "report": str(report),
-        }

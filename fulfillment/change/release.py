@@ -20,7 +20,6 @@ from objectmove.errors import LimitError
 from objectmove.plan import Plan as MovePlan
 from objectmove.plan import PlanRow, Timing
 from objectmove.planning import Judgement
-from objectmove.result import MoveResult
 from objectmove.settling import Doubt
 from runbook_lib.approvals import Plan
 from runbook_lib.errors import ClientError, SafetyError, StoreNotReadyError, UsageError
@@ -77,7 +76,7 @@ class ReleaseParameters(MoveParameters):
 class ReleaseGate(MoveGate):
     """The gate for releases: it holds the worker, and knows what became of an order."""
 
-    noun = "label"
+    noun = "file"
     action = "release"
 
     def get_store(self, clients: Clients) -> S3Bucket:
@@ -100,27 +99,16 @@ class ReleaseGate(MoveGate):
         elif action == "undo":
             check_move_rights(inv.clients, move.header.to, move.header.source)
 
-    def admit(self, move: MovePlan, folder: Path) -> Plan:
+    def admit(self, move: MovePlan, path: Path) -> Plan:
         """Return a plan as the gate sees it. Its summary counts the labels by status, if known."""
-        plan = super().admit(move, folder)
+        plan = super().admit(move, path)
         statuses = Counter(row.facts["status"] for row in move.rows if "status" in row.facts)
-        if statuses:
-            plan.summary["by_status"] = dict(statuses)
+        plan.summary["by_status"] = dict(statuses)
         return replace(plan, action="park") if _PARKS in move.header.selection else plan
 
     def ask(self, inv: Investigation, rows: Sequence[PlanRow]) -> Sequence[str | None]:
         """Ask the shipments once more, right before labels move: an order may be cancelled."""
         return ask_again(inv.settings, inv.clients.fulfillment, rows)
-
-    def list_ways_on(self, done: MoveResult) -> list[str]:
-        """Return the commands that lead on; labels that nobody wants any more can be parked."""
-        reasons = [row["reason"] for row in done.skipped]
-        if "plan" not in done.ways_on or NOT_WANTED not in reasons:
-            return done.ways_on
-        parks = "plan --park-unwanted"
-        if done.left or set(reasons) != {NOT_WANTED}:
-            return [*done.ways_on, parks]
-        return [parks]
 
     def describe_undo(self, inv: Investigation) -> str:
         """Say how the worker is held, what it does next, and what whoever approves promises."""
@@ -136,11 +124,7 @@ class ReleaseGate(MoveGate):
         Each order is asked for once.
         """
         read = cache(partial(read_shipment_evidence, inv.clients.fulfillment))
-        texts = []
-        for done, row in enumerate(rows):
-            inv.progress("evidence", done, len(rows))
-            texts.append(read(row.facts.get("order_id", "")))
-        return texts
+        return [read(row.facts.get("order_id", "")) for row in rows]
 
     def describe_doubt(self, doubt: Doubt, evidence: str) -> dict[str, Json]:
         """Describe a label in doubt and its order, in the columns ``TO_SETTLE``."""

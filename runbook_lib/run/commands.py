@@ -176,11 +176,11 @@ def _carry_out(
     conclusions = [run.conclusion for run in runs if run.conclusion is not None]
     verdict = None
     reason = ""
-    next_section = policy.first_step.section
+    next_step = policy.first_step
     if needed and judged.verdict:
         verdict = judged.verdict
         reason = judged.reason
-        next_section = judged.next.section
+        next_step = judged.next
     elif conclusions:
         verdict = conclusions[-1].verdict
         reason = conclusions[-1].summary
@@ -193,8 +193,8 @@ def _carry_out(
     if not (next_command or incident.is_closed or waits):
         if verdict is Verdict.HEALTHY:  # no section closes an incident that saw no trouble
             next_command = f"runbook close {incident.id}"
-        elif next_section:
-            next_command = f"runbook run {next_section[:2]}"
+        else:
+            next_command = next_step.command
     return documents.SectionsDocument(
         schema_name=schema,
         at=now,

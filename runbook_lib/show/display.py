@@ -87,8 +87,9 @@ def plans(inv: investigation.Investigation[Any, Any], *made: Plan) -> Card:
 
 def overview(inv: investigation.Investigation[Any, Any]) -> Card:
     """Return a card that says where to go next; `runbook incidents` lists the incidents."""
-    section, reason = inv.policy.judge(inv.journal, now=inv.now()).next
-    return Card(f"{inv.incident.id}: {reason}", link=f"{section}.ipynb" if section else "")
+    step = inv.policy.judge(inv.journal, now=inv.now()).next
+    link = f"{step.section}.ipynb" if step.section else ""
+    return Card(f"{inv.incident.id}: {step.reason}", link=link)
 
 
 def file_link(path: Path) -> Card:

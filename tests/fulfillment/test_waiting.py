@@ -11,18 +11,15 @@ from typing import Any, cast
 
 import pytest
 
-from fulfillment.change.release import GATE
 from fulfillment.clients.http_systems import FulfillmentClient
 from fulfillment.settings import ORDER_ID_IN_KEY, Settings
 from fulfillment.waiting import (
-    NOT_WANTED,
     LabelJudge,
     explain_left,
     read_order_id,
     read_shipment_evidence,
 )
 from objectmove.bucket import Seen
-from objectmove.result import MoveResult
 from runbook_lib.errors import (
     ClientError,
     ClientTimeoutError,
@@ -265,22 +262,3 @@ def test_the_evidence_for_a_person_is_words(service: Any, order: str, wanted: st
 def test_the_evidence_tells_since_when_a_shipment_has_its_status() -> None:
     service = Fulfillment({7: ["shipped"]}, changed_at="2026-11-24T03:00:00")
     assert " since 2026-11-24T03:00:00" in read_shipment_evidence(as_client(service), "7")
-
-
-def make_result(*reasons: str, left: int = 0) -> MoveResult:
-    """Return the result of a release that skipped labels for these reasons."""
-    skipped = [{"key": f"pending/{number}", "reason": why} for number, why in enumerate(reasons)]
-    return MoveResult("rel", 1, 0, skipped, [], [], [], 0, left, False, "", [], ["plan"])
-
-
-@pytest.mark.parametrize(
-    ("result", "ways_on"),
-    [
-        (make_result(NOT_WANTED), ["plan --park-unwanted"]),
-        (make_result(NOT_WANTED, left=1), ["plan", "plan --park-unwanted"]),
-        (make_result(NOT_WANTED, "changed"), ["plan", "plan --park-unwanted"]),
-        (make_result("changed"), ["plan"]),
-    ],
-)
-def test_what_nobody_wants_any_more_can_be_parked(result: MoveResult, ways_on: list[str]) -> None:
-    assert GATE.list_ways_on(result) == ways_on
