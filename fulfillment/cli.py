@@ -9,7 +9,7 @@ import typer
 
 from runbook_lib.cli import AsJson, IncidentId, declare, parse_minutes, present
 from runbook_lib.errors import UsageError
-from runbook_lib.move_cli import MemoryRemoved, Parts, make_move_commands
+from runbook_lib.move_cli import Approval, MemoryRemoved, Parts, make_move_commands
 from runbook_lib.run.interrupts import hold_interrupts
 
 if TYPE_CHECKING:
@@ -62,6 +62,16 @@ def plan(
 
 
 release_app = make_move_commands(lambda: _load().ReleaseCommands, plan)
+
+
+@declare(app, _load)
+def fix(
+    approve: Approval = "",
+    *,
+    incident_id: IncidentId = "",
+    as_json: AsJson = False,
+) -> None:
+    """Plan the next action that section 5 advises, and show it; approved, carry it out."""
 
 
 @declare(app, _load)

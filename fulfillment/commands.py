@@ -1,4 +1,4 @@
-"""What ``check``, ``init``, ``chaos`` and the commands of a release do, and their JSON documents.
+"""What ``check``, ``init``, ``chaos``, ``fix`` and the commands of a release do; their documents.
 
 This module holds the documents of drills, too. Fields of documents are added, never renamed.
 """
@@ -9,6 +9,7 @@ import hashlib
 import json
 import tempfile
 from collections import Counter
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,9 +20,12 @@ from runbook_lib import errors, model
 from runbook_lib.approvals import SHORT_HASH, is_approved
 from runbook_lib.errors import ExitCode
 from runbook_lib.investigation import make_incident
-from runbook_lib.model import Json, Progress, keep_quiet
+from runbook_lib.model import ActionPhase, Json, Progress, Verdict, keep_quiet
+from runbook_lib.record.incident import open_incident
 from runbook_lib.record.journal import utc_now
-from runbook_lib.run.documents import Document, Part
+from runbook_lib.redact import Redactor
+from runbook_lib.run.commands import run
+from runbook_lib.run.documents import Document, Part, SectionsDocument
 from runbook_lib.run.move_commands import MoveCommands
 from runbook_lib.settings import find_env_file
 from runbook_lib.show.text import capitalise, count_of
@@ -438,6 +442,95 @@ def read_chaos_status(settings: Settings, *, progress: Progress = keep_quiet) ->
         drills[(info.metadata or {}).get("drill-id", "without an id")] += 1
     command = _REVERT if settings.is_playground else _PLAN_REMOVAL
     return ChaosDocument(schema_name="runbook/chaos-status/1", drills=drills, next=command)
+
+
+#: The actions that section 5 advises.
+_ADVISED = ("6.1", "6.2")
+#: Clean-up is none of them: no object is of a drill with this name.
+_NO_CLEAN_UP = "drill_id=none"
+
+
+class FixDocument(SectionsDocument):
+    """``fix``: what was carried out, and the one action that is next, which is its only plan.
+
+    ``done`` has ``verb``, ``plan``, ``sha256``, ``status`` and more of the approved plan, and
+    ``action`` has them of the plan that waits for approval; None when section 5 advises no action.
+    """
+
+    HIDDEN: ClassVar[tuple[str, ...]] = ("action", "done", "readings", "causes")
+
+    action: dict[str, Json] | None = None
+    done: tuple[dict[str, Json], ...] = ()
+
+    @property
+    def answer(self) -> str:
+        """What was done; then how the incident is now."""
+        lines = [f"{row['what']}: {row['status']}" for row in self.done]
+        return "\n".join([*lines, super().answer])
+
+
+def fix(
+    settings: Settings,
+    *,
+    approve: str = "",
+    incident_id: str = "",
+    progress: Progress = keep_quiet,
+) -> FixDocument:
+    """Carry out the plan that ``approve`` names, if any; unless all is well then, plan the next.
+
+    Runs 06 with the approved plan; then 05 and 06, which stops at a plan; when the incident is
+    fixed, 08.
+
+    Raises
+    ------
+    PlanNotApprovedError
+        When the incident has no plan of 6.1 or 6.2 with this hash.
+    """
+    ran: SectionsDocument | None = None
+    done: list[dict[str, Json]] = []
+    action: dict[str, Json] | None = None
+    command = "runbook fix"
+    carry_out = partial(run, settings, SECTIONS, incident_id=incident_id, progress=progress)
+    if approve:
+        plan_id = _find_plan(settings, incident_id, approve)
+        chosen = [f"plan={plan_id}", f"approve={approve}", _NO_CLEAN_UP]
+        ran = carry_out(["06"], parameter=chosen)
+        done = [plan for plan in ran.plans if plan["plan"] == plan_id]
+    if ran is None or ran.exit_code in (ExitCode.NOT_OK, ExitCode.UNKNOWN):
+        ran = carry_out(["05", "06"], parameter=[_NO_CLEAN_UP])
+        offered = [plan for plan in ran.plans if plan["apply"] and plan["step"] in _ADVISED]
+        # A re-trigger needs the worker. What was just done could be done without end, while more
+        # files arrive.
+        last = ["retrigger", *(plan["action"] for plan in done)]
+        for plan in sorted(offered, key=lambda plan: plan["action"] in last)[:1]:
+            action = plan | {"apply": ""}  # ``next`` approves it
+            command = f"runbook fix --approve {plan['sha256'][:SHORT_HASH]}"
+    if ran.exit_code is ExitCode.OK:
+        command = ran.next
+        if ran.verdict is not Verdict.HEALTHY:
+            carry_out(["08"])
+    return FixDocument.model_validate(
+        {
+            **vars(ran),
+            "schema_name": "runbook/fix/1",
+            "action": action,
+            "done": tuple(done),
+            "plans": (action,) if action else (),
+            "next": next(iter(ran.unfinished), command),
+        }
+    )
+
+
+def _find_plan(settings: Settings, incident_id: str, approve: str) -> str:
+    """Return the id of the plan that was approved, of the named incident or the open one."""
+    home = settings.runbook_home.resolve()
+    incident = open_incident(home, incident_id, redactor=Redactor())
+    if incident is not None:
+        for entry in incident.journal.view().list_actions(ActionPhase.PLANNED):
+            if entry.step in _ADVISED and is_approved(entry.result["sha256"], approve):
+                return entry.plan
+    text = f"{approve} is the hash of no plan of the open incident. Nothing was changed."
+    raise errors.PlanNotApprovedError(f"{text} Plan again: runbook fix")
 
 
 class ReleaseCommands(MoveCommands):

@@ -53,8 +53,8 @@ class _Process:
 
 #: A command of the helper, or of the engine, as it stands in texts.
 _COMMAND = re.compile(
-    r"\brunbook (?=(apply|close|history|incidents|investigate|note|plan|report|resume|run|settle"
-    r"|undo|verify)\b)"
+    r"\brunbook (?=(apply|close|fix|history|incidents|investigate|note|plan|report|resume|run"
+    r"|settle|undo|verify)\b)"
 )
 
 

@@ -191,10 +191,10 @@ class MoveCommands:
         told: dict[str, Json] = {}
         for name, fact in facts.items():
             is_counted = isinstance(fact, list) and name != "unproven"
-            told[name] = len(fact) if is_counted else fact
+            if name not in _UNTOLD:
+                told[name] = len(fact) if is_counted else fact
         head = {"schema": f"runbook/{command}/1", "incident": inv.incident.id, "plan": plan.id}
-        told = {**told, **head, **fields}
-        return MoveDocument.model_validate({n: told[n] for n in told if n not in _UNTOLD})
+        return MoveDocument.model_validate({**told, **head, **fields})
 
     def _show(self, inv: Any, plan: Plan, command: str, **fields: Any) -> MoveDocument:
         """Return what a plan would do, and how to approve it; exit 5, since nothing is approved.

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import io
-import re
-import shlex
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-import pytest
 from rich.console import Console
 
 from runbook_lib.errors import ExitCode
@@ -21,7 +17,6 @@ from runbook_lib.run.documents import (
 )
 from runbook_lib.run.move_commands import MoveDocument
 from tests.support.golden import expect_golden
-from tests.support.stories import tell_incident
 
 AT = datetime(2026, 11, 24, 4, 0, tzinfo=UTC)
 SHA256 = "9d5ed678fe57bcca610140957afab571" * 2
@@ -53,12 +48,6 @@ def show(document: Document) -> list[str]:
     return out.getvalue().splitlines()
 
 
-def pasted(lines: list[str]) -> list[list[str]]:
-    """Return what a shell makes of the lines that are to be pasted."""
-    text = "\n".join(lines).replace("\\\n", " ")
-    return [shlex.split(line) for line in text.splitlines() if line.strip().startswith("runbook ")]
-
-
 def observe(step: str, status: Status) -> Observed:
     return Observed(
         step=step, name="lag", status=status, observed_at=AT, source="x", reason="it is so"
@@ -84,6 +73,19 @@ INVESTIGATED = SectionsDocument(
     affected="3 orders",
     advice=("1. 6.2 start the worker", "2. 6.1 re-trigger it"),
     next="runbook fix",
+)
+STOPPED = INVESTIGATED.model_copy(
+    update={
+        "next": "",
+        "plans": (
+            {
+                "step": "6.2",
+                "status": "planned",
+                "what": "start worker",
+                "apply": "runbook run 06 -p plan=svc-1 -p approve=9d5ed678fe57",
+            },
+        ),
+    }
 )
 EMPTY = PLAN.model_copy(
     update={
@@ -129,6 +131,7 @@ PROOF = tell(
 def test_what_the_terminal_shows_is_on_the_page() -> None:
     pages = {
         "investigate": INVESTIGATED,
+        "run 06, stopped at a plan": STOPPED,
         "plan": PLAN,
         "plan of nothing": EMPTY,
         "apply, not all done": APPLIED,
@@ -140,22 +143,3 @@ def test_what_the_terminal_shows_is_on_the_page() -> None:
     for name, document in pages.items():
         lines += [f"# {name}", *show(document), ""]
     expect_golden("runbook_lib/terminal.txt", "\n".join(lines))
-
-
-@pytest.mark.process
-def test_run_06_ends_with_a_line_to_paste_for_each_plan_that_waits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    documents = tell_incident(tmp_path, monkeypatch).documents
-    stopped, done = [d for d in documents if d.schema_name == "runbook/run/1"][:2]
-    lines = show(stopped)
-
-    assert stopped.exit_code == 5
-    assert "stopped at plan" in " ".join(" ".join(lines).split())
-    commands = pasted(lines)
-    assert [c[:3] for c in commands] == [["runbook", "run", "06"]] * 3
-    approvals = [re.sub(r".*=", "", c[-1]) for c in commands]
-    assert all(re.fullmatch(r"[0-9a-f]{12}", sha256) for sha256 in approvals)
-    assert lines[-1].endswith(f"-p approve={approvals[-1]}")
-    # What was carried out is not offered again.
-    assert [c[:3] for c in pasted(show(done))] == [["runbook", "run", "07"]]
