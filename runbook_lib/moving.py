@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
 
@@ -34,7 +34,6 @@ from objectmove.errors import (
 from objectmove.plan import PlanRow
 from objectmove.result import MoveResult
 from objectmove.run import FROM_NOW_ON, Run
-from objectmove.settling import Doubt
 from objectmove.state import read_release
 
 from .approvals import (
@@ -152,10 +151,12 @@ class MoveGate:
     step, undo_step, settle_step : ids of the actions that move, take back, and settle
     noun : the word for one of the objects
     action : what a move is called in journal and report
+    columns : the facts of a row that a person sees beside what is in doubt, by column
     """
 
     noun = "object"
     action = "move"
+    columns: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, *, step: str) -> None:
         self.step = step
@@ -371,31 +372,38 @@ class MoveGate:
 
     @_naming_commands()
     def list_to_settle(self, inv: Any, plan: Plan) -> list[dict[str, Json]]:
-        """Return the rows that a person must decide, as ``describe_doubt`` describes them.
+        """Return the rows that a person must decide, with evidence for each. Only reads.
 
-        Only reads.
+        Returns
+        -------
+        Rows of ``key``, ``columns``, ``evidence``, ``why``, ``taken_does`` and ``not_taken_does``.
         """
         store = self.get_store_to_look(inv.clients)
         release, _ = read_release(store, plan.content.id)
         doubts = [doubt for doubt in settling.list_answerable(store, release) if doubt.is_open]
-        texts = self.read_evidence(inv, [doubt.planned for doubt in doubts])
-        rows = [self.describe_doubt(*pair) for pair in zip(doubts, texts, strict=True)]
+        began = ""
         if release.announced_at is not None:
             at = format_time(release.announced_at)
             began = f"our first copy was announced at {at}: an earlier status is not of that copy"
-            for row in rows:
-                row["evidence"] = "; ".join(filter(None, (row["evidence"], began)))
+        texts = self.read_evidence(inv, [doubt.planned for doubt in doubts])
+        rows = []
+        for doubt, text in zip(doubts, texts, strict=True):
+            parked = ""
+            if doubt.parked.is_here and not doubt.row.evidence:
+                # When we park an object, the worker may believe that it moved it itself.
+                parked = "read after parking: the status may come from our parking"
+            evidence = (doubt.row.evidence or text, parked, began)
+            facts = doubt.planned.facts
+            row = {
+                "key": doubt.key,
+                **{column: facts.get(name, "") for column, name in self.columns.items()},
+                "evidence": "; ".join(filter(None, evidence)),
+                "why": doubt.row.why,
+                "taken_does": f"the {self.noun} stays parked; nothing is delivered",
+                "not_taken_does": f"the {self.noun} waits again, and a new plan may move it",
+            }
+            rows.append(row)
         return rows
-
-    def describe_doubt(self, doubt: Doubt, evidence: str) -> dict[str, Json]:
-        """Describe a row in doubt: what is known, and what each answer would do."""
-        return {
-            "key": doubt.key,
-            "evidence": doubt.row.evidence or evidence,
-            "why": doubt.row.why,
-            "taken_does": f"the {self.noun} stays parked; nothing is delivered",
-            "not_taken_does": f"the {self.noun} waits again, and a new plan may move it",
-        }
 
     def list_unfinished(self, clients: Any) -> list[dict[str, Json]]:
         """Return the unfinished moves of a store, with the command that leads on. Only reads.

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -20,10 +20,8 @@ from objectmove.errors import LimitError
 from objectmove.plan import Plan as MovePlan
 from objectmove.plan import PlanRow, Timing
 from objectmove.planning import Judgement
-from objectmove.settling import Doubt
 from runbook_lib.approvals import Plan
 from runbook_lib.errors import ClientError, SafetyError, StoreNotReadyError, UsageError
-from runbook_lib.model import Json
 from runbook_lib.moving import MoveGate, MoveParameters
 from runbook_lib.section import get_parameters
 
@@ -78,6 +76,7 @@ class ReleaseGate(MoveGate):
 
     noun = "file"
     action = "release"
+    columns: ClassVar = {"order": "order_id"}
 
     def get_store(self, clients: Clients) -> S3Bucket:
         """Return the bucket, with the keys that may change it."""
@@ -125,15 +124,6 @@ class ReleaseGate(MoveGate):
         """
         read = cache(partial(read_shipment_evidence, inv.clients.fulfillment))
         return [read(row.facts.get("order_id", "")) for row in rows]
-
-    def describe_doubt(self, doubt: Doubt, evidence: str) -> dict[str, Json]:
-        """Describe a label in doubt and its order, in the columns ``TO_SETTLE``."""
-        if doubt.parked.is_here:
-            # When we park a label, the worker may believe that it moved the label itself.
-            evidence += " (read after parking: the status may come from our parking)"
-        described = super().describe_doubt(doubt, evidence)
-        described["order"] = doubt.planned.facts.get("order_id", "")
-        return {column: described[column] for column in TO_SETTLE}
 
 
 GATE = ReleaseGate(step="6.1")
