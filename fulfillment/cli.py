@@ -9,7 +9,7 @@ import typer
 
 from runbook_lib.cli import AsJson, IncidentId, declare, parse_minutes, present
 from runbook_lib.errors import UsageError
-from runbook_lib.move_cli import MemoryRemoved, Parts, make_move_commands
+from runbook_lib.move_cli import Approval, MemoryRemoved, Parts, make_move_commands
 from runbook_lib.run.interrupts import hold_interrupts
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ Scenario = Annotated[
     str,
     typer.Argument(help="fault; default: pipeline_paused on the local stack, else synthetic"),
 ]
-Every = Annotated[bool, typer.Option("--all", help="every scenario that fits, in turn")]
 
 
 def _load(_progress: Progress | None = None) -> Any:
@@ -66,6 +65,16 @@ release_app = make_move_commands(lambda: _load().ReleaseCommands, plan)
 
 
 @declare(app, _load)
+def fix(
+    approve: Approval = "",
+    *,
+    incident_id: IncidentId = "",
+    as_json: AsJson = False,
+) -> None:
+    """Plan the next action that section 5 advises, and show it; approved, carry it out."""
+
+
+@declare(app, _load)
 def check(*, as_json: AsJson = False) -> None:
     """Preflight: what is reachable, with which rights, clock skew and versions. Only reads."""
 
@@ -87,7 +96,7 @@ def drill(
     old_scenario: Annotated[
         str, typer.Option("--scenario", hidden=True, help="the same as the argument")
     ] = "",
-    every: Every = False,
+    every: Annotated[bool, typer.Option("--all", help="every scenario that fits, in turn")] = False,
     revert: Annotated[
         bool, typer.Option("--revert", help="only take back what a killed drill left")
     ] = False,

@@ -1,4 +1,4 @@
-"""What ``check``, ``init``, ``chaos`` and the commands of a release do, and their JSON documents.
+"""What ``check``, ``init``, ``chaos``, ``fix`` and the commands of a release do; their documents.
 
 This module holds the documents of drills, too. Fields of documents are added, never renamed.
 """
@@ -9,22 +9,23 @@ import hashlib
 import json
 import tempfile
 from collections import Counter
-from contextlib import suppress
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from pydantic import Field
 
-from objectmove.errors import MoveError
 from runbook_lib import errors, model
-from runbook_lib.approvals import SHORT_HASH, Plan, is_approved
+from runbook_lib.approvals import SHORT_HASH, is_approved
 from runbook_lib.errors import ExitCode
 from runbook_lib.investigation import make_incident
-from runbook_lib.model import Json, Progress, keep_quiet
+from runbook_lib.model import ActionPhase, Json, Progress, Verdict, keep_quiet
+from runbook_lib.record.incident import open_incident
 from runbook_lib.record.journal import utc_now
-from runbook_lib.report import write_outputs
-from runbook_lib.run.documents import Document, Part
+from runbook_lib.redact import Redactor
+from runbook_lib.run.commands import run
+from runbook_lib.run.documents import Document, Part, SectionsDocument
 from runbook_lib.run.move_commands import MoveCommands
 from runbook_lib.settings import find_env_file
 from runbook_lib.show.text import capitalise, count_of
@@ -37,8 +38,6 @@ from .clients import Clients
 from .investigation import Investigation
 from .sections import SECTIONS, remediation
 from .sections.purpose import describe_access, list_obstacles, read_rights, read_unfinished
-from .sections.remediation import read_recovery
-from .sections.root_cause import STEPS as CAUSE_STEPS
 from .settings import Settings
 from .waiting import list_prefixes
 
@@ -89,6 +88,7 @@ class InitDocument(Document):
     that approves this hash.
     """
 
+    schema_name: str = Field("runbook/init/1", alias="schema")
     env_file: str = ""
     env_file_written: bool = False
     marker: str = ""
@@ -127,17 +127,9 @@ class ChaosDocument(Document):
 
     @property
     def answer(self) -> str:
-        """What was made or removed, or what the bucket holds."""
-        # `create` counts its new objects in `drills`, too. They are not counted twice here.
-        numbers = {
-            "made": self.created,
-            "removed": self.removed,
-            "in the bucket": sum(self.drills.values()) - self.created,
-            "kept": self.kept,
-            "failed": len(self.failed),
-        }
-        counts = ", ".join(f"{number} {word}" for word, number in numbers.items() if number)
-        return f"Synthetic objects: {counts or 'none'}"
+        """Whether there are any; the other fields say what was made, removed or found."""
+        has_any = self.drills or self.removed or self.failed
+        return "Synthetic objects:" if has_any else "There is no synthetic object"
 
     @property
     def commands(self) -> tuple[str, ...]:
@@ -215,36 +207,22 @@ class DrillDocument(Document):
         return tuple(objective.name for objective in self.objectives if not objective.met)
 
 
-class DrillRow(Part):
-    """One scenario of ``drill --all``, and how long each phase took, in seconds.
-
-    ``notify_s`` is the time until the last channel got the alert. ``missed`` names the objectives
-    that were not met, or says why the drill was refused or ended early.
-    """
-
-    scenario: str
-    end: Literal["passed", "FAILED", "refused"]
-    detect_s: float | None = None
-    notify_s: float | None = None
-    diagnose_s: float | None = None
-    remediate_s: float | None = None
-    revert_s: float | None = None
-    clear_s: float | None = None
-    missed: str = ""
-
-
 class AllDrillsDocument(Document):
-    """``drill --all``: a row for each scenario; ``drills`` are the documents of those that ran."""
+    """``drill --all``: a row for each scenario; ``drills`` are the documents of those that ran.
+
+    A row has ``scenario``, ``end`` (passed, FAILED or refused), the phases in seconds, and in
+    ``missed`` the objectives that were not met, or why the drill was refused or ended early.
+    """
 
     HIDDEN: ClassVar[tuple[str, ...]] = ("drills",)  # the rows say the same in short
 
-    rows: tuple[DrillRow, ...]
+    rows: tuple[dict[str, Json], ...]
     drills: tuple[DrillDocument, ...]
 
     @property
     def answer(self) -> str:
         """How many passed."""
-        passed = sum(1 for row in self.rows if row.end == "passed")
+        passed = sum(1 for row in self.rows if row["end"] == "passed")
         return f"{passed} of {count_of(len(self.rows), 'drill')} passed"
 
     @property
@@ -322,7 +300,6 @@ def init(
         env_file.write_bytes(Path(__file__).with_name("env.example").read_bytes())
         progress(f"{env_file} is written")
     return InitDocument(
-        schema_name="runbook/init/1",
         env_file=str(env_file),
         env_file_written=existing is None,
     )
@@ -345,7 +322,7 @@ def _plan_or_write_marker(settings: Settings, marker: str, approve: str) -> Init
         raise errors.EnvironmentForbidsError(f"{text} Nothing was marked.")
     if current:
         said = f"the bucket is marked as {marker} already"
-        return InitDocument(schema_name="runbook/init/1", marker=said)
+        return InitDocument(marker=said)
     content = json.dumps({"environment": marker})
     writes = {
         "endpoint": store.endpoint,
@@ -357,7 +334,6 @@ def _plan_or_write_marker(settings: Settings, marker: str, approve: str) -> Init
     if not approve:
         command = f"runbook init --marker {marker} --approve {sha256[:SHORT_HASH]}"
         return InitDocument(
-            schema_name="runbook/init/1",
             exit_code=ExitCode.REFUSED,
             marker="not written: it allows chaos, faults and drills on this bucket",
             writes=writes,
@@ -369,7 +345,7 @@ def _plan_or_write_marker(settings: Settings, marker: str, approve: str) -> Init
         raise errors.PlanNotApprovedError(f"this approval is of something else, not of {sha256}")
     store.put_object(MARKER_KEY, content.encode())
     said = f"written; it reads {read_marker(store)!r}"
-    return InitDocument(schema_name="runbook/init/1", marker=said, writes=writes)
+    return InitDocument(marker=said, writes=writes)
 
 
 def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocument:
@@ -466,44 +442,100 @@ def read_chaos_status(settings: Settings, *, progress: Progress = keep_quiet) ->
     return ChaosDocument(schema_name="runbook/chaos-status/1", drills=drills, next=command)
 
 
-#: The steps whose readings a verdict needs after a change.
-_READ_AGAIN = (read_unfinished.id, *CAUSE_STEPS, read_recovery.id)
+#: The actions that section 5 advises.
+_ADVISED = ("6.1", "6.2")
+#: Clean-up is none of them: no object is of a drill with this name.
+_NO_CLEAN_UP = "drill_id=none"
+
+
+class FixDocument(SectionsDocument):
+    """``fix``: what was carried out, and the one action that is next, which is its only plan.
+
+    ``done`` has ``verb``, ``plan``, ``sha256``, ``status`` and more of the approved plan, and
+    ``action`` has them of the plan that waits for approval; None when section 5 advises no action.
+    """
+
+    HIDDEN: ClassVar[tuple[str, ...]] = ("action", "done", "readings", "causes")
+
+    action: dict[str, Json] | None = None
+    done: tuple[dict[str, Json], ...] = ()
+
+    @property
+    def answer(self) -> str:
+        """What was done; then how the incident is now."""
+        lines = [f"{row['what']}: {row['status']}" for row in self.done]
+        return "\n".join([*lines, super().answer])
+
+
+def fix(
+    settings: Settings,
+    *,
+    approve: str = "",
+    incident_id: str = "",
+    progress: Progress = keep_quiet,
+) -> FixDocument:
+    """Carry out the plan that ``approve`` names, if any; unless all is well then, plan the next.
+
+    Runs 06 with the approved plan; then 05 and 06, which stops at a plan; when the incident is
+    fixed, 08.
+
+    Raises
+    ------
+    PlanNotApprovedError
+        When the incident has no plan of 6.1 or 6.2 with this hash.
+    """
+    ran: SectionsDocument | None = None
+    done: list[dict[str, Json]] = []
+    action: dict[str, Json] | None = None
+    command = "runbook fix"
+    carry_out = partial(run, settings, SECTIONS, incident_id=incident_id, progress=progress)
+    if approve:
+        plan_id = _find_plan(settings, incident_id, approve)
+        chosen = [f"plan={plan_id}", f"approve={approve}", _NO_CLEAN_UP]
+        ran = carry_out(["06"], parameter=chosen)
+        done = [plan for plan in ran.plans if plan["plan"] == plan_id]
+    if ran is None or ran.exit_code in (ExitCode.NOT_OK, ExitCode.UNKNOWN):
+        ran = carry_out(["05", "06"], parameter=[_NO_CLEAN_UP])
+        offered = [plan for plan in ran.plans if plan["apply"] and plan["step"] in _ADVISED]
+        # A re-trigger needs the worker. What was just done could be done without end, while more
+        # files arrive.
+        last = ["retrigger", *(plan["action"] for plan in done)]
+        for plan in sorted(offered, key=lambda plan: plan["action"] in last)[:1]:
+            action = plan | {"apply": ""}  # ``next`` approves it
+            command = f"runbook fix --approve {plan['sha256'][:SHORT_HASH]}"
+    if ran.exit_code is ExitCode.OK:
+        command = ran.next
+        if ran.verdict is not Verdict.HEALTHY:
+            carry_out(["08"])
+    return FixDocument.model_validate(
+        {
+            **vars(ran),
+            "schema_name": "runbook/fix/1",
+            "action": action,
+            "done": tuple(done),
+            "plans": (action,) if action else (),
+            "next": next(iter(ran.unfinished), command),
+        }
+    )
+
+
+def _find_plan(settings: Settings, incident_id: str, approve: str) -> str:
+    """Return the id of the plan that was approved, of the named incident or the open one."""
+    home = settings.runbook_home.resolve()
+    incident = open_incident(home, incident_id, redactor=Redactor())
+    if incident is not None:
+        for entry in incident.journal.view().list_actions(ActionPhase.PLANNED):
+            if entry.step in _ADVISED and is_approved(entry.result["sha256"], approve):
+                return entry.plan
+    text = f"{approve} is the hash of no plan of the open incident. Nothing was changed."
+    raise errors.PlanNotApprovedError(f"{text} Plan again: runbook fix")
 
 
 class ReleaseCommands(MoveCommands):
-    """The commands of a release. After a change they look whether the change helped."""
+    """The commands of a release."""
 
     sections = SECTIONS
     section = remediation.NAME
     gate = GATE
     # 6.5 looks only once, and does not wait for samples of the metrics.
     fixed: ClassVar = {"wait_s": 0, "way": "release"}
-
-    def look_again(self, inv: Any, plan: Plan) -> dict[str, Json]:
-        """Prove a change, read what a verdict needs, conclude, and write the report.
-
-        Verdict, report and summary then know of the change. Only reads systems.
-
-        Returns
-        -------
-        Verdict, reason, next command and path of the report. Only the path, when no reading gives
-        a verdict.
-        """
-        inv.progress("look again")
-        # If this fails, the change is not proven, and the verdict says so.
-        with suppress(MoveError, errors.ClientError):
-            inv.verify(plan)
-        for step in inv.section.STEPS:
-            if step in _READ_AGAIN:
-                inv.read_step(step)
-        inv.conclude()
-        judgement = inv.policy.judge(inv.journal, now=inv.now())
-        report = write_outputs(inv.incident, SECTIONS)
-        resume_commands = inv.latest()[read_unfinished.id].ways_on
-        run_command = f"runbook run {judgement.next.section[:2]}"
-        return {
-            "verdict": judgement.verdict,
-            "reason": judgement.reason,
-            "next": resume_commands[0] if resume_commands else run_command,
-            "report": str(report),
-        }

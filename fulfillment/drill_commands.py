@@ -15,7 +15,7 @@ from typing import Literal
 from objectmove.errors import MoveError
 from runbook_lib import errors
 from runbook_lib.errors import ExitCode
-from runbook_lib.model import Progress, Verdict
+from runbook_lib.model import Json, Progress, Verdict
 from runbook_lib.redact import Redactor
 from runbook_lib.report import write_outputs
 from runbook_lib.settings import find_root
@@ -28,7 +28,6 @@ from .commands import (
     AllDrillsDocument,
     DrillDocument,
     DrillRevertDocument,
-    DrillRow,
     ReleaseCommands,
 )
 from .drill_guard import wait_until_calm
@@ -74,7 +73,7 @@ def drill_all(settings: Settings, *, progress: Progress, watch: Watch) -> AllDri
     scenarios = [
         each for _, each in sorted(list_scenarios().items()) if has_stack or not each.needs
     ]
-    rows: list[DrillRow] = []
+    rows: list[dict[str, Json]] = []
     drills: list[DrillDocument] = []
     for number, scenario in enumerate(scenarios, start=1):
         place = f"{number} of {len(scenarios)} {scenario.name}"
@@ -89,29 +88,24 @@ def drill_all(settings: Settings, *, progress: Progress, watch: Watch) -> AllDri
             is_refused = isinstance(error, errors.SafetyError)
             if is_refused and not rows:
                 raise
-            end: Literal["refused", "FAILED"] = "refused" if is_refused else "FAILED"
-            row = DrillRow(scenario=scenario.name, end=end, missed=str(error))
+            end = "refused" if is_refused else "FAILED"
+            row: dict[str, Json] = {"scenario": scenario.name, "end": end, "missed": str(error)}
         else:
             drills.append(drill)
-            row = _make_row(drill)
+            row = {
+                "scenario": drill.scenario,
+                "end": "passed" if drill.exit_code is ExitCode.OK else "FAILED",
+                **drill.durations,
+                "missed": "; ".join(drill.missed) or drill.error,
+            }
         rows.append(row)
-        progress(f"{place}: {row.end}")
-    have_all_passed = all(row.end == "passed" for row in rows)
+        progress(f"{place}: {row['end']}")
+    have_all_passed = all(row["end"] == "passed" for row in rows)
     return AllDrillsDocument(
         schema_name="runbook/drill-all/1",
         exit_code=ExitCode.of(have_all_passed),
         rows=tuple(rows),
         drills=tuple(drills),
-    )
-
-
-def _make_row(drill: DrillDocument) -> DrillRow:
-    """Return the row of a drill that got its score."""
-    return DrillRow(
-        scenario=drill.scenario,
-        end="passed" if drill.exit_code is ExitCode.OK else "FAILED",
-        missed="; ".join(drill.missed) or drill.error,
-        **drill.durations,
     )
 
 

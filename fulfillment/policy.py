@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 
 from runbook_lib.model import CauseStatus, Role, Status
 from runbook_lib.policy import Looked, NextStep, Policy, Score
@@ -21,8 +22,9 @@ from .convert import convert
 from .quantities import PARTS, Quantity
 from .sections import SECTIONS
 
+_fix = partial(NextStep, "06_remediation", typed="fix")
 _DIAGNOSE = NextStep("05_root_cause", "Find out why.")
-_HELP = NextStep("06_remediation", "Plan what helps.")
+_HELP = _fix("Plan what helps.")
 #: For each rule of ``folds.judge``: why the verdict is what it is, and where to go from here.
 _RULES = {
     "symptom": ("", _HELP),
@@ -38,19 +40,18 @@ _RULES = {
     "missing": ("what a verdict needs is not known", _DIAGNOSE),
     "unreadable": (
         "what a verdict needs is not known",
-        NextStep(
-            "06_remediation",
+        _fix(
             "Plan what brings it back, or mend it and read it again. If you can't, `runbook close` "
             "ends the incident with this verdict.",
         ),
     ),
     "unfinished": (
         "an action was cut off",
-        NextStep("06_remediation", "An action was cut off. Finish it first."),
+        _fix("An action was cut off. Finish it first."),
     ),
     "recovery": (
         "recovery is not there yet",
-        NextStep("06_remediation", "Measure again: it needs a minute or two."),
+        _fix("Measure again: it needs a minute or two."),
     ),
     "cause_unknown": (
         "the symptom is gone; whether the cause is gone is not known",

@@ -1,7 +1,7 @@
 """Every runbook's way to a proven move: plans of ``objectmove`` go through this package's gate.
 
-A runbook subclasses ``MoveGate`` with its own rules: who else moves objects, what is known of a
-row, and the words of its messages. Of the helper, only this module knows ``objectmove``.
+A runbook subclasses ``MoveGate``, and says who else moves objects and what is known of them. Of the
+helper, only this module knows ``objectmove``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
 
@@ -34,31 +34,37 @@ from objectmove.errors import (
 from objectmove.plan import PlanRow
 from objectmove.result import MoveResult
 from objectmove.run import FROM_NOW_ON, Run
-from objectmove.settling import Doubt
 from objectmove.state import read_release
 
-from .approvals import LIFETIME, SHORT_HASH, Effect, Plan, PlanKind, is_approved, load_plan
+from .approvals import (
+    LIFETIME,
+    SHORT_HASH,
+    Effect,
+    Plan,
+    PlanKind,
+    is_approved,
+    load_plan,
+    make_empty_plan,
+)
 from .errors import SafetyError, UsageError
 from .model import Json
 from .record.incident import Incident, write_file
 from .runbook import name_runbook
 from .section import ActionStep, ChangeParameters, by_id, get_parameters, split_list
 
-__all__ = ["MoveGate", "MoveParameters", "NotNowError", "WatchedWorker"]
+__all__ = ["MoveError", "MoveGate", "MoveParameters", "NotNowError", "WatchedWorker"]
 
 #: The most objects of a plan, unless the runbook's ``header`` says otherwise.
 _LIMIT_OBJECTS = 1000
-#: Outcomes of a proof that are as planned, for each verb.
+#: Outcomes of a proof that are as planned: of a move, of its undo, and of a settling.
 _LANDED = {"in_place", "gone_after_landed"}
 _UNDONE = {"taken_back", "gone_after_landed", "skipped", "waiting", "settled_by_word"}
 _AS_PLANNED = {
-    "apply": _LANDED,
     "undo": _UNDONE,
     "settle": {*_LANDED, *_UNDONE, "changed_by_others"},
 }
 #: Who else moves objects, and how they are held, as a plan shows it.
-_OTHERS = "who else moves"
-_PlanId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,150}$")]
+OTHERS = "who else moves"
 _Keys = Annotated[
     list[str],
     BeforeValidator(lambda keys: split_list(keys) if isinstance(keys, str) else keys),
@@ -84,8 +90,8 @@ class MoveParameters(ChangeParameters):
         "", description="confirm that nothing consumes from the destination: now, or since when"
     )
     resume_worker: bool = False
-    undo: _PlanId = ""
-    settle: _PlanId = ""
+    undo: str = ""
+    settle: str = ""
     taken: _Keys = Field([], description="settle: keys that were taken, comma-separated; *: all")
     not_taken: _Keys = Field([], description="settle: keys that were not taken, in the same form")
 
@@ -145,10 +151,12 @@ class MoveGate:
     step, undo_step, settle_step : ids of the actions that move, take back, and settle
     noun : the word for one of the objects
     action : what a move is called in journal and report
+    columns : the facts of a row that a person sees beside what is in doubt, by column
     """
 
     noun = "object"
     action = "move"
+    columns: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, *, step: str) -> None:
         self.step = step
@@ -156,10 +164,12 @@ class MoveGate:
         self.settle_step = f"{step}.2"
         self.kind = PlanKind(
             schema="objectmove/plan/",
-            apply=self._apply,
+            apply=lambda inv, plan: self._carry_out(
+                inv, plan, plan.action if plan.about else "apply"
+            ),
             verify=self._verify,
-            parse=self._parse,
-            resume=self._resume,
+            parse=lambda path, content: self.admit(plans.parse_plan(content, path.name), path),
+            resume=lambda inv, plan: self._carry_out(inv, plan, "resume"),
             refusals=(SafetyError, RefusedError),
         )
 
@@ -184,10 +194,6 @@ class MoveGate:
         ``verb`` is ``apply``, ``undo`` or ``settle``.
         """
 
-    def list_ways_on(self, done: MoveResult) -> list[str]:
-        """Return the commands that lead on after a run, without the program's name."""
-        return done.ways_on
-
     def describe_undo(self, inv: Any) -> str:
         """Say how the worker is held while a move is taken back."""
         return self.make_hold(inv).words
@@ -201,6 +207,24 @@ class MoveGate:
         return [""] * len(rows)
 
     # --- plans ---
+
+    def make_actions(
+        self, title: str, plan: Callable[[Any], Plan], *kinds: PlanKind
+    ) -> dict[str, ActionStep]:
+        """Return the actions of a section that moves: the move, its undo, and settling.
+
+        Parameters
+        ----------
+        title : of the step that moves
+        plan : plans the move, with ``plan_move``
+        kinds : of what ``plan`` may plan in place of a move
+        """
+        own = (self.kind,)
+        return by_id(
+            ActionStep(self.step, title, plan, (*own, *kinds)),
+            ActionStep(self.undo_step, f"Undo the {self.action}", self.plan_undo, own),
+            ActionStep(self.settle_step, f"Resolve {self.noun}s in doubt", self.plan_settling, own),
+        )
 
     @_naming_commands()
     def plan_move(
@@ -226,7 +250,6 @@ class MoveGate:
             "made_by": inv.operator,
             "made_at": now,
             "expires_at": now + LIFETIME,
-            "undo_s": LIFETIME.total_seconds(),
             "others": self.make_hold(inv).words,
             "limit_objects": _LIMIT_OBJECTS,
             "parts": parameters.parts,
@@ -244,48 +267,32 @@ class MoveGate:
         )
         return self.admit(move, _save_plan(inv.incident, move))
 
-    def make_actions(self, title: str, plan: Callable[[Any], Plan]) -> dict[str, ActionStep]:
-        """Return the actions of a section that moves: the move, taking it back, settling.
-
-        Parameters
-        ----------
-        title : of the step that moves
-        plan : plans the move, with ``plan_move``
-        """
-        kinds = (self.kind,)
-        return by_id(
-            ActionStep(self.step, title, plan, kinds),
-            ActionStep(self.undo_step, "Take it back", self.plan_undo, kinds),
-            ActionStep(self.settle_step, "Settle what nobody can know", self.plan_settling, kinds),
-        )
-
     @_naming_commands()
     def plan_undo(self, inv: Any) -> Plan:
-        """Plan to take back the move that the parameter ``undo`` names.
+        """Plan to undo the move that the parameter ``undo`` names; nothing when it names none.
 
         Raises
         ------
         RefusedError
             When nothing of it was moved, or the time for an undo is over.
         """
-        release = self._load_named(inv, get_parameters(inv, MoveParameters).undo)
+        plan_id = get_parameters(inv, MoveParameters).undo
+        if not plan_id:
+            return self._plan_nothing(self.undo_step)
+        release = self._load(inv, plan_id)
         move: plans.Plan = release.content
         found = proof.verify_plan(self.get_store_to_look(inv.clients), move)
         until = found.undo_until
         if until is None or (found.at > until and not found.taken_back_by):
             raise NotNowError(
-                f"nothing of {move.id} can be taken back: nothing was moved, or its time is over"
+                f"nothing of {move.id} can be undone: nothing was moved, or its time is over"
             )
-        counts = dict(found.counts)
-        summary = {
-            "objects": counts.pop("in_place"),
-            "excluded": {name: count for name, count in counts.items() if count},
-            _OTHERS: self.describe_undo(inv),
-        }
+        others = {name: count for name, count in found.counts.items() if count}
+        objects = others.pop("in_place", 0)
         return _follow(
             release,
-            summary,
-            plan_id=move.undo_id,
+            {"objects": objects, "excluded": others, OTHERS: self.describe_undo(inv)},
+            path=release.path.with_stem(move.undo_id),
             step=self.undo_step,
             action="undo",
             sha256=move.undo_approval,
@@ -302,49 +309,45 @@ class MoveGate:
             When a key is not in doubt, or has both answers.
         """
         parameters = get_parameters(inv, MoveParameters)
-        release = self._load_named(inv, parameters.settle)
-        move: plans.Plan = release.content
-        doubts = settling.list_doubts(self.get_store_to_look(inv.clients), move)
-        open_keys = {doubt.key for doubt in doubts if doubt.is_open}
         taken = parameters.taken
         not_taken = parameters.not_taken
+        if not (taken or not_taken):
+            return self._plan_nothing(self.settle_step)
+        release = self._load(inv, parameters.settle)
+        doubts = settling.list_doubts(self.get_store_to_look(inv.clients), release.content)
+        open_keys = {doubt.key for doubt in doubts if doubt.is_open}
         if taken == ["*"]:
             taken = sorted(open_keys.difference(not_taken))
         elif not_taken == ["*"]:
             not_taken = sorted(open_keys.difference(taken))
         answers = settling.choose_answers(doubts, taken, not_taken)
-        approval = settling.digest_answers(move, answers)
-        summary = {
-            "objects": len(answers),
-            "taken": taken,
-            "not_taken": not_taken,
-            "excluded": {},
-            _OTHERS: self.make_hold(inv).words,
-        }
+        approval = settling.digest_answers(release.content, answers)
+        summary = {"objects": len(answers), "taken": taken, "not_taken": not_taken, "excluded": {}}
         return _follow(
             release,
-            summary,
-            plan_id=f"{move.id}-settle-{approval[:8]}",
+            {**summary, OTHERS: self.make_hold(inv).words},
+            path=release.path.with_stem(f"{release.id}-settle-{approval[:8]}"),
             step=self.settle_step,
             action="settle",
             sha256=approval,
             expires_at=inv.now() + LIFETIME,
         )
 
-    def _load_named(self, inv: Any, plan_id: str) -> Plan:
-        """Return the plan that a parameter names."""
+    def _load(self, inv: Any, plan_id: str) -> Plan:
+        """Return the move's plan that a parameter names."""
         return load_plan(inv.incident.find_plan(plan_id), (self.kind,))
 
-    def _parse(self, path: Path, content: bytes) -> Plan:
-        """Return the plan that a file holds."""
-        return self.admit(plans.parse_plan(content, path.name), path.parent)
+    def _plan_nothing(self, step: str) -> Plan:
+        """Return an empty plan, because the parameters name no move."""
+        reason = f"no {self.action} is named"
+        return make_empty_plan(step=step, target=self.action, reason=reason)
 
-    def admit(self, move: plans.Plan, folder: Path) -> Plan:
-        """Return a move's plan, whose file is in a folder, as the gate sees it."""
+    def admit(self, move: plans.Plan, path: Path) -> Plan:
+        """Return a move's plan, which lies in a file, as the gate sees it."""
         header = move.header
         return Plan(
             kind=self.kind,
-            path=folder / f"{move.id}.jsonl",
+            path=path,
             sha256=move.sha256,
             expires_at=header.expires_at,
             step=header.step,
@@ -356,7 +359,7 @@ class MoveGate:
                 "excluded": dict(header.excluded),
                 "expires_at": format_time(header.expires_at),
                 **header.selection,
-                _OTHERS: header.others,
+                OTHERS: header.others,
                 "window": header.window,
             },
             content=move,
@@ -373,30 +376,34 @@ class MoveGate:
 
         Returns
         -------
-        Rows of ``key``, ``evidence``, ``why``, ``taken_does`` and ``not_taken_does``.
+        Rows of ``key``, ``columns``, ``evidence``, ``why``, ``taken_does`` and ``not_taken_does``.
         """
         store = self.get_store_to_look(inv.clients)
         release, _ = read_release(store, plan.content.id)
         doubts = [doubt for doubt in settling.list_answerable(store, release) if doubt.is_open]
-        texts = self.read_evidence(inv, [doubt.planned for doubt in doubts])
         began = ""
         if release.announced_at is not None:
             at = format_time(release.announced_at)
             began = f"our first copy was announced at {at}: an earlier status is not of that copy"
-        rows = [self.describe_doubt(*pair) for pair in zip(doubts, texts, strict=True)]
-        for row in rows:
-            row["evidence"] = "; ".join(filter(None, (row["evidence"], began)))
+        texts = self.read_evidence(inv, [doubt.planned for doubt in doubts])
+        rows = []
+        for doubt, text in zip(doubts, texts, strict=True):
+            parked = ""
+            if doubt.parked.is_here and not doubt.row.evidence:
+                # When we park an object, the worker may believe that it moved it itself.
+                parked = "read after parking: the status may come from our parking"
+            evidence = (doubt.row.evidence or text, parked, began)
+            facts = doubt.planned.facts
+            row = {
+                "key": doubt.key,
+                **{column: facts.get(name, "") for column, name in self.columns.items()},
+                "evidence": "; ".join(filter(None, evidence)),
+                "why": doubt.row.why,
+                "taken_does": f"the {self.noun} stays parked; nothing is delivered",
+                "not_taken_does": f"the {self.noun} waits again, and a new plan may move it",
+            }
+            rows.append(row)
         return rows
-
-    def describe_doubt(self, doubt: Doubt, evidence: str) -> dict[str, Json]:
-        """Describe a row in doubt: what is known, and what each answer would do."""
-        return {
-            "key": doubt.key,
-            "evidence": doubt.row.evidence or evidence,
-            "why": doubt.row.why,
-            "taken_does": f"the {self.noun} stays parked; nothing is delivered",
-            "not_taken_does": f"the {self.noun} waits again, and a new plan may move it",
-        }
 
     def list_unfinished(self, clients: Any) -> list[dict[str, Json]]:
         """Return the unfinished moves of a store, with the command that leads on. Only reads.
@@ -408,60 +415,40 @@ class MoveGate:
         unfinished = result.list_unfinished(self.get_store_to_look(clients))
         return [{**move._asdict(), "way_on": f"runbook {move.way_on}"} for move in unfinished]
 
-    def fetch_plan(
-        self, clients: Any, plan_id: str, find_incident: Callable[[], Incident]
-    ) -> Incident:
-        """Fetch a plan that was begun on another machine into an incident, and return that.
+    def fetch_plan(self, clients: Any, plan_id: str) -> Callable[[Incident], None]:
+        """Fetch a plan that was begun on another machine; return what writes it to an incident.
 
         Raises
         ------
         NotNowError
-            When the store does not know the plan; then ``find_incident`` isn't called.
+            When the store does not know the plan.
         """
         move = planning.find_plan(self.get_store_to_look(clients), plan_id)
-        incident = find_incident()
-        _save_plan(incident, move)
-        ChainedLog(incident.path("ledger", f"{move.id}.jsonl")).append("fetched", {})
-        return incident
+
+        def save(incident: Incident) -> None:
+            _save_plan(incident, move)
+            ChainedLog(incident.path("ledger", f"{move.id}.jsonl")).append("fetched", {})
+
+        return save
 
     # --- carrying out ---
 
-    def _apply(self, inv: Any, plan: Plan) -> Effect:
-        """Carry out an approved plan; go on with it when it was cut off."""
-        approve = plan.sha256
-        self.check_ready(inv, plan.content, get_verb(plan))
-
-        def change(run: Run) -> MoveResult:
-            if plan.action == "settle":
-                return run.settle(plan.summary["taken"], plan.summary["not_taken"], approve)
-            return run.carry_out("undo" if plan.about else "apply", approve)
-
-        return self._run(change, inv, plan)
-
-    def _resume(self, inv: Any, plan: Plan) -> Effect:
-        """Go on with what is unfinished of a plan, or only resume the worker."""
-        parameters = get_parameters(inv, MoveParameters)
-
-        def change(run: Run) -> MoveResult:
-            if not parameters.resume_worker:
-                return run.carry_out("resume")
-            try:
-                return run.resume_worker("")
-            except NotApprovedError as error:
-                if not is_approved(error.needed, parameters.approve):
-                    raise
-                return run.resume_worker(error.needed)
-
-        return self._run(change, inv, plan)
-
     @_naming_commands()
-    def _run(self, change: Callable[[Run], MoveResult], inv: Any, plan: Plan) -> Effect:
-        """Carry something out, and say what came of it."""
+    def _carry_out(self, inv: Any, plan: Plan, verb: str) -> Effect:
+        """Carry a plan out, or go on with it, and say what came of it.
+
+        Parameters
+        ----------
+        verb : ``apply``, ``undo`` or ``settle`` of an approved plan; ``resume`` goes on, or only
+            resumes the worker
+        """
         move: plans.Plan = plan.content
-        log = ChainedLog(plan.trace.with_name(f"{move.id}.jsonl"))
+        parameters = get_parameters(inv, MoveParameters)
+        if verb != "resume":
+            self.check_ready(inv, move, verb)
         if plan.about and not plan.trace.exists():
             ChainedLog(plan.trace).append("follow_up", {"about": move.id})
-        parameters = get_parameters(inv, MoveParameters)
+        log = ChainedLog(plan.trace.with_stem(move.id))
 
         def open_log(_plan_id: str) -> ChainedLog:
             """Return this machine's log of the move: an entry means that something changes."""
@@ -488,20 +475,31 @@ class MoveGate:
             part=parameters.part,
         )
         try:
-            done = change(run)
+            if verb == "settle":
+                answers = (plan.summary["taken"], plan.summary["not_taken"])
+                done = run.settle(*answers, plan.sha256)
+            elif verb == "resume" and parameters.resume_worker:
+                done = _resume_worker(run, parameters.approve)
+            elif verb == "resume":
+                done = run.carry_out("resume")
+            elif verb == "undo":
+                done = run.carry_out("undo", plan.sha256)
+            else:
+                done = run.carry_out("apply", plan.sha256)
         except InterruptedMoveError as error:
             count = f"{error.moved:,} {self.noun}s"
-            held = " The worker is still paused for it." if error.is_held else ""
-            text = f"Interrupted after {count}.{held} Go on with: runbook {error.way_on}"
+            text = f"Interrupted after {count}. Go on with: runbook {error.way_on}"
             raise KeyboardInterrupt(name_runbook(text)) from error
         facts: dict[str, Json] = asdict(done)
         facts["plan"] = plan.id
-        facts["ways_on"] = [f"runbook {command}" for command in self.list_ways_on(done)]
-        if plan.action == "settle":
+        facts["ways_on"] = [f"runbook {command}" for command in done.ways_on]
+        word = "moved"
+        if verb == "settle":
+            word = "settled"
             for name in ("taken", "not_taken"):
                 facts[name] = len({*plan.summary[name]} - {*done.unproven})
-            facts["settled"] = facts["taken"] + facts["not_taken"]
-        return Effect(_describe_run(facts), facts)
+            facts[word] = facts["taken"] + facts["not_taken"]
+        return Effect(_describe_run(facts, word), facts)
 
     # --- proof ---
 
@@ -509,52 +507,50 @@ class MoveGate:
     def _verify(self, inv: Any, plan: Plan) -> Effect:
         """Prove by an independent look where each planned object is."""
         found = proof.verify_plan(self.get_store_to_look(inv.clients), plan.content)
-        counts = {name: count for name, count in found.counts.items() if count}
-        is_ok = counts.keys() <= _AS_PLANNED[get_verb(plan)]
+        seen = {name for name, count in found.counts.items() if count}
+        is_ok = seen <= _AS_PLANNED.get(plan.action, _LANDED)
         start = "proven by listing" if is_ok else "not proven"
-        if found.taken_back_by:
-            start = f"taken back by {found.taken_back_by}"
         facts: dict[str, Json] = {
             **found.counts,
             "keys": found.keys,
             "taken_back_by": found.taken_back_by,
             "plan": plan.id,
         }
-        return Effect(f"{start}: {_say_counts(counts)}", facts, is_ok=is_ok)
+        return Effect(f"{start}: {_say_counts(found.counts)}", facts, is_ok=is_ok)
 
 
-def _follow(plan: Plan, summary: Mapping[str, Json], *, plan_id: str, **facts: Any) -> Plan:
-    """Return a plan that takes another one back, or settles it.
+def _resume_worker(run: Run, typed: str) -> MoveResult:
+    """Resume the worker; if objects may ship twice, ``typed`` must approve it."""
+    try:
+        return run.resume_worker("")
+    except NotApprovedError as error:
+        if not is_approved(error.needed, typed):
+            raise
+        return run.resume_worker(error.needed)
 
-    It has no file: who plans the same again gets the same hash.
-    """
-    until = format_time(facts["expires_at"])
+
+def _follow(plan: Plan, summary: Mapping[str, Json], **facts: Any) -> Plan:
+    """Return a plan about another one. It has no file: planned again, it has the same hash."""
     return replace(
         plan,
-        path=plan.path.with_name(f"{plan_id}.jsonl"),
         about=plan.id,
         rows=(),
         is_empty=not summary["objects"],
         way_back=f"runbook settle {plan.id}",
         summary={
             "window": plan.summary["window"],
-            "expires_at": until,
+            "expires_at": format_time(facts["expires_at"]),
             **summary,
         },
         **facts,
     )
 
 
-def get_verb(plan: Plan) -> str:
-    """Return what a plan asks for: ``apply``, ``undo`` or ``settle``."""
-    return plan.action if plan.about else "apply"
-
-
 def _save_plan(incident: Incident, move: plans.Plan) -> Path:
-    """Write a move's plan into an incident's folder of plans, and return that folder."""
+    """Write a move's plan into an incident's folder of plans, and return the file's path."""
     path = incident.path("plans", f"{move.id}.jsonl")
     write_file(path, move.content.decode())
-    return path.parent
+    return path
 
 
 def list_begun(home: Path) -> Iterator[plans.Plan]:
@@ -585,14 +581,18 @@ def read_since(text: str) -> datetime | None:
         raise UsageError(f"--consumer-stands-still: {error}") from error
 
 
-def _describe_run(facts: Mapping[str, Json]) -> str:
-    """Say what a run did, and what is left."""
-    done = "settled" if "settled" in facts else "moved"
-    counts = {done: facts[done]}
+def _describe_run(facts: Mapping[str, Json], word: str) -> str:
+    """Say what a run did, and what is left.
+
+    Parameters
+    ----------
+    word : what it did, which is also the name of its count
+    """
+    counts = {word: facts[word]}
     for name in _LEFT:
         fact = facts[name]
         counts[name] = fact if isinstance(fact, int) else len(fact)
-    parts = [_say_counts(counts) or f"0 {done}", facts["stopped"]]
+    parts = [_say_counts(counts) or f"0 {word}", facts["stopped"]]
     if facts["is_held"]:
         parts.append("the worker is still paused for it")
     return "; ".join(filter(None, parts))

@@ -34,10 +34,25 @@ IN_TROUBLE = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
 
 
 class NextStep(NamedTuple):
-    """The section to go to from here, which may be empty, and why."""
+    """Where to go from here.
+
+    Attributes
+    ----------
+    section : name of the section; empty: nowhere in particular
+    reason : why, in words
+    typed : the command's words, if it is not the one that runs the section
+    """
 
     section: str
     reason: str
+    typed: str = ""
+
+    @property
+    def command(self) -> str:
+        """The command to type; empty: none."""
+        if not self.section:
+            return ""
+        return f"runbook {self.typed or f'run {self.section[:2]}'}"
 
 
 _NOWHERE = NextStep("", "")

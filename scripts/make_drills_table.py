@@ -102,7 +102,7 @@ def make_run(document: dict[str, Any], commit: str) -> dict[str, Any]:
 
 
 def _make_row(row: dict[str, Any]) -> dict[str, Any]:
-    times = {phase: row[phase] for phase in _PHASES}
+    times = {phase: row.get(phase) for phase in _PHASES}
     return {"scenario": row["scenario"], "end": row["end"], "missed": row["missed"], **times}
 
 

@@ -500,8 +500,8 @@ CAUSES: Mapping[str, CauseRecord] = {
 }
 
 
-# This command plans every action of the advice, and stops; each plan says how to approve it.
-_RUN = "runbook run 06"
+# This command plans the actions of the advice one by one, and says how to approve each.
+_RUN = "runbook fix"
 _STRATEGY_WORDS: Mapping[Strategy, str] = {
     "release": f"6.1 release by move what is finished ({_RUN})",
     "retrigger": f"6.1 re-trigger the worker ({_RUN})",

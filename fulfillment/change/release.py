@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -20,10 +20,8 @@ from objectmove.errors import LimitError
 from objectmove.plan import Plan as MovePlan
 from objectmove.plan import PlanRow, Timing
 from objectmove.planning import Judgement
-from objectmove.settling import Doubt
 from runbook_lib.approvals import Plan
 from runbook_lib.errors import ClientError, SafetyError, StoreNotReadyError, UsageError
-from runbook_lib.model import Json
 from runbook_lib.moving import MoveGate, MoveParameters
 from runbook_lib.section import get_parameters
 
@@ -76,8 +74,9 @@ class ReleaseParameters(MoveParameters):
 class ReleaseGate(MoveGate):
     """The gate for releases: it holds the worker, and knows what became of an order."""
 
-    noun = "label"
+    noun = "file"
     action = "release"
+    columns: ClassVar = {"order": "order_id"}
 
     def get_store(self, clients: Clients) -> S3Bucket:
         """Return the bucket, with the keys that may change it."""
@@ -100,12 +99,11 @@ class ReleaseGate(MoveGate):
         elif action == "undo":
             check_move_rights(inv.clients, move.header.to, move.header.source)
 
-    def admit(self, move: MovePlan, folder: Path) -> Plan:
+    def admit(self, move: MovePlan, path: Path) -> Plan:
         """Return a plan as the gate sees it. Its summary counts the labels by status, if known."""
-        plan = super().admit(move, folder)
+        plan = super().admit(move, path)
         statuses = Counter(row.facts["status"] for row in move.rows if "status" in row.facts)
-        if statuses:
-            plan.summary["by_status"] = dict(statuses)
+        plan.summary["by_status"] = dict(statuses)
         return replace(plan, action="park") if _PARKS in move.header.selection else plan
 
     def ask(self, inv: Investigation, rows: Sequence[PlanRow]) -> Sequence[str | None]:
@@ -127,14 +125,6 @@ class ReleaseGate(MoveGate):
         """
         read = cache(partial(read_shipment_evidence, inv.clients.fulfillment))
         return [read(row.facts.get("order_id", "")) for row in rows]
-
-    def describe_doubt(self, doubt: Doubt, evidence: str) -> dict[str, Json]:
-        """Describe a label in doubt and its order, in the columns ``TO_SETTLE``."""
-        if doubt.parked.is_here:
-            # When we park a label, the worker may believe that it moved the label itself.
-            evidence += " (read after parking: the status may come from our parking)"
-        order = doubt.planned.facts.get("order_id", "")
-        return {"order": order, **super().describe_doubt(doubt, evidence)}
 
 
 GATE = ReleaseGate(step="6.1")

@@ -19,11 +19,7 @@ from runbook_lib.approvals import Plan, make_empty_plan
 from runbook_lib.errors import ClientError, SafetyError
 from runbook_lib.frames import NUMBER, TIME
 from runbook_lib.http import parse_duration
-from runbook_lib.model import (
-    CauseStatus,
-    Role,
-    Status,
-)
+from runbook_lib.model import CauseStatus, Role, Status
 from runbook_lib.policy import IN_TROUBLE
 from runbook_lib.section import (
     ActionStep,
@@ -39,7 +35,7 @@ from ..analysis.causes import Advice
 from ..analysis.forecasts import compute_clear_time
 from ..analysis.samples import Sample
 from ..change.drill_record import get_drill_id, list_drill_orders
-from ..change.release import GATE, MOVE, ReleaseParameters, make_release_plan
+from ..change.release import GATE, ReleaseParameters, make_release_plan
 from ..change.service_actions import SERVICE, SERVICE_ACTIONS, plan_service
 from ..change.synthetic import REMOVE, plan_revert
 from ..clients.http_systems import AlertRule
@@ -85,8 +81,6 @@ class Parameters(ReleaseParameters):
 _MAX_AGE_S = 90.0
 #: The time between two listings of 6.5, where no exporter measures the lag.
 _LIST_EVERY_S = 5.0
-#: The kinds of the plans of 6.1, 6.1.1 and 6.1.2.
-_RELEASE_KINDS = (MOVE, SERVICE)
 
 
 def _refresh_advice(inv: Investigation) -> Advice:
@@ -133,27 +127,6 @@ def _get_orders(inv: Investigation) -> frozenset[str] | None:
         own = frozenset(map(str, list_drill_orders(inv.journal)))
         return own & named if named else own
     return named or None
-
-
-def _plan_undo(inv: Investigation) -> Plan:
-    return _plan_way_back(inv, "6.1.1", get_parameters(inv, Parameters).undo, GATE.plan_undo)
-
-
-def _plan_settling(inv: Investigation) -> Plan:
-    parameters = get_parameters(inv, Parameters)
-    is_answered = parameters.taken or parameters.not_taken
-    plan_id = parameters.settle if is_answered else ""
-    return _plan_way_back(inv, "6.1.2", plan_id, GATE.plan_settling)
-
-
-def _plan_way_back(
-    inv: Investigation, step_id: str, plan_id: str, plan: Callable[[Investigation], Plan]
-) -> Plan:
-    """Plan what takes a release back, or settles it; nothing when none is named."""
-    if not plan_id:
-        target = inv.settings.ready_prefix
-        return make_empty_plan(step=step_id, target=target, reason="no release is named")
-    return plan(inv)
 
 
 def _plan_repair(inv: Investigation) -> Plan:
@@ -223,10 +196,7 @@ def put_in_order(release: Plan, repair: Plan) -> tuple[Plan, Plan]:
     return release, repair
 
 
-ACTIONS = by_id(
-    ActionStep("6.1", "Release what waits", _plan_release, _RELEASE_KINDS),
-    ActionStep("6.1.1", "Take the release back", _plan_undo, _RELEASE_KINDS),
-    ActionStep("6.1.2", "Settle what nobody can know", _plan_settling, _RELEASE_KINDS),
+ACTIONS = GATE.make_actions("Release what waits", _plan_release, SERVICE) | by_id(
     ActionStep("6.2", "Bring back the service", _plan_repair, (SERVICE,)),
     ActionStep("6.3", "Clean up chaos objects", _plan_clean_up, (REMOVE,)),
     ActionStep("6.4", "Refresh the ticket's timeline", _plan_refresh, (SERVICE,)),

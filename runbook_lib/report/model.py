@@ -395,12 +395,12 @@ def list_tasks(model: ReportModel) -> Iterator[Task]:
             doubtful = f"{count_of(action.doubtful, noun)} in doubt"
             command = f"runbook {verb} {action.plan}"
             yield Task(text=f"{action.plan} is not finished, {waiting}, {doubtful}: {command}")
-    section, reason = model.judgement.next
+    next_step = model.judgement.next
     if model.facts.get("closed_at"):
         if model.verdict not in ENDED_WELL:
             yield Task(text="Closed before all was well: look again. runbook investigate")
     elif model.verdict and model.verdict not in ENDED_WELL:
-        yield Task(text=f"{reason} runbook run {section[:2]}")
+        yield Task(text=f"{next_step.reason} {next_step.command}")
     follow_ups = list_follow_ups(model.journal)
     for note in follow_ups:
         yield Task.model_validate(note, from_attributes=True)

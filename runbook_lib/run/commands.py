@@ -178,11 +178,11 @@ def _carry_out(
     conclusions = [run.conclusion for run in runs if run.conclusion is not None]
     verdict = None
     reason = ""
-    next_section = policy.first_step.section
+    next_step = policy.first_step
     if needed and judged.verdict:
         verdict = judged.verdict
         reason = judged.reason
-        next_section = judged.next.section
+        next_step = judged.next
     elif conclusions:
         verdict = conclusions[-1].verdict
         reason = conclusions[-1].summary
@@ -192,10 +192,9 @@ def _carry_out(
     waits = any(plan["apply"] for plan in plans)
     next_command = next(iter(journal.ways_on), "")
     if not (next_command or incident.is_closed or waits):
+        next_command = next_step.command
         if verdict is Verdict.HEALTHY:  # no section closes an incident that saw no trouble
             next_command = "runbook close"
-        elif next_section:
-            next_command = f"runbook run {next_section[:2]}"
     return documents.SectionsDocument(
         schema_name=schema,
         at=now,

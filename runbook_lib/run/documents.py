@@ -263,7 +263,8 @@ def _lay_out(document: Document, name: str, value: Json) -> Iterator[Table | str
     elif name == "causes":
         yield tabulate_findings(getattr(document, name))
     elif name == "notebooks":
-        yield from (f"{run['notebook']}: {run['error']}" for run in value if run["error"])
+        failed = [run for run in value if run["status"] not in ("done", "stopped_at_plan")]
+        yield from (f"{run['notebook']}: {run['error']}" for run in failed)
     elif isinstance(value, list | tuple) and isinstance(value[0], dict):
         yield Table(label, value, _COLUMNS.get(name, ()))
     elif isinstance(value, list | tuple) and len(value) > 1:

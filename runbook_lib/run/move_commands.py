@@ -1,6 +1,6 @@
 """What ``plan``, ``apply``, ``resume``, ``undo``, ``settle`` and ``verify`` do for a ``MoveGate``.
 
-Command line and tests call the same methods. Fields of documents are added, never renamed.
+Command line and tests call the same methods. Fields of the document are added, never renamed.
 """
 
 from __future__ import annotations
@@ -9,20 +9,18 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
-
-from pydantic import BeforeValidator, Field
+from typing import Any, ClassVar
 
 from ..approvals import SHORT_HASH, Plan, load_plan
 from ..errors import ActionInterruptedError, ClientError, ExitCode, SafetyError, UsageError
 from ..investigation import close_if_quiet
 from ..model import ActionEntry, ActionPhase, Json, Progress, format_time, keep_quiet
-from ..moving import OPEN, MoveGate, NotNowError, get_verb
+from ..moving import OPEN, OTHERS, MoveError, MoveGate, NotNowError
 from ..record.incident import Incident, list_incidents
 from ..redact import Redactor
 from ..report import write_outputs
-from ..runbook import load_policy
 from ..section import Sections
 from ..settings import Settings
 from ..show.text import VERDICT_WORDS, capitalise, count_of, format_bytes
@@ -30,25 +28,31 @@ from .documents import IncidentDocument
 
 #: How many objects of a plan are shown.
 _SHOWN = 10
+#: Facts that the document does not have, or has by another name.
+_UNTOLD = {OTHERS, "keys", "ways_on"}
 
-#: The engine lists these objects; a document counts them.
-_Count = Annotated[int, BeforeValidator(lambda found: found if type(found) is int else len(found))]
 
-
-class MoveDocument(IncidentDocument, extra="ignore"):
+class MoveDocument(IncidentDocument, extra="allow"):
     """A document about one plan.
+
+    Beside these fields it has what is known of the plan: of a plan that waits for its approval
+    ``sha256`` and its summary; of a run, those of ``objectmove.result.MoveResult``, where a list of
+    objects is a count and ``reasons`` says why they stay; of a proof its counts.
 
     Attributes
     ----------
-    way_on : the commands that finish what was begun
     summary : what came of it, in words
-    reason : of a plan: what no plan will move, and which setting decides that; else why the
-        incident's verdict is what it is now
+    way_on : the commands that finish what was begun
+    apply : the command that carries the plan out
+    rows : some objects of a plan; of ``settle`` without an answer, the objects that wait for one
+    unproven : of a run, the keys of the objects that a person must settle
     """
 
     plan: str
+    summary: str
     way_on: tuple[str, ...] = ()
-    summary: str = ""
+    apply: str = ""
+    rows: tuple[dict[str, Json], ...] = ()
 
     @property
     def answer(self) -> str:
@@ -62,103 +66,6 @@ class MoveDocument(IncidentDocument, extra="ignore"):
     def commands(self) -> tuple[str, ...]:
         """What finishes the plan; if it is finished, the next command."""
         return self.way_on or super().commands
-
-
-class MovePlanDocument(MoveDocument):
-    """``plan``: what would move, and how many objects would not, for each reason.
-
-    Attributes
-    ----------
-    apply : the command that carries the plan out
-    by_status : how many objects have each status, where the runbook knows one
-    rows : some objects, those with the rarest status first
-    others : how the worker is held
-    window : what the store cannot guard
-    """
-
-    sha256: str
-    objects: int
-    bytes: int | None = None
-    expires_at: str
-    by_status: dict[str, int] = Field(default={})
-    excluded: dict[str, int]
-    path: str
-    apply: str = ""
-    rows: tuple[dict[str, Json], ...] = ()
-    others: str = ""
-    window: str = ""
-    parts: int = 0
-
-    @property
-    def answer(self) -> str:
-        """How much would move, that nothing was changed, and what no plan will move."""
-        words = "There is nothing to do"
-        if self.apply:
-            files = count_of(self.objects, load_policy().noun)
-            words = f"Planned, nothing was changed: {files}"
-            if self.bytes is not None:
-                words += f", {format_bytes(self.bytes)}"
-        return ": ".join(filter(None, (words, self.reason)))
-
-
-class MoveRunDocument(MoveDocument):
-    """``apply``, ``resume``, ``undo``, ``settle``: how many objects moved, and what of the others.
-
-    Attributes
-    ----------
-    already : of how many of ``moved`` a look found the content at the destination
-    skipped, conflicts, failed : how many were not moved; of them, how many because their
-        destination is taken; how many were tried, and wait or are open
-    reasons : ``key`` and ``reason`` of these objects
-    unproven : keys of the objects that a person must settle
-    waiting : how many objects this plan still has to move
-    left : how many objects a new plan may move
-    stopped : why the run ended early
-    taken, not_taken : of ``settle``: how many rows each answer settled
-    rows : of ``settle`` without an answer: the rows that wait for one, with ``key``, ``evidence``,
-        ``why``, ``taken_does``, ``not_taken_does``, and what the runbook adds
-    """
-
-    moved: int = 0
-    already: int = 0
-    skipped: _Count = 0
-    conflicts: _Count = 0
-    failed: _Count = 0
-    reasons: tuple[dict[str, Json], ...] = ()
-    unproven: tuple[str, ...] = ()
-    waiting: int = 0
-    left: int = 0
-    is_held: bool = False
-    stopped: str = ""
-    taken: int = 0
-    not_taken: int = 0
-    rows: tuple[dict[str, Json], ...] = ()
-
-    @property
-    def answer(self) -> str:
-        """How many moved, and whether that is all."""
-        word = "Done" if self.exit_code is ExitCode.OK else "NOT ALL DONE"
-        return f"{word}: {super().answer}"
-
-
-class MoveProofDocument(MoveDocument):
-    """``verify``: the proof, as a number of objects for each status."""
-
-    in_place: int
-    gone_after_landed: int
-    unproven: int
-    waiting: int
-    changed_by_others: int
-    lost: int
-    duplicated: int
-    foreign_changed: int
-    skipped: int
-    taken_back: int
-    taken_back_by: str
-    settled_by_word: int
-
-
-D = TypeVar("D", bound=MoveDocument)
 
 
 @dataclass
@@ -183,20 +90,24 @@ class MoveCommands:
     settings: Settings
     progress: Progress = keep_quiet
 
-    def plan(self, *, incident_id: str = "", **options: Any) -> MovePlanDocument:
+    def plan(self, *, incident_id: str = "", **options: Any) -> MoveDocument:
         """Make a plan; moves nothing. Exit 3 when objects wait and none of them may move."""
         inv = self._open(incident_id, **options)
         plan = self._make_plan(inv, self.gate.step)
         _close_if_new(inv)
-        shown = self._describe_plan(inv, plan, f"apply {plan.id}")
-        why_objects_stay = plan.summary.get("reason", shown.excluded)
-        is_blocked = plan.is_empty and bool(why_objects_stay)
-        return shown.model_copy(update={"exit_code": ExitCode.of(not is_blocked)})
+        is_blocked = plan.is_empty and any(map(plan.summary.get, ("reason", "excluded")))
+        return self._show(
+            inv,
+            plan,
+            f"apply {plan.id}",
+            exit_code=ExitCode.of(not is_blocked),
+            way_on=self._list_ways_on(inv),
+        )
 
     def apply(self, plan_id: str, *, approve: str = "", **options: Any) -> MoveDocument:
         """Carry out a plan; if ``approve`` is empty, stop at the plan, exit 5."""
         inv, plan = self._open_plan(plan_id, **options)
-        return self._change(inv, plan, approve, f"apply {plan.id}")
+        return self._change("apply", inv, plan, approve, plan_id)
 
     def resume(self, plan_id: str, *, approve: str = "", **options: Any) -> MoveDocument:
         """Go on with what is unfinished of a plan, or only resume the worker."""
@@ -205,9 +116,9 @@ class MoveCommands:
 
     def undo(self, plan_id: str, *, approve: str = "", **options: Any) -> MoveDocument:
         """Take back a move; if ``approve`` is empty, stop at the plan, exit 5."""
-        inv = self._open_on(plan_id, undo=plan_id, **options)
+        inv, _ = self._open_plan(plan_id, undo=plan_id, **options)
         plan = self._make_plan(inv, self.gate.undo_step)
-        return self._change(inv, plan, approve, f"undo {plan_id} --consumer-stands-still")
+        return self._change("undo", inv, plan, approve, f"{plan_id} --consumer-stands-still")
 
     def settle(
         self,
@@ -234,40 +145,34 @@ class MoveCommands:
         for line in from_file.read_text("utf-8").splitlines() if from_file else ():
             answer, _, key = line.partition(" ")
             words += [f"--{answer}", key]
-        if not words:
-            return self._show_doubts(plan_id)
-        inv = self._open_on(plan_id, settle=plan_id, **_sort_answers(words))
-        plan = self._make_plan(inv, self.gate.settle_step)
-        if plan.is_empty:
-            return self._show_doubts(plan_id)
-        return self._change(inv, plan, approve, f"settle {plan_id} {shlex.join(words)}")
-
-    def _show_doubts(self, plan_id: str) -> MoveRunDocument:
-        """Return the rows that a person must decide, and the commands that decide."""
-        inv, plan = self._open_plan(plan_id, look=True)
-        rows = self.gate.list_to_settle(inv, plan)
+        inv, release = self._open_plan(plan_id, look=not words, settle=plan_id, **_sort(words))
+        if words:
+            plan = self._make_plan(inv, self.gate.settle_step)
+            if not plan.is_empty:
+                return self._change("settle", inv, plan, approve, shlex.join([plan_id, *words]))
+        rows = self.gate.list_to_settle(inv, release)
         commands = [f"runbook settle {plan_id} {word}" for word in ("--not-taken", "--taken")]
-        return _make(
-            MoveRunDocument,
+        return self._tell(
             "settle",
             inv,
-            plan,
+            release,
             exit_code=ExitCode.of(not rows),
             summary=f"{count_of(len(rows), inv.policy.noun)} of {plan_id} wait for your answer",
+            taken=0,
+            not_taken=0,
             left=len(rows),
             rows=rows,
             way_on=commands if rows else (),
         )
 
-    def verify(self, plan_id: str) -> MoveProofDocument:
+    def verify(self, plan_id: str) -> MoveDocument:
         """Prove by an independent look where each planned object is. Moves nothing."""
         self.progress("list the bucket")
         inv, plan = self._open_plan(plan_id, look=True)
         if not plan.trace.exists():  # another machine may have carried it out
-            self.gate.fetch_plan(inv.clients, plan_id, lambda: inv.incident)
+            self.gate.fetch_plan(inv.clients, plan_id)(inv.incident)
         entry = inv.verify(plan)
-        return _make(
-            MoveProofDocument,
+        return self._tell(
             "verify",
             inv,
             plan,
@@ -277,41 +182,57 @@ class MoveCommands:
             way_on=self._list_ways_on(inv, plan.id),
         )
 
-    def look_again(self, inv: Any, plan: Plan) -> dict[str, Json]:  # noqa: ARG002
-        """Write the report, and return the fields of ``MoveDocument`` about the incident.
+    # --- documents ---
 
-        A runbook overrides this method with one that first looks whether the change helped.
-        """
-        return {"report": str(write_outputs(inv.incident, self.sections))}
+    def _tell(
+        self, command: str, inv: Any, plan: Plan, facts: Mapping[str, Json] = {}, **fields: Any
+    ) -> MoveDocument:
+        """Return the document of a command: the facts, of which ``fields`` are said otherwise."""
+        told: dict[str, Json] = {}
+        for name, fact in facts.items():
+            is_counted = isinstance(fact, list) and name != "unproven"
+            if name not in _UNTOLD:
+                told[name] = len(fact) if is_counted else fact
+        head = {"schema": f"runbook/{command}/1", "incident": inv.incident.id, "plan": plan.id}
+        return MoveDocument.model_validate({**told, **head, **fields})
 
-    def _describe_plan(self, inv: Any, plan: Plan, command: str) -> MovePlanDocument:
+    def _show(self, inv: Any, plan: Plan, command: str, **fields: Any) -> MoveDocument:
         """Return what a plan would do, and how to approve it; exit 5, since nothing is approved.
 
         Parameters
         ----------
         command : carries the plan out, without ``runbook`` and the approval
         """
-        apply = f"runbook {command} --approve {plan.sha256[:SHORT_HASH]}"
-        return _make(
-            MovePlanDocument,
-            "plan",
-            inv,
-            plan,
-            plan.summary,
-            exit_code=ExitCode.REFUSED,
-            sha256=plan.sha256,
-            others=plan.summary["who else moves"],
-            path="" if plan.about else str(plan.path),
-            rows=show_rows(plan),
-            apply="" if plan.is_empty else apply,
-            parts=plan.content.header.parts,
-            way_on=() if plan.about else self._list_ways_on(inv),
-        )
+        facts = plan.summary
+        words = "There is nothing to do"
+        apply = ""
+        if not plan.is_empty:
+            apply = f"runbook {command} --approve {plan.sha256[:SHORT_HASH]}"
+            words = f"Planned, nothing was changed: {count_of(facts['objects'], inv.policy.noun)}"
+            if "bytes" in facts:
+                words += f", {format_bytes(facts['bytes'])}"
+        rows = [
+            {"key": row.key, "to": row.to, "waits since": format_time(row.age_start), **row.facts}
+            for row in plan.rows[:_SHOWN]
+        ]
+        shown = {
+            "exit_code": ExitCode.REFUSED,
+            "summary": ": ".join(filter(None, (words, facts.get("reason")))),
+            "sha256": plan.sha256,
+            "others": facts[OTHERS],
+            "path": "" if plan.about else str(plan.path),
+            "parts": plan.content.header.parts,
+            "apply": apply,
+            "rows": rows,
+        }
+        return self._tell("plan", inv, plan, facts, **shown | fields)
 
     def _list_ways_on(self, inv: Any, plan_id: str = "") -> list[str]:
         """Return the commands that lead on from what is unfinished; of one plan, or of all."""
         rows = self.gate.list_unfinished(inv.clients)
         return [str(row["way_on"]) for row in rows if str(row["plan"]).startswith(plan_id)]
+
+    # --- where a plan is carried out ---
 
     def _make_plan(self, inv: Any, step: str) -> Plan:
         """Make a step's plan; refuse when the runbook can only say why there is none."""
@@ -319,8 +240,6 @@ class MoveCommands:
         if plan.kind is not self.gate.kind:
             raise SafetyError(str(plan.summary["reason"]))
         return plan
-
-    # --- where a plan is carried out ---
 
     def _open(self, incident_id: str, **parameters: Any) -> Any:
         """Open an investigation in the section that moves objects."""
@@ -333,65 +252,55 @@ class MoveCommands:
             **parameters,
         )
 
-    def _open_plan(self, plan_id: str, **options: Any) -> tuple[Any, Plan]:
-        """Open the incident in which a plan goes on, and load the plan."""
-        inv = self._open_on(plan_id, **options)
-        return inv, load_plan(inv.incident.find_plan(plan_id), (self.gate.kind,))
+    def _open_plan(
+        self, plan_id: str, *, look: bool = False, **parameters: Any
+    ) -> tuple[Any, Plan]:
+        """Open the incident in which a plan goes on, and load the plan.
 
-    def _open_on(self, plan_id: str, *, look: bool = False, **parameters: Any) -> Any:
-        """Open the incident in which a plan goes on: the plan's own, unless closed or damaged.
+        That is the plan's own incident; if it is closed or damaged, the open one. A plan that no
+        incident of this machine has comes from the bucket.
 
         Parameters
         ----------
         look : whether the caller only looks. If so, the plan's own incident may be closed
         parameters : of the section
         """
-        incident = self._find_incident(plan_id)
-        if (look or not incident.is_closed) and not incident.is_damaged():
-            return self._open(incident.id, **parameters)
-        inv = self._open("", **parameters)
-        text = f"Plan {plan_id} is one of another incident, {incident.id}"
-        inv.incident.tell("plan_of_closed", text)
-        return inv
+        home = self.settings.runbook_home.resolve()
+        own = ""
+        keep: Callable[[Incident], None] | None = None
+        holders = [f for f in list_incidents(home) if (f / "plans" / f"{plan_id}.jsonl").is_file()]
+        if holders:
+            incident = Incident(holders[0], redactor=Redactor())
+            if (look or not incident.is_closed) and not incident.is_damaged():
+                own = incident.id
+        else:
+            keep = self._fetch(plan_id)
+        inv = self._open(own, **parameters)
+        if keep is not None:
+            keep(inv.incident)
+        return inv, load_plan(inv.incident.find_plan(plan_id), (self.gate.kind,))
 
-    def _find_incident(self, plan_id: str) -> Incident:
-        """Return this machine's newest incident that has a plan.
-
-        If none has it, the plan is fetched from the bucket into the incident to work on.
+    def _fetch(self, plan_id: str) -> Callable[[Incident], None]:
+        """Fetch a plan from the bucket, which another machine may have begun.
 
         Raises
         ------
         UsageError
-            When the store does not have the plan, or does not answer.
+            When the store does not have the plan, or is not configured.
         """
-        settings = self.settings
-        for folder in list_incidents(settings.runbook_home.resolve()):
-            if (folder / "plans" / f"{plan_id}.jsonl").is_file():
-                return Incident(folder, redactor=Redactor(settings.secrets))
-        opener = self.sections.investigation
         with suppress(ClientError, NotNowError):
-            clients = opener.connect(settings)
-            return self.gate.fetch_plan(clients, plan_id, lambda: opener.find_or_make(settings)[0])
-        raise UsageError(f"no incident under {settings.runbook_home} has a plan {plan_id!r}")
+            clients = self.sections.investigation.connect(self.settings)
+            return self.gate.fetch_plan(clients, plan_id)
+        home = self.settings.runbook_home
+        raise UsageError(f"no incident under {home} has a plan {plan_id!r}")
 
     # --- changing ---
 
-    def _change(
-        self,
-        inv: Any,
-        plan: Plan,
-        approve: str,
-        typed: str,
-    ) -> MoveDocument:
+    def _change(self, command: str, inv: Any, plan: Plan, approve: str, typed: str) -> MoveDocument:
         """Carry out an approved plan; without an approval, show it and what to type."""
         if not approve:
-            return self._describe_plan(inv, plan, typed)
-        return self._carry_out(
-            get_verb(plan),
-            inv,
-            plan,
-            lambda: inv.apply(plan, approve=approve),
-        )
+            return self._show(inv, plan, f"{command} {typed}")
+        return self._carry_out(command, inv, plan, partial(inv.apply, plan, approve=approve))
 
     def _carry_out(
         self,
@@ -399,7 +308,7 @@ class MoveCommands:
         inv: Any,
         plan: Plan,
         change: Callable[[], ActionEntry],
-    ) -> MoveRunDocument:
+    ) -> MoveDocument:
         """Carry a change out; return how it ended, and the incident's verdict by a new look.
 
         If it is interrupted, write the report and raise the error again.
@@ -413,38 +322,46 @@ class MoveCommands:
             raise
         finally:
             _close_if_new(inv)
-        facts = dict(entry.result)
+        facts = entry.result
         names: Sequence[str] = OPEN
+        left = facts.get("left", 0)
         if command == "settle":
             names = ("unproven", "stopped")
-            facts["left"] = len(facts["unproven"])
-        return _make(
-            MoveRunDocument,
+            left = entry.count("unproven")
+        is_done = not any(facts.get(name) for name in names)
+        word = "Done" if is_done else "NOT ALL DONE"
+        return self._tell(
             command,
             inv,
             plan,
             facts,
-            exit_code=ExitCode.of(not any(facts.get(name) for name in names)),
-            summary=entry.reason,
+            exit_code=ExitCode.of(is_done),
+            summary=f"{word}: {entry.reason}",
+            left=left,
             reasons=[*facts.get("skipped", ()), *facts.get("failed", ())],
             way_on=facts.get("ways_on", ()),
-            **self.look_again(inv, plan),
+            **self._look_again(inv, plan),
         )
 
+    def _look_again(self, inv: Any, plan: Plan) -> dict[str, Json]:
+        """Prove a change, read the section's steps anew, conclude, and write the report.
 
-def show_rows(plan: Plan) -> list[dict[str, Json]]:
-    """Return the rows that a person sees: a few, those with the rarest status first."""
-    by_status = plan.summary.get("by_status", {})
-    rows = sorted(plan.rows, key=lambda row: by_status.get(row.facts.get("status"), 0))
-    return [
-        {
-            "key": row.key,
-            "to": row.to,
-            "waits since": format_time(row.age_start),
-            **row.facts,
+        Verdict, report and summary then know of the change. Only reads systems.
+        """
+        inv.progress("look again")
+        # If this fails, the change is not proven, and the verdict says so.
+        with suppress(MoveError, ClientError):
+            inv.verify(plan)
+        for step in inv.section.STEPS:
+            inv.read_step(step)
+        inv.conclude()
+        judgement = inv.policy.judge(inv.journal, now=inv.now())
+        return {
+            "verdict": judgement.verdict,
+            "reason": judgement.reason,
+            "next": next(iter(inv.journal.ways_on), judgement.next.command),
+            "report": str(write_outputs(inv.incident, self.sections)),
         }
-        for row in rows[:_SHOWN]
-    ]
 
 
 def _close_if_new(inv: Any) -> None:
@@ -453,20 +370,7 @@ def _close_if_new(inv: Any) -> None:
         close_if_quiet(inv.incident)
 
 
-def _make(
-    kind: type[D],
-    command: str,
-    inv: Any,
-    plan: Plan,
-    facts: Mapping[str, Json] = {},
-    **fields: Any,
-) -> D:
-    """Return a command's document: ``fields``, and those of an action's facts that it knows."""
-    head = {"schema": f"runbook/{command}/1", "incident": inv.incident.id, "plan": plan.id}
-    return kind.model_validate({**facts, **head, **fields})
-
-
-def _sort_answers(words: Sequence[str]) -> dict[str, Any]:
+def _sort(words: Sequence[str]) -> dict[str, list[str]]:
     """Return the answers as the parameters ``taken`` and ``not_taken``."""
     keys: dict[str, list[str]] = {}
     own: list[str] | None = None

@@ -164,11 +164,11 @@ def _describe_plan(plan: Plan) -> Card:
 
 @describe.register(investigation.Investigation)
 def _describe_investigation(inv: investigation.Investigation[Any, Any]) -> Card:
-    section, reason = inv.policy.judge(inv.journal, now=inv.now()).next
+    step = inv.policy.judge(inv.journal, now=inv.now()).next
     return Card(
         f"{inv.section.TITLE} on incident {inv.incident.id}",
-        lines=(f"{inv.settings.runbook_environment}, in {inv.incident.folder}", reason),
-        link=f"{section}.ipynb" if section else "",
+        lines=(f"{inv.settings.runbook_environment}, in {inv.incident.folder}", step.reason),
+        link=f"{step.section}.ipynb" if step.section else "",
     )
 
 

@@ -115,6 +115,7 @@ def tabulate_plans(journal: JournalView) -> Table:
             "plan": action.plan,
             "sha256": facts["sha256"],
             "action": entry.action,
+            "verb": entry.action,
             "target": entry.target,
         }
         rows.append(row)

@@ -121,7 +121,7 @@ def test_what_serve_opened_for_a_drills_alert_ends_as_the_drill_does(
 # --- Ctrl-C ---
 
 
-_CUT_OFF = "Interrupted after 1 labels. Go on with: runbook resume rel-1"
+_CUT_OFF = "Interrupted after 1 files. Go on with: runbook resume rel-1"
 
 
 def interrupt(*_: object) -> Any:

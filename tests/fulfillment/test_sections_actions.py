@@ -72,7 +72,7 @@ def test_a_stopped_worker_is_started_then_re_triggered(world: World) -> None:
     first_advice, second_advice = told.advice
     assert f"6.2 start {own}" in first_advice
     assert "6.1 " in second_advice
-    assert all("runbook run 06" in text for text in told.advice)
+    assert all("runbook fix" in text for text in told.advice)
     assert told.advice == world.open(root_cause).conclude().advice
     inv.apply(first, approve=first.sha256)
     world.down.clear()

@@ -41,6 +41,7 @@ def test_every_command_is_documented() -> None:
         "check",
         "init",
         "investigate",
+        "fix",
         "run",
         "plan",
         "apply",

@@ -256,17 +256,6 @@ def test_a_settling_is_an_order_that_carries_both_answers(inv: Any) -> None:
     assert set(lost) <= set(inv.store.objects)
 
 
-@pytest.mark.usefixtures("find_plans")
-def test_a_settling_is_refused_if_something_changed_since(inv: Any) -> None:
-    plan = plan_move(inv)
-    lose_answers(inv, "b")
-    (lost,) = plan.kind.apply(inv, plan).result["unproven"]
-    order = order_settling(inv, plan, not_taken=lost)
-    inv.store.put_object("in/b", b"put again")
-    with pytest.raises(NotApprovedError, match=f"settle {plan.id}"):
-        order.kind.apply(inv, order)
-
-
 def test_an_approval_to_resume_the_worker_may_be_12_characters(
     inv: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,17 +15,22 @@ from runbook_lib.run.documents import (
     SectionsDocument,
     print_document,
 )
-from runbook_lib.run.move_commands import MovePlanDocument, MoveProofDocument, MoveRunDocument
+from runbook_lib.run.move_commands import MoveDocument
 from tests.support.golden import expect_golden
 
 AT = datetime(2026, 11, 24, 4, 0, tzinfo=UTC)
 SHA256 = "9d5ed678fe57bcca610140957afab571" * 2
 APPLY = f"runbook apply rel-20261124T040000Z-51c0 --approve {SHA256}"
 HEAD: dict[str, Any] = {"schema": "x", "at": AT, "incident": "inc-20261124T040000Z-51c0"}
-PLAN = MovePlanDocument(
-    **HEAD,
-    exit_code=ExitCode.OK,
+
+
+def tell(**fields: Any) -> MoveDocument:
+    return MoveDocument.model_validate({**HEAD, "plan": "rel-1", **fields})
+
+
+PLAN = tell(
     plan="rel-20261124T040000Z-51c0",
+    summary="Planned, nothing was changed: 74 objects, 4.6 MiB",
     sha256=SHA256,
     objects=74,
     bytes=4_812_800,
@@ -67,7 +72,7 @@ INVESTIGATED = SectionsDocument(
     since=AT - timedelta(minutes=10),
     affected="3 orders",
     advice=("1. 6.2 start the worker", "2. 6.1 re-trigger it"),
-    next="runbook run 06",
+    next="runbook fix",
 )
 STOPPED = SectionsDocument(
     **HEAD,
@@ -84,13 +89,16 @@ STOPPED = SectionsDocument(
     ),
 )
 EMPTY = PLAN.model_copy(
-    update={"apply": "", "objects": 0, "rows": (), "reason": "all are incomplete"}
+    update={
+        "apply": "",
+        "objects": 0,
+        "rows": (),
+        "summary": "There is nothing to do: all are incomplete",
+    }
 )
-APPLIED = MoveRunDocument(
-    **HEAD,
+APPLIED = tell(
     exit_code=ExitCode.NOT_OK,
-    plan="rel-1",
-    summary="70 moved; 4 waiting; go on with: runbook resume rel-1",
+    summary="NOT ALL DONE: 70 moved; 4 waiting",
     moved=70,
     already=0,
     conflicts=0,
@@ -99,36 +107,25 @@ APPLIED = MoveRunDocument(
     way_on=("runbook resume rel-1",),
 )
 DONE = APPLIED.model_copy(
-    update={"exit_code": ExitCode.OK, "way_on": (), "waiting": 0, "summary": "74 moved"}
+    update={"exit_code": ExitCode.OK, "way_on": (), "waiting": 0, "summary": "Done: 74 moved"}
 )
-HELD = MoveRunDocument(
-    **HEAD,
+HELD = tell(
     exit_code=ExitCode.NOT_OK,
-    plan="rel-1",
-    summary="70 moved; 2 unproven; 1 skipped; go on with: runbook settle rel-1",
+    summary="NOT ALL DONE: 70 moved; 2 unproven; 1 skipped",
     moved=70,
     skipped=1,
-    reasons=({"key": "pending/3.pdf", "reason": "its writer replaced it"},),
-    unproven=("pending/1.pdf", "pending/2.pdf"),
+    reasons=[{"key": "pending/3.pdf", "reason": "its writer replaced it"}],
+    unproven=["pending/1.pdf", "pending/2.pdf"],
     way_on=("runbook settle rel-1", "runbook resume rel-1 --resume-worker"),
 )
-PROOF = MoveProofDocument(
-    **HEAD,
+PROOF = tell(
     exit_code=ExitCode.NOT_OK,
-    plan="rel-1",
     summary="not proven: 1 unproven, 70 in place, 3 gone after landed",
-    waiting=0,
-    changed_by_others=0,
-    lost=0,
-    foreign_changed=0,
     in_place=70,
-    duplicated=0,
     gone_after_landed=3,
     unproven=1,
-    skipped=0,
-    taken_back=0,
+    lost=0,
     taken_back_by="",
-    settled_by_word=0,
 )
 
 

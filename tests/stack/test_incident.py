@@ -193,10 +193,13 @@ def tell_first_incident(stack: RunningStack, runbook: Runbook) -> str:
         wait_until(lambda: is_firing(stack), what="FulfillmentDelay fires")
         code, seen = runbook("investigate")
         assert (code, list_supported(seen)) == (3, ["pipeline_paused"])
-        _, planned = runbook("run", "06")
-        plans = [plan for plan in planned["plans"] if plan["step"] in ("6.1", "6.2")]
-        named, hashes = (",".join(plan[key] for plan in plans) for key in ("plan", "sha256"))
-        runbook("run", "06", "-p", f"plan={named}", "-p", f"approve={hashes}")
+        assert seen["next"] == "runbook fix"
+        _, shown = runbook("fix")
+        verbs = []
+        while shown["action"]:
+            _, shown = runbook(*shown["next"].split()[1:])  # as it is printed
+            verbs += [action["verb"] for action in shown["done"]]
+        assert verbs[:2] == ["release", "unpause"]
         wait_until(lambda: is_resolved(stack), what="every channel is told that it is over")
         code, done = runbook("run", "06", "07")
         assert (code, done["incident"]) == (0, seen["incident"]), done
