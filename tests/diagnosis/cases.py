@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from dataflow_stack.faults import FAULTS
 
-__all__ = ["PAIRS", "Case", "list_cases"]
-
 #: Each pair can be true at once and each cause is in one. The one that restarts a service, and
 #: would undo the other's settings, comes first.
 PAIRS = (
@@ -46,7 +44,7 @@ class Case:
 
 
 def list_cases(
-    seed: int, *, rounds: int, healthy: int, pairs: bool, only: list[str] | None = None
+    seed: int, *, rounds: int, healthy: int, only: list[str] | None = None
 ) -> list[Case]:
     """List the runs in an order that the seed decides.
 
@@ -54,15 +52,14 @@ def list_cases(
     ----------
     rounds : how often each fault is injected alone
     healthy : how many runs without any fault
-    pairs : whether to inject the ten pairs
-    only : names of the faults to inject alone; all without it
+    only : inject only these faults, and no pairs
     """
     groups = [
         [Case(f"{name}-{number}", (name,))]
         for name in only or FAULTS
         for number in range(1, rounds + 1)
     ]
-    if pairs:
+    if not only:
         groups += [[Case("+".join(pair), pair)] for pair in PAIRS]
     quiet = [Case(f"healthy-{number}") for number in range(1, healthy + 1)]
     groups += [quiet[start : start + _GROUP] for start in range(0, healthy, _GROUP)]

@@ -31,8 +31,6 @@ from tests.diagnosis.table import write_table
 from tests.support.diagnosis import ask_why, list_causes, open_diagnosis
 from tests.support.stack import run_stack
 
-__all__ = ["main", "read_runs"]
-
 #: The worker's failures of the last half minute count as present: so long do traces last.
 _TRACES_S = 40.0
 _CLEAN_DEADLINE_S = 180.0
@@ -62,16 +60,15 @@ def main(argv: list[str] | None = None) -> int:
         seed,
         rounds=options.rounds,
         healthy=options.healthy,
-        pairs=not options.no_pairs,
         only=options.only,
     )
     done = {run["id"] for run in runs}
     todo = [case for case in cases if case.id not in done]
     print(f"seed {seed}: {len(cases)} runs, {len(cases) - len(todo)} done already", flush=True)
-    if todo and not options.table_only:
+    if todo:
         _run_all(todo, seed, file, options)
     runs = read_runs(file)
-    is_good = write_table(runs, planned=len(cases), path=options.doc, note=options.note)
+    is_good = write_table(runs, planned=len(cases), path=options.doc)
     print(f"{options.doc} is written", flush=True)
     return 0 if is_good else 3
 
@@ -83,11 +80,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="decides the order; default: random, printed")
     parser.add_argument("--rounds", type=int, default=3, help="how often each fault, alone")
     parser.add_argument("--healthy", type=int, default=20, help="how many runs without a fault")
-    parser.add_argument("--no-pairs", action="store_true", help="leave out the ten pairs")
     parser.add_argument("--only", action="append", choices=list(FAULTS), help="this fault alone")
     parser.add_argument("--deadline-s", type=float, default=60.0, help="to name the causes")
-    parser.add_argument("--note", default="", help="a remark for the end of the document")
-    parser.add_argument("--table-only", action="store_true", help="write the table, run nothing")
     return parser.parse_args(argv)
 
 

@@ -10,14 +10,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-__all__ = ["describe_programs", "is_right", "write_table"]
-
 _GOAL = 0.95
 _Run = dict[str, Any]
 _HEAD = """# Diagnosis matrix
 
-What section 5 says when a real fault is in a real process. `make diagnose-matrix` writes this page;
-CI plays two of the faults.
+What section 5 says when a real fault is in a real process. `make diagnose-matrix` writes this page.
 
 Each run begins on a healthy stack, injects its faults (with late orders where a fault shows only
 while labels wait), and asks section 5 from scratch until it supports every injected cause, or for a
@@ -34,7 +31,7 @@ def is_right(run: _Run) -> bool:
     return is_found and not run["wrong"] and not run["error"]
 
 
-def write_table(runs: list[_Run], *, planned: int, path: Path, note: str = "") -> bool:
+def write_table(runs: list[_Run], *, planned: int, path: Path) -> bool:
     """Write the document; return whether the goal is met.
 
     Parameters
@@ -42,7 +39,6 @@ def write_table(runs: list[_Run], *, planned: int, path: Path, note: str = "") -
     runs : finished runs
     planned : how many there are to be
     path : of the document
-    note : in words, what a reader must know of these runs
     """
     right, wrong = [r for r in runs if is_right(r)], [r for r in runs if r["wrong"]]
     share = len(right) / len(runs) if runs else 0.0
@@ -85,7 +81,6 @@ def write_table(runs: list[_Run], *, planned: int, path: Path, note: str = "") -
         "answered `healthy` with no cause supported."
     )
     lines += _describe_misses(runs)
-    lines += ["", "## Notes", "", note] if note else []
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n", "utf-8")
     return share >= _GOAL and not wrong and len(runs) == planned
