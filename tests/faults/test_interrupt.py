@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from chainlog import read_entries
-from tests.faults.commands import Lane, Running
+from tests.faults.commands import Lane
 from tests.faults.test_blackbox import begin, prepare
 from tests.support.gateway import wait_until
 
@@ -39,17 +39,8 @@ def test_interrupted_it_ends_sends_nothing_more_and_goes_on(lane: Lane, seed: in
     assert resumed.document["moved"] + len(resumed.document["unproven"]) == 400
 
 
-def send(running: Running, *, to_group: bool) -> None:
-    """Interrupt the command alone, as ``kill`` does, or its process group, as a terminal does."""
-    if to_group:
-        os.killpg(running.process.pid, signal.SIGINT)
-    else:
-        running.send(signal.SIGINT)
-
-
-@pytest.mark.parametrize("to_group", [False, True], ids=["process", "group"])
 def test_an_interrupted_notebook_of_section_6_ends_with_the_command_that_goes_on(
-    lane: Lane, seed: int, *, to_group: bool
+    lane: Lane, seed: int
 ) -> None:
     lane.shelf.put_labels(400, random.Random(seed))
     ann = lane.hire("ann")
@@ -59,7 +50,7 @@ def test_an_interrupted_notebook_of_section_6_ends_with_the_command_that_goes_on
     approval = ("-p", f"plan={plan['plan']}", "-p", f"approve={plan['sha256']}")
     running = ann.start("run", "06", *approval)
     wait_until(lambda: copies(lane) > 20, what="the first copies", longest_pause_s=0.05)
-    send(running, to_group=to_group)
+    os.killpg(running.process.pid, signal.SIGINT)  # as a terminal does
     ended = running.wait()
 
     assert ended.code == 130, ended
