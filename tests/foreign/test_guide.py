@@ -28,7 +28,6 @@ ROOT = Path(__file__).parents[2]
 DATAFLOW = Path(__file__).with_name("dataflow")
 PROMETHEUS = Path("monitoring") / "prometheus"
 ALERTMANAGER = Path("monitoring") / "alertmanager"
-BOARD = Path("monitoring/grafana/provisioning/dashboards/json/dataflow-overview.json")
 _BLOCK = re.compile(r"^```(bash|yaml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ALERT = {
     "labels": {"alertname": "FulfillmentDelay", "severity": "High", "service": "fulfillment"},
@@ -183,28 +182,6 @@ def test_prometheus_loads_our_rules_from_what_its_container_sees(
     assert jobs[-1] == "artifact-exporter"
 
 
-@pytest.mark.parametrize(
-    ("severity", "drill", "receivers"),
-    [
-        ("info", "", "default"),
-        ("high", "", "slack-critical,email-oncall,teams-oncall"),
-        ("warning", "", "email-oncall,teams-oncall"),
-        ("high", "true", "drill"),
-    ],
-)
-def test_the_empty_default_receiver_of_dataflow_stays(
-    followed: Path, httpserver: HTTPServer, severity: str, drill: str, receivers: str
-) -> None:
-    config = fill_in(followed / ALERTMANAGER, httpserver)
-    labels = [f"severity={severity}", "service=x", *([f"drill={drill}"] if drill else [])]
-    said = run(
-        ["amtool", "config", "routes", "test", f"--config.file={config}", *labels], config.parent
-    )
-    assert said.split() == [receivers]
-    named = {r["name"]: r for r in yaml.safe_load(config.read_text("utf-8"))["receivers"]}
-    assert named["default"] == {"name": "default"}
-
-
 def test_one_alert_and_one_drill_arrive_with_an_alertmanager_of_0_27(
     followed: Path, httpserver: HTTPServer
 ) -> None:
@@ -254,64 +231,3 @@ def bodies(sink: HTTPServer) -> list[tuple[str, str]]:
     """Return path and text of what arrived, each once."""
     told = {(r.path, json.dumps(json.loads(r.data), ensure_ascii=False)) for r, _ in sink.log}
     return sorted(told)
-
-
-def test_dataflows_own_text_delivers_nothing_and_the_log_says_what_step_3_1_looks_for(
-    tmp_path: Path, httpserver: HTTPServer
-) -> None:
-    folder = shutil.copytree(DATAFLOW / ALERTMANAGER, tmp_path / "a")
-    config = fill_in(folder, httpserver)
-    with alertmanager(config) as (url, log):
-        fire(url)
-        wait_for(lambda: "can't evaluate field Annotations" in log.read_text("utf-8"))
-    assert bodies(httpserver) == []
-
-
-def test_our_panels_stand_below_theirs(followed: Path) -> None:
-    board = json.loads((followed / BOARD).read_text("utf-8"))
-    panels = {panel["title"]: panel for panel in board["panels"]}
-    assert list(panels)[:2] == ["Orders", "Fulfillment backlog"]
-    assert panels["Fulfillment backlog"]["gridPos"]["y"] == 6
-    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
-
-
-def test_the_add_ons_need_no_package_but_those_of_the_guides_install_line(tmp_path: Path) -> None:
-    """Import them, and look what came with them."""
-    listed = run([sys.executable, "docker/requirements.py", "exporter"], ROOT).split()
-    assert len(listed) == 4
-    code = (
-        "import sys, addons.artifact_exporter.__main__, addons.render, addons.grafana.join\n"
-        "ours = {m.partition('.')[0] for m in sys.modules}\n"
-        "print(*sorted(ours & {'jupyterlab', 'papermill', 'pandas', 'matplotlib', 'chainlog', "
-        "'minio', 'nbformat', 'fulfillment', 'runbook_lib', 'rich', 'typer', 'filelock'}))"
-    )
-    environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
-    assert run([sys.executable, "-c", code], tmp_path, environment).strip() == ""
-    added = run([sys.executable, "docker/requirements.py", "addons"], ROOT).split()
-    assert {line.partition("==")[0] for line in set(added) - set(listed)} == {"jinja2"}
-    image = (ROOT / "docker" / "exporter.Dockerfile").read_text()
-    assert re.findall(r"^COPY (\w+) ", image, re.MULTILINE) == ["objectmove", "addons"]
-
-
-def test_compose_accepts_the_exporters_file() -> None:
-    command = ["docker-compose", "-f", "addons/artifact_exporter/compose.yml", "config"]
-    key = {"EXPORTER_MINIO_USER": "exporter", "EXPORTER_MINIO_PASSWORD": "secret"}
-    said = run(command, ROOT, {"PATH": os.environ["PATH"], **key})
-    service = yaml.safe_load(said)["services"]["artifact-exporter"]
-    assert (service["read_only"], service["user"]) == (True, "65534:65534")
-    assert "ports" not in service
-    theirs = ["docker-compose", "-p", "dataflow", "-f", str(DATAFLOW / "docker-compose.yml")]
-    network = yaml.safe_load(run([*theirs, "config"], ROOT))["networks"]["datanet"]["name"]
-    assert yaml.safe_load(said)["networks"]["dataflow"]["name"] == network
-
-
-def test_compose_puts_runbook_serve_into_the_network_of_dataflow() -> None:
-    command = ["docker-compose", "-f", "addons/runbook_serve/compose.yml", "config"]
-    needed = {
-        "SERVE_MINIO_USER": "serve",
-        "SERVE_PAGE_URL": "https://runbook.example.net",
-        "SERVE_MINIO_PASSWORD": "secret",
-        "SERVE_SECRETS": "/etc/runbook",
-    }
-    said = run(command, ROOT, {"PATH": os.environ["PATH"], **needed})
-    assert yaml.safe_load(said)["networks"]["dataflow"]["name"] == "dataflow_datanet"
