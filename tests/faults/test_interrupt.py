@@ -10,7 +10,6 @@ import pytest
 
 from chainlog import read_entries
 from tests.faults.commands import Lane
-from tests.faults.test_blackbox import begin, prepare
 from tests.support.gateway import wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
@@ -18,25 +17,6 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
 def copies(lane: Lane) -> int:
     return len(lane.shelf.list_keys("ready/"))
-
-
-def test_interrupted_it_ends_sends_nothing_more_and_goes_on(lane: Lane, seed: int) -> None:
-    ann, plan, _ = prepare(lane, seed, labels=400)
-    running = ann.start(*begin(plan))
-    wait_until(lambda: copies(lane) > 20, what="the first copies", longest_pause_s=0.05)
-    running.send(signal.SIGINT)
-    ended = running.wait()
-    assert ended.code == 130, ended
-    assert "runbook resume" in ended.errors
-    (report,) = ann.home.glob("inc-*/report.html")
-    assert f"runbook resume {plan.document['plan']}" in report.read_text("utf-8")
-    before = copies(lane)
-    resumed = ann.run("resume", plan.document["plan"])
-    assert copies(lane) >= before
-    proof = ann.run("verify", plan.document["plan"])
-    # what was under way may be in doubt, nothing else
-    assert proof.document["lost"] == proof.document["duplicated"] == proof.document["waiting"] == 0
-    assert resumed.document["moved"] + len(resumed.document["unproven"]) == 400
 
 
 def test_an_interrupted_notebook_of_section_6_ends_with_the_command_that_goes_on(

@@ -21,7 +21,6 @@ import yaml
 from pytest_httpserver import HTTPServer
 
 from dataflow_stack.programs import find_binary
-from fulfillment.clients.http_systems import AlertmanagerClient
 from tests.support.gateway import find_free_ports
 
 ROOT = Path(__file__).parents[2]
@@ -198,33 +197,6 @@ def test_one_alert_and_one_drill_arrive_with_an_alertmanager_of_0_27(
     assert {path for path, _ in told} == {"/slack", "/teams"}
     assert all("đã chờ 12 phút" in body for _, body in told)
     assert sorted("[DRILL]" in body for _, body in told) == [False, False, True, True]
-
-
-def test_a_failed_attempt_is_counted_while_alertmanager_still_tries(
-    followed: Path, httpserver: HTTPServer
-) -> None:
-    """Step 3.1 rests on it: a failed *notification* is counted minutes later."""
-    httpserver.expect_request("/slack").respond_with_data("ok")
-    httpserver.expect_request("/teams").respond_with_data("1")
-    config = fill_in(followed / ALERTMANAGER, httpserver)  # nothing listens for mail
-    with alertmanager(config) as (url, _):
-        client = AlertmanagerClient(url, timeout_s=5)
-
-        def find_failed() -> set[str]:
-            return {
-                sample.labels["integration"]
-                for sample in client.read_metrics()
-                if sample.name == "alertmanager_notification_requests_failed_total" and sample.value
-            }
-
-        fire(url)
-        wait_for(lambda: find_failed() == {"email"})
-        given_up = {
-            sample.labels["integration"]: sample.value
-            for sample in client.read_metrics()
-            if sample.name == "alertmanager_notifications_failed_total" and sample.value
-        }
-    assert given_up == {}
 
 
 def bodies(sink: HTTPServer) -> list[tuple[str, str]]:
