@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ import yaml
 from pytest_httpserver import HTTPServer
 
 from dataflow_stack.programs import find_binary
-from tests.support.gateway import find_free_ports
+from tests.support.gateway import find_free_ports, wait_until
 
 ROOT = Path(__file__).parents[2]
 DATAFLOW = Path(__file__).with_name("dataflow")
@@ -107,7 +106,7 @@ def alertmanager(config: Path) -> Iterator[tuple[str, Path]]:
     with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as ours:
         try:
             url = f"http://127.0.0.1:{port}"
-            wait_for(lambda: is_ready(url))
+            wait_until(lambda: is_ready(url), what="an answer")
             yield url, log
         finally:
             ours.terminate()
@@ -119,13 +118,6 @@ def is_ready(url: str) -> bool:
             return True
     except OSError:
         return False
-
-
-def wait_for(condition: Any, timeout_s: float = 30) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.1)
 
 
 def fire(url: str, **labels: str) -> None:
@@ -170,7 +162,7 @@ def test_prometheus_loads_our_rules_from_what_its_container_sees(
     log = (tmp_path / "log").open("wb")
     with log, subprocess.Popen(command, stdout=log, stderr=log) as ours:
         try:
-            wait_for(lambda: is_ready(url))
+            wait_until(lambda: is_ready(url), what="an answer")
             with urllib.request.urlopen(f"{url}/api/v1/rules", timeout=5) as answer:
                 groups = json.load(answer)["data"]["groups"]
         finally:
@@ -192,7 +184,7 @@ def test_one_alert_and_one_drill_arrive_with_an_alertmanager_of_0_27(
     with alertmanager(config) as (url, _):
         fire(url)
         fire(url, drill="true")
-        wait_for(lambda: len(bodies(httpserver)) >= 4)
+        wait_until(lambda: len(bodies(httpserver)) >= 4, what="the messages")
     told = bodies(httpserver)
     assert {path for path, _ in told} == {"/slack", "/teams"}
     assert all("đã chờ 12 phút" in body for _, body in told)
