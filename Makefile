@@ -93,7 +93,7 @@ test-faults: setup-test ## All fault tests: at least 200 kills on two stores
 test-foreign: setup-test ## A DataFlow that is not ours, on two stores, with TLS, tokens and other people
 	@pytest tests/foreign $(ARGS)
 
-test-drills: setup-test ## Drills that are killed at each phase, and lose their network: about an hour
+test-drills: setup-test ## Drills that are killed, and lose their network or their watchdog
 	@pytest tests/drills $(ARGS)
 
 test-model: setup-test ## The move against every interleaving up to the bound: half an hour on two cores
@@ -105,7 +105,7 @@ test-airflow: setup ## The pipeline client and the DAGs against a real Airflow w
 diagnose-matrix: setup ## Every fault three times, pairs, healthy runs: what section 5 finds
 	@python -m tests.diagnosis.matrix $(ARGS)
 
-diagnose-cases: setup ## Faults that others drill, and four abstentions: what section 5 says of them
+diagnose-cases: setup ## Faults that others drill, and four healthy systems: how section 5 judges them
 	@python -m tests.diagnosis.foreign $(ARGS)
 
 samples: setup ## Make the sample reports under docs/samples and the README's pictures

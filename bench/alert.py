@@ -23,6 +23,7 @@ from typing import NamedTuple
 import psutil
 import requests
 
+from bench.release import tabulate
 from dataflow_stack import reporter
 from dataflow_stack.config import StackConfig, load_config
 from dataflow_stack.faults import FAULTS
@@ -37,25 +38,13 @@ _IDLE_S = 30.0
 _POLL_S = 0.05
 #: Less CPU in a second than this is rest.
 _AT_REST_S = 0.02
-_LOOP = 5_000_000
 
 
 class Cost(NamedTuple):
-    """What one alert took, in seconds.
-
-    Attributes
-    ----------
-    ticket_s : from firing until the ticket showed the report
-    all_s : from firing until every target had its message
-    cpu_s : of the service and its investigation
-    loop_s : CPU of a loop that is the same on every machine, right before; it tells how slow the
-        processor was, since others may have used it
-    """
+    """Seconds from firing until the ticket showed the report, and every target its message."""
 
     ticket_s: float
     all_s: float
-    cpu_s: float
-    loop_s: float
 
 
 class Idle(NamedTuple):
@@ -106,18 +95,13 @@ class Bench:
 
         ``number`` makes the alert one of a group that Alertmanager has not seen.
         """
-        process = self.find_process()
-        loop_s = measure_loop()
-        cpu_s = read_cpu_s(process)
         known = self._count_told()
         fired_at = time.time()
         self._fire(number)
         wait_closely(lambda: self._count_told() > known, "the report is on the ticket")
         told_at = time.time()
         wait_closely(self._is_done, "every target has its message")
-        all_s = time.time() - fired_at
-        used_s = read_cpu_s(process) - cpu_s
-        return Cost(told_at - fired_at, all_s, used_s, loop_s)
+        return Cost(told_at - fired_at, time.time() - fired_at)
 
     def wait_until_at_rest(self) -> None:
         """Wait until the service and its children use no processor."""
@@ -195,15 +179,6 @@ def read_cpu_s(process: psutil.Process) -> float:
     return float(times.user + times.system + times.children_user + times.children_system)
 
 
-def measure_loop() -> float:
-    """Return the CPU seconds of a loop that does always the same."""
-    start_s = time.process_time()
-    total = 0
-    for number in range(_LOOP):
-        total += number * number
-    return time.process_time() - start_s
-
-
 def wait_closely(is_true: Callable[[], bool], what: str) -> None:
     """Wait for a condition; fail with its name after the deadline."""
     end = time.monotonic() + _DEADLINE_S
@@ -219,8 +194,6 @@ def make_table(costs: dict[str, list[Cost]], loads: list[float]) -> str:
     totals: dict[str, Callable[[Cost], float]] = {
         "**from firing to the ticket**": lambda cost: cost.ticket_s,
         "from firing to every target": lambda cost: cost.all_s,
-        "CPU of service and investigation": lambda cost: cost.cpu_s,
-        "CPU of a fixed loop, right before": lambda cost: cost.loop_s,
     }
     for title, pick in totals.items():
         picked = [sorted(map(pick, c)) for c in costs.values()]
@@ -228,10 +201,7 @@ def make_table(costs: dict[str, list[Cost]], loads: list[float]) -> str:
         rows.append([title, *spans])
     rows.append(["goal on an idle machine", *(f"≤ {GOALS_S[name]:.0f}" for name in costs)])
     rows.append(["load average", *([f"{min(loads):.1f} to {max(loads):.1f}"] * len(costs))])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rows.insert(1, ["-" * width for width in widths])
-    padded = ([text.ljust(w) for text, w in zip(row, widths, strict=True)] for row in rows)
-    return "\n".join(f"| {' | '.join(row)} |" for row in padded)
+    return tabulate(rows)
 
 
 def run_rounds(bench: Bench, rounds: int) -> tuple[dict[str, list[Cost]], list[float]]:
@@ -248,12 +218,8 @@ def run_rounds(bench: Bench, rounds: int) -> tuple[dict[str, list[Cost]], list[f
             costs[kind].append(cost)
             load = os.getloadavg()[0]
             loads.append(load)
-            words = f"{cost.ticket_s:.2f} s, CPU {cost.cpu_s:.2f} s, loop {cost.loop_s:.2f} s"
-            print(
-                f"  round {number + 1}, {kind}: {words}, load {load:.1f}",
-                file=sys.stderr,
-                flush=True,
-            )
+            words = f"round {number + 1}, {kind}: {cost.ticket_s:.2f} s, load {load:.1f}"
+            print(f"  {words}", file=sys.stderr, flush=True)
     return costs, loads
 
 

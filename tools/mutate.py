@@ -74,9 +74,8 @@ GROUPS: Mapping[str, Group] = {
 TABLE_COLUMNS: Mapping[str, Sequence[int]] = {
     "_TABLE": (2, 3, 4, 5),  # of the decision table: both places, act and proof
 }
-#: Tests that compare with a page or a golden file; tests that compare two ways to search.
+#: Tests that compare with a page or a golden file.
 _PAGES = "test_the_docs_show or on_the_page or test_golden"
-_LONG = "naive_and_reduced"
 _EXPLORER = "tools.explorer.explore"
 
 _SWAPPED: Mapping[type[ast.AST], tuple[type[ast.AST], ...]] = {
@@ -278,7 +277,7 @@ def run_tests(folder: Path, group: str, *, seed: int, limit_s: int) -> tuple[str
     pytest = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider"]
     pytest += [f"--hypothesis-seed={seed}", "-m", "not process", "-k"]
     parts = [
-        ("killed", [*pytest, f"not ({_PAGES} or {_LONG})"], list_files(GROUPS[group].tests)),
+        ("killed", [*pytest, f"not ({_PAGES})"], list_files(GROUPS[group].tests)),
         ("killed by a page", [*pytest, _PAGES], list_files(GROUPS[group].pages)),
         ("killed by a search", [sys.executable, "-m", _EXPLORER], GROUPS[group].search.split()),
     ]

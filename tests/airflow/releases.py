@@ -28,8 +28,6 @@ from tests.faults.commands import Lane, open_lane
 from tests.support.audit import Label
 from tests.support.gateway import ACCESS_KEY, SECRET_KEY, run_seaweedfs, wait_until
 
-__all__ = ["ENDS_S", "PER_PART", "Desk", "Said", "open_desk", "run_alertmanager"]
-
 _ROOT = Path(__file__).parents[2]
 #: How many labels a part has.
 PER_PART = int(os.environ.get("AIRFLOW_TEST_LABELS", "1200"))

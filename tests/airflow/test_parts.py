@@ -184,22 +184,3 @@ def test_a_killed_and_a_frozen_worker_lose_nothing_and_ship_nothing_twice(
         assert not (settled if has_renames else unproven)
         assert (proof.code, state) == ((3, "failed") if settled + unproven else (0, "success"))
         assert not desk.run("check").document["unfinished"]
-
-
-def test_one_process_carries_out_the_same_labels(tmp_path: Path) -> None:
-    with open_desk(tmp_path, seed=SEED, consumers=_CONSUMERS, pause_s=_PAUSE_S) as desk:
-        with timed(f"putting {LABELS} labels"):
-            labels = desk.put_labels(LABELS, SEED)
-        with timed("one process: plan"):
-            plan = desk.plan(0)
-        with timed("one process: apply"):
-            assert desk.paste(plan["apply"]).code == 0
-        with timed("one process: verify"):
-            proof = desk.run("verify", plan["plan"])
-        assert proof.code == 0
-        proven = proof.document["in_place"] + proof.document["gone_after_landed"]
-        assert proven == len(labels)
-        wait_for_consumers(desk)
-        counted = desk.lane.count(labels)
-        assert not counted.lost
-        assert not counted.twice

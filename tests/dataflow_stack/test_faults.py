@@ -33,13 +33,6 @@ def test_a_fault_that_the_store_refuses_stays_noted_and_names_itself(config: Sta
     assert FAULT.is_noted(config)
 
 
-def test_a_fault_whose_undoing_the_store_refuses_stays_noted(config: StackConfig) -> None:
-    fault_state.remember(config, FAULT.name, {})
-    with pytest.raises(StackError, match="no_permission"):
-        FAULT.restore(config)
-    assert FAULT.is_noted(config)
-
-
 def test_a_fault_that_cannot_be_undone_does_not_keep_the_stack_from_stopping(
     config: StackConfig,
 ) -> None:

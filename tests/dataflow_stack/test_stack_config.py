@@ -8,29 +8,16 @@ from pathlib import Path
 import pytest
 from supervisor.datatypes import dict_of_key_value_pairs
 
-from dataflow_stack import fault_state, layout, local
 from dataflow_stack.config import StackConfig, load_config
 from dataflow_stack.faults import FAULTS
 from dataflow_stack.places import build_env
 from dataflow_stack.supervisor import Program, write_conf
-from dataflow_stack.topology import SERVICES
 from fulfillment.settings import Settings
 from runbook_lib.errors import EnvironmentForbidsError, SettingsError
 
 
 def config_in(home: Path, port_base: int = 0) -> StackConfig:
     return load_config(home, port_base)
-
-
-def test_ports_are_shifted_by_the_base(tmp_path: Path) -> None:
-    env = build_env(config_in(tmp_path, 1000))
-    assert env["MINIO_ENDPOINT"] == "127.0.0.1:10000"
-    assert env["SUPPORT_URL"] == "http://127.0.0.1:9109"
-
-
-def test_no_two_services_share_a_port() -> None:
-    ports = [port for service in SERVICES.values() for port in service.ports]
-    assert len(ports) == len(set(ports))
 
 
 def test_the_runbook_can_read_every_variable_of_the_stack(
@@ -55,26 +42,6 @@ def test_a_value_that_the_supervisor_cannot_hold_is_refused_without_telling_it(
     assert "word-42" not in str(caught.value)
 
 
-def test_a_malformed_setting_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RUNBOOK_STACK_PORT_BASE", "many")
-    with pytest.raises(SettingsError, match="RUNBOOK_STACK_PORT_BASE"):
-        load_config(tmp_path)
-
-
-def test_a_stack_is_found_again_as_it_was_started(tmp_path: Path) -> None:
-    config_in(tmp_path, 500).with_profile("production").save()
-    found = load_config(tmp_path).remembered()
-    assert (found.port_base, found.profile) == (500, "production")
-
-
-def test_a_stack_that_is_down_is_described_as_it_would_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config_in(tmp_path, 500).save()
-    monkeypatch.setenv("RUNBOOK_STACK_PORT_BASE", "700")
-    assert local.env(home=tmp_path)["MINIO_ENDPOINT"] == "127.0.0.1:9700"
-
-
 def test_the_configuration_keeps_odd_values_and_is_private(tmp_path: Path) -> None:
     config = config_in(tmp_path)
     values = {"A": "50% of, it; all", "B": "x=y"}
@@ -87,24 +54,9 @@ def test_the_configuration_keeps_odd_values_and_is_private(tmp_path: Path) -> No
     assert "command = prog 'a b%%'" in lines
 
 
-def test_overrides_of_faults_reach_the_program(tmp_path: Path) -> None:
-    config = config_in(tmp_path)
-    layout.write_overrides(config, {"carrier-api": {"SERVICE_CLOCK_OFFSET_S": "120"}})
-    layout.write_layout(config)
-    assert 'SERVICE_CLOCK_OFFSET_S="120"' in config.conf.read_text()
-
-
 def test_a_fault_is_refused_outside_local_and_demo(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RUNBOOK_ENVIRONMENT", "production")
     with pytest.raises(EnvironmentForbidsError, match="production"):
         FAULTS["pipeline_paused"].on(config_in(tmp_path))
-
-
-def test_a_noted_fault_is_on_until_it_is_forgotten(tmp_path: Path) -> None:
-    config = config_in(tmp_path)
-    fault_state.remember(config, "surge", {"intervalS": 3})
-    assert FAULTS["surge"].is_noted(config)
-    fault_state.forget(config, "surge")
-    assert not FAULTS["surge"].is_noted(config)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import pytest
 
 from dataflow_stack.store_client import build_client
-from dataflow_stack.web import ask
 from tests.support.network import Received, foreign_shell, make_answer, run_proxy, run_server
 
 __all__ = ["foreign_shell"]
@@ -15,17 +14,6 @@ __all__ = ["foreign_shell"]
 
 def answer_well(_: Received) -> bytes:
     return make_answer(b"{}", 200, "content-type: application/json")
-
-
-@pytest.mark.process
-def test_a_request_goes_by_no_proxy_and_with_nobodys_password(
-    foreign_shell: Callable[[str], None],
-) -> None:
-    with run_server(answer_well) as server, run_proxy() as silent:
-        foreign_shell(silent.endpoint)
-        assert ask("GET", f"http://{server.endpoint}/health", timeout_s=5).json() == {}
-    assert silent.received == []
-    assert "authorization" not in server.received[0].headers
 
 
 @pytest.mark.process

@@ -33,8 +33,6 @@ from dataflow_stack.programs import juicefs_meta, uses_minio
 from dataflow_stack.supervisor import Supervisor
 from tests.support.slow_link import SlowLink, run_slow_link
 
-__all__ = ["PLAYS", "Stage"]
-
 _WORKER = "fulfillment-service"
 _LATE_ORDERS = 6
 _FRESH_MINUTES = (0.0, 0.5)

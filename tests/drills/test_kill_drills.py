@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -39,48 +38,6 @@ ROOT = Path(__file__).resolve().parents[2]
 STEADY_WITHIN_S = 120.0
 #: Each looks for a minute and a half whether the system is healthy.
 _MOST_STARTS = 5
-#: How a drill's progress names the beginning of each phase.
-PHASES = (
-    "1 of 8 steady state",
-    "2 of 8 inject",
-    "3 of 8 alert",
-    "4 of 8 channels",
-    "5 of 8 diagnosis",
-    "6 of 8 remedy",
-    "7 of 8 clear",
-    "8 of 8 close",
-)
-_CLEAR = "7 of 8 clear"
-#: One scenario for each kind of revert: a process that was stopped, one with wrong variables, a
-#: service's behaviour, a quota, another user's keys, a lock that is held, labels that were made,
-#: a feed that must drain.
-KINDS = (
-    "metrics_blind",
-    "bad_prefix",
-    "pipeline_paused",
-    "storage_full",
-    "no_permission",
-    "worker_stuck",
-    "synthetic",
-    "surge",
-)
-OTHERS = tuple(sorted(set(FAULTS) - set(KINDS)))
-SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
-SEED = int(os.environ.get("DRILL_SEED", "23"))
-#: No alert: nothing clears.
-_SILENT = ("support_down", "clock_skew")
-
-
-def choose_phase(scenario: str) -> str:
-    """Return the phase at which a scenario is killed: seeded, another one for each."""
-    phases = [phase for phase in PHASES if phase != _CLEAR or scenario not in _SILENT]
-    return random.Random(f"{SEED} {scenario}").choice(phases)
-
-
-def choose_signal(scenario: str, phase: str) -> signal.Signals:
-    """Return how a case ends: seeded; most are killed outright."""
-    weights = (4, 1, 1)
-    return random.Random(f"{SEED} {scenario} {phase}").choices(SIGNALS, weights)[0]
 
 
 class DrillProcess:
@@ -255,24 +212,6 @@ def test_a_drill_that_is_ended_leaves_nothing(
     stack: RunningStack, drill: DrillProcess, scenario: str, phase: str, how: signal.Signals
 ) -> None:
     end_drill(stack, drill, scenario, phase, how)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("phase", PHASES)
-@pytest.mark.parametrize("scenario", KINDS)
-def test_each_kind_of_revert_at_each_phase(
-    stack: RunningStack, drill: DrillProcess, scenario: str, phase: str
-) -> None:
-    end_drill(stack, drill, scenario, phase, choose_signal(scenario, phase))
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("scenario", OTHERS)
-def test_each_other_scenario_at_one_phase(
-    stack: RunningStack, drill: DrillProcess, scenario: str
-) -> None:
-    phase = choose_phase(scenario)
-    end_drill(stack, drill, scenario, phase, choose_signal(scenario, phase))
 
 
 @contextmanager

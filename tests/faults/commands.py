@@ -29,8 +29,6 @@ from tests.support.consumers import Consumers, run_consumers
 from tests.support.gateway import ACCESS_KEY, SECRET_KEY, StoreServer, wait_until
 from tests.support.lossy_proxy import FATES, LossyProxy, Spoil, Trap, run_lossy_proxy
 
-__all__ = ["Lane", "Operator", "Outcome", "Round", "Running", "go_on", "open_lane", "run_many"]
-
 COMMAND = (str(Path(sys.executable).with_name("runbook")),)
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 LEASE_S = 8.0

@@ -19,40 +19,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from minio.commonconfig import CopySource
-from minio.error import S3Error
-
 from tests.faults.commands import Lane, Operator, Outcome, Running
-from tests.support.audit import Label, Shelf
+from tests.support.audit import Label
 from tests.support.gateway import wait_until
 from tests.support.lossy_proxy import Spoil, Trap
-
-__all__ = [
-    "CHANGES",
-    "Tally",
-    "answer",
-    "approve",
-    "expect_finished",
-    "expect_home",
-    "expect_nothing_twice",
-    "find_commands",
-    "follow",
-    "is_refused",
-    "kill_at",
-    "list_unfinished",
-    "paste",
-    "pick_words",
-    "plan_release",
-    "put_foreign",
-    "read_printed",
-    "release",
-    "run_worker_pass",
-    "settle_truthfully",
-    "ship_the_rest",
-    "spoil_after",
-    "start_printed",
-    "where_are",
-]
 
 STANDS_STILL = "--consumer-stands-still"
 RESUME_WORKER = "--resume-worker"
@@ -228,11 +198,20 @@ def release(operator: Operator, labels: int) -> Outcome:
     return plan
 
 
-def kill_at(lane: Lane, running: Running, kinds: tuple[str, ...], number: int, phase: str) -> Trap:
+def kill_at(lane: Lane, running: Running, kinds: tuple[str, ...], number: int, phase: str) -> None:
     """Have a command killed at some request, right before its effect or right after it."""
-    trap = Trap(kinds, number, phase, running.process.kill)
-    lane.proxy.traps.append(trap)
-    return trap
+    lane.proxy.traps.append(Trap(kinds, number, phase, running.process.kill))
+
+
+def kill(
+    lane: Lane, operator: Operator, command: str, kinds: tuple[str, ...], number: int, *, phase: str
+) -> Outcome:
+    """Start a printed command, kill it at some request, and return how it ended."""
+    running = start_printed(operator, command)
+    kill_at(lane, running, kinds, number, phase)
+    killed = running.wait()
+    assert killed.code < 0, tell(killed)
+    return killed
 
 
 def spoil_after(lane: Lane, kind: str, number: int, *spoils: Spoil) -> Trap:
@@ -261,31 +240,6 @@ def answer(open_keys: Sequence[str], taken: Collection[str]) -> list[str]:
         keys = [key for key in open_keys if (key in taken) == is_wanted]
         words += [word, *keys] if keys else []
     return words
-
-
-def run_worker_pass(lane: Lane) -> int:
-    """Have the label worker make one pass, unless it is paused; return how many it moved."""
-    if lane.worker.is_paused:
-        return 0
-    client, bucket, moved = lane.shelf.client, lane.shelf.bucket, 0
-    for key in lane.shelf.list_keys("pending/"):
-        if key.lower().endswith(".pdf"):
-            to = key.replace("pending/", "ready/", 1)
-            if read_etag(lane.shelf, to) != read_etag(lane.shelf, key):
-                client.copy_object(bucket, to, CopySource(bucket, key))
-                moved += 1
-            client.remove_object(bucket, key)
-    return moved
-
-
-def read_etag(shelf: Shelf, key: str) -> str:
-    """Return an object's ETag, empty where there is none."""
-    try:
-        return str(shelf.client.stat_object(shelf.bucket, key).etag)
-    except S3Error as error:
-        if error.code != "NoSuchKey":
-            raise
-        return ""
 
 
 def put_foreign(lane: Lane, key: str, body: bytes) -> Label:

@@ -9,8 +9,7 @@ import signal
 import pytest
 
 from chainlog import read_entries
-from tests.faults.commands import Lane, Running
-from tests.faults.test_blackbox import begin, prepare
+from tests.faults.commands import Lane
 from tests.support.gateway import wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
@@ -20,36 +19,8 @@ def copies(lane: Lane) -> int:
     return len(lane.shelf.list_keys("ready/"))
 
 
-def test_interrupted_it_ends_sends_nothing_more_and_goes_on(lane: Lane, seed: int) -> None:
-    ann, plan, _ = prepare(lane, seed, labels=400)
-    running = ann.start(*begin(plan))
-    wait_until(lambda: copies(lane) > 20, what="the first copies", longest_pause_s=0.05)
-    running.send(signal.SIGINT)
-    ended = running.wait()
-    assert ended.code == 130, ended
-    assert "runbook resume" in ended.errors
-    (report,) = ann.home.glob("inc-*/report.html")
-    assert f"runbook resume {plan.document['plan']}" in report.read_text("utf-8")
-    before = copies(lane)
-    resumed = ann.run("resume", plan.document["plan"])
-    assert copies(lane) >= before
-    proof = ann.run("verify", plan.document["plan"])
-    # what was under way may be in doubt, nothing else
-    assert proof.document["lost"] == proof.document["duplicated"] == proof.document["waiting"] == 0
-    assert resumed.document["moved"] + len(resumed.document["unproven"]) == 400
-
-
-def send(running: Running, *, to_group: bool) -> None:
-    """Interrupt the command alone, as ``kill`` does, or its process group, as a terminal does."""
-    if to_group:
-        os.killpg(running.process.pid, signal.SIGINT)
-    else:
-        running.send(signal.SIGINT)
-
-
-@pytest.mark.parametrize("to_group", [False, True], ids=["process", "group"])
 def test_an_interrupted_notebook_of_section_6_ends_with_the_command_that_goes_on(
-    lane: Lane, seed: int, *, to_group: bool
+    lane: Lane, seed: int
 ) -> None:
     lane.shelf.put_labels(400, random.Random(seed))
     ann = lane.hire("ann")
@@ -59,7 +30,7 @@ def test_an_interrupted_notebook_of_section_6_ends_with_the_command_that_goes_on
     approval = ("-p", f"plan={plan['plan']}", "-p", f"approve={plan['sha256']}")
     running = ann.start("run", "06", *approval)
     wait_until(lambda: copies(lane) > 20, what="the first copies", longest_pause_s=0.05)
-    send(running, to_group=to_group)
+    os.killpg(running.process.pid, signal.SIGINT)  # as a terminal does
     ended = running.wait()
 
     assert ended.code == 130, ended

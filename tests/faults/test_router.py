@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import random
-from itertools import product
 
 import pytest
 
 from tests.faults.commands import Lane
+from tests.faults.conftest import ON_SEAWEEDFS
 from tests.faults.printed import (
     STANDS_STILL,
     Tally,
     approve,
-    expect_finished,
     expect_home,
     expect_nothing_twice,
     follow,
@@ -34,60 +33,6 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
 LABELS = 30
 DELETES = ("delete", "bulk")
 CHANGES = ("copy", "put", *DELETES, "claim", "record", "own")
-MADE = [f"made-{status}-{form}" for status, form in product((404, 403, 412, 503),
-                                                           ("text", "json", "html"))]  # fmt: skip
-
-
-def shuffle_made(seed: int, kinds: tuple[str, ...]) -> list[str]:
-    """Return every made answer once, in an order of this seed; of deletes four cost enough time."""
-    return random.Random(seed).sample(MADE, 4 if kinds == DELETES else len(MADE))
-
-
-@pytest.mark.parametrize("kinds", [("head",), ("list",), ("copy",), DELETES], ids="-".join)
-def test_made_answers_during_a_release_are_never_believed(
-    lane: Lane, seed: int, kinds: tuple[str, ...]
-) -> None:
-    """G4: 404, 403, 412 and 503 as text, JSON and HTML at one kind of request, in any order."""
-    lane.proxy.has_renames = kinds not in (("head",), DELETES)
-    tally = Tally(lane)
-    put = lane.shelf.put_labels(LABELS, random.Random(seed))
-    ann = lane.hire("ann")
-    plan = plan_release(ann, LABELS)
-    spoils = [Spoil(kinds, 1.0, shuffle_made(seed, kinds))]
-    if kinds == ("head",):
-        spoils.append(Spoil(DELETES, 1.0, ["503"] * 3))  # so that somebody looks again
-    spoil_after(lane, "copy", 2, *spoils)
-    applied = paste(ann, plan.document["apply"])
-    print(tell(applied), dict(lane.proxy.seen))
-    lane.proxy.calm()
-    waiting = where_are(lane, put)["pending/"]
-    assert applied.get("moved") <= LABELS - len(waiting), "told as moved, and still waiting"
-    tally.take()
-    follow(ann, applied, words=())
-    if ann.run("verify", plan.document["plan"]).get("unproven"):
-        settle_truthfully(ann, plan.document["plan"], tally, put)
-    ship_the_rest(lane, put, tally)
-
-
-@pytest.mark.parametrize("kinds", [("head",), ("list",), ("copy",), DELETES], ids="-".join)
-def test_made_answers_during_an_undo_are_never_believed(
-    lane: Lane, seed: int, kinds: tuple[str, ...]
-) -> None:
-    """G4: the same on the way back, where a copy in doubt is copied again."""
-    lane.proxy.has_renames = kinds not in (("head",), DELETES)
-    put = lane.shelf.put_labels(LABELS, random.Random(seed))
-    ann = lane.hire("ann")
-    plan_id = release(ann, LABELS).document["plan"]
-    command = approve(ann, "undo", plan_id)
-    spoils = [Spoil(kinds, 1.0, shuffle_made(seed, kinds))]
-    if kinds == ("head",):
-        spoils.append(Spoil(DELETES, 1.0, ["503"] * 3))
-    spoil_after(lane, "copy", 2, *spoils)
-    undone = paste(ann, command)
-    lane.proxy.calm()
-    follow(ann, undone)
-    expect_home(lane, put)
-    expect_finished(lane, ann)
 
 
 def is_waiting(request: Request) -> bool:
@@ -143,13 +88,12 @@ def lacks_condition(request: Request) -> bool:
     return not any(name in head for name in (b"\r\nif-match:", b"\r\nif-none-match:"))
 
 
+@ON_SEAWEEDFS
 @pytest.mark.parametrize("has_renames", [True, False], ids=["renames", "copies"])
 def test_a_bucket_that_demands_conditions_is_used(
-    lane: Lane, server: StoreServer, seed: int, *, has_renames: bool
+    lane: Lane, seed: int, *, has_renames: bool
 ) -> None:
     """Conditions are sent wherever the store honours them."""
-    if server.kind != "seaweedfs":
-        pytest.skip("this store honours no conditions")
     lane.proxy.has_renames = has_renames
     put = lane.shelf.put_labels(LABELS, random.Random(seed))
     demand = Spoil(CHANGES, 1.0, ["made-403-xml"] * 10_000, lacks_condition)

@@ -21,9 +21,6 @@ from urllib.parse import parse_qs, urlsplit
 
 from tests.support.network import Received, make_answer
 
-__all__ = ["Fulfillment", "Support", "Worker"]
-
-
 _WANTING = ("pending", "ready", "processing", "packed", "delayed", "shipped")
 
 
@@ -136,12 +133,8 @@ class Fulfillment(_Service):
         """Return DataFlow's own paths, and ours where the owner added them."""
         root = "/fulfillment/shipments"
         own: list[tuple[str, str, Callable[..., tuple[int, Any]]]] = [
-            ("POST", root, self._make),
             ("GET", root, self._list),
-            ("GET", rf"{root}/(\d+)", self._get),
             ("POST", rf"{root}/(\d+)/status", self._set_status),
-            ("GET", rf"{root}/(\d+)/events", self._list_events),
-            ("GET", r"/fulfillment/track/(.+)", self._track),
         ]
         if self.worker is not None:
             own += [
@@ -164,34 +157,16 @@ class Fulfillment(_Service):
             "fulfillment_label_job_last_success_timestamp_seconds": self.last_run_at,
         }
 
-    def _make(self, *, body: dict[str, Any], **_: Any) -> tuple[int, Any]:
-        order = int(body["orderId"])
-        self.add(order, status="pending")
-        return 201, self.shipments[order]
-
     def _list(self, *, query: dict[str, str], **_: Any) -> tuple[int, Any]:
         wanted = int(query["orderId"])
         found = [one for order, one in list(self.shipments.items()) if order == wanted]
         return 200, {"items": found[: int(query.get("limit", 50))], "total": len(found)}
-
-    def _get(self, order: str, **_: Any) -> tuple[int, Any]:
-        found = self.shipments.get(int(order))
-        return (200, found) if found else (404, {"detail": "Shipment not found"})
 
     def _set_status(self, order: str, *, body: dict[str, Any], **_: Any) -> tuple[int, Any]:
         if (found := self.shipments.get(int(order))) is None:
             return 404, {"detail": "Shipment not found"}
         found |= {"status": body["status"], "updatedAt": _now()}
         return 200, found
-
-    def _list_events(self, order: str, **_: Any) -> tuple[int, Any]:
-        status, found = self._get(order)
-        return status, [{"status": found["status"], "at": found["updatedAt"]}] if found else found
-
-    def _track(self, number: str, **_: Any) -> tuple[int, Any]:
-        found = (one for one in list(self.shipments.values()) if one["trackingNumber"] == number)
-        one = next(found, None)
-        return (200, one) if one else (404, {"detail": "Not found"})
 
     def _read_worker(self, **_: Any) -> tuple[int, Any]:
         assert self.worker is not None

@@ -32,8 +32,6 @@ from tests.support.consumers import Consumers, run_consumers
 from tests.support.gateway import ACCESS_KEY, SECRET_KEY, StoreServer, find_free_ports, wait_until
 from tests.support.network import make_certificates, run_server, run_tls_front
 
-__all__ = ["IDENTITIES", "WORKER", "Foreign", "read_plan", "run_foreign"]
-
 ROOT = Path(__file__).parents[2]
 WORKER = Path(__file__).with_name("worker.py")
 BUCKET = "fulfillment-artifacts"

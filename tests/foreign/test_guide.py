@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,14 +20,12 @@ import yaml
 from pytest_httpserver import HTTPServer
 
 from dataflow_stack.programs import find_binary
-from fulfillment.clients.http_systems import AlertmanagerClient
-from tests.support.gateway import find_free_ports
+from tests.support.gateway import find_free_ports, wait_until
 
 ROOT = Path(__file__).parents[2]
 DATAFLOW = Path(__file__).with_name("dataflow")
 PROMETHEUS = Path("monitoring") / "prometheus"
 ALERTMANAGER = Path("monitoring") / "alertmanager"
-BOARD = Path("monitoring/grafana/provisioning/dashboards/json/dataflow-overview.json")
 _BLOCK = re.compile(r"^```(bash|yaml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ALERT = {
     "labels": {"alertname": "FulfillmentDelay", "severity": "High", "service": "fulfillment"},
@@ -109,7 +106,7 @@ def alertmanager(config: Path) -> Iterator[tuple[str, Path]]:
     with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as ours:
         try:
             url = f"http://127.0.0.1:{port}"
-            wait_for(lambda: is_ready(url))
+            wait_until(lambda: is_ready(url), what="an answer")
             yield url, log
         finally:
             ours.terminate()
@@ -121,13 +118,6 @@ def is_ready(url: str) -> bool:
             return True
     except OSError:
         return False
-
-
-def wait_for(condition: Any, timeout_s: float = 30) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.1)
 
 
 def fire(url: str, **labels: str) -> None:
@@ -172,7 +162,7 @@ def test_prometheus_loads_our_rules_from_what_its_container_sees(
     log = (tmp_path / "log").open("wb")
     with log, subprocess.Popen(command, stdout=log, stderr=log) as ours:
         try:
-            wait_for(lambda: is_ready(url))
+            wait_until(lambda: is_ready(url), what="an answer")
             with urllib.request.urlopen(f"{url}/api/v1/rules", timeout=5) as answer:
                 groups = json.load(answer)["data"]["groups"]
         finally:
@@ -181,28 +171,6 @@ def test_prometheus_loads_our_rules_from_what_its_container_sees(
     assert {"ServiceDown", "FulfillmentDelay", "FulfillmentMetricsMissing"} <= names
     jobs = [job["job_name"] for job in yaml.safe_load(text)["scrape_configs"]]
     assert jobs[-1] == "artifact-exporter"
-
-
-@pytest.mark.parametrize(
-    ("severity", "drill", "receivers"),
-    [
-        ("info", "", "default"),
-        ("high", "", "slack-critical,email-oncall,teams-oncall"),
-        ("warning", "", "email-oncall,teams-oncall"),
-        ("high", "true", "drill"),
-    ],
-)
-def test_the_empty_default_receiver_of_dataflow_stays(
-    followed: Path, httpserver: HTTPServer, severity: str, drill: str, receivers: str
-) -> None:
-    config = fill_in(followed / ALERTMANAGER, httpserver)
-    labels = [f"severity={severity}", "service=x", *([f"drill={drill}"] if drill else [])]
-    said = run(
-        ["amtool", "config", "routes", "test", f"--config.file={config}", *labels], config.parent
-    )
-    assert said.split() == [receivers]
-    named = {r["name"]: r for r in yaml.safe_load(config.read_text("utf-8"))["receivers"]}
-    assert named["default"] == {"name": "default"}
 
 
 def test_one_alert_and_one_drill_arrive_with_an_alertmanager_of_0_27(
@@ -216,102 +184,14 @@ def test_one_alert_and_one_drill_arrive_with_an_alertmanager_of_0_27(
     with alertmanager(config) as (url, _):
         fire(url)
         fire(url, drill="true")
-        wait_for(lambda: len(bodies(httpserver)) >= 4)
+        wait_until(lambda: len(bodies(httpserver)) >= 4, what="the messages")
     told = bodies(httpserver)
     assert {path for path, _ in told} == {"/slack", "/teams"}
     assert all("đã chờ 12 phút" in body for _, body in told)
     assert sorted("[DRILL]" in body for _, body in told) == [False, False, True, True]
 
 
-def test_a_failed_attempt_is_counted_while_alertmanager_still_tries(
-    followed: Path, httpserver: HTTPServer
-) -> None:
-    """Step 3.1 rests on it: a failed *notification* is counted minutes later."""
-    httpserver.expect_request("/slack").respond_with_data("ok")
-    httpserver.expect_request("/teams").respond_with_data("1")
-    config = fill_in(followed / ALERTMANAGER, httpserver)  # nothing listens for mail
-    with alertmanager(config) as (url, _):
-        client = AlertmanagerClient(url, timeout_s=5)
-
-        def find_failed() -> set[str]:
-            return {
-                sample.labels["integration"]
-                for sample in client.read_metrics()
-                if sample.name == "alertmanager_notification_requests_failed_total" and sample.value
-            }
-
-        fire(url)
-        wait_for(lambda: find_failed() == {"email"})
-        given_up = {
-            sample.labels["integration"]: sample.value
-            for sample in client.read_metrics()
-            if sample.name == "alertmanager_notifications_failed_total" and sample.value
-        }
-    assert given_up == {}
-
-
 def bodies(sink: HTTPServer) -> list[tuple[str, str]]:
     """Return path and text of what arrived, each once."""
     told = {(r.path, json.dumps(json.loads(r.data), ensure_ascii=False)) for r, _ in sink.log}
     return sorted(told)
-
-
-def test_dataflows_own_text_delivers_nothing_and_the_log_says_what_step_3_1_looks_for(
-    tmp_path: Path, httpserver: HTTPServer
-) -> None:
-    folder = shutil.copytree(DATAFLOW / ALERTMANAGER, tmp_path / "a")
-    config = fill_in(folder, httpserver)
-    with alertmanager(config) as (url, log):
-        fire(url)
-        wait_for(lambda: "can't evaluate field Annotations" in log.read_text("utf-8"))
-    assert bodies(httpserver) == []
-
-
-def test_our_panels_stand_below_theirs(followed: Path) -> None:
-    board = json.loads((followed / BOARD).read_text("utf-8"))
-    panels = {panel["title"]: panel for panel in board["panels"]}
-    assert list(panels)[:2] == ["Orders", "Fulfillment backlog"]
-    assert panels["Fulfillment backlog"]["gridPos"]["y"] == 6
-    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
-
-
-def test_the_add_ons_need_no_package_but_those_of_the_guides_install_line(tmp_path: Path) -> None:
-    """Import them, and look what came with them."""
-    listed = run([sys.executable, "docker/requirements.py", "exporter"], ROOT).split()
-    assert len(listed) == 4
-    code = (
-        "import sys, addons.artifact_exporter.__main__, addons.render, addons.grafana.join\n"
-        "ours = {m.partition('.')[0] for m in sys.modules}\n"
-        "print(*sorted(ours & {'jupyterlab', 'papermill', 'pandas', 'matplotlib', 'chainlog', "
-        "'minio', 'nbformat', 'fulfillment', 'runbook_lib', 'rich', 'typer', 'filelock'}))"
-    )
-    environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
-    assert run([sys.executable, "-c", code], tmp_path, environment).strip() == ""
-    added = run([sys.executable, "docker/requirements.py", "addons"], ROOT).split()
-    assert {line.partition("==")[0] for line in set(added) - set(listed)} == {"jinja2"}
-    image = (ROOT / "docker" / "exporter.Dockerfile").read_text()
-    assert re.findall(r"^COPY (\w+) ", image, re.MULTILINE) == ["objectmove", "addons"]
-
-
-def test_compose_accepts_the_exporters_file() -> None:
-    command = ["docker-compose", "-f", "addons/artifact_exporter/compose.yml", "config"]
-    key = {"EXPORTER_MINIO_USER": "exporter", "EXPORTER_MINIO_PASSWORD": "secret"}
-    said = run(command, ROOT, {"PATH": os.environ["PATH"], **key})
-    service = yaml.safe_load(said)["services"]["artifact-exporter"]
-    assert (service["read_only"], service["user"]) == (True, "65534:65534")
-    assert "ports" not in service
-    theirs = ["docker-compose", "-p", "dataflow", "-f", str(DATAFLOW / "docker-compose.yml")]
-    network = yaml.safe_load(run([*theirs, "config"], ROOT))["networks"]["datanet"]["name"]
-    assert yaml.safe_load(said)["networks"]["dataflow"]["name"] == network
-
-
-def test_compose_puts_runbook_serve_into_the_network_of_dataflow() -> None:
-    command = ["docker-compose", "-f", "addons/runbook_serve/compose.yml", "config"]
-    needed = {
-        "SERVE_MINIO_USER": "serve",
-        "SERVE_PAGE_URL": "https://runbook.example.net",
-        "SERVE_MINIO_PASSWORD": "secret",
-        "SERVE_SECRETS": "/etc/runbook",
-    }
-    said = run(command, ROOT, {"PATH": os.environ["PATH"], **needed})
-    assert yaml.safe_load(said)["networks"]["dataflow"]["name"] == "dataflow_datanet"

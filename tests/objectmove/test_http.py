@@ -9,8 +9,6 @@ import select
 import signal
 import socket
 import ssl
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -81,37 +79,6 @@ def test_a_message_is_sent_as_it_is_and_its_answer_read() -> None:
     assert "x-odd" in reply.headers
 
 
-def test_a_body_may_come_in_chunks_and_a_head_has_none() -> None:
-    chunked = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n"
-    head = b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n"
-    with run_server(lambda r: head if r.method == "HEAD" else chunked) as server:
-        http = connect(server.endpoint, connections=1)
-        told = ask(http, *gets(1), Message("HEAD", "/h"), *gets(1))
-    assert [told[n].body for n in range(3)] == [b"abc", b"", b"abc"]
-    assert {r.connection for r in server.received} == {0}
-
-
-def test_a_hundred_messages_go_through_one_connection() -> None:
-    with run_server(lambda r: make_answer(r.target.encode())) as server:
-        told = ask(connect(server.endpoint, connections=1), *gets(100))
-    assert [told[n].body for n in range(100)] == [b"/%d" % n for n in range(100)]
-    assert {r.connection for r in server.received} == {0}
-
-
-def test_several_connections_are_served_at_a_time_and_kept() -> None:
-    together = threading.Barrier(4, timeout=10)
-
-    def answer(_: Received) -> bytes:
-        together.wait()
-        return OK
-
-    with run_server(answer) as server:
-        http = connect(server.endpoint)
-        ask(http, *gets(8))
-        ask(http, *gets(8))
-    assert {r.connection for r in server.received} == {0, 1, 2, 3}
-
-
 BROKEN = {
     "closed": Act(then="close"),
     "reset": Act(then="reset"),
@@ -158,21 +125,6 @@ def test_a_body_that_is_not_taken_is_sent_once() -> None:
     assert len(taken) == 1
 
 
-def test_a_large_body_is_sent_whole() -> None:
-    large = Message("PUT", "/put", {"host": "x"}, bytes(range(256)) * (1 << 14))
-    with run_server(lambda _: OK) as server:
-        assert ask(connect(server.endpoint), large)[0].status == 200
-    assert server.received[0].body == large.body
-
-
-@pytest.mark.parametrize("act", BROKEN.values(), ids=BROKEN)
-def test_what_comes_after_a_broken_connection_goes_over_another_one(act: Act) -> None:
-    with run_server(lambda r: act if r.target == "/2" else OK) as server:
-        told = ask(connect(server.endpoint, connections=1), *gets(6))
-    assert [told[n].status for n in range(6)] == [200, 200, Reply.NO_ANSWER, 200, 200, 200]
-    assert server.targets == [f"/{n}" for n in range(6)]
-
-
 def test_a_connection_that_the_server_closed_while_it_rested_is_not_used() -> None:
     with run_server(lambda _: Act(OK, "close")) as server:
         http = connect(server.endpoint, connections=1)
@@ -180,22 +132,6 @@ def test_a_connection_that_the_server_closed_while_it_rested_is_not_used() -> No
             assert ask(http, PUT)[0].status == 200
             wait_for(lambda: not find_resting(http))
     assert [r.connection for r in server.received] == [0, 1, 2]
-
-
-def test_a_server_that_announces_the_end_is_asked_over_another_connection() -> None:
-    with run_server(lambda _: Act(make_answer(b"ok", 200, "connection: close"))) as server:
-        told = ask(connect(server.endpoint, connections=1), *gets(3))
-    assert [r.status for r in told.values()] == [200] * 3
-    assert [r.connection for r in server.received] == [0, 1, 2]
-
-
-def test_a_connection_that_rested_too_long_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("objectmove.http._IDLE_S", 0.0)
-    with run_server(lambda _: OK) as server:
-        http = connect(server.endpoint)
-        ask(http, PUT)
-        ask(http, PUT)
-    assert [r.connection for r in server.received] == [0, 1]
 
 
 def test_reads_are_sent_again_once_each_when_their_connection_breaks() -> None:
@@ -208,34 +144,6 @@ def test_reads_are_sent_again_once_each_when_their_connection_breaks() -> None:
         told = ask(connect(server.endpoint, connections=1), *gets(5), resend=True)
     assert [told[n].status for n in range(5)] == [200, Reply.NO_ANSWER, 200, Reply.NO_ANSWER, 200]
     assert sorted(server.targets) == ["/0", "/1", "/1", "/2", "/3", "/3", "/4"]
-
-
-@pytest.mark.parametrize("act", BROKEN.values(), ids=BROKEN)
-def test_a_read_that_is_sent_again_gets_its_answer(act: Act) -> None:
-    seen: set[str] = set()
-
-    def answer(request: Received) -> Act | bytes:
-        is_new, _ = request.target not in seen, seen.add(request.target)
-        return act if is_new and request.connection == 0 else OK
-
-    with run_server(answer) as server:
-        http = connect(server.endpoint, connections=1)
-        seen.add("/0")
-        told = ask(http, *gets(3), resend=True)
-    assert [r.status for r in told.values()] == [200] * 3
-    assert sorted(server.targets) == ["/0", "/1", "/1", "/2"]
-
-
-def test_a_read_is_sent_again_only_once_and_only_when_it_was_sent() -> None:
-    with run_server(lambda _: Act(then="close")) as server:
-        (reply,) = ask(connect(server.endpoint), *gets(1), resend=True).values()
-    assert reply.status == Reply.NO_ANSWER
-    assert server.targets == ["/0", "/0"]
-    with run_server(lambda _: make_answer(b"no", 407)) as proxy:
-        http = connect("store.example:443", secure=True, proxy_url=f"http://{proxy.endpoint}")
-        (reply,) = ask(http, *gets(1), resend=True).values()
-    assert reply.status == Reply.NOT_SENT
-    assert [r.method for r in proxy.received] == ["CONNECT"]
 
 
 def test_a_body_that_is_read_in_parts_is_not_begun_again() -> None:
@@ -259,13 +167,6 @@ def test_a_silent_server_costs_one_time_out() -> None:
     assert len(server.received) == 2
 
 
-def test_each_change_has_a_time_out_of_its_own() -> None:
-    with run_server(lambda r: Act(then="hang") if r.target == "/0" else OK) as server:
-        http = connect(server.endpoint, read_s=1.0, connections=1)
-        told = ask(http, *gets(3))
-    assert [told[n].status for n in range(3)] == [Reply.NO_ANSWER, 200, 200]
-
-
 @pytest.mark.timeout(60)
 def test_a_change_whose_answer_trickles_is_not_waited_for_long() -> None:
     def answer(request: Received) -> bytes:
@@ -282,24 +183,6 @@ def test_a_change_whose_answer_trickles_is_not_waited_for_long() -> None:
     assert (reply.status, reply.error) == (Reply.NO_ANSWER, "no answer in time")
 
 
-def test_a_long_body_that_is_read_in_parts_may_take_longer() -> None:
-    go_on = threading.Event()
-
-    def answer(_: Received) -> bytes:
-        return b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n"
-
-    def drip() -> None:
-        for _ in range(4):
-            go_on.wait(0.3)
-            server.connections[0].sendall(b"x")
-
-    parts: list[bytes] = []
-    with run_server(answer) as server:
-        threading.Thread(target=lambda: (wait_for(lambda: bool(server.received)), drip())).start()
-        told = ask(connect(server.endpoint, read_s=1.0), *gets(1), sink=parts.append)
-    assert (told[0].status, b"".join(parts)) == (200, b"xxxx")
-
-
 def test_a_refused_port_sends_nothing() -> None:
     with run_server(lambda _: OK) as server:
         pass
@@ -308,35 +191,11 @@ def test_a_refused_port_sends_nothing() -> None:
     assert told[0].error
 
 
-def test_a_character_that_cannot_stand_in_a_request_sends_nothing() -> None:
-    with run_server(lambda _: OK) as server:
-        bad = Message("PUT", "/bad", {"x-amz-meta-name": "đơn"})
-        for messages in ([bad], [PUT, bad, PUT]):
-            told = ask(connect(server.endpoint, connections=1), *messages)
-            assert told[messages.index(bad)].status == Reply.NOT_SENT
-    assert server.targets == ["/put"] * 2
-
-
-def test_an_informational_answer_is_not_the_answer() -> None:
-    early = b"HTTP/1.1 103 Early\r\nlink: x\r\n\r\n"
-    with run_server(lambda r: early * 2 + make_answer(r.target.encode())) as server:
-        told = ask(connect(server.endpoint, connections=1), *gets(3))
-    assert [r.status for r in told.values()] == [Reply.NO_ANSWER] * 3
-    assert [r.connection for r in server.received] == [0, 1, 2]
-
-
 @pytest.mark.parametrize("second", [make_answer(b"forged"), b"noise"])
 def test_a_second_answer_is_never_taken_for_another_requests(second: bytes) -> None:
     with run_server(lambda r: make_answer(r.target.encode()) + second) as server:
         told = ask(connect(server.endpoint, connections=1), *gets(3))
     assert all(r.body in (b"", b"/%d" % n) for n, r in told.items())
-
-
-def test_the_rest_of_a_second_answer_is_nobodys() -> None:
-    begun, rest = make_answer(b"ok") + b"HTTP/1.1 2", b"00 So\r\ncontent-length: 6\r\n\r\nforged"
-    with run_server(lambda r: begun if r.target == "/0" else Act(rest, "hang")) as server:
-        told = ask(connect(server.endpoint, connections=1), *gets(2))
-    assert [(r.status, r.body) for r in told.values()] == [(200, b"ok"), (Reply.NO_ANSWER, b"")]
 
 
 def test_an_answer_that_nobody_asked_for_is_nobodys() -> None:
@@ -347,27 +206,6 @@ def test_an_answer_that_nobody_asked_for_is_nobodys() -> None:
         wait_for(lambda: not find_resting(http))
         assert ask(http, *gets(1))[0].body == b"ok"
     assert [r.connection for r in server.received] == [0, 1]
-
-
-def test_nothing_is_sent_after_take_raised() -> None:
-    def take(index: int, _: Reply) -> None:
-        if index == 2:
-            raise RuntimeError("full")
-
-    with run_server(lambda _: OK) as server:
-        http = connect(server.endpoint, connections=1)
-        with pytest.raises(RuntimeError, match="full"):
-            http.exchange([lambda m=m: m for m in gets(10)], take)
-    assert server.targets == ["/0", "/1", "/2"]
-
-
-@pytest.mark.parametrize("act", BROKEN.values(), ids=BROKEN)
-def test_what_broke_is_told_in_one_line_without_the_address(act: Act) -> None:
-    with run_server(lambda _: act) as server:
-        (reply,) = ask(connect(server.endpoint), Message("GET", "/a?X-Amz-Signature=s")).values()
-    assert reply.error
-    assert "Signature" not in reply.error
-    assert "\n" not in reply.error
 
 
 def interrupt_when(is_time: Callable[[], bool]) -> None:
@@ -424,26 +262,6 @@ def test_ctrl_c_tells_of_every_message_once_and_sends_nothing_more() -> None:
     assert {status[n] for n in range(14, 100)} == {Reply.NOT_SENT}
 
 
-def test_ctrl_c_waits_a_moment_for_what_is_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: dict[int, int] = {}
-    monkeypatch.setattr("objectmove.http._GRACE_S", 30.0)
-    with holding_server(answers=0) as (server, free):
-        http = connect(server.endpoint)
-
-        def come_through() -> bool:
-            if len(server.received) == 4:
-                threading.Timer(0.2, free.set).start()
-            return len(server.received) == 4
-
-        interrupt_when(come_through)
-        with pytest.raises(KeyboardInterrupt):
-            http.exchange(
-                [lambda m=m: m for m in gets(20)], lambda i, reply: told.update({i: reply.status})
-            )
-    assert [told[n] for n in range(4)] == [200] * 4
-    assert {told[n] for n in range(4, 20)} == {Reply.NOT_SENT}
-
-
 @pytest.mark.timeout(30)
 def test_ctrl_c_twice_does_not_wait_and_tells_of_every_message(
     monkeypatch: pytest.MonkeyPatch,
@@ -463,25 +281,6 @@ def test_ctrl_c_twice_does_not_wait_and_tells_of_every_message(
         with pytest.raises(KeyboardInterrupt):
             http.exchange([lambda m=m: m for m in gets(20)], lambda i, _: told.append(i))
         assert not free.is_set()
-    assert sorted(told) == list(range(20))
-
-
-def test_ctrl_c_while_take_is_slow_sends_nothing_more() -> None:
-    told: list[int] = []
-    slow = threading.Event()
-
-    def take(index: int, _: Reply) -> None:
-        if index == 0:
-            slow.wait(1.5)  # longer than the moment that is waited
-        told.append(index)
-
-    with run_server(lambda _: OK) as server:
-        http = connect(server.endpoint, connections=1)
-        interrupt_when(lambda: len(server.received) == 1)
-        with pytest.raises(KeyboardInterrupt):
-            http.exchange([lambda m=m: m for m in gets(20)], take)
-        assert ask(http, PUT)[0].status == 200
-        assert server.targets == ["/0", "/put"]
     assert sorted(told) == list(range(20))
 
 
@@ -555,17 +354,6 @@ def test_a_proxy_that_opens_no_tunnel_sends_nothing(act: Act | bytes, says: str)
     assert [r.method for r in proxy.received] == ["CONNECT"]
 
 
-def test_a_silent_network_is_no_connection_in_time() -> None:
-    with run_server(lambda _: Act(then="hang")) as proxy:
-        http = connect(
-            "store.example:443", secure=True, proxy_url=f"http://{proxy.endpoint}", connect_s=0.2
-        )
-        told = ask(http, *gets(40))
-    assert {r.status for r in told.values()} == {Reply.NOT_SENT}
-    assert told[0].error == "no answer in time"
-    assert len(proxy.received) <= 4
-
-
 def test_a_thread_whose_own_loop_runs_may_ask() -> None:
     async def work() -> Told:
         return ask(http, *gets(3))
@@ -574,27 +362,6 @@ def test_a_thread_whose_own_loop_runs_may_ask() -> None:
         http = connect(server.endpoint)
         told = asyncio.run(work())
     assert [r.status for r in told.values()] == [200] * 3
-
-
-def test_a_program_ends_without_a_word() -> None:
-    program = """
-from objectmove.http import Connections, Message, Reach
-for _ in range(2):
-    http = Connections({!r}, Reach())
-    http.exchange([lambda: Message("GET", "/")] * 8, lambda _, reply: print(reply.status))
-"""
-    with run_server(lambda _: OK) as server:
-        command = [
-            sys.executable,
-            "-X",
-            "dev",
-            "-W",
-            "error",
-            "-c",
-            program.format(server.endpoint),
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    assert (done.stdout.split(), done.stderr) == (["200"] * 16, "")
 
 
 def test_two_threads_may_ask_at_the_same_time() -> None:
@@ -615,35 +382,6 @@ def test_two_threads_may_ask_at_the_same_time() -> None:
     assert len(server.received) == 200
 
 
-def test_a_connection_that_was_reset_while_it_rested_is_not_used() -> None:
-    with run_server(lambda _: Act(OK, "reset")) as server:
-        http = connect(server.endpoint, connections=1)
-        for _ in range(3):
-            assert ask(http, PUT)[0].status == 200
-            wait_for(lambda: not find_resting(http))
-    assert [r.connection for r in server.received] == [0, 1, 2]
-
-
-@pytest.mark.parametrize("line", ["x: y", "connection: close"])
-def test_ctrl_c_ends_an_answer_that_goes_on(line: str) -> None:
-    """A sink has no deadline: only the closed socket ends its answer."""
-    head = f"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n{line}\r\n\r\n12345".encode()
-    parts: list[bytes] = []
-    told: list[int] = []
-    with run_server(lambda _: Act(head, "hang")) as server:
-        http = connect(server.endpoint, read_s=60.0, connections=1)
-        interrupt_when(lambda: bool(parts))
-        with pytest.raises(KeyboardInterrupt):
-            http.exchange(
-                [lambda: gets(1)[0]],
-                lambda _, reply: told.append(reply.status),
-                resend=True,
-                sink=parts.append,
-            )
-        assert len(server.received) == 1
-    assert (told, b"".join(parts)) == ([Reply.NO_ANSWER], b"12345")
-
-
 def test_a_line_break_in_a_header_sends_nothing() -> None:
     with run_server(lambda _: OK) as server:
         for text in ("b\r\nx-c: d", "b\n", "b\r"):
@@ -651,7 +389,3 @@ def test_a_line_break_in_a_header_sends_nothing() -> None:
             told = ask(connect(server.endpoint, connections=1), bad, PUT)
             assert [told[n].status for n in range(2)] == [Reply.NOT_SENT, 200]
     assert server.targets == ["/put"] * 3
-
-
-def test_no_messages_have_no_replies() -> None:
-    assert connect("127.0.0.1:9").exchange([]) == []

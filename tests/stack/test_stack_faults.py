@@ -154,38 +154,6 @@ def test_a_fault_is_real_and_is_really_undone(name: str, stack: RunningStack) ->
     assert stack.list_keys(stack.env["CHAOS_PREFIX"]) == []
 
 
-def set_paused(stack: RunningStack, paused: bool) -> None:
-    dag = f"{stack.env['PIPELINE_URL']}/api/v2/dags/{stack.env['PIPELINE_DAG_ID']}"
-    requests.patch(dag, json={"is_paused": paused}, timeout=10).raise_for_status()
-
-
-def test_a_fault_that_somebody_else_ended_is_off_and_can_be_caused_again(
-    stack: RunningStack,
-) -> None:
-    config, fault = load_config(stack.home).remembered(), FAULTS["pipeline_paused"]
-    fault.on(config)
-    set_paused(stack, False)
-    assert (fault.is_on(config), fault.is_noted(config)) == (False, True)
-    assert local.status(home=stack.home)["faults"] == []
-    fault.on(config)
-    assert fault.is_on(config)
-    fault.off(config)
-    assert (fault.is_on(config), fault.is_noted(config)) == (False, False)
-
-
-def test_a_fault_that_somebody_else_caused_is_on_and_can_be_taken_back(
-    stack: RunningStack, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config, fault = load_config(stack.home).remembered(), FAULTS["pipeline_paused"]
-    monkeypatch.setenv("RUNBOOK_STACK_HOME", str(stack.home))
-    set_paused(stack, True)
-    told = CliRunner().invoke(app, ["fault", "pipeline_paused"])
-    assert "pipeline_paused is on" in told.stdout
-    assert "not turned on here" in told.stdout
-    fault.off(config)
-    assert not fault.is_on(config)
-
-
 def test_late_orders_are_late_at_once(stack: RunningStack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUNBOOK_STACK_HOME", str(stack.home))
     config, fault = load_config(stack.home).remembered(), FAULTS["pipeline_paused"]
@@ -198,17 +166,6 @@ def test_late_orders_are_late_at_once(stack: RunningStack, monkeypatch: pytest.M
         wait_until(lambda: lag(stack, "real") > 10, what="the lag shows them at once")
     finally:
         fault.off(config)
-
-
-def test_turning_on_twice_or_off_twice_is_harmless(stack: RunningStack) -> None:
-    config = load_config(stack.home).remembered()
-    fault = FAULTS["carrier_errors"]
-    fault.on(config)
-    fault.on(config)
-    fault.off(config)
-    fault.off(config)
-    behaviour = requests.get(stack.env["CARRIER_URL"] + "/admin/behaviour", timeout=10).json()
-    assert behaviour == {"latencyS": 0.02, "errorRate": 0.0}
 
 
 def test_up_turns_off_what_is_still_on(stack: RunningStack) -> None:
@@ -232,11 +189,3 @@ def test_no_fault_without_the_marker(stack: RunningStack) -> None:
         local.up(home=stack.home)
     behaviour = requests.get(stack.env["CARRIER_URL"] + "/admin/behaviour", timeout=10).json()
     assert behaviour["errorRate"] == 0.0
-
-
-def test_an_unknown_fault_is_a_usage_error_that_lists_all(stack: RunningStack) -> None:
-    result = CliRunner().invoke(app, ["fault", "gremlins", "on"])
-    assert result.exit_code == 2
-    for name in FAULTS:
-        assert name in result.stderr
-    assert local.status(home=stack.home)["faults"] == []

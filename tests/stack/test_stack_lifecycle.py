@@ -17,10 +17,8 @@ from typer.testing import CliRunner
 from dataflow_stack import local
 from dataflow_stack.cli import app
 from dataflow_stack.config import StackError
-from dataflow_stack.object_store import MARKER_KEY
 from dataflow_stack.orders import inject_orders, wait_for_artifacts
 from dataflow_stack.processes import find_processes
-from runbook_lib.errors import SettingsError
 from tests.support.stack import RunningStack, find_port_base, run_stack, stack, wait_until
 
 __all__ = ["stack"]
@@ -31,16 +29,6 @@ pytestmark = pytest.mark.stack
 def _home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """`runbook serve` beside a new stack opens incidents."""
     monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path / "reports"))
-
-
-def test_all_services_are_healthy(stack: RunningStack) -> None:
-    status = local.status(home=stack.home)
-    assert status["healthy"]
-    assert not status["faults"]
-    wait_until(
-        lambda: {s["state"] for s in local.status(home=stack.home)["services"]} == {"RUNNING"},
-        what="every service has run for a while",
-    )
 
 
 def test_a_second_up_changes_nothing(stack: RunningStack) -> None:
@@ -65,11 +53,6 @@ def test_a_running_stack_takes_over_another_profile(stack: RunningStack) -> None
     wait_until(lambda: interval() == "1s", what="Prometheus scrapes every second")
 
 
-def test_another_port_base_for_a_running_stack_is_refused(stack: RunningStack) -> None:
-    with pytest.raises(SettingsError, match="runbook stack down"):
-        local.up(home=stack.home, port_base=stack.port_base + 1)
-
-
 def test_every_port_listens_on_loopback_only(stack: RunningStack) -> None:
     listening = [
         connection.laddr
@@ -79,33 +62,6 @@ def test_every_port_listens_on_loopback_only(stack: RunningStack) -> None:
     ]
     assert len(listening) >= 11
     assert {address.ip for address in listening} == {"127.0.0.1"}
-
-
-def test_the_bucket_says_that_this_is_a_local_environment(stack: RunningStack) -> None:
-    bucket = stack.env["FULFILLMENT_BUCKET"]
-    with stack.store.get_object(bucket_name=bucket, object_name=MARKER_KEY) as marker:
-        assert json.loads(marker.read()) == {"environment": "local"}
-
-
-def test_labels_flow_from_pending_to_ready_and_the_shipment_follows(stack: RunningStack) -> None:
-    url = stack.env["FULFILLMENT_URL"]
-    orders = inject_orders(url, 3)
-    keys = wait_for_artifacts(url, orders)
-    assert len(keys) == 6
-    wanted = {"ready/" + key.removeprefix("pending/") for key in keys}
-    wait_until(lambda: wanted <= set(stack.list_keys("ready/")), what="the labels are in ready/")
-
-    def shipment() -> dict[str, str]:
-        found = stack.get("FULFILLMENT_URL", f"/fulfillment/shipments?orderId={orders[0]}")
-        item: dict[str, str] = found["items"][0]
-        return item
-
-    wait_until(lambda: shipment()["status"] == "IN_TRANSIT", what="the shipment is in transit")
-    assert shipment()["trackingNumber"].startswith("GHN")
-    body = stack.store.stat_object(
-        bucket_name=stack.env["FULFILLMENT_BUCKET"], object_name=min(wanted)
-    )
-    assert body.content_type == "application/pdf"
 
 
 def test_data_survives_down_and_up(tmp_path: Path) -> None:
@@ -149,17 +105,6 @@ def test_a_stack_does_not_outlive_its_owner(tmp_path: Path) -> None:
         wait_until(lambda: not find_processes(home), what="the stack ended with its owner")
     finally:
         local.down(home=home)
-
-
-def test_down_ends_what_a_killed_supervisor_left(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    with run_stack(home):
-        (supervisor,) = [p for p in find_processes(home) if "supervisor.supervisord" in p.cmdline()]
-        supervisor.kill()
-        supervisor.wait(timeout=10)
-        assert find_processes(home)
-        local.down(home=home)
-        assert not find_processes(home)
 
 
 def test_a_taken_port_is_named_with_the_setting(

@@ -107,7 +107,6 @@ class LossyProxy(socketserver.ThreadingTCPServer):
     landed : how often the store confirmed a copy to a key that is not the runbook's own
     late_s : the longest time by which a late or slow request is delayed
     rewrite : changes a request before the store gets it
-    added : header lines that each answer of the store gets, each with its line end
     has_renames : whether the store is asked to rename; else it seems to lack that
     """
 
@@ -125,7 +124,6 @@ class LossyProxy(socketserver.ThreadingTCPServer):
         self.landed: Counter[str] = Counter()
         self.late_s = 3.0
         self.rewrite: Callable[[bytes], bytes] | None = None
-        self.added = b""
         self.has_renames = True
         self.closing = threading.Event()
         self._open = 0
@@ -260,7 +258,6 @@ class _Relay(socketserver.StreamRequestHandler):
         if fate == "truncate":
             self.wfile.write(answer[: max(1, len(answer) // 2)])
             return False
-        answer = answer.replace(b"\r\n", b"\r\n" + server.added, 1)
         self.wfile.write(re.sub(rb"(?i)\r\nconnection: close", b"", answer, count=1))
         head = answer.partition(b"\r\n\r\n")[0].lower()
         return b"content-length:" in head or b"chunked" in head or b" 204 " in head[:20]

@@ -11,14 +11,12 @@ from unittest import mock
 
 import pytest
 
-from tools.explorer import audits
 from tools.explorer.chance import without_chance
 from tools.explorer.engine import carry, run, state, table
-from tools.explorer.explore import compare, list_tasks, main, search_all, shrink
-from tools.explorer.person import Line, read_line
-from tools.explorer.process import CHANGE_FATES, COPY_FATES, LOOK_FATES, SimHold
+from tools.explorer.explore import list_tasks, main, search_all
+from tools.explorer.process import SimHold
 from tools.explorer.scenarios import SCENARIOS
-from tools.explorer.story import FATES, FATES_LATER, Outcome, Run, parse_script, prepare_start
+from tools.explorer.story import Outcome, Run, parse_script, prepare_start
 from tools.explorer.world import World
 
 Mutant = Callable[[], AbstractContextManager[object]]
@@ -34,9 +32,6 @@ def fixed_chance() -> Iterator[None]:
 
 def play(scenario: str, script: str = "") -> Outcome:
     return Run(SCENARIOS[scenario], parse_script(script)).execute()
-
-
-# --- mutants ---
 
 
 def act(
@@ -186,56 +181,6 @@ def test_what_the_explorer_found_is_gone(scenario: str, script: str) -> None:
     assert play(scenario, script).violations == []
 
 
-def test_naive_and_reduced_search_agree_on_what_is_broken() -> None:
-    with send_again_after_doubt():
-        naive, reduced = compare(SCENARIOS["polled-strict"], 1)
-    assert naive == reduced != set()
-
-
-def test_a_script_is_shrunk_to_what_breaks_a_promise() -> None:
-    script = parse_script("1<start=jump 1<begun@log=foreign:a 1.copy@ready/a=lost")
-    with send_again_after_doubt():
-        kind = "promise 2: a1 was put at ready/a again by us"
-        assert shrink(SCENARIOS["polled-strict"], script, kind) == script[2:]
-
-
-# --- the story of one run ---
-
-
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        ("", None),
-        ("resume rel-1", Line("resume", "rel-1")),
-        ("undo rel-1 --consumer-stands-still", Line("undo", "rel-1", still="now")),
-        (
-            "resume rel-1 --consumer-stands-still=2026-11-30T17:00:00Z",
-            Line("resume", "rel-1", still="2026-11-30T17:00:00Z"),
-        ),
-        (
-            "resume rel-1 --resume-worker --approve abc",
-            Line("resume", "rel-1", flags=frozenset(["--resume-worker"]), approval="abc"),
-        ),
-        ("plan --memory-removed", Line("plan", flags=frozenset(["--memory-removed"]))),
-    ],
-)
-def test_a_printed_command_is_read(text: str, line: Line | None) -> None:
-    assert read_line(text) == line
-
-
-def test_what_is_no_command_is_refused() -> None:
-    with pytest.raises(ValueError, match="no command"):
-        read_line("please resume rel-1")
-
-
-def test_every_fate_of_the_simulation_is_offered() -> None:
-    assert set(FATES.changes) == set(CHANGE_FATES)
-    assert set(FATES.copies) == set(COPY_FATES)
-    assert set(FATES.looks) == set(LOOK_FATES)
-    for later, first in zip(FATES_LATER, FATES, strict=True):
-        assert set(later) <= set(first)
-
-
 def test_a_run_is_determined_by_its_script(capsys: pytest.CaptureFixture[str]) -> None:
     line = ["--scenario", "two-loose", "--choices", "1<begun@log=kill 2.copy@ready/b=late"]
     texts = []
@@ -243,123 +188,6 @@ def test_a_run_is_determined_by_its_script(capsys: pytest.CaptureFixture[str]) -
         assert main(line) == 0
         texts.append(capsys.readouterr().out)
     assert texts[0] == texts[1] != ""
-
-
-def test_a_script_that_names_what_never_comes_is_refused() -> None:
-    with pytest.raises(ValueError, match="never came to"):
-        play("release-strict", "7.copy@ready/a=lost")
-    with pytest.raises(ValueError, match="offers"):
-        play("release-strict", "1.copy@ready/a=loost")
-
-
-def test_a_replayed_request_is_counted_and_does_not_fail() -> None:
-    outcome = play("polled-loose", "1.copy@ready/a=twice 1<delete_many@pending/a=sleep")
-    assert outcome.violations == []
-    assert outcome.declared != []
-
-
-def test_a_run_that_moves_nothing_is_told() -> None:
-    assert play("release-strict").has_moved
-    assert not play("release-strict", "1.ask@pending/a=cancelled").has_moved
-
-
-# --- audits ---
-
-
-def write_history(*events: tuple[str, str, str]) -> World:
-    """Return a world in which the object ``a1`` had these events: who, what, where."""
-    world = World("strict")
-    world.goals["plan"] = {"pending/a": "a1"}
-    world.write("pending/a", "a1", "writer")
-    for by, verb, side in events:
-        key = f"{side}/a"
-        if verb == "put":
-            world.write(key, "a1", by)
-        elif verb == "remove":
-            world.remove(key, by)
-        elif verb == "take":
-            world.take(key)
-        elif verb == "known_gone":
-            world.write(".runbook/state.json", "", by)
-            world.note_saved(".runbook/state.json", by, {key: len(world.history)})
-        else:
-            world.say(verb, key, "plan")
-    return world
-
-
-SHIPPED = (("1", "put", "ready"), ("consumer", "take", "ready"))
-
-
-@pytest.mark.parametrize(
-    ("between", "is_found"),
-    [
-        ((), True),
-        ((("person", "not_taken", "pending"),), False),
-        # The same bytes that are put again are the same object …
-        ((("someone", "remove", "pending"), ("writer", "put", "pending")), True),
-        # … unless a run has seen that it had gone.
-        (
-            (
-                ("1", "remove", "pending"),
-                ("1", "known_gone", "pending"),
-                ("writer", "put", "pending"),
-            ),
-            False,
-        ),
-        (
-            (
-                ("1", "remove", "pending"),
-                ("writer", "put", "pending"),
-                ("1", "known_gone", "pending"),
-            ),
-            True,
-        ),
-        # Of what nobody can know, only a person's answer makes another object.
-        (
-            (
-                ("person", "unproven", "pending"),
-                ("someone", "remove", "pending"),
-                ("1", "known_gone", "pending"),
-                ("writer", "put", "pending"),
-            ),
-            True,
-        ),
-    ],
-)
-def test_a_second_copy_is_found(between: tuple[tuple[str, str, str], ...], is_found: bool) -> None:
-    world = write_history(*SHIPPED, *between, ("2", "put", "ready"))
-    assert bool(list(audits.find_second_copies(world))) == is_found
-
-
-def test_the_worker_must_not_run_while_it_could_ship_again() -> None:
-    world = write_history(*SHIPPED)
-    assert [finding.promise for finding in audits.find_reach(world, "a run")] == [2]
-    world.paused_by = "us"
-    assert list(audits.find_reach(world, "a run")) == []
-
-
-@pytest.mark.parametrize("by", ["1", "worker"])
-def test_content_that_is_nowhere_is_lost_unless_a_consumer_took_it(by: str) -> None:
-    lost = write_history(("1", "put", "ready"), (by, "remove", "ready"), (by, "remove", "pending"))
-    assert [finding.promise for finding in audits.find_lost(lost)] == [1]
-    taken = write_history(*SHIPPED, (by, "remove", "pending"))
-    assert list(audits.find_lost(taken)) == []
-
-
-def test_what_a_run_tells_is_compared_with_what_happened() -> None:
-    world = write_history(*SHIPPED)
-    told = audits.Told(plan="plan", moved=1, is_complete=True)
-    assert len(list(audits.check_told(world, told, "a run"))) == 2
-    world = write_history(*SHIPPED, ("1", "remove", "pending"))
-    assert list(audits.check_told(world, told, "a run")) == []
-
-
-def test_a_person_is_not_asked_about_a_stopped_consumer() -> None:
-    world = World("strict")
-    world.say("plan", "")
-    assert list(audits.check_doubts(world, ["pending/a"], is_still=True)) != []
-    world.write("pending/a", "a2", "writer")
-    assert list(audits.check_doubts(world, ["pending/a"], is_still=True)) == []
 
 
 @pytest.mark.process

@@ -133,14 +133,11 @@ class Task(NamedTuple):
             return search_randomly(self.name, self.runs, self.depth, self.seed)
 
 
-def search(
-    scenario: Scenario, bound: int, *, is_naive: bool = False, part: tuple[int, int] = (0, 1)
-) -> Found:
+def search(scenario: Scenario, bound: int, *, part: tuple[int, int] = (0, 1)) -> Found:
     """Run every script of up to ``bound`` disturbances, the shorter ones first.
 
     Parameters
     ----------
-    is_naive : without the reductions
     part : of the scripts, those whose first disturbance has this number modulo that many
     """
     found, began, visited = Found(scenario.name), time.monotonic(), dict[int, int]()
@@ -148,13 +145,7 @@ def search(
     for left in range(bound, -1, -1):
         passed: list[tuple[Script, list[Point]]] = []
         for script in level:
-            outcome = Run(
-                scenario,
-                script,
-                is_naive=is_naive,
-                visited=None if is_naive else visited,
-                left=left,
-            ).execute()
+            outcome = Run(scenario, script, visited=visited, left=left).execute()
             found.add(scenario, outcome)
             if left:
                 passed.append((script, outcome.points))
@@ -177,17 +168,11 @@ def search_randomly(name: str, count: int, depth: int, seed: int) -> Found:
     visited = dict[int, int]()
     for _ in range(count):
         scenario = SCENARIOS[draw.choice(names)]
-        run = Run(scenario, is_naive=True, draw=draw, depth=depth, visited=visited)
+        run = Run(scenario, draw=draw, depth=depth, visited=visited)
         found.add(scenario, run.execute())
     found.shrink()
     found.seconds = time.monotonic() - began
     return found
-
-
-def compare(scenario: Scenario, bound: int) -> tuple[set[str], set[str]]:
-    """Return the kinds of violations that the naive and the reduced search find."""
-    naive, reduced = (search(scenario, bound, is_naive=it) for it in (True, False))
-    return set(naive.violations), set(reduced.violations)
 
 
 def search_all(tasks: Sequence[Task]) -> Iterator[Found]:
@@ -219,7 +204,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--trace", action="store_true", help="with --choices: every point, too")
     parser.add_argument("--bound", type=int, default=1, help="try up to so many disturbances")
     parser.add_argument("--part", default="0/1", help="only the part i/n of them")
-    parser.add_argument("--naive", action="store_true", help="without reductions")
     parser.add_argument("--full", action="store_true", help="all scenarios, an hour of CPU")
     parser.add_argument("--ci", action="store_true", help="all scenarios, about 2 minutes")
     parser.add_argument("--random", type=int, default=0, help="so many runs by chance")
@@ -243,9 +227,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tasks = list_random_tasks(given.scenario, given.random, given.seed, given.depth)
         return _print_all(search_all(tasks))
     names = [given.scenario] if given.scenario else list(SCENARIOS)
-    if given.naive:
-        with without_chance():
-            return _print_all(search(SCENARIOS[name], given.bound, is_naive=True) for name in names)
     return _print_all(search_all([Task(name, given.bound, (first, count)) for name in names]))
 
 

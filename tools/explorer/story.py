@@ -24,7 +24,7 @@ from . import audits, chance
 from .audits import Finding
 from .engine import errors, plan, proof, result, state
 from .person import LAPSE_MS, Desk, Line, Word, find_way_on, read_line, read_told
-from .process import Killed, Process, Quiet
+from .process import CHANGE_FATES, COPY_FATES, LOOK_FATES, Killed, Process, Quiet
 from .scenarios import Scenario
 from .wire import CHANGES, Call, to_datetime
 from .world import OURS, PARKED, SOURCE, TO, Machine, World, get_name
@@ -66,23 +66,9 @@ class Fates(NamedTuple):
 _STATE_FATES = ("lost", "dropped", "refused", "late", "die-late", "twice", "router-after")
 #: All fates: of the first disturbance of a run, and of runs by chance.
 FATES = Fates(
-    changes=(
-        "refused",
-        "lost",
-        "dropped",
-        "late",
-        "slow",
-        "die-late",
-        "twice",
-        "router-200",
-        "router-403",
-        "router-404",
-        "router-412",
-        "router-503",
-        "router-after",
-    ),
-    copies=("ghost", "slowdown"),
-    looks=("blind", "silent", "router-404", "router-200", "router-503"),
+    changes=CHANGE_FATES,
+    copies=COPY_FATES,
+    looks=LOOK_FATES,
     own_looks=("blind", "router-404"),
     own_changes={
         ("put", "claim"): ("lost", "late", "twice", "router-after"),
@@ -174,8 +160,8 @@ class Run:
     Parameters
     ----------
     script : what happens where
-    is_naive : offer everything everywhere, not only what can matter there
-    draw, depth : take so many disturbances by chance
+    draw, depth : take so many disturbances by chance; everything is offered everywhere then, not
+        only what can matter there
     visited, left : hashes of states at restarts and ends that were searched, with how many
         disturbances were left then; a run by chance asks once it draws no more
     start : where to begin; default: the scenario's own
@@ -187,7 +173,6 @@ class Run:
         scenario: Scenario,
         script: Script = (),
         *,
-        is_naive: bool = False,
         draw: random.Random | None = None,
         depth: int = 0,
         visited: dict[int, int] | None = None,
@@ -198,9 +183,9 @@ class Run:
         self.scenario = scenario
         self._is_traced = is_traced
         self.outcome = Outcome(script)
-        is_first = is_naive or draw is not None or not script
+        is_first = draw is not None or not script
         self._fates = FATES if is_first else FATES_LATER
-        self._is_naive = is_naive
+        self._is_naive = draw is not None
         self._draw = draw
         self._depth = depth
         self._visited = visited
