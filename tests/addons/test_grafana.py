@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from prometheus_client import CollectorRegistry
 
 from addons.artifact_exporter.inventory import ArtifactInventory
@@ -64,15 +63,6 @@ def test_the_dashboard_is_the_one_that_the_runbook_names() -> None:
     assert PANEL_TITLE in [panel["title"] for panel in dashboard["panels"]]
 
 
-def test_panels_have_ids_of_their_own_and_the_provisioned_data_source() -> None:
-    panels = read_dashboard()["panels"]
-    assert len({panel["id"] for panel in panels}) == len(panels)
-    source = yaml.safe_load((GRAFANA / "provisioning/datasources/prometheus.yml").read_text())
-    assert [entry["uid"] for entry in source["datasources"]] == ["Prometheus"]
-    used = [target["datasource"]["uid"] for panel in panels for target in panel["targets"]]
-    assert set(used) == {"Prometheus"}
-
-
 @pytest.mark.parametrize(("title", "expression"), list(panel_expressions()))
 def test_a_panel_asks_only_for_metrics_that_are_exported(
     title: str, expression: str, exported: set[str]
@@ -80,10 +70,3 @@ def test_a_panel_asks_only_for_metrics_that_are_exported(
     asked = set(METRIC.findall(expression))
     assert asked, f"{title} asks for no metric"
     assert asked <= exported
-
-
-def test_the_backlog_panel_shows_waiting_objects_by_prefix_and_origin() -> None:
-    expressions = dict(panel_expressions())
-    assert expressions["Fulfillment backlog"] == (
-        'sum by (prefix, origin) (fulfillment_artifacts_backlog_objects{prefix!="ready/"})'
-    )

@@ -68,16 +68,3 @@ def test_where_it_cannot_install_it_says_what_to_install(programs: Path) -> None
     assert done.stdout == ""
     missing = [line.strip() for line in done.stderr.splitlines() if line.startswith("  ")]
     assert missing == ["amtool", "chromium", "docker-compose", "faketime"]
-
-
-@pytest.mark.process
-def test_an_alertmanager_without_the_teams_receiver_is_too_old(programs: Path) -> None:
-    write_program(programs / "prometheus-alertmanager", "alertmanager, version 0.25.0 (branch: x)")
-    done = run(programs)
-    assert done.returncode == 1
-    assert "is 0.25; msteamsv2_configs needs 0.28 or newer" in done.stderr
-
-
-@pytest.mark.process
-def test_an_unknown_option_is_exit_2(programs: Path) -> None:
-    assert run(programs, "--everything").returncode == 2

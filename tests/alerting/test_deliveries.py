@@ -15,7 +15,7 @@ import requests
 
 from alerting.messages import Message
 from alerting.settings import ServeSettings
-from alerting.targets import NotSentError, Target, connect_targets, isolate
+from alerting.targets import NotSentError, Target, connect_targets
 from runbook_lib.errors import SettingsError
 from tests.support.serving import CASE, Receivers, make_service
 
@@ -153,19 +153,3 @@ def environment() -> Iterator[None]:
     yield
     os.environ.clear()
     os.environ.update(before)
-
-
-@pytest.mark.usefixtures("environment")
-def test_requests_reads_our_settings_and_nothing_else_from_the_environment(
-    settings: ServeSettings, tmp_path: Path
-) -> None:
-    os.environ["https_proxy"] = "http://foreign.example.net:1"
-    os.environ["CURL_CA_BUNDLE"] = "/foreign.pem"
-    ca_file = tmp_path / "ca.pem"
-    proxy_url = "http://proxy.example.net:3128"
-    isolate(settings.model_copy(update={"ca_bundle": ca_file, "proxy_url": proxy_url}))
-    used = requests.Session().merge_environment_settings(
-        "https://hooks.example.com", {}, False, True, None
-    )
-    assert used["proxies"]["https"] == proxy_url
-    assert used["verify"] == str(ca_file)
