@@ -13,12 +13,9 @@ from typing import Any, NamedTuple
 
 import pytest
 from typer.main import get_command
-from typer.testing import CliRunner
 
-from dataflow_stack.cli import app as stack_commands
 from runbook_lib import errors
 from runbook_lib.cli import build_app, run_command
-from runbook_lib.errors import ExitCode
 from runbook_lib.runbook import find_runbook
 from tests.support.golden import expect_golden
 from tests.support.incidents import make_incident
@@ -194,14 +191,3 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     assert "typer" in imported
     assert imported & (HEAVY | {"pydantic"}) == set()
     assert imported_by(tmp_path, "apply", "--help") & HEAVY == set()
-
-
-def test_a_stack_whose_programs_are_not_installed_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(sys.modules, "supervisor.xmlrpc", None)
-    monkeypatch.delitem(sys.modules, "dataflow_stack.local", raising=False)
-    monkeypatch.delitem(sys.modules, "dataflow_stack.supervisor", raising=False)
-    result = CliRunner().invoke(stack_commands, ["status"])
-    assert result.exit_code == ExitCode.USAGE
-    assert "pip install 'fulfillment-runbook[stack]'" in result.stderr

@@ -15,8 +15,7 @@ import pytest
 
 from chainlog import Entry, read_entries
 from runbook_lib.model import Progress, keep_quiet
-from runbook_lib.run import notebooks
-from runbook_lib.run.interrupts import Interrupts, hold_interrupts
+from runbook_lib.run.interrupts import Interrupts
 from runbook_lib.run.notebooks import SharedKernel
 from tests.support.gateway import wait_until
 
@@ -53,25 +52,6 @@ def test_a_cell_that_runs_is_interrupted_once() -> None:
     assert "Ctrl-C again" in said[0]
 
 
-def test_an_interrupt_between_two_cells_waits_for_the_next_one() -> None:
-    with Kernel() as kernel:
-        kernel.note_cell(runs=True)
-        kernel.note_cell(runs=False)
-        kernel.end_run()
-        assert kernel.must_end
-        assert kernel.sent == []
-        kernel.note_cell(runs=True)
-    assert kernel.sent == [signal.SIGINT]
-
-
-def test_a_cell_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notebooks, "CELL_ENDS_S", 0.01)
-    with Kernel() as kernel:
-        kernel.note_cell(runs=True)
-        kernel.end_run()
-        wait_until(lambda: signal.SIGKILL in kernel.sent, what="the kernel is killed")
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_is_counted_and_the_second_raises(number: signal.Signals) -> None:
     before = signal.getsignal(number)
@@ -82,35 +62,6 @@ def test_the_first_signal_is_counted_and_the_second_raises(number: signal.Signal
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)
     assert signal.getsignal(number) is before
-
-
-def test_a_signal_that_is_ignored_stays_ignored() -> None:
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with Interrupts() as caught:
-            os.kill(os.getpid(), signal.SIGINT)
-        assert caught.count == 0
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def test_a_block_that_holds_interrupts_ends_first() -> None:
-    done = []
-
-    def work() -> None:
-        with hold_interrupts():
-            os.kill(os.getpid(), signal.SIGINT)
-            done.append("the block")
-
-    with pytest.raises(KeyboardInterrupt):
-        work()
-    assert done == ["the block"]
-
-
-def test_who_takes_interrupts_already_gets_them_from_a_block_inside() -> None:
-    with Interrupts() as caught, hold_interrupts():
-        os.kill(os.getpid(), signal.SIGINT)
-    assert caught.count == 1
 
 
 # --- whole commands ---
@@ -222,7 +173,6 @@ def check_record(place: Place, sentence: str) -> None:
 _WAYS = pytest.mark.parametrize(
     ("number", "to_group"),
     [
-        pytest.param(signal.SIGINT, False, id="the process", marks=pytest.mark.long),
         pytest.param(signal.SIGINT, True, id="the group"),
         pytest.param(signal.SIGTERM, False, id="SIGTERM", marks=pytest.mark.long),
     ],

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from objectmove.bucket import Answer, Request
-from objectmove.errors import DriftError, NotApprovedError, NotNowError
+from objectmove.errors import NotApprovedError, NotNowError
 from objectmove.result import MoveResult
 from objectmove.run import Run
 from runbook_lib import runbook as runbooks
@@ -110,15 +110,6 @@ def test_a_move_is_carried_out_by_the_operator(inv: Any) -> None:
     assert inv.begun
 
 
-def test_a_refused_move_has_not_begun(inv: Any) -> None:
-    plan = plan_move(inv)
-    set_parameters(inv, strict=True)
-    inv.store.put_object("in/a", b"newer")
-    with pytest.raises(DriftError, match="in/a"):
-        plan.kind.apply(inv, plan)
-    assert inv.begun == []
-
-
 def interrupt_copies(request: Request) -> Answer | None:
     if request.kind == "copy" and request.key.startswith("out/"):
         raise KeyboardInterrupt
@@ -174,19 +165,6 @@ def test_what_is_unfinished_names_the_command_that_leads_on(inv: Any) -> None:
         other.kind.apply(inv, other)
 
 
-def test_a_proof_finds_where_each_file_is(inv: Any) -> None:
-    plan = plan_move(inv)
-    plan.kind.apply(inv, plan)
-    assert plan.kind.verify(inv, plan).reason == "proven by listing: 3 in place"
-    del inv.store.objects["out/a"]
-    inv.store.put_object("out/z", b"b")  # what a row had, at a key that no row names
-    effect = plan.kind.verify(inv, plan)
-    assert not effect.is_ok
-    assert "1 foreign changed" in effect.reason
-    assert "1 gone after landed" in effect.reason
-    assert effect.result["gone_after_landed"] == 1
-
-
 # --- orders ---
 
 
@@ -209,25 +187,6 @@ def find_plans(inv: Any) -> Callable[[str], Path]:
 
     inv.incident.find_plan = find
     return find
-
-
-@pytest.mark.usefixtures("find_plans")
-def test_an_undo_is_an_order_with_an_approval_of_its_own(inv: Any) -> None:
-    plan = plan_move(inv)
-    plan.kind.apply(inv, plan)
-    order = order_undo(inv, plan)
-    assert (order.id, order.step, order.action) == (f"{plan.id}-undo", "1.3.1", "undo")
-    assert order.sha256 == plan.content.undo_approval != plan.sha256
-    assert order.summary["objects"] == 3
-    with pytest.raises(NotNowError, match="--consumer-stands-still"):
-        order.kind.apply(inv, order)
-    set_parameters(inv, consumer_stands_still="now")
-    effect = order.kind.apply(inv, order)
-    assert effect.result["moved"] == 3
-    assert {key for key in inv.store.objects if key.startswith("out/")} == set()
-    proof = order.kind.verify(inv, order)
-    assert (proof.is_ok, proof.result["taken_back"]) == (True, 3)
-    assert not plan.kind.verify(inv, plan).is_ok
 
 
 @pytest.mark.usefixtures("find_plans")

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
-
-import pytest
+from typing import Any
 
 from fulfillment.change.release import MOVE
-from fulfillment.investigation import Investigation
-from fulfillment.policy import POLICY
-from fulfillment.sections import SECTIONS
-from fulfillment.settings import Settings
 from runbook_lib import show
 from runbook_lib.approvals import Plan
-from runbook_lib.model import ActionEntry, ActionPhase, Conclusion, Outcome, Role, Verdict
-from runbook_lib.record.incident import Incident
-from runbook_lib.section import ActionStep, SectionModule, SectionParameters, by_id, step
+from runbook_lib.model import ActionEntry, ActionPhase
 from runbook_lib.show.display import describe
 from tests.support.golden import expect_golden
-from tests.support.incidents import START, make_incident, tell_incident
-
-DETECTION = SECTIONS["02_signals_detection"]
 
 
 @dataclass
@@ -55,34 +42,6 @@ PLAN = Plan(
 )
 
 
-class FakeSection:
-    """A section whose one step reads what the test says."""
-
-    NAME, TITLE, Parameters = "02_signals_detection", "Signals", SectionParameters
-
-    def __init__(self, read: Callable[[Investigation], Outcome]) -> None:
-        self.STEPS = by_id(
-            step("2.1", "Alert", name="lag", role=Role.ALERT, source="nowhere")(read)
-        )
-        self.ACTIONS: dict[str, ActionStep] = {}
-
-    def conclude(self, _inv: Investigation) -> Conclusion:
-        return Conclusion(section=self.NAME, verdict=Verdict.UNKNOWN, summary="")
-
-
-def open_on(tmp_path: Path, read: Callable[[Investigation], Outcome]) -> Investigation:
-    return Investigation(
-        make_incident(tmp_path).incident,
-        section=cast(SectionModule, FakeSection(read)),
-        parameters=SectionParameters(),
-        settings=Settings(),
-    )
-
-
-def kinds(inv: Investigation) -> list[str]:
-    return [entry.kind for entry in inv.incident.journal.view().entries]
-
-
 def test_only_the_typed_hash_approves_and_other_approvals_stay() -> None:
     names: dict[str, Any] = {"approve": "a" * 64}
     asked = show.confirm(PLAN, names)
@@ -100,65 +59,6 @@ def test_only_the_typed_hash_approves_and_other_approvals_stay() -> None:
 def test_an_empty_plan_shows_nothing_to_approve() -> None:
     assert len(show.confirm(PLAN, {}).children) == 2
     assert len(show.confirm(replace(PLAN, is_empty=True), {}).children) == 1
-
-
-def test_where_no_widgets_are_shown_a_card_is() -> None:
-    bundle = show.confirm(PLAN, {})._repr_mimebundle_()
-    assert "plans/rel-1.jsonl" in bundle["text/html"]
-    assert "pending/0009.pdf" in bundle["text/html"]
-    assert "pending/0010.pdf" not in bundle["text/html"]
-    assert "release on many objects" in bundle["text/plain"]
-
-
-def test_one_table_says_what_each_plan_is_how_much_its_hash_and_where_it_stands(
-    tmp_path: Path,
-) -> None:
-    inv = open_on(tmp_path, lambda _: Outcome().ok(""))
-    done = replace(PLAN, path=Path("plans/rel-2.jsonl"), sha256="ab" * 32)
-    empty = replace(
-        PLAN, path=Path("plans/syn-1.jsonl"), is_empty=True, step="6.3", summary={"reason": "none"}
-    )
-    for plan in (empty, PLAN, done):
-        told = {**plan.summary, "is_empty": plan.is_empty}
-        entry = plan.make_entry(ActionPhase.PLANNED, result=told)
-        inv.record("action", {"action": entry.model_dump(mode="json")})
-    for phase in (ActionPhase.APPLIED, ActionPhase.VERIFIED):
-        entry = done.make_entry(phase)
-        inv.record("action", {"action": entry.model_dump(mode="json")})
-    card = show.plans(inv, PLAN, done, empty)
-
-    (table,) = card.tables
-    assert [row["status"] for row in table.rows] == ["planned", "verified"]
-    assert table.rows[0]["how_many"] == "450 objects, 2.0 KiB"
-    assert [row["hash"] for row in table.rows] == [PLAN.sha256[:12], "ab" * 6]
-    assert PLAN.sha256 not in card.to_html()
-    assert "1 planned, 1 verified" in card.to_html()
-    assert "Plans: 1 planned" in show.plans(inv, PLAN).to_text()
-    entry = done.make_entry(ActionPhase.FAILED)
-    inv.record("action", {"action": entry.model_dump(mode="json")})
-    assert "Plans: 1 failed" in show.plans(inv, done).to_text()
-
-
-def look_at(incident: Incident) -> Investigation:
-    """Return as much of an investigation as an overview asks for."""
-    parts = SimpleNamespace(
-        incident=incident, journal=incident.journal.view(), policy=POLICY, now=lambda: START
-    )
-    return cast(Investigation, parts)
-
-
-class TestOverview:
-    @pytest.mark.parametrize(
-        ("until", "notebook"), [("plan", "06_remediation"), ("end", "07_postmortem")]
-    )
-    def test_it_leads_to_the_section_that_comes_next(
-        self, tmp_path: Path, until: str, notebook: str
-    ) -> None:
-        incident = tell_incident(tmp_path, until=until).incident
-        found = show.overview(look_at(incident))
-
-        assert f'href="{notebook}.ipynb"' in found.to_html()
-        assert incident.id in found.to_text()
 
 
 RESTART = ActionEntry(step="6.2", action="restart", phase=ActionPhase.PLANNED, target="x")

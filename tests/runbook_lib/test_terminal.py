@@ -162,9 +162,3 @@ def test_run_06_ends_with_a_line_to_paste_for_each_plan_that_waits(
     assert lines[-1].endswith(f"-p approve={approvals[-1]}")
     # What was carried out is not offered again.
     assert [c[:3] for c in pasted(show(done))] == [["runbook", "run", "07"]]
-
-
-REFRESH = {
-    "step": "6.4", "status": "planned", "what": "refresh on 7", "how_many": "1", "why": "",
-    "apply": f"runbook run 06 -p plan=svc-1 -p approve={SHA256}",
-}  # fmt: skip
