@@ -142,27 +142,3 @@ def test_without_a_proof_nobody_knows_what_was_lost() -> None:
     assert document.objects_lost is None
     assert "nothing is lost" in document.missed
     assert score_journal(replace(GOALS, releases=False), without=("proof",)).missed == ()
-
-
-@pytest.mark.parametrize(("status", "is_met"), [("ok", True), ("breach", False)])
-def test_where_nothing_says_what_the_receivers_got_the_delivery_is_judged(
-    status: str, is_met: bool
-) -> None:
-    reading = {
-        "step": "3.1", "name": "x", "status": status, "observed_at": at(15),
-        "source": "", "reason": "",
-    }  # fmt: skip
-    document = score_journal(without=("notify",), delivery=(15, ("reading", {"reading": reading})))
-    assert ("every channel is notified" not in document.missed) is is_met
-
-
-def test_a_notebook_that_failed_is_named() -> None:
-    entry = {"section": "05_root_cause", "notebook": "05.ipynb", "status": "failed"}
-    document = score_journal(run=(17, ("notebook", entry)))
-    assert document.missed == ("no notebook fails",)
-
-
-def test_a_scenario_without_an_alert_is_not_scored_on_alerting() -> None:
-    document = score_journal(replace(GOALS, alert=""), without=("detect", "notify", "cleared"))
-    assert document.missed == ()
-    assert not [o.name for o in document.objectives if "alert" in o.name or "channel" in o.name]

@@ -1,4 +1,4 @@
-"""One incident and one drill give the journal, the documents and the report they gave before.
+"""One incident gives the journal, the documents and the report that it gave before.
 
 ``WRITE_GOLDEN=1 pytest tests/fulfillment/test_golden.py`` writes ``golden/`` anew: read the
 difference before it is committed.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import cast
@@ -18,13 +18,10 @@ import pytest
 
 from dataflow_stack.faults import FAULTS
 from fulfillment.analysis.causes import CAUSES, CauseRecord
-from fulfillment.policy import POLICY
 from fulfillment.sections import SECTIONS
-from runbook_lib.model import parse_time
-from runbook_lib.report.model import ReportModel
 from tests.fulfillment.test_sections_readings import CASES
 from tests.support.golden import expect_golden
-from tests.support.stories import Story, tell_drill, tell_incident
+from tests.support.stories import Story, tell_incident
 
 ROOT = Path(__file__).parents[2]
 _BLOCKS = {"h1", "h2", "h3", "h4", "caption", "summary", "tr", "li", "p", "dt", "dd", "figure"}
@@ -58,40 +55,20 @@ def tried_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("local_time", "tried_only")
-@pytest.mark.parametrize("tell", [tell_incident, tell_drill], ids=["incident", "drill"])
 def test_a_story_is_told_as_before(
-    tell: Callable[[Path, pytest.MonkeyPatch], Story],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    story = tell(tmp_path, monkeypatch)
-    name = tell.__name__.removeprefix("tell_")
+    story = tell_incident(tmp_path, monkeypatch)
     report = (story.incident.folder / "report.html").read_text("utf-8")
     found = {
-        f"{name}_journal.txt": "\n".join(_say_journal(story)),
-        f"{name}_documents.json": "\n".join(d.to_json() for d in story.documents),
-        f"{name}_report.txt": "\n".join(_say_page(report)),
+        "incident_journal.txt": "\n".join(_say_journal(story)),
+        "incident_documents.json": "\n".join(d.to_json() for d in story.documents),
+        "incident_report.txt": "\n".join(_say_page(report)),
     }
     names = _name_entries(story)
     for file, text in found.items():
         expect_golden(f"fulfillment/{file}", _normalise(text, tmp_path, names))
-
-
-def test_journal_report_documents_and_section_7_say_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    story = tell_incident(tmp_path, monkeypatch)
-    view, model = story.incident.journal.view(), ReportModel(story.incident, SECTIONS)
-    log = view.latest()["7.2"].facts
-    since, causes = POLICY.judge(view).since, [str(f.name) for f in POLICY.list_causes(view)]
-
-    assert since is not None
-    assert (model.since, parse_time(log["since"])) == (since, since)
-    assert [str(f.name) for f in model.causes] == causes
-    assert [f.words for f in model.causes] == log["causes"]
-    told = (model.verdict, log["verdict"], POLICY.judge(view).verdict)
-    said = {POLICY.judge(view).verdict, *told}
-    assert said == {story.documents[-1].verdict}
 
 
 def _name_entries(story: Story) -> dict[str, str]:

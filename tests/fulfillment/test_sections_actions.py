@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -13,7 +12,6 @@ from fulfillment.analysis.causes import CAUSES
 from fulfillment.change.release import MOVE
 from fulfillment.investigation import Investigation
 from fulfillment.policy import POLICY
-from fulfillment.quantities import Backlog
 from fulfillment.sections import chaos, detection, immediate, remediation, root_cause
 from objectmove.errors import NotNowError
 from runbook_lib.errors import (
@@ -26,7 +24,7 @@ from runbook_lib.errors import (
 )
 from runbook_lib.model import ActionPhase, CauseStatus, Conclusion, Status, Verdict
 from runbook_lib.section import SectionModule
-from tests.support.world import ORDER, PEAKS, TICKET, World
+from tests.support.world import ORDER, World
 
 
 def carry_out(inv: Investigation, step: str) -> Any:
@@ -112,26 +110,6 @@ def test_a_release_is_taken_back_through_the_same_gate(world: World) -> None:
     assert again.read_step("1.5").status is Status.OK
 
 
-def test_only_a_release_can_be_taken_back(world: World) -> None:
-    world.dag = replace(world.dag, is_paused=True)
-    inv = world.open(remediation)
-    repair = inv.plan("6.2")
-    with pytest.raises(UsageError, match=repair.id):
-        inv.plan("6.1.1", undo=repair.id)
-
-
-def test_a_re_trigger_that_moved_nothing_is_not_offered_again(world: World) -> None:
-    world.put_label(25)
-    assert world.worker is not None
-    world.worker = replace(world.worker, last_move_at=world.now - timedelta(minutes=30))
-    inv = world.open(remediation)
-    assert carry_out(inv, "6.1").phase is ActionPhase.VERIFIED
-    assert world.calls == ["trigger"]
-    plan = inv.plan("6.1")
-    assert plan.kind is MOVE
-    assert "moved nothing" in plan.content.header.others
-
-
 def test_nothing_to_do_is_an_empty_plan_for_every_action(world: World) -> None:
     inv = world.open(remediation)
     for step in inv.section.ACTIONS:
@@ -152,36 +130,6 @@ def test_a_store_that_is_down_forbids_the_release(world: World) -> None:
     assert "6.2" in str(plan.summary["reason"])
 
 
-def test_everything_else_is_planned_while_the_store_is_down(world: World) -> None:
-    world.down.add("store")
-    world.services["minio"] = replace(world.services["minio"], running=False)
-    inv = world.open(remediation, ticket_id=TICKET)
-    plans = {step: inv.plan(step) for step in inv.section.ACTIONS}
-    assert [step for step, plan in plans.items() if plan.is_empty] == [
-        *("6.1", "6.1.1", "6.1.2", "6.3")
-    ]
-    assert (plans["6.2"].action, plans["6.2"].target) == ("start", "minio")
-    assert "object store" in str(plans["6.3"].summary["reason"])
-    assert inv.journal.actions[0].step == "6.2"  # what has nothing to do is not journalled
-
-
-@pytest.mark.parametrize("way", ["auto", "release", "retrigger"])
-@pytest.mark.parametrize("rule", ["shipment", "metadata:tracking-number"])
-def test_6_1_plans_nothing_and_says_why_when_a_client_fails(
-    world: World, way: str, rule: str
-) -> None:
-    world.put_label(25)
-    world.dag = replace(world.dag, is_paused=True)
-    world.settings = world.settings.model_copy(update={"label_finished": rule})
-    world.down.add("fulfillment")
-    if rule != "shipment":
-        world.store.unwell = "503"
-    plan = world.open(remediation, way=way).plan("6.1")
-    assert plan.is_empty
-    expected = f"fulfillment: |503|{CAUSES['store_down'].words}"
-    assert re.search(expected, str(plan.summary["reason"]))
-
-
 @pytest.mark.parametrize("right", ["delete pending/", "write ready/"])
 def test_a_key_without_a_right_that_a_move_needs_plans_and_applies_nothing(
     world: World, right: str
@@ -197,19 +145,6 @@ def test_a_key_without_a_right_that_a_move_needs_plans_and_applies_nothing(
     refused = world.open(remediation, way="release").plan("6.1")
     assert refused.is_empty
     assert right in str(refused.summary["reason"])
-
-
-def test_a_refresh_that_failed_is_planned_again(world: World) -> None:
-    inv = world.open(remediation, ticket_id=TICKET)
-    plan = inv.plan("6.4")
-    inv.apply(plan, approve=plan.sha256)
-    world.collection_failures = {"shipments": 1.0}
-    assert inv.verify(plan).phase is ActionPhase.FAILED
-    case = world.case
-    world.case = None
-    assert world.open(remediation, ticket_id=TICKET).plan("6.4").is_empty
-    world.case = case
-    assert not world.open(remediation, ticket_id=TICKET).plan("6.4").is_empty
 
 
 def test_a_drill_moves_only_its_own_orders(world: World) -> None:
@@ -295,32 +230,6 @@ def conclude(world: World, inv: Investigation) -> Verdict:
     return inv.conclude().verdict
 
 
-def test_a_recovery_is_as_new_as_the_reading_that_found_it(world: World) -> None:
-    inv = remedy(world)
-    world.series["fulfillment_exporter_refresh_interval_seconds"] = [world.line([15.0])]
-    for step in inv.section.STEPS:
-        inv.read_step(step)
-    world.now += timedelta(seconds=4)
-    world.put_lag(0.0, 0.0, 0.0)
-    inv.read_step("6.5")
-    conclusion = inv.conclude()
-    assert conclusion.verdict is Verdict.FIXED_ALERT_DECAYING
-
-
-def test_an_alert_that_looks_back_is_given_its_window_to_clear(world: World) -> None:
-    def read_parts() -> float:
-        world.series["fulfillment_exporter_refresh_interval_seconds"] = [world.line([15.0])]
-        clear = world.take(remediation, "6.5", wait_s=0).clear
-        assert clear is not None
-        return clear.parts["keep_firing_for_s"]
-
-    query = 'sum(increase(fulfillment_artifacts_failed_total{stage="upload"}[5m])) > 0'
-    world.rules[1] = replace(world.rules[1], query=query)
-    assert read_parts() == 0
-    world.fire("FulfillmentUploadFailing")
-    assert read_parts() == 300
-
-
 def look(world: World, section: SectionModule) -> Conclusion:
     inv = world.open(section)
     for step in section.STEPS:
@@ -344,18 +253,6 @@ def test_an_alert_that_fires_on_after_a_proven_fix_is_no_new_incident(world: Wor
     assert POLICY.judge(world.incident.journal.view()).verdict is Verdict.NOT_FIXED
 
 
-def test_a_cause_that_stays_after_the_symptom_is_gone_stays_mitigated(world: World) -> None:
-    inv = remedy(world)
-    world.alerts.clear()
-    world.put_lag(0.0, 0.0, 0.0)
-    world.dag = replace(world.dag, is_paused=True)
-    assert conclude(world, inv) is Verdict.MITIGATED
-    look(world, detection)
-    look(world, immediate)
-    assert POLICY.judge(world.incident.journal.view()).verdict is Verdict.MITIGATED
-    assert look(world, root_cause).verdict is Verdict.MITIGATED
-
-
 def test_what_was_mended_is_past_and_shown_so(world: World) -> None:
     inv = remedy(world)
     world.alerts.clear()
@@ -366,60 +263,6 @@ def test_what_was_mended_is_past_and_shown_so(world: World) -> None:
     assert [f.name for f in POLICY.list_causes(world.incident.journal.view())] == [
         "pipeline_paused"
     ]
-
-
-def test_what_others_mended_stays_a_cause_when_a_later_one_is_named(world: World) -> None:
-    world.put_label(25)
-    world.put_lag(*[25.0] * 40)
-    world.dag = replace(world.dag, is_paused=True)
-    look(world, root_cause)
-    world.dag = replace(world.dag, is_paused=False)
-    world.now += timedelta(seconds=30)
-    assert world.worker is not None
-    world.worker = replace(world.worker, last_run_at=world.now, last_move_at=world.now)
-    look(world, root_cause)
-    world.worker = replace(world.worker, paused=True)
-    world.now += timedelta(seconds=30)
-    found = {f.name: f.status for f in look(world, root_cause).findings}
-    assert found["worker_stopped"] is CauseStatus.SUPPORTED
-    assert found["pipeline_paused"] is CauseStatus.PAST
-    named = [f.name for f in POLICY.list_causes(world.incident.journal.view())]
-    assert named == ["pipeline_paused", "worker_stopped"]
-
-
-def climb(world: World) -> None:
-    """Let nothing wait until half an hour ago, and ever more since; metrics are 35 min old."""
-    waited = [0.0] * 10 + [7.1 * n for n in range(61)]
-    world.series[PEAKS] = [world.line(waited, step_s=30)]
-
-
-def test_the_baseline_is_of_the_hour_before_the_first_label_came_to_wait(world: World) -> None:
-    climb(world)
-    world.put_lag(*[0.0] * 5, *[float(n) for n in range(31)], step_s=60)
-    world.take(detection, "2.1", window_minutes=60)
-    world.now += timedelta(seconds=60)
-    world.put_lag(*[0.1] * 40)
-    for number in range(56):
-        world.put_label(1, number)
-    reading = world.take(remediation, "6.5", wait_s=0)
-    assert (reading.status, reading.measured["usual_backlog"]) == (Status.BREACH, Backlog.ABOVE)
-    assert "56 files waiting" in reading.reason
-
-
-def test_without_a_sample_of_before_the_incident_the_age_alone_decides(world: World) -> None:
-    climb(world)
-    (line,) = world.series.popitem()[1]
-    world.series[PEAKS] = [replace(line, samples=line.samples[-40:])]
-    world.put_lag(*[float(n) for n in range(31)], step_s=60)
-    world.take(detection, "2.1", window_minutes=60)
-    world.put_lag(*[0.1] * 40)
-    for number in range(56):
-        world.put_label(1, number)
-    reading = world.take(remediation, "6.5", wait_s=0)
-    assert (reading.status, reading.measured["usual_backlog"]) == (Status.OK, Backlog.USUAL)
-    world.put_label(7, 99)
-    reading = world.take(remediation, "6.5", wait_s=0)
-    assert (reading.status, reading.measured["usual_backlog"]) == (Status.BREACH, Backlog.ABOVE)
 
 
 def test_what_nobody_wants_is_parked_by_a_plan_and_taken_back(world: World) -> None:
@@ -439,16 +282,6 @@ def test_what_nobody_wants_is_parked_by_a_plan_and_taken_back(world: World) -> N
     assert "releases it again" in str(back.summary["who else moves"])
     assert again.apply(back, approve=back.sha256).result["moved"] == 1
     assert keys(world, "pending/") == [key]
-
-
-def test_a_worker_without_an_interface_is_not_re_triggered(
-    world: World,
-) -> None:
-    world.put_label(25)
-    world.worker = None
-    plan = world.open(remediation, way="retrigger").plan("6.1")
-    assert plan.is_empty
-    assert re.search("404|no such path", str(plan.summary["reason"]))
 
 
 def test_a_label_that_an_order_wants_is_never_parked(world: World) -> None:

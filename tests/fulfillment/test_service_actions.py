@@ -175,37 +175,6 @@ def test_a_plan_changes_nothing_until_it_is_applied_and_then_checks(
     assert (checked.is_ok, checked.reason) == (True, plan.summary["check"])
 
 
-def test_stopping_a_service_and_the_way_back(inv: Investigation, world: Any) -> None:
-    plan = make(inv, "stop")
-    assert plan.way_back == "start worker"
-    apply(inv, plan)
-    assert verify(inv, plan).is_ok
-    assert world.done == ["stop worker"]
-    assert make(inv, "stop").is_empty
-
-
-def test_a_restart_by_commands_that_tell_no_process_is_verified(
-    inv: Investigation, world: Any
-) -> None:
-    world.is_bare = True
-    plan = make(inv, "restart")
-    apply(inv, plan)
-    assert verify(inv, plan).is_ok
-
-
-@pytest.mark.parametrize(
-    ("action", "target"), [("start", "worker"), ("unpause", "release"), ("resume", "worker")]
-)
-def test_what_is_so_already_is_an_empty_plan(
-    inv: Investigation, world: Any, action: str, target: str
-) -> None:
-    world.paused_dag = world.paused_worker = False
-    plan = make(inv, action, target)
-    assert plan.is_empty
-    assert inv.apply(plan, approve=plan.sha256).phase is ActionPhase.PLANNED
-    assert world.done == []
-
-
 def test_what_came_true_since_the_plan_is_not_done_again(inv: Investigation, world: Any) -> None:
     plan = make(inv, "unpause", "release")
     world.paused_dag = False
@@ -255,22 +224,3 @@ def test_secrets_are_not_written_into_the_plan(tmp_path: Path, world: Any) -> No
     plan = make(open_on(tmp_path, world, secrets=("admin12345",)), "retrigger")
     assert plan.summary["state"]["last_error"] == f"signature of {MASK} does not match"
     assert b"admin12345" not in plan.path.read_bytes()
-
-
-def test_a_worker_that_ran_with_an_error_is_not_verified(inv: Investigation, world: Any) -> None:
-    world.paused_worker = False
-    plan = make(inv, "retrigger")
-    apply(inv, plan)
-    world.error = "carrier_timeout"
-    checked = verify(inv, plan)
-    assert not checked.is_ok
-    assert world.error in checked.reason
-
-
-def test_a_service_that_stays_away_is_not_verified(inv: Investigation, world: Any) -> None:
-    plan = make(inv, "restart")
-    apply(inv, plan)
-    world.away = 10**6
-    checked = verify(inv, plan)
-    assert (checked.is_ok, checked.result["state"]) == (False, None)
-    assert "restarting" in checked.reason
