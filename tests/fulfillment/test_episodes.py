@@ -121,13 +121,6 @@ def test_a_run_that_finds_nothing_wrong_leaves_no_open_incident(world: World) ->
     assert commands.incidents(world.settings).incidents == ()
 
 
-def test_the_first_command_that_sees_a_breach_opens_the_incident_for_the_next(world: World) -> None:
-    pause_pipeline(world)
-    first, second = look(world), look(world)
-    assert first.incident == second.incident
-    assert list_open(world) == [first.incident]
-
-
 def test_the_next_episode_closes_the_incident_and_does_not_write_into_it(world: World) -> None:
     pause_pipeline(world)
     first = look(world)

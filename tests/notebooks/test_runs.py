@@ -120,18 +120,6 @@ def test_a_green_run_without_a_conclusion_is_failed(
     assert "without a conclusion" in done.error
 
 
-def test_secrets_are_gone_from_a_notebook_while_it_is_saved(
-    incident: Incident, tmp_path: Path
-) -> None:
-    secret = "os.environ['MINIO_ROOT_PASSWORD']"
-    leak = f"import os; print({secret}); raise ValueError({secret})"
-    done = run(incident, tmp_path, leak)
-    assert done.status is RunStatus.FAILED
-    for path in incident.folder.rglob("*"):
-        if path.is_file():
-            assert SECRET.encode() not in path.read_bytes(), path
-
-
 @pytest.mark.parametrize(
     "name",
     [

@@ -14,9 +14,6 @@ from typing import Any
 import pytest
 
 from chainlog import Entry, read_entries
-from runbook_lib.model import Progress, keep_quiet
-from runbook_lib.run.interrupts import Interrupts
-from runbook_lib.run.notebooks import SharedKernel
 from tests.support.gateway import wait_until
 
 pytestmark = pytest.mark.timeout(120)
@@ -25,46 +22,6 @@ ROOT = Path(__file__).resolve().parents[2]
 SLOW = ROOT / "tests" / "support" / "slow_runbook"
 METADATA = "fulfillment_runbook-0.dist-info"
 TEXT = "Interrupted after 3 of 9 files. Go on with: runbook resume move-1"
-
-
-# --- the parts ---
-
-
-class Kernel(SharedKernel):
-    """Writes down which signals it is sent."""
-
-    def __init__(self, progress: Progress = keep_quiet) -> None:
-        super().__init__(progress)
-        self.sent: list[signal.Signals] = []
-
-    def send(self, number: signal.Signals) -> None:
-        self.sent.append(number)
-
-
-def test_a_cell_that_runs_is_interrupted_once() -> None:
-    said: list[str] = []
-    with Kernel(lambda text, *_: said.append(text)) as kernel:
-        kernel.note_cell(runs=True)
-        kernel.end_run()
-        kernel.note_cell(runs=False)
-        kernel.note_cell(runs=True)
-    assert kernel.sent == [signal.SIGINT]
-    assert "Ctrl-C again" in said[0]
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_is_counted_and_the_second_raises(number: signal.Signals) -> None:
-    before = signal.getsignal(number)
-    caught = Interrupts()
-    with caught:
-        os.kill(os.getpid(), number)
-        assert caught.count == 1
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), number)
-    assert signal.getsignal(number) is before
-
-
-# --- whole commands ---
 
 
 @dataclass
