@@ -175,6 +175,19 @@ def test_a_plan_changes_nothing_until_it_is_applied_and_then_checks(
     assert (checked.is_ok, checked.reason) == (True, plan.summary["check"])
 
 
+@pytest.mark.parametrize(
+    ("action", "target"), [("start", "worker"), ("unpause", "release"), ("resume", "worker")]
+)
+def test_what_is_so_already_is_an_empty_plan(
+    inv: Investigation, world: Any, action: str, target: str
+) -> None:
+    world.paused_dag = world.paused_worker = False
+    plan = make(inv, action, target)
+    assert plan.is_empty
+    assert inv.apply(plan, approve=plan.sha256).phase is ActionPhase.PLANNED
+    assert world.done == []
+
+
 def test_what_came_true_since_the_plan_is_not_done_again(inv: Investigation, world: Any) -> None:
     plan = make(inv, "unpause", "release")
     world.paused_dag = False

@@ -190,6 +190,25 @@ def find_plans(inv: Any) -> Callable[[str], Path]:
 
 
 @pytest.mark.usefixtures("find_plans")
+def test_an_undo_is_an_order_with_an_approval_of_its_own(inv: Any) -> None:
+    plan = plan_move(inv)
+    plan.kind.apply(inv, plan)
+    order = order_undo(inv, plan)
+    assert (order.id, order.step, order.action) == (f"{plan.id}-undo", "1.3.1", "undo")
+    assert order.sha256 == plan.content.undo_approval != plan.sha256
+    assert order.summary["objects"] == 3
+    with pytest.raises(NotNowError, match="--consumer-stands-still"):
+        order.kind.apply(inv, order)
+    set_parameters(inv, consumer_stands_still="now")
+    effect = order.kind.apply(inv, order)
+    assert effect.result["moved"] == 3
+    assert {key for key in inv.store.objects if key.startswith("out/")} == set()
+    proof = order.kind.verify(inv, order)
+    assert (proof.is_ok, proof.result["taken_back"]) == (True, 3)
+    assert not plan.kind.verify(inv, plan).is_ok
+
+
+@pytest.mark.usefixtures("find_plans")
 def test_what_was_not_moved_or_moved_long_ago_cannot_be_taken_back(inv: Any) -> None:
     plan = plan_move(inv)
     with pytest.raises(NotNowError, match=plan.id):
