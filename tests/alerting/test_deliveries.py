@@ -6,8 +6,6 @@ import email
 import email.policy
 import json
 import logging
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -145,11 +143,3 @@ def test_a_line_that_is_no_url_is_refused_without_showing_it(settings: ServeSett
     with pytest.raises(SettingsError, match="SERVE_TARGETS_FILE") as caught:
         connect_targets(settings)
     assert "secret" not in str(caught.value)
-
-
-@pytest.fixture
-def environment() -> Iterator[None]:
-    before = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(before)

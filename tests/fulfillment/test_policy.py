@@ -15,7 +15,6 @@ from runbook_lib.model import (
     Finding,
     Verdict,
 )
-from runbook_lib.policy import Judgement
 from runbook_lib.record.actions import ActionRecord, group_actions
 from runbook_lib.record.view import JournalView
 from tests.support.incidents import PLAN, Teller, make_incident
@@ -41,11 +40,6 @@ def diagnose(tell: Teller, *findings: Finding) -> None:
 
 def list_records(tell: Teller) -> list[ActionRecord]:
     return group_actions(view_of(tell).actions)
-
-
-def judge(tell: Teller) -> Judgement:
-    """Judge the journal as of now."""
-    return POLICY.judge(view_of(tell), now=tell.clock.at)
 
 
 def get_record(tell: Teller, plan: str) -> ActionRecord:

@@ -52,13 +52,6 @@ def test_the_read_only_sections_change_nothing(world: World) -> None:
     assert world.calls == []
 
 
-def test_a_dead_prometheus_hides_no_incident(world: World) -> None:
-    world.down.add("prometheus")
-    assert run(world, detection) is Verdict.UNKNOWN
-    world.put_label(25)
-    assert run(world, detection) is Verdict.INCIDENT
-
-
 def test_synthetic_objects_over_the_threshold_are_told_but_are_no_incident(world: World) -> None:
     since = (world.now - timedelta(minutes=30)).isoformat()
     world.put(

@@ -52,9 +52,6 @@ from tests.support.memory_store import MemoryStore
 NOW = datetime(2026, 11, 24, 4, 0, tzinfo=UTC)
 LAG = 'fulfillment_lag_minutes{origin="real"}'
 REFRESH = "fulfillment_exporter_last_refresh_timestamp_seconds"
-BACKLOG = 'fulfillment_artifacts_backlog_objects{origin="real",prefix="pending/"}'
-#: What waited at most in each half minute: the usual backlog is told by it.
-PEAKS = f"max_over_time(sum({BACKLOG})[30s:5s])"
 TICKET = "5f7f3f0e-6f0a-4c57-9f0f-2b8f6c1f7a11"
 ORDER = 4242
 CHANNELS = {"slack": "slack-critical", "email": "email-oncall", "teams": "teams-oncall"}
