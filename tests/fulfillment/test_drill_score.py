@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -92,6 +93,9 @@ def test_a_perfect_drill_meets_every_objective_and_its_times_are_those_of_its_ma
         "revert_s": 1.5,
     }
     assert (document.cause_found, document.objects_lost) == (("pipeline_paused",), 0)
+    told = json.loads(document.to_json())
+    named = {"scenario", "cause_expected", "foreign_touched", "objectives", "reverted", "report"}
+    assert named <= told.keys()
 
 
 _LATE_SLACK = {"slack": at(2)}

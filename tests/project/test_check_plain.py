@@ -80,17 +80,3 @@ def test_a_package_past_its_budget_fails(package: Path, capsys: pytest.CaptureFi
     write_limits(package, budget=11)
     assert count_tokens.main() == 1
     assert "package" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("folder", ["package", "tests", "bench/deep", "tools"])
-def test_prose_past_a_budget_in_kilobytes_fails(
-    package: Path, folder: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_limits(package)
-    path = package.parent / folder / "prose.py"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f'"""{800 * "x"}"""\n')
-    assert count_tokens.main() == 0
-    path.write_text(f'"""{1000 * "x"}"""\n')
-    assert count_tokens.main() == 1
-    assert "kB" in capsys.readouterr().err
