@@ -193,6 +193,16 @@ def test_a_resume_that_is_not_certain_says_how_to_do_it(world: World) -> None:
         world.hold().resume()
 
 
+def test_none_says_that_nobody_is_held() -> None:
+    world = World(error=REFUSED, services_error=REFUSED)
+    hold = world.hold("none")
+    assert hold.is_paused()  # there is nothing to pause, and so nothing to resume
+    hold.check()
+    hold.pause()
+    hold.resume()
+    assert world.calls == []
+
+
 def test_a_metric_holds_nobody_and_says_what_it_cannot_know() -> None:
     world = World(ages=[61.0, 3600.0])
     hold = world.hold("metric")
