@@ -27,17 +27,6 @@ def test_a_target_that_is_no_host_and_port_is_refused_by_name(target: str) -> No
         render_configs("demo", {"TARGET_MINIO": target})
 
 
-def test_values_of_the_environment_arrive_as_they_are() -> None:
-    password = "p'\"\\ #: - {x} {{ y }} 📦 é ${HOME}"
-    config = render(
-        "alertmanager.yml",
-        {"ALERTMANAGER_SMTP_USERNAME": "on: call", "ALERTMANAGER_SMTP_PASSWORD": password},
-    )
-    receivers = {receiver["name"]: receiver for receiver in config["receivers"]}
-    (email,) = receivers["email-oncall"]["email_configs"]
-    assert (email["auth_username"], email["auth_password"]) == ("on: call", password)
-
-
 @pytest.mark.parametrize("value", ["a\nb: c", "a\x00", "a\u2028b", "a\x7f"])
 def test_a_value_with_a_line_break_is_refused_without_telling_it(value: str) -> None:
     with pytest.raises(RenderError) as raised:

@@ -48,19 +48,6 @@ def tell(book: AlertBook, incident: str) -> None:
     book.mark_told(book.list_due(), incident)
 
 
-def test_a_thousand_copies_are_one_alert(book: AlertBook) -> None:
-    assert book.receive([read()] * 1000) == 1
-    assert book.receive([read(), read(minute=4)]) == 1  # another start is another alert
-    assert book.read_waiting().alerts == 2
-
-
-def test_what_fires_is_told_once_however_often_it_is_repeated(book: AlertBook) -> None:
-    book.receive([read()])
-    tell(book, "inc-1")
-    book.receive([read()])
-    assert book.list_due() == []
-
-
 def test_an_end_is_due_when_no_alert_of_its_incident_fires(book: AlertBook) -> None:
     book.receive([read(1), read(2)])
     tell(book, "inc-1")

@@ -59,15 +59,6 @@ def test_every_step_of_the_runbook_has_an_anchor(tmp_path: Path) -> None:
     assert len(page.ids) == len(set(page.ids))
 
 
-def test_a_report_links_what_was_open_at_the_same_time(tmp_path: Path) -> None:
-    incident = make_incident(tmp_path).incident
-    other = make_incident(tmp_path).incident
-    _, page = render(incident)
-
-    links = [link for link in page.links if link.startswith("..")]
-    assert links == [f"../{other.id}/report.html"]
-
-
 def test_beside_it_lie_the_orders_and_the_same_story_for_programs(tmp_path: Path) -> None:
     incident = tell_incident(tmp_path).incident
     render(incident)
