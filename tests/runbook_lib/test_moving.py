@@ -165,6 +165,19 @@ def test_what_is_unfinished_names_the_command_that_leads_on(inv: Any) -> None:
         other.kind.apply(inv, other)
 
 
+def test_a_proof_finds_where_each_file_is(inv: Any) -> None:
+    plan = plan_move(inv)
+    plan.kind.apply(inv, plan)
+    assert plan.kind.verify(inv, plan).reason == "proven by listing: 3 in place"
+    del inv.store.objects["out/a"]
+    inv.store.put_object("out/z", b"b")  # what a row had, at a key that no row names
+    effect = plan.kind.verify(inv, plan)
+    assert not effect.is_ok
+    assert "1 foreign changed" in effect.reason
+    assert "1 gone after landed" in effect.reason
+    assert effect.result["gone_after_landed"] == 1
+
+
 # --- orders ---
 
 
