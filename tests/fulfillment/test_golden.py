@@ -1,4 +1,4 @@
-"""One incident gives the journal, the documents and the report that it gave before.
+"""One incident and one drill give the journal, the documents and the report they gave before.
 
 ``WRITE_GOLDEN=1 pytest tests/fulfillment/test_golden.py`` writes ``golden/`` anew: read the
 difference before it is committed.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import cast
@@ -21,7 +21,7 @@ from fulfillment.analysis.causes import CAUSES, CauseRecord
 from fulfillment.sections import SECTIONS
 from tests.fulfillment.test_sections_readings import CASES
 from tests.support.golden import expect_golden
-from tests.support.stories import Story, tell_incident
+from tests.support.stories import Story, tell_drill, tell_incident
 
 ROOT = Path(__file__).parents[2]
 _BLOCKS = {"h1", "h2", "h3", "h4", "caption", "summary", "tr", "li", "p", "dt", "dd", "figure"}
@@ -55,16 +55,19 @@ def tried_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("local_time", "tried_only")
+@pytest.mark.parametrize("tell", [tell_incident, tell_drill], ids=["incident", "drill"])
 def test_a_story_is_told_as_before(
+    tell: Callable[[Path, pytest.MonkeyPatch], Story],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    story = tell_incident(tmp_path, monkeypatch)
+    story = tell(tmp_path, monkeypatch)
+    name = tell.__name__.removeprefix("tell_")
     report = (story.incident.folder / "report.html").read_text("utf-8")
     found = {
-        "incident_journal.txt": "\n".join(_say_journal(story)),
-        "incident_documents.json": "\n".join(d.to_json() for d in story.documents),
-        "incident_report.txt": "\n".join(_say_page(report)),
+        f"{name}_journal.txt": "\n".join(_say_journal(story)),
+        f"{name}_documents.json": "\n".join(d.to_json() for d in story.documents),
+        f"{name}_report.txt": "\n".join(_say_page(report)),
     }
     names = _name_entries(story)
     for file, text in found.items():

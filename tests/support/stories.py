@@ -1,4 +1,4 @@
-"""One incident in the fake world, told through the real runs and notebooks; and a drill's fault.
+"""One incident and one drill in the fake world, told through the real runs and notebooks.
 
 Nothing is started: the cells of a notebook are executed in this process, every clock is the
 world's, and waiting moves it.
@@ -25,9 +25,10 @@ import fulfillment
 import runbook_lib
 from fulfillment.clients import Clients
 from fulfillment.clients.http_systems import DagRun, SupportClient
-from fulfillment.drills import Scenario
+from fulfillment.drills import Scenario, run_drill
 from fulfillment.sections import SECTIONS
 from fulfillment.settings import Settings
+from runbook_lib.model import keep_quiet
 from runbook_lib.record.incident import Incident, open_incident
 from runbook_lib.record.journal import utc_now
 from runbook_lib.redact import Redactor
@@ -65,6 +66,14 @@ def tell_incident(home: Path, monkeypatch: pytest.MonkeyPatch) -> Story:
     world.now += timedelta(minutes=2)
     checked = commands.run(world.settings, SECTIONS, ["06", "08", "07"])
     return _end(world, first.incident, [first, planned, applied, checked])
+
+
+def tell_drill(home: Path, monkeypatch: pytest.MonkeyPatch) -> Story:
+    """Tell a drill of the same fault, from steady state to score."""
+    world = make_world(home, monkeypatch)
+    scored = run_drill(world.settings, PausedPipeline(world=world), progress=keep_quiet)
+    assert scored.incident
+    return _end(world, scored.incident, [scored])
 
 
 @dataclass(frozen=True)
