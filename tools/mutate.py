@@ -60,7 +60,7 @@ GROUPS: Mapping[str, Group] = {
         sources="runbook_lib/ record/folds fulfillment/ policy convert analysis/causes",
         tests="tests/runbook_lib/ folds "
         "tests/fulfillment/ policy observations advice clear_time unserved "
-        "sections_verdicts sections_timeline sections_actions sections_readings causes true_ends",
+        "sections_verdicts sections_actions sections_readings causes",
         pages="tests/fulfillment/ advice sections_readings golden",
     ),
     "gate": Group(

@@ -51,13 +51,6 @@ def test_both_read_the_same_forms_of_a_time(text: str) -> None:
     check_same({}, WRITTEN, NOW)
 
 
-@given(starts=st.lists(times), now=times)
-def test_both_compute_the_same_lag(starts: list[datetime], now: datetime) -> None:
-    labels = [artifacts.AgeStart(start, "last-modified") for start in starts]
-    expected = max((artifacts.compute_lag_minutes(each, now) for each in labels), default=0)
-    assert ages.compute_lag_minutes(starts, now) == pytest.approx(expected)
-
-
 def check_same(metadata: dict[str, str], written: datetime, now: datetime) -> None:
     start = ages.find_age_start(metadata, written, now)
     expected = artifacts.compute_age_start(metadata, written, now)

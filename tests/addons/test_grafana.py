@@ -1,55 +1,19 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pytest
-import yaml
-from prometheus_client import CollectorRegistry
-
-from addons.artifact_exporter.inventory import ArtifactInventory
-from addons.artifact_exporter.metrics import BacklogCollector
-from addons.artifact_exporter.refresher import Refresher
 from addons.grafana.dashboard import render_dashboard
-from dataflow_stack.services.fulfillment.signals import Signals
 from fulfillment.sections.signals import DASHBOARD_UID, PANEL_TITLE
-from tests.support.fake_artifact_store import FakeArtifactStore
 
 GRAFANA = Path(__file__).parents[2] / "addons" / "grafana"
-METRIC = re.compile(r"\b(?:fulfillment|synthetic|minio|support)_[a-z_]+\b")
 
 
 def read_dashboard() -> dict[str, Any]:
     text = (GRAFANA / "dashboards" / "dataflow-overview.json").read_text("utf-8")
     dashboard: dict[str, Any] = json.loads(text)
     return dashboard
-
-
-def panel_expressions() -> Iterable[tuple[str, str]]:
-    for panel in read_dashboard()["panels"]:
-        for target in panel["targets"]:
-            yield panel["title"], target["expr"]
-
-
-@pytest.fixture(scope="module")
-def exported() -> set[str]:
-    """Give every series name that exporter and fulfillment-service export."""
-    collector = BacklogCollector(15)
-    inventory = ArtifactInventory(
-        FakeArtifactStore(),
-        waiting_prefixes=["pending/"],
-        ready_prefix="ready/",
-        clock=lambda: datetime(2026, 11, 24, tzinfo=UTC),
-    )
-    Refresher(inventory, collector, interval_s=15).refresh()
-    registry = CollectorRegistry()
-    registry.register(collector)
-    Signals(registry)
-    return {sample.name for family in registry.collect() for sample in family.samples}
 
 
 def test_the_dashboard_is_what_its_code_renders() -> None:
@@ -62,28 +26,3 @@ def test_the_dashboard_is_the_one_that_the_runbook_names() -> None:
     assert dashboard["uid"] == DASHBOARD_UID
     assert dashboard["title"] == "Dataflow Overview"
     assert PANEL_TITLE in [panel["title"] for panel in dashboard["panels"]]
-
-
-def test_panels_have_ids_of_their_own_and_the_provisioned_data_source() -> None:
-    panels = read_dashboard()["panels"]
-    assert len({panel["id"] for panel in panels}) == len(panels)
-    source = yaml.safe_load((GRAFANA / "provisioning/datasources/prometheus.yml").read_text())
-    assert [entry["uid"] for entry in source["datasources"]] == ["Prometheus"]
-    used = [target["datasource"]["uid"] for panel in panels for target in panel["targets"]]
-    assert set(used) == {"Prometheus"}
-
-
-@pytest.mark.parametrize(("title", "expression"), list(panel_expressions()))
-def test_a_panel_asks_only_for_metrics_that_are_exported(
-    title: str, expression: str, exported: set[str]
-) -> None:
-    asked = set(METRIC.findall(expression))
-    assert asked, f"{title} asks for no metric"
-    assert asked <= exported
-
-
-def test_the_backlog_panel_shows_waiting_objects_by_prefix_and_origin() -> None:
-    expressions = dict(panel_expressions())
-    assert expressions["Fulfillment backlog"] == (
-        'sum by (prefix, origin) (fulfillment_artifacts_backlog_objects{prefix!="ready/"})'
-    )

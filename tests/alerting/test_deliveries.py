@@ -6,8 +6,6 @@ import email
 import email.policy
 import json
 import logging
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +13,7 @@ import requests
 
 from alerting.messages import Message
 from alerting.settings import ServeSettings
-from alerting.targets import NotSentError, Target, connect_targets, isolate
+from alerting.targets import NotSentError, Target, connect_targets
 from runbook_lib.errors import SettingsError
 from tests.support.serving import CASE, Receivers, make_service
 
@@ -145,27 +143,3 @@ def test_a_line_that_is_no_url_is_refused_without_showing_it(settings: ServeSett
     with pytest.raises(SettingsError, match="SERVE_TARGETS_FILE") as caught:
         connect_targets(settings)
     assert "secret" not in str(caught.value)
-
-
-@pytest.fixture
-def environment() -> Iterator[None]:
-    before = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
-
-
-@pytest.mark.usefixtures("environment")
-def test_requests_reads_our_settings_and_nothing_else_from_the_environment(
-    settings: ServeSettings, tmp_path: Path
-) -> None:
-    os.environ["https_proxy"] = "http://foreign.example.net:1"
-    os.environ["CURL_CA_BUNDLE"] = "/foreign.pem"
-    ca_file = tmp_path / "ca.pem"
-    proxy_url = "http://proxy.example.net:3128"
-    isolate(settings.model_copy(update={"ca_bundle": ca_file, "proxy_url": proxy_url}))
-    used = requests.Session().merge_environment_settings(
-        "https://hooks.example.com", {}, False, True, None
-    )
-    assert used["proxies"]["https"] == proxy_url
-    assert used["verify"] == str(ca_file)

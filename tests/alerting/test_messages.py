@@ -61,10 +61,3 @@ def test_a_drill_says_so_first(tell: Teller) -> None:
     folder = tell.incident.folder
     message = write(folder.parent, incident=folder.name, is_drill=True)
     assert message.subject.startswith("[DRILL] ")
-
-
-def test_a_failed_look_says_why_and_has_an_id_of_its_own(tmp_path: Path) -> None:
-    message = write(tmp_path, error="the disk is full")
-    assert "the disk is full" in message.text
-    assert message.id == "f1 2026-11-24T03:00:00Z failed"
-    assert message.report == ""

@@ -21,16 +21,10 @@ def test_an_alert_is_read_with_its_key_and_its_drill_mark() -> None:
     ("body", "part"),
     [
         (b"", "JSON"),
-        (b"[]", "object"),
-        (b"{", "JSON"),
-        (b"\xff\xfe", "JSON"),
         (b"[" * 100_000, "JSON"),
-        (b'{"a":"\\ud800"}', "JSON"),
         (json.dumps(make_payload(version="3")).encode(), "version"),
-        (json.dumps(make_payload(alerts=None)).encode(), "alerts"),
         (json.dumps(make_payload(make_alert() | {"fingerprint": "../x"})).encode(), "fingerprint"),
         (json.dumps(make_payload(make_alert() | {"startsAt": "soon"})).encode(), "startsAt"),
-        (json.dumps(make_payload(make_alert() | {"status": "odd"})).encode(), "status"),
         (json.dumps(make_payload(make_alert() | {"labels": {"a": 1}})).encode(), "labels"),
     ],
 )

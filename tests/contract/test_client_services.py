@@ -1,23 +1,19 @@
-"""Services through a real supervisord, and through a docker that answers as recorded."""
+"""Services through a docker that answers as recorded, and a supervisor that is not well."""
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dataflow_stack import services_client
 from fulfillment.clients.services import (
     ComposeServices,
-    ServicesClient,
     Verb,
     connect_services,
     select_lines,
@@ -30,7 +26,6 @@ from runbook_lib.errors import (
     ConnectionRefusedClientError,
     NotFoundError,
 )
-from tests.support.gateway import wait_until
 
 SECRET = "the-stores-%secret-1"
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -75,120 +70,12 @@ def write_conf(home: Path, socket: Path, secret: str) -> None:
     )
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    home = tmp_path_factory.mktemp("stack")
-    # The socket stands elsewhere, as the stack does when its folder's path is too long.
-    socket = tmp_path_factory.mktemp("s") / "x.sock"
-    write_conf(home, socket, SECRET)
-    command = [sys.executable, "-W", "ignore", "-m", "supervisor.supervisord"]
-    with (home / "out.txt").open("wb") as out:
-        process = subprocess.Popen(
-            [*command, "-c", str(home / "supervisord.conf")], stdout=out, stderr=out, cwd=home
-        )
-    try:
-        wait_until(socket.exists, what="supervisor listens")
-        yield home
-    finally:
-        process.terminate()
-        process.wait(15)
-
-
-@pytest.fixture
-def supervisor(home: Path) -> ServicesClient:
-    services = connect_services(
-        Settings(runbook_services="supervisor", runbook_stack_home=home, minio_root_password=SECRET)
-    )
-    wait_until(lambda: bool(state_of(services, "worker").running), what="the worker runs")
-    return services
-
-
-def state_of(services: ServicesClient, name: str) -> Any:
-    return {state.name: state for state in services.list_services()}[name]
-
-
-@pytest.mark.process
-def test_every_service_is_listed_with_its_state(supervisor: ServicesClient) -> None:
-    assert [s.name for s in supervisor.list_services()] == ["broken", "idle", "worker"]
-    worker, idle = state_of(supervisor, "worker"), state_of(supervisor, "idle")
-    assert (worker.running, worker.state, worker.exit_code) == (True, "RUNNING", None)
-    assert worker.since is not None
-    assert abs(datetime.now(UTC) - worker.since) < timedelta(minutes=5)
-    assert (idle.running, idle.since) == (False, None)
-
-
-@pytest.mark.process
-def test_a_service_that_cannot_start_is_a_bad_answer(supervisor: ServicesClient) -> None:
-    with pytest.raises(BadAnswerError, match=r"broken.*log"):
-        supervisor.change("broken", "start")
-
-
-@pytest.mark.process
-@pytest.mark.parametrize("name", ["nobody", "../x", "worker; rm", ""])
-def test_a_name_that_is_no_service_is_not_found(supervisor: ServicesClient, name: str) -> None:
-    with pytest.raises(NotFoundError, match="broken, idle, worker"):
-        supervisor.change(name, "restart")
-    with pytest.raises(NotFoundError, match="broken, idle, worker"):
-        supervisor.read_effective_settings(name)
-    with pytest.raises(NotFoundError):
-        supervisor.read_logs(name, since=LONG_AGO)
-
-
-@pytest.mark.process
-def test_logs_begin_at_the_time_asked_for(supervisor: ServicesClient, home: Path) -> None:
-    wait_until(lambda: "Traceback" in (home / "worker.log").read_text(), what="a traceback")
-    since = datetime(2026, 11, 24, 3, 10, tzinfo=UTC)
-    os.utime(home / "worker.log")
-    lines = supervisor.read_logs("worker", since=since)
-    assert "too old" not in "".join(line.text for line in lines)
-    assert json.loads(lines[0].text)["msg"] == "upload failed"
-    assert lines[1].text == "Traceback (most recent call last):"
-    assert lines[1].at == lines[0].at == datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
-
-
-@pytest.mark.process
-def test_logs_are_bounded_and_reach_into_rotated_files(
-    supervisor: ServicesClient, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (home / "idle.log").write_text("".join(f"new {n:04}\n" for n in range(100)))
-    (home / "idle.log.1").write_text("".join(f"old {n:04}\n" for n in range(100)))
-    everything = supervisor.read_logs("idle", since=LONG_AGO)
-    assert [everything[0].text, everything[-1].text, len(everything)] == [
-        "old 0000",
-        "new 0099",
-        200,
-    ]
-    monkeypatch.setattr(services_client, "MAX_LOG_BYTES", 1003)
-    few = supervisor.read_logs("idle", since=LONG_AGO)
-    assert few[0].text == "old 0089"  # the first line is cut off, so it is left out
-    assert few[-1].text == "new 0099"
-
-
-@pytest.mark.process
-def test_settings_show_no_secret(supervisor: ServicesClient) -> None:
-    settings = supervisor.read_effective_settings("worker")
-    assert settings["MINIO_ROOT_PASSWORD"] == "equal to the store's"
-    assert settings["READY_PREFIX"] == "a,b/"
-    assert settings["SERVICE_TOKEN"] == "absent"
-    assert "pw123456" not in str(settings)
-    assert "HOME" not in settings
-
-
 def test_a_back_end_that_is_not_installed_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fulfillment.clients.services.entry_points", lambda **_: ())
     with pytest.raises(ConnectionRefusedClientError, match=r"pip install.*\[stack\]"):
         connect_services(stack_at(tmp_path))
-
-
-def test_a_dead_supervisor_is_refused(tmp_path: Path) -> None:
-    write_conf(tmp_path, tmp_path / "none.sock", SECRET)
-    services = connect_services(
-        Settings(runbook_services="supervisor", runbook_stack_home=tmp_path)
-    )
-    with pytest.raises(ConnectionRefusedClientError, match="runbook stack up"):
-        services.list_services()
 
 
 @pytest.mark.process
@@ -302,22 +189,6 @@ def test_compose_lists_services(compose: Compose) -> None:
 
 
 @pytest.mark.process
-def test_compose_logs_carry_dockers_time(compose: Compose) -> None:
-    compose.answers["logs"] = {
-        "out": '2026-11-24T03:14:00.1Z {"msg": "x"}\n2026-11-24T03:14:01Z  File "a.py"\n'
-    }
-    compose.save()
-    since = datetime(2026, 11, 24, 3, tzinfo=UTC)
-    lines = compose.services.read_logs("worker", since=since)
-    assert [line.text for line in lines] == ['{"msg": "x"}', ' File "a.py"']
-    assert lines[0].at == datetime(2026, 11, 24, 3, 14, 0, 100_000, tzinfo=UTC)
-    assert compose.commands()[-1][5:] == [
-        "logs", "--no-color", "--no-log-prefix", "--timestamps",
-        "--since", "2026-11-24T03:00:00.000Z", "--tail", "20000", "worker",
-    ]  # fmt: skip
-
-
-@pytest.mark.process
 def test_compose_changes_one_checked_service(compose: Compose) -> None:
     verbs: tuple[Verb, ...] = ("restart", "stop", "start")
     for verb in verbs:
@@ -345,24 +216,6 @@ def test_a_compose_that_fails_says_why_without_secrets(compose: Compose) -> None
     with pytest.raises(BadAnswerError, match="cannot connect") as caught:
         compose.services.list_services()
     assert SECRET not in str(caught.value)
-
-
-@pytest.mark.process
-@pytest.mark.parametrize("out", ["not json", "[1]", '{"a":', "7"])
-def test_a_compose_that_answers_something_else_is_a_bad_answer(compose: Compose, out: str) -> None:
-    compose.answers["inspect"]["out"] = compose.answers["config"]["out"] = out
-    compose.save()
-    with pytest.raises(BadAnswerError):
-        compose.services.list_services()
-    with pytest.raises(BadAnswerError):
-        compose.services.read_effective_settings("worker")
-
-
-@pytest.mark.process
-def test_no_docker_is_refused_and_says_what_to_do() -> None:
-    services = ComposeServices(Settings(compose_cmd="no-such-docker compose"))
-    with pytest.raises(ConnectionRefusedClientError, match="COMPOSE_CMD"):
-        services.list_services()
 
 
 def test_lines_get_their_time_from_any_form() -> None:

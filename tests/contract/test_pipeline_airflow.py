@@ -19,7 +19,7 @@ from pytest_httpserver import HTTPServer, RequestHandler
 
 from dataflow_stack.services.pipeline_api import PipelineSettings, build
 from fulfillment.clients.http_systems import Dag, DagRun, PipelineClient
-from runbook_lib.errors import AccessDeniedError, BadAnswerError, NotFoundError
+from runbook_lib.errors import AccessDeniedError, NotFoundError
 from runbook_lib.http import HttpClient
 from tests.support.real_airflow import DAG_ID, RECORDED
 from tests.support.stack import wait_until
@@ -82,7 +82,6 @@ def user_of(server: HTTPServer) -> PipelineClient:
     [
         ("dag_healthy", set()),
         ("dag_paused", {"is_paused"}),
-        ("dag_stale", {"is_stale"}),
         ("dag_import_errors", {"has_import_errors", "is_stale"}),
     ],
 )
@@ -94,12 +93,6 @@ def test_every_state_of_a_real_dag_is_read(
     flags = ("is_paused", "has_import_errors", "is_stale")
     assert {flag for flag in flags if getattr(dag, flag)} == true
     assert dag.id == DAG_ID
-
-
-def test_the_answer_to_unpausing_is_read(httpserver: HTTPServer) -> None:
-    replay(httpserver, "dag_unpause")
-    assert not client_of(httpserver).set_paused(False).is_paused
-    assert httpserver.log[0][0].json == {"is_paused": False}
 
 
 @pytest.mark.parametrize(
@@ -121,11 +114,6 @@ def test_a_dag_that_airflow_does_not_know_is_not_found(httpserver: HTTPServer) -
     replay(httpserver, "dag_unknown")
     with pytest.raises(NotFoundError, match="no_such_dag` was not found"):
         client_of(httpserver, "no_such_dag").read_dag()
-
-
-def test_health_is_read(httpserver: HTTPServer) -> None:
-    replay(httpserver, "health")
-    assert '"healthy"' in client_of(httpserver).read_health()
 
 
 def test_an_airflow_that_asks_for_a_user_denies_who_has_none(httpserver: HTTPServer) -> None:
@@ -164,14 +152,6 @@ def test_a_wrong_password_is_denied_and_not_shown(httpserver: HTTPServer) -> Non
     assert SECRET not in str(denied.value)
 
 
-@pytest.mark.parametrize("answer", [{}, [], {"token": SECRET}, None])
-def test_a_token_of_another_shape_is_a_bad_answer(httpserver: HTTPServer, answer: Any) -> None:
-    httpserver.expect_request("/auth/token").respond_with_json(answer, 201)
-    with pytest.raises(BadAnswerError) as bad:
-        user_of(httpserver).read_dag()
-    assert SECRET not in str(bad.value)
-
-
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator[str]:
     """Serve the demo's pipeline; the value is its address."""
@@ -207,33 +187,6 @@ def test_the_demo_has_every_field_that_the_client_reads_from_a_real_airflow(demo
             assert field in theirs, f"Airflow's {shape.__name__} has no {field}"
             assert field in ours, f"the demo's {shape.__name__} has no {field}"
             assert type(ours[field]) is type(theirs[field]), field
-
-
-def test_the_demo_pauses_and_knows_no_other_dag_like_airflow(
-    httpserver: HTTPServer, demo: str
-) -> None:
-    replay(httpserver, "dag_unknown")
-    client = PipelineClient(demo, dag_id=DAG_ID, timeout_s=5)
-    assert client.set_paused(True).is_paused
-    assert client.read_dag().is_paused
-    assert not client.set_paused(False).is_paused
-    with pytest.raises(NotFoundError) as real:
-        client_of(httpserver, "no_such_dag").read_dag()
-    with pytest.raises(NotFoundError) as shown:
-        PipelineClient(demo, dag_id="no_such_dag", timeout_s=5).read_dag()
-    assert str(shown.value).split("/api/v2")[1] == str(real.value).split("/api/v2")[1]
-
-
-def test_the_demo_tells_who_paused_it_last(demo: str) -> None:
-    client = PipelineClient(demo, dag_id=DAG_ID, timeout_s=5)
-    assert client.find_last_pause() is None
-    PipelineClient(demo, dag_id=DAG_ID, auth="Basic planner:p", timeout_s=5).set_paused(True)
-    client.set_paused(False)
-
-    pause = client.find_last_pause()
-
-    assert pause is not None
-    assert pause.by == "planner"
 
 
 def test_the_recorded_answers_hold_no_secret_and_no_path_of_a_machine() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fulfillment.commands import CheckDocument, check
+from fulfillment.commands import check
 from fulfillment.settings import HTTP_SYSTEMS, Settings
 from runbook_lib.errors import ExitCode
 from tests.support.network import Received, make_answer, run_server
@@ -74,16 +74,3 @@ def test_a_right_that_is_denied_is_listed_and_the_others_still_answer(tmp_path: 
     assert document.summary
     methods = {request.method for request in server.received}
     assert methods == {"GET"}
-
-
-def test_what_is_unfinished_is_marked_though_looking_is_possible() -> None:
-    row = {"plan": "rel-1", "way_on": "runbook resume rel-1"}
-    document = CheckDocument(
-        schema_name="runbook/check/1",
-        summary="looking is possible",
-        systems=(),
-        readings=(),
-        unfinished=(row,),
-    )
-    assert (document.mark, document.exit_code) == ("breach", ExitCode.OK)
-    assert document.commands[0] == "runbook resume rel-1"

@@ -42,27 +42,6 @@ def test_a_simulated_chain_clears_within_the_bounds(
         assert predicted.earliest <= cleared <= predicted.latest < predicted.deadline
 
 
-def test_the_channels_hear_of_it_one_group_interval_later() -> None:
-    predicted = compute_clear_time(FIXED, make_stages(15, 15, 15, 0), group_interval_s=300)
-    assert predicted is not None
-    assert predicted.latest == FIXED + timedelta(seconds=45)
-    assert predicted.deadline == FIXED + timedelta(seconds=75)
-    assert predicted.channels_latest == FIXED + timedelta(seconds=375)
-    assert predicted.parts == {
-        "refresh_s": 15,
-        "scrape_s": 15,
-        "evaluation_s": 15,
-        "keep_firing_for_s": 0,
-        "margin_s": 30,
-    }
-
-
-def test_the_margin_is_at_least_five_seconds() -> None:
-    predicted = compute_clear_time(FIXED, make_stages(1, 1, 1, 0))
-    assert predicted is not None
-    assert predicted.parts["margin_s"] == 5
-
-
 @pytest.mark.parametrize("wrong", [-1, math.nan, math.inf])
 def test_an_interval_that_is_none_predicts_nothing(wrong: float) -> None:
     for name in NAMES:

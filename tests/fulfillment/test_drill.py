@@ -1,11 +1,8 @@
-"""Which drills run where, and how long they wait there."""
+"""What a drill makes, and what is left of one that was interrupted."""
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,19 +11,14 @@ import pytest
 
 from fulfillment import drills as module
 from fulfillment.analysis.artifacts import is_synthetic
-from fulfillment.change.drill_record import DrillError
-from fulfillment.drills import Drill, find_scenario, run_drill
-from fulfillment.sections import SECTIONS
+from fulfillment.drills import find_scenario, run_drill
 from objectmove.errors import InterruptedMoveError
 from objectmove.run import Run
 from runbook_lib.errors import RunInterruptedError
-from runbook_lib.investigation import make_incident
 from runbook_lib.model import keep_quiet
-from runbook_lib.record.detection import list_triggers
 from runbook_lib.record.incident import Incident, list_incidents
 from runbook_lib.redact import Redactor
 from runbook_lib.run import notebooks
-from runbook_lib.run.commands import investigate
 from tests.support.stories import PausedPipeline, make_world
 from tests.support.world import FakeClients, World
 
@@ -38,13 +30,6 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(module, "Clients", lambda _: FakeClients(world))
     world.settings = world.settings.model_copy(update={"runbook_services": "compose"})
     return world
-
-
-def test_a_drill_that_needs_our_own_stack_says_so_and_what_runs_instead(world: World) -> None:
-    with pytest.raises(DrillError, match="drill synthetic"):
-        run_drill(world.settings, find_scenario("pipeline_paused"), progress=keep_quiet)
-    assert find_scenario("synthetic").needs == ""
-    assert world.calls == []
 
 
 def test_the_synthetic_drill_makes_labels_of_its_own_and_removes_them_alone(world: World) -> None:
@@ -59,63 +44,6 @@ def test_the_synthetic_drill_makes_labels_of_its_own_and_removes_them_alone(worl
     assert all(is_synthetic(world.store.read_info(key).metadata or {}) for key in made)
     scenario.revert(drill)
     assert [k for k in world.store.objects if k.startswith("chaos/")] == [other]
-
-
-def test_time_outs_hold_the_waits_of_the_rules_and_routes_there(world: World) -> None:
-    scenario = find_scenario("synthetic")
-    world.rules = [
-        replace(r, for_s=300.0, keep_firing_for_s=90.0, group_interval_s=15.0) for r in world.rules
-    ]
-    fitted = module._add_waits(FakeClients(world), scenario)  # type: ignore[arg-type]
-    assert fitted.detect_timeout_s == scenario.detect_timeout_s + 300 + 60
-    assert fitted.notify_timeout_s == scenario.notify_timeout_s + 30
-    assert fitted.clear_timeout_s == scenario.clear_timeout_s + 90 + 300 + 60
-    world.down |= {"prometheus", "alertmanager"}
-    assert module._add_waits(FakeClients(world), scenario) == scenario  # type: ignore[arg-type]
-
-
-def test_trouble_that_is_over_does_not_keep_a_drill_from_its_steady_state(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world = make_world(tmp_path, monkeypatch)
-    clients: Any = FakeClients(world)
-    incident = make_incident(world.settings, exercise="synthetic", approver="drill:d1")
-    drill = Drill(world.settings, clients, find_scenario("synthetic"), keep_quiet, incident)
-    world.fire()
-    assert not drill.is_well()
-    world.alerts.clear()
-    world.routed.clear()
-    assert drill.is_well()
-
-
-@dataclass(frozen=True)
-class SeenByServe(PausedPipeline):
-    """A drill whose alert ``runbook serve`` answers, too: it looks, as soon as the alert fires."""
-
-    def inject(self, drill: Drill) -> None:
-        super().inject(drill)
-        investigate(self.world.settings, SECTIONS)
-
-
-def test_what_serve_opened_for_a_drills_alert_ends_as_the_drill_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world = make_world(tmp_path, monkeypatch)
-    document = run_drill(world.settings, SeenByServe(world=world), progress=keep_quiet)
-    folders = list(list_incidents(world.home))
-    states = [Incident(folder, redactor=Redactor()).state for folder in folders]
-    assert [state.verdict for state in states] == [document.verdict, document.verdict]
-    assert all(state.closed_at and state.exercise for state in states)
-    (seen,) = [folder for folder in folders if folder.name != document.incident]
-    report = (seen / "report.html").read_text("utf-8")
-    assert f"../{document.incident}/report.html" in report
-    summary = (seen / "summary.txt").read_text("utf-8")
-    assert "Fixed" in summary
-    assert "[DRILL] " in summary
-    assert document.incident in summary
-    for folder in folders:
-        journal = Incident(folder, redactor=Redactor()).journal.view()
-        assert document.incident in list_triggers(journal)[0].text
 
 
 # --- Ctrl-C ---
@@ -162,29 +90,6 @@ def interrupt_the_release(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Run, "carry_out", carry_out)
 
 
-def interrupt_the_revert(patch: pytest.MonkeyPatch) -> None:
-    revert = PausedPipeline.revert
-
-    def revert_and_go_on(scenario: PausedPipeline, drill: Drill) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        revert(scenario, drill)
-
-    patch.setattr(PausedPipeline, "revert", revert_and_go_on)
-
-
-def interrupt_the_wait_for_the_steady_state(patch: pytest.MonkeyPatch) -> None:
-    wait = Drill.is_well
-
-    def wait_at_the_beginning(drill: Drill) -> bool:
-        return interrupt() if drill.injected_at else wait(drill)
-
-    patch.setattr(Drill, "is_well", wait_at_the_beginning)
-
-
-def interrupt_before_anything(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Drill, "is_well", interrupt)
-
-
 _REVERTED = "Interrupted. The drill's fault is taken back."
 
 
@@ -193,9 +98,6 @@ _REVERTED = "Interrupted. The drill's fault is taken back."
     [
         (interrupt_in_detection, _REVERTED),
         (interrupt_the_release, f"{_REVERTED} {_CUT_OFF}"),
-        (interrupt_the_revert, _REVERTED),
-        (interrupt_the_wait_for_the_steady_state, _REVERTED),
-        (interrupt_before_anything, "Interrupted. Nothing was injected."),
     ],
 )
 def test_an_interrupted_drill_takes_its_fault_back_and_says_so_once(

@@ -50,17 +50,6 @@ def test_what_keeps_a_drill_from_beginning_is_named(
     assert reason in trouble
 
 
-def test_an_alert_about_something_else_and_a_lapsed_lock_keep_no_drill(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world = make_world(tmp_path, monkeypatch)
-    take_the_lock(world)
-    world.sleep(66)
-    world.fire("RunbookQueueAgeing")
-    clients: Any = FakeClients(world)
-    assert list_trouble(world.settings, clients) == []
-
-
 def test_a_drill_that_the_interlock_refuses_injects_nothing_and_leaves_no_incident(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,14 +68,3 @@ def test_no_drill_begins_in_production(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(EnvironmentForbidsError):
         run_drill(settings, PausedPipeline(world=world), progress=keep_quiet)
     assert list(world.home.glob("inc-*")) == []
-
-
-def test_an_alert_that_stays_pending_refuses_a_drill(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world = make_world(tmp_path, monkeypatch)
-    let_an_alert_be_pending(world)
-    before = world.now
-    with pytest.raises(SafetyError, match="FulfillmentUploadFailing is pending"):
-        run_drill(world.settings, PausedPipeline(world=world), progress=keep_quiet)
-    assert world.now > before

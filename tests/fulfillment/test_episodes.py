@@ -26,7 +26,7 @@ from runbook_lib.errors import (
 from runbook_lib.model import Verdict
 from runbook_lib.record.incident import Incident
 from runbook_lib.redact import Redactor
-from runbook_lib.report import ReportModel, write_outputs
+from runbook_lib.report import ReportModel
 from runbook_lib.run import commands
 from runbook_lib.run.commands import investigate
 from runbook_lib.run.documents import Document, SectionsDocument
@@ -118,13 +118,6 @@ def test_a_run_that_finds_nothing_wrong_leaves_no_open_incident(world: World) ->
     assert commands.incidents(world.settings).incidents == ()
 
 
-def test_the_first_command_that_sees_a_breach_opens_the_incident_for_the_next(world: World) -> None:
-    pause_pipeline(world)
-    first, second = look(world), look(world)
-    assert first.incident == second.incident
-    assert list_open(world) == [first.incident]
-
-
 def test_the_next_episode_closes_the_incident_and_does_not_write_into_it(world: World) -> None:
     pause_pipeline(world)
     first = look(world)
@@ -159,22 +152,6 @@ def test_an_alert_that_fires_again_after_a_short_calm_is_the_same_episode(world:
     pause_pipeline(world)
     world.put_lag(0.0, *[12.0] * 12)
     assert look(world).incident == first.incident
-
-
-def test_a_dip_of_the_lag_does_not_end_an_episode(world: World) -> None:
-    pause_pipeline(world)
-    first = look(world)
-    world.now += timedelta(minutes=20)
-    world.put_lag(*[12.0] * 17, 0.0, 0.0, 0.0, *[12.0] * 3, step_s=60)
-    world.alerts[0] = replace(world.alerts[0], active_at=world.now - timedelta(minutes=2))
-    assert look(world).incident == first.incident
-
-
-def test_a_close_reads_what_it_judges(world: World) -> None:
-    opened, _ = Investigation.find_or_make(world.settings)
-    pause_pipeline(world)
-    closed = commands.close(world.settings, SECTIONS, opened.id)
-    assert closed.verdict is Verdict.INCIDENT
 
 
 def test_a_closed_incident_is_never_reopened(world: World) -> None:
@@ -214,33 +191,6 @@ def test_a_change_by_a_plan_of_a_closed_incident_opens_one(world: World) -> None
     old = world.home / str(plan.incident)
     assert (old / "ledger" / f"{back.plan}.jsonl").is_file()
     assert read_record(world, str(plan.incident)) == before
-
-
-def test_a_refused_plan_of_a_closed_incident_opens_none_and_names_the_next_command(
-    world: World,
-) -> None:
-    pause_pipeline(world)
-    plan = plan_by_hand(world)
-    recover(world)
-    commands.close(world.settings, SECTIONS, str(plan.incident))
-    for minutes in (0, 20):  # first it is not too old, but what it would move is gone
-        world.now += timedelta(minutes=minutes)
-        with pytest.raises(MoveError, match="runbook plan"):
-            apply(world, plan, strict=True)
-    world.pages = [[]]
-    with pytest.raises(MoveError, match=r"nothing was moved.*runbook plan"):
-        resume(world, plan.plan)
-    assert list_open(world) == []
-    for folder in world.home.glob("inc-*"):
-        look = Incident(folder, redactor=Redactor())
-        if look.id != plan.incident:
-            report = write_outputs(look, SECTIONS).read_text("utf-8")
-            assert "is carried out here" not in report
-            assert "Way back" not in report
-            assert (
-                commands.report(world.settings, SECTIONS, look.id, check=True).exit_code
-                is ExitCode.OK
-            )
 
 
 def test_a_release_is_refused_until_the_one_that_was_cut_off_has_ended(
@@ -318,14 +268,6 @@ def test_a_damaged_journal_stays_as_it_is_and_a_new_incident_takes_its_place(
     assert rows == {new: ""}
 
 
-def test_a_section_may_open_a_new_incident(world: World) -> None:
-    pause_pipeline(world)
-    old = look(world).incident
-    made = commands.run(world.settings, SECTIONS, ["02"], incident_id="new").incident
-    assert [str(made)] == list_open(world)
-    assert made != old
-
-
 def interrupt_release(world: World, plan: MoveDocument, monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupt a release at its first copy."""
     do = MemoryBucket._do
@@ -339,20 +281,3 @@ def interrupt_release(world: World, plan: MoveDocument, monkeypatch: pytest.Monk
         patch.setattr(MemoryBucket, "_do", interrupt)
         with pytest.raises(ActionInterruptedError):
             apply(world, plan)
-
-
-def test_a_close_names_the_release_that_was_cut_off(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pause_pipeline(world)
-    plan = plan_by_hand(world)
-    interrupt_release(world, plan, monkeypatch)
-    closed = commands.close(world.settings, SECTIONS, str(plan.incident))
-    assert closed.next == f"runbook resume {plan.plan}"
-    assert closed.commands == (closed.next,)
-
-
-def test_with_our_own_wrong_password_nothing_comes_before_a_check(world: World) -> None:
-    world.store.knows_key = False
-    looked = look(world)
-    assert (looked.next, looked.commands) == ("runbook check", ("runbook check",))

@@ -18,10 +18,7 @@ import pytest
 
 from dataflow_stack.faults import FAULTS
 from fulfillment.analysis.causes import CAUSES, CauseRecord
-from fulfillment.policy import POLICY
 from fulfillment.sections import SECTIONS
-from runbook_lib.model import parse_time
-from runbook_lib.report.model import ReportModel
 from tests.fulfillment.test_sections_readings import CASES
 from tests.support.golden import expect_golden
 from tests.support.stories import Story, tell_drill, tell_incident
@@ -75,23 +72,6 @@ def test_a_story_is_told_as_before(
     names = _name_entries(story)
     for file, text in found.items():
         expect_golden(f"fulfillment/{file}", _normalise(text, tmp_path, names))
-
-
-def test_journal_report_documents_and_section_7_say_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    story = tell_incident(tmp_path, monkeypatch)
-    view, model = story.incident.journal.view(), ReportModel(story.incident, SECTIONS)
-    log = view.latest()["7.2"].facts
-    since, causes = POLICY.judge(view).since, [str(f.name) for f in POLICY.list_causes(view)]
-
-    assert since is not None
-    assert (model.since, parse_time(log["since"])) == (since, since)
-    assert [str(f.name) for f in model.causes] == causes
-    assert [f.words for f in model.causes] == log["causes"]
-    told = (model.verdict, log["verdict"], POLICY.judge(view).verdict)
-    said = {POLICY.judge(view).verdict, *told}
-    assert said == {story.documents[-1].verdict}
 
 
 def _name_entries(story: Story) -> dict[str, str]:

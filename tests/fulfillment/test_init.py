@@ -11,7 +11,7 @@ from fulfillment import commands as command
 from fulfillment.change.environment_guard import MARKER_KEY, check_playground, read_marker
 from fulfillment.commands import init
 from fulfillment.settings import Settings
-from runbook_lib.errors import EnvironmentForbidsError, ExitCode, PlanNotApprovedError, UsageError
+from runbook_lib.errors import EnvironmentForbidsError, ExitCode, PlanNotApprovedError
 from tests.support.world import FakeClients, World, make_settings
 
 
@@ -69,14 +69,6 @@ def test_the_marker_says_what_it_will_write_and_where_and_waits_for_approval(wor
     assert world.store.writes == [("put", MARKER_KEY)]
 
 
-def test_settings_that_apply_here_stay_and_none_are_written_into_this_folder(world: World) -> None:
-    above = Path.cwd().parent / ".env"
-    above.write_text("RUNBOOK_OPERATOR=me\n")
-    document = init(settings(world))
-    assert (document.env_file, document.env_file_written) == (str(above), False)
-    assert not Path(".env").exists()
-
-
 @pytest.mark.parametrize("environment", ["production", "local", "staging"])
 def test_a_marker_that_the_setting_does_not_name_is_refused(world: World, environment: str) -> None:
     with pytest.raises(EnvironmentForbidsError, match=environment):
@@ -88,8 +80,3 @@ def test_a_bucket_that_is_marked_as_another_is_refused(world: World) -> None:
     world.put(MARKER_KEY, b'{"environment": "local"}')
     with pytest.raises(EnvironmentForbidsError, match="says 'local'"):
         init(settings(world), marker="demo")
-
-
-def test_only_a_playground_can_be_marked(world: World) -> None:
-    with pytest.raises(UsageError, match=r"local.*demo"):
-        init(settings(world, "production"), marker="production")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from fulfillment.policy import POLICY
-from fulfillment.sections import SECTIONS as MODULES
 from runbook_lib.model import (
     ActionPhase,
     CauseStatus,
@@ -17,10 +15,8 @@ from runbook_lib.model import (
     Finding,
     Verdict,
 )
-from runbook_lib.policy import Judgement
 from runbook_lib.record.folds import ActionRecord, group_actions
 from runbook_lib.record.view import JournalView
-from runbook_lib.report.model import ReportModel, Task, summarise
 from tests.support.incidents import PLAN, Teller, make_incident
 
 
@@ -46,11 +42,6 @@ def list_records(tell: Teller) -> list[ActionRecord]:
     return group_actions(view_of(tell).actions)
 
 
-def judge(tell: Teller) -> Judgement:
-    """Judge the journal as of now."""
-    return POLICY.judge(view_of(tell), now=tell.clock.at)
-
-
 def get_record(tell: Teller, plan: str) -> ActionRecord:
     return next(record for record in list_records(tell) if record.plan == plan)
 
@@ -70,13 +61,6 @@ class TestCauses:
 
         assert [f.name for f in POLICY.list_causes(view_of(tell))] == ["store_down"]
         assert [f.status for f in view_of(tell).diagnosis.findings] == ["refuted"]
-
-    def test_section_6_names_a_cause_while_there_is_trouble(self, tell: Teller) -> None:
-        tell.start("06_remediation")
-        tell.conclude(Verdict.NOT_FIXED, "why", findings=(finding("pipeline_paused"),))
-        tell.conclude(Verdict.FIXED, "why", findings=(finding("surge"),))
-
-        assert [f.name for f in POLICY.list_causes(view_of(tell))] == ["pipeline_paused"]
 
     def test_a_diagnosis_that_was_revised_is_none(self, tell: Teller) -> None:
         diagnose(tell, finding("metrics_blind"))
@@ -222,13 +206,6 @@ def test_each_order_that_a_look_found_late_is_counted_once(tell: Teller) -> None
     assert first < last
 
 
-def test_no_late_order_is_none_affected_unless_nobody_listed_it(tell: Teller) -> None:
-    tell.read("2.3", "backlog", "ok", order_ids=())
-    assert POLICY.compute_impact(view_of(tell)).affected == 0
-    tell.read("2.1", "lag", "breach", value=36.3)
-    assert POLICY.compute_impact(view_of(tell)).affected is None
-
-
 @pytest.mark.parametrize(("unproven", "settled"), [(0, 2), (1, 1)])
 def test_a_word_on_some_labels_proves_nothing_of_the_others(
     tell: Teller, unproven: int, settled: int
@@ -242,70 +219,3 @@ def test_a_word_on_some_labels_proves_nothing_of_the_others(
     )
     tell.act(ActionPhase.FAILED, result={**known, "unproven": unproven})
     assert get_record(tell, PLAN).is_proven is (unproven == 0)
-
-
-def test_a_release_that_was_cut_off_and_taken_back_is_not_left(tell: Teller) -> None:
-    tell.act(ActionPhase.APPROVED, result={"plan": "rel-1"})
-    tell.act(ActionPhase.FAILED, result={"plan": "rel-1"})
-    assert get_record(tell, "rel-1").is_unfinished
-    undo = {"plan": "rel-1-undo", "moved": 2}
-    for phase in (ActionPhase.APPLIED, ActionPhase.VERIFIED):
-        tell.act(phase, action="undo", step="6.1.1", result=undo)
-    assert not get_record(tell, "rel-1").is_unfinished
-    assert get_record(tell, "rel-1-undo").is_proven
-
-
-@pytest.mark.parametrize(
-    ("action", "result", "words"),
-    [
-        ("release", {"moved": 1}, "released 1 file"),
-        ("release", {"moved": 1204}, "released 1,204 files"),
-        ("release", {"moved": 4, "skipped": [{}]}, "released 4 files (1 stayed)"),
-        ("release", {}, "released files"),
-        ("unpause", {}, "unpaused "),
-        ("something_new", {}, "something new"),
-    ],
-)
-def test_what_was_done_is_told_in_the_past_tense(
-    tell: Teller, action: str, result: dict[str, Any], words: str
-) -> None:
-    tell.act(ActionPhase.APPLIED, action=action, target="{objects}", result=result)
-    (record,) = list_records(tell)
-    text = POLICY.describe_action(record)
-    assert text.startswith(words)
-    assert ("{objects}" in text) is not bool({"release"} & {action})
-
-
-def test_what_stayed_is_a_value_and_makes_no_proof_fail(tell: Teller) -> None:
-    tell.act(ActionPhase.APPLIED, result={"moved": 4, "skipped": [{"key": "a"}]})
-    counts = {"in_place": 4, "skipped": 1, "lost": 0, "unproven": 0}
-    tell.act(ActionPhase.FAILED, reason="not proven: 4 in place, 1 skipped", result=counts)
-    (done,) = summarise(ReportModel(tell.incident, MODULES)).done
-    assert (done["moved"], done["stayed"], done["state"]) == (4, 1, "verified")
-
-
-def test_a_release_that_left_something_names_the_command_that_finishes_it(tell: Teller) -> None:
-    tell.act(ActionPhase.APPLIED, result={"unproven": ["a", "c"], "waiting": ["b"]})
-    (task,) = list_unfinished(tell)
-    assert "1 file waiting, 2 files in doubt" in task.text
-    assert task.text.endswith(f"runbook resume {PLAN}")
-
-    tell.act(ActionPhase.APPLIED, result={"unproven": ["a", "c"], "waiting": []})
-    (task,) = list_unfinished(tell)
-    assert task.text.endswith(f"runbook settle {PLAN}")
-    for number in (1, 2):
-        settle_label(tell, f"{PLAN}-settle-{number}")
-    assert list_unfinished(tell) == []
-
-
-def list_unfinished(tell: Teller) -> list[Task]:
-    """Return the report's tasks that finish what an action left."""
-    tasks = summarise(ReportModel(tell.incident, MODULES)).do_next
-    return [task for task in tasks if task.text.startswith(f"{PLAN} is not finished")]
-
-
-def settle_label(tell: Teller, plan: str) -> None:
-    """Tell that a person settled one label of the release by this plan."""
-    tell.act(
-        ActionPhase.APPLIED, action="settle", step="6.1.2", result={"plan": plan, "settled": 1}
-    )

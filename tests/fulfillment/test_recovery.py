@@ -67,13 +67,6 @@ def test_an_exporter_whose_clock_is_ahead_proves_nothing_early() -> None:
     assert result.status is Status.UNKNOWN
 
 
-def test_an_exporter_whose_clock_is_behind_only_delays() -> None:
-    samples = lag(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
-    result = compute_recovery(samples, refreshed(samples, ahead_s=-120), ACTION, 5, 2)
-    assert result.status is Status.OK
-    assert result.since == at(20 + 15 * 8)
-
-
 @given(
     st.lists(st.one_of(st.floats(0, 100), st.just(math.nan)), max_size=12),
     st.integers(1, 4),

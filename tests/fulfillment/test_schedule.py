@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
-import shlex
 import shutil
 import socket
 import subprocess
@@ -14,7 +12,6 @@ import pytest
 from fulfillment.drill_commands import Kind, make_schedule
 from fulfillment.drills import choose_scenario
 from fulfillment.settings import HTTP_SYSTEMS, Settings
-from runbook_lib.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,11 +35,6 @@ def cron_command(text: str) -> str:
     """Return what cron hands to the shell."""
     line = next(line for line in text.splitlines() if line.startswith("30 9"))
     return line.split(" ", 5)[5].replace(r"\%", "%")
-
-
-@pytest.mark.parametrize("kind", ["cron", "systemd"])
-def test_a_schedule_may_drill_every_scenario(tmp_path: Path, kind: Kind) -> None:
-    assert " drill --all --json" in build(kind, tmp_path, every=True).replace('"', "")
 
 
 @pytest.fixture
@@ -76,21 +68,6 @@ def test_the_cron_line_runs_in_an_empty_environment_with_the_settings_of_the_fol
 
 
 @pytest.mark.process
-def test_the_systemd_service_runs_in_an_empty_environment(folder: Path, tmp_path: Path) -> None:
-    unit = configparser.RawConfigParser()
-    unit.optionxform = str  # type: ignore[assignment,method-assign]
-    unit.read_string(build("systemd", folder, home=tmp_path / "r").partition(_TIMER)[0])
-    words = shlex.split(unit["Service"]["ExecStart"].replace("%%", "%").replace("$$", "$"))
-    done = subprocess.run(
-        ["/usr/bin/env", "-i", f"PYTHONPATH={ROOT}", *words],
-        cwd=unit["Service"]["WorkingDirectory"].replace("%%", "%"),
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode == 4, done.stderr
-    assert "not connected" in done.stderr
-
-
-@pytest.mark.process
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not here")
 def test_systemd_accepts_the_units(folder: Path, tmp_path: Path) -> None:
     service, _, timer = build("systemd", folder).partition(_TIMER)
@@ -103,25 +80,6 @@ def test_systemd_accepts_the_units(folder: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     told = [line for line in done.stderr.splitlines() if "runbook-drill" in line]
     assert (done.returncode, told) == (0, []), done.stderr
-
-
-def test_cron_takes_a_lock_so_that_two_drills_never_overlap(tmp_path: Path) -> None:
-    assert "flock -n /srv/x/reports/.drill.cron.lock" in build("cron", tmp_path)
-
-
-def test_a_schedule_reads_the_nearest_settings_else_the_stacks_else_says_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("RUNBOOK_STACK_HOME", str(tmp_path / "stack"))
-    with pytest.raises(UsageError, match="runbook init"):
-        make_schedule("cron")
-    (tmp_path / "stack").mkdir()
-    (tmp_path / "stack" / ".env").touch()
-    monkeypatch.setenv("RUNBOOK_ENVIRONMENT", "demo")
-    assert f"cd {tmp_path / 'stack'}" in make_schedule("cron")
-    with pytest.raises(UsageError, match="pipeline_paused"):
-        make_schedule("cron", "nope")
 
 
 def test_the_scenario_fits_the_system() -> None:

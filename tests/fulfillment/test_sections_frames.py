@@ -74,15 +74,6 @@ def test_a_reading_shows_judgement_then_query_then_rows(busy: World) -> None:
     assert html.index("firing: ") < html.index("<code>") < html.index("<table>")
 
 
-def test_a_reading_of_a_series_is_drawn_with_the_threshold_that_is_asked_for(busy: World) -> None:
-    lag = busy.open(detection).read("2.1")
-    judged, asked = lag.plot(), lag.plot(threshold=3)
-    assert judged is not None
-    assert asked is not None
-    assert "the threshold is 10 minutes" in judged.alt
-    assert "the threshold is 3 minutes" in asked.alt
-
-
 def test_a_question_beside_is_answered_with_a_frame(busy: World) -> None:
     asked = busy.open(detection).query("sum(waiting)")
     assert list(asked["value"]) == [2.0]
@@ -90,12 +81,3 @@ def test_a_question_beside_is_answered_with_a_frame(busy: World) -> None:
     busy.down.add("prometheus")
     (error,) = busy.open(detection).query(LAG)["error"]
     assert "prometheus" in error
-
-
-def test_several_steps_are_read_into_one_table(busy: World) -> None:
-    inv = busy.open(detection)
-    card = inv.read_all("2.1", "2.6")
-    assert set(inv.latest()) == {"2.1", "2.6"}
-    (table,) = card.tables
-    assert [row["step"] for row in table.rows] == ["2.1", "2.6"]
-    assert [row["status"] for row in table.rows] == ["breach", "ok"]

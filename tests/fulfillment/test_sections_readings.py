@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,18 +14,16 @@ import pytest
 
 from fulfillment.analysis import causes as evidence
 from fulfillment.analysis.causes import CAUSES, collect_observations
-from fulfillment.analysis.samples import Sample
 from fulfillment.clients import Clients
-from fulfillment.clients.http_systems import DagRun, ProbeStatus, ProbeStep, WorkerState
-from fulfillment.clients.services import LogLine, ServiceState
+from fulfillment.clients.http_systems import ProbeStatus, ProbeStep, WorkerState
+from fulfillment.clients.services import LogLine
 from fulfillment.sections import SECTIONS, root_cause
 from fulfillment.settings import HTTP_SYSTEMS
 from objectmove.state import STATE, BucketState, Move
-from runbook_lib.errors import ConnectionRefusedClientError, WrongSystemError
 from runbook_lib.model import CauseStatus, Reading, Role, Status, Verdict
 from tests.fulfillment.test_causes import list_signs
 from tests.support.golden import expect_golden
-from tests.support.world import TICKET, FakeClients, FakePrometheus, World, make_case
+from tests.support.world import TICKET, FakeClients, World, make_case
 
 Change = Callable[[World], None]
 ROOT = Path(__file__).parents[2]
@@ -313,25 +310,6 @@ def test_every_clue_of_a_cause_is_what_a_reading_says(world: World) -> None:
     assert first_seen <= set(CAUSES)
 
 
-def test_a_probe_that_did_not_get_to_the_refresh_is_unknown(world: World) -> None:
-    set_probe("skipped")(world)
-    assert take(world, "2.6") is Status.UNKNOWN
-
-
-def test_failed_runs_and_import_errors_are_breaches(world: World) -> None:
-    world.runs = [DagRun(f"r{i}", "failed", world.now, world.now) for i in range(2)]
-    assert take(world, "5.3") is Status.BREACH
-    world.runs = []
-    assert take(world, "5.3") is Status.UNKNOWN
-    world.dag = replace(world.dag, has_import_errors=True)
-    assert take(world, "5.3") is Status.BREACH
-
-
-def test_a_store_that_answers_but_is_not_well_is_a_breach(world: World) -> None:
-    world.store.unwell = "503"
-    assert take(world, "3.3") is Status.BREACH
-
-
 @pytest.mark.parametrize(
     ("samples", "status"),
     [
@@ -351,22 +329,6 @@ def test_lag_counts_only_when_every_sample_is_over_for_long_enough(
     assert take(world, "2.1") is status
 
 
-def test_a_lag_that_vanished_or_is_old_is_unknown(world: World) -> None:
-    world.stale.add('fulfillment_lag_minutes{origin="real"}')
-    assert take(world, "2.1") is Status.UNKNOWN
-    world.stale.clear()
-    assert take(world, "2.1") is Status.OK
-    world.now += timedelta(minutes=3)
-    assert take(world, "2.1") is Status.UNKNOWN
-
-
-def test_an_exporter_that_stopped_refreshing_is_unknown(world: World) -> None:
-    name = "fulfillment_exporter_last_refresh_timestamp_seconds"
-    old = world.now.timestamp() - 120
-    world.series[name] = [replace(world.line([0.0]), samples=(Sample(world.now, old),))]
-    assert take(world, "2.1") is Status.UNKNOWN
-
-
 def test_a_drills_alert_is_shown_but_is_no_incident(world: World) -> None:
     world.fire(drill="true")
     reading = world.take(SECTIONS.find("02"), "2.1")
@@ -377,76 +339,6 @@ def test_a_drills_alert_is_shown_but_is_no_incident(world: World) -> None:
 def test_failing_uploads_are_an_incident_without_any_lag(world: World) -> None:
     world.fire("FulfillmentUploadFailing")
     assert take(world, "2.1") is Status.BREACH
-
-
-@dataclass
-class Unconnected:
-    """Clients of which two cannot even be made: no back end of services, no keys of the store."""
-
-    world: World
-
-    def __getattr__(self, name: str) -> Any:
-        if name in ("services", "store"):
-            raise ConnectionRefusedClientError(f"there is no {name}", system=name)
-        return getattr(FakeClients(self.world), name)
-
-
-@pytest.mark.parametrize(
-    ("step", "status", "kept"),
-    [
-        ("1.2", Status.BREACH, "store"),
-        ("1.4", Status.OK, "7 of 8"),
-        ("5.1", Status.OK, "working"),
-        ("5.4", Status.OK, "right"),
-    ],
-)
-def test_what_cannot_even_be_connected_costs_its_own_part_only(
-    world: World, step: str, status: Status, kept: str
-) -> None:
-    inv = world.open(SECTIONS.find(step[0]))
-    inv.clients = cast(Clients, Unconnected(world))
-    reading = inv.read_step(step)
-    assert reading.status is status
-    assert kept in f"{reading.value}: {reading.reason}"
-
-
-def test_where_nobody_sees_services_the_workers_own_commands_tell(world: World) -> None:
-    world.worker = None
-    world.switch = [ServiceState("fulfillment-service", False, "stopped", None, None)]
-    world.down.add("services")
-    seen = world.take(root_cause, "5.1")
-    assert seen.observations["worker_running"] is False
-
-
-def test_a_worker_that_no_list_of_services_holds_is_not_listed(world: World) -> None:
-    assert world.take(root_cause, "5.1").observations["worker_listed"] is True
-    del world.services[world.settings.worker_service]
-    world.down.add("fulfillment")
-    gone = world.take(root_cause, "5.1")
-    assert gone.status is Status.BREACH
-    assert gone.observations["worker_listed"] is False
-    world.services.clear()
-    assert world.take(root_cause, "5.1").observations["worker_listed"] is None
-
-
-def test_a_worker_hangs_when_neither_api_nor_counters_answer_in_time(world: World) -> None:
-    world.silent.add("fulfillment")
-    assert world.take(root_cause, "5.1").observations["worker_hangs"] is False
-    world.series.clear()
-    assert world.take(root_cause, "5.1").observations["worker_hangs"] is True
-    world.silent.clear()
-    world.down.add("fulfillment")
-    assert world.take(root_cause, "5.1").observations["worker_hangs"] is False
-
-
-def test_denials_of_a_worker_without_a_key_are_told_apart(world: World) -> None:
-    grow_failures("access_denied")(world)
-    denied = world.take(root_cause, "5.4").observations
-    assert (denied["failures_access_denied"], denied["keyless_denials"]) == (3.0, 0.0)
-    world.effective["MINIO_ROOT_PASSWORD"] = "absent"
-    keyless = world.take(root_cause, "5.4")
-    assert keyless.status is Status.BREACH
-    assert keyless.observations["keyless_denials"] == 3.0
 
 
 @dataclass
@@ -499,16 +391,6 @@ def test_a_system_that_we_do_not_have_is_left_out_and_nothing_is_a_breach(
         assert "is empty" in found[step].reason or "=none" in found[step].reason
 
 
-def test_section_8_is_complete_without_a_checkout_of_dataflow(world: World) -> None:
-    inv = world.open(SECTIONS["08_references"])
-    for step in inv.section.STEPS:
-        inv.read_step(step)
-    conclusion = inv.conclude()
-    assert all(step in conclusion.summary for step in ("8.3", "8.4", "8.5"))
-    assert "DATAFLOW_HOME" in inv.latest()["8.3"].reason
-    assert take(world, "7.5") is Status.LEFT_OUT
-
-
 def test_a_needed_step_that_is_left_out_is_not_unknown(world: World) -> None:
     clients = leave_out(world, "prometheus")
     inv = world.open(SECTIONS["02_signals_detection"])
@@ -519,38 +401,6 @@ def test_a_needed_step_that_is_left_out_is_not_unknown(world: World) -> None:
     overdue(world)
     inv.read_step("2.3")
     assert inv.conclude().verdict is Verdict.INCIDENT
-
-
-def test_without_a_metric_the_listing_says_since_when_labels_are_late(world: World) -> None:
-    overdue(world)
-    clients = leave_out(world, "prometheus")
-    inv = world.open(SECTIONS["02_signals_detection"])
-    inv.clients = clients
-    reading = inv.read_step("2.3")
-    assert inv.since == world.now - timedelta(minutes=15)
-    assert "not configured" not in reading.reason
-
-
-def test_a_key_that_may_only_read_is_right_for_looking(world: World) -> None:
-    world.rights |= {"write ready/": (False, "AccessDenied"), "delete pending/": (None, "")}
-    reading = world.take(SECTIONS.find("01"), "1.3")
-    assert (reading.status, reading.value) == (Status.OK, "looking")
-    assert "store write ready/" in reading.reason
-    row = next(r for r in reading.rows if r["name"] == "store")
-    assert row["rights"] == {
-        "list": "yes", "read": "yes", "write ready/": "no", "delete pending/": "not known",
-    }  # fmt: skip
-    assert (row["missing_for_looking"], row["reachable"]) == ([], True)
-
-
-def test_what_only_a_change_would_tell_is_not_known_and_never_guessed(world: World) -> None:
-    rows = {r["name"]: r for r in world.take(SECTIONS.find("01"), "1.3").rows}
-    assert rows["fulfillment"]["rights"] == {"read": "yes", "pause": "not known"}
-    world.down.add("support")
-    rows = {r["name"]: r for r in world.take(SECTIONS.find("01"), "1.3").rows}
-    assert (rows["support"]["reachable"], rows["support"]["missing_for_looking"]) == (False, [])
-    assert rows["support"]["rights"] == {}
-    assert world.calls == []
 
 
 @pytest.mark.parametrize("held_since", ["2026-11-24T04:00:00Z", ""])
@@ -568,31 +418,6 @@ def test_a_pause_of_our_own_release_is_not_somebodys(
     assert any(event.kind == "trigger" for event in reading.events) is not bool(held_since)
 
 
-def test_a_wrong_address_is_not_called_an_answer(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def answer(_self: FakePrometheus) -> str:
-        raise WrongSystemError("another system answers here", system="prometheus")
-
-    monkeypatch.setattr(FakePrometheus, "check_reachable", answer)
-    reading = read(world, "1.2")
-    assert reading.status is Status.BREACH
-    assert reading.reason.startswith("another system answers at PROMETHEUS_URL")
-
-
-@pytest.mark.parametrize(("started_s_ago", "logged"), [(20, 1), (5, 0)])
-def test_what_a_process_that_is_gone_logged_says_nothing_of_the_worker(
-    world: World, started_s_ago: int, logged: int
-) -> None:
-    line = "ERROR upload failed: bad_credentials"
-    world.logs.append(LogLine(world.now - timedelta(seconds=10), line))
-    name = world.settings.worker_service
-    started_at = world.now - timedelta(seconds=started_s_ago)
-    world.services[name] = replace(world.services[name], since=started_at)
-    reading = world.take(root_cause, "5.4")
-    assert reading.observations["logged_bad_credentials"] == logged
-
-
 def make_plain(world: World, command: str = "") -> None:
     """Leave out what DataFlow itself does not have: exporter, counters, an API of the worker."""
     world.leave_out_exporter()
@@ -601,19 +426,6 @@ def make_plain(world: World, command: str = "") -> None:
     world.worker = None
     world.settings = world.settings.model_copy(update={"worker_log_cmd": command})
     world.put_label(25)
-
-
-def test_sections_3_and_5_count_errors_of_the_log_since_the_same_time(world: World) -> None:
-    make_plain(world)
-    world.take(SECTIONS["02_signals_detection"], "2.3")
-    line = "ERROR upload failed: bad_credentials"
-    world.logs = [LogLine(world.now - timedelta(minutes=m), line) for m in [90, *range(20)]]
-    world.services.clear()
-    log = world.take(SECTIONS["03_immediate_actions"], "3.5").reason
-    told = world.take(root_cause, "5.4").reason
-    (span,) = set(re.findall(r"since \d\d:\d\d:\d\d UTC", log + told))
-    assert f"20 errors {span}" in log
-    assert f"20 lines of its log {span} say bad_credentials" in told
 
 
 def find_supported(world: World) -> list[str]:
@@ -650,11 +462,3 @@ def test_a_store_that_refuses_our_own_write_is_full(world: World) -> None:
     world.store.full = True
     assert world.take(root_cause, "5.2").status is Status.BREACH
     assert find_supported(world) == ["storage_full"]
-
-
-def test_our_own_wrong_password_is_called_that(world: World) -> None:
-    world.store.knows_key = False
-    world.effective["MINIO_ROOT_PASSWORD"] = "present"
-    reading = world.take(root_cause, "5.4")
-    assert (reading.status, "your own key" in reading.reason) == (Status.UNKNOWN, True)
-    assert reading.observations["credentials_match"] is None

@@ -169,24 +169,6 @@ def test_a_plan_changes_nothing_until_it_is_applied_and_then_checks(
     assert (checked.is_ok, checked.reason) == (True, plan.summary["check"])
 
 
-def test_stopping_a_service_and_the_way_back(inv: Investigation, world: Any) -> None:
-    plan = make(inv, "stop")
-    assert plan.way_back == "start worker"
-    apply(inv, plan)
-    assert verify(inv, plan).is_ok
-    assert world.done == ["stop worker"]
-    assert make(inv, "stop").is_empty
-
-
-def test_a_restart_by_commands_that_tell_no_process_is_verified(
-    inv: Investigation, world: Any
-) -> None:
-    world.is_bare = True
-    plan = make(inv, "restart")
-    apply(inv, plan)
-    assert verify(inv, plan).is_ok
-
-
 @pytest.mark.parametrize(
     ("action", "target"), [("start", "worker"), ("unpause", "release"), ("resume", "worker")]
 )
@@ -250,22 +232,3 @@ def test_secrets_are_not_written_into_the_plan(tmp_path: Path, world: Any) -> No
     plan = make(open_on(tmp_path, world, secrets=("admin12345",)), "retrigger")
     assert plan.summary["state"]["last_error"] == f"signature of {MASK} does not match"
     assert b"admin12345" not in plan.path.read_bytes()
-
-
-def test_a_worker_that_ran_with_an_error_is_not_verified(inv: Investigation, world: Any) -> None:
-    world.paused_worker = False
-    plan = make(inv, "retrigger")
-    apply(inv, plan)
-    world.error = "carrier_timeout"
-    checked = verify(inv, plan)
-    assert not checked.is_ok
-    assert world.error in checked.reason
-
-
-def test_a_service_that_stays_away_is_not_verified(inv: Investigation, world: Any) -> None:
-    plan = make(inv, "restart")
-    apply(inv, plan)
-    world.away = 10**6
-    checked = verify(inv, plan)
-    assert (checked.is_ok, checked.result["state"]) == (False, None)
-    assert "restarting" in checked.reason

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,15 +15,12 @@ from fulfillment.change.environment_guard import MARKER_KEY, check_playground, r
 from fulfillment.change.synthetic import (
     Backlog,
     create_backlog,
-    find_synthetic,
     revert_backlog,
 )
-from fulfillment.waiting import iter_with_metadata, list_prefixes
+from fulfillment.waiting import list_prefixes
 from runbook_lib.errors import (
-    AccessDeniedError,
     ConnectionRefusedClientError,
     EnvironmentForbidsError,
-    NotFoundError,
     UsageError,
 )
 from runbook_lib.model import parse_time
@@ -73,12 +69,8 @@ def test_metadata_proves_what_was_made(store: MemoryStore) -> None:
     ("prefix", "why"),
     [
         ("ready/", "under ready/"),
-        ("ready/x/", "under ready/"),
         (".runbook/", "under "),
-        ("chaos", "not a prefix"),
         ("chaos/../ready/", "not a prefix"),
-        ("./ready/", "not a prefix"),
-        ("/chaos/", "not a prefix"),
     ],
 )
 def test_some_prefixes_are_refused(store: MemoryStore, prefix: str, why: str) -> None:
@@ -93,10 +85,7 @@ def test_some_prefixes_are_refused(store: MemoryStore, prefix: str, why: str) ->
         ("production", b'{"environment": "production"}'),
         ("production", b'{"environment": "local"}'),
         ("local", b'{"environment": "demo"}'),
-        ("demo", b'{"environment": "local"}'),
         ("local", b"not json"),
-        ("local", b'["local"]'),
-        ("local", b'{"environment": 1}'),
         ("local", None),
     ],
 )
@@ -148,43 +137,6 @@ def test_an_object_that_became_real_meanwhile_stays(store: MemoryStore) -> None:
     assert keys(store) == [victim]
     assert store.objects[victim].content == b"real"
     assert "real object" in removal.failed[victim]
-
-
-def failing(method: str, key: str, error: Exception) -> Callable[[str, str], None]:
-    def fail(asked: str, about: str) -> None:
-        if (asked, about) == (method, key):
-            raise error
-
-    return fail
-
-
-def test_one_bad_object_does_not_stop_a_revert(store: MemoryStore) -> None:
-    create(store)
-    bad = keys(store)[1]
-    store.fail = failing("delete", bad, AccessDeniedError("denied", system="store"))
-    removal = revert_backlog(store, PREFIX)
-    assert keys(store) == [bad]
-    assert removal.removed == 2
-    assert "denied" in removal.failed[bad]
-
-
-def test_objects_that_vanish_or_hide_their_metadata_are_told_apart(store: MemoryStore) -> None:
-    create(store)
-    gone, hidden, fine = keys(store)
-    errors = {
-        gone: NotFoundError("gone", system="store"),
-        hidden: AccessDeniedError("no", system="store"),
-    }
-
-    def fail(method: str, key: str) -> None:
-        if method == "head" and key in errors:
-            raise errors[key]
-
-    store.fail = fail
-    found = {info.key: info.metadata for info in iter_with_metadata(store, PREFIX)}
-    assert set(found) == {hidden, fine}
-    assert found[hidden] is None
-    assert [info.key for info in find_synthetic(store, [PREFIX]).objects] == [fine]
 
 
 @given(

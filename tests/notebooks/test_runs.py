@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from pathlib import Path
 
 import nbformat
@@ -17,11 +16,10 @@ from pytest_httpserver import HTTPServer
 
 from fulfillment.investigation import Investigation
 from fulfillment.sections import SECTIONS
-from runbook_lib.errors import RunInterruptedError
 from runbook_lib.model import Reading, Status, Verdict
 from runbook_lib.record.incident import Incident, create_incident
 from runbook_lib.redact import Redactor
-from runbook_lib.run import commands, notebooks
+from runbook_lib.run import notebooks
 from runbook_lib.run.notebooks import NotebookRun, RunStatus, SharedKernel, run_notebook
 from runbook_lib.section import Sections
 
@@ -99,8 +97,6 @@ def test_a_forced_failure_is_failed_and_saved_before_it_is_told(
     ("error", "status"),
     [
         ("runbook_lib.errors import PlanExpiredError", RunStatus.REFUSED),
-        ("objectmove.errors import NotNowError", RunStatus.REFUSED),
-        ("objectmove.errors import HeldError", RunStatus.REFUSED),
         ("objectmove.errors import StoppedError", RunStatus.FAILED),
     ],
 )
@@ -122,98 +118,6 @@ def test_a_green_run_without_a_conclusion_is_failed(
     done = run(incident, tmp_path, OPEN, cell)
     assert (done.status, done.conclusion) == (RunStatus.FAILED, None)
     assert "without a conclusion" in done.error
-
-
-def test_a_cell_that_takes_too_long_is_failed(incident: Incident, tmp_path: Path) -> None:
-    done = run(incident, tmp_path, "import threading; threading.Event().wait()", cell_timeout_s=2)
-    assert done.status is RunStatus.FAILED
-    assert "over 2 s" in done.error
-
-
-def test_no_kernel_runs_while_an_interrupted_run_writes_its_report(
-    incident: Incident, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupt(*_: object, kernel: SharedKernel, **__: object) -> None:
-        pids.append(kernel.ensure_started().provisioner.process.pid)
-        raise KeyboardInterrupt
-
-    def note_kernel(*_: object, **__: object) -> None:
-        pids.append(int(is_there(pids[0])))
-
-    pids: list[int] = []
-    monkeypatch.setattr(commands, "run_notebook", interrupt)
-    monkeypatch.setattr(commands, "write_outputs", note_kernel)
-    with pytest.raises(RunInterruptedError):
-        commands.run_sections(incident, SECTIONS, [DETECTION.NAME])
-    assert pids[1:] == [0]
-
-
-def test_an_interrupted_run_of_an_open_incident_writes_a_report_and_no_zip(
-    incident: Incident, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupt(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(commands, "run_notebook", interrupt)
-    with pytest.raises(RunInterruptedError):
-        commands.run_sections(incident, SECTIONS, [DETECTION.NAME])
-    assert (incident.folder / "report.html").exists()
-    assert not list(incident.folder.glob("*.zip"))
-
-
-def is_there(pid: int) -> bool:
-    with suppress(ProcessLookupError):
-        os.kill(pid, 0)
-        return True
-    return False
-
-
-def read_code(done: NotebookRun) -> list[tuple[str, int | None]]:
-    cells = json.loads(done.path.read_text("utf-8"))["cells"]
-    return [(c["source"], c["execution_count"]) for c in cells if c["cell_type"] == "code"]
-
-
-def test_notebooks_that_share_a_kernel_find_it_empty(incident: Incident, tmp_path: Path) -> None:
-    leave, read = "left = 1; import os; os.environ['PID'] = str(os.getpid())", "import os; left"
-    with SharedKernel() as kernel:
-        run(incident, tmp_path, leave, kernel=kernel)
-        done = run(
-            incident,
-            tmp_path,
-            "import os; assert os.environ['PID'] == str(os.getpid())",
-            read,
-            kernel=kernel,
-        )
-    assert "NameError" in done.error
-    counts = [count for _, count in read_code(done)]
-    assert counts == list(range(1, len(counts) + 1))
-    assert not any("reset" in source for source, _ in read_code(done))
-
-
-@pytest.mark.parametrize(
-    "cell",
-    ["import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "import time; time.sleep(60)"],
-    ids=["dead", "busy"],
-)
-def test_a_shared_kernel_that_is_lost_costs_one_section(
-    incident: Incident, tmp_path: Path, cell: str
-) -> None:
-    with SharedKernel() as kernel:
-        assert run(incident, tmp_path, cell, cell_timeout_s=2, kernel=kernel).error
-        after = run(incident, tmp_path, "1 / 0", kernel=kernel)
-    assert "ZeroDivisionError" in after.error
-
-
-def test_secrets_are_gone_from_a_notebook_while_it_is_saved(
-    incident: Incident, tmp_path: Path
-) -> None:
-    secret = "os.environ['MINIO_ROOT_PASSWORD']"
-    leak = f"import os; print({secret}); raise ValueError({secret})"
-    done = run(incident, tmp_path, leak)
-    assert done.status is RunStatus.FAILED
-    for path in incident.folder.rglob("*"):
-        if path.is_file():
-            assert SECRET.encode() not in path.read_bytes(), path
 
 
 @pytest.mark.parametrize(

@@ -28,30 +28,17 @@ walruses = {limit}
     [
         ("a, b = x, y", ["pair_assignments"]),
         ("a, b = read()", []),
-        ("a = b = x, y", []),
         ("while chunk := read(): pass", ["walruses"]),
-        ("[x for x in y if x]", []),
         ("[x for y in z for x in y]", ["nested_comprehensions"]),
-        ("{x: {y for y in x} for x in z}", ["nested_comprehensions"]),
         ("cast(int, x)", ["casts_and_mappings"]),
-        ("typing.cast('int', x)", ["casts_and_mappings"]),
         ("Plan(**document)", ["casts_and_mappings"]),
-        ("models._Plan(id=1, **document)", ["casts_and_mappings"]),
-        ("cls(**document)", ["casts_and_mappings"]),
         ("read(**document)", []),
-        ("Plan(id=1)", []),
         ("a if b else c", []),
         ("a if b else c if d else e", ["nested_conditionals"]),
-        ("(a if b else c) if d else e", ["nested_conditionals"]),
         ("f(a if b else c) if d else e", []),
         ("'s' * (n != 1)", ["values_times_conditions"]),
-        ("[card] * (not empty)", ["values_times_conditions"]),
-        ("bool(rows) * text", ["values_times_conditions"]),
         ("2 * (threshold or 1.0)", []),
-        ("names[a == b]", ["values_times_conditions"]),
         ("rows[: not fired]", ["values_times_conditions"]),
-        ("rows[:3]", []),
-        ("rows['key']", []),
     ],
 )
 def test_a_construct_is_counted_and_its_plain_neighbour_is_not(
@@ -93,24 +80,3 @@ def test_a_package_past_its_budget_fails(package: Path, capsys: pytest.CaptureFi
     write_limits(package, budget=11)
     assert count_tokens.main() == 1
     assert "package" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("folder", ["package", "tests", "bench/deep", "tools"])
-def test_prose_past_a_budget_in_kilobytes_fails(
-    package: Path, folder: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_limits(package)
-    path = package.parent / folder / "prose.py"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f'"""{800 * "x"}"""\n')
-    assert count_tokens.main() == 0
-    path.write_text(f'"""{1000 * "x"}"""\n')
-    assert count_tokens.main() == 1
-    assert "kB" in capsys.readouterr().err
-
-
-def test_a_redesign_in_next_is_not_counted(package: Path) -> None:
-    write_limits(package, budget=12)
-    (package / "next").mkdir()
-    (package / "next" / "module.py").write_text(f"x = '{1000 * 'x'}'\n")
-    assert count_tokens.main() == 0

@@ -10,7 +10,6 @@ import pytest
 
 from fulfillment.runbook import RUNBOOK
 from runbook_lib.record.incident import create_incident
-from runbook_lib.record.manifest import verify_incident, write_manifest
 from runbook_lib.redact import Redactor
 from scripts import lab
 
@@ -33,17 +32,6 @@ def test_the_copies_lie_in_the_incidents_folder_and_name_it(tmp_path: Path) -> N
         ]
         assert cell.source.startswith(f'incident_id = "{incident.id}"  # ')
     assert {path.name: path.read_bytes() for path in NOTEBOOKS.glob("*.ipynb")} == before
-
-
-def test_work_is_kept_and_may_go_on_after_the_report(tmp_path: Path) -> None:
-    incident = create_incident(tmp_path, redactor=Redactor(()), environment="local")
-    folder = lab.copy_notebooks(incident, NOTEBOOKS)
-    write_manifest(incident)
-    (folder / "01_purpose.ipynb").write_text("worked on")
-    lab.copy_notebooks(incident, NOTEBOOKS)
-
-    assert (folder / "01_purpose.ipynb").read_text() == "worked on"
-    assert not verify_incident(incident.folder).problems
 
 
 def test_make_lab_never_opens_the_checkouts_notebooks(

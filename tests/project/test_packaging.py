@@ -15,9 +15,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
-import yaml
 from packaging.requirements import Requirement
-from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +25,6 @@ BUILD = "import sys; from setuptools.build_meta import build_wheel; build_wheel(
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 #: Brought by the extras alone.
 STACK_PROGRAMS = ("supervisor", "psutil", "fastapi", "uvicorn", "aiosmtpd", "minio")
-LAB_PROGRAMS = ("jupyterlab", "jupyterlab_server", "jupyter_server", "jupyter_lsp", "notebook_shim")
 
 
 @pytest.fixture(scope="module")
@@ -128,36 +125,6 @@ def test_the_command_works_without_the_programs_of_the_local_stack(installed: Pa
     assert "pip install 'fulfillment-runbook[stack]'" in done.stderr
 
 
-@pytest.mark.process
-def test_the_command_and_its_plug_ins_are_registered(installed: Path) -> None:
-    (file,) = installed.glob("*.dist-info/entry_points.txt")
-    lines = {
-        "runbook = runbook_lib.cli:main",
-        "stack = dataflow_stack.cli:app",
-        "fulfillment = fulfillment.runbook:RUNBOOK",
-        "compose = fulfillment.clients.services:ComposeServices",
-        "supervisor = dataflow_stack.services_client:SupervisorServices",
-        "dataflow = dataflow_stack.scenarios:SCENARIOS",
-    }
-    assert lines <= set(file.read_text("utf-8").splitlines())
-
-
-def test_condas_environment_adds_nothing_to_pyproject_but_python_and_a_store() -> None:
-    environment = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))
-    assert environment["name"] == PROJECT["name"]
-    *plain, pip = environment["dependencies"]
-    assert [line.split()[0] for line in plain] == ["python", "pip", "minio-server"]
-    wanted = SpecifierSet(plain[0].removeprefix("python "))
-    allowed = SpecifierSet(PROJECT["requires-python"])
-    for minor in range(20):
-        assert f"3.{minor}" not in wanted or f"3.{minor}" in allowed
-    (install,) = pip["pip"]
-    extras = re.fullmatch(r"-e \.\[([a-z,]+)\]", install)
-    assert extras is not None
-    assert set(extras[1].split(",")) <= set(PROJECT["optional-dependencies"])
-    assert "# Never run" in (ROOT / "environment.yml").read_text("utf-8")
-
-
 def list_requirements() -> list[Requirement]:
     """Return what the project and its extras need."""
     extras = PROJECT["optional-dependencies"].values()
@@ -204,43 +171,6 @@ def test_what_the_core_imports_is_what_it_declares() -> None:
     assert brought <= declared
     #: Not imported by name: what a kernel is, and what papermill and nbclient read.
     assert declared - brought <= {"ipykernel", "nbformat"}
-
-
-_WITHOUT_LAB = """
-import importlib, pkgutil, sys
-from pathlib import Path
-import fulfillment, runbook_lib
-from runbook_lib.record.incident import create_incident
-from runbook_lib.redact import Redactor
-from runbook_lib.report.export import load_nbformat
-for package in (fulfillment, runbook_lib):
-    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
-import ipykernel.kernelapp, nbclient, nbconvert, papermill.execute
-load_nbformat()
-incident = create_incident(Path(sys.argv[1]), redactor=Redactor(()), environment="local")
-print(incident.id)
-"""
-
-
-@pytest.mark.process
-def test_the_core_looks_plans_and_reports_without_jupyterlab(
-    installed: Path, tmp_path: Path
-) -> None:
-    without = (*LAB_PROGRAMS, *STACK_PROGRAMS)
-    created = run(installed, "-c", _WITHOUT_LAB, str(tmp_path), without=without)
-    assert created.returncode == 0, created.stderr
-    for words, code in (
-        ("--help", 0),
-        ("check", 4),
-        ("plan", 4),
-        ("investigate", 4),
-        (f"report {created.stdout.strip()}", 0),
-    ):
-        done = run(installed, "-m", "runbook_lib", *words.split(), home=tmp_path, without=without)
-        assert done.returncode == code, (words, done.stderr)
-    assert (tmp_path / created.stdout.strip() / "report.html").is_file()
 
 
 @pytest.mark.process

@@ -16,10 +16,3 @@ def test_without_the_mark_no_process_is_started() -> None:
 def test_without_the_mark_no_port_is_bound() -> None:
     with socket.socket() as server, pytest.raises(RuntimeError, match=r"pytest\.mark\.process"):
         server.bind(("127.0.0.1", 0))
-
-
-@pytest.mark.process
-def test_with_the_mark_both_are_done() -> None:
-    subprocess.run(["true"], check=True)
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.run_tests import Outcome, Recorder, judge_part, list_verdicts
+from scripts.run_tests import Outcome, judge_part, list_verdicts
 
 GREEN = Outcome(passed=frozenset({"a", "b"}))
 
@@ -59,14 +59,6 @@ def test_a_part_without_a_whole_report_of_its_own_is_broken(tmp_path: Path) -> N
     assert judge_part(1, write_report(report, 1, [])).broken
 
 
-def test_a_failure_that_passes_alone_is_flaky_and_one_that_does_not_pass_is_not() -> None:
-    outcomes = {"x": fail("a", "b", "c"), "y": GREEN}
-    repeated = {"x": Outcome(failed=frozenset({"b"}), passed=frozenset({"a"}))}
-    lines, is_green = list_verdicts(outcomes, repeated)
-    assert lines == ["flaky: a", "failed: b", "failed: c"]
-    assert not is_green
-
-
 def test_two_flaky_tests_are_green_and_three_are_not() -> None:
     outcomes = {"x": fail("a"), "y": fail("b")}
     repeated = {"x": passed("a"), "y": passed("b")}
@@ -87,13 +79,3 @@ def test_a_broken_part_or_repetition_is_never_green() -> None:
         lines, is_green = list_verdicts(outcomes, repeated)
         assert "broken: x: killed" in lines
         assert not is_green
-
-
-def test_a_test_whose_tear_down_fails_has_not_passed(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path / "part.json")
-    for when, outcome in (("setup", "passed"), ("call", "passed"), ("teardown", "failed")):
-        recorder.pytest_runtest_logreport(
-            pytest.TestReport("a", ("", 0, ""), {}, outcome, None, when)  # type: ignore[arg-type]
-        )
-    recorder.pytest_sessionfinish(1)
-    assert judge_part(1, tmp_path / "part.json") == fail("a")

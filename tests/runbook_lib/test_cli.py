@@ -13,14 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from pytest_httpserver import HTTPServer
 from typer.main import get_command
-from typer.testing import CliRunner
 
-from dataflow_stack.cli import app as stack_commands
 from runbook_lib import errors
 from runbook_lib.cli import build_app, run_command
-from runbook_lib.errors import ExitCode
 from runbook_lib.runbook import find_runbook
 from tests.support.golden import expect_golden
 from tests.support.incidents import make_incident
@@ -219,39 +215,3 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     assert "typer" in imported
     assert imported & HEAVY == set()
     assert imported_by(tmp_path, "apply", "--help") & HEAVY == set()
-
-
-def test_verbose_logs_each_request_without_secrets(
-    runbook: Runbook, httpserver: HTTPServer
-) -> None:
-    folder = make_incident(runbook.folder / "reports").incident.folder
-    done = subprocess.run(
-        [sys.executable, "-m", "runbook_lib", "-v", "run", "02"],
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "MINIO_ROOT_USER": "someone",
-            "MINIO_ROOT_PASSWORD": "sesame-7731",
-            "PROMETHEUS_URL": f"http://u:sesame-7732@{httpserver.host}:{httpserver.port}",
-        },
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    kept = (folder / "runbook.log").read_text("utf-8")
-    for log in (done.stderr, kept):
-        assert '"GET /api/v1/query' in log
-        assert "sesame" not in log
-    assert "runbook -v run 02: exit code 4" in done.stderr
-
-
-def test_a_stack_whose_programs_are_not_installed_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(sys.modules, "supervisor.xmlrpc", None)
-    monkeypatch.delitem(sys.modules, "dataflow_stack.local", raising=False)
-    monkeypatch.delitem(sys.modules, "dataflow_stack.supervisor", raising=False)
-    result = CliRunner().invoke(stack_commands, ["status"])
-    assert result.exit_code == ExitCode.USAGE
-    assert "pip install 'fulfillment-runbook[stack]'" in result.stderr

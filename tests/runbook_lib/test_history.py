@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from fulfillment.policy import POLICY
-from runbook_lib.model import ActionPhase, Status, Verdict, format_time
+from runbook_lib.model import ActionPhase, Verdict
 from runbook_lib.record.history import (
-    compute_trends,
     list_history,
 )
 from runbook_lib.record.incident import create_incident
@@ -55,36 +54,3 @@ def test_lost_objects_are_counted_by_the_newest_proof_of_each_plan(tmp_path: Pat
     tell.act(ActionPhase.FAILED, result={"lost": 2})
     tell.act(ActionPhase.VERIFIED, result={"plan": "another", "lost": 0})
     assert [row.lost for row in list_history(tmp_path, POLICY)] == [2]
-
-
-def test_what_changed_in_a_folder_is_read_again_and_what_is_gone_is_left_out(
-    tmp_path: Path,
-) -> None:
-    tell = make_incident(tmp_path)
-    assert [row.verdict for row in list_history(tmp_path, POLICY)] == [None]
-    tell.read("2.1", "lag", Status.BREACH)
-    tell.incident.close(Verdict.MITIGATED)
-    assert [row.verdict for row in list_history(tmp_path, POLICY)] == ["mitigated"]
-    tell.incident.journal.path.unlink()
-    assert list_history(tmp_path, POLICY) == []
-
-
-def test_a_run_that_found_nothing_is_left_out_and_a_damaged_folder_is_not(tmp_path: Path) -> None:
-    make_incident(tmp_path).incident.close(Verdict.HEALTHY)
-    broken = make_incident(tmp_path).incident
-    broken.journal.path.write_text("{")
-    assert [row.incident for row in list_history(tmp_path, POLICY)] == [broken.id]
-
-
-def test_each_scenario_has_a_trend_of_its_own(tmp_path: Path) -> None:
-    tell_drill(tmp_path, START)
-    newest = START + timedelta(days=7)
-    tell_drill(tmp_path, newest, met=False, detect_s=20.5)
-    rows = list_history(tmp_path, POLICY)
-    (trend,) = compute_trends(rows)
-    assert trend == {
-        "scenario": "surge",
-        "runs": 2,
-        "passed": 1,
-        "good_at": format_time(START),
-    }

@@ -14,10 +14,6 @@ from typing import Any
 import pytest
 
 from chainlog import Entry, read_entries
-from runbook_lib.model import Progress, keep_quiet
-from runbook_lib.run import notebooks
-from runbook_lib.run.interrupts import Interrupts, hold_interrupts
-from runbook_lib.run.notebooks import SharedKernel
 from tests.support.gateway import wait_until
 
 pytestmark = pytest.mark.timeout(120)
@@ -26,80 +22,6 @@ ROOT = Path(__file__).resolve().parents[2]
 SLOW = ROOT / "tests" / "support" / "slow_runbook"
 METADATA = "fulfillment_runbook-0.dist-info"
 TEXT = "Interrupted after 3 of 9 files. Go on with: runbook resume move-1"
-
-
-# --- the parts ---
-
-
-class Kernel(SharedKernel):
-    """Writes down which signals it is sent."""
-
-    def __init__(self, progress: Progress = keep_quiet) -> None:
-        super().__init__(progress)
-        self.sent: list[signal.Signals] = []
-
-    def send(self, number: signal.Signals) -> None:
-        self.sent.append(number)
-
-
-def test_a_cell_that_runs_is_interrupted_once() -> None:
-    said: list[str] = []
-    with Kernel(lambda text, *_: said.append(text)) as kernel:
-        kernel.has_cell = True
-        kernel.end_run()
-    assert kernel.sent == [signal.SIGINT]
-    assert "Ctrl-C again" in said[0]
-
-
-def test_a_cell_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notebooks, "CELL_ENDS_S", 0.01)
-    with Kernel() as kernel:
-        kernel.end_run()
-        wait_until(lambda: signal.SIGKILL in kernel.sent, what="the kernel is killed")
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_is_counted_and_the_second_raises(number: signal.Signals) -> None:
-    before = signal.getsignal(number)
-    caught = Interrupts()
-    with caught:
-        os.kill(os.getpid(), number)
-        assert caught.count == 1
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), number)
-    assert signal.getsignal(number) is before
-
-
-def test_a_signal_that_is_ignored_stays_ignored() -> None:
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with Interrupts() as caught:
-            os.kill(os.getpid(), signal.SIGINT)
-        assert caught.count == 0
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def test_a_block_that_holds_interrupts_ends_first() -> None:
-    done = []
-
-    def work() -> None:
-        with hold_interrupts():
-            os.kill(os.getpid(), signal.SIGINT)
-            done.append("the block")
-
-    with pytest.raises(KeyboardInterrupt):
-        work()
-    assert done == ["the block"]
-
-
-def test_who_takes_interrupts_already_gets_them_from_a_block_inside() -> None:
-    with Interrupts() as caught, hold_interrupts():
-        os.kill(os.getpid(), signal.SIGINT)
-    assert caught.count == 1
-
-
-# --- whole commands ---
 
 
 @dataclass
@@ -208,7 +130,6 @@ def check_record(place: Place, sentence: str) -> None:
 _WAYS = pytest.mark.parametrize(
     ("number", "to_group"),
     [
-        pytest.param(signal.SIGINT, False, id="the process", marks=pytest.mark.long),
         pytest.param(signal.SIGINT, True, id="the group"),
         pytest.param(signal.SIGTERM, False, id="SIGTERM", marks=pytest.mark.long),
     ],

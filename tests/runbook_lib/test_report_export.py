@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +9,11 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from fulfillment.sections import SECTIONS
 from runbook_lib.record.incident import Incident
-from runbook_lib.report import ReportModel, export_notebooks, write_report
-from runbook_lib.report.export import convert, sanitize_html
+from runbook_lib.report import export_notebooks
+from runbook_lib.report.export import sanitize_html
 from runbook_lib.report.render import CSP
-from runbook_lib.show.plots import Picture
 from tests.support.incidents import make_incident
-
-PNG = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-)
 
 
 def save(
@@ -64,87 +57,6 @@ def test_a_page_has_code_outputs_and_prose_and_the_policy(incident: Incident) ->
     assert "http" not in html.replace("http-equiv", "")
 
 
-def test_a_page_is_written_again_only_when_its_notebook_changed(incident: Incident) -> None:
-    first = save(incident)
-    page = first.with_suffix(".html")
-    export(incident)
-    written_at = page.stat().st_mtime_ns
-    export(incident)
-    assert page.stat().st_mtime_ns == written_at
-
-    save(incident, text="inv.read_step('2.2')")
-    assert "2.2" in export(incident)
-
-
-def test_a_notebook_that_cannot_be_read_is_named_and_read_again(incident: Incident) -> None:
-    source = save(incident)
-    aside = source.rename(source.with_name("aside"))
-    source.symlink_to(source.with_name("nowhere"))
-    assert "FileNotFoundError" in export(incident)
-
-    source.unlink()
-    aside.rename(source)
-    source.touch()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Path, "read_text", fail)
-        assert "PermissionError" in str(convert(source, incident))
-    assert "2.1" in export(incident)
-
-
-def fail(*_: object) -> str:
-    raise PermissionError
-
-
-def test_a_picture_stays_with_its_text(incident: Incident) -> None:
-    bundle = Picture(PNG, "lag over time")._repr_mimebundle_()
-    save(incident, new_output("display_data", data=bundle))
-
-    html = export(incident)
-
-    assert 'alt="lag over time"' in html
-    assert "data:image/svg+xml;base64," in html
-
-
-def test_a_widget_is_shown_by_its_table(incident: Incident) -> None:
-    view = {"application/vnd.jupyter.widget-view+json": {"model_id": "x"}}
-    save(
-        incident,
-        new_output(
-            "display_data", data={**view, "text/html": "<table><tr><td>60</td></tr></table>"}
-        ),
-    )
-
-    html = export(incident)
-
-    assert "<td>60</td>" in html
-    assert "widget-view" not in html
-
-
-def test_secrets_reach_neither_page_nor_report(incident: Incident) -> None:
-    secret = "S3ntinel&value"
-    save(
-        incident,
-        new_output("stream", name="stderr", text=f"failed with {secret}"),
-        new_output("error", ename="E", evalue=secret, traceback=[f"x = '{secret}'"]),
-        new_output("display_data", data={"text/html": "<b>S3ntinel&amp;value</b>"}),
-        text=f"password = {secret!r}",
-    )
-
-    assert "S3ntinel" not in export(incident)
-    assert "S3ntinel" not in write_report(incident, ReportModel(incident, SECTIONS)).read_text(
-        "utf-8"
-    )
-
-
-@pytest.mark.parametrize("content", [b"", b"not json", b"{}", b'{"cells": 3}', b"\xff\xfe"])
-def test_a_file_that_is_no_notebook_is_said_to_be_none(incident: Incident, content: bytes) -> None:
-    path = save(incident)
-    path.write_bytes(content)
-
-    assert "could not be read" in export(incident)
-    assert write_report(incident, ReportModel(incident, SECTIONS)).is_file()
-
-
 @pytest.mark.parametrize(
     ("dirty", "clean"),
     [
@@ -155,10 +67,7 @@ def test_a_file_that_is_no_notebook_is_said_to_be_none(incident: Incident, conte
         ('<a href="#step-2.1">e</a>', '<a href="#step-2.1" rel="noopener noreferrer">e</a>'),
         ('<img src="http://x/y.png" alt="f">', '<img alt="f">'),
         ('<p style="color:red;position:fixed">g</p>', '<p style="color:red">g</p>'),
-        ('<p style="font-size:99999px">i</p>', '<p style="">i</p>'),
-        ('<table width="9"><caption>j</caption></table>', "<table><caption>j</caption></table>"),
         ('<p id="timeline" class="n">k</p>', '<p class="n">k</p>'),
-        ('<img alt="l" width="20000">', '<img alt="l">'),
     ],
 )  # fmt: skip
 def test_html_keeps_text_and_loses_what_acts(dirty: str, clean: str) -> None:

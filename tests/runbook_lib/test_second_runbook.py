@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import ast
-import io
-import json
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
-from minio import Minio
 
-from tests.support.gateway import ACCESS_KEY, SECRET_KEY, StoreServer
+from tests.support.gateway import StoreServer
 from tests.support.second_runbook import (
     COMMAND,
     EXAMPLE,
@@ -24,9 +20,7 @@ from tests.support.second_runbook import (
     INBOX,
     hide_packages,
     link_packages,
-    list_foreign,
     make_environment,
-    read_words,
     register,
     run_command,
 )
@@ -62,27 +56,6 @@ def runbook(
     return run_command(command, cwd=site, environment=make_environment(site, store))
 
 
-def read_json(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(done.stdout)
-    assert done.returncode == document["exit_code"], done.stderr
-    return document
-
-
-def fill(store: StoreServer, *keys: str) -> Minio:
-    client = Minio(store.endpoint, ACCESS_KEY, SECRET_KEY, secure=False, region="us-east-1")
-    for found in client.list_objects(store.bucket, recursive=True):
-        client.remove_object(store.bucket, str(found.object_name))
-    for key in keys:
-        client.put_object(store.bucket, key, io.BytesIO(key.encode()), len(key))
-    return client
-
-
-def list_keys(client: Minio, store: StoreServer) -> list[str]:
-    objects = client.list_objects(store.bucket, recursive=True)
-    keys = [str(found.object_name) for found in objects]
-    return sorted(key for key in keys if not key.startswith(".runbook/"))
-
-
 def test_the_second_runbook_imports_the_helper_and_the_move_alone() -> None:
     allowed = {*HELPER, "inbox", "pydantic", *sys.stdlib_module_names}
     for path in EXAMPLE.rglob("*.py"):
@@ -93,47 +66,6 @@ def test_the_second_runbook_imports_the_helper_and_the_move_alone() -> None:
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 names = [str(node.module)]
             assert {name.partition(".")[0] for name in names} <= allowed, path
-
-
-def test_a_second_runbook_looks_plans_changes_proves_and_reports(
-    alone: Path, seaweedfs: StoreServer
-) -> None:
-    client = fill(seaweedfs, "inbox/a.csv", "inbox/b.csv", "other/c.csv")
-    look = read_json(runbook(alone, "investigate", "--json", store=seaweedfs))
-    assert (look["exit_code"], look["verdict"]) == (3, "incident")
-    assert "runbook plan" in look["advice"][0]  # the only runbook needs no name
-    assert list((alone / "reports" / "inbox").glob("inc-*/plans/*")) == []
-
-    run = ("run", "inbox", "--json", "-p", "move=true")
-    planned = read_json(runbook(alone, *run, store=seaweedfs))
-    assert (planned["exit_code"], planned["notebooks"][0]["status"]) == (5, "stopped_at_plan")
-    (plan,) = planned["plans"]
-    assert "inbox/a.csv" in list_keys(client, seaweedfs)
-
-    given = ("-p", f"plan={plan['plan']}", "-p", f"approve={plan['sha256']}")
-    moved = read_json(runbook(alone, *run, *given, store=seaweedfs))
-    assert (moved["exit_code"], moved["verdict"]) == (3, "not_fixed")
-    assert list_keys(client, seaweedfs) == ["other/c.csv", "retry/a.csv", "retry/b.csv"]
-
-    client.put_object(seaweedfs.bucket, "heartbeat", io.BytesIO(b"now"), 3)
-    fixed = read_json(runbook(alone, "investigate", "--json", store=seaweedfs))
-    assert (fixed["exit_code"], fixed["verdict"]) == (0, "fixed")
-
-    report = read_words(Path(fixed["report"]).read_text("utf-8"))
-    for words in ("2 files", "moved 2 files to the standby consumer", "never wrote a heartbeat"):
-        assert words.lower() in report.lower()
-    assert list_foreign(report) == []
-    again = runbook(alone, "verify-report", fixed["incident"], store=seaweedfs)
-    assert again.returncode == 0, again.stderr
-
-
-def test_a_consumer_that_works_is_not_raced(alone: Path, seaweedfs: StoreServer) -> None:
-    client = fill(seaweedfs, "inbox/a.csv", "heartbeat")
-    plan = read_json(runbook(alone, "plan", "--json", store=seaweedfs))
-    approve = ("apply", plan["plan"], "--approve", plan["sha256"], "--json")
-    refused = read_json(runbook(alone, *approve, store=seaweedfs))
-    assert refused["exit_code"] == 5
-    assert list_keys(client, seaweedfs) == ["heartbeat", "inbox/a.csv"]
 
 
 def test_the_command_comes_with_the_default_and_the_name_chooses_another(both: Path) -> None:

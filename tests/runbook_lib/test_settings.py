@@ -38,33 +38,17 @@ def test_only_local_and_demo_are_playgrounds(
     ("name", "value"),
     [
         ("PENDING_PREFIX", f"pending{SECRET}"),
-        ("PENDING_PREFIX", f"/{SECRET}/"),
-        ("READY_PREFIX", f"a//{SECRET}/"),
         ("READY_PREFIX", "pending/"),
-        ("READY_PREFIX", f"pending/{SECRET}/"),
         ("CHAOS_PREFIX", ""),
         ("PROMETHEUS_URL", SECRET),
-        ("PROMETHEUS_URL", f"ftp://{SECRET}"),
-        ("PROMETHEUS_URL", f"http://[{SECRET}"),
-        ("SUPPORT_URL", "http://"),
-        ("MINIO_ENDPOINT", f"http://{SECRET}:9000"),
         ("MINIO_ENDPOINT", f"u:{SECRET}@host"),
         ("MINIO_SECURE", SECRET),
         ("LAG_THRESHOLD_MINUTES", SECRET),
-        ("LAG_THRESHOLD_MINUTES", "inf"),
-        ("RUNBOOK_OPERATOR", f"drill:{SECRET}"),
         ("RUNBOOK_OPERATOR", f" \x07Drill:{SECRET}"),
         ("MINIO_CHANGE_PASSWORD", SECRET),
         ("CA_BUNDLE", f"/{SECRET}.pem"),
-        ("PROXY_URL", SECRET),
         ("PROXY_URL", f"https://u:{SECRET}@proxy:3128"),
-        ("LABEL_FINISHED", ""),
         ("LABEL_FINISHED", SECRET),
-        ("LABEL_FINISHED", "metadata:"),
-        ("LABEL_FINISHED", f"metadata:{SECRET}:x"),
-        ("ORDER_ID_FROM", SECRET),
-        ("ORDER_ID_FROM", "metadata:"),
-        ("ORDER_ID_FROM", f"key:{SECRET}"),
         ("ORDER_ID_FROM", f"key:({SECRET}"),
         ("RELEASE_MATCH", ""),
         ("WORKER_CONTROL", SECRET),
@@ -88,8 +72,6 @@ def test_a_wrong_value_is_named_and_not_shown(
     "values",
     [
         {"RELEASE_LEASE_S": "17"},
-        {"RELEASE_EFFECT_S": "53"},
-        {"RELEASE_CLOCK_SPREAD_S": "48"},
         {"RELEASE_LEASE_S": "8", "RELEASE_EFFECT_S": "2", "RELEASE_CLOCK_SPREAD_S": "4"},
     ],
 )
@@ -163,13 +145,6 @@ def test_a_dotenv_is_read_and_the_environment_comes_first(
     assert settings.dataflow_home is None
 
 
-def test_a_dotenv_that_cannot_be_read_is_a_settings_error(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_bytes(b"MINIO_ROOT_PASSWORD=\xff\xfe" + SECRET.encode())
-    with pytest.raises(SettingsError, match=r"\.env") as caught:
-        Settings.load()
-    assert SECRET not in str(caught.value)
-
-
 def test_the_root_is_never_the_folder_in_which_something_is_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,16 +165,6 @@ def test_incidents_have_one_home_whichever_settings_are_nearest(
     settings = Settings.load()
     assert settings.runbook_home == tmp_path / "reports"
     assert settings.runbook_stack_home == tmp_path / "elsewhere" / ".stack"
-
-
-def test_a_ca_bundle_is_looked_for_from_the_root_and_may_be_empty(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    (tmp_path / "ca.pem").write_text("")
-    monkeypatch.setenv("CA_BUNDLE", "ca.pem")
-    assert Settings.load().ca_bundle == tmp_path / "ca.pem"
-    monkeypatch.setenv("CA_BUNDLE", "")
-    assert Settings.load().ca_bundle is None
 
 
 @pytest.mark.parametrize(

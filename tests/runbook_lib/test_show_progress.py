@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-import pytest
 from rich.console import Console
 
 from fulfillment.sections import remediation
@@ -20,17 +19,6 @@ def test_a_log_has_a_line_for_each_piece_of_work() -> None:
             tell("moved\x1b", done, 2)
         tell("verify")
     assert console.file.getvalue().splitlines() == ["… 0 of 2 moved‹U+001B›", "… verify"]  # type: ignore[attr-defined]
-
-
-def test_a_long_piece_of_work_has_a_line_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 0.0
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
-    console = Console(file=io.StringIO())
-    tell = progress.print_lines(console)
-    for now in (100.0, 109.0, 111.0):
-        tell("moved", int(now), 200)
-    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
-    assert lines == ["… 100 of 200 moved", "… 111 of 200 moved"]
 
 
 def test_planning_a_release_tells_how_far_it_is(tmp_path: Path) -> None:

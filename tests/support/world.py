@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from prometheus_client.samples import Sample as MetricSample
-from pydantic import SecretStr, TypeAdapter
+from pydantic import SecretStr
 
 from fulfillment.clients import Clients
 from fulfillment.clients.http_systems import (
@@ -53,12 +53,6 @@ from tests.support.memory_store import MemoryStore
 NOW = datetime(2026, 11, 24, 4, 0, tzinfo=UTC)
 LAG = 'fulfillment_lag_minutes{origin="real"}'
 REFRESH = "fulfillment_exporter_last_refresh_timestamp_seconds"
-BACKLOG = 'fulfillment_artifacts_backlog_objects{origin="real",prefix="pending/"}'
-#: What waited at most in each half minute: the usual backlog is told by it.
-PEAKS = f"max_over_time(sum({BACKLOG})[30s:5s])"
-FIRING = 'ALERTS{alertname=~"FulfillmentDelay|FulfillmentUploadFailing",'
-FIRING += 'alertstate="firing",drill!="true"}'
-SHIPMENTS = TypeAdapter(list[Shipment])
 TICKET = "5f7f3f0e-6f0a-4c57-9f0f-2b8f6c1f7a11"
 ORDER = 4242
 CHANNELS = {"slack": "slack-critical", "email": "email-oncall", "teams": "teams-oncall"}
