@@ -91,7 +91,7 @@ def test_a_full_store_and_a_paused_pipeline_do_not_contradict_each_other() -> No
     both = say("pipeline_paused", "storage_full")
     assert both.strategy == "none"
     assert list_steps(both) == ["", "6.2", ""]
-    assert [text.endswith("(runbook run 06)") for text in both.words] == [False, True, True]
+    assert [text.endswith("(runbook fix)") for text in both.words] == [False, True, True]
     assert "6.1" not in both.about("pipeline_paused")
     assert "6.1" not in both.about("storage_full")
 

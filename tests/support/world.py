@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from prometheus_client.samples import Sample as MetricSample
-from pydantic import SecretStr
+from pydantic import SecretStr, TypeAdapter
 
 from fulfillment.clients import Clients
 from fulfillment.clients.http_systems import (
@@ -53,6 +53,7 @@ from tests.support.memory_store import MemoryStore
 NOW = datetime(2026, 11, 24, 4, 0, tzinfo=UTC)
 LAG = 'fulfillment_lag_minutes{origin="real"}'
 REFRESH = "fulfillment_exporter_last_refresh_timestamp_seconds"
+SHIPMENTS = TypeAdapter(list[Shipment])
 TICKET = "5f7f3f0e-6f0a-4c57-9f0f-2b8f6c1f7a11"
 ORDER = 4242
 CHANNELS = {"slack": "slack-critical", "email": "email-oncall", "teams": "teams-oncall"}
