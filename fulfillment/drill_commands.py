@@ -77,8 +77,8 @@ def drill_all(settings: Settings, *, progress: Progress, watch: Watch) -> AllDri
     rows: list[DrillRow] = []
     drills: list[DrillDocument] = []
     for number, scenario in enumerate(scenarios, start=1):
-        place = f"{number} of {len(scenarios)} {scenario.name}"
-        progress(f"{place}: begin")
+        progress(f"{number} of {len(scenarios)} {scenario.name}")
+        row = DrillRow(scenario=scenario.name, end="FAILED")
         try:
             revert_killed_drill(settings, progress=progress)
             calm_s = _CALM_S if rows else PENDING_S
@@ -86,32 +86,23 @@ def drill_all(settings: Settings, *, progress: Progress, watch: Watch) -> AllDri
         except errors.RunInterruptedError:
             raise
         except errors.RunbookError as error:
-            is_refused = isinstance(error, errors.SafetyError)
-            if is_refused and not rows:
-                raise
-            end: Literal["refused", "FAILED"] = "refused" if is_refused else "FAILED"
-            row = DrillRow(scenario=scenario.name, end=end, missed=str(error))
+            update: dict[str, object] = {"missed": str(error)}
+            if isinstance(error, errors.SafetyError):
+                if not rows:
+                    raise
+                update["end"] = "refused"
         else:
             drills.append(drill)
-            row = _make_row(drill)
-        rows.append(row)
-        progress(f"{place}: {row.end}")
+            update = {**drill.durations, "missed": "; ".join(drill.missed) or drill.error}
+            if drill.exit_code is ExitCode.OK:
+                update["end"] = "passed"
+        rows.append(row.model_copy(update=update))
     have_all_passed = all(row.end == "passed" for row in rows)
     return AllDrillsDocument(
         schema_name="runbook/drill-all/1",
         exit_code=ExitCode.of(have_all_passed),
         rows=tuple(rows),
         drills=tuple(drills),
-    )
-
-
-def _make_row(drill: DrillDocument) -> DrillRow:
-    """Return the row of a drill that got its score."""
-    return DrillRow(
-        scenario=drill.scenario,
-        end="passed" if drill.exit_code is ExitCode.OK else "FAILED",
-        missed="; ".join(drill.missed) or drill.error,
-        **drill.durations,
     )
 
 
@@ -131,14 +122,10 @@ def revert_killed_drill(settings: Settings, *, progress: Progress) -> DrillRever
     """
     check_environment(settings)
     home = settings.runbook_home.resolve()
-    document = DrillRevertDocument(schema_name="runbook/drill-revert/1")
-    redactor = Redactor(settings.secrets)
-    if find_open_drill(home, redactor=redactor) is None:
-        return document
     with lock_drills(home):
-        incident = find_open_drill(home, redactor=redactor)
-        if incident is None:  # meanwhile another process has taken all back
-            return document
+        incident = find_open_drill(home, redactor=Redactor(settings.secrets))
+        if incident is None:
+            return DrillRevertDocument(schema_name="runbook/drill-revert/1")
         scenario = find_scenario(incident.state.exercise)
         drill = Drill(settings, Clients(settings), scenario, progress, incident)
         progress(f"{drill.id} was killed: take back {scenario.name}")
@@ -150,17 +137,17 @@ def revert_killed_drill(settings: Settings, *, progress: Progress) -> DrillRever
         )
         report = str(write_outputs(incident, SECTIONS))
     is_done = not trouble and not ways_on
-    found = {
-        "incident": incident.id,
-        "exit_code": ExitCode.of(is_done),
-        "drill": drill.id,
-        "scenario": scenario.name,
-        "reverted": True,
-        "steady": not trouble,
-        "report": report,
-        "way_on": tuple(ways_on),
-    }
-    return document.model_copy(update=found)
+    return DrillRevertDocument(
+        schema_name="runbook/drill-revert/1",
+        incident=incident.id,
+        exit_code=ExitCode.of(is_done),
+        drill=drill.id,
+        scenario=scenario.name,
+        reverted=True,
+        steady=not trouble,
+        report=report,
+        way_on=tuple(ways_on),
+    )
 
 
 def _take_back(drill: Drill) -> list[str]:
@@ -260,8 +247,6 @@ def make_schedule(kind: Kind, scenario: str = "", *, every: bool = False) -> str
 
 def _quote_for_systemd(word: str) -> str:
     """Return a word for ``ExecStart=``, without a meaning for ``%``, ``$``, blanks or quotes."""
-    if shlex.quote(word) == word:
-        return word
     for sign, escaped in (("\\", r"\\"), ('"', r"\""), ("%", "%%"), ("$", "$$")):
         word = word.replace(sign, escaped)
     return f'"{word}"'

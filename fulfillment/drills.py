@@ -151,8 +151,6 @@ def choose_scenario(settings: Settings, name: str = "") -> Scenario:
 PENDING_S = 15.0
 #: Parameters of section 4: its exercise stays small.
 _EXERCISE = {"count": 5, "object_size_kb": 4}
-#: The stages of a drill, in their order; progress numbers them.
-_STAGES = ("steady state", "inject", "alert", "channels", "diagnosis", "remedy", "clear", "close")
 
 
 @dataclass
@@ -185,8 +183,7 @@ class Drill:
 
     def begin_stage(self, stage: str, words: str) -> datetime:
         """Say and write down that a stage begins; return its time."""
-        number = _STAGES.index(stage) + 1
-        self.progress(f"{number} of {len(_STAGES)} {stage}: {words}")
+        self.progress(f"{stage}: {words}")
         return self.mark(stage)
 
     def conclude(self, section_name: str, incident: Incident) -> Verdict:
@@ -220,12 +217,10 @@ class Drill:
         """
         told: dict[str, datetime | None] = dict.fromkeys(CHANNELS)
         since = self.injected_at or utc_now()
-        for notification in self.clients.notifications.list_notifications(since=since):
-            channel = notification.channel
-            is_mine = self.scenario.alert in notification.alertnames
-            if is_mine and notification.status == status and channel in told:
-                told[channel] = told[channel] or notification.received_at
-        return told
+        for notice in self.clients.notifications.list_notifications(since=since):
+            if notice.status == status and self.scenario.alert in notice.alertnames:
+                told[notice.channel] = told.get(notice.channel) or notice.received_at
+        return {channel: told[channel] for channel in CHANNELS}
 
     def run(self, *section_names: str, **parameters: object) -> bool:
         """Run the notebooks of some sections; tell whether each ran to its end or to its plans."""
@@ -314,23 +309,22 @@ def _add_waits(clients: Clients, scenario: Scenario) -> Scenario:
     These are ``for``, ``keep_firing_for``, evaluation intervals, ``group_wait`` and
     ``group_interval``. A route that cannot be read adds nothing, and without the rule nothing does.
     """
-    all_rules, _ = attempt(clients.prometheus.list_rules)
+    rules, _ = attempt(clients.prometheus.list_rules)
     timing, _ = attempt(clients.alertmanager.read_group_timing)
     group_wait_s, group_interval_s = timing or (0.0, 0.0)
-    rules = [rule for rule in all_rules or () if rule.name == scenario.alert]
-    if not rules:
-        return scenario
-    rule = rules[0]
-    # Prometheus needs a scrape and some evaluations to see a fault, and again to see it gone. Four
-    # evaluation intervals are enough for each.
-    observe_s = 4 * rule.group_interval_s
-    clear_s = rule.keep_firing_for_s + group_interval_s + observe_s
-    return replace(
-        scenario,
-        detect_timeout_s=scenario.detect_timeout_s + rule.for_s + observe_s,
-        notify_timeout_s=scenario.notify_timeout_s + group_wait_s,
-        clear_timeout_s=scenario.clear_timeout_s + clear_s,
-    )
+    for rule in rules or ():
+        if rule.name == scenario.alert:
+            # Prometheus needs a scrape and some evaluations to see a fault, and again to see it
+            # gone. Four evaluation intervals are enough for each.
+            observe_s = 4 * rule.group_interval_s
+            clear_s = rule.keep_firing_for_s + group_interval_s + observe_s
+            return replace(
+                scenario,
+                detect_timeout_s=scenario.detect_timeout_s + rule.for_s + observe_s,
+                notify_timeout_s=scenario.notify_timeout_s + group_wait_s,
+                clear_timeout_s=scenario.clear_timeout_s + clear_s,
+            )
+    return scenario
 
 
 def _run(drill: Drill) -> DrillDocument:
