@@ -120,12 +120,19 @@ def measure(
     begun : since when the lag or a wait is too long, or the alert fires
     well_since : since when all is well
     """
-    found = [Measurement(quantity=name, status=status) for name, status in statuses.items()]
+    found = [
+        Measurement(quantity=name, status=status, since=begun) for name, status in statuses.items()
+    ]
     for name, state in (alerts or {}).items():
-        status = _ALERTS.get(state, Status.UNKNOWN)
-        text = f"{name}: {state}"
-        found.append(Measurement(quantity=Quantity.ALERT, subject=name, status=status, text=text))
-    found = [each.model_copy(update={"since": begun}) for each in found]
+        found.append(
+            Measurement(
+                quantity=Quantity.ALERT,
+                subject=name,
+                status=_ALERTS.get(state, Status.UNKNOWN),
+                since=begun,
+                text=f"{name}: {state}",
+            )
+        )
     if uploads is not None:
         status, text = _UPLOADS[uploads]
         found.append(
