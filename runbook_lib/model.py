@@ -246,22 +246,9 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class ClearTime:
-    """When a firing alert clears.
+    """By when a firing alert clears; one that still fires then shows that the fix did not work."""
 
-    Attributes
-    ----------
-    earliest, latest : bounds of the time at which the alert stops firing
-    deadline : ``latest`` plus a margin; an alert that still fires then shows that the fix did not
-        work
-    channels_latest : the time by which every channel has got ``resolved``
-    parts : the seconds that make up ``latest``, by name, and the margin
-    """
-
-    earliest: Timestamp
-    latest: Timestamp
     deadline: Timestamp
-    channels_latest: Timestamp
-    parts: dict[str, float]
 
 
 class _Entry(_Journalled):
@@ -324,7 +311,6 @@ class Outcome(BaseModel):
     affected_files : how many files of these requests wait
     ticket : the ticket that the reading is about; empty: none
     observations : named values that the rules of the causes test; None: not known
-    first_seen : a mapping from a cause's name to the time of the first sign of that cause
     rows, columns, text, facts, plot : what people look at; rows are shown unfolded when ``columns``
         names the columns to show
     events : what happened in the window; events of the kind ``unknown`` say what could not be read
@@ -346,7 +332,6 @@ class Outcome(BaseModel):
     affected_files: int = 0
     ticket: str = ""
     observations: dict[str, Cell] = {}
-    first_seen: dict[str, Timestamp] = {}
     rows: tuple[dict[str, Cell], ...] = ()
     columns: tuple[str, ...] = ()
     text: str = ""
@@ -406,7 +391,6 @@ class Finding(_Journalled):
     evidence : references into the journal: a step id, or ``#<seq>``
     reason : why the cause has this status, in words
     next_step : the step that helps, with its command; or why none helps
-    first_seen : when the first sign of the cause was there; None: not known
     named_at : when a section first concluded that the cause is there; ``list_causes`` sets it
     """
 
@@ -416,7 +400,6 @@ class Finding(_Journalled):
     evidence: tuple[str, ...] = ()
     reason: str = ""
     next_step: str = ""
-    first_seen: Timestamp | None = None
     named_at: Timestamp | None = Field(None, exclude=True)
 
 

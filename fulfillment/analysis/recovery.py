@@ -5,8 +5,7 @@ Without a sample, nothing is judged to be well.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
 from itertools import takewhile
 
@@ -23,8 +22,7 @@ def compute_recovery(
     Parameters
     ----------
     lag : the lag in minutes at each scrape; NaN means no sample
-    refresh : at each scrape, the exporter's last refresh in seconds since the epoch. A
-        value belongs to the lag of the same scrape, and of later scrapes up to the next value
+    refresh : at each scrape, the exporter's last refresh in seconds since the epoch
     action_at : when the action ended
     limit : in minutes; the lag must be under it
     needed : how many samples in a row must be under the limit; at least one
@@ -35,7 +33,9 @@ def compute_recovery(
     samples. ``value`` is the newest sample that rests on a refresh later than the action.
     ``since`` is the time from which all samples are under the limit.
     """
-    samples_after = _list_after(lag, clean(refresh), action_at)
+    refreshed_s = {sample.at: sample.value for sample in refresh}
+    action_s = action_at.timestamp()
+    samples_after = [each for each in clean(lag) if refreshed_s.get(each.at, 0.0) > action_s]
     if not samples_after:
         reason = f"the lag was not measured after {format_time(action_at)} yet"
         return Outcome().unknown(reason)
@@ -48,22 +48,3 @@ def compute_recovery(
     if len(low_run) < needed:
         return outcome.unknown(reason)
     return outcome.ok(reason)
-
-
-def _list_after(
-    lag: Iterable[Sample], refreshes: Sequence[Sample], action_at: datetime
-) -> list[Sample]:
-    """Return the samples of the lag that rest on a refresh later than the action."""
-    # A refresh comes before its scrape. If it seems to come later, the exporter's clock is ahead by
-    # the difference.
-    leads_s = [refresh.value - refresh.at.timestamp() for refresh in refreshes]
-    clock_lead_s = max(0.0, max(leads_s, default=0.0))
-    samples_after = []
-    for sample in clean(lag):
-        index = bisect_right(refreshes, sample.at, key=lambda refresh: refresh.at) - 1
-        if index < 0:
-            continue
-        refreshed_at = refreshes[index].value - clock_lead_s
-        if refreshed_at > action_at.timestamp():
-            samples_after.append(sample)
-    return samples_after

@@ -14,8 +14,6 @@ from typing import NamedTuple
 
 from runbook_lib.model import Timestamp
 
-#: A counter that does not grow for this long has ended its episode of growth.
-_EPISODE = timedelta(minutes=2)
 #: Failures that are further apart are not of one fault, as far as its end is concerned.
 _FAULT_SPAN = timedelta(minutes=1)
 #: An event that is less probable than this did not happen by chance.
@@ -94,14 +92,3 @@ def find_end(failures: Sequence[Sample], successes: Iterable[Sample]) -> datetim
     success_share = (successes_before + 1) / (successes_before + failed_count + 1)
     has_ended = success_share**successes_since < _BY_CHANCE
     return last_failed_at if has_ended else None
-
-
-def find_beginning(growth: Sequence[Sample]) -> datetime | None:
-    """Return when the latest episode of growth began; two minutes without growth end an episode."""
-    if not growth:
-        return None
-    began = growth[0].at
-    for previous, grown in pairwise(growth):
-        if grown.at - previous.at > _EPISODE:
-            began = grown.at
-    return began

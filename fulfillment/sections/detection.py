@@ -209,7 +209,6 @@ def read_backlog_objects(inv: Investigation) -> Outcome:
     # The plot before the listing: the reading's time is its end.
     plot, counted = _read_metric(inv, "objects")
     waiting = recall_waiting(inv)
-    synthetic_since = [label.info.last_modified for label in waiting.synthetic]
     were_overdue = [r.observations.get("overdue_real") for r in inv.journal.readings]
     unserved = _read_unserved(inv, waiting)
     without_label = unserved.orders if unserved else ()
@@ -224,14 +223,18 @@ def read_backlog_objects(inv: Investigation) -> Outcome:
         order_ids=None if unserved is None and not order_ids else order_ids,
         longest_minutes=round(longest_minutes, 1),
         affected_files=len(waiting.overdue),
-        first_seen={"synthetic": min(synthetic_since)} if synthetic_since else {},
         observations={
             **waiting.observations,
             "real_were_overdue": bool(waiting.overdue) or any(were_overdue),
         },
     )
     if waiting.overdue:
-        outcome.measurements = measure({Quantity.BACKLOG: Status.BREACH}, begun=waiting.late_since)
+        # A late order's file is old when it comes. So its wait says when trouble began only where
+        # no metric does.
+        alert_reading = inv.latest().get(read_alert.id)
+        has_metric = alert_reading and alert_reading.observations.get("lag_present")
+        late_since = None if has_metric else waiting.late_since
+        outcome.measurements = measure({Quantity.BACKLOG: Status.BREACH}, begun=late_since)
     elif inv.since is not None:  # without trouble, nothing to compare
         outcome.measurements = measure({}, backlog=compare_backlog(inv, waiting))
     if without_label:

@@ -257,13 +257,11 @@ def _read_usual(inv: Investigation) -> float | None:
 def find_beginning(inv: Investigation) -> datetime:
     """Return since when things belong to this incident.
 
-    That is the first sign of its causes; or LAG_THRESHOLD_MINUTES before the first breach, if that
-    is earlier, since a cause acts before the first label is late.
+    That is LAG_THRESHOLD_MINUTES before the first breach: a cause acts before the first label is
+    late.
     """
     since = inv.since or find_judged_from(inv)
-    causes = inv.policy.list_causes(inv.journal)
-    signs = [cause.first_seen for cause in causes if cause.first_seen]
-    return min([since - timedelta(minutes=inv.settings.lag_threshold_minutes), *signs])
+    return since - timedelta(minutes=inv.settings.lag_threshold_minutes)
 
 
 def _query_range(inv: Investigation, promql: str, start: datetime, end: datetime) -> list[Sample]:

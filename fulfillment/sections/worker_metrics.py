@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import chain, pairwise
 from statistics import median
@@ -12,13 +12,8 @@ from typing import NamedTuple
 from runbook_lib.model import ActionPhase, CauseStatus, Json
 from runbook_lib.section import attempt
 
-from ..analysis.causes import CAUSES, STANDSTILL
-from ..analysis.samples import (
-    compute_interval_s,
-    find_beginning,
-    list_growth,
-    sum_growth,
-)
+from ..analysis.causes import OFTEN, STANDSTILL
+from ..analysis.samples import compute_interval_s, sum_growth
 from ..clients.http_systems import Series
 from ..clients.services import LogLine, read_log_command
 from ..investigation import Investigation
@@ -39,15 +34,11 @@ _RECENT_S = 30.0
 _FLOW_WINDOW_S = 300.0
 #: An error that has not been logged for this long has ended.
 _SILENT = timedelta(seconds=60)
-#: Patterns of a log line that says that a request failed for a reason. Each begins with the reason
-#: itself, as the service writes it.
+#: Patterns of a log line that says that a request failed for a reason.
 _LOG_SIGNS = {
-    "carrier_timeout": r"carrier_timeout|carrier\b.*\b(?:timed? ?out|no answer within)",
-    "carrier_error": r"carrier_error|carrier\b.*\b(?:5\d\d|server error|refused)",
     "storage_full": r"storage_?full|no space left|quota ?exceeded|insufficient storage",
     "bad_credentials": r"bad_credentials|SignatureDoesNotMatch|InvalidAccessKeyId",
     "access_denied": r"access_denied|AccessDenied|\bforbidden\b",
-    "store_unreachable": r"store_unreachable",
     "no_such_bucket": r"no_such_bucket|NoSuchBucket",
 }
 
@@ -65,7 +56,6 @@ class WorkerMetrics(NamedTuple):
     surplus : arrivals minus moves, in the last five minutes; None when unknown
     drained : moves, in the last half minute; None when unknown
     has_failed : whether anything failed in the last five minutes of this incident
-    began : when the failures of each cause last began, by cause
     run_gap_s : the usual time between two passes of the worker; None when unknown
     """
 
@@ -75,8 +65,11 @@ class WorkerMetrics(NamedTuple):
     surplus: float | None = None
     drained: float | None = None
     has_failed: bool = False
-    began: Mapping[str, datetime] = {}
     run_gap_s: float | None = None
+
+    def count_failures(self, reason: str) -> float | None:
+        """Return the failures for a reason; None when they could not be read."""
+        return self.failures.get(reason, 0.0) if self.failures else None
 
     def compute_carrier_share(self, outcome: str) -> float | None:
         """Return an outcome's share in the recent carrier requests; None for fewer than two."""
@@ -133,10 +126,6 @@ def _measure(inv: Investigation, counters: _Counters, recent_s: float) -> Worker
 
     arrived = grow(_ARRIVED, flow)
     moved = grow(_MOVED, flow)
-    began = {}
-    for cause, record in CAUSES.items():
-        own = [s for s in counters.get(FAILED, ()) if s.labels.get("reason") == record.counted_as]
-        began[cause] = find_beginning(list_growth([series.samples for series in own]))
     # What failed before this incident kept none of its labels back.
     of_incident = max(inv.incident.state.opened_at, flow_start)
     return WorkerMetrics(
@@ -145,7 +134,6 @@ def _measure(inv: Investigation, counters: _Counters, recent_s: float) -> Worker
         surplus=sum(arrived.values()) - sum(moved.values()) if arrived and moved else None,
         drained=sum(grow(_MOVED, recent).values()) if moved else None,
         has_failed=any(grow(FAILED, of_incident).values()),
-        began={cause: at for cause, at in began.items() if at},
     )
 
 
@@ -176,46 +164,33 @@ def read_worker_log(inv: Investigation, since: datetime) -> list[LogLine]:
     return inv.clients.services.read_logs(service, since=since)
 
 
-def observe_reasons(inv: Investigation, metrics: WorkerMetrics, *reasons: str) -> dict[str, Json]:
-    """Return the observations of some failure reasons.
+def observe_reasons(
+    inv: Investigation, metrics: WorkerMetrics, *reasons: str
+) -> tuple[dict[str, Json], list[str]]:
+    """Return the observations of some failure reasons, and which of them are problems, in words.
 
     ``failures_<reason>`` is how many were counted lately. ``logged_<reason>`` is how many lines of
-    the worker's log named the reason since ``find_log_start``; 0 if none did in the last minute.
-    Both are None when they cannot be read. Lines from before the start of a worker that runs do not
-    count.
+    the worker's log named the reason since ``find_log_start``; 0 if none did in the last minute. A
+    line without a time does not count: it may be old. Both are None when they cannot be read.
     """
     since = find_log_start(inv)
     lines, _ = attempt(lambda: read_worker_log(inv, since))
-    # What a process that is gone wrote says nothing of the worker now.
-    since = max(since, _find_start(inv) or since)
+    recent = inv.now() - _SILENT
     observations: dict[str, Json] = {}
+    problems: list[str] = []
     for reason in reasons:
-        failures = metrics.failures.get(reason, 0.0) if metrics.failures else None
+        failures = metrics.count_failures(reason)
+        found = [line.at for line in lines or () if re.search(_LOG_SIGNS[reason], line.text, re.I)]
+        times = [at for at in found if at and at > since]
+        logged = len(times) if max(times, default=since) >= recent else 0
         observations[f"failures_{reason}"] = failures
-        logged = None if lines is None else _count_logged(inv, lines, reason, since)
-        observations[f"logged_{reason}"] = logged
-    return observations
-
-
-def _find_start(inv: Investigation) -> datetime | None:
-    """Return when the worker's oldest process was started; None if none runs, or not known."""
-    states, _ = attempt(lambda: inv.clients.services.list_services())
-    service = inv.settings.worker_service
-    running = [state.since for state in states or () if state.name == service and state.running]
-    return min((at for at in running if at), default=None)
-
-
-def _count_logged(
-    inv: Investigation, lines: Iterable[LogLine], reason: str, after: datetime
-) -> int:
-    """Count the lines after a time that name a reason; 0 if the newest is over a minute old.
-
-    A line without a time does not count: it may be old.
-    """
-    matching = [line.at for line in lines if re.search(_LOG_SIGNS[reason], line.text, re.I)]
-    counted = [at for at in matching if at and at > after]
-    newest = max(counted, default=after)
-    return 0 if inv.now() - newest > _SILENT else len(counted)
+        observations[f"logged_{reason}"] = None if lines is None else logged
+        if failures:
+            problems.append(f"{failures:.0f} times {reason}")
+        elif logged >= OFTEN:
+            span = f"since {since:%H:%M:%S} UTC"
+            problems.append(f"{logged} lines of the worker's log {span} say {reason}")
+    return observations, problems
 
 
 def is_catching_up(inv: Investigation, metrics: WorkerMetrics) -> bool:

@@ -25,7 +25,7 @@ from dataflow_stack.orders import inject_orders
 from fulfillment.investigation import Investigation
 from fulfillment.settings import Settings
 from runbook_lib.errors import RunbookError
-from runbook_lib.model import CauseStatus, Conclusion, Verdict, format_time, parse_time
+from runbook_lib.model import CauseStatus, Conclusion, Verdict
 from tests.diagnosis.cases import Case, list_cases
 from tests.diagnosis.table import write_table
 from tests.support.diagnosis import ask_why, list_causes, open_diagnosis
@@ -167,7 +167,7 @@ def _run_case(
 def _inject_and_ask(
     case: Case, run: _Run, config: StackConfig, inv: Investigation, deadline_s: float
 ) -> None:
-    began, run["injected_at"] = time.monotonic(), format_time(datetime.now(UTC))
+    began = time.monotonic()
     if set(case.faults) & set(_ORDERS_FIRST):
         inject_orders(inv.settings.fulfillment_url, _ORDERS)
     for name in case.faults:
@@ -202,12 +202,6 @@ def _note(run: _Run, case: Case, conclusion: Conclusion, began: float) -> set[st
     run["found"] = sorted(supported & set(case.faults))
     run["wrong"] = sorted({*run["wrong"], *(supported - set(case.faults))})
     run["verdict"] = str(conclusion.verdict)
-    if injected_at := run.get("injected_at"):
-        run["first_seen_s"] = {
-            str(f.name): round((f.first_seen - parse_time(injected_at)).total_seconds(), 1)
-            for f in conclusion.findings
-            if f.name in supported and f.first_seen is not None
-        }
     return supported
 
 

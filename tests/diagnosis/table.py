@@ -23,8 +23,7 @@ Each run begins on a healthy stack, injects its faults (with late orders where a
 while labels wait), and asks section 5 from scratch until it supports every injected cause, or for a
 minute. *Right*: the last answer supports every injected cause, and none ever supports another;
 without a fault, the last answer is `healthy`. *Wrong*: an answer supports another cause, even for a
-moment. Seconds count from when the injection begins. *First seen*: when the cause began, as the
-finding says; far before 0 it counts an earlier run of the same fault.
+moment. Seconds count from when the injection begins.
 """
 
 
@@ -61,17 +60,13 @@ def write_table(runs: list[_Run], *, planned: int, path: Path, note: str = "") -
         text = f"{median(times):.1f} / {max(times):.1f} s"
         lines.append(f"| injection to verdict, median / longest | {text} |")
     lines += ["", *_describe_place(runs), "", "## One fault at a time", ""]
-    lines += [
-        "| fault | right | to verdict, s | to inject, s | first seen, s | wrongly supported |"
-    ]
+    lines += ["| fault | right | to verdict, s | to inject, s | wrongly supported |"]
     lines += ["|---|---|---|---|---|---|"]
     for name in sorted({r["faults"][0] for r in runs if r["kind"] == "single"}):
         own = [r for r in runs if r["faults"] == [name]]
         lines.append(f"| `{name}` | {_count(own)} | {_seconds(own)} |{_rest(own)}")
     lines += ["", "## Two at once", ""]
-    lines += [
-        "| faults | found | to verdict, s | to inject, s | first seen, s | wrongly supported |"
-    ]
+    lines += ["| faults | found | to verdict, s | to inject, s | wrongly supported |"]
     lines += ["|---|---|---|---|---|---|"]
     for run in sorted((r for r in runs if r["kind"] == "pair"), key=lambda r: str(r["id"])):
         names = ", ".join(f"`{n}`" for n in run["faults"])
@@ -104,10 +99,9 @@ def _seconds(runs: list[_Run]) -> str:
 
 def _rest(runs: list[_Run]) -> str:
     inject = ", ".join(f"{r['injected_s']:.1f}" if "injected_s" in r else "–" for r in runs)
-    seen = [str(r.get("first_seen_s", {}).get(n, "–")) for r in runs for n in r["faults"]]
     wrong = sorted({w for r in runs for w in r["wrong"]})
     wrongly = ", ".join(f"`{w}`" for w in wrong) or "none"
-    return f" {inject} | {', '.join(seen)} | {wrongly} |"
+    return f" {inject} | {wrongly} |"
 
 
 def describe_programs() -> str:

@@ -58,15 +58,6 @@ def test_samples_that_rest_on_no_refresh_or_an_older_one_do_not_count() -> None:
         assert compute_recovery(samples, refreshes, ACTION, 5, 2).status is Status.UNKNOWN
 
 
-def test_an_exporter_whose_clock_is_ahead_proves_nothing_early() -> None:
-    # Scraped after the action, refreshed before it; its clock, two minutes ahead, says after.
-    samples = [Sample(at(3), 0.0), Sample(at(4), 0.0)]
-    refreshes = [Sample(at(s), at(-2).timestamp() + 120) for s in (3, 4)]
-    before = [Sample(at(-15), at(-15).timestamp() + 120)]
-    result = compute_recovery(samples, [*before, *refreshes], ACTION, 5, 2)
-    assert result.status is Status.UNKNOWN
-
-
 def test_an_exporter_whose_clock_is_behind_only_delays() -> None:
     samples = lag(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
     result = compute_recovery(samples, refreshed(samples, ahead_s=-120), ACTION, 5, 2)

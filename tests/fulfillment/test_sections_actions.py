@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -308,17 +308,17 @@ def test_a_recovery_is_as_new_as_the_reading_that_found_it(world: World) -> None
 
 
 def test_an_alert_that_looks_back_is_given_its_window_to_clear(world: World) -> None:
-    def read_parts() -> float:
+    def read_deadline() -> datetime:
         world.series["fulfillment_exporter_refresh_interval_seconds"] = [world.line([15.0])]
         clear = world.take(remediation, "6.5", wait_s=0).clear
         assert clear is not None
-        return clear.parts["keep_firing_for_s"]
+        return clear.deadline
 
     query = 'sum(increase(fulfillment_artifacts_failed_total{stage="upload"}[5m])) > 0'
     world.rules[1] = replace(world.rules[1], query=query)
-    assert read_parts() == 0
+    before = read_deadline()
     world.fire("FulfillmentUploadFailing")
-    assert read_parts() == 300
+    assert read_deadline() == before + timedelta(minutes=5)
 
 
 def look(world: World, section: SectionModule) -> Conclusion:

@@ -19,6 +19,7 @@ from fulfillment.analysis.samples import Sample
 from fulfillment.clients import Clients
 from fulfillment.clients.http_systems import DagRun, ProbeStatus, ProbeStep, WorkerState
 from fulfillment.clients.services import LogLine, ServiceState
+from fulfillment.quantities import Quantity
 from fulfillment.sections import SECTIONS, root_cause
 from fulfillment.settings import HTTP_SYSTEMS
 from objectmove.state import STATE, BucketState, Move
@@ -300,17 +301,14 @@ def test_every_case_has_its_status_and_its_words_are_on_the_page(tmp_path: Path)
 
 def test_every_clue_of_a_cause_is_what_a_reading_says(world: World) -> None:
     """A sign on an observation that nobody makes would never hold, and nobody would notice."""
-    section, made, first_seen = SECTIONS["05_root_cause"], set[str](), set[str]()
+    section, made = SECTIONS["05_root_cause"], set[str]()
     failed_before = ProbeStatus("error", (ProbeStep("login", "error", "refused"),), world.now)
     for probe in (world.probe, failed_before):
         world.probe = probe
         for step in section.STEPS:
-            reading = world.take(section, step, ticket_id=TICKET)
-            made |= reading.observations.keys()
-            first_seen |= reading.first_seen.keys()
+            made |= world.take(section, step, ticket_id=TICKET).observations.keys()
     signs = chain.from_iterable(map(list_signs, CAUSES))
     assert {sign.name for sign in signs} <= made
-    assert first_seen <= set(CAUSES)
 
 
 def test_a_probe_that_did_not_get_to_the_refresh_is_unknown(world: World) -> None:
@@ -580,19 +578,6 @@ def test_a_wrong_address_is_not_called_an_answer(
     assert reading.reason.startswith("another system answers at PROMETHEUS_URL")
 
 
-@pytest.mark.parametrize(("started_s_ago", "logged"), [(20, 1), (5, 0)])
-def test_what_a_process_that_is_gone_logged_says_nothing_of_the_worker(
-    world: World, started_s_ago: int, logged: int
-) -> None:
-    line = "ERROR upload failed: bad_credentials"
-    world.logs.append(LogLine(world.now - timedelta(seconds=10), line))
-    name = world.settings.worker_service
-    started_at = world.now - timedelta(seconds=started_s_ago)
-    world.services[name] = replace(world.services[name], since=started_at)
-    reading = world.take(root_cause, "5.4")
-    assert reading.observations["logged_bad_credentials"] == logged
-
-
 def make_plain(world: World, command: str = "") -> None:
     """Leave out what DataFlow itself does not have: exporter, counters, an API of the worker."""
     world.leave_out_exporter()
@@ -613,7 +598,21 @@ def test_sections_3_and_5_count_errors_of_the_log_since_the_same_time(world: Wor
     told = world.take(root_cause, "5.4").reason
     (span,) = set(re.findall(r"since \d\d:\d\d:\d\d UTC", log + told))
     assert f"20 errors {span}" in log
-    assert f"20 lines of its log {span} say bad_credentials" in told
+    assert f"20 lines of the worker's log {span} say bad_credentials" in told
+
+
+@pytest.mark.parametrize("has_metric", [True, False])
+def test_a_late_file_says_since_when_only_where_no_metric_does(
+    world: World, has_metric: bool
+) -> None:
+    overdue(world)
+    if not has_metric:
+        world.down.add("prometheus")
+    section = SECTIONS["02_signals_detection"]
+    world.take(section, "2.1")
+    reading = world.take(section, "2.3")
+    (backlog,) = [m for m in reading.measurements if m.quantity == Quantity.BACKLOG]
+    assert (backlog.status, backlog.since is None) == (Status.BREACH, has_metric)
 
 
 def find_supported(world: World) -> list[str]:
