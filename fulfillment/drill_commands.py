@@ -78,7 +78,6 @@ def drill_all(settings: Settings, *, progress: Progress, watch: Watch) -> AllDri
     drills: list[DrillDocument] = []
     for number, scenario in enumerate(scenarios, start=1):
         progress(f"{number} of {len(scenarios)} {scenario.name}")
-        row = DrillRow(scenario=scenario.name, end="FAILED")
         try:
             revert_killed_drill(settings, progress=progress)
             calm_s = _CALM_S if rows else PENDING_S
@@ -86,17 +85,21 @@ def drill_all(settings: Settings, *, progress: Progress, watch: Watch) -> AllDri
         except errors.RunInterruptedError:
             raise
         except errors.RunbookError as error:
-            update: dict[str, object] = {"missed": str(error)}
-            if isinstance(error, errors.SafetyError):
-                if not rows:
-                    raise
-                update["end"] = "refused"
+            is_refused = isinstance(error, errors.SafetyError)
+            if is_refused and not rows:
+                raise
+            end: Literal["refused", "FAILED"] = "refused" if is_refused else "FAILED"
+            rows.append(DrillRow(scenario=scenario.name, end=end, missed=str(error)))
         else:
             drills.append(drill)
-            update = {**drill.durations, "missed": "; ".join(drill.missed) or drill.error}
-            if drill.exit_code is ExitCode.OK:
-                update["end"] = "passed"
-        rows.append(row.model_copy(update=update))
+            rows.append(
+                DrillRow(
+                    scenario=scenario.name,
+                    end="passed" if drill.exit_code is ExitCode.OK else "FAILED",
+                    missed="; ".join(drill.missed) or drill.error,
+                    **drill.durations,
+                )
+            )
     have_all_passed = all(row.end == "passed" for row in rows)
     return AllDrillsDocument(
         schema_name="runbook/drill-all/1",

@@ -22,7 +22,6 @@ from runbook_lib.model import ActionPhase, Json, Progress, Verdict, format_time
 from runbook_lib.record.detection import TRIGGER
 from runbook_lib.record.incident import ENDED_WELL, Incident, list_incidents
 from runbook_lib.record.journal import utc_now
-from runbook_lib.redact import Redactor
 from runbook_lib.report import write_outputs
 from runbook_lib.run.commands import run_sections
 from runbook_lib.run.interrupts import Interrupts, hold_interrupts
@@ -32,7 +31,6 @@ from runbook_lib.section import attempt
 from .change.drill_record import (
     REVERT_COMMAND,
     DrillError,
-    find_open_drill,
     get_drill_id,
     list_drill_orders,
     lock_drills,
@@ -215,12 +213,15 @@ class Drill:
         ----------
         status : ``firing`` or ``resolved``: what the notification says of the alert
         """
-        told: dict[str, datetime | None] = dict.fromkeys(CHANNELS)
         since = self.injected_at or utc_now()
-        for notice in self.clients.notifications.list_notifications(since=since):
-            if notice.status == status and self.scenario.alert in notice.alertnames:
-                told[notice.channel] = told.get(notice.channel) or notice.received_at
-        return {channel: told[channel] for channel in CHANNELS}
+        notices = self.clients.notifications.list_notifications(since=since)
+        # The newest come first, so that the oldest one stays.
+        told = {
+            notice.channel: notice.received_at
+            for notice in reversed(notices)
+            if notice.status == status and self.scenario.alert in notice.alertnames
+        }
+        return {channel: told.get(channel) for channel in CHANNELS}
 
     def run(self, *section_names: str, **parameters: object) -> bool:
         """Run the notebooks of some sections; tell whether each ran to its end or to its plans."""
@@ -267,9 +268,9 @@ def run_drill(
     EnvironmentForbidsError
         Outside a marked local or demo environment.
     SafetyError
-        When the fault of a killed drill is still there, an alert about labels is pending or fires,
-        real labels wait too long, a release works in the bucket or holds the worker, or the store
-        is not well. Also when one of these cannot be read.
+        When an alert about labels is pending or fires, real labels wait too long, a release works
+        in the bucket or holds the worker, or the store is not well. Also when one of these cannot
+        be read.
     DrillError
         When another drill runs, the environment lacks what the scenario needs, or the system is not
         in its steady state.
@@ -285,10 +286,6 @@ def run_drill(
     check_playground(settings, clients.store)
     home = settings.runbook_home.resolve()
     with lock_drills(home):
-        killed = find_open_drill(home, redactor=Redactor(settings.secrets))
-        if killed is not None:
-            text = f"the fault of {get_drill_id(killed)} is not taken back yet: {REVERT_COMMAND}"
-            raise errors.SafetyError(text)
         reasons = wait_until_calm(settings, clients, timeout_s=calm_s)
         if reasons:
             text = f"no drill now: {'; '.join(reasons)}. Nothing was injected"

@@ -171,19 +171,21 @@ def _judge(cause: str, observations: Mapping[str, Observation], hiding: Sequence
     record = CAUSES[cause]
     known = {name: seen.value for name, seen in observations.items() if seen.value is not None}
 
-    def list_seen(signs: Iterable[Sign]) -> list[Sign]:
-        """Return the signs that are there."""
-        return [sign for sign in signs if sign.name in known and sign.holds(known[sign.name])]
+    def is_known(sign: Sign) -> bool:
+        return sign.name in known
 
-    signs: Sequence[Sign] = record.options[0].signs
-    unknown = [sign for sign in signs if sign.name not in known]
+    def is_there(sign: Sign) -> bool:
+        return is_known(sign) and sign.holds(known[sign.name])
+
+    signs = list(record.options[0].signs)
+    unknown = [sign for sign in signs if not is_known(sign)]
+    hints = [option.signs[0] for option in record.options if is_there(option.signs[0])]
     found: list[Sign] = []
     for option in record.options:
-        if list_seen(option.signs) == [*option.signs] and not list_seen(option.unless):
+        if all(map(is_there, option.signs)) and not any(map(is_there, option.unless)):
             found += option.signs
-        if option.decides and {sign.name for sign in option.signs} <= known.keys():
+        if option.decides and all(map(is_known, option.signs)):
             unknown = []
-    hints = list_seen(option.signs[0] for option in record.options)
     status = CauseStatus.UNDECIDED
     if hiding:
         reason = f"hidden by {CAUSES[hiding[0]].words}"
@@ -609,15 +611,18 @@ def choose_strategy(causes: Iterable[str], values: Values) -> tuple[Strategy, st
             "no finished object waits: see 6.2",
         ),
         (disabling, "release", f"the worker cannot move labels: {', '.join(disabling)}"),
+        (standstill and has_no_api, "none", "6.2 brings the worker back; it moves by itself"),
+        (standstill, "retrigger", "6.2 brings the worker back first; then ask it to run once"),
         (
-            not standstill and values.get("overdue_real") == 0,
+            values.get("overdue_real") == 0,
             "none",
             "no real object waits over the threshold, and nothing stops the worker",
         ),
-        (standstill and has_no_api, "none", "6.2 brings the worker back; it moves by itself"),
-        (standstill, "retrigger", "6.2 brings the worker back first; then ask it to run once"),
-        (values.get("retrigger_moved_nothing"), "release", "a re-trigger moved nothing"),
-        (has_no_api, "release", "no cause was found, and the worker has no API to run it again"),
+        (
+            has_no_api or values.get("retrigger_moved_nothing"),
+            "release",
+            "the worker has no API to run it again, or a re-trigger moved nothing",
+        ),
         (True, "retrigger", "no cause is found that stops the worker: ask it to run once"),
     ]
     return next((strategy, why) for holds, strategy, why in rules if holds)

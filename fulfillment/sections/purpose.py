@@ -20,7 +20,6 @@ from runbook_lib.section import (
     step,
     to_rows,
 )
-from runbook_lib.show.text import count_of
 
 from ..change.drill_record import find_killed_drill
 from ..change.environment_guard import MARKER_KEY, read_marker
@@ -102,20 +101,19 @@ def _read_reachability(inv: Investigation) -> Outcome:
     """
     rows = _list_systems(inv)
     asked = [row for row in rows if row["reachable"] is not None]
-    silent = [row["name"] for row in asked if not row["reachable"]]
-    wrong = [row["name"] for row in asked if row["recognised"] is False]
-    parts = {
-        "another system answers at ": [f"{name.upper()}_URL" for name in wrong],
-        "no answer from ": silent,
-        "left out: ": [row["name"] for row in rows if row not in asked],
+    problems = {
+        row["name"]: row["reason"]
+        for row in asked
+        if not row["reachable"] or row["recognised"] is False
     }
-    reason = "; ".join(words + ", ".join(names) for words, names in parts.items() if names)
+    wrong = {row["name"] for row in asked if row["recognised"] is False}
     outcome = Outcome(
-        value=f"{len(asked) - len(silent) - len(wrong)} of {len(asked)}",
+        value=f"{len(asked) - len(problems)} of {len(asked)}",
         rows=rows,
         columns=("name", "reachable", "recognised", "reason"),
     )
-    if wrong or not set(silent) <= set(OPTIONAL):
+    reason = "; ".join(f"{name}: {why}" for name, why in problems.items())
+    if wrong or problems.keys() - set(OPTIONAL):
         return outcome.breach(reason)
     return outcome.ok(reason or "every system answers")
 
@@ -337,39 +335,25 @@ def read_unfinished(inv: Investigation) -> Outcome:
     A drill that was killed on this machine is listed, too. If the bucket's records cannot be read,
     the step is unknown; but a breach if a killed drill is known.
     """
-    rows: list[dict[str, Json]] = []
     unread = ""
     killed = find_killed_drill(inv.settings.runbook_home.resolve())
-    if killed is not None:
-        rows.append(killed)
+    rows: list[dict[str, Json]] = [killed] if killed else []
     try:
         rows += GATE.list_unfinished(inv.clients)
     except (errors.ClientError, MoveError) as error:
         unread = f"the bucket's records cannot be read: {error}"
     outcome = Outcome(
-        value=len(rows),
+        value=None if unread else len(rows),
         rows=rows,
         columns=_UNFINISHED,
         ways_on=tuple(str(row["way_on"]) for row in rows),
     )
     if rows:
-        problems = map(_describe_unfinished, rows)
-        return outcome.breach("; ".join(filter(None, [*problems, unread])))
+        problems = [f"{row['plan']} is not over: {row['way_on']}" for row in rows]
+        return outcome.breach("; ".join(problems))
     if unread:
-        outcome.value = None
         return outcome.unknown(unread)
     return outcome.ok("every release of this bucket is finished")
-
-
-def _describe_unfinished(row: Mapping[str, Json]) -> str:
-    """Say in words what a row of step 1.5 says."""
-    held = ""
-    if row["held_by"]:
-        held = f"; the worker is paused for it since {row['held_since']} by {row['held_by']}"
-    objects = ""
-    if row["rows"]:
-        objects = f" ({count_of(row['rows'], 'object')})"
-    return f"{row['plan']}{objects} is not over{held}: {row['way_on']}"
 
 
 STEPS = by_id(_read_environment, _read_reachability, read_rights, read_clocks, read_unfinished)

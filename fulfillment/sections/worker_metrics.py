@@ -42,8 +42,6 @@ _LOG_SIGNS = {
     "no_such_bucket": r"no_such_bucket|NoSuchBucket",
 }
 
-_Counters = Mapping[str, Sequence[Series]]
-
 
 class WorkerMetrics(NamedTuple):
     """What the worker's counters say; numbers of a time span count from our last remedy on.
@@ -81,59 +79,42 @@ class WorkerMetrics(NamedTuple):
 
 def read_worker_metrics(inv: Investigation) -> WorkerMetrics:
     """Read the worker's counters from Prometheus. Only reads."""
-    prometheus = inv.clients.prometheus
-    window_s = max(_FLOW_WINDOW_S, inv.window.total_seconds())
     names = (FAILED, _CARRIER, _ARRIVED, _MOVED)
-    found, error = attempt(
-        lambda: {name: prometheus.query_samples(name, window_s) for name in names}
-    )
-    counters: _Counters = found or {}
+    query = inv.clients.prometheus.query_samples
+    found, error = attempt(lambda: {name: query(name, _FLOW_WINDOW_S) for name in names})
+    counters: Mapping[str, Sequence[Series]] = found or {}
     failed = [series.samples for series in counters.get(FAILED, ()) if series.samples]
     # With a long scrape interval, half a minute may have no sample.
-    interval_s = compute_interval_s(failed[0][-20:]) if failed else 0.0
-    recent_s = max(_RECENT_S, 4 * interval_s)
-    newest_at = max((samples[-1].at for samples in failed), default=None)
-    if newest_at is None or (inv.now() - newest_at).total_seconds() > recent_s:
+    interval_s = compute_interval_s(failed[0]) if failed else 0.0
+    now = inv.now()
+    recent = now - timedelta(seconds=max(_RECENT_S, 4 * interval_s))
+    if max((samples[-1].at for samples in failed), default=recent) <= recent:
         # Old counts say nothing about now.
         return WorkerMetrics(error or "Prometheus does not scrape the worker's counters")
-    return _measure(inv, counters, recent_s)._replace(run_gap_s=_find_run_gap_s(inv))
-
-
-def _find_run_gap_s(inv: Investigation) -> float | None:
-    """Return the usual time between two passes; None without two passes in five minutes."""
-    samples = read_samples(inv, _LAST_RUN, _FLOW_WINDOW_S)
-    times = sorted({sample.value for sample in samples})
-    if len(times) < 2:
-        return None
-    return median(new - old for old, new in pairwise(times))
-
-
-def _measure(inv: Investigation, counters: _Counters, recent_s: float) -> WorkerMetrics:
-    """Compute by how much the counters grew."""
-    now = inv.now()
-    acted_at = find_last_remedy(inv) or now - timedelta(days=1)
-    recent = max(acted_at, now - timedelta(seconds=recent_s))
-    flow_start = now - timedelta(seconds=_FLOW_WINDOW_S)
-    flow = max(acted_at, flow_start)
 
     def grow(name: str, since: datetime, label: str = "") -> dict[str, float]:
         """Return by how much the counters of a name grew, by the value of a label."""
         growth: dict[str, float] = {}
-        for series in counters.get(name, ()):
+        for series in counters[name]:
             group = series.labels.get(label, "other")
             growth[group] = growth.get(group, 0.0) + sum_growth([series.samples], since)
         return growth
 
-    arrived = grow(_ARRIVED, flow)
-    moved = grow(_MOVED, flow)
-    # What failed before this incident kept none of its labels back.
-    of_incident = max(inv.incident.state.opened_at, flow_start)
+    flow_start = now - timedelta(seconds=_FLOW_WINDOW_S)
+    acted_at = find_last_remedy(inv) or flow_start
+    arrived = grow(_ARRIVED, acted_at)
+    moved = grow(_MOVED, acted_at)
+    recent = max(acted_at, recent)
+    passes = sorted({each.value for each in read_samples(inv, _LAST_RUN, _FLOW_WINDOW_S)})
+    gaps_s = [new - old for old, new in pairwise(passes)]
     return WorkerMetrics(
         failures=grow(FAILED, recent, "reason"),
         requests=grow(_CARRIER, recent, "outcome"),
         surplus=sum(arrived.values()) - sum(moved.values()) if arrived and moved else None,
         drained=sum(grow(_MOVED, recent).values()) if moved else None,
-        has_failed=any(grow(FAILED, of_incident).values()),
+        # What failed before this incident kept none of its labels back.
+        has_failed=any(grow(FAILED, inv.incident.state.opened_at).values()),
+        run_gap_s=median(gaps_s) if gaps_s else None,
     )
 
 

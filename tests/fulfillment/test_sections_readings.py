@@ -575,7 +575,7 @@ def test_a_wrong_address_is_not_called_an_answer(
     monkeypatch.setattr(FakePrometheus, "check_reachable", answer)
     reading = read(world, "1.2")
     assert reading.status is Status.BREACH
-    assert reading.reason.startswith("another system answers at PROMETHEUS_URL")
+    assert reading.reason == "prometheus: another system answers here"
 
 
 def make_plain(world: World, command: str = "") -> None:
