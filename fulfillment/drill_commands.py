@@ -36,7 +36,6 @@ from .drills import (
     PENDING_S,
     Drill,
     Scenario,
-    Watch,
     choose_scenario,
     find_scenario,
     list_scenarios,
@@ -50,15 +49,13 @@ from .settings import Settings
 _CALM_S = 120.0
 
 
-def drill_one(
-    settings: Settings, scenario: Scenario, *, progress: Progress, watch: Watch
-) -> DrillDocument:
+def drill_one(settings: Settings, scenario: Scenario, *, progress: Progress) -> DrillDocument:
     """Take back what a killed drill left, then carry out one scenario; raises as ``run_drill``."""
     revert_killed_drill(settings, progress=progress)
-    return run_drill(settings, scenario, progress=progress, watch=watch)
+    return run_drill(settings, scenario, progress=progress)
 
 
-def drill_all(settings: Settings, *, progress: Progress, watch: Watch) -> AllDrillsDocument:
+def drill_all(settings: Settings, *, progress: Progress) -> AllDrillsDocument:
     """Carry out every scenario that fits this system, one after the other.
 
     A drill that fails does not stop the others. Each has its own incident, report and score.
@@ -81,7 +78,7 @@ def drill_all(settings: Settings, *, progress: Progress, watch: Watch) -> AllDri
         try:
             revert_killed_drill(settings, progress=progress)
             calm_s = _CALM_S if rows else PENDING_S
-            drill = run_drill(settings, scenario, progress=progress, watch=watch, calm_s=calm_s)
+            drill = run_drill(settings, scenario, progress=progress, calm_s=calm_s)
         except errors.RunInterruptedError:
             raise
         except errors.RunbookError as error:

@@ -7,9 +7,11 @@ orders that it injected itself. An environment registers its scenarios through t
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import entry_points
@@ -235,15 +237,29 @@ class Drill:
         return all(run.status in (RunStatus.DONE, RunStatus.STOPPED_AT_PLAN) for run in runs)
 
 
-#: Called with RUNBOOK_HOME, returns a context that yields what ends the watchdog. If this process
-#: dies in the context, or cannot take the drill's fault back, the watchdog does so.
-Watch = Callable[[Path], AbstractContextManager[Callable[[], None]]]
-
-
 @contextmanager
-def watch_nothing(_home: Path) -> Iterator[Callable[[], None]]:
-    """Start no watchdog."""
-    yield lambda: None
+def watch_drill(home: Path) -> Iterator[Callable[[], None]]:
+    """Run a watchdog beside a drill; yield what ends it, for a drill that left nothing.
+
+    The watchdog reads from a pipe whose other end only this process holds. So it wakes when this
+    process ends, however that happens, or leaves the context. It inherits environment and working
+    folder, and reads its settings from them.
+    """
+    with (home / "drill-watch.log").open("ab") as log:
+        command = [sys.executable, "-m", "fulfillment.drill_watch", str(home)]
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+        )
+
+    def dismiss() -> None:
+        process.kill()
+        process.wait()
+
+    try:
+        yield dismiss
+    finally:
+        if process.stdin is not None:
+            process.stdin.close()
 
 
 def run_drill(
@@ -251,26 +267,20 @@ def run_drill(
     scenario: Scenario,
     *,
     progress: Progress,
-    watch: Watch = watch_nothing,
     calm_s: float = PENDING_S,
 ) -> DrillDocument:
     """Carry out one drill and score it.
 
     Parameters
     ----------
-    watch : is entered before the fault, and left when the drill ends
     calm_s : how long trouble may last that keeps the drill from beginning
 
     Raises
     ------
-    NotConnectedError
-        Without credentials, or when nothing answers.
     EnvironmentForbidsError
         Outside a marked local or demo environment.
     SafetyError
-        When an alert about labels is pending or fires, real labels wait too long, a release works
-        in the bucket or holds the worker, or the store is not well. Also when one of these cannot
-        be read.
+        When there is trouble, as ``list_trouble`` says.
     DrillError
         When another drill runs, the environment lacks what the scenario needs, or the system is not
         in its steady state.
@@ -292,7 +302,7 @@ def run_drill(
             raise errors.SafetyError(f"{text}. Next: `runbook investigate`")
         incident = make_incident(settings, exercise=scenario.name)
         incident.update(approver=make_approver(incident.id))
-        with watch(home) as dismiss:
+        with watch_drill(home) as dismiss:
             drill = Drill(settings, clients, _add_waits(clients, scenario), progress, incident)
             document = _run(drill)
             if not drill.has_fault:

@@ -19,19 +19,13 @@ def compute_recovery(
 ) -> Outcome:
     """Decide step 6.5 from the raw scrapes: did the lag come down after the action?
 
+    A sample counts if it rests on a refresh later than the action. The newest ones, as many as are
+    needed, must be under the limit; while there are too few of them, the outcome is ``unknown``.
+
     Parameters
     ----------
     lag : the lag in minutes at each scrape; NaN means no sample
     refresh : at each scrape, the exporter's last refresh in seconds since the epoch
-    action_at : when the action ended
-    limit : in minutes; the lag must be under it
-    needed : how many samples in a row must be under the limit; at least one
-
-    Returns
-    -------
-    A breach when the newest sample is not under the limit; ``unknown`` when there are too few
-    samples. ``value`` is the newest sample that rests on a refresh later than the action.
-    ``since`` is the time from which all samples are under the limit.
     """
     refreshed_s = {sample.at: sample.value for sample in refresh}
     action_s = action_at.timestamp()

@@ -21,7 +21,6 @@ from fulfillment.change.drill_record import (
 from fulfillment.commands import check
 from fulfillment.drill_commands import drill_all, drill_one, revert_killed_drill, revert_until
 from fulfillment.drills import Scenario
-from fulfillment.drills import watch_nothing as nobody
 from fulfillment.sections import SECTIONS
 from objectmove.errors import StoreError
 from runbook_lib.errors import (
@@ -110,7 +109,7 @@ def test_all_drills_run_each_to_its_score_though_one_fails(
     def say(words: str, _done: int = 0, _total: int = 0, /) -> None:
         said.append(words)
 
-    document = drill_all(world.settings, progress=say, watch=nobody)
+    document = drill_all(world.settings, progress=say)
     rows = {row.scenario: row for row in document.rows}
     assert list(rows) == ["bad_prefix", "pipeline_paused"]
     assert (rows["bad_prefix"].end, rows["pipeline_paused"].end) == ("FAILED", "passed")
@@ -127,7 +126,7 @@ def test_all_drills_are_refused_before_the_first_and_leave_nothing(
     offer(monkeypatch, PausedPipeline(world=world))
     world.fire()
     with pytest.raises(SafetyError):
-        drill_all(world.settings, progress=keep_quiet, watch=nobody)
+        drill_all(world.settings, progress=keep_quiet)
     assert list(list_incidents(world.home)) == []
 
 
@@ -139,7 +138,7 @@ def test_ctrl_c_in_one_of_all_takes_its_fault_back_and_begins_no_other(
     known["zzz"] = Stays(world=world)
     monkeypatch.setattr(drill_commands, "list_scenarios", lambda: known)
     with pytest.raises(RunInterruptedError, match="taken back"):
-        drill_all(world.settings, progress=keep_quiet, watch=nobody)
+        drill_all(world.settings, progress=keep_quiet)
     assert not world.dag.is_paused
     assert len(list(list_incidents(world.home))) == 2
 
@@ -149,7 +148,7 @@ def test_a_second_ctrl_c_leaves_the_fault_to_the_watchdog(
 ) -> None:
     offer(monkeypatch, InterruptedTwice(world=world))
     with pytest.raises(KeyboardInterrupt):
-        drill_all(world.settings, progress=keep_quiet, watch=nobody)
+        drill_all(world.settings, progress=keep_quiet)
     assert world.dag.is_paused
     assert find_killed_drill(world.home) is not None
 
@@ -186,7 +185,6 @@ def kill(world: World, monkeypatch: pytest.MonkeyPatch, *, at: str) -> Incident:
                 world.settings,
                 PausedPipeline(world=world),
                 progress=keep_quiet,
-                watch=nobody,
             )
     incident = find_drill(world)
     assert incident is not None
@@ -258,7 +256,7 @@ def test_the_next_drill_takes_a_killed_one_back_first(
     for key in [key for key in world.store.objects if key.startswith("pending/")]:
         del world.store.objects[key]
     world.put_lag(0.0, 0.0)
-    drill_one(world.settings, Broken(world=world), progress=keep_quiet, watch=nobody)
+    drill_one(world.settings, Broken(world=world), progress=keep_quiet)
     assert incident.is_closed
     assert not world.dag.is_paused
 
@@ -267,7 +265,7 @@ def test_a_fault_that_cannot_be_taken_back_stays_noted_and_its_incident_open(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     offer(monkeypatch, Stays(world=world))
-    document = drill_one(world.settings, Stays(world=world), progress=keep_quiet, watch=nobody)
+    document = drill_one(world.settings, Stays(world=world), progress=keep_quiet)
     assert (document.reverted, document.commands) == (False, (REVERT_COMMAND,))
     incident = find_drill(world)
     assert incident is not None
