@@ -136,13 +136,11 @@ def measure(
     if uploads is not None:
         status, text = _UPLOADS[uploads]
         found.append(
-            Measurement(quantity=Quantity.UPLOADS, status=status, value=str(uploads), text=text)
+            Measurement(quantity=Quantity.UPLOADS, status=status, value=uploads, text=text)
         )
     if backlog is not None:
         status = _BACKLOGS.get(backlog, Status.UNKNOWN)
-        found.append(
-            Measurement(quantity=Quantity.USUAL_BACKLOG, status=status, value=str(backlog))
-        )
+        found.append(Measurement(quantity=Quantity.USUAL_BACKLOG, status=status, value=backlog))
     return tuple(
         each.model_copy(update={"since": well_since}) if each.status is Status.OK else each
         for each in found

@@ -25,7 +25,7 @@ from .immediate import read_store_health
 from .purpose import read_clocks
 from .recovery import find_beginning
 from .signals import read_lines
-from .symptoms import judge_now, list_current
+from .symptoms import judge_now
 from .timeline import read_events
 from .worker_metrics import (
     FAILED,
@@ -417,8 +417,8 @@ def judge_causes(inv: Investigation) -> tuple[tuple[Finding, ...], Advice]:
     cause is supported now and nothing was changed, the earlier diagnosis was wrong: the cause stays
     refuted, unless it was past already.
     """
-    readings = list_current(inv, STEPS)
-    observations = collect_observations(readings.values())
+    current = inv.journal.list_current(inv.now())
+    observations = collect_observations(current[step] for step in STEPS if step in current)
     judged = diagnose(observations)
     supported = {finding.name for finding in judged if finding.status is CauseStatus.SUPPORTED}
     values = {name: observation.value for name, observation in observations.items()}
