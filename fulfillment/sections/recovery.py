@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import NamedTuple
 
 from runbook_lib.model import AlertState, Outcome, Status
@@ -83,7 +84,9 @@ def read_lag(inv: Investigation, *, lists_anew: bool = False) -> Lag:
     window = max(inv.window, timedelta(minutes=2 * inv.settings.lag_for_minutes))
     samples = read_samples(inv, LAG, window.total_seconds())
     if not samples:
-        if not has_exporter(inv):
+        # An exporter that is down is still a target of Prometheus.
+        targets, _ = attempt(inv.clients.prometheus.list_targets)
+        if targets is not None and all(target.job != EXPORTER for target in targets):
             return _list_lag(inv, lists_anew=lists_anew)
         return Lag([], f"there is no series {LAG}: the exporter is down or cannot list the bucket")
     now = inv.now()
@@ -109,15 +112,6 @@ def _list_lag(inv: Investigation, *, lists_anew: bool) -> Lag:
     if waiting is None:
         return Lag([], f"no exporter measures the lag here, and the bucket was not listed: {error}")
     return Lag([Sample(inv.now(), waiting.longest_minutes)], is_listed=True)
-
-
-def has_exporter(inv: Investigation) -> bool:
-    """Tell whether something should measure the lag here; True if that is not known.
-
-    An exporter that is down is still a target of Prometheus.
-    """
-    targets, _ = attempt(inv.clients.prometheus.list_targets)
-    return targets is None or any(target.job == EXPORTER for target in targets)
 
 
 def find_judged_from(inv: Investigation) -> datetime:
@@ -248,7 +242,10 @@ def _read_usual(inv: Investigation) -> float | None:
     # Labels may come and go between two points of the range, so each step's highest count is read.
     backlog = BACKLOG % inv.settings.pending_prefix
     highest = f"max_over_time(sum({backlog})[{_HOUR_STEP_S:.0f}s:5s])"
-    waited, _ = attempt(lambda: _query_range(inv, highest, began - _HOUR, began))
+    query = inv.clients.prometheus.query_range
+    found, _ = attempt(lambda: query(highest, began - _HOUR, began, _HOUR_STEP_S))
+    samples = clean(chain.from_iterable(series.samples for series in found or ()))
+    waited = [sample for sample in samples if began - _HOUR <= sample.at <= began]
     if not waited or began - waited[0].at < _LEAST_CALM:
         return None
     return max(sample.value for sample in waited)
@@ -262,10 +259,3 @@ def find_beginning(inv: Investigation) -> datetime:
     """
     since = inv.since or find_judged_from(inv)
     return since - timedelta(minutes=inv.settings.lag_threshold_minutes)
-
-
-def _query_range(inv: Investigation, promql: str, start: datetime, end: datetime) -> list[Sample]:
-    samples: list[Sample] = []
-    for series in inv.clients.prometheus.query_range(promql, start, end, _HOUR_STEP_S):
-        samples += series.samples
-    return [sample for sample in clean(samples) if start <= sample.at <= end]
