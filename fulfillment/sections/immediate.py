@@ -26,7 +26,7 @@ from . import detection
 from .detection import LISTING
 from .signals import ALERTS, find_alert_states, is_drill
 from .symptoms import conclude_symptoms
-from .worker_metrics import find_log_start, read_worker_log
+from .worker_metrics import SILENCE, find_log_start, read_worker_log
 
 NAME = "03_immediate_actions"
 TITLE = "Immediate actions"
@@ -35,8 +35,6 @@ Parameters = SectionParameters
 CHANNELS = {"slack": ("slack",), "email": ("smtp", "email"), "teams": ("teams", "webhook")}
 #: Single attempts; a failed notification counts only once Alertmanager has given up.
 _FAILED = "alertmanager_notification_requests_failed_total"
-#: How long an error must be silent to be past, if labels have moved since.
-_SILENCE = timedelta(minutes=1)
 
 
 @step(
@@ -226,7 +224,7 @@ def _read_worker_log(inv: Investigation) -> Outcome:
     start = find_log_start(inv)
     lines = read_worker_log(inv, start)
     moved_at, _ = attempt(lambda: inv.clients.fulfillment.read_worker().last_move_at)
-    past_before = min(moved_at, inv.now() - _SILENCE) if moved_at else start
+    past_before = min(moved_at, inv.now() - SILENCE) if moved_at else start
     groups = [group for group in group_lines(lines) if group.level in ("error", "warning")]
     errors = [
         group

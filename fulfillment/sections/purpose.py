@@ -304,15 +304,10 @@ def read_clocks(inv: Investigation) -> Outcome:
     return outcome.ok(f"{len(skews)} of {len(names)} systems agree with this machine's clock")
 
 
-def _read_skew_s(inv: Investigation, name: str) -> float:
-    """Return by how many seconds a system's clock is ahead of ours."""
-    asked_at = inv.now()
-    theirs = getattr(inv.clients, name).read_clock()
-    # The system reads its clock about halfway between question and answer.
-    ours = asked_at + (inv.now() - asked_at) / 2
-    ahead: timedelta = theirs - ours
-    # The header has whole seconds, rounded down: half a second is added.
-    return round(ahead.total_seconds() + 0.5, 1)
+def _read_skew_s(inv: Investigation, name: str) -> int:
+    """Return by how many seconds a system's clock is ahead of ours; a header has whole seconds."""
+    ahead: timedelta = getattr(inv.clients, name).read_clock() - inv.now()
+    return round(ahead.total_seconds())
 
 
 #: The columns of step 1.5, and the fields of ``unfinished`` of ``runbook check``.

@@ -33,7 +33,7 @@ _RECENT_S = 30.0
 #: Over how long arrivals are compared with moves.
 _FLOW_WINDOW_S = 300.0
 #: An error that has not been logged for this long has ended.
-_SILENT = timedelta(seconds=60)
+SILENCE = timedelta(seconds=60)
 #: Patterns of a log line that says that a request failed for a reason.
 _LOG_SIGNS = {
     "storage_full": r"storage_?full|no space left|quota ?exceeded|insufficient storage",
@@ -156,7 +156,7 @@ def observe_reasons(
     """
     since = find_log_start(inv)
     lines, _ = attempt(lambda: read_worker_log(inv, since))
-    recent = inv.now() - _SILENT
+    recent = inv.now() - SILENCE
     observations: dict[str, Json] = {}
     problems: list[str] = []
     for reason in reasons:
