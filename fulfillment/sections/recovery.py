@@ -14,7 +14,7 @@ from runbook_lib.model import AlertState, Outcome, Status
 from runbook_lib.section import attempt
 
 from ..analysis.recovery import compute_recovery
-from ..analysis.samples import Sample, clean, compute_interval_s, find_end, list_growth
+from ..analysis.samples import Sample, clean, compute_interval_s, list_growth
 from ..investigation import Investigation
 from ..quantities import Backlog, Uploads
 from ..waiting import Waiting, read_waiting, recall_waiting
@@ -27,6 +27,9 @@ _ORDERS = "fulfillment_orders_received_total"
 NO_UPLOADS = (Uploads.FAILING, Uploads.NONE)
 #: Uploads longer ago than this say nothing about now.
 _UPLOADS_WINDOW_S = 300.0
+#: So many labels that got in since the last failure end a fault. If it let every second upload
+#: through, that would happen by chance in less than 1 % of the cases.
+_PROVING = 7
 #: How long an order may have no label before ``read_uploads`` says that no label gets in.
 _PATIENCE = timedelta(seconds=60)
 #: How old the newest sample of a counter may be, if the counter is still scraped.
@@ -156,8 +159,8 @@ def is_low(recovery: Outcome) -> bool | None:
 def read_uploads(inv: Investigation) -> Uploads:
     """Tell by the worker's counters whether labels get into the store.
 
-    Only the last five minutes count. ``FAILING``: an upload failed, and so few have succeeded since
-    that this may be chance (see ``find_end``). ``NONE``: an order came over a minute ago, and no
+    Only the last five minutes count. ``FAILING``: an upload failed, and so few labels have got in
+    since that this may be chance. ``NONE``: an order came over a minute ago, and no
     label has arrived since. ``UNASKED``: Prometheus does not scrape the counter of arrivals now; or
     no label arrived, and no order came over a minute ago.
     """
@@ -166,8 +169,10 @@ def read_uploads(inv: Investigation) -> Uploads:
         return Uploads.UNASKED
     failures, _ = attempt(lambda: _read_growth(inv, _FAILED_UPLOADS, _UPLOADS_WINDOW_S))
     orders, _ = attempt(lambda: _read_growth(inv, _ORDERS, _UPLOADS_WINDOW_S))
-    if failures and find_end(failures, arrivals) is None:
-        return Uploads.FAILING
+    if failures:
+        got_in = sum(each.value for each in arrivals if each.at > failures[-1].at)
+        if got_in < _PROVING:
+            return Uploads.FAILING
     last_arrival = arrivals[-1].at if arrivals else None
     patience_start = inv.now() - _PATIENCE
     for order in orders or ():

@@ -95,6 +95,10 @@ class TestUploads:
         count(world, [5, 9, 14, 14, 14, 14], [7, 7, 7, 9, 12, 15])
         assert read_uploads(world.open(detection)) is Uploads.SUCCEEDING
 
+    def test_a_few_successes_after_a_failure_may_be_chance(self, world: World) -> None:
+        count(world, [5, 9, 14, 14, 14, 14], [7, 7, 7, 9, 12, 13])
+        assert read_uploads(world.open(detection)) is Uploads.FAILING
+
     def test_orders_without_a_label_for_a_minute_want_one(self, world: World) -> None:
         count(world, [0.0] * 9, [7.0] * 9)
         world.series[ORDERS] = [world.line([1, 2, 3, 4, 5, 6, 7, 8, 9])]
