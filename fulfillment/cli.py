@@ -114,7 +114,6 @@ def drill(
     scenario = scenario or old_scenario
     with hold_interrupts():
         from .drill_commands import drill_all, drill_one, make_schedule, revert_killed_drill
-        from .drill_watch import watch_drill
         from .drills import choose_scenario
         from .settings import Settings
 
@@ -124,9 +123,9 @@ def drill(
         if revert:
             return revert_killed_drill(settings, progress=progress)
         if every:
-            return drill_all(settings, progress=progress, watch=watch_drill)
+            return drill_all(settings, progress=progress)
         chosen = choose_scenario(settings, scenario)
-        return drill_one(settings, chosen, progress=progress, watch=watch_drill)
+        return drill_one(settings, chosen, progress=progress)
 
     if print_cron or print_systemd:
         kind: Literal["cron", "systemd"] = "cron" if print_cron else "systemd"

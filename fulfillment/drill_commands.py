@@ -35,7 +35,6 @@ from .drills import (
     PENDING_S,
     Drill,
     Scenario,
-    Watch,
     choose_scenario,
     find_scenario,
     list_scenarios,
@@ -49,15 +48,13 @@ from .settings import Settings
 _CALM_S = 120.0
 
 
-def drill_one(
-    settings: Settings, scenario: Scenario, *, progress: Progress, watch: Watch
-) -> DrillDocument:
+def drill_one(settings: Settings, scenario: Scenario, *, progress: Progress) -> DrillDocument:
     """Take back what a killed drill left, then carry out one scenario; raises as ``run_drill``."""
     revert_killed_drill(settings, progress=progress)
-    return run_drill(settings, scenario, progress=progress, watch=watch)
+    return run_drill(settings, scenario, progress=progress)
 
 
-def drill_all(settings: Settings, *, progress: Progress, watch: Watch) -> AllDrillsDocument:
+def drill_all(settings: Settings, *, progress: Progress) -> AllDrillsDocument:
     """Carry out every scenario that fits this system, one after the other.
 
     A drill that fails does not stop the others. Each has its own incident, report and score.
@@ -76,12 +73,11 @@ def drill_all(settings: Settings, *, progress: Progress, watch: Watch) -> AllDri
     rows: list[dict[str, Json]] = []
     drills: list[DrillDocument] = []
     for number, scenario in enumerate(scenarios, start=1):
-        place = f"{number} of {len(scenarios)} {scenario.name}"
-        progress(f"{place}: begin")
+        progress(f"{number} of {len(scenarios)} {scenario.name}")
         try:
             revert_killed_drill(settings, progress=progress)
             calm_s = _CALM_S if rows else PENDING_S
-            drill = run_drill(settings, scenario, progress=progress, watch=watch, calm_s=calm_s)
+            drill = run_drill(settings, scenario, progress=progress, calm_s=calm_s)
         except errors.RunInterruptedError:
             raise
         except errors.RunbookError as error:
@@ -99,7 +95,6 @@ def drill_all(settings: Settings, *, progress: Progress, watch: Watch) -> AllDri
                 "missed": "; ".join(drill.missed) or drill.error,
             }
         rows.append(row)
-        progress(f"{place}: {row['end']}")
     have_all_passed = all(row["end"] == "passed" for row in rows)
     return AllDrillsDocument(
         schema_name="runbook/drill-all/1",
@@ -125,14 +120,10 @@ def revert_killed_drill(settings: Settings, *, progress: Progress) -> DrillRever
     """
     check_environment(settings)
     home = settings.runbook_home.resolve()
-    document = DrillRevertDocument(schema_name="runbook/drill-revert/1")
-    redactor = Redactor(settings.secrets)
-    if find_open_drill(home, redactor=redactor) is None:
-        return document
     with lock_drills(home):
-        incident = find_open_drill(home, redactor=redactor)
-        if incident is None:  # meanwhile another process has taken all back
-            return document
+        incident = find_open_drill(home, redactor=Redactor(settings.secrets))
+        if incident is None:
+            return DrillRevertDocument(schema_name="runbook/drill-revert/1")
         scenario = find_scenario(incident.state.exercise)
         drill = Drill(settings, Clients(settings), scenario, progress, incident)
         progress(f"{drill.id} was killed: take back {scenario.name}")
@@ -144,17 +135,17 @@ def revert_killed_drill(settings: Settings, *, progress: Progress) -> DrillRever
         )
         report = str(write_outputs(incident, SECTIONS))
     is_done = not trouble and not ways_on
-    found = {
-        "incident": incident.id,
-        "exit_code": ExitCode.of(is_done),
-        "drill": drill.id,
-        "scenario": scenario.name,
-        "reverted": True,
-        "steady": not trouble,
-        "report": report,
-        "way_on": tuple(ways_on),
-    }
-    return document.model_copy(update=found)
+    return DrillRevertDocument(
+        schema_name="runbook/drill-revert/1",
+        incident=incident.id,
+        exit_code=ExitCode.of(is_done),
+        drill=drill.id,
+        scenario=scenario.name,
+        reverted=True,
+        steady=not trouble,
+        report=report,
+        way_on=tuple(ways_on),
+    )
 
 
 def _take_back(drill: Drill) -> list[str]:
@@ -254,8 +245,6 @@ def make_schedule(kind: Kind, scenario: str = "", *, every: bool = False) -> str
 
 def _quote_for_systemd(word: str) -> str:
     """Return a word for ``ExecStart=``, without a meaning for ``%``, ``$``, blanks or quotes."""
-    if shlex.quote(word) == word:
-        return word
     for sign, escaped in (("\\", r"\\"), ('"', r"\""), ("%", "%%"), ("$", "$$")):
         word = word.replace(sign, escaped)
     return f'"{word}"'

@@ -7,9 +7,11 @@ orders that it injected itself. An environment registers its scenarios through t
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import entry_points
@@ -22,7 +24,6 @@ from runbook_lib.model import ActionPhase, Json, Progress, Verdict, format_time
 from runbook_lib.record.detection import TRIGGER
 from runbook_lib.record.incident import ENDED_WELL, Incident, list_incidents
 from runbook_lib.record.journal import utc_now
-from runbook_lib.redact import Redactor
 from runbook_lib.report import write_outputs
 from runbook_lib.run.commands import run_sections
 from runbook_lib.run.interrupts import Interrupts, hold_interrupts
@@ -32,7 +33,6 @@ from runbook_lib.section import attempt
 from .change.drill_record import (
     REVERT_COMMAND,
     DrillError,
-    find_open_drill,
     get_drill_id,
     list_drill_orders,
     lock_drills,
@@ -151,8 +151,6 @@ def choose_scenario(settings: Settings, name: str = "") -> Scenario:
 PENDING_S = 15.0
 #: Parameters of section 4: its exercise stays small.
 _EXERCISE = {"count": 5, "object_size_kb": 4}
-#: The stages of a drill, in their order; progress numbers them.
-_STAGES = ("steady state", "inject", "alert", "channels", "diagnosis", "remedy", "clear", "close")
 
 
 @dataclass
@@ -185,8 +183,7 @@ class Drill:
 
     def begin_stage(self, stage: str, words: str) -> datetime:
         """Say and write down that a stage begins; return its time."""
-        number = _STAGES.index(stage) + 1
-        self.progress(f"{number} of {len(_STAGES)} {stage}: {words}")
+        self.progress(f"{stage}: {words}")
         return self.mark(stage)
 
     def conclude(self, section_name: str, incident: Incident) -> Verdict:
@@ -218,14 +215,15 @@ class Drill:
         ----------
         status : ``firing`` or ``resolved``: what the notification says of the alert
         """
-        told: dict[str, datetime | None] = dict.fromkeys(CHANNELS)
         since = self.injected_at or utc_now()
-        for notification in self.clients.notifications.list_notifications(since=since):
-            channel = notification.channel
-            is_mine = self.scenario.alert in notification.alertnames
-            if is_mine and notification.status == status and channel in told:
-                told[channel] = told[channel] or notification.received_at
-        return told
+        notices = self.clients.notifications.list_notifications(since=since)
+        # The newest come first, so that the oldest one stays.
+        told = {
+            notice.channel: notice.received_at
+            for notice in reversed(notices)
+            if notice.status == status and self.scenario.alert in notice.alertnames
+        }
+        return {channel: told.get(channel) for channel in CHANNELS}
 
     def run(self, *section_names: str, **parameters: object) -> bool:
         """Run the notebooks of some sections; tell whether each ran to its end or to its plans."""
@@ -239,15 +237,29 @@ class Drill:
         return all(run.status in (RunStatus.DONE, RunStatus.STOPPED_AT_PLAN) for run in runs)
 
 
-#: Called with RUNBOOK_HOME, returns a context that yields what ends the watchdog. If this process
-#: dies in the context, or cannot take the drill's fault back, the watchdog does so.
-Watch = Callable[[Path], AbstractContextManager[Callable[[], None]]]
-
-
 @contextmanager
-def watch_nothing(_home: Path) -> Iterator[Callable[[], None]]:
-    """Start no watchdog."""
-    yield lambda: None
+def watch_drill(home: Path) -> Iterator[Callable[[], None]]:
+    """Run a watchdog beside a drill; yield what ends it, for a drill that left nothing.
+
+    The watchdog reads from a pipe whose other end only this process holds. So it wakes when this
+    process ends, however that happens, or leaves the context. It inherits environment and working
+    folder, and reads its settings from them.
+    """
+    with (home / "drill-watch.log").open("ab") as log:
+        command = [sys.executable, "-m", "fulfillment.drill_watch", str(home)]
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+        )
+
+    def dismiss() -> None:
+        process.kill()
+        process.wait()
+
+    try:
+        yield dismiss
+    finally:
+        if process.stdin is not None:
+            process.stdin.close()
 
 
 def run_drill(
@@ -255,26 +267,20 @@ def run_drill(
     scenario: Scenario,
     *,
     progress: Progress,
-    watch: Watch = watch_nothing,
     calm_s: float = PENDING_S,
 ) -> DrillDocument:
     """Carry out one drill and score it.
 
     Parameters
     ----------
-    watch : is entered before the fault, and left when the drill ends
     calm_s : how long trouble may last that keeps the drill from beginning
 
     Raises
     ------
-    NotConnectedError
-        Without credentials, or when nothing answers.
     EnvironmentForbidsError
         Outside a marked local or demo environment.
     SafetyError
-        When the fault of a killed drill is still there, an alert about labels is pending or fires,
-        real labels wait too long, a release works in the bucket or holds the worker, or the store
-        is not well. Also when one of these cannot be read.
+        When there is trouble, as ``list_trouble`` says.
     DrillError
         When another drill runs, the environment lacks what the scenario needs, or the system is not
         in its steady state.
@@ -290,17 +296,13 @@ def run_drill(
     check_playground(settings, clients.store)
     home = settings.runbook_home.resolve()
     with lock_drills(home):
-        killed = find_open_drill(home, redactor=Redactor(settings.secrets))
-        if killed is not None:
-            text = f"the fault of {get_drill_id(killed)} is not taken back yet: {REVERT_COMMAND}"
-            raise errors.SafetyError(text)
         reasons = wait_until_calm(settings, clients, timeout_s=calm_s)
         if reasons:
             text = f"no drill now: {'; '.join(reasons)}. Nothing was injected"
             raise errors.SafetyError(f"{text}. Next: `runbook investigate`")
         incident = make_incident(settings, exercise=scenario.name)
         incident.update(approver=make_approver(incident.id))
-        with watch(home) as dismiss:
+        with watch_drill(home) as dismiss:
             drill = Drill(settings, clients, _add_waits(clients, scenario), progress, incident)
             document = _run(drill)
             if not drill.has_fault:
@@ -314,23 +316,22 @@ def _add_waits(clients: Clients, scenario: Scenario) -> Scenario:
     These are ``for``, ``keep_firing_for``, evaluation intervals, ``group_wait`` and
     ``group_interval``. A route that cannot be read adds nothing, and without the rule nothing does.
     """
-    all_rules, _ = attempt(clients.prometheus.list_rules)
+    rules, _ = attempt(clients.prometheus.list_rules)
     timing, _ = attempt(clients.alertmanager.read_group_timing)
     group_wait_s, group_interval_s = timing or (0.0, 0.0)
-    rules = [rule for rule in all_rules or () if rule.name == scenario.alert]
-    if not rules:
-        return scenario
-    rule = rules[0]
-    # Prometheus needs a scrape and some evaluations to see a fault, and again to see it gone. Four
-    # evaluation intervals are enough for each.
-    observe_s = 4 * rule.group_interval_s
-    clear_s = rule.keep_firing_for_s + group_interval_s + observe_s
-    return replace(
-        scenario,
-        detect_timeout_s=scenario.detect_timeout_s + rule.for_s + observe_s,
-        notify_timeout_s=scenario.notify_timeout_s + group_wait_s,
-        clear_timeout_s=scenario.clear_timeout_s + clear_s,
-    )
+    for rule in rules or ():
+        if rule.name == scenario.alert:
+            # Prometheus needs a scrape and some evaluations to see a fault, and again to see it
+            # gone. Four evaluation intervals are enough for each.
+            observe_s = 4 * rule.group_interval_s
+            clear_s = rule.keep_firing_for_s + group_interval_s + observe_s
+            return replace(
+                scenario,
+                detect_timeout_s=scenario.detect_timeout_s + rule.for_s + observe_s,
+                notify_timeout_s=scenario.notify_timeout_s + group_wait_s,
+                clear_timeout_s=scenario.clear_timeout_s + clear_s,
+            )
+    return scenario
 
 
 def _run(drill: Drill) -> DrillDocument:

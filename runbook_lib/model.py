@@ -209,20 +209,9 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class ClearTime:
-    """When a firing alert clears.
+    """By when a firing alert clears; one that still fires then shows that the fix did not work."""
 
-    Attributes
-    ----------
-    deadline : ``latest`` plus a margin; an alert that fires then shows that the fix did not work
-    channels_latest : the time by which every channel has got ``resolved``
-    parts : the seconds that make up ``latest``, by name, and the margin
-    """
-
-    earliest: Timestamp
-    latest: Timestamp
     deadline: Timestamp
-    channels_latest: Timestamp
-    parts: dict[str, float]
 
 
 class _Entry(_Journalled):
@@ -280,7 +269,6 @@ class Outcome(BaseModel):
     order_ids : ids of the customers' requests that are affected; None: not counted
     longest_minutes, affected_files : the longest wait of these requests, and how many files wait
     observations : named values that the rules of the causes test; None: not known
-    first_seen : when the first sign of each cause was there
     rows, columns, text, facts, plot : what people look at; ``columns`` are those to show unfolded
     events : what happened in the window
     clear : when the alert will clear after the last action
@@ -302,7 +290,6 @@ class Outcome(BaseModel):
     affected_files: int = 0
     ticket: str = ""
     observations: dict[str, Cell] = {}
-    first_seen: dict[str, Timestamp] = {}
     rows: tuple[dict[str, Cell], ...] = ()
     columns: tuple[str, ...] = ()
     text: str = ""
@@ -360,7 +347,6 @@ class Finding(_Journalled):
     ----------
     evidence : references into the journal: a step id, or ``#<seq>``
     next_step : the step that helps, with its command; or why none helps
-    first_seen : when the first sign of the cause was there; None: not known
     named_at : when a section first concluded that the cause is there; ``list_causes`` sets it
     """
 
@@ -370,7 +356,6 @@ class Finding(_Journalled):
     evidence: tuple[str, ...] = ()
     reason: str = ""
     next_step: str = ""
-    first_seen: Timestamp | None = None
     named_at: Timestamp | None = Field(None, exclude=True)
 
 

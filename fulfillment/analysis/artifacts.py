@@ -12,15 +12,7 @@ from typing import Literal, NamedTuple
 
 
 class AgeStart(NamedTuple):
-    """Since when an object waits, and which time says so.
-
-    Attributes
-    ----------
-    at
-        The start of its age, UTC.
-    source
-        Which time ``at`` is: ``pending-since`` of the metadata, or LastModified of the store.
-    """
+    """Since when an object waits, and which time says so."""
 
     at: datetime
     source: Literal["pending-since", "last-modified"]
@@ -49,21 +41,8 @@ def compute_age_start(
 ) -> AgeStart:
     """Compute since when an object waits.
 
-    Parameters
-    ----------
-    metadata
-        Its user metadata; ``pending-since`` is ISO 8601 with ``Z``, an offset, or without a
-        zone (then UTC is meant).
-    last_modified
-        As the store lists it; a time without a zone is UTC.
-    now
-        The clock that decides what lies in the future.
-
-    Returns
-    -------
-    AgeStart
-        The earlier of ``pending-since`` and LastModified; of a ``pending-since`` that is in the
-        future or unreadable, LastModified.
+    That is the earlier of ``pending-since`` and LastModified; LastModified alone, if
+    ``pending-since`` lies after ``now`` or is no time. A time without a zone is UTC.
     """
     written_at = _as_utc(last_modified)
     try:

@@ -131,7 +131,6 @@ class CauseRecord:
         ``retrigger``: the worker moves them, after 6.2. ``none``: no label may be moved
     then : what to do after the repair, in words; empty: nothing
     stops_labels : whether the incident lasts as long as the cause
-    counted_as : the failure reason whose counter says when the cause began; empty: none
     hidden_by : causes that make its observations meaningless; their records come earlier
     """
 
@@ -143,7 +142,6 @@ class CauseRecord:
     strategy: Strategy = "retrigger"
     then: str = ""
     stops_labels: bool = True
-    counted_as: str = ""
     hidden_by: tuple[str, ...] = ()
 
 
@@ -173,19 +171,21 @@ def _judge(cause: str, observations: Mapping[str, Observation], hiding: Sequence
     record = CAUSES[cause]
     known = {name: seen.value for name, seen in observations.items() if seen.value is not None}
 
-    def list_seen(signs: Iterable[Sign]) -> list[Sign]:
-        """Return the signs that are there."""
-        return [sign for sign in signs if sign.name in known and sign.holds(known[sign.name])]
+    def is_known(sign: Sign) -> bool:
+        return sign.name in known
 
-    signs: Sequence[Sign] = record.options[0].signs
-    unknown = [sign for sign in signs if sign.name not in known]
+    def is_there(sign: Sign) -> bool:
+        return is_known(sign) and sign.holds(known[sign.name])
+
+    signs = list(record.options[0].signs)
+    unknown = [sign for sign in signs if not is_known(sign)]
+    hints = [option.signs[0] for option in record.options if is_there(option.signs[0])]
     found: list[Sign] = []
     for option in record.options:
-        if list_seen(option.signs) == [*option.signs] and not list_seen(option.unless):
+        if all(map(is_there, option.signs)) and not any(map(is_there, option.unless)):
             found += option.signs
-        if option.decides and {sign.name for sign in option.signs} <= known.keys():
+        if option.decides and all(map(is_known, option.signs)):
             unknown = []
-    hints = list_seen(option.signs[0] for option in record.options)
     status = CauseStatus.UNDECIDED
     if hiding:
         reason = f"hidden by {CAUSES[hiding[0]].words}"
@@ -216,8 +216,6 @@ def _say(signs: Iterable[Sign]) -> str:
     return "; ".join(dict.fromkeys(sign.says for sign in signs))
 
 
-#: Names that the object store's service may have.
-STORE_SERVICES = ("minio", "object-store", "store")
 _KEY_FIRST = "set MINIO_ROOT_PASSWORD of {worker} to the store's secret"
 _PLACE_FIRST = (
     "set FULFILLMENT_BUCKET, PENDING_PREFIX and READY_PREFIX of {worker} as 5.4 shows them"
@@ -262,7 +260,6 @@ def _make_carrier_record(words: str, outcome: str, says: str, measure: str) -> C
             person="call the carrier: labels without tracking number wait for it; no restart helps"
         ),
         follow_ups=("retry the carrier with backoff", f"alert on the carrier's {measure}"),
-        counted_as=f"carrier_{outcome}",
     )
 
 
@@ -287,10 +284,9 @@ CAUSES: Mapping[str, CauseRecord] = {
         words="an object store that is down",
         options=(when(_STORE_DOWN),),
         repair=Repair(person="restore the store where it runs"),
-        starts=STORE_SERVICES,
+        starts=("minio", "object-store", "store"),
         follow_ups=("alert on the store's live endpoint", "restart the store by itself"),
         strategy="none",
-        counted_as="store_unreachable",
     ),
     "metrics_blind": CauseRecord(
         words="metrics that are blind",
@@ -394,7 +390,6 @@ CAUSES: Mapping[str, CauseRecord] = {
         follow_ups=("check credentials at start", "a checklist for key rotation"),
         strategy="release",
         hidden_by=("store_down",),
-        counted_as="bad_credentials",
     ),
     "no_permission": CauseRecord(
         words="a permission that the worker lacks",
@@ -406,7 +401,6 @@ CAUSES: Mapping[str, CauseRecord] = {
         follow_ups=("check rights at start", "review of policy changes"),
         strategy="release",
         hidden_by=("store_down",),
-        counted_as="access_denied",
     ),
     "bad_prefix": CauseRecord(
         words="a worker that watches another prefix",
@@ -435,7 +429,6 @@ CAUSES: Mapping[str, CauseRecord] = {
         follow_ups=("alert on minio_cluster_capacity_usable_free_bytes", "retention for ready/"),
         strategy="none",
         hidden_by=("store_down",),
-        counted_as="storage_full",
     ),
     "carrier_timeout": _make_carrier_record(
         "a carrier that answers slower than the client waits",
@@ -509,13 +502,6 @@ _STRATEGY_WORDS: Mapping[Strategy, str] = {
 }
 
 
-class AdviceStep(NamedTuple):
-    """One thing to do, in words, and the causes that it is for."""
-
-    words: str
-    causes: frozenset[str]
-
-
 class Advice(NamedTuple):
     """What section 5 says, and section 6 plans.
 
@@ -525,7 +511,7 @@ class Advice(NamedTuple):
     strategy, why : what 6.1 does, and why
     action, target, reason : what 6.2 does, to which service or DAG, and why; action ``none`` when
         no action of 6.2 helps
-    steps : all that is to be done, in order
+    steps : all that is to be done, in order: in words, and against which causes it helps
     """
 
     causes: tuple[str, ...]
@@ -534,16 +520,16 @@ class Advice(NamedTuple):
     action: str
     target: str
     reason: str
-    steps: tuple[AdviceStep, ...]
+    steps: tuple[tuple[str, frozenset[str]], ...]
 
     @property
     def words(self) -> tuple[str, ...]:
         """The steps, numbered."""
-        return tuple(f"{number}. {step.words}" for number, step in enumerate(self.steps, 1))
+        return tuple(f"{number}. {text}" for number, (text, _) in enumerate(self.steps, 1))
 
     def about(self, cause: str) -> str:
         """Return the steps that help against one cause as one text."""
-        return "; ".join(step.words for step in self.steps if cause in step.causes)
+        return "; ".join(text for text, causes in self.steps if cause in causes)
 
 
 def advise(causes: Sequence[str], values: Values) -> Advice:
@@ -561,30 +547,32 @@ def advise(causes: Sequence[str], values: Values) -> Advice:
     strategy, why = choose_strategy(causes, values)
     forbidding = [cause for cause in causes if CAUSES[cause].strategy == "none"]
     others = [cause for cause in causes if cause not in forbidding]
-    repairs = {cause: find_repair(cause, values) for cause in forbidding + others}
-    repair_steps: list[AdviceStep] = []
-    for cause, repair in repairs.items():
-        action = f"6.2 {repair.action} {repair.target} ({_RUN})" if repair.target else ""
-        words = ", then ".join(text for text in (repair.person, action) if text)
-        texts = (words, CAUSES[cause].then)
-        repair_steps += [AdviceStep(text, frozenset([cause])) for text in texts if text]
     stopping = frozenset(cause for cause in others if CAUSES[cause].stops_labels)
-    move_steps = [AdviceStep(_STRATEGY_WORDS[strategy], stopping)]
+    steps: list[tuple[str, frozenset[str]]] = []
+    reasons: list[str] = []
+    actions: list[Repair] = []
+    for cause in forbidding + others:
+        repair = find_repair(cause, values)
+        texts = [repair.person] if repair.person else []
+        reasons.append(": ".join([cause, *texts]))
+        if repair.target:
+            actions.append(repair)
+            texts.append(f"6.2 {repair.action} {repair.target} ({_RUN})")
+        texts = [", then ".join(texts), CAUSES[cause].then]
+        steps += [(text, frozenset([cause])) for text in texts if text]
+    move = (_STRATEGY_WORDS[strategy], stopping)
+    if strategy == "release":
+        steps.insert(0, move)
     # After a cause that forbids a release, labels that another one stopped still need a release.
-    if strategy == "none" and not (forbidding and stopping):
-        move_steps = []
-    steps = move_steps + repair_steps if strategy == "release" else repair_steps + move_steps
-    actions = [repair for repair in repairs.values() if repair.target]
-    repair = actions[0] if actions else Repair("none", values["worker"])
-    reasons = [
-        f"{cause}: {each.person}" if each.person else cause for cause, each in repairs.items()
-    ]
+    elif strategy == "retrigger" or (forbidding and stopping):
+        steps.append(move)
+    first = actions[0] if actions else Repair("none", values["worker"])
     return Advice(
         causes=tuple(causes),
         strategy=strategy,
         why=why,
-        action=repair.action,
-        target=repair.target,
+        action=first.action,
+        target=first.target,
         reason="; ".join(reasons) or "no cause is supported: nothing to restart",
         steps=tuple(steps),
     )
@@ -623,15 +611,18 @@ def choose_strategy(causes: Iterable[str], values: Values) -> tuple[Strategy, st
             "no finished object waits: see 6.2",
         ),
         (disabling, "release", f"the worker cannot move labels: {', '.join(disabling)}"),
+        (standstill and has_no_api, "none", "6.2 brings the worker back; it moves by itself"),
+        (standstill, "retrigger", "6.2 brings the worker back first; then ask it to run once"),
         (
-            not standstill and values.get("overdue_real") == 0,
+            values.get("overdue_real") == 0,
             "none",
             "no real object waits over the threshold, and nothing stops the worker",
         ),
-        (standstill and has_no_api, "none", "6.2 brings the worker back; it moves by itself"),
-        (standstill, "retrigger", "6.2 brings the worker back first; then ask it to run once"),
-        (values.get("retrigger_moved_nothing"), "release", "a re-trigger moved nothing"),
-        (has_no_api, "release", "no cause was found, and the worker has no API to run it again"),
+        (
+            has_no_api or values.get("retrigger_moved_nothing"),
+            "release",
+            "the worker has no API to run it again, or a re-trigger moved nothing",
+        ),
         (True, "retrigger", "no cause is found that stops the worker: ask it to run once"),
     ]
     return next((strategy, why) for holds, strategy, why in rules if holds)

@@ -6,17 +6,16 @@ the heading of a traceback, belong to another line: they are left out.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+
+from runbook_lib.model import Json, parse_json
 
 _MAX_CHARS = 600
 _MAX_GROUPS = 200
-_MAX_ORDERS = 20
 #: The first word for a level counts; so does the exception that ends a traceback.
 _LEVEL = re.compile(
     r"(?P<error>\b(?:critical|crit|fatal|error|err|panic|exception)\b|^[\w.]+(?:error|exception)\b)"
@@ -24,15 +23,9 @@ _LEVEL = re.compile(
     re.I,
 )
 _ORDER = ("error", "warning")
-#: What differs between two lines that say the same, and what stands for it in a template.
-_MASKS = (
-    (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?"), "<time>"),
-    (re.compile(r"\"[^\"]{0,300}\"|(?<!\w)'[^']{0,300}'(?!\w)"), "<text>"),
-    (re.compile(r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b"), "<id>"),
-    (re.compile(r"\b0x[0-9a-fA-F]+\b|\b(?=[0-9a-fA-F]*\d)[0-9a-fA-F]{8,}\b"), "<hex>"),
-    (re.compile(r"(?<![A-Za-z_0-9])\d+(?:[.,:]\d+)*"), "<n>"),
-)
-_ORDER_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_QUOTED = re.compile(r"\"[^\"]{0,300}\"|(?<!\w)'[^']{0,300}'(?!\w)")
+#: A number, a time, an id or a hash: a word with a digit.
+_NUMBER = re.compile(r"[\w.:+-]*\d[\w.:+-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,30 +34,22 @@ class LogGroup:
 
     Attributes
     ----------
-    template : the text that they share, with masks such as ``<n>`` for what differs
-    first, last : when the first and the last line was logged; None when unknown
-    example : the first line's text, without masks, at most 600 characters
     level : error, warning or info; empty when unknown
-    orders : the ids of the last 20 orders that JSON lines name, the newest first
+    template : the text that they share, with ``<text>`` and ``<n>`` for what differs
+    first, last : when the first and the last line was logged; None when unknown
+    example : the first line's text, at most 600 characters
     """
 
-    template: str
+    level: str
     count: int
+    template: str
     first: datetime | None
     last: datetime | None
     example: str
-    level: str
-    orders: tuple[str, ...] = ()
-
-
-class _Line(NamedTuple):
-    at: datetime | None
-    text: str
-    order_id: str
 
 
 def group_lines(lines: Iterable[tuple[datetime | None, str]]) -> list[LogGroup]:
-    """Group lines by what they say once numbers, ids and quoted text are masked.
+    """Group lines by what they say once quoted text, and words with digits, are masked.
 
     Parameters
     ----------
@@ -74,53 +59,40 @@ def group_lines(lines: Iterable[tuple[datetime | None, str]]) -> list[LogGroup]:
     -------
     At most 200 groups: errors first, then warnings; within a level the largest first.
     """
-    groups: dict[tuple[str, str], list[_Line]] = defaultdict(list)
+    times: dict[tuple[str, str], list[datetime | None]] = defaultdict(list)
+    examples: dict[tuple[str, str], str] = {}
     for at, raw in lines:
         if not raw.strip() or raw[0].isspace() or raw.startswith("Traceback ("):
             continue
-        level, text, order_id = _parse(raw)
+        level, text = _parse(raw)
         text = _clean(text)
-        template = text
-        for pattern, mask in _MASKS:
-            template = pattern.sub(mask, template)
-        groups[level, template].append(_Line(at, text, order_id))
-    found = [_make_group(level, template, same) for (level, template), same in groups.items()]
-    found.sort(key=lambda group: ((*_ORDER, group.level).index(group.level), -group.count))
-    return found[:_MAX_GROUPS]
+        template = _NUMBER.sub("<n>", _QUOTED.sub("<text>", text))
+        times[level, template].append(at)
+        examples.setdefault((level, template), text)
+    groups = []
+    for (level, template), found in times.items():
+        known = [at for at in found if at]
+        first = known[0] if known else None
+        last = known[-1] if known else None
+        example = examples[level, template]
+        groups.append(LogGroup(level, len(found), template, first, last, example))
+    groups.sort(key=lambda group: ((*_ORDER, group.level).index(group.level), -group.count))
+    return groups[:_MAX_GROUPS]
 
 
-def _make_group(level: str, template: str, lines: Sequence[_Line]) -> LogGroup:
-    times = [line.at for line in lines if line.at]
-    orders = dict.fromkeys(line.order_id for line in reversed(lines) if line.order_id)
-    return LogGroup(
-        template=template,
-        count=len(lines),
-        first=times[0] if times else None,
-        last=times[-1] if times else None,
-        example=lines[0].text,
-        level=level,
-        orders=tuple(orders)[:_MAX_ORDERS],
-    )
-
-
-def _parse(raw: str) -> tuple[str, str, str]:
-    """Return the level, the message and the order of a line."""
-    fields = None
-    if raw.startswith("{"):
-        try:
-            fields = json.loads(raw)
-        except (ValueError, RecursionError):
-            fields = None
-    if fields is None:
-        return _find_level(raw), raw, ""
-    text = _find_first(fields, "msg", "message", "event", "error") or json.dumps(fields)
+def _parse(raw: str) -> tuple[str, str]:
+    """Return the level and the message of a line."""
+    try:
+        fields = parse_json(raw)
+    except ValueError:
+        fields = None
+    if not isinstance(fields, dict):
+        return _find_level(raw), raw
+    text = _find_first(fields, "msg", "message", "event", "error") or raw
     trace = _find_first(fields, "exc", "exc_info", "exception", "traceback", "stack")
-    level = _find_level(_find_first(fields, "level", "severity", "levelname", "lvl"))
     if trace:
-        level = "error"
-        text += f": {trace.splitlines()[-1]}"
-    order_id = _find_first(fields, "order_id", "orderId")
-    return level, text, order_id if _ORDER_ID.fullmatch(order_id) else ""
+        return "error", f"{text}: {trace.splitlines()[-1]}"
+    return _find_level(_find_first(fields, "level", "severity", "levelname", "lvl")), text
 
 
 def _find_level(text: str) -> str:
@@ -129,7 +101,7 @@ def _find_level(text: str) -> str:
     return str(match.lastgroup) if match else ""
 
 
-def _find_first(fields: Mapping[str, Any], *names: str) -> str:
+def _find_first(fields: Mapping[str, Json], *names: str) -> str:
     """Return the first value under these names that is neither empty nor zero; else ``""``."""
     return next((str(fields[name]) for name in names if fields.get(name)), "")
 

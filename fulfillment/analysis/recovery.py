@@ -5,8 +5,7 @@ Without a sample, nothing is judged to be well.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
 from itertools import takewhile
 
@@ -20,22 +19,19 @@ def compute_recovery(
 ) -> Outcome:
     """Decide step 6.5 from the raw scrapes: did the lag come down after the action?
 
+    A sample counts if it rests on a refresh later than the action. The newest ones, as many as are
+    needed, must be under the limit; while there are too few of them, the outcome is ``unknown``.
+
     Parameters
     ----------
     lag : the lag in minutes at each scrape; NaN means no sample
-    refresh : at each scrape, the exporter's last refresh in seconds since the epoch. A
-        value belongs to the lag of the same scrape, and of later scrapes up to the next value
-    action_at : when the action ended
-    limit : in minutes; the lag must be under it
-    needed : how many samples in a row must be under the limit; at least one
-
-    Returns
-    -------
-    A breach when the newest sample is not under the limit; ``unknown`` when there are too few
-    samples. ``value`` is the newest sample that rests on a refresh later than the action.
-    ``since`` is the time from which all samples are under the limit.
+    refresh : at each scrape, the exporter's last refresh in seconds since the epoch
     """
-    samples_after = _list_after(lag, clean(refresh), action_at)
+    refreshed_s = {sample.at: sample.value for sample in refresh}
+    # A refresh comes before its scrape. If one seems to come later, the exporter's clock is ahead.
+    ahead_s = max((s - at.timestamp() for at, s in refreshed_s.items()), default=0.0)
+    begin_s = action_at.timestamp() + max(ahead_s, 0.0)
+    samples_after = [each for each in clean(lag) if refreshed_s.get(each.at, 0.0) > begin_s]
     if not samples_after:
         reason = f"the lag was not measured after {format_time(action_at)} yet"
         return Outcome().unknown(reason)
@@ -48,22 +44,3 @@ def compute_recovery(
     if len(low_run) < needed:
         return outcome.unknown(reason)
     return outcome.ok(reason)
-
-
-def _list_after(
-    lag: Iterable[Sample], refreshes: Sequence[Sample], action_at: datetime
-) -> list[Sample]:
-    """Return the samples of the lag that rest on a refresh later than the action."""
-    # A refresh comes before its scrape. If it seems to come later, the exporter's clock is ahead by
-    # the difference.
-    leads_s = [refresh.value - refresh.at.timestamp() for refresh in refreshes]
-    clock_lead_s = max(0.0, max(leads_s, default=0.0))
-    samples_after = []
-    for sample in clean(lag):
-        index = bisect_right(refreshes, sample.at, key=lambda refresh: refresh.at) - 1
-        if index < 0:
-            continue
-        refreshed_at = refreshes[index].value - clock_lead_s
-        if refreshed_at > action_at.timestamp():
-            samples_after.append(sample)
-    return samples_after

@@ -76,19 +76,14 @@ def describe_services(clients: Clients, minio_service: str = "minio") -> dict[st
     ----------
     minio_service : the name of the object store's service
     """
-    states, error = attempt(lambda: clients.services.list_services())
-    running: list[str] = []
+    listed, error = attempt(lambda: clients.services.list_services())
+    states = {state.name: state for state in listed or ()}
+    store = states.get(minio_service)
     described: dict[str, Json] = {
-        "servicesRunning": running,
-        "minioRunning": None,
-        "minioPs": "",
+        "servicesRunning": [name for name, state in states.items() if state.running],
+        "minioRunning": store.running if store else None,
+        "minioPs": f"{store.name} {store.state}" if store else "",
     }
-    for state in states or ():
-        if state.running:
-            running.append(state.name)
-        if state.name == minio_service:
-            described["minioRunning"] = state.running
-            described["minioPs"] = f"{state.name} {state.state}"
     if error:
         described["message"] = error
     return described
@@ -117,19 +112,16 @@ def probe_support(clients: Clients, ticket_id: str) -> dict[str, Json] | None:
 
 def _describe_timeline(case: Case) -> dict[str, Json]:
     """Describe a timeline: its length, and its newest event from fulfillment-service."""
-    newest_at = None
-    newest_event = None
-    for entry in case.timeline:
-        if entry.source != "fulfillment-service" or entry.at is None:
-            continue
-        if newest_at is None or entry.at > newest_at:
-            newest_at = entry.at
-            newest_event = entry.raw
+    events = {
+        entry.at: entry.raw
+        for entry in case.timeline
+        if entry.source == "fulfillment-service" and entry.at
+    }
     return {
         "status": "ok",
         "httpStatus": 200,
         "timelineEvents": len(case.timeline),
-        "latestFulfillmentEvent": newest_event,
+        "latestFulfillmentEvent": events[max(events)] if events else None,
     }
 
 
@@ -156,7 +148,7 @@ def conclude(inv: Investigation) -> Conclusion:
 
     Outside an incident, the verdict is ``healthy`` if 4.3 is ok, else ``unknown``.
     """
-    reading = inv.latest().get("4.3")
+    reading = inv.latest().get(_read_document.id)
     if reading is None:
         return Conclusion(verdict=Verdict.UNKNOWN, summary="4.3 was not read")
     verdict = Verdict.HEALTHY if reading.status is Status.OK else Verdict.UNKNOWN

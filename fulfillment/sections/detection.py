@@ -11,7 +11,6 @@ from runbook_lib.frames import TIME
 from runbook_lib.model import (
     ActionPhase,
     Conclusion,
-    Line,
     Outcome,
     Plot,
     Role,
@@ -88,17 +87,17 @@ def read_alert(inv: Investigation) -> Outcome:
     limit = inv.settings.lag_threshold_minutes
     alerts = inv.clients.prometheus.list_alerts()
     lag = read_lag(inv)
-    over_since = lag.find_over_since(limit)
     firing = [
         alert
         for alert in alerts
         if alert.name in ALERTS and alert.state == "firing" and not is_drill(alert.labels)
     ]
     starts = [alert.active_at for alert in firing if alert.active_at]
+    over_since = lag.find_over_since(limit)
     outcome = Outcome(
         value=None if lag.value is None else round(lag.value, 2),
         link=inv.link_to("query", LAG),
-        since=min([*starts, over_since] if over_since else starts, default=None),
+        since=min(filter(None, [*starts, over_since]), default=None),
         longest_minutes=lag.value if lag.is_listed else None,
         plot=Plot(
             title="Lag of the oldest waiting object",
@@ -167,30 +166,22 @@ def judge_alert(
     shows=(Key(Quantity.PANEL),),
     unit="objects",
 )
-def _compare_panel(inv: Investigation) -> Outcome:
-    """Send the panel's queries to Prometheus, and compare the answers with a listing.
+def _read_panel(inv: Investigation) -> Outcome:
+    """Send the panel's queries to Prometheus. 2.3 compares them with a listing.
 
     Left out without Grafana; unknown if the queries give no number.
     """
     panel, lines = read_panel(inv)
-    waiting, error = attempt(lambda: recall_waiting(inv))
     current = [(line.name, line.points[-1][1]) for line in lines if line.points]
-    listed = error
-    if waiting is not None:
-        listed = f"{len(waiting.objects):,}"
-        point = (inv.now(), float(len(waiting.objects)))
-        lines.append(Line(name="listing of the bucket", points=(point,)))
     outcome = Outcome(
         source="; ".join([panel.link, *panel.expressions]),
         rows=to_rows(("series", "value"), current),
-        plot=Plot(
-            title=f"Panel {PANEL_TITLE}, beside the listing", unit="objects", lines=tuple(lines)
-        ),
+        plot=Plot(title=f"Panel {PANEL_TITLE}", unit="objects", lines=tuple(lines)),
     )
     if not current:
         return outcome.unknown("Prometheus has no series for the panel")
     outcome.value = sum(value for _, value in current)
-    return outcome.ok(f"the panel shows {outcome.value:,.0f}, the listing {listed}")
+    return outcome.ok(f"the panel shows {outcome.value:,.0f}")
 
 
 @step(
@@ -210,7 +201,6 @@ def read_backlog_objects(inv: Investigation) -> Outcome:
     # The plot before the listing: the reading's time is its end.
     plot, counted = _read_metric(inv, "objects")
     waiting = recall_waiting(inv)
-    synthetic_since = [label.info.last_modified for label in waiting.synthetic]
     were_overdue = [r.observations.get("overdue_real") for r in inv.journal.readings]
     unserved = _read_unserved(inv, waiting)
     without_label = unserved.orders if unserved else ()
@@ -226,14 +216,18 @@ def read_backlog_objects(inv: Investigation) -> Outcome:
         order_ids=None if unserved is None and not order_ids else order_ids,
         longest_minutes=round(longest_minutes, 1),
         affected_files=len(waiting.overdue),
-        first_seen={"synthetic": min(synthetic_since)} if synthetic_since else {},
         observations={
             **waiting.observations,
             "real_were_overdue": bool(waiting.overdue) or any(were_overdue),
         },
     )
     if waiting.overdue:
-        outcome.measurements = measure({Quantity.BACKLOG: Status.BREACH}, begun=waiting.late_since)
+        # A late order's file is old when it comes. So its wait says when trouble began only where
+        # no metric does.
+        alert_reading = inv.latest().get(read_alert.id)
+        has_metric = alert_reading and alert_reading.observations.get("lag_present")
+        late_since = None if has_metric else waiting.late_since
+        outcome.measurements = measure({Quantity.BACKLOG: Status.BREACH}, begun=late_since)
     elif inv.since is not None:  # without trouble, nothing to compare
         outcome.measurements = measure({}, backlog=compare_backlog(inv, waiting))
     if without_label:
@@ -368,9 +362,7 @@ def read_probe(inv: Investigation) -> Outcome:
     return outcome.judge(statuses_judged.get(status, Status.UNKNOWN), words)
 
 
-STEPS = by_id(
-    read_alert, _compare_panel, read_backlog_objects, _read_bytes, read_ticket, read_probe
-)
+STEPS = by_id(read_alert, _read_panel, read_backlog_objects, _read_bytes, read_ticket, read_probe)
 ACTIONS: dict[str, ActionStep] = {}
 
 

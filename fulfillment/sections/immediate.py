@@ -26,7 +26,7 @@ from . import detection
 from .detection import LISTING
 from .signals import ALERTS, find_alert_states, is_drill
 from .symptoms import conclude_symptoms
-from .worker_metrics import find_log_start, read_worker_log
+from .worker_metrics import SILENCE, find_log_start, read_worker_log
 
 NAME = "03_immediate_actions"
 TITLE = "Immediate actions"
@@ -35,8 +35,6 @@ Parameters = SectionParameters
 CHANNELS = {"slack": ("slack",), "email": ("smtp", "email"), "teams": ("teams", "webhook")}
 #: Single attempts; a failed notification counts only once Alertmanager has given up.
 _FAILED = "alertmanager_notification_requests_failed_total"
-#: How long an error must be silent to be past, if labels have moved since.
-_SILENCE = timedelta(minutes=1)
 
 
 @step(
@@ -51,15 +49,8 @@ _SILENCE = timedelta(minutes=1)
 def _read_delivery(inv: Investigation) -> Outcome:
     """Follow each active alert to its receivers. Drills are followed only without a real alert.
 
-    Ok: every channel on the route received the alert, or no alert fires. Each of these is a breach:
-
-    - the alert is silenced, inhibited or muted;
-    - the alert fires in Prometheus, but Alertmanager does not have it;
-    - no channel is on the route;
-    - a channel did not receive the alert, and has a placeholder in its configuration, or attempts
-      failed since the alert started.
-
-    Else the step is unknown, or left out without NOTIFICATIONS_URL.
+    A channel without the alert is a breach if a fault explains it, such as a placeholder in its
+    configuration; else nobody knows.
     """
     active = inv.clients.alertmanager.list_alerts()
     alerts = [alert for alert in active if alert.labels.get("alertname") in ALERTS]
@@ -70,7 +61,7 @@ def _read_delivery(inv: Investigation) -> Outcome:
     receivers = inv.clients.notifications
     # The clocks of Alertmanager and of the receivers may differ a little.
     since = start - timedelta(seconds=5)
-    notifications, error = attempt(lambda: receivers.list_notifications(since=since))
+    notices, error = attempt(lambda: receivers.list_notifications(since=since))
     faults = _find_faults(inv, start)
     rows: list[dict[str, Json]] = []
     problems: list[str] = []
@@ -78,7 +69,7 @@ def _read_delivery(inv: Investigation) -> Outcome:
         muted_by = (*alert.silenced_by, *alert.inhibited_by, *alert.muted_by)
         if muted_by:
             problems.append(f"{alert.labels['alertname']} is muted by {', '.join(muted_by)}")
-        rows += _list_deliveries(alert, notifications or ())
+        rows += _list_deliveries(alert, notices or ())
     missing = sorted({row["channel"] for row in rows if row["evidence"] == "none"})
     problems += [f"{channel}: {faults[channel]}" for channel in missing if channel in faults]
     outcome = Outcome(
@@ -91,7 +82,7 @@ def _read_delivery(inv: Investigation) -> Outcome:
         return outcome.breach("; ".join(problems))
     if not missing:
         return outcome.ok("every channel on the route received the alert")
-    if not inv.settings.notifications_url:
+    if not receivers.url:
         return outcome.left_out("NOTIFICATIONS_URL is empty; no failure is counted")
     reason = f"no evidence from {', '.join(missing)}"
     return outcome.unknown(f"{reason}: {error}" if error else reason)
@@ -107,48 +98,35 @@ def _judge_no_alert(inv: Investigation) -> Outcome:
     return outcome.ok("no alert fires: nothing to deliver")
 
 
-def _list_deliveries(
-    alert: RoutedAlert, notifications: Sequence[Notification]
-) -> list[dict[str, Json]]:
-    """Return a row for each channel on an alert's route."""
-    name = alert.labels["alertname"]
-    rows = []
-    for channel, receiver in expect_channels(alert.receivers).items():
-        received = [
-            notice.received_at
-            for notice in notifications
-            if notice.channel == channel
-            and notice.status == "firing"
-            and notice.is_drill == is_drill(alert.labels)
-            and name in notice.alertnames
-        ]
-        row: dict[str, Json] = {
-            "alert": name,
-            "channel": channel,
-            "receiver": receiver,
-            "evidence": "received" if received else "none",
-            "at": min(received, default=None),
-        }
-        rows.append(row)
-    return rows
-
-
-def expect_channels(receivers: Sequence[str]) -> dict[str, str]:
-    """Return the channels that should get an alert, each with the name of its receiver.
+def _list_deliveries(alert: RoutedAlert, notices: Sequence[Notification]) -> list[dict[str, Json]]:
+    """Return a row for each channel on an alert's route.
 
     The name of a receiver contains the name of its channel. A receiver whose name begins with
     ``drill`` serves all three channels (addons/alertmanager).
-
-    Parameters
-    ----------
-    receivers : the names of the receivers on the alert's route
     """
-    expected = {}
+    name = alert.labels["alertname"]
+    own = [
+        notice
+        for notice in notices
+        if notice.status == "firing"
+        and notice.is_drill == is_drill(alert.labels)
+        and name in notice.alertnames
+    ]
+    rows: list[dict[str, Json]] = []
     for channel in CHANNELS:
-        serving = [r for r in receivers if channel in r.lower() or r.startswith("drill")]
+        serving = [r for r in alert.receivers if channel in r.lower() or r.startswith("drill")]
+        received = [notice.received_at for notice in own if notice.channel == channel]
         if serving:
-            expected[channel] = serving[0]
-    return expected
+            rows.append(
+                {
+                    "alert": name,
+                    "channel": channel,
+                    "receiver": serving[0],
+                    "evidence": "received" if received else "none",
+                    "at": min(received, default=None),
+                }
+            )
+    return rows
 
 
 def _find_faults(inv: Investigation, start: datetime) -> dict[str, str]:
@@ -246,7 +224,7 @@ def _read_worker_log(inv: Investigation) -> Outcome:
     start = find_log_start(inv)
     lines = read_worker_log(inv, start)
     moved_at, _ = attempt(lambda: inv.clients.fulfillment.read_worker().last_move_at)
-    past_before = min(moved_at, inv.now() - _SILENCE) if moved_at else start
+    past_before = min(moved_at, inv.now() - SILENCE) if moved_at else start
     groups = [group for group in group_lines(lines) if group.level in ("error", "warning")]
     errors = [
         group
@@ -255,12 +233,11 @@ def _read_worker_log(inv: Investigation) -> Outcome:
     ]
     count = sum(group.count for group in errors)
     span = f"since {start:%H:%M:%S} UTC"
-    columns = ("level", "count", "template", "first", "last", "example", "orders")
     log = inv.settings.worker_log_cmd or f"log of {inv.settings.worker_service}"
     outcome = Outcome(
         value=count if lines else None,
         source=f"{log} {span}",
-        rows=rows_of(groups, *columns),
+        rows=rows_of(groups, "level", "count", "template", "first", "last", "example"),
     )
     if not lines:
         return outcome.unknown(f"the log has no line {span}: that proves nothing")

@@ -20,7 +20,6 @@ from runbook_lib.section import (
     step,
     to_rows,
 )
-from runbook_lib.show.text import count_of
 
 from ..change.drill_record import find_killed_drill
 from ..change.environment_guard import MARKER_KEY, read_marker
@@ -44,17 +43,6 @@ _CHANGE_KEYS = "store, keys for changes"
 #: The rights that looking needs.
 _LOOKING = ("list", "read")
 _RIGHT_WORDS = {True: "yes", False: "no", None: "not known"}
-#: The columns of step 1.3, and the fields of ``systems`` of ``runbook check``.
-_RIGHTS = (
-    "name",
-    "reachable",
-    "recognised",
-    "rights",
-    "missing_for_looking",
-    "missing_for_releasing",
-    "missing_for_clean_up",
-    "reason",
-)
 
 
 def _ask_all(questions: Sequence[Callable[[], T]]) -> list[T]:
@@ -113,32 +101,25 @@ def _read_reachability(inv: Investigation) -> Outcome:
     """
     rows = _list_systems(inv)
     asked = [row for row in rows if row["reachable"] is not None]
-    silent = [row["name"] for row in asked if not row["reachable"]]
-    wrong = [row["name"] for row in asked if row["recognised"] is False]
-    parts = {
-        "another system answers at ": [f"{name.upper()}_URL" for name in wrong],
-        "no answer from ": silent,
-        "left out: ": [row["name"] for row in rows if row not in asked],
+    problems = {
+        row["name"]: row["reason"]
+        for row in asked
+        if not row["reachable"] or row["recognised"] is False
     }
-    reason = "; ".join(words + ", ".join(names) for words, names in parts.items() if names)
+    wrong = {row["name"] for row in asked if row["recognised"] is False}
     outcome = Outcome(
-        value=f"{len(asked) - len(silent) - len(wrong)} of {len(asked)}",
+        value=f"{len(asked) - len(problems)} of {len(asked)}",
         rows=rows,
         columns=("name", "reachable", "recognised", "reason"),
     )
-    if wrong or not set(silent) <= set(OPTIONAL):
+    reason = "; ".join(f"{name}: {why}" for name, why in problems.items())
+    if wrong or problems.keys() - set(OPTIONAL):
         return outcome.breach(reason)
     return outcome.ok(reason or "every system answers")
 
 
 def _list_systems(inv: Investigation) -> list[dict[str, Json]]:
     """Ask every system for our rights; return a row for each, with the columns of step 1.3."""
-    questions = _list_questions(inv).items()
-    return _ask_all([partial(_make_row, inv, name, ask) for name, ask in questions])
-
-
-def _list_questions(inv: Investigation) -> dict[str, Callable[[], Rights]]:
-    """Return a question about rights for each row of step 1.3, by the row's name."""
     settings = inv.settings
     changed_prefixes = (
         settings.pending_prefix,
@@ -158,7 +139,7 @@ def _list_questions(inv: Investigation) -> dict[str, Callable[[], Rights]]:
     }
     for name in (*HTTP_SYSTEMS, "services"):
         questions[name] = partial(_try_reading, inv, name)
-    return questions
+    return _ask_all([partial(_make_row, inv, name, ask) for name, ask in questions.items()])
 
 
 def _name_change_row(inv: Investigation) -> str:
@@ -173,24 +154,22 @@ def _try_reading(inv: Investigation, name: str) -> Rights:
     ClientError
         When the system cannot be reached, or another one answers at its address.
     """
-
-    def read() -> object:
-        if name == "services":
-            return inv.clients.services.list_services()
-        answer = getattr(inv.clients, name).check_reachable()
-        # These two tell everybody that they are there.
-        if name == "prometheus":
-            return inv.clients.prometheus.query("1")
-        if name == "grafana":
-            return inv.clients.grafana.find_panel(DASHBOARD_UID, PANEL_TITLE)
-        return answer
-
-    rights: Rights = {"read": try_right(read)}
-    control = inv.settings.worker_control
-    if name == "fulfillment" and control == "api":
+    clients = inv.clients
+    if name == "services":
+        rights = {"read": try_right(lambda: clients.services.list_services())}
+        if inv.settings.worker_control in ("compose", "supervisor"):
+            rights["stop"] = (None, "")
+        return rights
+    # Prometheus and Grafana tell everybody that they are there.
+    further: dict[str, Callable[[], object]] = {
+        "prometheus": lambda: clients.prometheus.query("1"),
+        "grafana": lambda: clients.grafana.find_panel(DASHBOARD_UID, PANEL_TITLE),
+    }
+    rights = {"read": try_right(lambda: getattr(clients, name).check_reachable())}
+    if rights["read"][0] and name in further:
+        rights["read"] = try_right(further[name])
+    if name == "fulfillment" and inv.settings.worker_control == "api":
         rights["pause"] = (None, "")
-    elif name == "services" and control in ("compose", "supervisor"):
-        rights["stop"] = (None, "")
     return rights
 
 
@@ -200,45 +179,44 @@ def _make_row(inv: Investigation, name: str, ask: Callable[[], Rights]) -> dict[
     ``reachable`` is None for a system that is not configured. ``recognised`` is None when nobody
     knows which system answers.
     """
-    settings = inv.settings
     is_reachable: bool | None = True
     is_recognised: bool | None = True
-    why = ""
     rights: Rights = {}
     try:
         rights = ask()
+        reason = "; ".join(dict.fromkeys(filter(None, [why for _, why in rights.values()])))
     except errors.WrongSystemError as error:
         is_recognised = False
-        rights = {"read": (False, error.message.partition(". ")[0])}
+        reason = error.message.partition(". ")[0]
+        rights = {"read": (False, reason)}
     except errors.ClientError as error:
         is_recognised = None
         is_reachable = None if isinstance(error, errors.NotConfiguredError) else False
-        why = error.message.partition(". ")[0]
+        reason = error.message.partition(". ")[0]
     # An answer that is neither a listing nor a refusal may come from another system.
     if rights.get("list", (True, ""))[0] is None:
         is_recognised = None
     missing = [right for right, (is_allowed, _) in rights.items() if is_allowed is False]
-    for_clean_up = [right for right in missing if right.endswith(f" {settings.chaos_prefix}")]
+    for_clean_up = [right for right in missing if right.endswith(f" {inv.settings.chaos_prefix}")]
     # A release asks fulfillment-service which labels are finished, or Prometheus for moves.
     is_for_releasing = {
         _name_change_row(inv): True,
-        "fulfillment": settings.label_finished == "shipment",
-        "prometheus": settings.worker_control == "metric",
+        "fulfillment": inv.settings.label_finished == "shipment",
+        "prometheus": inv.settings.worker_control == "metric",
     }
     for_releasing = missing if is_for_releasing.get(name) else []
-    for_looking = [] if name == _CHANGE_KEYS else [right for right in missing if right in _LOOKING]
-    reasons = dict.fromkeys(reason for _, reason in rights.values() if reason)
-    values = (
-        name,
-        is_reachable,
-        is_recognised,
-        {right: _RIGHT_WORDS[is_allowed] for right, (is_allowed, _) in rights.items()},
-        for_looking,
-        [right for right in for_releasing if right not in for_clean_up],
-        for_clean_up,
-        why or "; ".join(reasons),
-    )
-    return dict(zip(_RIGHTS, values, strict=True))
+    return {
+        "name": name,
+        "reachable": is_reachable,
+        "recognised": is_recognised,
+        "rights": {right: _RIGHT_WORDS[is_allowed] for right, (is_allowed, _) in rights.items()},
+        "missing_for_looking": []
+        if name == _CHANGE_KEYS
+        else [r for r in missing if r in _LOOKING],
+        "missing_for_releasing": [right for right in for_releasing if right not in for_clean_up],
+        "missing_for_clean_up": for_clean_up,
+        "reason": reason,
+    }
 
 
 def list_obstacles(rows: Iterable[Mapping[str, Json]]) -> list[Mapping[str, Json]]:
@@ -246,15 +224,15 @@ def list_obstacles(rows: Iterable[Mapping[str, Json]]) -> list[Mapping[str, Json
 
     Another system answers there; or it is the store or Prometheus, and cannot be read.
     """
-    return [row for row in rows if row["recognised"] is False or _hides_all(row)]
-
-
-def _hides_all(row: Mapping[str, Json]) -> bool:
-    """Tell whether a row is of a system that looking needs, and that cannot be read."""
-    if row["name"] not in _NEEDED_FOR_LOOKING:
-        return False
-    words = {row["rights"].get(right, "yes") for right in _LOOKING}
-    return row["reachable"] is False or (row["reachable"] is True and words != {"yes"})
+    obstacles = []
+    for row in rows:
+        is_configured = row["reachable"] is not None
+        may_look = all(row["rights"].get(right, "yes") == "yes" for right in _LOOKING)
+        can_look = row["reachable"] and may_look
+        is_hidden = row["name"] in _NEEDED_FOR_LOOKING and is_configured and not can_look
+        if is_hidden or row["recognised"] is False:
+            obstacles.append(row)
+    return obstacles
 
 
 @step(
@@ -282,7 +260,7 @@ def read_rights(inv: Investigation) -> Outcome:
         _say_rights("Cleaning up lacks", rows, "missing_for_clean_up"),
     ]
     reason = ". ".join(part for part in parts if part)
-    outcome = Outcome(rows=rows, columns=_RIGHTS)
+    outcome = Outcome(rows=rows, columns=tuple(rows[0]))
     if lacks_for_looking:
         return outcome.breach(reason)
     if obstacles:
@@ -326,15 +304,10 @@ def read_clocks(inv: Investigation) -> Outcome:
     return outcome.ok(f"{len(skews)} of {len(names)} systems agree with this machine's clock")
 
 
-def _read_skew_s(inv: Investigation, name: str) -> float:
-    """Return by how many seconds a system's clock is ahead of ours."""
-    asked_at = inv.now()
-    theirs = getattr(inv.clients, name).read_clock()
-    # The system reads its clock about halfway between question and answer.
-    ours = asked_at + (inv.now() - asked_at) / 2
-    ahead: timedelta = theirs - ours
-    # The header has whole seconds, rounded down: half a second is added.
-    return round(ahead.total_seconds() + 0.5, 1)
+def _read_skew_s(inv: Investigation, name: str) -> int:
+    """Return by how many seconds a system's clock is ahead of ours; a header has whole seconds."""
+    ahead: timedelta = getattr(inv.clients, name).read_clock() - inv.now()
+    return round(ahead.total_seconds())
 
 
 #: The columns of step 1.5, and the fields of ``unfinished`` of ``runbook check``.
@@ -357,39 +330,25 @@ def read_unfinished(inv: Investigation) -> Outcome:
     A drill that was killed on this machine is listed, too. If the bucket's records cannot be read,
     the step is unknown; but a breach if a killed drill is known.
     """
-    rows: list[dict[str, Json]] = []
     unread = ""
     killed = find_killed_drill(inv.settings.runbook_home.resolve())
-    if killed is not None:
-        rows.append(killed)
+    rows: list[dict[str, Json]] = [killed] if killed else []
     try:
         rows += GATE.list_unfinished(inv.clients)
     except (errors.ClientError, MoveError) as error:
         unread = f"the bucket's records cannot be read: {error}"
     outcome = Outcome(
-        value=len(rows),
+        value=None if unread else len(rows),
         rows=rows,
         columns=_UNFINISHED,
         ways_on=tuple(str(row["way_on"]) for row in rows),
     )
     if rows:
-        problems = map(_describe_unfinished, rows)
-        return outcome.breach("; ".join(filter(None, [*problems, unread])))
+        problems = [f"{row['plan']} is not over: {row['way_on']}" for row in rows]
+        return outcome.breach("; ".join(problems))
     if unread:
-        outcome.value = None
         return outcome.unknown(unread)
     return outcome.ok("every release of this bucket is finished")
-
-
-def _describe_unfinished(row: Mapping[str, Json]) -> str:
-    """Say in words what a row of step 1.5 says."""
-    held = ""
-    if row["held_by"]:
-        held = f"; the worker is paused for it since {row['held_since']} by {row['held_by']}"
-    objects = ""
-    if row["rows"]:
-        objects = f" ({count_of(row['rows'], 'object')})"
-    return f"{row['plan']}{objects} is not over{held}: {row['way_on']}"
 
 
 STEPS = by_id(_read_environment, _read_reachability, read_rights, read_clocks, read_unfinished)

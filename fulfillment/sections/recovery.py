@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import NamedTuple
 
 from runbook_lib.model import AlertState, Outcome, Status
 from runbook_lib.section import attempt
 
 from ..analysis.recovery import compute_recovery
-from ..analysis.samples import Sample, clean, compute_interval_s, find_end, list_growth
+from ..analysis.samples import Sample, clean, compute_interval_s, list_growth
 from ..investigation import Investigation
 from ..quantities import Backlog, Uploads
 from ..waiting import Waiting, read_waiting, recall_waiting
@@ -26,6 +27,9 @@ _ORDERS = "fulfillment_orders_received_total"
 NO_UPLOADS = (Uploads.FAILING, Uploads.NONE)
 #: Uploads longer ago than this say nothing about now.
 _UPLOADS_WINDOW_S = 300.0
+#: So many labels that got in since the last failure end a fault. If it let every second upload
+#: through, that would happen by chance in less than 1 % of the cases.
+_PROVING = 7
 #: How long an order may have no label before ``read_uploads`` says that no label gets in.
 _PATIENCE = timedelta(seconds=60)
 #: How old the newest sample of a counter may be, if the counter is still scraped.
@@ -83,7 +87,9 @@ def read_lag(inv: Investigation, *, lists_anew: bool = False) -> Lag:
     window = max(inv.window, timedelta(minutes=2 * inv.settings.lag_for_minutes))
     samples = read_samples(inv, LAG, window.total_seconds())
     if not samples:
-        if not has_exporter(inv):
+        # An exporter that is down is still a target of Prometheus.
+        targets, _ = attempt(inv.clients.prometheus.list_targets)
+        if targets is not None and all(target.job != EXPORTER for target in targets):
             return _list_lag(inv, lists_anew=lists_anew)
         return Lag([], f"there is no series {LAG}: the exporter is down or cannot list the bucket")
     now = inv.now()
@@ -109,15 +115,6 @@ def _list_lag(inv: Investigation, *, lists_anew: bool) -> Lag:
     if waiting is None:
         return Lag([], f"no exporter measures the lag here, and the bucket was not listed: {error}")
     return Lag([Sample(inv.now(), waiting.longest_minutes)], is_listed=True)
-
-
-def has_exporter(inv: Investigation) -> bool:
-    """Tell whether something should measure the lag here; True if that is not known.
-
-    An exporter that is down is still a target of Prometheus.
-    """
-    targets, _ = attempt(inv.clients.prometheus.list_targets)
-    return targets is None or any(target.job == EXPORTER for target in targets)
 
 
 def find_judged_from(inv: Investigation) -> datetime:
@@ -162,8 +159,8 @@ def is_low(recovery: Outcome) -> bool | None:
 def read_uploads(inv: Investigation) -> Uploads:
     """Tell by the worker's counters whether labels get into the store.
 
-    Only the last five minutes count. ``FAILING``: an upload failed, and so few have succeeded since
-    that this may be chance (see ``find_end``). ``NONE``: an order came over a minute ago, and no
+    Only the last five minutes count. ``FAILING``: an upload failed, and so few labels have got in
+    since that this may be chance. ``NONE``: an order came over a minute ago, and no
     label has arrived since. ``UNASKED``: Prometheus does not scrape the counter of arrivals now; or
     no label arrived, and no order came over a minute ago.
     """
@@ -172,8 +169,10 @@ def read_uploads(inv: Investigation) -> Uploads:
         return Uploads.UNASKED
     failures, _ = attempt(lambda: _read_growth(inv, _FAILED_UPLOADS, _UPLOADS_WINDOW_S))
     orders, _ = attempt(lambda: _read_growth(inv, _ORDERS, _UPLOADS_WINDOW_S))
-    if failures and find_end(failures, arrivals) is None:
-        return Uploads.FAILING
+    if failures:
+        got_in = sum(each.value for each in arrivals if each.at > failures[-1].at)
+        if got_in < _PROVING:
+            return Uploads.FAILING
     last_arrival = arrivals[-1].at if arrivals else None
     patience_start = inv.now() - _PATIENCE
     for order in orders or ():
@@ -248,7 +247,10 @@ def _read_usual(inv: Investigation) -> float | None:
     # Labels may come and go between two points of the range, so each step's highest count is read.
     backlog = BACKLOG % inv.settings.pending_prefix
     highest = f"max_over_time(sum({backlog})[{_HOUR_STEP_S:.0f}s:5s])"
-    waited, _ = attempt(lambda: _query_range(inv, highest, began - _HOUR, began))
+    query = inv.clients.prometheus.query_range
+    found, _ = attempt(lambda: query(highest, began - _HOUR, began, _HOUR_STEP_S))
+    samples = clean(chain.from_iterable(series.samples for series in found or ()))
+    waited = [sample for sample in samples if began - _HOUR <= sample.at <= began]
     if not waited or began - waited[0].at < _LEAST_CALM:
         return None
     return max(sample.value for sample in waited)
@@ -257,17 +259,8 @@ def _read_usual(inv: Investigation) -> float | None:
 def find_beginning(inv: Investigation) -> datetime:
     """Return since when things belong to this incident.
 
-    That is the first sign of its causes; or LAG_THRESHOLD_MINUTES before the first breach, if that
-    is earlier, since a cause acts before the first label is late.
+    That is LAG_THRESHOLD_MINUTES before the first breach: a cause acts before the first label is
+    late.
     """
     since = inv.since or find_judged_from(inv)
-    causes = inv.policy.list_causes(inv.journal)
-    signs = [cause.first_seen for cause in causes if cause.first_seen]
-    return min([since - timedelta(minutes=inv.settings.lag_threshold_minutes), *signs])
-
-
-def _query_range(inv: Investigation, promql: str, start: datetime, end: datetime) -> list[Sample]:
-    samples: list[Sample] = []
-    for series in inv.clients.prometheus.query_range(promql, start, end, _HOUR_STEP_S):
-        samples += series.samples
-    return [sample for sample in clean(samples) if start <= sample.at <= end]
+    return since - timedelta(minutes=inv.settings.lag_threshold_minutes)

@@ -7,9 +7,11 @@ and 6.1.2.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 
 from pydantic import Field
 
@@ -32,7 +34,6 @@ from runbook_lib.section import (
 )
 
 from ..analysis.causes import Advice
-from ..analysis.forecasts import compute_clear_time
 from ..analysis.samples import Sample
 from ..change.drill_record import get_drill_id, list_drill_orders
 from ..change.release import GATE, ReleaseParameters, make_release_plan
@@ -81,6 +82,8 @@ class Parameters(ReleaseParameters):
 _MAX_AGE_S = 90.0
 #: The time between two listings of 6.5, where no exporter measures the lag.
 _LIST_EVERY_S = 5.0
+#: The least margin of the time by which an alert clears.
+_LEAST_MARGIN_S = 5.0
 
 
 def _refresh_advice(inv: Investigation) -> Advice:
@@ -131,10 +134,10 @@ def _get_orders(inv: Investigation) -> frozenset[str] | None:
 
 def _plan_repair(inv: Investigation) -> Plan:
     parameters = get_parameters(inv, Parameters)
-    if parameters.service_action == "auto":
+    action = parameters.service_action
+    if action == "auto":
         advice = _refresh_advice(inv)
         return _plan_service(inv, "6.2", advice.action, advice.target, advice.reason)
-    action = parameters.service_action
     target = inv.settings.worker_service
     if action != "none":
         target = SERVICE_ACTIONS[action].find_target(inv.settings, parameters.service)
@@ -143,7 +146,7 @@ def _plan_repair(inv: Investigation) -> Plan:
 
 def _plan_refresh(inv: Investigation) -> Plan:
     if not inv.ticket_id:
-        return make_empty_plan(step="6.4", target="ticket", reason="no ticket given")
+        return _plan_nothing("6.4", "ticket", "no ticket given")
     return _plan_service(inv, "6.4", "refresh", inv.ticket_id, "so that support sees what changed")
 
 
@@ -165,19 +168,9 @@ def _plan_service(
 ) -> Plan:
     """Plan an action on a service. ``needs_repair``: 6.2 must bring the service back first."""
     if action == "none":
-        return make_empty_plan(step=step_id, target=target, reason=reason)
-    return _plan_or_say(
-        step_id,
-        f"{action} of {target}",
-        lambda: plan_service(
-            inv,
-            step=step_id,
-            action=action,
-            target=target,
-            reason=reason,
-            needs_repair=needs_repair,
-        ),
-    )
+        return _plan_nothing(step_id, target, reason)
+    plan = partial(plan_service, inv, step=step_id, action=action, target=target, reason=reason)
+    return _plan_or_say(step_id, f"{action} of {target}", partial(plan, needs_repair=needs_repair))
 
 
 def _plan_or_say(step_id: str, target: str, plan: Callable[[], Plan]) -> Plan:
@@ -185,8 +178,11 @@ def _plan_or_say(step_id: str, target: str, plan: Callable[[], Plan]) -> Plan:
     try:
         return plan()
     except (StoreError, ClientError, SafetyError, RefusedError) as error:
-        reason = f"{target} cannot be planned: {error}"
-        return make_empty_plan(step=step_id, target=target, reason=reason)
+        return _plan_nothing(step_id, target, f"{target} cannot be planned: {error}")
+
+
+def _plan_nothing(step_id: str, target: str, reason: str) -> Plan:
+    return make_empty_plan(step=step_id, target=target, reason=reason)
 
 
 def put_in_order(release: Plan, repair: Plan) -> tuple[Plan, Plan]:
@@ -277,7 +273,11 @@ def _watch_lag(inv: Investigation) -> tuple[Lag, model.Outcome]:
 
 
 def _predict_clear_time(inv: Investigation, fixed_at: datetime) -> model.ClearTime | None:
-    """Predict when the firing alerts clear; None when an interval is unknown.
+    """Predict by when the firing alerts clear; None when an interval is unknown.
+
+    A change of the lag reaches people over the exporter (its refresh interval), Prometheus (the
+    scrape interval) and the rule (the evaluation interval); then ``keep_firing_for`` begins. Each
+    stage's own work gets a margin.
 
     Parameters
     ----------
@@ -294,14 +294,12 @@ def _predict_clear_time(inv: Investigation, fixed_at: datetime) -> model.ClearTi
     targets = [target for target in prometheus.list_targets() if target.job == EXPORTER]
     if not rules or not refresh or not targets:
         return None
-    stages = {
-        "refresh_s": refresh[0].samples[-1].value,
-        "scrape_s": targets[0].scrape_interval_s,
-        "evaluation_s": max(rule.group_interval_s for rule in rules),
-        "keep_firing_for_s": max(map(_find_keep_firing_s, rules)),
-    }
-    _, group_interval_s = inv.clients.alertmanager.read_group_timing()
-    return compute_clear_time(fixed_at, stages, group_interval_s=group_interval_s)
+    watch_s = targets[0].scrape_interval_s + max(rule.group_interval_s for rule in rules)
+    delay_s = refresh[0].samples[-1].value + watch_s + max(map(_find_keep_firing_s, rules))
+    delay_s += max(_LEAST_MARGIN_S, watch_s)
+    if not math.isfinite(delay_s):
+        return None
+    return model.ClearTime(deadline=fixed_at + timedelta(seconds=delay_s))
 
 
 def _find_keep_firing_s(rule: AlertRule) -> float:
@@ -309,11 +307,8 @@ def _find_keep_firing_s(rule: AlertRule) -> float:
 
     That is ``keep_firing_for``, plus the window of a rule with ``increase``, which looks back.
     """
-    keep_firing_s = rule.keep_firing_for_s
     window = re.search(r"\bincrease\([^\[]*\[([0-9a-z]+)\]", rule.query)
-    if window:
-        keep_firing_s += parse_duration(window[1])
-    return keep_firing_s
+    return rule.keep_firing_for_s + (parse_duration(window[1]) if window else 0.0)
 
 
 STEPS = CAUSE_STEPS | by_id(read_unfinished, read_recovery)

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from datetime import datetime
+from collections.abc import Mapping
 from itertools import islice, takewhile
 
 from objectmove.errors import MoveError
 from runbook_lib import model
 from runbook_lib.errors import ClientError, ClientTimeoutError, NotConfiguredError, NotFoundError
 from runbook_lib.frames import TEXT, TIME
-from runbook_lib.model import ActionPhase, CauseStatus, Finding, Role
+from runbook_lib.model import CauseStatus, Finding, Role
 from runbook_lib.policy import IN_TROUBLE
 from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, rows_of, step
 from runbook_lib.show.text import capitalise
 
 from ..analysis import causes
-from ..analysis.causes import (
-    CAUSES,
-    STORE_SERVICES,
-    Advice,
-    advise,
-    collect_observations,
-    diagnose,
-)
+from ..analysis.causes import CAUSES, Advice, advise, collect_observations, diagnose
 from ..change.release import GATE
 from ..clients.http_systems import WorkerState
 from ..clients.services import ServiceState
@@ -33,12 +25,11 @@ from .immediate import read_store_health
 from .purpose import read_clocks
 from .recovery import find_beginning
 from .signals import read_lines
-from .symptoms import judge_now, list_current
+from .symptoms import judge_now
 from .timeline import read_events
 from .worker_metrics import (
     FAILED,
     count_flow,
-    find_log_start,
     is_catching_up,
     observe_reasons,
     read_worker_log,
@@ -49,8 +40,8 @@ NAME = "05_root_cause"
 TITLE = "Root cause exploration"
 Parameters = SectionParameters
 
-#: A service that was started so short a time ago need not answer yet.
-_YOUNG_S = 15
+#: A pass that began so short a time ago may last.
+_LEAST_STANDSTILL_S = 15.0
 #: After this long without a pass a worker stands still, if its usual gap between passes is unknown.
 _STANDSTILL_S = 300.0
 #: At most so many objects are looked at to tell when the last label was moved.
@@ -74,34 +65,25 @@ _REFUSALS = ("bad_credentials", "access_denied", "no_such_bucket")
 def read_worker(inv: Investigation) -> model.Outcome:
     """Read services, worker and carrier, each as far as it can be read."""
     states = _list_services(inv)
-    process = _find_service(states, inv.settings.worker_service)
+    process = next((s for s in states if s.name == inv.settings.worker_service), None)
+    is_running = process.running if process and process.state.upper() != "STARTING" else None
     worker, answers, is_silent, error = _ask_worker(inv)
     metrics = read_worker_metrics(inv)
-    is_running = None
-    if process is not None and process.state.upper() != "STARTING":
-        is_running = process.running
-    if process and answers is False and not is_silent and _is_young(inv, process):
-        is_running = _watch_start(inv, process)
     stands_still = None
     holding_plan = ""
-    if worker is not None:
+    is_paused_by_others = None
+    idle_minutes = None
+    events = read_events(inv)
+    if worker is None:
+        idle_minutes = _find_idle_minutes(inv)
+    else:
         stands_still, _ = attempt(lambda: _stands_still(inv, worker, process, metrics.run_gap_s))
         holding_plan = _find_own_hold(inv) if worker.paused else ""
-    is_paused_by_others = worker.paused and not holding_plan if worker else None
+        is_paused_by_others = worker.paused and not holding_plan
+        if worker.paused_at and is_paused_by_others:
+            text = f"the worker was paused by {worker.paused_by or 'somebody'}"
+            events.append(model.Event(worker.paused_at, "trigger", text, "fulfillment"))
     latency, _ = attempt(lambda: read_lines(inv, _LATENCY, labels=("outcome",)))
-    stopped = {state.name: state.since for state in states if not state.running}
-    first_signs = {
-        "store_down": next((stopped[s] for s in STORE_SERVICES if s in stopped), None),
-        "worker_stopped": stopped.get(inv.settings.worker_service),
-        # A worker has its settings from its start.
-        "bad_prefix": process.since if process and process.running else None,
-        "worker_stuck": worker.last_run_at if worker else None,
-        "support_down": stopped.get("support-service"),
-    }
-    events = read_events(inv)
-    if worker and worker.paused_at and is_paused_by_others:
-        text = f"the worker was paused by {worker.paused_by or 'somebody'}"
-        events.append(model.Event(worker.paused_at, "trigger", text, "fulfillment"))
     outcome = model.Outcome(
         rows=rows_of(states, "running", "state", "since", "exit_code", service="name"),
         facts=worker.raw if worker else {},
@@ -111,8 +93,6 @@ def read_worker(inv: Investigation) -> model.Outcome:
             lines=latency or (),
         ),
         events=events,
-        # What a service or the worker says of itself counts more than counters.
-        first_seen={**metrics.began, **_drop_unknown(first_signs)},
         observations={
             "worker_running": is_running,
             "worker_listed": process is not None if states else None,
@@ -124,14 +104,14 @@ def read_worker(inv: Investigation) -> model.Outcome:
             "worker_stands_still": stands_still,
             "worker_hangs": bool(is_running and is_silent and metrics.error),
             "worker_last_move": worker.last_move_at if worker else None,
-            "worker_idle_minutes": None if worker else _find_idle_minutes(inv),
+            "worker_idle_minutes": idle_minutes,
+            "failures_store_unreachable": metrics.count_failures("store_unreachable"),
             "carrier_timeout_share": metrics.compute_carrier_share("timeout"),
             "carrier_error_share": metrics.compute_carrier_share("error"),
             "surplus_objects": metrics.surplus,
             "catching_up": is_catching_up(inv, metrics),
             "drain_per_minute": metrics.drained,
-            **observe_reasons(inv, metrics, "carrier_timeout", "carrier_error"),
-            "services_down": list(stopped),
+            "services_down": [state.name for state in states if not state.running],
             **_read_watchers(inv),
         },
     )
@@ -202,42 +182,14 @@ def _find_own_hold(inv: Investigation) -> str:
 
 def _list_services(inv: Investigation) -> list[ServiceState]:
     """Return the states of all services and of the worker; empty when none can be read."""
-    listed, _ = attempt(lambda: inv.clients.services.list_services())
-    states = list(listed or [])
     worker = inv.settings.worker_service
-    # WORKER_STATUS_CMD is another way to read the state of the worker.
-    if _find_service(states, worker) is None:
+    listed, _ = attempt(lambda: inv.clients.services.list_services())
+    states = list(listed or ())
+    if worker not in [state.name for state in states]:
+        # WORKER_STATUS_CMD is another way to read the state of the worker.
         listed, _ = attempt(lambda: inv.clients.find_switch(worker).list_services())
-        states += [state for state in listed or [] if state.name == worker]
+        states += [state for state in listed or () if state.name == worker]
     return states
-
-
-def _find_service(states: Iterable[ServiceState], name: str) -> ServiceState | None:
-    return next((state for state in states if state.name == name), None)
-
-
-def _is_young(inv: Investigation, process: ServiceState) -> bool:
-    """Tell whether a service was started a moment ago, and is starting or running."""
-    is_up = process.running or process.state.upper() == "STARTING"
-    started_at = process.since
-    return is_up and bool(started_at and (inv.now() - started_at).total_seconds() < _YOUNG_S)
-
-
-def _watch_start(inv: Investigation, first: ServiceState) -> bool | None:
-    """Watch a young service for 15 s, until it answers; if it starts again, it does not run."""
-    for _ in range(_YOUNG_S):
-        inv.sleep(1.0)
-        state = _find_service(_list_services(inv), first.name)
-        if state is None or state.since != first.since:
-            return False
-        if _ask_worker(inv)[1]:
-            return True
-    return first.running or None
-
-
-def _drop_unknown(times: Mapping[str, datetime | None]) -> dict[str, datetime]:
-    """Return the times that are known."""
-    return {cause: at for cause, at in times.items() if at}
 
 
 def _ask_worker(inv: Investigation) -> tuple[WorkerState | None, bool | None, bool, str]:
@@ -268,7 +220,7 @@ def _stands_still(
     ran_at = worker.last_run_at or worker.last_move_at or started_at
     if ran_at is None:
         return None
-    limit_s = _STANDSTILL_S if gap_s is None else max(_YOUNG_S, 6 * gap_s)
+    limit_s = _STANDSTILL_S if gap_s is None else max(_LEAST_STANDSTILL_S, 6 * gap_s)
     return (inv.clients.fulfillment.read_clock() - ran_at).total_seconds() > limit_s
 
 
@@ -301,24 +253,18 @@ def read_room(inv: Investigation) -> model.Outcome:
     store = inv.clients.store
     free_bytes = store.read_free_bytes()
     refuses_ours, _ = attempt(lambda: store.is_full(inv.settings.ready_prefix))
-    seen = observe_reasons(inv, metrics, "storage_full", "store_unreachable")
-    refused = seen["failures_storage_full"]
-    logged = seen["logged_storage_full"] or 0
-    span = f"since {find_log_start(inv):%H:%M:%S} UTC"
+    seen, problems = observe_reasons(inv, metrics, "storage_full")
+    if refuses_ours:
+        problems.append("the store refuses our own write for want of room")
+    if free_bytes is not None and free_bytes < causes.MIN_FREE_BYTES:
+        problems.append(f"only {free_bytes / 2**20:.0f} MiB are free")
     outcome = model.Outcome(
-        value=refused,
+        value=seen["failures_storage_full"],
         observations={"store_free_bytes": free_bytes, "store_refuses_ours": refuses_ours, **seen},
     )
-    if refused:
-        return outcome.breach(f"{refused:.0f} writes were refused for want of room")
-    if refuses_ours:
-        return outcome.breach("the store refuses our own write for want of room")
-    if logged >= causes.OFTEN:
-        text = f"{logged} lines of the worker's log {span} say that the store is full"
-        return outcome.breach(text)
-    if free_bytes is not None and free_bytes < causes.MIN_FREE_BYTES:
-        return outcome.breach(f"only {free_bytes / 2**20:.0f} MiB are free")
-    if refused is None:
+    if problems:
+        return outcome.breach("; ".join(problems))
+    if outcome.value is None:
         return outcome.unknown(metrics.error)
     return outcome.ok("no write was refused for want of room")
 
@@ -349,17 +295,12 @@ def read_pipeline(inv: Investigation) -> model.Outcome:
     if pause is not None and (dag.is_paused or pause.at > find_beginning(inv)):
         text = f"the DAG {dag.id} was paused by {pause.by or 'somebody'}"
         events.append(model.Event(pause.at, "trigger", text, "pipeline", link=link))
-    first_signs = {
-        "pipeline_failing": failed[-1].started_at if failed else None,
-        "pipeline_paused": events[0].at if events else None,
-    }
     newest = ended[0].state if ended else "no run"
     outcome = model.Outcome(
         value="paused" if dag.is_paused else newest,
         link=link,
         rows=rows_of(runs, run="id", state="state", started="started_at", ended="ended_at"),
         facts=flow or {},
-        first_seen=_drop_unknown(first_signs),
         events=events,
         observations={
             "dag_paused": dag.is_paused,
@@ -407,16 +348,8 @@ def read_configuration(inv: Investigation) -> model.Outcome:
     matches = None
     if key_state is not None and accepts_ours is not False:
         matches = key_state == "equal to the store's"
-    seen = observe_reasons(inv, metrics, *_REFUSALS)
-    span = f"since {find_log_start(inv):%H:%M:%S} UTC"
-    problems = [*places]
-    for reason in _REFUSALS:
-        logged = seen[f"logged_{reason}"] or 0
-        failures = seen[f"failures_{reason}"]
-        if failures:
-            problems.append(f"{failures:.0f} times {reason}")
-        elif logged >= causes.OFTEN:
-            problems.append(f"{logged} lines of its log {span} say {reason}")
+    seen, problems = observe_reasons(inv, metrics, *_REFUSALS)
+    problems = [*places, *problems]
     if matches is False:
         problems.append("its secret is not the one that the runbook uses")
     ways_on: tuple[str, ...] = ()
@@ -486,17 +419,15 @@ def judge_causes(inv: Investigation) -> tuple[tuple[Finding, ...], Advice]:
     cause is supported now and nothing was changed, the earlier diagnosis was wrong: the cause stays
     refuted, unless it was past already.
     """
-    readings = list_current(inv, STEPS)
-    observations = collect_observations(readings.values())
+    current = inv.journal.list_current(inv.now())
+    observations = collect_observations(current[step] for step in STEPS if step in current)
     judged = diagnose(observations)
     supported = {finding.name for finding in judged if finding.status is CauseStatus.SUPPORTED}
     values = {name: observation.value for name, observation in observations.items()}
     values["worker"] = inv.settings.worker_service
     values["dag"] = inv.settings.pipeline_dag_id
-    values["retrigger_moved_nothing"] = _has_retriggered_in_vain(inv)
-    first_signs: dict[str, datetime] = {}
-    for reading in readings.values():
-        first_signs = {**reading.first_seen, **first_signs}
+    moved_at = values.get("worker_last_move")
+    values["retrigger_moved_nothing"] = _has_retriggered_in_vain(inv, moved_at)
     supported_earlier = {
         f.name for f in inv.journal.diagnosis.findings if f.status is CauseStatus.PAST
     }
@@ -506,27 +437,22 @@ def judge_causes(inv: Investigation) -> tuple[tuple[Finding, ...], Advice]:
     findings = []
     for finding in judged:
         changes: dict[str, model.Json] = {"next_step": advice.about(finding.name)}
-        if finding.name in supported:
-            changes["first_seen"] = first_signs.get(finding.name)
-        elif finding.name in supported_earlier and finding.status is CauseStatus.REFUTED:
+        if finding.name in supported_earlier and finding.status is CauseStatus.REFUTED:
             changes["status"] = CauseStatus.PAST
         findings.append(finding.model_copy(update=changes))
     return tuple(findings), advice
 
 
-def _has_retriggered_in_vain(inv: Investigation) -> bool:
-    """Tell whether the last remedy was a re-trigger after which the worker ran and moved nothing.
+def _has_retriggered_in_vain(inv: Investigation, moved_at: model.Json) -> bool:
+    """Tell whether the last remedy was a re-trigger, since which the worker moved nothing.
 
     False when the worker does not say when it last moved a label.
     """
     last = inv.journal.last_applied
-    if last is None or last.action != "retrigger":
+    if last is None or last.action != "retrigger" or moved_at is None:
         return False
-    checks = inv.journal.list_actions(ActionPhase.VERIFIED, after=last.seq)
-    states = [check.result.get("state") or {} for check in checks]
-    moved_at = states[-1].get("last_move_at") if states else None
     before = last.result.get("before") or {}
-    return moved_at is not None and moved_at == before.get("last_move_at")
+    return bool(moved_at == before.get("last_move_at"))
 
 
 def conclude(inv: Investigation) -> model.Conclusion:

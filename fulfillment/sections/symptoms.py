@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
-from runbook_lib.model import Conclusion, Reading, Verdict
+from runbook_lib.model import Conclusion, Verdict
 from runbook_lib.section import Step
 
 from ..investigation import Investigation
-
-
-def list_current(inv: Investigation, steps: Iterable[str]) -> dict[str, Reading]:
-    """Return the newest readings of some steps, without those that are too old to count now."""
-    current = inv.journal.list_current(inv.now())
-    return {step_id: reading for step_id, reading in current.items() if step_id in steps}
 
 
 def judge_now(inv: Investigation, steps: Mapping[str, Step]) -> tuple[Verdict, str]:

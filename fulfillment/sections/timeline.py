@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
+from itertools import zip_longest
 
 from runbook_lib.model import Event
 from runbook_lib.section import attempt
@@ -35,13 +36,6 @@ def find_alert_changes(
     """
     longest_gap = timedelta(seconds=3 * interval_s)
     until_next = timedelta(seconds=round(interval_s))  # two looks may measure it a bit differently
-    spans: list[list[datetime]] = []
-    for sample in clean(samples):
-        if not sample.value:
-            continue
-        if not spans or sample.at - spans[-1][-1] > longest_gap:
-            spans.append([])
-        spans[-1].append(sample.at)
 
     def make(at: datetime, word: str) -> Event:
         text = f"{name} {state} {word}"
@@ -50,11 +44,13 @@ def find_alert_changes(
             at, "alert", text, "prometheus", subject=name, state=state, is_end=is_end, link=link
         )
 
+    times = [sample.at for sample in clean(samples) if sample.value]
     changes: list[Event] = []
-    for span in spans:
-        changes.append(make(span[0], "begins"))
-        if span is not spans[-1] or now - span[-1] > longest_gap:
-            changes.append(make(span[-1] + until_next, "ends"))
+    for at, following in zip_longest(times, times[1:]):
+        if not changes or changes[-1].is_end:
+            changes.append(make(at, "begins"))
+        if (following or now) - at > longest_gap:
+            changes.append(make(at + until_next, "ends"))
     return changes
 
 
@@ -72,13 +68,10 @@ def _read_alerts(inv: Investigation) -> Iterator[Event]:
     # All are evaluated alike; a state that lasted for one sample shows no interval.
     longest = max((series.samples for series in found), key=len, default=())
     for series in found:
-        name = str(series.labels.get("alertname"))
-        if is_drill(series.labels):
-            name += " (drill)"
         yield from find_alert_changes(
             series.samples,
-            name=name,
-            state=str(series.labels.get("alertstate")),
+            name=_name(series.labels["alertname"], is_drill=is_drill(series.labels)),
+            state=series.labels["alertstate"],
             interval_s=compute_interval_s(longest),
             now=inv.now(),
             link=inv.link_to("query", _ALERT_STATES),
@@ -87,16 +80,11 @@ def _read_alerts(inv: Investigation) -> Iterator[Event]:
 
 def _read_notices(inv: Investigation) -> Iterator[Event]:
     """Yield each notification about alerts that a channel received."""
-    client = inv.clients.notifications
-    if not client.url:
-        return
     since = inv.now() - inv.window
-    for notice in client.list_notifications(since=since):
+    for notice in inv.clients.notifications.list_notifications(since=since):
         if not notice.alertnames:
             continue  # a delivered report is not an alert
-        names = ", ".join(notice.alertnames)
-        if notice.is_drill:
-            names += " (drill)"
+        names = _name(", ".join(notice.alertnames), is_drill=notice.is_drill)
         yield Event(
             notice.received_at,
             "notice",
@@ -106,3 +94,7 @@ def _read_notices(inv: Investigation) -> Iterator[Event]:
             state=notice.status,
             channel=notice.channel,
         )
+
+
+def _name(alerts: str, *, is_drill: bool) -> str:
+    return f"{alerts} (drill)" if is_drill else alerts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import chain, pairwise
 from statistics import median
@@ -12,13 +12,8 @@ from typing import NamedTuple
 from runbook_lib.model import ActionPhase, CauseStatus, Json
 from runbook_lib.section import attempt
 
-from ..analysis.causes import CAUSES, STANDSTILL
-from ..analysis.samples import (
-    compute_interval_s,
-    find_beginning,
-    list_growth,
-    sum_growth,
-)
+from ..analysis.causes import OFTEN, STANDSTILL
+from ..analysis.samples import compute_interval_s, sum_growth
 from ..clients.http_systems import Series
 from ..clients.services import LogLine, read_log_command
 from ..investigation import Investigation
@@ -38,20 +33,14 @@ _RECENT_S = 30.0
 #: Over how long arrivals are compared with moves.
 _FLOW_WINDOW_S = 300.0
 #: An error that has not been logged for this long has ended.
-_SILENT = timedelta(seconds=60)
-#: Patterns of a log line that says that a request failed for a reason. Each begins with the reason
-#: itself, as the service writes it.
+SILENCE = timedelta(seconds=60)
+#: Patterns of a log line that says that a request failed for a reason.
 _LOG_SIGNS = {
-    "carrier_timeout": r"carrier_timeout|carrier\b.*\b(?:timed? ?out|no answer within)",
-    "carrier_error": r"carrier_error|carrier\b.*\b(?:5\d\d|server error|refused)",
     "storage_full": r"storage_?full|no space left|quota ?exceeded|insufficient storage",
     "bad_credentials": r"bad_credentials|SignatureDoesNotMatch|InvalidAccessKeyId",
     "access_denied": r"access_denied|AccessDenied|\bforbidden\b",
-    "store_unreachable": r"store_unreachable",
     "no_such_bucket": r"no_such_bucket|NoSuchBucket",
 }
-
-_Counters = Mapping[str, Sequence[Series]]
 
 
 class WorkerMetrics(NamedTuple):
@@ -65,7 +54,6 @@ class WorkerMetrics(NamedTuple):
     surplus : arrivals minus moves, in the last five minutes; None when unknown
     drained : moves, in the last half minute; None when unknown
     has_failed : whether anything failed in the last five minutes of this incident
-    began : when the failures of each cause last began, by cause
     run_gap_s : the usual time between two passes of the worker; None when unknown
     """
 
@@ -75,8 +63,11 @@ class WorkerMetrics(NamedTuple):
     surplus: float | None = None
     drained: float | None = None
     has_failed: bool = False
-    began: Mapping[str, datetime] = {}
     run_gap_s: float | None = None
+
+    def count_failures(self, reason: str) -> float | None:
+        """Return the failures for a reason; None when they could not be read."""
+        return self.failures.get(reason, 0.0) if self.failures else None
 
     def compute_carrier_share(self, outcome: str) -> float | None:
         """Return an outcome's share in the recent carrier requests; None for fewer than two."""
@@ -88,64 +79,42 @@ class WorkerMetrics(NamedTuple):
 
 def read_worker_metrics(inv: Investigation) -> WorkerMetrics:
     """Read the worker's counters from Prometheus. Only reads."""
-    prometheus = inv.clients.prometheus
-    window_s = max(_FLOW_WINDOW_S, inv.window.total_seconds())
     names = (FAILED, _CARRIER, _ARRIVED, _MOVED)
-    found, error = attempt(
-        lambda: {name: prometheus.query_samples(name, window_s) for name in names}
-    )
-    counters: _Counters = found or {}
+    query = inv.clients.prometheus.query_samples
+    found, error = attempt(lambda: {name: query(name, _FLOW_WINDOW_S) for name in names})
+    counters: Mapping[str, Sequence[Series]] = found or {}
     failed = [series.samples for series in counters.get(FAILED, ()) if series.samples]
     # With a long scrape interval, half a minute may have no sample.
-    interval_s = compute_interval_s(failed[0][-20:]) if failed else 0.0
-    recent_s = max(_RECENT_S, 4 * interval_s)
-    newest_at = max((samples[-1].at for samples in failed), default=None)
-    if newest_at is None or (inv.now() - newest_at).total_seconds() > recent_s:
+    interval_s = compute_interval_s(failed[0]) if failed else 0.0
+    now = inv.now()
+    recent = now - timedelta(seconds=max(_RECENT_S, 4 * interval_s))
+    if max((samples[-1].at for samples in failed), default=recent) <= recent:
         # Old counts say nothing about now.
         return WorkerMetrics(error or "Prometheus does not scrape the worker's counters")
-    return _measure(inv, counters, recent_s)._replace(run_gap_s=_find_run_gap_s(inv))
-
-
-def _find_run_gap_s(inv: Investigation) -> float | None:
-    """Return the usual time between two passes; None without two passes in five minutes."""
-    samples = read_samples(inv, _LAST_RUN, _FLOW_WINDOW_S)
-    times = sorted({sample.value for sample in samples})
-    if len(times) < 2:
-        return None
-    return median(new - old for old, new in pairwise(times))
-
-
-def _measure(inv: Investigation, counters: _Counters, recent_s: float) -> WorkerMetrics:
-    """Compute by how much the counters grew."""
-    now = inv.now()
-    acted_at = find_last_remedy(inv) or now - timedelta(days=1)
-    recent = max(acted_at, now - timedelta(seconds=recent_s))
-    flow_start = now - timedelta(seconds=_FLOW_WINDOW_S)
-    flow = max(acted_at, flow_start)
 
     def grow(name: str, since: datetime, label: str = "") -> dict[str, float]:
         """Return by how much the counters of a name grew, by the value of a label."""
         growth: dict[str, float] = {}
-        for series in counters.get(name, ()):
+        for series in counters[name]:
             group = series.labels.get(label, "other")
             growth[group] = growth.get(group, 0.0) + sum_growth([series.samples], since)
         return growth
 
-    arrived = grow(_ARRIVED, flow)
-    moved = grow(_MOVED, flow)
-    began = {}
-    for cause, record in CAUSES.items():
-        own = [s for s in counters.get(FAILED, ()) if s.labels.get("reason") == record.counted_as]
-        began[cause] = find_beginning(list_growth([series.samples for series in own]))
-    # What failed before this incident kept none of its labels back.
-    of_incident = max(inv.incident.state.opened_at, flow_start)
+    flow_start = now - timedelta(seconds=_FLOW_WINDOW_S)
+    acted_at = find_last_remedy(inv) or flow_start
+    arrived = grow(_ARRIVED, acted_at)
+    moved = grow(_MOVED, acted_at)
+    recent = max(acted_at, recent)
+    passes = sorted({each.value for each in read_samples(inv, _LAST_RUN, _FLOW_WINDOW_S)})
+    gaps_s = [new - old for old, new in pairwise(passes)]
     return WorkerMetrics(
         failures=grow(FAILED, recent, "reason"),
         requests=grow(_CARRIER, recent, "outcome"),
         surplus=sum(arrived.values()) - sum(moved.values()) if arrived and moved else None,
         drained=sum(grow(_MOVED, recent).values()) if moved else None,
-        has_failed=any(grow(FAILED, of_incident).values()),
-        began={cause: at for cause, at in began.items() if at},
+        # What failed before this incident kept none of its labels back.
+        has_failed=any(grow(FAILED, inv.incident.state.opened_at).values()),
+        run_gap_s=median(gaps_s) if gaps_s else None,
     )
 
 
@@ -176,46 +145,33 @@ def read_worker_log(inv: Investigation, since: datetime) -> list[LogLine]:
     return inv.clients.services.read_logs(service, since=since)
 
 
-def observe_reasons(inv: Investigation, metrics: WorkerMetrics, *reasons: str) -> dict[str, Json]:
-    """Return the observations of some failure reasons.
+def observe_reasons(
+    inv: Investigation, metrics: WorkerMetrics, *reasons: str
+) -> tuple[dict[str, Json], list[str]]:
+    """Return the observations of some failure reasons, and which of them are problems, in words.
 
     ``failures_<reason>`` is how many were counted lately. ``logged_<reason>`` is how many lines of
-    the worker's log named the reason since ``find_log_start``; 0 if none did in the last minute.
-    Both are None when they cannot be read. Lines from before the start of a worker that runs do not
-    count.
+    the worker's log named the reason since ``find_log_start``; 0 if none did in the last minute. A
+    line without a time does not count: it may be old. Both are None when they cannot be read.
     """
     since = find_log_start(inv)
     lines, _ = attempt(lambda: read_worker_log(inv, since))
-    # What a process that is gone wrote says nothing of the worker now.
-    since = max(since, _find_start(inv) or since)
+    recent = inv.now() - SILENCE
     observations: dict[str, Json] = {}
+    problems: list[str] = []
     for reason in reasons:
-        failures = metrics.failures.get(reason, 0.0) if metrics.failures else None
+        failures = metrics.count_failures(reason)
+        found = [line.at for line in lines or () if re.search(_LOG_SIGNS[reason], line.text, re.I)]
+        times = [at for at in found if at and at > since]
+        logged = len(times) if max(times, default=since) >= recent else 0
         observations[f"failures_{reason}"] = failures
-        logged = None if lines is None else _count_logged(inv, lines, reason, since)
-        observations[f"logged_{reason}"] = logged
-    return observations
-
-
-def _find_start(inv: Investigation) -> datetime | None:
-    """Return when the worker's oldest process was started; None if none runs, or not known."""
-    states, _ = attempt(lambda: inv.clients.services.list_services())
-    service = inv.settings.worker_service
-    running = [state.since for state in states or () if state.name == service and state.running]
-    return min((at for at in running if at), default=None)
-
-
-def _count_logged(
-    inv: Investigation, lines: Iterable[LogLine], reason: str, after: datetime
-) -> int:
-    """Count the lines after a time that name a reason; 0 if the newest is over a minute old.
-
-    A line without a time does not count: it may be old.
-    """
-    matching = [line.at for line in lines if re.search(_LOG_SIGNS[reason], line.text, re.I)]
-    counted = [at for at in matching if at and at > after]
-    newest = max(counted, default=after)
-    return 0 if inv.now() - newest > _SILENT else len(counted)
+        observations[f"logged_{reason}"] = None if lines is None else logged
+        if failures:
+            problems.append(f"{failures:.0f} times {reason}")
+        elif logged >= OFTEN:
+            span = f"since {since:%H:%M:%S} UTC"
+            problems.append(f"{logged} lines of the worker's log {span} say {reason}")
+    return observations, problems
 
 
 def is_catching_up(inv: Investigation, metrics: WorkerMetrics) -> bool:

@@ -204,8 +204,8 @@ def are_closed(home: Path) -> bool:
 @pytest.mark.parametrize(
     ("scenario", "phase", "how"),
     [
-        ("pipeline_paused", "6 of 8 remedy", signal.SIGKILL),
-        ("synthetic", "3 of 8 alert", signal.SIGTERM),
+        ("pipeline_paused", "remedy:", signal.SIGKILL),
+        ("synthetic", "alert:", signal.SIGTERM),
     ],
 )
 def test_a_drill_that_is_ended_leaves_nothing(
@@ -230,7 +230,7 @@ def frozen(stack: RunningStack) -> Iterator[None]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("phase", ["3 of 8 alert", "5 of 8 diagnosis", "8 of 8 close"])
+@pytest.mark.parametrize("phase", ["alert:", "diagnosis:", "close:"])
 def test_a_drill_that_loses_its_network_is_taken_back_when_it_is_there_again(
     stack: RunningStack, drill: DrillProcess, phase: str
 ) -> None:
@@ -241,7 +241,7 @@ def test_a_drill_that_loses_its_network_is_taken_back_when_it_is_there_again(
         # In the last phase the fault may be taken back already.
         is_left = find_drill(drill.home) != ""
         assert (REVERT_COMMAND in drill.read_told()) is is_left
-        assert is_left or phase == "8 of 8 close"
+        assert is_left or phase == "close:"
     wait_until_steady(stack, drill.home, since=time.monotonic())
 
 
@@ -259,7 +259,7 @@ def find_watchdogs(home: Path) -> list[psutil.Process]:
 def test_without_a_watchdog_the_next_command_says_what_is_left_and_takes_it_back(
     stack: RunningStack, drill: DrillProcess
 ) -> None:
-    process = drill.bring_to("5 of 8 diagnosis", "carrier_errors")
+    process = drill.bring_to("diagnosis:", "carrier_errors")
     (watchdog,) = find_watchdogs(drill.home)
     watchdog.kill()
     process.kill()

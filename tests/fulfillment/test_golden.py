@@ -105,7 +105,7 @@ def _say_journal(story: Story) -> Iterator[str]:
             yield _row("action", told, *names)
         elif entry.kind == "conclusion":
             yield _row("conclusion", told, "section", "verdict", "summary")
-            names = ("name", "status", "reason", "next_step", "first_seen", "evidence")
+            names = ("name", "status", "reason", "next_step", "evidence")
             yield from (_row("    finding", finding, *names) for finding in told["findings"])
             yield _row("    rest", told, "follow_ups")
         else:

@@ -114,7 +114,7 @@ def read(tell: Teller, word: str) -> None:
         tell.read("5.3", "pipeline", "ok", observations=GONE)
     elif word == "clears":
         later = tell.clock.at + timedelta(minutes=9)
-        clear = ClearTime(later, later, later, later, {})
+        clear = ClearTime(later)
         tell.read("6.5", "recovery", "ok", value=0, clear=clear)
     elif word == "act":
         tell.act(ActionPhase.APPLIED)

@@ -268,7 +268,6 @@ def tell_incident(home: Path, *, until: str = "end") -> Teller:
                 evidence=("5.3", "2.3", "#4"),
                 reason="The DAG fulfillment_release is paused and the worker says so.",
                 next_step="6.2: unpause the pipeline, then 6.1: re-trigger the worker",
-                first_seen=began + timedelta(minutes=1),
             ),
             Finding(
                 name="surge",

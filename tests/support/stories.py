@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache
@@ -111,6 +112,7 @@ def make_world(home: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     # whatever listens on this machine is no part of the story
     monkeypatch.setattr(SupportClient, "connect", lambda _: FakeClients(world).support)
     monkeypatch.setattr(notebooks, "_execute", lambda *given: _execute(world, *given))
+    monkeypatch.setattr("fulfillment.drills.watch_drill", lambda _: nullcontext(lambda: None))
     monkeypatch.setattr(notebooks.SharedKernel, "ensure_started", lambda _: None)
     return world
 
