@@ -132,8 +132,8 @@ class Carrier:
     ----------
     already : how many rows a look of this run found at their destination
     stopped : why nothing more is announced in this run
-    fresh : rows that were ready to move when this run began: until a request of theirs is in doubt,
-        what the store guards needs no other look
+    fresh : rows that were ready to move when this run began: until something is noted of them, what
+        the store guards needs no other look
     """
 
     bucket: S3Bucket
@@ -152,7 +152,7 @@ class Carrier:
         self._seen: Look = {}
         self._most = STILL_WINDOW if self.still_since is not None else WINDOW
         self._width = 1
-        self._looked_at = float("-inf")
+        self._looked_at = 0.0
         #: Which kinds of requests need no look before them, because the store guards them.
         self._guards_copies = self.abilities.rename or self.abilities.conditional_copy
         self._guards_deletes = self.abilities.conditional_delete
@@ -197,8 +197,8 @@ class Carrier:
                 self.stopped = f"no object moved: {first.source}: {first.row.why}"
                 return
             is_first = is_first and not wanted
-            done = self.move.next - self.move.start
-            self.operator.progress(done, self.move.end - self.move.start)
+            start = self.move.start
+            self.operator.progress(self.move.next - start, self.move.end - start)
 
     def park(self) -> None:
         """Park what a person must decide on, or decided to be taken, if it is at its source."""
@@ -341,7 +341,7 @@ class Carrier:
         keys: list[str] = []
         assumed: dict[str, Any] = {}
         for item in items:
-            is_fresh = item.number in self.fresh and item.row.way is Way.THERE
+            is_fresh = item.number in self.fresh and not item.row.why
             is_sent = is_fresh and item.row.state is State.WAITING
             is_landed = is_fresh and item.row.state is State.LANDED
             if is_sent or (is_landed and self._guards_deletes):
@@ -352,7 +352,12 @@ class Carrier:
                 assumed[item.to] = None
             elif not is_landed:
                 keys.append(item.to)
-        self._seen = {**assumed, **look_surely(self.bucket, keys)}
+        looks = look_surely(self.bucket, keys)
+        for item in items:
+            if looks.get(item.to):
+                # What is there already leads to a delete, and that needs a look at the source.
+                assumed.pop(item.source, None)
+        self._seen = assumed | looks
 
     def _decide(self, item: _Item) -> Rule:
         """Ask the table about a row, by the last look."""
@@ -428,8 +433,7 @@ class Carrier:
         if self._guards_deletes and not is_bulk:
             for item in deleting:
                 subjects.append([item])
-                delete = Request("delete", item.source, if_match=self._find_etag(item))
-                requests.append(delete)
+                requests.append(Request("delete", item.source, if_match=self._find_etag(item)))
         elif deleting:
             subjects.append(deleting)
             etags = {item.source: self._find_etag(item) if is_bulk else "" for item in deleting}

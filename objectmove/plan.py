@@ -265,8 +265,7 @@ def build_plan(header: PlanHeader, rows: Iterable[PlanRow]) -> Plan:
         found[row.key] = ROW.dump_json(row)
         total_bytes += row.size_bytes
     lines = [found[key] for key in sorted(found)]
-    totals = {"objects": len(lines), "bytes": total_bytes}
-    header = header.model_copy(update=totals)
+    header = header.model_copy(update={"objects": len(lines), "bytes": total_bytes})
     content = b"\n".join([header.model_dump_json(by_alias=True).encode(), *lines, b""])
     return Plan(content, hashlib.sha256(content).hexdigest(), header, Rows(lines))
 

@@ -642,8 +642,9 @@ class Run:
             try:
                 self.main.save()
             except StoppedError as error:
-                text = f"{error}; the worker may have been paused for {self.plan.id} since"
-                raise StoppedError(text) from error
+                raise StoppedError(
+                    f"{error}; the worker may have been paused for {self.plan.id} since"
+                ) from error
         if state.held is not None:
             state.hold = replace(state.held, is_sure=is_sure)
 

@@ -797,6 +797,9 @@ class Run:
     # --- audit ---
 
     def _audit(self) -> None:
+        if self.world.paused_by == "us" and self._late:
+            # Who paused late was told to plan again when its plan had expired: that ends the pause.
+            self._release_what_waits()
         if self.world.paused_by == "us" and not self._is_stuck:
             self._fail_pause("the worker stays paused, and nothing says so")
         if self._is_person and self.world.paused_by != "person":
