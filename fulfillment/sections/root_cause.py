@@ -9,7 +9,7 @@ from objectmove.errors import MoveError
 from runbook_lib import model
 from runbook_lib.errors import ClientError, ClientTimeoutError, NotConfiguredError, NotFoundError
 from runbook_lib.frames import TEXT, TIME
-from runbook_lib.model import CauseStatus, Finding, Role
+from runbook_lib.model import ActionPhase, CauseStatus, Finding, Role
 from runbook_lib.policy import IN_TROUBLE
 from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, rows_of, step
 from runbook_lib.show.text import capitalise
@@ -426,8 +426,7 @@ def judge_causes(inv: Investigation) -> tuple[tuple[Finding, ...], Advice]:
     values = {name: observation.value for name, observation in observations.items()}
     values["worker"] = inv.settings.worker_service
     values["dag"] = inv.settings.pipeline_dag_id
-    moved_at = values.get("worker_last_move")
-    values["retrigger_moved_nothing"] = _has_retriggered_in_vain(inv, moved_at)
+    values["retrigger_moved_nothing"] = _has_retriggered_in_vain(inv)
     supported_earlier = {
         f.name for f in inv.journal.diagnosis.findings if f.status is CauseStatus.PAST
     }
@@ -443,16 +442,19 @@ def judge_causes(inv: Investigation) -> tuple[tuple[Finding, ...], Advice]:
     return tuple(findings), advice
 
 
-def _has_retriggered_in_vain(inv: Investigation, moved_at: model.Json) -> bool:
-    """Tell whether the last remedy was a re-trigger, since which the worker moved nothing.
+def _has_retriggered_in_vain(inv: Investigation) -> bool:
+    """Tell whether the last remedy was a re-trigger after which the worker ran and moved nothing.
 
     False when the worker does not say when it last moved a label.
     """
     last = inv.journal.last_applied
-    if last is None or last.action != "retrigger" or moved_at is None:
+    if last is None or last.action != "retrigger":
         return False
+    checks = inv.journal.list_actions(ActionPhase.VERIFIED, after=last.seq)
+    states = [check.result.get("state") or {} for check in checks]
+    moved_at = states[-1].get("last_move_at") if states else None
     before = last.result.get("before") or {}
-    return bool(moved_at == before.get("last_move_at"))
+    return moved_at is not None and moved_at == before.get("last_move_at")
 
 
 def conclude(inv: Investigation) -> model.Conclusion:

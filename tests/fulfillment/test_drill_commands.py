@@ -17,7 +17,6 @@ from fulfillment.change.drill_record import (
 )
 from fulfillment.drill_commands import drill_all, drill_one, revert_killed_drill
 from fulfillment.drills import Scenario
-from fulfillment.drills import watch_nothing as nobody
 from runbook_lib.model import keep_quiet
 from runbook_lib.record.incident import Incident, list_incidents
 from runbook_lib.redact import Redactor
@@ -75,7 +74,7 @@ def test_all_drills_run_each_to_its_score_though_one_fails(
     def say(words: str, _done: int = 0, _total: int = 0, /) -> None:
         said.append(words)
 
-    document = drill_all(world.settings, progress=say, watch=nobody)
+    document = drill_all(world.settings, progress=say)
     ends = [(row["scenario"], row["end"]) for row in document.rows]
     assert ends == [("bad_prefix", "FAILED"), ("pipeline_paused", "passed")]
     assert document.exit_code == 3
