@@ -497,9 +497,9 @@ def fix(
     if ran is None or ran.exit_code in (ExitCode.NOT_OK, ExitCode.UNKNOWN):
         ran = carry_out(["05", "06"], parameter=[_NO_CLEAN_UP])
         offered = [plan for plan in ran.plans if plan["apply"] and plan["step"] in _ADVISED]
-        # A re-trigger needs the worker. What was just done could be done without end, while more
+        # A re-trigger needs the worker. What was done last could be done without end, while more
         # files arrive.
-        last = ["retrigger", *(plan["action"] for plan in done)]
+        last = ["retrigger", _find_last(settings, ran.incident)]
         for plan in sorted(offered, key=lambda plan: plan["action"] in last)[:1]:
             action = plan | {"apply": ""}  # ``next`` approves it
             command = f"runbook fix --approve {plan['sha256'][:SHORT_HASH]}"
@@ -517,6 +517,14 @@ def fix(
             "next": next(iter(ran.unfinished), command),
         }
     )
+
+
+def _find_last(settings: Settings, incident_id: str | None) -> str:
+    """Return the action that was carried out last in an incident; empty: none was."""
+    home = settings.runbook_home.resolve()
+    incident = open_incident(home, incident_id or "", redactor=Redactor())
+    last = incident.journal.view().last_applied if incident is not None else None
+    return last.action if last is not None else ""
 
 
 def _find_plan(settings: Settings, incident_id: str, approve: str) -> str:
