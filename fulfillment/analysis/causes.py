@@ -498,7 +498,7 @@ _RUN = "runbook fix"
 _STRATEGY_WORDS: Mapping[Strategy, str] = {
     "release": f"6.1 release by move what is finished ({_RUN})",
     "retrigger": f"6.1 re-trigger the worker ({_RUN})",
-    "none": f"then plan the release anew ({_RUN})",
+    "none": f"then plan the release again ({_RUN})",
 }
 
 
