@@ -406,7 +406,7 @@ class MoveGate:
         return rows
 
     def list_unfinished(self, clients: Any) -> list[dict[str, Json]]:
-        """Return the unfinished moves of a store, with the command that leads on. Only reads.
+        """Return the unfinished moves of a store, with the command that resumes each. Only reads.
 
         Returns
         -------

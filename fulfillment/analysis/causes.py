@@ -229,7 +229,7 @@ _CARRIER_CAUSES = frozenset({"carrier_timeout", "carrier_errors"})
 
 
 def _count(reason: str, says: str) -> Sign:
-    """Return the sign that the worker counted failures for a reason lately."""
+    """Return the sign that the worker lately counted failures for a reason."""
     return Sign(f"failures_{reason}", bool, says)
 
 
