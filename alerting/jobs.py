@@ -1,6 +1,6 @@
 """The durable jobs: investigate what is due, and deliver the message to each target.
 
-dbos, a library for durable jobs, carries them out. After a crash it goes on with the first step
+dbos, a library for durable jobs, carries them out. After a crash it resumes at the first step
 that had not ended. A job's id comes from the alert or the message that it is about, so starting it
 twice is the same as starting it once. A *look* is one investigation.
 """
@@ -97,7 +97,7 @@ class Jobs:
         self._delivery_job = delivery_job
 
     def start(self) -> None:
-        """Go on with unfinished jobs, and begin to look for due alerts."""
+        """Resume unfinished jobs, and begin to look for due alerts."""
         DBOS.launch()
         self._thread.start()
 
@@ -125,7 +125,7 @@ class Jobs:
                     handle.get_result()
                 failures = 0
             except Exception:  # noqa: BLE001 - the next attempt may succeed
-                _log.exception("A look failed")
+                _log.exception("An investigation failed")
                 failures += 1
                 time.sleep(_STEP_WAIT_S)
                 continue
@@ -184,7 +184,7 @@ class Jobs:
         return make_incident(self._settings, exercise=_EXERCISE).id
 
     def _write(self, alerts: list[KnownAlert], look: Look) -> dict[str, Any]:
-        """Return the fields of the message about a look, and its places: targets with cases."""
+        """Return the fields of an investigation's message, and its places: targets with cases."""
         message = make_message(
             look,
             alerts,
@@ -200,7 +200,7 @@ class Jobs:
     def _end_look(self, alerts: list[KnownAlert], look: Look) -> None:
         """Mark the alerts as told; then close an incident that nobody else closes.
 
-        That is one of a drill, or one that saw no trouble, once its alerts are resolved.
+        A drill's incident is one, and so is one without trouble, once its alerts are resolved.
         """
         self._book.mark_told(alerts, look.incident)
         is_quiet = look.verdict == Verdict.HEALTHY and not look.since

@@ -33,7 +33,7 @@ class Look(NamedTuple):
     ----------
     incident : the incident's id; empty when there is none
     verdict : empty when the investigation failed
-    next : the command to go on with; may be empty
+    next : the next command, or empty
     since : when the trouble began; empty when there was none
     error : why the investigation failed; empty when it did not
     """
@@ -69,7 +69,7 @@ class Looker:
         ----------
         alerts : the alerts to write into the incident's report
         incident : the incident to work on; empty: ``runbook investigate`` chooses it
-        ticket : the id of a customer's case; empty: none. If the command ends with a usage error,
+        ticket : the id of a customer's case, or empty. If the command ends with a usage error,
             as it does for a case that support does not know, it runs again without the case
         """
         rows = [alert._asdict() for alert in alerts]

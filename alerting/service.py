@@ -72,7 +72,7 @@ def serve(settings: ServeSettings) -> None:
 def _end_process() -> NoReturn:
     """End the process without waiting for its threads: a job may sleep for long.
 
-    Jobs that have not ended go on after the next start.
+    Unfinished jobs resume after the next start.
     """
     logging.shutdown()
     sys.stdout.flush()

@@ -47,9 +47,9 @@ class CheckDocument(Document):
 
     A system's ``reachable`` is None when the settings leave the system out. ``recognised`` is False
     when another system answers at its address, and None while nobody can tell. ``rights`` says
-    ``yes``, ``no`` or ``not known`` for each right. A right is not known, for example, where only a
-    change would tell. ``unfinished`` has a row for each release and each killed drill that somebody
-    must finish. ``summary`` ends with the warnings of plug-ins, such as `runbook serve`.
+    ``yes``, ``no`` or ``not known`` for each right, for example because only a change would tell.
+    ``unfinished`` has a row for each release and each killed drill that somebody must finish.
+    ``summary`` ends with the warnings of plug-ins, such as `runbook serve`.
     """
 
     summary: str

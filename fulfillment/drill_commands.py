@@ -149,7 +149,7 @@ def revert_killed_drill(settings: Settings, *, progress: Progress) -> DrillRever
 
 
 def _take_back(drill: Drill) -> list[str]:
-    """Take a drill's fault and labels back, and go on with its releases.
+    """Take a drill's fault and labels back, and resume its releases.
 
     The drill approved these releases, and they move only labels of its own orders.
 
@@ -162,7 +162,7 @@ def _take_back(drill: Drill) -> list[str]:
     remove_labels(drill)
     for row in _list_own_releases(drill):
         plan_id = str(row["plan"])
-        drill.progress(f"go on with {plan_id}")
+        drill.progress(f"resume {plan_id}")
         with suppress(MoveError, errors.ClientError, errors.SafetyError):
             ReleaseCommands(drill.settings, drill.progress).resume(plan_id)
     return [str(row["way_on"]) for row in _list_own_releases(drill)]

@@ -29,7 +29,7 @@ class Goals:
     Attributes
     ----------
     cause_expected : the fault's name, and the cause that section 5 must name
-    alert : the alert that must fire; empty: none is expected
+    alert : the alert that must fire, or empty if none is expected
     verdict_expected : section 6's verdict at the end, when the fault is repaired or taken back
     releases : whether labels are moved, so that a proof is needed
     detect_timeout_s, notify_timeout_s, clear_timeout_s : how long the alert may take to fire, to

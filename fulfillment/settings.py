@@ -91,7 +91,7 @@ def _warn_of_old_names(*names: str) -> None:
     """Say once, in one line, which settings were found under old names."""
     if names:
         new = ", ".join(names).upper()
-        _log.warning("set %s as .env.example says: the old names work in this release only", new)
+        _log.warning("set %s as .env.example says: the old names work in this version only", new)
 
 
 _Auth = Annotated[SecretStr, AfterValidator(_read_auth)]

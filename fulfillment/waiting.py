@@ -373,7 +373,7 @@ def explain_left(left: Mapping[str, int], settings: Settings) -> str:
         "too_young": "they have waited less than --older-than says",
         "not_of_this_drill": "only_orders does not name their orders",
         "unreadable": "they cannot be read: check the rights of the access key (MINIO_CHANGE_USER)",
-        "in_doubt": "an unfinished or unsettled release touched them: 1.5 says how to go on",
+        "in_doubt": "an unfinished or unsettled release touched them: 1.5 says how to resume",
         "destination_taken": "other content lies where they would go: look at both",
     }
     sentences = []

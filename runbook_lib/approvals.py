@@ -75,7 +75,7 @@ class Plan:
     ----------
     sha256 : the hash that an approval names: of the file's bytes, or what the engine of moves says
     summary : the facts that an approver needs: counts, bytes, what is left out and why
-    about : id of the plan that this one undoes or settles; empty: none
+    about : id of the plan that this one undoes or settles, or empty
     content : what the kind needs to carry the plan out
     rows : the single objects that would change; each has ``to_json``
     is_empty : whether there is nothing to do

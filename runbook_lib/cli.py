@@ -228,7 +228,7 @@ def close(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Close an incident: what it is judged by is read, and its report is written a last time."""
+    """Close an incident: read what its verdict needs, and write its report a last time."""
 
 
 @declare(app, _load)

@@ -132,7 +132,7 @@ class HttpClient:
     timeout_s : until the answer is complete; if the answer stalls, up to twice as long
     auth : ``Bearer TOKEN`` or ``Basic user:password``, instead of credentials in the address
     ca_file : certificates to trust, a PEM file; empty: certifi's list
-    proxy_url : ``http://[user:password@]host:port``; empty: none
+    proxy_url : ``http://[user:password@]host:port``, or empty
 
     Attributes
     ----------

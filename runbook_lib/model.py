@@ -441,7 +441,7 @@ class ActionEntry(_Entry):
 
     @property
     def about(self) -> str:
-        """The id of the plan that this one takes back or settles; empty: none."""
+        """The id of the plan that this one takes back or settles, or empty."""
         # Entries of earlier versions only spell it in the id of their plan: ``rel-1-undo-2``.
         spelled, _, _ = self.plan.rpartition(f"-{self.action}")
         return str(self.result.get("about") or spelled)

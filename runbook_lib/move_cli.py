@@ -86,7 +86,7 @@ def apply(
     part: Part = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Carry out an approved plan, or go on with it. Without --approve it stops at the plan."""
+    """Carry out an approved plan, or resume it. Without --approve it stops at the plan."""
 
 
 def resume(
@@ -103,7 +103,7 @@ def resume(
     part: Part = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Go on with what is unfinished of a plan, begun here or on another machine."""
+    """Resume an unfinished plan, begun here or on another machine."""
 
 
 def undo(
@@ -141,4 +141,4 @@ def settle(
 
 
 def verify(plan_id: PlanId, *, as_json: AsJson = False) -> None:
-    """Prove by an independent look where each planned object is. Moves nothing."""
+    """Prove by a fresh listing where each planned object is. Moves nothing."""

@@ -104,7 +104,7 @@ def _naming_commands() -> Iterator[None]:
     except MoveError as error:
         if error.way_on:
             way_on = error.way_on.replace(error.needed, error.needed[:SHORT_HASH])
-            error.args = (name_runbook(f"{error}. Go on with: runbook {way_on}"),)
+            error.args = (name_runbook(f"{error}. Carry on with: runbook {way_on}"),)
         raise
 
 
@@ -285,7 +285,7 @@ class MoveGate:
         until = found.undo_until
         if until is None or (found.at > until and not found.taken_back_by):
             raise NotNowError(
-                f"nothing of {move.id} can be undone: nothing was moved, or its time is over"
+                f"nothing of {move.id} can be undone: nothing was moved, or its undo window is over"
             )
         others = {name: count for name, count in found.counts.items() if count}
         objects = others.pop("in_place", 0)
@@ -406,7 +406,7 @@ class MoveGate:
         return rows
 
     def list_unfinished(self, clients: Any) -> list[dict[str, Json]]:
-        """Return the unfinished moves of a store, with the command that leads on. Only reads.
+        """Return the unfinished moves of a store, with the command that resumes each. Only reads.
 
         Returns
         -------
@@ -488,7 +488,7 @@ class MoveGate:
                 done = run.carry_out("apply", plan.sha256)
         except InterruptedMoveError as error:
             count = f"{error.moved:,} {self.noun}s"
-            text = f"Interrupted after {count}. Go on with: runbook {error.way_on}"
+            text = f"Interrupted after {count}. Carry on with: runbook {error.way_on}"
             raise KeyboardInterrupt(name_runbook(text)) from error
         facts: dict[str, Json] = asdict(done)
         facts["plan"] = plan.id
@@ -530,7 +530,7 @@ def _resume_worker(run: Run, typed: str) -> MoveResult:
 
 
 def _follow(plan: Plan, summary: Mapping[str, Json], **facts: Any) -> Plan:
-    """Return a plan about another one. It has no file: planned again, it has the same hash."""
+    """Return the plan of an undo or a settle. It has no file, and planned again the same hash."""
     return replace(
         plan,
         about=plan.id,

@@ -49,7 +49,7 @@ class NextStep(NamedTuple):
 
     @property
     def command(self) -> str:
-        """The command to type; empty: none."""
+        """The command to type, or empty."""
         if not self.section:
             return ""
         return f"runbook {self.typed or f'run {self.section[:2]}'}"

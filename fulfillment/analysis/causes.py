@@ -229,7 +229,7 @@ _CARRIER_CAUSES = frozenset({"carrier_timeout", "carrier_errors"})
 
 
 def _count(reason: str, says: str) -> Sign:
-    """Return the sign that the worker counted failures for a reason lately."""
+    """Return the sign that the worker lately counted failures for a reason."""
     return Sign(f"failures_{reason}", bool, says)
 
 
@@ -498,7 +498,7 @@ _RUN = "runbook fix"
 _STRATEGY_WORDS: Mapping[Strategy, str] = {
     "release": f"6.1 release by move what is finished ({_RUN})",
     "retrigger": f"6.1 re-trigger the worker ({_RUN})",
-    "none": f"then plan the release anew ({_RUN})",
+    "none": f"then plan the release again ({_RUN})",
 }
 
 

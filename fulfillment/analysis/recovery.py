@@ -33,7 +33,7 @@ def compute_recovery(
     begin_s = action_at.timestamp() + max(ahead_s, 0.0)
     samples_after = [each for each in clean(lag) if refreshed_s.get(each.at, 0.0) > begin_s]
     if not samples_after:
-        reason = f"the lag was not measured after {format_time(action_at)} yet"
+        reason = f"the lag has not been measured since {format_time(action_at)}"
         return Outcome().unknown(reason)
     newest = samples_after[-1].value
     low_run = list(takewhile(lambda sample: sample.value < limit, reversed(samples_after)))

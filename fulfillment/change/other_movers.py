@@ -78,7 +78,7 @@ class WorkerHold:
         try:
             return self.ask()
         except errors.ClientError as error:
-            text = f"whether the worker moves is not known ({error})"
+            text = f"the worker's state is not known ({error})"
             raise MoversError(f"{text}. Are WORKER_CONTROL and WORKER_SERVICE right?") from error
 
     def is_paused(self) -> bool:

@@ -94,7 +94,7 @@ def _check_ran(before: State, now: State) -> str:
 
 
 def _check_refreshed(before: State, now: State) -> str:
-    """Say why a timeline does not count as collected anew; empty: it counts."""
+    """Say why a timeline does not count as collected again; empty: it counts."""
     if now["failures"] > before["failures"]:
         return "a source of the timeline failed again: support_timeline_collection_failures_total"
     if not now["newest_at"] or now["newest_at"] < before["newest_at"]:
@@ -193,7 +193,7 @@ SERVICE_ACTIONS: Mapping[str, _Action] = {
     ),
     "refresh": _Action(
         done="refreshed the ticket's timeline",
-        effect="the timeline of {target} was collected anew, and no source failed",
+        effect="the timeline of {target} was collected again, and no source failed",
         way_back="there is none, and none is needed: a cache was dropped",
         change=lambda clients, ticket: clients.support.refresh_timeline(ticket),
         read_state=_read_timeline,

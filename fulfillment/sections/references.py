@@ -46,7 +46,7 @@ def _make_file_step(
 
     Parameters
     ----------
-    wanted : a text that the file must have; empty: none
+    wanted : a text that the file must have, or empty
     is_ours : this runbook has such a file, too; it is checked where DATAFLOW_HOME is empty
     """
 

@@ -227,7 +227,7 @@ class ActionRecord:
 
     @property
     def state(self) -> str:
-        """What a later action changed about it, in words; else its newest phase.
+        """What a later action did to it, in words; else its newest phase.
 
         What stayed where it was does not make a proof fail.
         """

@@ -43,7 +43,7 @@ def mark_run(run: str) -> None:
 
 
 def get_run() -> str:
-    """Return the mark of this process's entries; empty: none."""
+    """Return the mark of this process's entries, or empty."""
     return _Process.run
 
 
@@ -69,7 +69,7 @@ class _File:
         self.content = b""
 
     def read(self) -> JournalView:
-        """Return the view of all lines. What was altered since the last call is damage."""
+        """Return the view of all lines. Any change to older lines is damage."""
         with self.mutex:
             content = self._path.read_bytes() if self._path.exists() else b""
             if not content.startswith(self.content):

@@ -169,7 +169,7 @@ class ReportModel:
 
 
 def _read_journal(incident: Incident) -> tuple[JournalView, str]:
-    """Return what the journal holds up to the first damage, and the damage; empty: none."""
+    """Return what the journal holds up to the first damage, and the damage, or empty."""
     path = incident.journal.path
     view = JournalView()
     try:

@@ -120,7 +120,7 @@ def _explain_interruption(incident: Incident, seq_before: int) -> RunInterrupted
         if action.is_cut_off and action.first.action in MOVES:
             plan = action.first.result.get("about", action.plan)
             # A cell that was killed wrote no reason.
-            text = action.last.reason or f"Interrupted. Go on with: runbook resume {plan}"
+            text = action.last.reason or f"Interrupted. Carry on with: runbook resume {plan}"
             return ActionInterruptedError(text)
     return RunInterruptedError("Interrupted. Look again with: runbook investigate")
 
@@ -437,7 +437,7 @@ def note(
     incident_id: str = "",
     **fields: object,
 ) -> documents.NoteDocument:
-    """Write a note to an incident, and its report anew.
+    """Write a note to an incident, and its report again.
 
     Parameters
     ----------

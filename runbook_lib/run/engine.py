@@ -28,7 +28,7 @@ class KeepingClient(PapermillNotebookClient):  # type: ignore[misc]
     fresh_start: str
 
     def papermill_execute_cells(self) -> None:
-        """Run the cells, after code that no notebook holds."""
+        """Run the cells, after code that is in no notebook."""
         self.kc.execute(self.fresh_start, silent=True)
         super().papermill_execute_cells()
 

@@ -228,14 +228,14 @@ class MoveCommands:
         return self._tell("plan", inv, plan, facts, **shown | fields)
 
     def _list_ways_on(self, inv: Any, plan_id: str = "") -> list[str]:
-        """Return the commands that lead on from what is unfinished; of one plan, or of all."""
+        """Return the commands that resume what is unfinished, of one plan or of all."""
         rows = self.gate.list_unfinished(inv.clients)
         return [str(row["way_on"]) for row in rows if str(row["plan"]).startswith(plan_id)]
 
     # --- where a plan is carried out ---
 
     def _make_plan(self, inv: Any, step: str) -> Plan:
-        """Make a step's plan; refuse when the runbook can only say why there is none."""
+        """Make a step's plan; refuse if there is only a reason why there is none."""
         plan: Plan = inv.plan(step)
         if plan.kind is not self.gate.kind:
             raise SafetyError(str(plan.summary["reason"]))

@@ -36,7 +36,7 @@ class Card:
 
     Attributes
     ----------
-    status : a word that stands before the heading as a coloured pill; empty: none
+    status : a word that stands before the heading as a coloured pill, or empty
     query : a text to copy, such as PromQL or a URL; it stands under the heading
     lines : stand under the query; an empty line is left out
     link : an address, relative to the notebook

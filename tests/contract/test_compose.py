@@ -99,7 +99,7 @@ def test_no_port_of_any_container_is_open_to_the_network(compose: dict[str, Any]
 
 @pytest.mark.parametrize("name", ["look", "change", "service"])
 def test_a_policy_allows_nothing_but_reading_and_what_its_prefixes_need(name: str) -> None:
-    policy = json.loads((ROOT / "docker" / "store" / f"{name}.json").read_text())
+    policy = json.loads((ROOT / "addons" / "store" / f"{name}.json").read_text())
     assert policy["Version"] == "2012-10-17"
     for statement in policy["Statement"]:
         assert set(statement) == {"Effect", "Action", "Resource"}
@@ -114,7 +114,7 @@ def test_a_policy_allows_nothing_but_reading_and_what_its_prefixes_need(name: st
             "/parked/*",
             "/.runbook/*",
         }
-    assert f"give {name} " in (ROOT / "docker" / "store" / "users.sh").read_text()
+    assert f"give {name} " in (ROOT / "addons" / "store" / "users.sh").read_text()
 
 
 def test_containers_are_hardened(compose: dict[str, Any]) -> None:

@@ -80,7 +80,7 @@ def run_with_policies(folder: Path) -> Iterator[StoreServer]:
             secure=False,
         )
         for name in ("look", "change"):
-            text = (ROOT / "docker" / "store" / f"{name}.json").read_text("utf-8")
+            text = (ROOT / "addons" / "store" / f"{name}.json").read_text("utf-8")
             policy = json.loads(text.replace("BUCKET", BUCKET))
             admin.user_add(f"runbook-{name}", f"change-me-{name}")
             admin.policy_add(name, policy=policy)

@@ -49,7 +49,7 @@ def test_the_synthetic_drill_makes_labels_of_its_own_and_removes_them_alone(worl
 # --- Ctrl-C ---
 
 
-_CUT_OFF = "Interrupted after 1 files. Go on with: runbook resume rel-1"
+_CUT_OFF = "Interrupted after 1 files. Carry on with: runbook resume rel-1"
 
 
 def interrupt(*_: object) -> Any:

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(120)
 ROOT = Path(__file__).resolve().parents[2]
 SLOW = ROOT / "tests" / "support" / "slow_runbook"
 METADATA = "fulfillment_runbook-0.dist-info"
-TEXT = "Interrupted after 3 of 9 files. Go on with: runbook resume move-1"
+TEXT = "Interrupted after 3 of 9 files. Carry on with: runbook resume move-1"
 
 
 @dataclass
