@@ -307,7 +307,7 @@ def _tell_story(model: ReportModel) -> Iterator[str]:
         yield f"Evidence: {model.causes[0].reason.rstrip('.')}."
     if model.remedies:
         done = map(model.policy.describe_action, model.remedies)
-        yield f"We {' and '.join(done)}."
+        yield f"We {', '.join(done)}."
     elif model.since:
         yield "The runbook changed nothing."
 
