@@ -99,6 +99,7 @@ class ReportModel:
     judgement, verdict, since, until : what the policy says as of the newest reading or change
     triggers : the changes that began the trouble, as far as a system reports them; of those before
         it began, only the last
+    began_at : when the first of them was there; without any, ``since``
     is_over : whether the trouble is told in the past tense
     is_made : whether somebody made its trouble, or that of a neighbour, on purpose
     outcome : the verdict; with a score, whether it passed
@@ -128,6 +129,7 @@ class ReportModel:
         triggers = detection.list_triggers(self.journal)
         earlier = [trigger for trigger in triggers if self.since and trigger.at <= self.since]
         self.triggers = [*earlier[-1:], *triggers[len(earlier) :]]
+        self.began_at = self.triggers[0].at if self.triggers else self.since
         is_closed = bool(self.facts.get("closed_at"))
         self.is_over = is_closed or self.verdict in (*ENDED_WELL, Verdict.MITIGATED)
         self.actions = group_actions(self.journal.actions)
@@ -218,7 +220,7 @@ class Summary(BaseModel, frozen=True):
     ----------
     state : the verdict in words; with a score, whether it passed
     lead, reviewed_by : who leads, and who wrote the summary; empty: nobody yet
-    story : what happened, and what was done; a person's summary instead, if there is one
+    story : what happened, by a person's summary if there is one, and what was done
     links : for each ticket, and for other steps, the address at which people see the same
     """
 
@@ -272,7 +274,7 @@ def summarise(model: ReportModel) -> Summary:
         lead=find_word(journal, "lead").lead,
         reviewed_by=words.operator,
         title=f"[{made.upper()}] {title}" if model.is_made else title,
-        story=(words.summary,) if words.summary else tuple(_tell_story(model)),
+        story=tuple(_tell_story(model, words.summary)),
         since=model.since,
         until=model.until,
         numbers=tuple(_list_numbers(model)),
@@ -298,11 +300,12 @@ def _list_values(action: ActionRecord) -> dict[str, Json]:
     }
 
 
-def _tell_story(model: ReportModel) -> Iterator[str]:
+def _tell_story(model: ReportModel, summary: str) -> Iterator[str]:
     """Yield what happened, and what was done, as sentences."""
-    if model.triggers:
-        trigger = model.triggers[0]
-        yield f"{capitalise(trigger.text)} at {trigger.at:%H:%M:%SZ}."
+    if summary:
+        yield summary
+    elif model.triggers:
+        yield f"{capitalise(model.triggers[0].text)} at {model.triggers[0].at:%H:%M:%SZ}."
     elif model.causes:
         yield f"Evidence: {model.causes[0].reason.rstrip('.')}."
     if model.remedies:
@@ -317,9 +320,9 @@ def _list_numbers(model: ReportModel) -> Iterator[Number]:
     impact = model.impact
     noun = model.policy.noun
     files = f" (up to {count_of(impact.files, noun)})" if impact.files else ""
-    lasted = count_seconds(model.since, model.until)
+    lasted = count_seconds(model.began_at, model.until)
     seen = detection.find_detection(model.journal, model.since, model.judgement.seen_at)
-    detected = count_seconds(model.since, seen.at if seen else None)
+    detected = count_seconds(model.began_at, seen.at if seen else None)
     until = seen.name if seen else "an alert fired"
     proofs = list_proofs(model.journal)
     harmed = sum(proof["lost"] + proof.get("duplicated", 0) for proof in proofs)
@@ -336,19 +339,20 @@ def _list_numbers(model: ReportModel) -> Iterator[Number]:
 def draw_waiting(model: ReportModel) -> Chart | None:
     """Draw what waited, with cause, alert, actions and recovery marked."""
     steps = model.of(Role.BACKLOG)
-    if not steps or model.since is None:
+    if not steps or model.began_at is None:
         return None
-    began_at = model.triggers[0].at if model.triggers else model.since
-    marks = {"cause": began_at}
+    marks = {"cause": model.began_at}
     for event in detection.list_events(model.journal):
-        if event.at >= model.since and detection.is_firing(event):
+        if event.at >= model.began_at and detection.is_firing(event):
             marks.setdefault("alert", event.at)
     for action in model.remedies:
         marks.setdefault(action.first.action.replace("_", " "), action.decisive.at)
     if model.until:
         marks["recovery"] = model.until
-    title = f"{model.policy.noun.capitalize()}s waiting"
-    return draw_chart(title, steps[0].readings, marks, start=began_at - timedelta(minutes=2))
+    start = model.began_at - timedelta(minutes=2)
+    return draw_chart(
+        f"{model.policy.noun.capitalize()}s waiting", steps[0].readings, marks, start=start
+    )
 
 
 def list_signals(model: ReportModel) -> Iterator[Signal]:
