@@ -8,8 +8,8 @@ ARGS ?=
 INCIDENT ?=
 
 .PHONY: help setup setup-test demo up down status lab investigate drill drills chaos-fulfillment-delay \
-	report samples lock lint unit check test test-long test-faults test-foreign test-model test-airflow test-drills \
-	diagnose-cases diagnose-matrix bench bench-alert mutate clean
+	report samples lock lint unit check test test-long test-faults test-foreign test-model test-airflow \
+	diagnose-matrix bench bench-alert mutate clean
 
 help: ## List every target
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-26s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -93,9 +93,6 @@ test-faults: setup-test ## All fault tests: at least 200 kills on two stores
 test-foreign: setup-test ## A DataFlow that is not ours, on two stores, with TLS, tokens and other people
 	@pytest tests/foreign $(ARGS)
 
-test-drills: setup-test ## Drills that are killed, and lose their network or their watchdog
-	@pytest tests/drills $(ARGS)
-
 test-model: setup-test ## The move against every interleaving up to the bound: half an hour on two cores
 	@python -m tools.explorer.explore --full $(ARGS)
 
@@ -104,9 +101,6 @@ test-airflow: setup ## The pipeline client and the DAGs against a real Airflow w
 
 diagnose-matrix: setup ## Every fault three times, pairs, healthy runs: what section 5 finds
 	@python -m tests.diagnosis.matrix $(ARGS)
-
-diagnose-cases: setup ## Faults that others drill, and four healthy systems: how section 5 judges them
-	@python -m tests.diagnosis.foreign $(ARGS)
 
 samples: setup ## Make the sample reports under docs/samples and the README's pictures
 	@sh scripts/setup/prometheus.sh --test >&2

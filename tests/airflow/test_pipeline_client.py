@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from runbook_lib.errors import AccessDeniedError, NotFoundError
-from runbook_lib.http import HttpClient
 from tests.support.real_airflow import DAG_ID, Airflow, wait_for
 
 DAG = f"/api/v2/dags/{DAG_ID}"
@@ -25,13 +24,6 @@ def test_the_airflow_is_the_pinned_one(airflow: Airflow) -> None:
     assert f"apache-airflow=={version}" in pins
     compose = (ROOT / "docker-compose.yml").read_text("utf-8")
     assert f"apache/airflow:${{AIRFLOW_VERSION:-{version}}}" in compose
-
-
-def test_health_and_clock_are_read(airflow: Airflow) -> None:
-    client = airflow.client()
-    assert '"healthy"' in client.read_health()
-    airflow.keep("health", client.HEALTH)
-    assert abs(client.read_clock() - datetime.now(UTC)) < timedelta(minutes=1)
 
 
 def test_a_healthy_dag_is_read_with_its_runs(airflow: Airflow) -> None:
@@ -104,23 +96,6 @@ def test_a_dag_that_cannot_be_imported_shows_it(airflow: Airflow) -> None:
     airflow.keep("dag_import_errors", DAG)
 
 
-def test_a_dag_whose_file_is_gone_is_stale_though_not_paused(airflow: Airflow) -> None:
-    client = airflow.client()
-    airflow.dag_file.unlink()
-    wait_for(lambda: client.read_dag().is_stale, what="the DAG is stale")
-    dag = client.read_dag()
-    assert (dag.is_paused, dag.has_import_errors) == (False, False)
-    airflow.keep("dag_stale", DAG)
-
-
-def test_user_and_password_open_an_airflow_that_asks_for_them(airflow: Airflow) -> None:
-    client = airflow.client(airflow.login_url, auth=f"Basic {airflow.user}:{airflow.password}")
-    assert client.read_dag().id == DAG_ID
-    assert client.set_paused(True).is_paused
-    assert not client.set_paused(False).is_paused
-    assert isinstance(client.list_runs(), list)
-
-
 def test_without_or_with_wrong_credentials_it_is_denied(airflow: Airflow) -> None:
     with pytest.raises(AccessDeniedError):
         airflow.client(airflow.login_url).read_dag()
@@ -132,29 +107,3 @@ def test_without_or_with_wrong_credentials_it_is_denied(airflow: Airflow) -> Non
         "token_refused", "/auth/token", method="POST", url=airflow.login_url,
         body={"username": airflow.user, "password": "wrong"},
     )  # fmt: skip
-
-
-def test_a_token_that_ran_out_is_replaced(airflow: Airflow) -> None:
-    client = airflow.client(airflow.login_url, auth=f"Basic {airflow.user}:{airflow.password}")
-    client.read_dag()
-    given = airflow.keep(
-        "token", "/auth/token", method="POST", url=airflow.login_url,
-        body={"username": airflow.user, "password": airflow.password},
-    )  # fmt: skip
-    token = str(given["access_token"])
-
-    def is_refused() -> bool:
-        try:
-            with_token(airflow, token)
-        except AccessDeniedError:
-            return True
-        return False
-
-    assert not is_refused()
-    wait_for(is_refused, what="the token has run out", deadline_s=60)
-    airflow.keep("token_expired", DAG, url=airflow.login_url, token=token)
-    assert client.read_dag().id == DAG_ID
-
-
-def with_token(airflow: Airflow, token: str) -> None:
-    HttpClient(airflow.login_url, timeout_s=20, auth=f"Bearer {token}").get(DAG, object)

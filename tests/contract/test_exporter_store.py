@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,12 +12,7 @@ from werkzeug import Response
 from addons.artifact_exporter.settings import ExporterSettings
 from addons.artifact_exporter.store import ListedArtifact, S3Store, StoreReadError
 from tests.support.network import (
-    Received,
     foreign_shell,
-    make_answer,
-    make_certificates,
-    run_proxy,
-    run_server,
 )
 
 pytestmark = pytest.mark.process
@@ -91,29 +84,3 @@ def test_the_store_s_errors_have_a_reason(
     )
     with pytest.raises(StoreReadError, match=f"{reason}: list fulfillment-artifacts/pending/"):
         list(store.list_artifacts("pending/"))
-
-
-def answer_listing(_: Received) -> bytes:
-    body = LISTING.format(truncated="false", token="", contents=CONTENTS.format(key="pending/1"))
-    return make_answer(body.encode(), 200, "content-type: application/xml")
-
-
-def test_tls_token_and_proxy_are_what_the_settings_say_and_nothing_is_the_shells(
-    foreign_shell: Callable[[str], None], tmp_path: Path
-) -> None:
-    ca_file, context = make_certificates(tmp_path)
-    with (
-        run_server(answer_listing, tls=context) as server,
-        run_proxy() as proxy,
-        run_proxy() as silent,
-    ):
-        foreign_shell(silent.endpoint)
-        known = {"minio_secure": True, "ca_bundle": ca_file, "minio_session_token": "tok"}
-        assert list(make_store(server.endpoint, **known).list_artifacts("pending/"))
-        through = make_store(server.endpoint, proxy_url=f"http://{proxy.endpoint}", **known)
-        assert list(through.list_artifacts("pending/"))
-        with pytest.raises(StoreReadError, match=r"store_unreachable.*certificate"):
-            list(make_store(server.endpoint, minio_secure=True).list_artifacts("pending/"))
-    assert [(r.method, r.target) for r in proxy.received] == [("CONNECT", server.endpoint)]
-    assert all("X-Amz-Security-Token=tok" in target for target in server.targets)
-    assert silent.received == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -182,25 +181,6 @@ def test_a_session_token_region_and_addressing_are_sent() -> None:
 
 
 # --- what goes wrong ---
-
-
-@pytest.mark.process
-def test_a_refused_port_is_a_refused_connection() -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        store = ObjectStore(connect(f"127.0.0.1:{unused.getsockname()[1]}"))
-        for ask in (
-            lambda: list(store.list_objects("")),
-            lambda: store.read_info("a"),
-            lambda: store.put_object("a", b"x"),
-            store.read_clock,
-            store.check_live,
-        ):
-            with pytest.raises(ConnectionRefusedClientError):
-                ask()
-        with pytest.raises(ConnectionRefusedClientError, match=r"127\.0\.0\.1"):
-            store.check_live()
-        assert store.read_free_bytes() is None
 
 
 LISTING = make_answer(

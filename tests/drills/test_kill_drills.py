@@ -1,22 +1,14 @@
-"""A drill that is killed, or loses its network: the system is steady again within two minutes.
-
-`make test-drills` runs all of it; `make test` only what has no mark ``long``.
-"""
+"""A drill that is killed: the system is steady again within two minutes."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 import requests
 from urllib3.exceptions import MaxRetryError
@@ -24,9 +16,7 @@ from urllib3.exceptions import MaxRetryError
 from dataflow_stack import fault_state, health
 from dataflow_stack.config import StackConfig, StackError, load_config
 from dataflow_stack.faults import FAULTS
-from dataflow_stack.supervisor import Supervisor
-from dataflow_stack.topology import SERVICES
-from fulfillment.change.drill_record import REVERT_COMMAND, find_open_drill, get_drill_id
+from fulfillment.change.drill_record import find_open_drill, get_drill_id
 from runbook_lib.record.incident import Incident, list_incidents
 from runbook_lib.redact import Redactor
 from tests.support.stack import RunningStack, wait_until
@@ -64,20 +54,6 @@ class DrillProcess:
                 stdout=told,
                 stderr=told,
             )
-
-    def run(self, *words: str) -> tuple[int, dict[str, Any]]:
-        """Carry out another command; return its exit code and its document."""
-        done = subprocess.run(
-            [sys.executable, "-m", "runbook_lib", *words, "--json"],
-            env=self._environment,
-            cwd=self.home,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-        assert done.stdout.strip(), done.stderr
-        return done.returncode, json.loads(done.stdout)
 
     def read_told(self) -> str:
         """Return what the drill has said by now."""
@@ -212,67 +188,3 @@ def test_a_drill_that_is_ended_leaves_nothing(
     stack: RunningStack, drill: DrillProcess, scenario: str, phase: str, how: signal.Signals
 ) -> None:
     end_drill(stack, drill, scenario, phase, how)
-
-
-@contextmanager
-def frozen(stack: RunningStack) -> Iterator[None]:
-    """Let every service of the stack answer nothing, as behind a network that is away."""
-    programs = Supervisor(load_config(home=stack.home).remembered()).programs()
-    pids = [programs[name]["pid"] for name in SERVICES if programs[name]["pid"]]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("phase", ["alert:", "diagnosis:", "close:"])
-def test_a_drill_that_loses_its_network_is_taken_back_when_it_is_there_again(
-    stack: RunningStack, drill: DrillProcess, phase: str
-) -> None:
-    process = drill.bring_to(phase, "carrier_errors")
-    with frozen(stack):
-        process.wait(600)
-        assert process.returncode in (1, 3), drill.read_told()
-        # In the last phase the fault may be taken back already.
-        is_left = find_drill(drill.home) != ""
-        assert (REVERT_COMMAND in drill.read_told()) is is_left
-        assert is_left or phase == "close:"
-    wait_until_steady(stack, drill.home, since=time.monotonic())
-
-
-def find_watchdogs(home: Path) -> list[psutil.Process]:
-    """Return the watchdogs of a home."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        words = process.info["cmdline"] or []
-        if "fulfillment.drill_watch" in words and str(home) in words:
-            found.append(process)
-    return found
-
-
-@pytest.mark.long
-def test_without_a_watchdog_the_next_command_says_what_is_left_and_takes_it_back(
-    stack: RunningStack, drill: DrillProcess
-) -> None:
-    process = drill.bring_to("diagnosis:", "carrier_errors")
-    (watchdog,) = find_watchdogs(drill.home)
-    watchdog.kill()
-    process.kill()
-    process.wait(30)
-    drill_id = find_drill(drill.home)
-    assert drill_id
-    _, checked = drill.run("check")
-    assert [(row["plan"], row["way_on"]) for row in checked["unfinished"]] == [
-        (drill_id, REVERT_COMMAND)
-    ]
-    _, seen = drill.run("investigate")
-    assert REVERT_COMMAND in seen["unfinished"]
-    since = time.monotonic()
-    code, reverted = drill.run("drill", "--revert")
-    assert (code, reverted["drill"], reverted["reverted"]) == (0, drill_id, True)
-    wait_until_steady(stack, drill.home, since=since)

@@ -7,18 +7,14 @@ import random
 import pytest
 
 from tests.faults.commands import Lane
-from tests.faults.conftest import ON_SEAWEEDFS
 from tests.faults.printed import (
     STANDS_STILL,
     Tally,
-    approve,
-    expect_home,
     expect_nothing_twice,
     follow,
     paste,
     plan_release,
     put_foreign,
-    release,
     settle_truthfully,
     ship_the_rest,
     spoil_after,
@@ -31,8 +27,6 @@ from tests.support.lossy_proxy import Request, Spoil
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
 
 LABELS = 30
-DELETES = ("delete", "bulk")
-CHANGES = ("copy", "put", *DELETES, "claim", "record", "own")
 
 
 def is_waiting(request: Request) -> bool:
@@ -78,29 +72,3 @@ def test_a_routers_404_is_not_a_free_destination(lane: Lane, seed: int) -> None:
     follow(ann, applied, words=(STANDS_STILL,))
     assert where_are(lane, [other])["ready/"]
     expect_nothing_twice(lane, put, tally)
-
-
-def lacks_condition(request: Request) -> bool:
-    """Tell whether a change names nothing that must be so for it to be done."""
-    head, _, body = request.raw.lower().partition(b"\r\n\r\n")
-    if body.startswith(b"<delete>"):
-        return body.count(b"<etag>") < body.count(b"<key>")
-    return not any(name in head for name in (b"\r\nif-match:", b"\r\nif-none-match:"))
-
-
-@ON_SEAWEEDFS
-@pytest.mark.parametrize("has_renames", [True, False], ids=["renames", "copies"])
-def test_a_bucket_that_demands_conditions_is_used(
-    lane: Lane, seed: int, *, has_renames: bool
-) -> None:
-    """Conditions are sent wherever the store honours them."""
-    lane.proxy.has_renames = has_renames
-    put = lane.shelf.put_labels(LABELS, random.Random(seed))
-    demand = Spoil(CHANGES, 1.0, ["made-403-xml"] * 10_000, lacks_condition)
-    lane.proxy.spoils.append(demand)
-    ann = lane.hire("ann")
-    plan = release(ann, LABELS)
-    assert len(where_are(lane, put)["ready/"]) == LABELS
-    undone = paste(ann, approve(ann, "undo", plan.document["plan"], STANDS_STILL))
-    assert undone.get("moved") == LABELS, tell(undone)
-    expect_home(lane, put)

@@ -23,30 +23,6 @@ walruses = {limit}
 """
 
 
-@pytest.mark.parametrize(
-    ("source", "names"),
-    [
-        ("a, b = x, y", ["pair_assignments"]),
-        ("a, b = read()", []),
-        ("while chunk := read(): pass", ["walruses"]),
-        ("[x for y in z for x in y]", ["nested_comprehensions"]),
-        ("cast(int, x)", ["casts_and_mappings"]),
-        ("Plan(**document)", ["casts_and_mappings"]),
-        ("read(**document)", []),
-        ("a if b else c", []),
-        ("a if b else c if d else e", ["nested_conditionals"]),
-        ("f(a if b else c) if d else e", []),
-        ("'s' * (n != 1)", ["values_times_conditions"]),
-        ("2 * (threshold or 1.0)", []),
-        ("rows[: not fired]", ["values_times_conditions"]),
-    ],
-)
-def test_a_construct_is_counted_and_its_plain_neighbour_is_not(
-    source: str, names: list[str]
-) -> None:
-    assert [name for name, _ in check_plain.list_constructs(source)] == names
-
-
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make a package of five tokens a line, with one walrus, and go to the folder above it."""
