@@ -1,4 +1,4 @@
-"""A store with labels that wait, a worker to hold, consumers that poll, and ``runbook`` beside it.
+"""A store with labels that wait, a worker to hold, and ``runbook`` beside it.
 
 Airflow's tasks and the tests' own commands read the same settings from one ``.env``.
 """
@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import random
-import shlex
 import shutil
 import subprocess
 import sys
@@ -29,10 +28,8 @@ from tests.support.audit import Label
 from tests.support.gateway import ACCESS_KEY, SECRET_KEY, run_seaweedfs, wait_until
 
 _ROOT = Path(__file__).parents[2]
-#: How many labels a part has.
-PER_PART = int(os.environ.get("AIRFLOW_TEST_LABELS", "1200"))
-#: For whatever ends when all labels are through: 20 labels a second, on a machine that is busy.
-ENDS_S = 600 + 4 * PER_PART / 20
+#: For whatever ends when all labels are through, on a machine that is busy.
+ENDS_S = 840
 _PUTTERS = 8
 _NOBODY = "PROMETHEUS ALERTMANAGER GRAFANA SUPPORT PIPELINE PROBE NOTIFICATIONS"
 
@@ -58,13 +55,11 @@ class Desk:
         """RUNBOOK_HOME."""
         return self.folder / "home"
 
-    def run(self, *words: str, operator: str = "") -> Said:
+    def run(self, *words: str) -> Said:
         """Run a command to its end, as a person does beside Airflow."""
         names = ("PATH", "LANG", "HOME")
         environment = {name: os.environ[name] for name in names if name in os.environ}
         environment["PYTHONPATH"] = str(_ROOT)
-        if operator:
-            environment["RUNBOOK_OPERATOR"] = operator
         done = subprocess.run(
             [str(Path(sys.executable).with_name("runbook")), *words, "--json"],
             cwd=self.folder,
@@ -76,12 +71,6 @@ class Desk:
             check=False,
         )
         return Said(done.returncode, json.loads(done.stdout or "{}"), done.stderr)
-
-    def paste(self, command: str, *, operator: str = "") -> Said:
-        """Run a printed command exactly as it stands."""
-        program, *words = shlex.split(command.replace("\\\n", " "))
-        assert program == "runbook", command
-        return self.run(*words, operator=operator)
 
     def plan(self, parts: int) -> dict[str, Any]:
         """Plan a release of what waits, in so many parts; return the document."""
@@ -103,15 +92,6 @@ class Desk:
         self.lane.shelf._put(f"pending/{name}", body, shown, {})
         return Label(name, hashlib.sha256(body).hexdigest(), shown, {})
 
-    def count_announced(self, plan: str, rows: range) -> int:
-        """Return how many of some rows were announced, by this machine's log of the plan."""
-        announced: set[int] = set()
-        for line in self.read_log(plan).splitlines():
-            entry = json.loads(line)
-            if entry["kind"] == "begun":
-                announced.update(entry["data"]["rows"])
-        return len(announced.intersection(rows))
-
     def read_log(self, plan: str) -> str:
         """Return the text of this machine's log of a plan."""
         paths = self.home.glob(f"*/ledger/{plan}.jsonl")
@@ -123,27 +103,17 @@ def open_desk(
     folder: Path,
     *,
     seed: int,
-    consumers: int,
-    has_renames: bool = True,
-    pause_s: float = 0.01,
 ) -> Iterator[Desk]:
-    """Start a store of its own, and write the settings into the folder where tasks work.
-
-    Parameters
-    ----------
-    folder : of the store and the consumers
-    has_renames : whether the store renames; else it has to copy
-    pause_s : of a consumer, between two looks
-    """
+    """Start a store of its own, and write the settings into the folder where tasks work."""
     desk = Path(os.environ["AIRFLOW_TEST_RUNBOOK"])
     shutil.rmtree(desk / "home", ignore_errors=True)
     with (
         run_seaweedfs(folder / "store") as server,
-        open_lane(server, folder / "lane", seed=seed, consumers=consumers, pause_s=pause_s) as lane,
+        open_lane(server, folder / "lane", seed=seed, consumers=0) as lane,
     ):
         settings = {
             **{f"{name}_URL": "" for name in _NOBODY.split()},
-            "MINIO_ENDPOINT": server.endpoint if has_renames else lane.proxy.endpoint,
+            "MINIO_ENDPOINT": server.endpoint,
             "MINIO_ROOT_USER": ACCESS_KEY,
             "MINIO_ROOT_PASSWORD": SECRET_KEY,
             "FULFILLMENT_BUCKET": lane.shelf.bucket,
@@ -157,7 +127,6 @@ def open_desk(
             "RELEASE_EFFECT_S": "1",
             "RELEASE_CLOCK_SPREAD_S": "1",
         }
-        lane.proxy.has_renames = has_renames
         lines = [f"{name}={value}" for name, value in settings.items()]
         (desk / ".env").write_text("\n".join(lines) + "\n", encoding="utf-8")
         yield Desk(lane, desk)

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.timeout(1200)]
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Desk]:
-    with open_desk(tmp_path, seed=1, consumers=0) as desk:
+    with open_desk(tmp_path, seed=1) as desk:
         desk.put_labels(3, seed=1)
         yield desk
 

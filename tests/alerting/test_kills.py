@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.gateway import StoreServer
+from tests.support.gateway import StoreServer, wait_until
 from tests.support.serving import (
     CASE,
     CLOSELY_S,
@@ -21,7 +21,6 @@ from tests.support.serving import (
     make_alert,
     make_payload,
     make_service,
-    wait_for,
 )
 
 pytestmark = [pytest.mark.process, pytest.mark.faults, pytest.mark.timeout(400)]
@@ -70,7 +69,12 @@ def list_steps(service: Service, job: str) -> list[str]:
 def wait_for_step(service: Service, job: str, step: str) -> None:
     """Wait until dbos has written down a step."""
     what = f"{job}: {step}\n{service.log}"
-    wait_for(lambda: step in list_steps(service, job), what, every_s=CLOSELY_S)
+    wait_until(
+        lambda: step in list_steps(service, job),
+        what=what,
+        deadline_s=180,
+        longest_pause_s=CLOSELY_S,
+    )
 
 
 def test_200_copies_of_an_alert_and_a_kill_are_one_incident_one_report_and_one_note(
@@ -122,7 +126,7 @@ def test_targets_that_are_down_get_their_message_when_they_are_back(
         names = [f'result="retried",target="{TARGETS[target]}"' for target in modes]
         return all(service.read_metric(f"deliveries_total{{{name}}}") >= 2 for name in names)
 
-    wait_for(were_tried, f"each was tried twice\n{service.log}", deadline_s=240)
+    wait_until(were_tried, what=f"each was tried twice\n{service.log}", deadline_s=240)
     service.kill()
     service.start()
     receivers.modes.clear()
@@ -137,7 +141,9 @@ def test_a_full_queue_is_503_until_a_look_has_seen_what_waits(service: Service) 
     late = make_payload(make_alert(1000))
     answer = service.post(late)
     assert (answer.status_code, answer.json()["reason"]) == (503, "full")
-    wait_for(lambda: service.post(late).status_code == 202, "there is room again")
+    wait_until(
+        lambda: service.post(late).status_code == 202, what="there is room again", deadline_s=180
+    )
     service.wait_until_done()
     (report,) = list_reports(service).values()
     assert f"{1000:016x}" in report
@@ -161,5 +167,6 @@ def test_a_drill_has_a_folder_and_messages_that_say_so_until_its_alerts_are_over
         rows = service.get("/incidents").json()["incidents"]
         return [row["incident"] for row in rows if row["is_open"]]
 
-    wait_for(lambda: drill not in list_open(), f"the drill's folder is closed\n{service.log}")
+    what = f"the drill's folder is closed\n{service.log}"
+    wait_until(lambda: drill not in list_open(), what=what, deadline_s=180)
     assert real in list_open()

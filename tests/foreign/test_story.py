@@ -90,6 +90,7 @@ def test_what_each_step_shows_is_documented(foreign: Foreign) -> None:
     clear(foreign)
 
 
+@ON_JUICEFS
 def test_a_backlog_is_released_beside_a_consumer_and_a_worker(foreign: Foreign) -> None:
     labels, others = put_backlog(foreign)
     wait_until(lambda: "FulfillmentDelay" in foreign.list_alerts(), what="the alert")
@@ -123,29 +124,6 @@ def test_a_backlog_is_released_beside_a_consumer_and_a_worker(foreign: Foreign) 
     wait_until(lambda: "FulfillmentDelay" not in foreign.list_alerts(), what="the end of the alert")
 
 
-def test_a_release_is_taken_back_while_the_consumer_stands_still(foreign: Foreign) -> None:
-    labels = foreign.put(4, "undo/") + foreign.put(1, "undo/", size_bytes=6 << 20)
-    ann = foreign.hire("ann", **foreign.commands)
-    plan = ann.run("plan", "--prefix", "pending/undo/", "--to", "ready/undo/")
-    carry_out(ann, plan)
-    assert len(foreign.count(labels).ready) == 5
-    shown = ann.run("undo", plan.document["plan"])
-    assert shown.code == 5
-    still = "--consumer-stands-still"
-    undone = ann.run("undo", plan.document["plan"], still, *shown.approval)
-    assert undone.code == 0, undone
-    (way_on,) = undone.document["way_on"]
-    assert way_on == f"runbook resume {plan.document['plan']} --resume-worker"
-    assert foreign.steer("status") == "stopped", "what is back would move again at once"
-    counted = foreign.count(labels)
-    assert counted.pending == {label.name for label in labels}, (counted, undone)
-    assert not counted.ready | counted.lost
-    resumed = ann.run(*way_on.split()[1:])
-    assert resumed.code == 0, resumed
-    assert foreign.steer("status") == "running"
-    clear(foreign)
-
-
 def clear(foreign: Foreign) -> None:
     foreign.shelf.clear()
     foreign.fulfillment.shipments.clear()
@@ -155,8 +133,6 @@ def clear(foreign: Foreign) -> None:
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"LABEL_FINISHED": "metadata:tracking-number"}, "LABEL_FINISHED=metadata:tracking-number"),
-        ({"ORDER_ID_FROM": r"key:^ORD-(\d+)"}, "ORDER_ID_FROM=key:^ORD-"),
         ({"RELEASE_MATCH": "*.label"}, "RELEASE_MATCH=*.label"),
         ({}, "LABEL_FINISHED=shipment"),
     ],

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import select
 import signal
-import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -102,26 +101,6 @@ def test_a_change_is_never_sent_twice(act: Act, is_first: bool, method: str) -> 
     assert server.targets.count("/change?secret") == 1
 
 
-def test_a_body_that_is_not_taken_is_sent_once() -> None:
-    taken: list[int] = []
-
-    def take_little(listener: socket.socket) -> None:
-        with suppress(OSError):
-            while True:
-                with listener.accept()[0] as client:
-                    taken.append(len(client.recv(1000)))
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=take_little, args=[listener], daemon=True)
-        thread.start()
-        http = connect(f"127.0.0.1:{listener.getsockname()[1]}")
-        (reply,) = ask(http, Message("PUT", "/put?secret", {"host": "x"}, bytes(1 << 24))).values()
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join(10)
-    assert (reply.status, "secret" in reply.error) == (Reply.NO_ANSWER, False)
-    assert len(taken) == 1
-
-
 def test_a_connection_that_the_server_closed_while_it_rested_is_not_used() -> None:
     with run_server(lambda _: Act(OK, "close")) as server:
         http = connect(server.endpoint, connections=1)
@@ -143,17 +122,6 @@ def test_reads_are_sent_again_once_each_when_their_connection_breaks() -> None:
     assert sorted(server.targets) == ["/0", "/1", "/1", "/2", "/3", "/3", "/4"]
 
 
-def test_a_body_that_is_read_in_parts_is_not_begun_again() -> None:
-    half = Act(make_answer(b"whole")[:-2], "close")
-    parts: list[bytes] = []
-    with run_server(lambda r: half if r.method == "GET" else OK) as server:
-        http = connect(server.endpoint, connections=1)
-        ask(http, PUT)
-        (reply,) = ask(http, *gets(1), resend=True, sink=parts.append).values()
-    assert (reply.status, b"".join(parts)) == (Reply.NO_ANSWER, b"who")
-    assert server.targets == ["/put", "/0"]
-
-
 def test_a_silent_server_costs_one_time_out() -> None:
     with run_server(lambda _: Act(then="hang")) as server:
         http = connect(server.endpoint, read_s=0.2, connections=2)
@@ -162,22 +130,6 @@ def test_a_silent_server_costs_one_time_out() -> None:
     assert {told[n].status for n in range(2, 50)} == {Reply.NOT_SENT}
     assert told[0].error == "no answer in time"
     assert len(server.received) == 2
-
-
-@pytest.mark.timeout(60)
-def test_a_change_whose_answer_trickles_is_not_waited_for_long() -> None:
-    def answer(request: Received) -> bytes:
-        threading.Thread(target=trickle, args=[request.connection], daemon=True).start()
-        return b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n"
-
-    def trickle(number: int) -> None:
-        with suppress(OSError):
-            while not server.closing.wait(0.1):
-                server.connections[number].sendall(b"x")
-
-    with run_server(answer) as server:
-        (reply,) = ask(connect(server.endpoint, connect_s=0.5, read_s=0.5), PUT).values()
-    assert (reply.status, reply.error) == (Reply.NO_ANSWER, "no answer in time")
 
 
 def test_a_refused_port_sends_nothing() -> None:

@@ -75,14 +75,3 @@ def test_an_empty_plan_waits_for_nobody(tmp_path: Path) -> None:
     tell.act(ActionPhase.PLANNED, step="6.3", reason="left alone", result={"plan": "s"})
 
     assert list_next(tell.incident) == ""
-
-
-def test_a_step_that_this_version_does_not_know_still_appears(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-    tell.read("2.99", "something new", "breach")
-    tell.read("9.1", "something else", "ok")
-
-    model = model_of(tell.incident)
-
-    assert model.steps["2.99"].readings[-1].status == "breach"
-    assert model.steps["9.1"].readings[-1].status == "ok"

@@ -29,13 +29,6 @@ def _home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path / "reports"))
 
 
-def test_a_second_up_changes_nothing(stack: RunningStack) -> None:
-    before = {s["name"]: s["pid"] for s in local.status(home=stack.home)["services"]}
-    env = local.up(home=stack.home)
-    assert env == stack.env
-    assert {s["name"]: s["pid"] for s in local.status(home=stack.home)["services"]} == before
-
-
 def test_every_port_listens_on_loopback_only(stack: RunningStack) -> None:
     listening = [
         connection.laddr

@@ -18,8 +18,6 @@ __all__ = [
     "STRANGER",
     "Run",
     "Task",
-    "find_process",
-    "list_worker",
     "start_run",
     "unpause",
 ]
@@ -74,10 +72,10 @@ class Run:
                 tasks.append(task)
         return tasks
 
-    def read_task(self, name: str, index: int = -1) -> Task:
-        """Return one task instance; one that is not there yet has no state."""
-        found = [task for task in self.list_tasks(name) if task.index == index]
-        return found[0] if found else Task(name, index, "", 0)
+    def read_task(self, name: str) -> Task:
+        """Return the instance of a task that is not mapped; one that is not there has no state."""
+        found = self.list_tasks(name)
+        return found[0] if found else Task(name, -1, "", 0)
 
     def read_result(self, name: str, index: int = -1) -> Any:
         """Return what a task returned."""
@@ -85,25 +83,25 @@ class Run:
         value = self._get(f"{path}?map_index={index}&deserialize=false")["value"]
         return json.loads(value) if isinstance(value, str) and value[:1] in "[{" else value
 
-    def read_log(self, name: str, *, index: int = -1, attempt: int = 1) -> str:
+    def read_log(self, name: str, *, attempt: int = 1) -> str:
         """Return all that a task wrote in one attempt."""
         path = f"{self._path}/taskInstances/{name}/logs/{attempt}"
-        return json.dumps(self._get(f"{path}?map_index={index}&full_content=true"))
+        return json.dumps(self._get(f"{path}?map_index=-1&full_content=true"))
 
     def wait_for_task(
-        self, name: str, *states: str, index: int = -1, tries: int = 1, deadline_s: float = 240
+        self, name: str, *states: str, tries: int = 1, deadline_s: float = 240
     ) -> Task:
         """Wait until a task is in one of some states, in that attempt or a later one."""
 
         def read() -> Task | None:
-            task = self.read_task(name, index)
+            task = self.read_task(name)
             if task.tries < tries:
                 return None
             if task.state in ENDED and task.state not in states:
-                raise AssertionError(f"{task}: {self.read_log(name, index=index, attempt=tries)}")
+                raise AssertionError(f"{task}: {self.read_log(name, attempt=tries)}")
             return task if task.state in states else None
 
-        what = f"{name}[{index}] is {' or '.join(states)}"
+        what = f"{name} is {' or '.join(states)}"
         try:
             found = wait_for(read, what=what, deadline_s=deadline_s)
         except TimeoutError as error:
@@ -151,13 +149,12 @@ class Run:
             timeout=_TIMEOUT_S,
         )
 
-    def clear(self, name: str, index: int | None = None) -> None:
+    def clear(self, name: str) -> None:
         """Clear a task, and what comes after it."""
-        cleared = [name] if index is None else [[name, index]]
         body = {
             "dry_run": False,
             "dag_run_id": self.run_id,
-            "task_ids": cleared,
+            "task_ids": [name],
             "include_downstream": True,
             "only_failed": False,
             "reset_dag_runs": True,
@@ -188,45 +185,3 @@ def unpause(airflow: Airflow, dag_id: str) -> None:
         lambda: requests.patch(url, json={"is_paused": False}, timeout=_TIMEOUT_S).ok,
         what=f"the DAG {dag_id}",
     )
-
-
-def find_process(words: tuple[str, ...]) -> int | None:
-    """Return the id of the process whose command line ends with some words; None without one."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (folder / "cmdline").read_bytes().decode().rstrip("\0").split("\0")
-        except (OSError, UnicodeDecodeError):
-            continue
-        wanted = list(words)
-        if any(line[n : n + len(wanted)] == wanted for n in range(len(line))):
-            return int(folder.name)
-    return None
-
-
-def list_worker(pid: int, scheduler: int) -> list[int]:
-    """Return the worker above a process, and all that runs below that worker.
-
-    Parameters
-    ----------
-    scheduler : whose children are the workers
-    """
-    parents = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (folder / "stat").read_text("utf-8").rpartition(")")[2].split()
-        except OSError:
-            continue
-        parents[int(folder.name)] = int(fields[1])
-    worker = pid
-    while parents[worker] != scheduler:
-        worker = parents[worker]
-    return [worker, *_list_below(worker, parents)]
-
-
-def _list_below(pid: int, parents: dict[int, int]) -> list[int]:
-    """Return all descendants of a process."""
-    below = []
-    for child, parent in parents.items():
-        if parent == pid:
-            below += [child, *_list_below(child, parents)]
-    return below

@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "inbox"
 #: What the example needs.
