@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fulfillment.policy import POLICY
+from fulfillment.policy import _RULES, POLICY
+from fulfillment.sections import SECTIONS
 from runbook_lib.model import (
     ActionPhase,
     CauseStatus,
@@ -65,6 +66,10 @@ class TestCauses:
         diagnose(tell, finding("metrics_blind", "refuted"), finding("bad_prefix"))
 
         assert [f.name for f in POLICY.list_causes(view_of(tell))] == ["bad_prefix"]
+
+
+def test_each_rule_leads_to_a_section_that_there_is() -> None:
+    assert {step.section for _, step in _RULES.values()} <= {"", *SECTIONS}
 
 
 def test_a_section_alone_needs_only_what_it_reads(tell: Teller) -> None:
