@@ -34,7 +34,6 @@ from tests.support.stack import RunningStack, run_stack, wait_until
 GOALS_S = {"cold": 10.0, "warm": 6.0}
 _GROUP = "stack-tools"
 _DEADLINE_S = 180
-_IDLE_S = 30.0
 _POLL_S = 0.05
 #: Less CPU in a second than this is rest.
 _AT_REST_S = 0.02
@@ -45,13 +44,6 @@ class Cost(NamedTuple):
 
     ticket_s: float
     all_s: float
-
-
-class Idle(NamedTuple):
-    """What the service takes while nothing happens: CPU in percent of one core, memory in MB."""
-
-    cpu_percent: float
-    memory_mb: float
 
 
 class Bench:
@@ -113,19 +105,6 @@ class Bench:
             return sum(map(read_cpu_s, family)) - cpu_s < _AT_REST_S
 
         wait_closely(is_at_rest, "the service rests")
-
-    def measure_idle(self) -> Idle:
-        """Return what the service takes while nothing happens."""
-        self.wait_until_at_rest()
-        process = self.find_process()
-        family = [process, *process.children(recursive=True)]
-        start_s = time.perf_counter()
-        cpu_s = sum(map(read_cpu_s, family))
-        time.sleep(_IDLE_S)
-        used_s = sum(map(read_cpu_s, family)) - cpu_s
-        passed_s = time.perf_counter() - start_s
-        memory = sum(member.memory_info().rss for member in family)
-        return Idle(100 * used_s / passed_s, memory / 1e6)
 
     def silence_others(self) -> None:
         """Keep the alerts of Prometheus from the service: each would ask for looks of its own."""
@@ -227,7 +206,6 @@ def main() -> None:
     """Measure, and print a page."""
     parser = argparse.ArgumentParser(prog="python -m bench.alert", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--write", type=Path, help="a Markdown file for what is printed")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="runbook-bench-") as folder:
         home = Path(folder) / "stack"
@@ -238,8 +216,6 @@ def main() -> None:
             FAULTS["pipeline_paused"].on(config)
             bench = Bench(stack, config)
             bench.silence_others()
-            bench.restart()
-            idle = bench.measure_idle()
             costs, loads = run_rounds(bench, options.rounds)
             FAULTS["pipeline_paused"].off(config)
     page = [
@@ -248,13 +224,8 @@ def main() -> None:
         f"Python {platform.python_version()}. Median of {options.rounds} rounds, least to most in "
         "brackets.",
         make_table(costs, loads),
-        f"At rest the service takes {idle.cpu_percent:.1f}% of a core and "
-        f"{idle.memory_mb:.0f} MB; Prometheus scrapes it meanwhile.",
     ]
-    text = "\n\n".join(page)
-    print(text, flush=True)
-    if options.write:
-        options.write.write_text(f"{text}\n", "utf-8")
+    print("\n\n".join(page))
 
 
 if __name__ == "__main__":

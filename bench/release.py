@@ -365,7 +365,6 @@ def main() -> None:
     parser.add_argument("--objects", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="*", choices=[*SETUPS, "growth"])
-    parser.add_argument("--write", type=Path, help="a Markdown file for what is printed")
     options = parser.parse_args()
     tools = [tool for tool, (names, _) in TOOLS.items() if find_program(*names)]
     settings = " ".join(f"`{name}={text}`" for name, text in SETTINGS.items())
@@ -393,9 +392,6 @@ def main() -> None:
         print(f"\n{tables[-2]}\n\n{tables[-1]}", flush=True)
     goals = ["## Goals", tabulate(summary)] if summary[1:] else []
     print("\n\n".join(["", *goals]), flush=True)
-    said += [*goals, *tables]
-    if options.write:
-        options.write.write_text("\n\n".join(said) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

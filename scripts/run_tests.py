@@ -2,10 +2,10 @@
 
 Four lanes run beside each other. They wait for servers as often as they compute, and more lanes
 would only wait for two cores. The first lane's output is shown as it comes, that of the others when
-all are done. Then a failure is repeated alone, once: if it passes, it is printed as flaky.
+all are done. A failure is a failure: nothing is run a second time.
 
 A part of the tests counts only with a report of this run, written at its end. If pytest is killed,
-breaks off, or finds no test, the part is broken, which no repetition mends.
+breaks off, or finds no test, the part is broken.
 
 `make test-airflow` runs tests/airflow, in an environment of its own. `make test-long` runs tests
 with the mark `long`.
@@ -28,7 +28,6 @@ from typing import NamedTuple
 import pytest
 
 _REPORTS = Path(".pytest_cache/parts")
-_MOST_FLAKY = 2
 _EXPLORER = "tests/tools/test_explorer.py"
 #: Folders that have a part of their own, or need another environment.
 _OWN_FOLDERS = (
@@ -74,12 +73,10 @@ class Outcome(NamedTuple):
     Attributes
     ----------
     failed : ids of the tests that failed, or that could not be collected
-    passed : ids of the tests that passed
     broken : why the part did not run to its end; empty if it did
     """
 
     failed: frozenset[str] = frozenset()
-    passed: frozenset[str] = frozenset()
     broken: str = ""
 
 
@@ -111,12 +108,11 @@ _LANES = (
 
 
 class Recorder:
-    """Pytest's plugin that writes which tests failed and passed, when a session ends."""
+    """Pytest's plugin that writes which tests failed, when a session ends."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._failed: set[str] = set()
-        self._passed: set[str] = set()
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Note a file that cannot be collected."""
@@ -127,22 +123,16 @@ class Recorder:
         """Note how set-up, test or tear-down ended."""
         if report.failed:
             self._failed.add(report.nodeid)
-        elif report.when == "call" and report.passed:
-            self._passed.add(report.nodeid)
 
     def pytest_sessionfinish(self, exitstatus: int) -> None:
         """Write the report."""
-        report = {
-            "exit": int(exitstatus),
-            "failed": sorted(self._failed),
-            "passed": sorted(self._passed - self._failed),
-        }
+        report = {"exit": int(exitstatus), "failed": sorted(self._failed)}
         self._path.write_text(json.dumps(report), "utf-8")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option that names the report."""
-    parser.addoption("--part-report", type=Path, help="where to write how each test ended")
+    parser.addoption("--part-report", type=Path, help="where to write which tests failed")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -171,34 +161,19 @@ def judge_part(exit_code: int, report: Path) -> Outcome:
     failed = frozenset(content["failed"])
     if bool(failed) != bool(exit_code):
         return Outcome(broken=f"pytest ended with {exit_code}, and {len(failed)} tests failed")
-    return Outcome(failed=failed, passed=frozenset(content["passed"]))
+    return Outcome(failed=failed)
 
 
-def list_verdicts(
-    outcomes: dict[str, Outcome], repeated: dict[str, Outcome]
-) -> tuple[list[str], bool]:
-    """Return the lines that a run ends with, and whether the run is green.
-
-    Parameters
-    ----------
-    outcomes : of each part
-    repeated : of the parts whose failures were repeated alone
-    """
-    broken = []
+def list_verdicts(outcomes: dict[str, Outcome]) -> tuple[list[str], bool]:
+    """Return the lines that a run ends with, and whether the run is green."""
     failed = []
-    flaky = []
+    broken = []
     for name, outcome in outcomes.items():
-        repetition = repeated.get(name, Outcome())
-        reasons = [reason for reason in (outcome.broken, repetition.broken) if reason]
-        broken += [f"broken: {name}: {reason}" for reason in reasons]
-        # What was skipped or not found the second time did not pass.
-        flaky += [f"flaky: {test}" for test in sorted(outcome.failed & repetition.passed)]
-        failed += [f"failed: {test}" for test in sorted(outcome.failed - repetition.passed)]
-    is_green = not broken and not failed and len(flaky) <= _MOST_FLAKY
-    lines = [*flaky, *failed, *broken]
-    if len(flaky) > _MOST_FLAKY:
-        lines.append(f"{len(flaky)} tests are flaky; at most {_MOST_FLAKY} may be")
-    return lines, is_green
+        failed += [f"failed: {test}" for test in sorted(outcome.failed)]
+        if outcome.broken:
+            broken.append(f"broken: {name}: {outcome.broken}")
+    lines = [*failed, *broken]
+    return lines, not lines
 
 
 def run_part(
@@ -245,19 +220,8 @@ def run_lane(lane: Lane, stopped: Event) -> dict[str, Outcome]:
     return outcomes
 
 
-def repeat_failures(outcomes: dict[str, Outcome]) -> dict[str, Outcome]:
-    """Repeat what failed, one part after the other, and return how each repetition ended."""
-    repeated = {}
-    for name, outcome in outcomes.items():
-        if outcome.failed:
-            sys.stdout.write(f"{name}: repeat {len(outcome.failed)} failures, alone\n")
-            sys.stdout.flush()
-            repeated[name] = run_part(f"{name}_repeated", sorted(outcome.failed))
-    return repeated
-
-
 def main() -> int:
-    """Run all lanes, repeat failures, run the explorer; return 1 unless all of it is green."""
+    """Run all lanes, then the explorer; return 1 unless all of it is green."""
     shutil.rmtree(_REPORTS, ignore_errors=True)
     _REPORTS.mkdir(parents=True)
     outcomes: dict[str, Outcome] = {}
@@ -272,11 +236,9 @@ def main() -> int:
     for log in sorted(_REPORTS.glob("*.log"), key=lambda log: log.stat().st_mtime):
         sys.stdout.write(log.read_text("utf-8", errors="replace"))
     sys.stdout.flush()
-    repeated = repeat_failures(outcomes)
-    # The explorer keeps every core busy, and the stores' tests hold leases: so it comes last. It
-    # tries other cases each time, so a repetition would say nothing.
+    # The explorer keeps every core busy, and the stores' tests hold leases: so it comes last.
     outcomes["explorer"] = run_part("explorer", [_EXPLORER])
-    lines, is_green = list_verdicts(outcomes, repeated)
+    lines, is_green = list_verdicts(outcomes)
     sys.stdout.writelines(f"{line}\n" for line in lines)
     return 0 if is_green else 1
 

@@ -59,8 +59,8 @@ GROUPS: Mapping[str, Group] = {
         size=70,
         sources="runbook_lib/ record/folds fulfillment/ policy convert analysis/causes",
         tests="tests/runbook_lib/ folds "
-        "tests/fulfillment/ policy observations advice clear_time unserved "
-        "sections_verdicts sections_actions sections_readings causes",
+        "tests/fulfillment/ policy observations advice unserved fix "
+        "sections_verdicts sections_actions sections_readings causes tests/corpus/ corpus",
         pages="tests/fulfillment/ advice sections_readings golden",
     ),
     "gate": Group(

@@ -4,8 +4,7 @@
 #   test.sh [--record] [pytest arguments]
 # --record writes Airflow's answers anew into tests/contract/recorded/airflow.
 # AIRFLOW_TEST_HOME (.airflow) keeps the environment for the next time, about 300 MB;
-# AIRFLOW_TEST_PORT takes that port and the next two instead of free ones;
-# AIRFLOW_TEST_LABELS (600) is how many labels a part of the release has.
+# AIRFLOW_TEST_PORT takes that port and the next two instead of free ones.
 set -eu
 cd "$(dirname "$0")/../.."
 

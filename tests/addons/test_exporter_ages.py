@@ -38,12 +38,9 @@ def test_both_start_an_age_at_the_same_time(
 @pytest.mark.parametrize(
     "text",
     [
-        "",
         "yesterday",
-        "2026-11-24T02:50:00",
         "2026-11-24T09:50:00+07:00",
         "2026-11-24T03:14:01Z",
-        "0001-01-01T00:00:00+14:00",
     ],
 )
 def test_both_read_the_same_forms_of_a_time(text: str) -> None:

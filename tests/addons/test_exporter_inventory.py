@@ -41,29 +41,6 @@ def counts(snapshot: Snapshot) -> dict[tuple[str, str], int]:
     return {key: backlog.objects for key, backlog in snapshot.backlog.items() if backlog.objects}
 
 
-def test_an_empty_bucket_has_no_lag_and_shows_every_prefix_with_zero(
-    store: FakeArtifactStore,
-) -> None:
-    snapshot = make_inventory(store).read_snapshot()
-    assert snapshot.lag_minutes == {"real": 0.0, "synthetic": 0.0}
-    assert set(snapshot.backlog) == {
-        ("pending/", "real"),
-        ("pending/", "synthetic"),
-        (CHAOS, "real"),
-        (CHAOS, "synthetic"),
-    }
-    assert counts(snapshot) == {}
-
-
-def test_the_oldest_age_start_is_the_lag_of_its_origin(store: FakeArtifactStore) -> None:
-    store.put("pending/1.pdf", minutes_ago(3), pending_since="2026-11-24T02:49:00Z")
-    store.put("pending/2.pdf", minutes_ago(9))
-    store.put(f"{CHAOS}3.pdf", minutes_ago(60), chaos_scenario="fulfillment-delay")
-    snapshot = make_inventory(store).read_snapshot()
-    assert snapshot.lag_minutes == {"real": 25.0, "synthetic": 60.0}
-    assert snapshot.backlog["pending/", "real"].size_bytes == 200
-
-
 def test_metadata_and_not_the_key_tells_what_is_synthetic(store: FakeArtifactStore) -> None:
     store.put("pending/chaos-d1-1.pdf", minutes_ago(1), order_id="1")
     store.put("pending/2.pdf", minutes_ago(1), chaos_scenario="fulfillment-delay")
@@ -75,17 +52,6 @@ def test_metadata_and_not_the_key_tells_what_is_synthetic(store: FakeArtifactSto
         (CHAOS, "real"): 1,
     }
     assert snapshot.lag_minutes["real"] == 30.0
-
-
-def test_objects_in_ready_neither_wait_nor_cost_a_read(store: FakeArtifactStore) -> None:
-    store.put("ready/1.pdf", minutes_ago(90))
-    inventory = make_inventory(store)
-    snapshot = inventory.read_snapshot()
-    ready = inventory.count_ready()
-    assert (ready.prefix, ready.backlog.objects, ready.started_at) == ("ready/", 1, NOW)
-    assert counts(snapshot) == {}
-    assert snapshot.lag_minutes["real"] == 0.0
-    assert store.metadata_reads == []
 
 
 def test_metadata_is_read_once_per_version_of_an_object(store: FakeArtifactStore) -> None:

@@ -59,8 +59,3 @@ def test_an_end_is_due_when_no_alert_of_its_incident_fires(book: AlertBook) -> N
     assert list_due(book) == [("1", "firing"), ("2", "firing")]
     tell(book, "inc-1")
     assert (list_due(book), book.count_firing("inc-1"), book.count_firing("inc-2")) == ([], 0, 1)
-
-
-def test_an_alert_that_was_over_before_we_heard_of_it_is_dropped(book: AlertBook) -> None:
-    assert book.receive([read(status="resolved")]) == 0
-    assert book.list_due() == []

@@ -55,9 +55,3 @@ def test_a_message_is_the_summary_without_secrets_with_links_that_work(tell: Tel
     assert SECRET not in shown
     assert str(folder) not in shown
     assert "\u202e" not in shown
-
-
-def test_a_drill_says_so_first(tell: Teller) -> None:
-    folder = tell.incident.folder
-    message = write(folder.parent, incident=folder.name, is_drill=True)
-    assert message.subject.startswith("[DRILL] ")

@@ -46,19 +46,6 @@ def test_a_token_that_is_missing_or_short_is_refused(
         load(monkeypatch, SERVE_TOKEN_FILE=str(path)).read_token()
 
 
-def test_each_target_has_the_name_of_its_scheme(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    path = tmp_path / "targets"
-    path.write_text("# chat\n\nslack://a/b/c\n json://127.0.0.1/x \njson://127.0.0.1/y\n")
-    targets = load(monkeypatch, SERVE_TARGETS_FILE=str(path)).read_targets()
-    assert targets == {
-        "slack": "slack://a/b/c",
-        "json": "json://127.0.0.1/x",
-        "json-3": "json://127.0.0.1/y",
-    }
-
-
 # --- runbook check ---
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.support.gateway import StoreServer
 from tests.support.incidents import PLAN, Teller, tell_incident
 from tests.support.serving import Service, make_service, run_receivers
 
@@ -104,18 +103,3 @@ def test_text_from_outside_stands_in_its_own_field_and_hides_nothing(
 def test_a_name_that_is_no_incident_is_refused(service: Service) -> None:
     _, answers = ask(service, [("report", {"incident": "../../etc"}), ("report", {})])
     assert [answer.is_error for answer in answers] == [True, True]
-
-
-def test_investigate_writes_one_incident_folder_and_nothing_else(
-    service: Service, juicefs: StoreServer
-) -> None:
-    service.environment["MINIO_ENDPOINT"] = juicefs.endpoint
-    service.environment["MINIO_ROOT_USER"] = "admin"
-    service.environment["MINIO_ROOT_PASSWORD"] = "admin12345"
-    _, (answer,) = ask(service, [("investigate", {})])
-    assert not answer.is_error, answer.content
-    origin = answer.structured_content["origin"]
-    folders = [path.name for path in service.home.iterdir() if path.name.startswith("inc-")]
-    assert folders == [origin["incident"]]
-    assert Path(origin["source"]).is_file()
-    assert origin["age_s"] < 60

@@ -75,16 +75,6 @@ def test_without_the_token_no_alert_is_taken(service: Service) -> None:
     assert "refused: unauthorized" in service.log
 
 
-def test_the_token_is_taken_as_bearer_and_as_the_password_of_basic(service: Service) -> None:
-    assert service.get("/").status_code == 200
-    answer = requests.get(f"{service.url}/", auth=("anyone", TOKEN), timeout=10)
-    assert answer.status_code == 200
-    policy = answer.headers["Content-Security-Policy"]
-    assert policy.startswith("default-src 'none'")
-    assert "script" not in policy
-    assert "<script" not in answer.text
-
-
 def count_refused(service: Service, reason: str) -> float:
     return service.read_metric(f'requests_refused_total{{reason="{reason}"}}')
 
@@ -109,12 +99,6 @@ def test_a_body_that_is_too_long_is_refused_and_not_kept_in_memory(service: Serv
     assert psutil.Process(service.process.pid).memory_info().rss < 400 << 20
 
 
-def test_too_many_alerts_are_refused(service: Service) -> None:
-    answer = service.post(make_payload(*[make_alert(n) for n in range(1001)]))
-    assert answer.status_code == 413
-    assert answer.json()["reason"] == "too_many_alerts"
-
-
 def test_hostile_labels_are_text_on_the_page_and_in_messages(
     service: Service, receivers: Receivers
 ) -> None:
@@ -130,9 +114,10 @@ def test_hostile_labels_are_text_on_the_page_and_in_messages(
     assert "runbook serve listens on" in service.log
     folders = [path for path in service.home.iterdir() if path.name.startswith("inc-")]
     reports = [service.get(f"/incidents/{folder.name}/report.html") for folder in folders]
-    (hit,) = [report for report in reports if "&lt;script&gt;" in report.text]
-    assert "<script" not in hit.text
-    assert hit.headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert not [report for report in reports if "<script" in report.text]
+    hit = [report for report in reports if "&lt;script&gt;" in report.text]
+    assert len(hit) == 1
+    assert hit[0].headers["Content-Security-Policy"].startswith("default-src 'none'")
     assert len(receivers.list_texts("slack")) == 1
     assert not any(line.endswith("admin") for line in receivers.asked)
 

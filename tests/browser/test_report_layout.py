@@ -50,28 +50,6 @@ def test_it_fits_every_width_with_every_fold_open(
     assert seen.requests == []
 
 
-@pytest.mark.parametrize("width", [320, 390])
-def test_no_table_is_cut_on_a_phone_and_each_cell_names_its_column(
-    report: Path, browser: Browser, width: int
-) -> None:
-    page = browser.new_page(viewport={"width": width, "height": 844})
-    page.goto(f"file://{report}")
-    page.evaluate("() => document.querySelectorAll('details').forEach(d => d.open = true)")
-
-    cut = page.evaluate(
-        "() => [...document.querySelectorAll('.scroll')]"
-        ".filter(e => e.scrollWidth > e.clientWidth).map(e => e.ariaLabel)"
-    )
-    unnamed = page.evaluate(
-        "() => [...document.querySelectorAll('td:not([colspan])')]"
-        ".filter(e => !e.dataset.column).map(e => e.innerText)"
-    )
-    page.close()
-
-    assert cut == []
-    assert unnamed == []
-
-
 def test_folds_and_links_are_reached_and_used_by_keyboard(report: Path, browser: Browser) -> None:
     page = browser.new_page()
     page.goto(f"file://{report}")

@@ -9,12 +9,11 @@ import os
 import subprocess
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
 from stat import S_ISDIR
-from typing import Any, BinaryIO
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -87,10 +86,7 @@ def test_an_altered_line_is_named(log: ChainedLog, number: int) -> None:
     [
         (b'"n":2', b'"n": 2'),
         (b'"n":2', b'"n":1,"n":2'),
-        (b'"kind":"note"', b'"kind":"\\u006eote"'),
-        (b'"hash":"', b'"hash": "'),
         (b'"hash":"', b'"hash":"' + b"0" * 64 + b'","hash":"'),
-        (b"}\n", b"} \n"),
     ],
 )
 def test_a_line_that_says_the_same_in_other_bytes_was_altered(
@@ -103,7 +99,14 @@ def test_a_line_that_says_the_same_in_other_bytes_was_altered(
         list(read_entries(log.path))
 
 
-@pytest.mark.parametrize("order", [(1, 2), (0, 2), (1, 0, 2), (0, 1, 1, 2), (0, 0)])
+@pytest.mark.parametrize(
+    "order",
+    [
+        (1, 2),
+        (1, 0, 2),
+        (0, 1, 1, 2),
+    ],
+)
 def test_missing_swapped_and_doubled_lines_are_damage(
     log: ChainedLog, order: tuple[int, ...]
 ) -> None:
@@ -116,10 +119,9 @@ def test_missing_swapped_and_doubled_lines_are_damage(
 @pytest.mark.parametrize(
     "line",
     [
-        b"\n", b"{}\n", b"[]\n", b"null\n", b"\x00\x00\x00\n", b'{"hash":1}\n', b"\xff\n",
+        b"{}\n",
+        b'{"hash":1}\n',
         b'{"seq":4,"at":"0001-01-01T00:00:00+01:00","kind":"x","data":{},"prev":"","hash":""}\n',
-        b'{"seq":4,"at":7,"kind":"x","data":{},"prev":"","hash":""}\n',
-        b"[" * 100_000 + b"\n",
     ],
 )  # fmt: skip
 def test_nothing_is_appended_to_a_damaged_log(log: ChainedLog, line: bytes) -> None:
@@ -166,32 +168,6 @@ def test_a_scan_yields_what_a_read_returns_and_the_next_append_goes_on_from_it(
     assert list(other.scan()) == log.read()
     assert other.append("note", {"n": 4}).seq == 4
     assert list(log.scan()) == other.read() == log.read()
-
-
-def test_a_lock_that_is_given_back_waits_for_an_append_of_another_thread(
-    log: ChainedLog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    is_writing = threading.Event()
-    may_go_on = threading.Event()
-    write_whole = chainlog._write_whole
-
-    def write_late(file: BinaryIO, line: bytes) -> None:
-        is_writing.set()
-        assert may_go_on.wait(20)
-        assert log._lock.is_locked
-        write_whole(file, line)
-
-    monkeypatch.setattr(chainlog, "_write_whole", write_late)
-    with ThreadPoolExecutor(2) as pool:
-        lock = log.locked()
-        lock.__enter__()
-        appended = pool.submit(log.append, "note", {"n": 1})
-        assert is_writing.wait(20)
-        given_back = pool.submit(lock.__exit__, None, None, None)
-        may_go_on.set()
-        assert appended.result(20).seq == 1
-        given_back.result(20)
-    assert not log._lock.is_locked
 
 
 def test_an_older_copy_of_the_file_is_read_anew(log: ChainedLog) -> None:

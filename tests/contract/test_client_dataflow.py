@@ -11,7 +11,6 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from fulfillment.clients.http_systems import (
-    GrafanaClient,
     PipelineClient,
     SupportClient,
 )
@@ -107,32 +106,3 @@ def test_a_dag_id_cannot_lead_elsewhere(httpserver: HTTPServer) -> None:
     with pytest.raises(NotFoundError):
         client.read_dag()
     assert paths == ["/api/v2/dags/a%2F..%2Fb%3Fc"]
-
-
-DASHBOARD = {
-    "meta": {"url": "/d/dataflow-overview/dataflow-overview"},
-    "dashboard": {
-        "uid": "dataflow-overview",
-        "panels": [
-            {"id": 1, "title": "Row", "type": "row", "panels": [
-                {"id": 7, "title": "Fulfillment backlog ", "targets": [
-                    {"expr": "sum by (origin) (x)"},
-                    {"expr": "rate(y[1m])"},
-                    {"rawSql": "select 1"},
-                ]},
-            ]},
-        ],
-    },
-}  # fmt: skip
-
-
-def grafana_of(server: HTTPServer) -> GrafanaClient:
-    return GrafanaClient(server.url_for(""), auth="Basic admin:pw", timeout_s=5)
-
-
-def test_a_panel_is_found_in_a_folded_row(httpserver: HTTPServer) -> None:
-    httpserver.expect_request("/api/dashboards/uid/dataflow-overview").respond_with_json(DASHBOARD)
-    client = grafana_of(httpserver)
-    panel = client.find_panel("dataflow-overview", "fulfillment backlog")
-    assert panel.expressions == ("sum by (origin) (x)", "rate(y[1m])")
-    assert panel.link == f"{client.url}/d/dataflow-overview/dataflow-overview?viewPanel=7"

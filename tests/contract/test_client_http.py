@@ -19,9 +19,7 @@ from runbook_lib.errors import (
     ClientTimeoutError,
     ConnectionRefusedClientError,
     NotFoundError,
-    UsageError,
 )
-from runbook_lib.http import check_ticket_id
 
 
 def make_client(server: HTTPServer, timeout_s: float = 5) -> SupportClient:
@@ -77,16 +75,6 @@ def test_each_status_has_its_error(
     httpserver.expect_request("/a").respond_with_data("what went wrong", status)
     with pytest.raises(kind, match="what went wrong" if status >= 400 and status != 301 else "301"):
         make_client(httpserver).get("/a", object)
-
-
-def test_a_redirect_is_not_followed_and_named(httpserver: HTTPServer) -> None:
-    httpserver.expect_request("/a").respond_with_data(
-        "", 302, headers={"Location": "http://user:pw12345@evil.example/x"}
-    )
-    with pytest.raises(BadAnswerError, match="redirects to http://user:") as caught:
-        make_client(httpserver).get("/a", object)
-    assert "pw12345" not in str(caught.value)
-    assert len(httpserver.log) == 1
 
 
 @pytest.mark.parametrize(
@@ -154,9 +142,3 @@ def test_credentials_in_the_address_are_used_and_never_shown(httpserver: HTTPSer
         client.get("/a", object)
     assert "p%40ss" not in str(caught.value)
     assert "p@ss" not in str(caught.value)
-
-
-@pytest.mark.parametrize("text", ["", "../x", "a?b", "a" * 65, "a\n"])
-def test_an_id_that_could_lead_elsewhere_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="is not a ticket id"):
-        check_ticket_id(text)

@@ -51,9 +51,7 @@ def test_values_that_are_no_numbers_stay_what_they_are(httpserver: HTTPServer) -
 @pytest.mark.parametrize(
     "body",
     [
-        [],
         {},
-        {"status": "success", "data": {"resultType": "vector"}},
         {"status": "success", "data": vector({"metric": {}, "value": [AT, "many"]})},
         {"status": "error", "errorType": "timeout", "error": "query timed out"},
     ],

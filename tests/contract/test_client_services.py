@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import textwrap
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,76 +21,11 @@ from fulfillment.settings import Settings
 from runbook_lib.errors import (
     BadAnswerError,
     ClientError,
-    ClientTimeoutError,
-    ConnectionRefusedClientError,
     NotFoundError,
 )
 
 SECRET = "the-stores-%secret-1"
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
-
-PROGRAM = """
-import sys, time
-print('{"ts": "2026-11-24T03:00:00Z", "level": "info", "msg": "too old"}')
-print('{"ts": "2026-11-24T03:14:00Z", "level": "error", "msg": "upload failed"}')
-print("Traceback (most recent call last):", flush=True)
-time.sleep(600)
-"""
-
-
-def stack_at(home: Path) -> Settings:
-    return Settings(runbook_services="supervisor", runbook_stack_home=home)
-
-
-def write_conf(home: Path, socket: Path, secret: str) -> None:
-    program = home / "program.py"
-    program.write_text(PROGRAM)
-    common = f"startsecs=0\nredirect_stderr=true\ndirectory={home}\n"
-    escaped = secret.replace("%", "%%")
-    (home / "supervisord.conf").write_text(
-        textwrap.dedent(f"""
-        [unix_http_server]
-        file={socket}
-        [rpcinterface:supervisor]
-        supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
-        [supervisord]
-        logfile={home}/supervisord.log
-        pidfile={home}/supervisord.pid
-        nodaemon=true
-        """)
-        + f"[program:worker]\ncommand={sys.executable} -u {program}\n{common}"
-        + f"stdout_logfile={home}/worker.log\n"
-        + f'environment=MINIO_ROOT_PASSWORD="{escaped}",READY_PREFIX="a,b/",'
-        + 'SERVICE_DB_URL="postgres://u:pw123456@db/x",SERVICE_TOKEN=""\n'
-        + f"[program:idle]\ncommand={sys.executable} -u {program}\nautostart=false\n{common}"
-        + f'stdout_logfile={home}/idle.log\nenvironment=MINIO_ROOT_PASSWORD="other-secret"\n'
-        + f"[program:broken]\ncommand={home}/no-such-program\nautostart=false\n{common}"
-        + f"stdout_logfile={home}/broken.log\n"
-    )
-
-
-def test_a_back_end_that_is_not_installed_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("fulfillment.clients.services.entry_points", lambda **_: ())
-    with pytest.raises(ConnectionRefusedClientError, match=r"pip install.*\[stack\]"):
-        connect_services(stack_at(tmp_path))
-
-
-@pytest.mark.process
-def test_a_hanging_supervisor_costs_its_time_out(tmp_path: Path) -> None:
-    import socket
-
-    path = tmp_path / "h.sock"
-    write_conf(tmp_path, path, SECRET)
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-        listener.listen()
-        services = connect_services(
-            Settings(runbook_services="supervisor", runbook_stack_home=tmp_path, http_timeout_s=0.3)
-        )
-        with pytest.raises(ClientTimeoutError, match=r"0\.3 s"):
-            services.list_services()
 
 
 def test_a_damaged_configuration_does_not_leak_its_secrets(tmp_path: Path) -> None:

@@ -7,27 +7,18 @@ from __future__ import annotations
 
 import json
 import re
-import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
-from pydantic import TypeAdapter
 from pytest_httpserver import HTTPServer, RequestHandler
 
-from dataflow_stack.services.pipeline_api import PipelineSettings, build
-from fulfillment.clients.http_systems import Dag, DagRun, PipelineClient
-from runbook_lib.errors import AccessDeniedError, NotFoundError
-from runbook_lib.http import HttpClient
+from fulfillment.clients.http_systems import PipelineClient
+from runbook_lib.errors import AccessDeniedError
 from tests.support.real_airflow import DAG_ID, RECORDED
-from tests.support.stack import wait_until
 
 pytestmark = pytest.mark.process
 
 DAG = f"/api/v2/dags/{DAG_ID}"
-RUNS = f"{DAG}/dagRuns"
 SECRET = "s3cret-of-the-user"
 
 
@@ -110,12 +101,6 @@ def test_real_runs_are_read_newest_first(
     assert all(run.started_at and run.ended_at and run.started_at < run.ended_at for run in ended)
 
 
-def test_a_dag_that_airflow_does_not_know_is_not_found(httpserver: HTTPServer) -> None:
-    replay(httpserver, "dag_unknown")
-    with pytest.raises(NotFoundError, match="no_such_dag` was not found"):
-        client_of(httpserver, "no_such_dag").read_dag()
-
-
 def test_an_airflow_that_asks_for_a_user_denies_who_has_none(httpserver: HTTPServer) -> None:
     replay(httpserver, "denied")
     with pytest.raises(AccessDeniedError, match="Not authenticated"):
@@ -135,58 +120,12 @@ def test_each_question_has_a_token_of_its_own(httpserver: HTTPServer) -> None:
     httpserver.check_assertions()
 
 
-def test_a_user_without_the_right_is_denied(httpserver: HTTPServer) -> None:
-    give_token(httpserver, "one")
-    handler = httpserver.expect_ordered_request(DAG, method="PATCH")
-    handler.respond_with_json({"detail": "Forbidden"}, 403)
-    with pytest.raises(AccessDeniedError):
-        user_of(httpserver).set_paused(False)
-    httpserver.check_assertions()
-
-
 def test_a_wrong_password_is_denied_and_not_shown(httpserver: HTTPServer) -> None:
     replay(httpserver, "token_refused")
     with pytest.raises(AccessDeniedError) as denied:
         user_of(httpserver).read_dag()
     assert "Invalid credentials" in str(denied.value)
     assert SECRET not in str(denied.value)
-
-
-@pytest.fixture
-def demo(tmp_path: Path) -> Iterator[str]:
-    """Serve the demo's pipeline; the value is its address."""
-    app = build(PipelineSettings(database=tmp_path / "pipeline.sqlite"))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        wait_until(lambda: server.started, what="the demo's pipeline serves")
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(20)
-
-
-def fields_of(shape: type) -> set[str]:
-    """Return the names of the fields that the client reads of an answer."""
-    return set(TypeAdapter(shape).json_schema(by_alias=True)["properties"])
-
-
-def test_the_demo_has_every_field_that_the_client_reads_from_a_real_airflow(demo: str) -> None:
-    assert {"is_paused", "is_stale"} <= fields_of(Dag)
-    assert {"state", "start_date"} <= fields_of(DagRun)
-    http = HttpClient(demo, timeout_s=5)
-    wait_until(lambda: bool(http.get(RUNS, dict)["dag_runs"]), what="the demo's first run")
-    real = [read_recorded(name)["answer"] for name in ("dag_healthy", "runs_failed")]
-    shown = [http.get(path, dict) for path in (DAG, RUNS)]
-    for shape, ours, theirs in (
-        (Dag, shown[0], real[0]),
-        (DagRun, shown[1]["dag_runs"][0], real[1]["dag_runs"][0]),
-    ):
-        for field in fields_of(shape):
-            assert field in theirs, f"Airflow's {shape.__name__} has no {field}"
-            assert field in ours, f"the demo's {shape.__name__} has no {field}"
-            assert type(ours[field]) is type(theirs[field]), field
 
 
 def test_the_recorded_answers_hold_no_secret_and_no_path_of_a_machine() -> None:

@@ -41,9 +41,10 @@ def says(text: str, code: int = 0) -> str:
 @pytest.mark.parametrize(
     ("said", "running"),
     [
-        ("running", True), ("Active\n", True), ("3", True), ("loaded\nactive", True),
-        ("stopped", False), ("inactive", False), ("failed", False), ("0\n", False),
-        ("loaded\nfailed", False), ("exited", False),
+        ("Active\n", True),
+        ("loaded\nactive", True),
+        ("inactive", False),
+        ("loaded\nfailed", False),
     ],
 )  # fmt: skip
 def test_what_it_prints_says_whether_it_runs(said: str, running: bool) -> None:
@@ -92,9 +93,7 @@ def test_no_shell_reads_a_command(tmp_path: Path) -> None:
     ("given", "named"),
     [
         ({"worker_control": "command"}, "WORKER_STATUS_CMD, WORKER_STOP_CMD, WORKER_START_CMD"),
-        ({"worker_control": "command", "worker_status_cmd": "x", "worker_stop_cmd": " "}, "_STOP_"),
         ({"worker_control": "metric"}, "WORKER_LAST_MOVE_QUERY"),
-        ({"worker_stop_cmd": "systemctl 'stop"}, "a quote is not closed"),
     ],
 )
 def test_what_a_kind_needs_is_asked_for_at_once(given: dict[str, str], named: str) -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import stat
 from pathlib import Path
 
 import pytest
-from supervisor.datatypes import dict_of_key_value_pairs
 
 from dataflow_stack.config import StackConfig, load_config
 from dataflow_stack.faults import FAULTS
 from dataflow_stack.places import build_env
-from dataflow_stack.supervisor import Program, write_conf
 from fulfillment.settings import Settings
 from runbook_lib.errors import EnvironmentForbidsError, SettingsError
 
@@ -40,18 +37,6 @@ def test_a_value_that_the_supervisor_cannot_hold_is_refused_without_telling_it(
     with pytest.raises(SettingsError, match="MINIO_ROOT_PASSWORD") as caught:
         load_config(tmp_path)
     assert "word-42" not in str(caught.value)
-
-
-def test_the_configuration_keeps_odd_values_and_is_private(tmp_path: Path) -> None:
-    config = config_in(tmp_path)
-    values = {"A": "50% of, it; all", "B": "x=y"}
-    write_conf(config, [Program("one", ["prog", "a b%"], values, 1)])
-    assert stat.S_IMODE(config.conf.stat().st_mode) == 0o600
-    lines = config.conf.read_text().splitlines()
-    environment = next(line for line in lines if line.startswith("environment"))
-    text = environment.partition(" = ")[2].replace("%%", "%")
-    assert dict_of_key_value_pairs(text) == values
-    assert "command = prog 'a b%%'" in lines
 
 
 def test_a_fault_is_refused_outside_local_and_demo(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,21 +68,3 @@ def test_many_rounds_of_kills_and_stops(server: StoreServer, tmp_path: Path, see
     totals = run_many(server, tmp_path, seed=seed, kills=kills, stops=stops, lanes=lanes)
     print(f"{server.kind}: {totals}, seed {seed}")
     assert totals.is_clean
-
-
-def test_a_full_disk_under_the_ledger(lane: Lane, seed: int) -> None:
-    rng = random.Random(seed)
-    ann, plan, put = prepare(lane, seed)
-    running = ann.start(*begin(plan))
-
-    def fill() -> None:
-        (ledger,) = ann.home.rglob(f"ledger/{plan.document['plan']}.jsonl")
-        most = ledger.stat().st_size + rng.randrange(200)
-        resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, (most, most))
-
-    full = Trap(("copy",), rng.randint(1, LABELS), "before", fill)
-    lane.proxy.traps.append(full)
-    outcome = running.wait()
-    assert full.sprung.is_set()
-    assert outcome.code in (0, 1, 3), outcome
-    end_well(Round(lane, rng), ann, plan, put)

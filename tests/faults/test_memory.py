@@ -9,7 +9,7 @@ import random
 
 import pytest
 
-from tests.faults.commands import FAKETIME, Lane
+from tests.faults.commands import Lane
 from tests.faults.conftest import ON_SEAWEEDFS
 from tests.faults.printed import (
     MOST_AT_ONCE,
@@ -101,17 +101,6 @@ def test_a_key_that_may_not_delete_is_refused_before_the_first_copy(lane: Lane, 
     lane.proxy.calm()
     expect_home(lane, put)
     assert not [row for row in list_unfinished(ann) if row["plan"] != plan.document["plan"]]
-
-
-@pytest.mark.skipif(FAKETIME is None, reason="faketime is not installed")
-@pytest.mark.parametrize("clock_s", [1200, -1200])
-def test_a_clock_that_is_off_is_named_as_that(lane: Lane, seed: int, clock_s: int) -> None:
-    """G16: 20 minutes of clock read as "Request has expired"."""
-    lane.shelf.put_labels(3, random.Random(seed))
-    plan = lane.hire("ann", clock_s=clock_s).run("plan")
-    if plan.code != 0:  # SeaweedFS takes signatures of the future
-        told = plan.errors.lower()
-        assert "clock" in told or "requesttimetooskewed" in told, tell(plan)
 
 
 def test_no_room_names_what_goes_on_once_there_is_room(lane: Lane, seed: int) -> None:

@@ -12,7 +12,6 @@ from tests.faults.commands import Lane, Operator, Outcome, open_lane
 from tests.faults.conftest import ON_SEAWEEDFS
 from tests.faults.printed import (
     CHANGES,
-    MOST_AT_ONCE,
     STANDS_STILL,
     Tally,
     approve,
@@ -25,14 +24,13 @@ from tests.faults.printed import (
     pick_words,
     plan_release,
     put_foreign,
-    settle_truthfully,
     ship_the_rest,
     start_printed,
     tell,
     where_are,
 )
 from tests.support.audit import Label
-from tests.support.gateway import StoreServer, run_seaweedfs
+from tests.support.gateway import StoreServer
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
 
@@ -140,19 +138,6 @@ def expect_settled(
     ship_the_rest(lane, put, tally)
 
 
-def test_settle_shows_each_open_row_with_what_each_word_would_do(lane: Lane, seed: int) -> None:
-    """G16: a person settles in a minute: one table, evidence for every row, exit 3 while open."""
-    tally = Tally(lane)
-    ann, resumed, _ = leave_doubts(lane, seed, tally)
-    table = ann.run("settle", resumed.document["plan"])
-    assert table.code == 3, tell(table)
-    rows = table.document["rows"]
-    assert {row["key"] for row in rows} == set(pick_words(resumed, "unproven"))
-    for row in rows:
-        assert row.keys() >= {"key", "order", "evidence", "why", "taken_does", "not_taken_does"}
-        assert row["taken_does"] != row["not_taken_does"]
-
-
 NAMES = (
     "1,2-comma.pdf",
     " outer blanks .pdf",
@@ -191,33 +176,6 @@ def test_keys_of_every_shape_are_settled_singly(
     left = {row["key"] for row in ann.run("settle", plan_id).document["rows"]}
     assert left == set(unproven) - {one}
     assert one in lane.shelf.list_keys("pending/")
-
-
-@pytest.mark.xfail(
-    strict=True,
-    reason="SeaweedFS lists a versioned bucket in another order, and start-after hides keys",
-)
-def test_a_kill_on_a_versioned_bucket_is_settled_like_any_other(tmp_path: Path, seed: int) -> None:
-    """Delete markers and older versions change nothing, and nobody reads them."""
-    from minio.commonconfig import ENABLED
-    from minio.versioningconfig import VersioningConfig
-
-    with (
-        run_seaweedfs(tmp_path / "store") as server,
-        open_lane(server, tmp_path / "lane", seed=seed, consumers=0) as lane,
-    ):
-        lane.shelf.client.set_bucket_versioning(lane.shelf.bucket, VersioningConfig(ENABLED))
-        tally = Tally(lane)
-        put = lane.shelf.put_labels(40, random.Random(seed))
-        ann = lane.hire("ann")
-        plan = plan_release(ann, 40)
-        kill(lane, ann, plan.document["apply"], ("copy",), 4, phase="after")
-        tally.take()
-        resumed = follow(ann, ann.run("resume", plan.document["plan"]), words=NOBODY_SAYS)
-        assert resumed.get("unproven") <= MOST_AT_ONCE, tell(resumed)
-        tally.take()
-        settle_truthfully(ann, plan.document["plan"], tally, put)
-        ship_the_rest(lane, put, tally)
 
 
 @ON_SEAWEEDFS

@@ -20,7 +20,6 @@ from tests.faults.printed import (
     follow,
     kill,
     paste,
-    pick_words,
     plan_release,
     release,
     ship_the_rest,
@@ -201,24 +200,6 @@ def test_another_store_is_refused(
             refused = strange.run(*words)
             assert refused.code == 5, tell(refused)
         assert other.shelf.list_keys("ready/") == [k for k in before if k.startswith("ready/")]
-
-
-def test_one_label_of_a_hundred_that_is_gone_is_skipped_and_told(lane: Lane, seed: int) -> None:
-    """G11: one label of a hundred gone since the plan: all are refused."""
-    tally = Tally(lane)
-    put = lane.shelf.put_labels(100, random.Random(seed))
-    ann = lane.hire("ann", worker=True)
-    plan = plan_release(ann, 100)
-    gone = f"pending/{put[40].name}"
-    lane.shelf.client.remove_object(lane.shelf.bucket, gone)
-    applied = paste(ann, plan.document["apply"])
-    assert applied.code == 3, tell(applied)
-    assert applied.document["moved"] == 99
-    assert pick_words(applied, "reasons") == [gone], tell(applied)
-    proof = ann.run("verify", plan.document["plan"])
-    assert (proof.code, proof.get("skipped")) == (3, 1), tell(proof)
-    left = [label for label in put if label != put[40]]
-    ship_the_rest(lane, left, tally)
 
 
 def test_a_strict_release_refuses_a_label_that_is_gone(lane: Lane, seed: int) -> None:

@@ -1,7 +1,7 @@
 """fulfillment-service and support-service as DataFlow has them, written for these tests.
 
-They speak what DATAFLOW.md states and nothing of ours: no interface for the worker (unless its
-owner added the one of docs/worker-control.md), no gauges, no probe. Each wants its bearer token.
+They speak what DATAFLOW.md states and nothing of ours: no interface for the worker, no gauges, no
+probe. Each wants its bearer token.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import formatdate
 from typing import Any
@@ -82,33 +81,18 @@ class _Service:
         return "\n".join(lines) + "\n"
 
 
-@dataclass
-class Worker:
-    """The interface that docs/worker-control.md offers to owners."""
-
-    paused: bool = False
-    calls: list[str] = field(default_factory=list)
-
-
 class Fulfillment(_Service):
     """Shipments only.
 
     Parameters
     ----------
     shipped : returns the orders whose labels a consumer took
-
-    Attributes
-    ----------
-    worker : set when the owner added our interface
-    last_run_at : what its own metric tells of the worker
     """
 
     def __init__(self, token: str, shipped: Callable[[], set[int]]) -> None:
         super().__init__(token)
         self.shipments: dict[int, dict[str, Any]] = {}
         self._shipped = shipped
-        self.worker: Worker | None = None
-        self.last_run_at = 0.0
 
     def add(self, order: int, *, status: str, age_s: float = 0.0) -> None:
         """Make a shipment. It gets its tracking number now, as in DataFlow, whatever its status."""
@@ -130,21 +114,15 @@ class Fulfillment(_Service):
         }
 
     def routes(self) -> list[tuple[str, str, Callable[..., tuple[int, Any]]]]:
-        """Return DataFlow's own paths, and ours where the owner added them."""
+        """Return DataFlow's own paths."""
         root = "/fulfillment/shipments"
-        own: list[tuple[str, str, Callable[..., tuple[int, Any]]]] = [
+        return [
             ("GET", root, self._list),
             ("POST", rf"{root}/(\d+)/status", self._set_status),
         ]
-        if self.worker is not None:
-            own += [
-                ("GET", "/fulfillment/worker", self._read_worker),
-                ("POST", "/fulfillment/worker/(pause|resume|run)", self._steer_worker),
-            ]
-        return own
 
     def measure(self) -> dict[str, float]:
-        """Return how long the oldest label waits, by its shipment, and the worker's last run."""
+        """Return how long the oldest label waits, by its shipment."""
         shipped = self._shipped()
         waiting = [
             datetime.fromisoformat(one["createdAt"]).timestamp()
@@ -152,10 +130,7 @@ class Fulfillment(_Service):
             if one["status"] in _WANTING and order not in shipped
         ]
         age = time.time() - min(waiting) if waiting else 0.0
-        return {
-            "fulfillment_oldest_unshipped_label_seconds": age,
-            "fulfillment_label_job_last_success_timestamp_seconds": self.last_run_at,
-        }
+        return {"fulfillment_oldest_unshipped_label_seconds": age}
 
     def _list(self, *, query: dict[str, str], **_: Any) -> tuple[int, Any]:
         wanted = int(query["orderId"])
@@ -167,16 +142,6 @@ class Fulfillment(_Service):
             return 404, {"detail": "Shipment not found"}
         found |= {"status": body["status"], "updatedAt": _now()}
         return 200, found
-
-    def _read_worker(self, **_: Any) -> tuple[int, Any]:
-        assert self.worker is not None
-        return 200, {"paused": self.worker.paused, "moving": False}
-
-    def _steer_worker(self, word: str, **_: Any) -> tuple[int, Any]:
-        assert self.worker is not None
-        self.worker.calls.append(word)
-        self.worker.paused = word == "pause"
-        return self._read_worker()
 
 
 class Support(_Service):

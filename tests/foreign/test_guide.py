@@ -133,46 +133,6 @@ def fire(url: str, **labels: str) -> None:
         pass
 
 
-def mount(dataflow: Path, service: str, target: Path) -> None:
-    """Copy what a service of the compose file sees, and nothing else, below a folder."""
-    compose = yaml.safe_load((dataflow / "docker-compose.yml").read_text("utf-8"))
-    for volume in compose["services"][service]["volumes"]:
-        source, inside, _ = volume.split(":")
-        seen = target / inside.lstrip("/")
-        seen.parent.mkdir(parents=True, exist_ok=True)
-        copy = shutil.copytree if (dataflow / source).is_dir() else shutil.copy
-        copy(dataflow / source, seen)
-
-
-def test_prometheus_loads_our_rules_from_what_its_container_sees(
-    followed: Path, tmp_path: Path
-) -> None:
-    mount(followed, "prometheus", tmp_path)
-    config = tmp_path / "etc" / "prometheus" / "prometheus.yml"
-    text = config.read_text("utf-8")
-    config.write_text(text.replace("/etc/prometheus/", f"{config.parent}/"), "utf-8")
-    (port,) = find_free_ports(1)
-    command = [
-        find_binary("prometheus"),
-        f"--config.file={config}",
-        f"--storage.tsdb.path={tmp_path / 'data'}",
-        f"--web.listen-address=127.0.0.1:{port}",
-    ]
-    url = f"http://127.0.0.1:{port}"
-    log = (tmp_path / "log").open("wb")
-    with log, subprocess.Popen(command, stdout=log, stderr=log) as ours:
-        try:
-            wait_until(lambda: is_ready(url), what="an answer")
-            with urllib.request.urlopen(f"{url}/api/v1/rules", timeout=5) as answer:
-                groups = json.load(answer)["data"]["groups"]
-        finally:
-            ours.terminate()
-    names = {rule["name"] for group in groups for rule in group["rules"]}
-    assert {"ServiceDown", "FulfillmentDelay", "FulfillmentMetricsMissing"} <= names
-    jobs = [job["job_name"] for job in yaml.safe_load(text)["scrape_configs"]]
-    assert jobs[-1] == "artifact-exporter"
-
-
 def test_one_alert_and_one_drill_arrive_with_an_alertmanager_of_0_27(
     followed: Path, httpserver: HTTPServer
 ) -> None:

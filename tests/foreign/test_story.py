@@ -90,6 +90,7 @@ def test_what_each_step_shows_is_documented(foreign: Foreign) -> None:
     clear(foreign)
 
 
+@ON_JUICEFS
 def test_a_backlog_is_released_beside_a_consumer_and_a_worker(foreign: Foreign) -> None:
     labels, others = put_backlog(foreign)
     wait_until(lambda: "FulfillmentDelay" in foreign.list_alerts(), what="the alert")
@@ -123,57 +124,15 @@ def test_a_backlog_is_released_beside_a_consumer_and_a_worker(foreign: Foreign) 
     wait_until(lambda: "FulfillmentDelay" not in foreign.list_alerts(), what="the end of the alert")
 
 
-def test_a_release_is_taken_back_while_the_consumer_stands_still(foreign: Foreign) -> None:
-    labels = foreign.put(4, "undo/") + foreign.put(1, "undo/", size_bytes=6 << 20)
-    ann = foreign.hire("ann", **foreign.commands)
-    plan = ann.run("plan", "--prefix", "pending/undo/", "--to", "ready/undo/")
-    carry_out(ann, plan)
-    assert len(foreign.count(labels).ready) == 5
-    shown = ann.run("undo", plan.document["plan"])
-    assert shown.code == 5
-    still = "--consumer-stands-still"
-    undone = ann.run("undo", plan.document["plan"], still, *shown.approval)
-    assert undone.code == 0, undone
-    (way_on,) = undone.document["way_on"]
-    assert way_on == f"runbook resume {plan.document['plan']} --resume-worker"
-    assert foreign.steer("status") == "stopped", "what is back would move again at once"
-    counted = foreign.count(labels)
-    assert counted.pending == {label.name for label in labels}, (counted, undone)
-    assert not counted.ready | counted.lost
-    resumed = ann.run(*way_on.split()[1:])
-    assert resumed.code == 0, resumed
-    assert foreign.steer("status") == "running"
-    clear(foreign)
-
-
 def clear(foreign: Foreign) -> None:
     foreign.shelf.clear()
     foreign.fulfillment.shipments.clear()
 
 
 @ON_JUICEFS
-def test_dataflows_chaos_objects_are_cleaned_up_in_production(foreign: Foreign) -> None:
-    chaos = {"chaos-scenario": "fulfillment-delay", "hold-until": "2026-11-24T05:00:00+00:00"}
-    foreign.put(3, "chaos/", **chaos)  # by `--prefix pending/chaos/`
-    foreign.put(1, "chaos/")
-    ann = foreign.hire("clean")
-    plan = ann.run("plan", "--prefix", "pending/chaos/", "--to", "ready/chaos/")
-    assert (plan.document["objects"], plan.document["excluded"]) == (1, {"synthetic": 3})
-    words = ("run", "06", "-p", "way=none", "-p", "service_action=none", "-p", "wait_s=0")
-    shown = ann.run(*words, deadline_s=150)
-    assert shown.code == 5, shown
-    (one,) = (p for p in shown.document["plans"] if p["step"] == "6.3")
-    ann.run(*words, "-p", f"plan={one['plan']}", "-p", f"approve={one['sha256']}", deadline_s=150)
-    assert len(foreign.shelf.list_keys("pending/chaos/")) == 1
-    clear(foreign)
-
-
-@ON_JUICEFS
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"LABEL_FINISHED": "metadata:tracking-number"}, "LABEL_FINISHED=metadata:tracking-number"),
-        ({"ORDER_ID_FROM": r"key:^ORD-(\d+)"}, "ORDER_ID_FROM=key:^ORD-"),
         ({"RELEASE_MATCH": "*.label"}, "RELEASE_MATCH=*.label"),
         ({}, "LABEL_FINISHED=shipment"),
     ],
@@ -187,36 +146,4 @@ def test_a_plan_that_holds_nothing_names_the_setting(
     assert (plan.code, plan.document["objects"]) == (3, 0), plan
     assert "3 stay: " in plan.document["reason"]
     assert named in plan.document["reason"]
-    clear(foreign)
-
-
-@ON_JUICEFS
-def test_only_labels_that_a_shipment_still_wants_are_released(foreign: Foreign) -> None:
-    wanted = foreign.put(2, "status/") + foreign.put(1, "status/", status="shipped")
-    unwanted = [
-        label
-        for status in ("delivered", "return_initiated", "cancelled")
-        for label in foreign.put(1, "status/", status=status)
-    ]
-    ann = foreign.hire("status", **foreign.commands)
-    plan = ann.run("plan", "--prefix", "pending/status/", "--to", "ready/status/")
-    assert plan.code == 0, plan
-    assert plan.document["excluded"] == {"not_wanted": 3}
-    assert "3 stay: " in plan.document["reason"]
-    told = {
-        (row["status"], row["tracking_number"].partition("-")[0]) for row in plan.document["rows"]
-    }
-    assert told == {("packed", "TRK"), ("shipped", "TRK")}
-    carry_out(ann, plan)
-    assert foreign.count([*wanted, *unwanted]).pending == {label.name for label in unwanted}
-    clear(foreign)
-
-
-@ON_JUICEFS
-def test_where_fulfillment_service_is_away_a_plan_is_refused(foreign: Foreign) -> None:
-    foreign.put(1, "away/")
-    ann = foreign.hire("away", FULFILLMENT_URL="https://127.0.0.1:9")
-    plan = ann.run("plan", "--prefix", "pending/away/", "--to", "ready/away/")
-    assert plan.code == 5, plan
-    assert "LABEL_FINISHED=shipment needs fulfillment-service" in plan.document["error"]
     clear(foreign)

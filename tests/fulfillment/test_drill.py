@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -52,10 +51,6 @@ def test_the_synthetic_drill_makes_labels_of_its_own_and_removes_them_alone(worl
 _CUT_OFF = "Interrupted after 1 files. Carry on with: runbook resume rel-1"
 
 
-def interrupt(*_: object) -> Any:
-    raise KeyboardInterrupt
-
-
 def test_a_drill_whose_plans_could_not_be_made_approves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,10 +74,6 @@ def test_a_drill_whose_plans_could_not_be_made_approves_nothing(
     assert not world.dag.is_paused
 
 
-def interrupt_in_detection(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(notebooks, "_execute", interrupt)
-
-
 def interrupt_the_release(patch: pytest.MonkeyPatch) -> None:
     def carry_out(_run: Run, _verb: str, _approve: str) -> None:
         raise InterruptedMoveError(moved=1, way_on="resume rel-1", is_held=False)
@@ -93,24 +84,14 @@ def interrupt_the_release(patch: pytest.MonkeyPatch) -> None:
 _REVERTED = "Interrupted. The drill's fault is taken back."
 
 
-@pytest.mark.parametrize(
-    ("spoil", "sentence"),
-    [
-        (interrupt_in_detection, _REVERTED),
-        (interrupt_the_release, f"{_REVERTED} {_CUT_OFF}"),
-    ],
-)
 def test_an_interrupted_drill_takes_its_fault_back_and_says_so_once(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    spoil: Callable[[pytest.MonkeyPatch], None],
-    sentence: str,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = make_world(tmp_path, monkeypatch)
-    spoil(monkeypatch)
+    interrupt_the_release(monkeypatch)
     with pytest.raises(RunInterruptedError) as caught:
         run_drill(world.settings, PausedPipeline(world=world), progress=keep_quiet)
-    assert str(caught.value) == sentence
+    assert str(caught.value) == f"{_REVERTED} {_CUT_OFF}"
     assert not world.dag.is_paused
     (folder,) = list_incidents(world.home)
     incident = Incident(folder, redactor=Redactor())
@@ -118,10 +99,3 @@ def test_an_interrupted_drill_takes_its_fault_back_and_says_so_once(
     assert events.count("drill_failed") == 1
     assert incident.is_closed
     assert "interrupted" in (folder / "report.html").read_text("utf-8").lower()
-
-
-def test_an_exercise_leaves_no_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    world = make_world(tmp_path, monkeypatch)
-    scenario = PausedPipeline(world=world, exercise_steps=("4.1", "4.2"))
-    assert run_drill(world.settings, scenario, progress=keep_quiet).missed == ()
-    assert not [key for key in world.store.objects if key.startswith("chaos/")]

@@ -118,7 +118,6 @@ def kill(world: World, monkeypatch: pytest.MonkeyPatch, *, at: str) -> Incident:
 @pytest.mark.parametrize(
     "phase",
     [
-        "_wait_for_channels",
         "_approve_and_run",
     ],
 )

@@ -105,7 +105,6 @@ _LATE_SLACK = {"slack": at(2)}
     ("changed", "missed"),
     [
         ({"notify": (9.5, mark("notify", told=_LATE_SLACK))}, {"every channel is notified"}),
-        ({"cause": (18, diagnose("surge"))}, {"cause is named"}),
         ({"cause": (20, diagnose("pipeline_paused"))}, {"cause is named"}),
         ({"proof": (28, act("failed", **{**PROOF, "lost": 1}))}, {"nothing is lost"}),
         (
@@ -116,7 +115,6 @@ _LATE_SLACK = {"slack": at(2)}
             {"proof": (28, act("verified", **{**PROOF, "in_place": 0, "gone_after_landed": 0}))},
             {"labels are released"},
         ),
-        ({"judged": (33, conclude("06_remediation", "fixed_alert_decaying"))}, {"verdict"}),
         ({"failed": (34, mark("failed", "it broke"))}, set()),
     ],
 )

@@ -74,9 +74,3 @@ def test_a_marker_that_the_setting_does_not_name_is_refused(world: World, enviro
     with pytest.raises(EnvironmentForbidsError, match=environment):
         init(settings(world, environment), marker="demo", approve="0" * 64)
     assert world.store.writes == []
-
-
-def test_a_bucket_that_is_marked_as_another_is_refused(world: World) -> None:
-    world.put(MARKER_KEY, b'{"environment": "local"}')
-    with pytest.raises(EnvironmentForbidsError, match="says 'local'"):
-        init(settings(world), marker="demo")

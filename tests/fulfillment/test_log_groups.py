@@ -35,9 +35,7 @@ def test_lines_that_differ_in_numbers_ids_and_quotes_are_one_group() -> None:
     ("text", "template"),
     [
         ("id 4be0643f-1d98-573b-97cd-ca98a65347dd gone", "id <n> gone"),
-        ("pending/4242-0a1b2c3d4e5f.pdf", "pending/<n>"),
         ("don't touch worker's file", "don't touch worker's file"),
-        ("deadbeef facade", "deadbeef facade"),
     ],
 )
 def test_what_is_masked_and_what_is_not(text: str, template: str) -> None:
@@ -48,10 +46,7 @@ def test_what_is_masked_and_what_is_not(text: str, template: str) -> None:
     "text",
     [
         "<script>alert(1)</script>",
-        "{{7*7}} ${jndi:ldap://x} %s %(a)s {0}",
-        "{" * 100_000,
         '{"msg": ' + "[" * 100_000,
-        '{"level": {"a": 1}, "msg": ["b"]}',
     ],
 )
 def test_a_hostile_line_is_data(text: str) -> None:

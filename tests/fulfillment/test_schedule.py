@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 from pathlib import Path
@@ -14,9 +13,6 @@ from fulfillment.drills import choose_scenario
 from fulfillment.settings import HTTP_SYSTEMS, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-_TIMER = "# ~/.config/systemd/user/runbook-drill.timer"
 
 
 def build(
@@ -65,21 +61,6 @@ def test_the_cron_line_runs_in_an_empty_environment_with_the_settings_of_the_fol
     assert (done.returncode, done.stdout + done.stderr) == (4, "")
     assert "not connected" in (home / "drill.log").read_text()
     assert sorted(folder.rglob("*")) == before
-
-
-@pytest.mark.process
-@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not here")
-def test_systemd_accepts_the_units(folder: Path, tmp_path: Path) -> None:
-    service, _, timer = build("systemd", folder).partition(_TIMER)
-    for name, part in (("service", service), ("timer", timer)):
-        (tmp_path / f"runbook-drill.{name}").write_text(part)
-    units = [str(tmp_path / f"runbook-drill.{name}") for name in ("service", "timer")]
-    done = subprocess.run(
-        ["systemd-analyze", "verify", *units],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    told = [line for line in done.stderr.splitlines() if "runbook-drill" in line]
-    assert (done.returncode, told) == (0, []), done.stderr
 
 
 def test_the_scenario_fits_the_system() -> None:

@@ -87,9 +87,7 @@ def reasons(service: Any, *labels: Seen, **options: Any) -> list[str]:
         (f"pending/4242-{HEX}.pdf", {"order-id": " 77 "}, "metadata:order-id", "77"),
         (f"pending/4242-{HEX}.pdf", {"order-id": "77"}, f"key:{ORDER_ID_IN_KEY}", "4242"),
         (f"pending/7-{HEX}.pdf/label.pdf", {}, "metadata:order-id", ""),
-        ("pending/٤٢-0123456789ab.pdf", {}, "metadata:order-id", ""),
         ("pending/DE/ORD-99_x.pdf", {}, r"key:ORD-(\d+)", "99"),
-        ("pending/x.pdf", {"order-id": "1\u202e2"}, "metadata:order-id", ""),
     ],
 )
 def test_the_order_stands_in_the_metadata_or_in_the_key(
@@ -104,13 +102,9 @@ def test_the_order_stands_in_the_metadata_or_in_the_key(
         *[([status], "") for status in ("pending", "ready", "processing", "packed", "delayed")],
         (["shipped"], ""),
         ([" Packed "], ""),
-        (["delivered"], "not_wanted"),
-        (["return_initiated"], "not_wanted"),
         (["cancelled"], "not_wanted"),
         (["cancelled", "delivered", "packed"], ""),
-        (["cancelled", "delivered"], "not_wanted"),
         (["on_the_moon"], "not_wanted"),
-        ([None, ""], "not_wanted"),
         ([], "not_wanted"),
     ],
 )

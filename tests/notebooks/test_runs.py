@@ -8,10 +8,8 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import nbformat
-import papermill
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
-from papermill.exceptions import PapermillExecutionError
 from pytest_httpserver import HTTPServer
 
 from fulfillment.investigation import Investigation
@@ -149,28 +147,3 @@ def test_a_notebook_runs_to_its_end_when_next_to_nothing_answers(
         assert done.conclusion.verdict in (Verdict.UNKNOWN, Verdict.INCIDENT)
     if name == "02_signals_detection":
         assert {r.status for r in readings} == {Status.UNKNOWN}
-
-
-@pytest.mark.parametrize(
-    ("parameters", "words"),
-    [
-        ({"windw_minutes": 90}, "The parameters are: incident_id"),
-        ({"window_minutes": 0}, "greater than or equal to 1"),
-    ],
-)
-def test_plain_papermill_fails_the_first_cell_with_a_sentence(
-    incident: Incident, tmp_path: Path, parameters: dict[str, object], words: str
-) -> None:
-    source = Path(__file__).parents[2] / "notebooks" / f"{DETECTION.NAME}.ipynb"
-    saved = tmp_path / "executed.ipynb"
-    with pytest.raises(PapermillExecutionError):
-        papermill.execute_notebook(source, saved, parameters=parameters, progress_bar=False)
-    codes = [c for c in nbformat.read(saved, as_version=4).cells if c.cell_type == "code"]
-    (failed,) = [c for c in codes if any(o.output_type == "error" for o in c.outputs)]
-    assert failed.id == "check-parameters"
-    told = "\n".join(failed.outputs[-1].traceback)
-    assert words in " ".join(told.split())
-    assert "Traceback" not in told
-    assert len(told.splitlines()) < 10
-    assert not list(incident.folder.glob("plans/*"))
-    assert [entry.kind for entry in incident.journal.view().entries] == ["mark"]

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import base64
 import os
 import select
 import signal
-import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +22,6 @@ from tests.support.network import (
     Server,
     make_answer,
     make_certificates,
-    run_proxy,
     run_server,
 )
 
@@ -105,26 +101,6 @@ def test_a_change_is_never_sent_twice(act: Act, is_first: bool, method: str) -> 
     assert server.targets.count("/change?secret") == 1
 
 
-def test_a_body_that_is_not_taken_is_sent_once() -> None:
-    taken: list[int] = []
-
-    def take_little(listener: socket.socket) -> None:
-        with suppress(OSError):
-            while True:
-                with listener.accept()[0] as client:
-                    taken.append(len(client.recv(1000)))
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=take_little, args=[listener], daemon=True)
-        thread.start()
-        http = connect(f"127.0.0.1:{listener.getsockname()[1]}")
-        (reply,) = ask(http, Message("PUT", "/put?secret", {"host": "x"}, bytes(1 << 24))).values()
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join(10)
-    assert (reply.status, "secret" in reply.error) == (Reply.NO_ANSWER, False)
-    assert len(taken) == 1
-
-
 def test_a_connection_that_the_server_closed_while_it_rested_is_not_used() -> None:
     with run_server(lambda _: Act(OK, "close")) as server:
         http = connect(server.endpoint, connections=1)
@@ -146,17 +122,6 @@ def test_reads_are_sent_again_once_each_when_their_connection_breaks() -> None:
     assert sorted(server.targets) == ["/0", "/1", "/1", "/2", "/3", "/3", "/4"]
 
 
-def test_a_body_that_is_read_in_parts_is_not_begun_again() -> None:
-    half = Act(make_answer(b"whole")[:-2], "close")
-    parts: list[bytes] = []
-    with run_server(lambda r: half if r.method == "GET" else OK) as server:
-        http = connect(server.endpoint, connections=1)
-        ask(http, PUT)
-        (reply,) = ask(http, *gets(1), resend=True, sink=parts.append).values()
-    assert (reply.status, b"".join(parts)) == (Reply.NO_ANSWER, b"who")
-    assert server.targets == ["/put", "/0"]
-
-
 def test_a_silent_server_costs_one_time_out() -> None:
     with run_server(lambda _: Act(then="hang")) as server:
         http = connect(server.endpoint, read_s=0.2, connections=2)
@@ -165,22 +130,6 @@ def test_a_silent_server_costs_one_time_out() -> None:
     assert {told[n].status for n in range(2, 50)} == {Reply.NOT_SENT}
     assert told[0].error == "no answer in time"
     assert len(server.received) == 2
-
-
-@pytest.mark.timeout(60)
-def test_a_change_whose_answer_trickles_is_not_waited_for_long() -> None:
-    def answer(request: Received) -> bytes:
-        threading.Thread(target=trickle, args=[request.connection], daemon=True).start()
-        return b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n"
-
-    def trickle(number: int) -> None:
-        with suppress(OSError):
-            while not server.closing.wait(0.1):
-                server.connections[number].sendall(b"x")
-
-    with run_server(answer) as server:
-        (reply,) = ask(connect(server.endpoint, connect_s=0.5, read_s=0.5), PUT).values()
-    assert (reply.status, reply.error) == (Reply.NO_ANSWER, "no answer in time")
 
 
 def test_a_refused_port_sends_nothing() -> None:
@@ -262,39 +211,6 @@ def test_ctrl_c_tells_of_every_message_once_and_sends_nothing_more() -> None:
     assert {status[n] for n in range(14, 100)} == {Reply.NOT_SENT}
 
 
-@pytest.mark.timeout(30)
-def test_ctrl_c_twice_does_not_wait_and_tells_of_every_message(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    told: list[int] = []
-    monkeypatch.setattr("objectmove.http._GRACE_S", 60.0)  # longer than the test may take
-    second = threading.Event()
-
-    def press_again() -> bool:
-        threading.Timer(0.1, second.set).start()
-        return second.wait(5)
-
-    with holding_server(answers=0) as (server, free):
-        http = connect(server.endpoint)
-        interrupt_when(lambda: len(server.received) == 4)
-        interrupt_when(lambda: len(server.received) == 4 and press_again())
-        with pytest.raises(KeyboardInterrupt):
-            http.exchange([lambda m=m: m for m in gets(20)], lambda i, _: told.append(i))
-        assert not free.is_set()
-    assert sorted(told) == list(range(20))
-
-
-def test_a_proxy_gets_whole_addresses_and_its_password() -> None:
-    with run_server(lambda _: OK) as server, run_proxy() as proxy:
-        url = f"http://us%40er:pass%3Aword@{proxy.endpoint}"
-        http = connect(server.endpoint, proxy_url=url, connections=1)
-        (reply,) = ask(http, PUT).values()
-    assert reply.status == 200
-    assert proxy.targets == [f"http://{server.endpoint}/put"]
-    word = base64.b64encode(b"us@er:pass:word").decode()
-    assert proxy.received[0].headers["proxy-authorization"] == f"Basic {word}"
-
-
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ssl.SSLContext]:
     return make_certificates(tmp_path_factory.mktemp("ca"))
@@ -318,68 +234,6 @@ def test_a_certificate_of_another_host_is_refused(
         endpoint = server.endpoint.replace("127.0.0.1", "localhost")
         (reply,) = ask(connect(endpoint, secure=True, ca_file=str(ca_file)), PUT).values()
     assert (reply.status, server.received) == (Reply.NOT_SENT, [])
-
-
-def test_tls_goes_through_a_tunnel_that_does_not_see_it(
-    certificates: tuple[Path, ssl.SSLContext],
-) -> None:
-    ca_file, context = certificates
-    with run_server(lambda _: OK, tls=context) as server, run_proxy() as proxy:
-        url = f"http://user:word@{proxy.endpoint}"
-        http = connect(
-            server.endpoint, secure=True, ca_file=str(ca_file), proxy_url=url, connections=1
-        )
-        assert [r.status for r in ask(http, *gets(3)).values()] == [200] * 3
-    (line,) = proxy.received
-    assert (line.method, line.target) == ("CONNECT", server.endpoint)
-    assert line.headers["proxy-authorization"].startswith("Basic ")
-    assert all("proxy-authorization" not in r.headers for r in server.received)
-
-
-@pytest.mark.parametrize(
-    ("act", "says"),
-    [
-        (make_answer(b"no", 407), "407"),
-        (Act(then="close"), "closed connection"),
-        (Act(then="hang"), "no answer in time"),
-    ],
-)
-def test_a_proxy_that_opens_no_tunnel_sends_nothing(act: Act | bytes, says: str) -> None:
-    with run_server(lambda _: act) as proxy:
-        connect_s = 1.0 if "in time" in says else 10.0
-        url = f"http://{proxy.endpoint}"
-        http = connect("store.example:443", secure=True, proxy_url=url, connect_s=connect_s)
-        (reply,) = ask(http, PUT).values()
-    assert (reply.status, says in reply.error) == (Reply.NOT_SENT, True)
-    assert [r.method for r in proxy.received] == ["CONNECT"]
-
-
-def test_a_thread_whose_own_loop_runs_may_ask() -> None:
-    async def work() -> Told:
-        return ask(http, *gets(3))
-
-    with run_server(lambda _: OK) as server:
-        http = connect(server.endpoint)
-        told = asyncio.run(work())
-    assert [r.status for r in told.values()] == [200] * 3
-
-
-def test_two_threads_may_ask_at_the_same_time() -> None:
-    with run_server(lambda r: make_answer(r.target.encode())) as server:
-        http = connect(server.endpoint)
-        wrong: list[int] = []
-
-        def work() -> None:
-            told = ask(http, *gets(50))
-            wrong.extend(n for n in range(50) if told[n].body != b"/%d" % n)
-
-        threads = [threading.Thread(target=work) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(30)
-    assert wrong == []
-    assert len(server.received) == 200
 
 
 def test_a_line_break_in_a_header_sends_nothing() -> None:

@@ -11,7 +11,6 @@ from objectmove.errors import MoveError, NotNowError, PlanError, RefusedError, S
 from runbook_lib.errors import (
     ActionInterruptedError,
     ClientTimeoutError,
-    PlanExpiredError,
     RunbookError,
     SafetyError,
     StoppedAtPlanError,
@@ -25,10 +24,8 @@ from runbook_lib.errors import (
     [
         (ActionInterruptedError("Run this cell again."), "INTERRUPTED."),
         (StoppedAtPlanError("Approve it."), "STOPPED AT THE PLAN. Nothing was changed."),
-        (PlanExpiredError("Plan again."), "REFUSED. Nothing was changed."),
         (NotNowError("Plan again."), "REFUSED. Nothing was changed."),
         (UsageError("Correct it."), "CORRECT THIS FIRST. Nothing was changed."),
-        (PlanError("Plan again."), "STOPPED."),
         (ClientTimeoutError("no answer", system="store"), "STOPPED."),
     ],
     ids=lambda value: type(value).__name__,

@@ -5,33 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import nbformat
 import pytest
 
-from fulfillment.runbook import RUNBOOK
-from runbook_lib.record.incident import create_incident
-from runbook_lib.redact import Redactor
 from scripts import lab
 
 ROOT = Path(__file__).parents[2]
-NOTEBOOKS = RUNBOOK.load_sections().notebooks
-
-
-def test_the_copies_lie_in_the_incidents_folder_and_name_it(tmp_path: Path) -> None:
-    incident = create_incident(tmp_path, redactor=Redactor(()), environment="local")
-    before = {path.name: path.read_bytes() for path in NOTEBOOKS.glob("*.ipynb")}
-    folder = lab.copy_notebooks(incident, NOTEBOOKS)
-
-    assert folder == incident.folder / "lab"
-    assert {path.name for path in folder.iterdir()} == set(before)
-    for path in folder.iterdir():
-        (cell,) = [
-            c
-            for c in nbformat.read(path, as_version=4).cells
-            if "parameters" in c.metadata.get("tags", [])
-        ]
-        assert cell.source.startswith(f'incident_id = "{incident.id}"  # ')
-    assert {path.name: path.read_bytes() for path in NOTEBOOKS.glob("*.ipynb")} == before
 
 
 def test_make_lab_never_opens_the_checkouts_notebooks(

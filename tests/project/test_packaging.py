@@ -173,18 +173,3 @@ def test_what_the_core_imports_is_what_it_declares() -> None:
     assert brought <= declared
     #: Not imported by name: what a kernel is, and what papermill and nbclient read.
     assert declared - brought <= {"ipykernel", "nbformat"}
-
-
-@pytest.mark.process
-@pytest.mark.parametrize(
-    ("extra", "without"),
-    [("serve", ("dbos", "sqlalchemy", "fastapi", "uvicorn")), ("mcp", ("mcp",))],
-)
-def test_a_command_without_its_extra_says_what_to_install_and_the_others_work(
-    extra: str, without: tuple[str, ...], installed: Path, tmp_path: Path
-) -> None:
-    helped = run(installed, "-m", "runbook_lib", "--help", home=tmp_path, without=without)
-    assert helped.returncode == 0, helped.stderr
-    done = run(installed, "-m", "runbook_lib", extra, home=tmp_path, without=without)
-    assert done.returncode == 2
-    assert f"fulfillment-runbook[{extra}]" in done.stderr

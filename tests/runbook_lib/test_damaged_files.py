@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from fulfillment.investigation import Investigation
-from fulfillment.sections import SECTIONS
 from runbook_lib.cli import run_command
 from runbook_lib.record.incident import Incident
-from runbook_lib.run.notebooks import RunStatus, SharedKernel, run_notebook
-from runbook_lib.section import Sections
 from tests.support.incidents import make_incident
 
 
@@ -62,21 +57,3 @@ def test_a_damaged_line_of_the_settings_is_named_without_what_it_holds(
     assert f"{tmp_path / '.env'}, line " in printed.sentence
     assert line not in printed.sentence
     assert run("incidents", "--json").errors.count("\n") == 1
-
-
-@pytest.mark.parametrize("content", ['{"cells": 7}', None])
-def test_a_damaged_notebook_fails_with_its_path_and_starts_no_kernel(
-    incident: Incident, tmp_path: Path, content: str | None
-) -> None:
-    section = SECTIONS["02_signals_detection"]
-    folder = tmp_path / "sources"
-    shutil.copytree(SECTIONS.notebooks, folder)
-    source = folder / f"{section.NAME}.ipynb"
-    source.unlink()
-    if content is not None:
-        source.write_text(content)
-    sections = Sections([section], notebooks=folder, read_only=(), investigation=Investigation)
-    run = run_notebook(sections, section.NAME, incident, kernel=SharedKernel())
-    assert run.status is RunStatus.FAILED
-    assert str(source) in run.error
-    assert "\n" not in run.error

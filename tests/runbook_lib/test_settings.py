@@ -24,8 +24,13 @@ def test_nothing_set_is_production_with_the_runbooks_thresholds() -> None:
 
 @pytest.mark.parametrize(
     ("name", "playground"),
-    [("local", True), ("demo", True), ("Local", False), ("prod", False), ("", False),
-     (" local", False), ("local,production", False)],
+    [
+        ("local", True),
+        ("demo", True),
+        ("Local", False),
+        ("", False),
+        ("local,production", False),
+    ],
 )  # fmt: skip
 def test_only_local_and_demo_are_playgrounds(
     monkeypatch: pytest.MonkeyPatch, name: str, playground: bool
@@ -37,25 +42,14 @@ def test_only_local_and_demo_are_playgrounds(
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("PENDING_PREFIX", f"pending{SECRET}"),
         ("READY_PREFIX", "pending/"),
-        ("CHAOS_PREFIX", ""),
-        ("PROMETHEUS_URL", SECRET),
         ("MINIO_ENDPOINT", f"u:{SECRET}@host"),
-        ("MINIO_SECURE", SECRET),
         ("LAG_THRESHOLD_MINUTES", SECRET),
         ("RUNBOOK_OPERATOR", f" \x07Drill:{SECRET}"),
-        ("MINIO_CHANGE_PASSWORD", SECRET),
-        ("CA_BUNDLE", f"/{SECRET}.pem"),
         ("PROXY_URL", f"https://u:{SECRET}@proxy:3128"),
-        ("LABEL_FINISHED", SECRET),
         ("ORDER_ID_FROM", f"key:({SECRET}"),
-        ("RELEASE_MATCH", ""),
-        ("WORKER_CONTROL", SECRET),
         ("SUPPORT_AUTH", SECRET),
-        ("SUPPORT_AUTH", f"Basic {SECRET}"),
         ("SUPPORT_AUTH", f"Bearer {SECRET}\nmore"),
-        ("SUPPORT_AUTH", f"Bearer {SECRET} ỹ"),
         ("SUPPORT_AUTH", f"@/{SECRET}"),
     ],
 )
@@ -170,10 +164,8 @@ def test_incidents_have_one_home_whichever_settings_are_nearest(
 @pytest.mark.parametrize(
     ("given", "wanted"),
     [
-        ("Nguyễn Văn An", "Nguyễn Văn An"),
         (" an\n\x1b[31m\u202e@host \x00", "an[31m@host"),
         ("x" * 300, "x" * 100),
-        ("", "oncall@box"),
         ("\x07\u200b", "oncall@box"),
     ],
 )

@@ -74,28 +74,6 @@ INVESTIGATED = SectionsDocument(
     advice=("1. 6.2 start the worker", "2. 6.1 re-trigger it"),
     next="runbook fix",
 )
-STOPPED = SectionsDocument(
-    **HEAD,
-    exit_code=ExitCode.REFUSED,
-    plans=(
-        {
-            "step": "6.4",
-            "status": "planned",
-            "what": "refresh on 7",
-            "how_many": "1",
-            "why": "",
-            "apply": f"runbook run 06 -p plan=svc-1 -p approve={SHA256}",
-        },
-    ),
-)
-EMPTY = PLAN.model_copy(
-    update={
-        "apply": "",
-        "objects": 0,
-        "rows": (),
-        "summary": "There is nothing to do: all are incomplete",
-    }
-)
 APPLIED = tell(
     exit_code=ExitCode.NOT_OK,
     summary="NOT ALL DONE: 70 moved; 4 waiting",
@@ -105,18 +83,6 @@ APPLIED = tell(
     failed=0,
     waiting=4,
     way_on=("runbook resume rel-1",),
-)
-DONE = APPLIED.model_copy(
-    update={"exit_code": ExitCode.OK, "way_on": (), "waiting": 0, "summary": "Done: 74 moved"}
-)
-HELD = tell(
-    exit_code=ExitCode.NOT_OK,
-    summary="NOT ALL DONE: 70 moved; 2 unproven; 1 skipped",
-    moved=70,
-    skipped=1,
-    reasons=[{"key": "pending/3.pdf", "reason": "its writer replaced it"}],
-    unproven=["pending/1.pdf", "pending/2.pdf"],
-    way_on=("runbook settle rel-1", "runbook resume rel-1 --resume-worker"),
 )
 PROOF = tell(
     exit_code=ExitCode.NOT_OK,
@@ -132,12 +98,8 @@ PROOF = tell(
 def test_what_the_terminal_shows_is_on_the_page() -> None:
     pages = {
         "investigate": INVESTIGATED,
-        "run, stopped at a plan": STOPPED,
         "plan": PLAN,
-        "plan of nothing": EMPTY,
         "apply, not all done": APPLIED,
-        "apply": DONE,
-        "resume, some in doubt": HELD,
         "verify, not proven": PROOF,
     }
     lines: list[str] = []

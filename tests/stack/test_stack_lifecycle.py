@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -16,7 +15,6 @@ from typer.testing import CliRunner
 
 from dataflow_stack import local
 from dataflow_stack.cli import app
-from dataflow_stack.config import StackError
 from dataflow_stack.orders import inject_orders, wait_for_artifacts
 from dataflow_stack.processes import find_processes
 from tests.support.stack import RunningStack, find_port_base, run_stack, stack, wait_until
@@ -29,28 +27,6 @@ pytestmark = pytest.mark.stack
 def _home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """`runbook serve` beside a new stack opens incidents."""
     monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path / "reports"))
-
-
-def test_a_second_up_changes_nothing(stack: RunningStack) -> None:
-    before = {s["name"]: s["pid"] for s in local.status(home=stack.home)["services"]}
-    env = local.up(home=stack.home)
-    assert env == stack.env
-    assert {s["name"]: s["pid"] for s in local.status(home=stack.home)["services"]} == before
-
-
-def test_a_running_stack_takes_over_another_profile(stack: RunningStack) -> None:
-    def interval() -> str:
-        text = stack.get("PROMETHEUS_URL", "/api/v1/status/config")["data"]["yaml"]
-        found = re.search(r"scrape_interval: (\S+)", text)
-        return found.group(1) if found else ""
-
-    env = local.up(home=stack.home, profile="production")
-    try:
-        assert env["LAG_FOR_MINUTES"] == "5"
-        wait_until(lambda: interval() == "15s", what="Prometheus scrapes every 15 seconds")
-    finally:
-        local.up(home=stack.home, profile="demo")
-    wait_until(lambda: interval() == "1s", what="Prometheus scrapes every second")
 
 
 def test_every_port_listens_on_loopback_only(stack: RunningStack) -> None:
@@ -124,20 +100,6 @@ def test_a_taken_port_is_named_with_the_setting(
     assert str(8109 + base) in document["error"]
     assert "RUNBOOK_STACK_PORT_BASE" in document["error"]
     assert not find_processes(tmp_path / "home")
-
-
-def test_a_service_that_cannot_start_is_named_with_its_last_log_lines(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    home.mkdir()
-    # As after a bad change of configuration: the service refuses its settings and ends.
-    broken = {"carrier-api": {"SERVICE_PORT": "no-number"}}
-    (home / "overrides.json").write_text(json.dumps(broken))
-    try:
-        with pytest.raises(StackError, match=r"carrier-api is not healthy[\s\S]*SERVICE_PORT|port"):
-            local.up(home=home, port_base=find_port_base(), owner_pid=os.getpid(), deadline_s=40)
-    finally:
-        local.down(home=home)
-    assert not find_processes(home)
 
 
 def test_env_prints_what_a_shell_can_read(

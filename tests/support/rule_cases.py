@@ -40,13 +40,11 @@ class RuleCase:
     """One simulated course, a sample a second, and what must be seen in it.
 
     ``expected``: by second, the alerts with their state, all others absent.
-    ``never_firing``: alert names that must not have fired up to the last second.
     """
 
     series: Mapping[str, str]
     last_s: int
     expected: dict[int, list[dict[str, str]]] = field(default_factory=dict)
-    never_firing: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         # A Prometheus has other targets than the exporter.
@@ -69,12 +67,6 @@ def _seen(last_s: int, *, real: str = "", synthetic: str = "") -> dict[str, str]
         REFRESHED: f"0+1x{last_s}",
         INTERVAL: f"1x{last_s}",
     }
-
-
-def _nine_minutes_never_fires(p: Profile) -> RuleCase:
-    end = 4 * p.lag_for_s
-    never = ("FulfillmentDelay", "FulfillmentMetricsMissing", "FulfillmentUploadFailing")
-    return RuleCase(_seen(end, real=f"9x{end}"), end, {end: []}, never)
 
 
 def _a_second_over_ten_minutes_fires_after_for_and_not_before(p: Profile) -> RuleCase:
@@ -123,7 +115,6 @@ def _a_refresh_that_hangs_fires_metrics_missing(p: Profile) -> RuleCase:
         series,
         end,
         {stale - 1: [], end - 1: [_pending(MISSING)], end: [_firing(MISSING)]},
-        ("FulfillmentDelay",),
     )
 
 
@@ -179,7 +170,6 @@ def _a_report_that_was_not_delivered_fires(p: Profile) -> RuleCase:
 
 
 _CASES: tuple[Callable[[Profile], RuleCase], ...] = (
-    _nine_minutes_never_fires,
     _a_second_over_ten_minutes_fires_after_for_and_not_before,
     _a_blind_exporter_does_not_look_like_a_recovery,
     _a_refresh_that_hangs_fires_metrics_missing,
@@ -202,9 +192,6 @@ def promtool_document(case: RuleCase, rule_file: str) -> dict[str, object]:
         {"expr": "ALERTS", "eval_time": f"{second}s", "exp_samples": _samples(alerts)}
         for second, alerts in case.expected.items()
     ]
-    for name in case.never_firing:
-        expr = f'count_over_time(ALERTS{{alertname="{name}",alertstate="firing"}}[1d])'
-        tests.append({"expr": expr, "eval_time": f"{case.last_s}s", "exp_samples": []})
     return {
         "rule_files": [rule_file],
         "evaluation_interval": "1s",

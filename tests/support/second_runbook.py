@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-
-from tests.support.gateway import ACCESS_KEY, SECRET_KEY, StoreServer
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "inbox"
@@ -19,7 +16,6 @@ FIRST = ("fulfillment", "alerting", "dataflow_stack", "addons")
 COMMAND = "[console_scripts]\nrunbook = runbook_lib.cli:main\n"
 FIRST_RUNBOOK = "[runbook]\nfulfillment = fulfillment.runbook:RUNBOOK\n"
 FIRST_RUNBOOK += "[runbook.commands]\nstack = dataflow_stack.cli:app\n"
-INBOX = "[runbook]\ninbox = inbox.runbook:RUNBOOK\n"
 
 
 #: Words of the first runbook, which the second must not say.
@@ -42,32 +38,12 @@ def link_packages(site: Path, names: Iterable[str]) -> None:
         (site / name).symlink_to(ROOT / name)
 
 
-def hide_packages(site: Path, names: Iterable[str]) -> None:
-    """Make packages that are installed here fail to import from a folder."""
-    for name in names:
-        (site / f"{name}.py").write_text("raise ImportError('not here', name=__name__)\n")
-
-
 def register(site: Path, distribution: str, entry_points: str) -> None:
     """Register a distribution in a folder, in place of the one of that name that is installed."""
     folder = site / f"{distribution.replace('-', '_')}-0.dist-info"
     folder.mkdir(exist_ok=True)
     (folder / "METADATA").write_text(f"Name: {distribution}\nVersion: 0\n")
     (folder / "entry_points.txt").write_text(entry_points)
-
-
-def make_environment(site: Path, store: StoreServer | None = None) -> dict[str, str]:
-    """Return the environment of a command that sees what is in a folder, and a store."""
-    environment = {"PATH": os.environ["PATH"], "HOME": str(site), "PYTHONPATH": str(site)}
-    if store is not None:
-        environment |= {
-            "INBOX_ENDPOINT": store.endpoint,
-            "INBOX_BUCKET": store.bucket,
-            "INBOX_ACCESS_KEY": ACCESS_KEY,
-            "INBOX_SECRET_KEY": SECRET_KEY,
-            "INBOX_LATE_MINUTES": "0.001",
-        }
-    return environment
 
 
 def run_command(

@@ -9,8 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -363,13 +362,3 @@ def make_service(
 
 #: How often to ask for what is over in a moment: a kill must come while it lasts.
 CLOSELY_S = 0.02
-
-
-def wait_for(
-    is_true: Callable[[], bool], what: str, deadline_s: float = 180, every_s: float = 0.2
-) -> None:
-    """Wait for a condition; fail with its name after the deadline."""
-    end = time.monotonic() + deadline_s
-    while not is_true():
-        assert time.monotonic() < end, what
-        time.sleep(every_s)

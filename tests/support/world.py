@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 from prometheus_client.samples import Sample as MetricSample
@@ -39,7 +38,6 @@ from fulfillment.clients.services import LogLine, ServiceState
 from fulfillment.investigation import Investigation
 from fulfillment.settings import Settings
 from runbook_lib.errors import (
-    ClientTimeoutError,
     ConnectionRefusedClientError,
     NotFoundError,
 )
@@ -97,38 +95,29 @@ class World:
     Attributes
     ----------
     down : systems that refuse every connection
-    silent : systems that take a request and never answer
-    series : samples in Prometheus by selector; ``stale`` selectors have no current value
+    series : samples in Prometheus by selector
     skew_s : how far each system's clock is off
     """
 
     home: Path
     now: datetime = NOW
     down: set[str] = field(default_factory=set)
-    silent: set[str] = field(default_factory=set)
     store: WorldStore = field(default_factory=WorldStore)
     series: dict[str, list[Series]] = field(default_factory=dict)
-    stale: set[str] = field(default_factory=set)
     alerts: list[Alert] = field(default_factory=list)
     rules: list[AlertRule] = field(default_factory=list)
     targets: list[Target] = field(default_factory=lambda: [Target("artifact-exporter", 15)])
     routed: list[RoutedAlert] = field(default_factory=list)
-    placeholders: list[str] = field(default_factory=list)
     heard: list[Notification] = field(default_factory=list)
     panel: Panel | None = None
     case: Case | None = None
-    collection_failures: dict[str, float] = field(default_factory=dict)
-    group_timing: tuple[float, float] = (30, 300)
     shipments: list[dict[str, Any]] = field(default_factory=list)
     worker: WorkerState | None = None
     pages: list[list[MetricSample]] = field(default_factory=list)
     dag: Dag = field(default=Dag("fulfillment_release", False, False))
     runs: list[DagRun] = field(default_factory=list)
-    pause: DagChange | None = None
     services: dict[str, ServiceState] = field(default_factory=dict)
-    switch: list[ServiceState] | None = None
     logs: list[LogLine] = field(default_factory=list)
-    logs_of: dict[str, list[LogLine]] = field(default_factory=dict)
     effective: dict[str, str] = field(default_factory=dict)
     probe: ProbeStatus | None = None
     skew_s: dict[str, float] = field(default_factory=dict)
@@ -316,8 +305,6 @@ class _Fake:
     def w(self) -> World:
         if self.system in self._world.down:
             raise ConnectionRefusedClientError("connection refused", system=self.system)
-        if self.system in self._world.silent:
-            raise ClientTimeoutError("no answer in time", system=self.system)
         return self._world
 
     def read_health(self) -> str:
@@ -339,7 +326,7 @@ class FakePrometheus(_Fake):
 
     def query(self, promql: str) -> list[Series]:
         found = self.w.series.get(promql, [])
-        return [] if promql in self.w.stale else [replace(s, samples=s.samples[-1:]) for s in found]
+        return [replace(s, samples=s.samples[-1:]) for s in found]
 
     def query_samples(self, selector: str, window_s: float) -> list[Series]:
         since = self.w.now - timedelta(seconds=window_s)
@@ -371,10 +358,12 @@ class FakeAlertmanager(_Fake):
         return self.w.routed
 
     def read_placeholders(self) -> list[str]:
-        return self.w.placeholders
+        assert self.w
+        return []
 
     def read_group_timing(self) -> tuple[float, float]:
-        return self.w.group_timing
+        assert self.w
+        return 30, 300
 
 
 class FakeGrafana(_Fake):
@@ -395,7 +384,8 @@ class FakeSupport(_Fake):
         return self.w.case
 
     def read_collection_failures(self) -> dict[str, float]:
-        return self.w.collection_failures
+        assert self.w
+        return {}
 
     def refresh_timeline(self, ticket_id: str) -> Case:
         self.w.calls.append(f"refresh {ticket_id}")
@@ -430,7 +420,8 @@ class FakeFulfillment(_Fake):
     def resume_worker(self) -> WorkerState:
         self.w.calls.append("resume")
         assert self.w.worker is not None
-        self.w.worker = replace(self.w.worker, paused=False)
+        runs_at = self.w.now + timedelta(seconds=1)
+        self.w.worker = replace(self.w.worker, paused=False, last_run_at=runs_at)
         return self.w.worker
 
 
@@ -447,7 +438,8 @@ class FakePipeline(_Fake):
         return self.w.runs
 
     def find_last_pause(self) -> DagChange | None:
-        return self.w.pause
+        assert self.w
+        return None
 
     def set_paused(self, paused: bool) -> Dag:
         self.w.calls.append(f"paused={paused}")
@@ -478,8 +470,7 @@ class FakeServices(_Fake):
         return list(self.w.services.values())
 
     def read_logs(self, name: str, *, since: datetime, **_: object) -> list[LogLine]:
-        own = self.w.logs if name == self.w.settings.worker_service else []
-        lines = own or self.w.logs_of.get(name, [])
+        lines = self.w.logs if name == self.w.settings.worker_service else []
         return [line for line in lines if line.at is None or line.at >= since]
 
     def read_effective_settings(self, name: str) -> dict[str, str]:
@@ -489,7 +480,8 @@ class FakeServices(_Fake):
         self.w.calls.append(f"{verb} {name}")
         state = "STOPPED" if verb == "stop" else "RUNNING"
         running = verb != "stop"
-        self.w.services[name] = replace(self.w.services[name], running=running, state=state)
+        changed = {"running": running, "state": state, "since": self.w.now}
+        self.w.services[name] = replace(self.w.services[name], **changed)
 
 
 class FakeClients:
@@ -508,10 +500,6 @@ class FakeClients:
         self.store = world.store
         self.bucket = self.change_bucket = MemoryBucket(world.store)
 
-        self._world = world
-
     def find_switch(self, service: str) -> Any:
-        """Return what stops and starts a service: its own commands, if the test has some."""
-        if self._world.switch is not None:
-            return SimpleNamespace(list_services=lambda: self._world.switch)
+        """Return what stops and starts a service."""
         return self.services
