@@ -1,4 +1,4 @@
-"""Whether a waiting object is synthetic or unfinished, and since when it waits.
+"""Whether a waiting object is synthetic, and since when it waits.
 
 Pure functions over the object's metadata. Metadata keys are lower-case and without the prefix
 ``x-amz-meta-``.
@@ -29,11 +29,6 @@ def is_synthetic(metadata: Mapping[str, str]) -> bool:
         return True
     has_end = has_value(metadata, "hold-until") or has_value(metadata, "expires-at")
     return has_end and has_value(metadata, "drill-id")
-
-
-def is_incomplete(metadata: Mapping[str, str]) -> bool:
-    """Tell whether the object has no ``tracking-number``: the worker has not finished it."""
-    return not has_value(metadata, "tracking-number")
 
 
 def compute_age_start(

@@ -17,7 +17,6 @@ from runbook_lib.section import attempt
 from ..clients import Clients
 from ..clients.services import read_service
 from ..investigation import Investigation
-from ..settings import Settings
 
 #: How long ``_verify`` waits for the effect, and the time between two looks.
 _WAIT_S = 30.0
@@ -67,10 +66,6 @@ def _to_text(at: datetime | None) -> str:
     return format_time(at) if at else ""
 
 
-def _find_service(settings: Settings, service: str) -> str:
-    return service or settings.worker_service
-
-
 def _find_nothing(_before: State, _now: State) -> str:
     return ""
 
@@ -114,7 +109,6 @@ class _Action(NamedTuple):
     goal : what the state must be afterwards, by field
     is_repeated : whether the action is carried out although the state has the goal already
     check : given the state before and now, says what is missing beside the goal; empty: nothing
-    find_target : given the settings and the service that a person named, returns the target of 6.2
     is_repair : whether 6.2 may be asked for it
     """
 
@@ -126,7 +120,6 @@ class _Action(NamedTuple):
     goal: Mapping[str, bool] = {}
     is_repeated: bool = False
     check: Callable[[State, State], str] = _find_nothing
-    find_target: Callable[[Settings, str], str] = _find_service
     is_repair: bool = True
 
     def has_goal(self, state: State) -> bool:
@@ -168,7 +161,6 @@ SERVICE_ACTIONS: Mapping[str, _Action] = {
         way_back="pause DAG {target} again; labels that were released stay released",
         change=lambda clients, _: clients.pipeline.set_paused(False),
         read_state=_read_dag,
-        find_target=lambda settings, _: settings.pipeline_dag_id,
         goal={"is_paused": False},
     ),
     "retrigger": _Action(

@@ -138,9 +138,9 @@ def _plan_repair(inv: Investigation) -> Plan:
     if action == "auto":
         advice = _refresh_advice(inv)
         return _plan_service(inv, "6.2", advice.action, advice.target, advice.reason)
-    target = inv.settings.worker_service
-    if action != "none":
-        target = SERVICE_ACTIONS[action].find_target(inv.settings, parameters.service)
+    target = parameters.service or inv.settings.worker_service
+    if action == "unpause":
+        target = inv.settings.pipeline_dag_id
     return _plan_service(inv, "6.2", action, target, f"chosen: service_action={action}")
 
 

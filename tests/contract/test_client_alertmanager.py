@@ -90,9 +90,8 @@ def test_alerts_have_receivers_and_silences(httpserver: HTTPServer) -> None:
 def test_placeholders_are_named_where_they_stand(httpserver: HTTPServer) -> None:
     status(httpserver, CONFIG)
     assert client_of(httpserver).read_placeholders() == [
-        "global.smtp_smarthost: smtp.example.com:587",
-        "receivers[teams-oncall].webhook_configs[0].url: "
-        "https://hooks.slack.com/services/REPLACE/ME",
+        "smtp_smarthost: smtp.example.com:587",
+        "url: https://hooks.slack.com/services/REPLACE/ME",
     ]
 
 

@@ -10,7 +10,6 @@ from fulfillment.analysis.artifacts import (
     AgeStart,
     compute_age_start,
     compute_lag_minutes,
-    is_incomplete,
     is_synthetic,
 )
 
@@ -49,12 +48,6 @@ def test_metadata_of_either_chaos_script_is_synthetic(metadata: dict[str, str]) 
 )
 def test_metadata_that_proves_nothing_is_not_synthetic(metadata: dict[str, str]) -> None:
     assert not is_synthetic(metadata)
-
-
-def test_an_object_without_tracking_number_is_incomplete() -> None:
-    assert is_incomplete({"order-id": "4242"})
-    assert is_incomplete({"tracking-number": " "})
-    assert not is_incomplete({"tracking-number": "1Z999"})
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dataflow_stack.orders import open_ticket
 from fulfillment.change.service_actions import plan_service
 from fulfillment.clients import Clients
 from fulfillment.investigation import Investigation
@@ -63,7 +64,7 @@ def test_each_action_has_its_effect(disturbed: Clients, tmp_path: Path, action: 
     elif action == "resume":
         disturbed.fulfillment.pause_worker()
     elif action == "refresh":
-        target = disturbed.support.create_case("x", order_ids=()).id
+        target = open_ticket(Settings().support_url, 1)
     inv = Investigation(
         create_incident(tmp_path, redactor=Redactor(), environment="local"),
         section=SECTIONS["06_remediation"],
