@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,18 +18,21 @@ from datetime import datetime
 from importlib.metadata import entry_points
 from pathlib import Path
 
+from objectmove.errors import MoveError
+from objectmove.state import find_holder, read_state
 from runbook_lib import errors
 from runbook_lib.errors import ExitCode
 from runbook_lib.investigation import make_incident
 from runbook_lib.model import ActionPhase, Json, Progress, Verdict, format_time
 from runbook_lib.record.detection import TRIGGER
-from runbook_lib.record.incident import ENDED_WELL, Incident, list_incidents
+from runbook_lib.record.incident import Incident
 from runbook_lib.record.journal import utc_now
 from runbook_lib.report import write_outputs
 from runbook_lib.run.commands import run_sections
 from runbook_lib.run.interrupts import Interrupts, hold_interrupts
 from runbook_lib.run.notebooks import RunStatus
 from runbook_lib.section import attempt
+from runbook_lib.show.text import count_of
 
 from .change.drill_record import (
     REVERT_COMMAND,
@@ -39,15 +43,17 @@ from .change.drill_record import (
     make_approver,
 )
 from .change.environment_guard import check_environment, check_playground
+from .change.release import GATE, check_store
 from .change.synthetic import Backlog, create_backlog, revert_backlog
 from .clients import Clients, check_connected
 from .commands import CHANNELS, DrillDocument
-from .drill_guard import wait_for, wait_until_calm
 from .drill_score import Goals, score
 from .investigation import Investigation
+from .quantities import DELAY_ALERT, UPLOAD_ALERT
 from .sections import SECTIONS
+from .sections.signals import BLIND_ALERT
 from .settings import Settings
-from .waiting import list_prefixes
+from .waiting import iter_with_metadata, list_prefixes, read_label
 
 
 @dataclass(frozen=True)
@@ -145,6 +151,68 @@ def choose_scenario(settings: Settings, name: str = "") -> Scenario:
         return find_scenario(name)
     has_stack = settings.runbook_services == "supervisor"
     return find_scenario("pipeline_paused") if has_stack else _SYNTHETIC
+
+
+#: Alerts about labels. The alert that a drill is overdue must not prevent the drill.
+_ALERTS = (DELAY_ALERT, UPLOAD_ALERT, BLIND_ALERT)
+
+
+def wait_for(check: Callable[[], bool], *, timeout_s: float, apart_s: float = 0.5) -> bool:
+    """Call ``check`` every ``apart_s`` seconds until it is true or time is up; return the last.
+
+    An error of a client counts as "not yet", but in the last try it is raised.
+    """
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        with suppress(errors.ClientError):
+            if check():
+                return True
+        time.sleep(apart_s)
+    return check()
+
+
+def wait_until_calm(settings: Settings, clients: Clients, *, timeout_s: float) -> list[str]:
+    """Wait until there is no trouble; return what is left when time is up. Only reads."""
+
+    def is_calm() -> bool:
+        return not list_trouble(settings, clients)
+
+    wait_for(is_calm, timeout_s=timeout_s, apart_s=2)
+    return list_trouble(settings, clients)
+
+
+def list_trouble(settings: Settings, clients: Clients) -> list[str]:
+    """Return each trouble that a drill must not meet, in words. Only reads.
+
+    A system that can't be read is a trouble, too, unless the settings leave it out.
+    """
+    try:
+        return list(_find_trouble(settings, clients))
+    except errors.StoreNotReadyError as error:
+        return [str(error)]
+    except (errors.ClientError, MoveError) as error:
+        return [f"it cannot be seen whether all is calm ({error})"]
+
+
+def _find_trouble(settings: Settings, clients: Clients) -> Iterator[str]:
+    """Yield alerts about labels, work in the bucket, unfinished releases, and a real backlog."""
+    check_store(clients)
+    if settings.prometheus_url:
+        for alert in clients.prometheus.list_alerts():
+            if alert.name in _ALERTS:
+                yield f"{alert.name} is {alert.state}"
+    lock = find_holder(read_state(clients.bucket), settings.release_clock_spread_s)
+    if lock is not None:
+        yield f"{lock.by} on {lock.host} carries out {lock.plan}"
+    for row in GATE.list_unfinished(clients):
+        yield f"{row['plan']} is not finished: {row['way_on']}"
+    now = utc_now()
+    objects = iter_with_metadata(clients.store, settings.pending_prefix)
+    labels = [read_label(info, settings, now) for info in objects]
+    limit_minutes = settings.lag_threshold_minutes
+    count = sum(1 for label in labels if label.origin == "real" and label.minutes > limit_minutes)
+    if count:
+        yield f"{count_of(count, 'overdue real label')} (over {limit_minutes:g} min)"
 
 
 #: How long a single late label may keep an alert pending.
@@ -527,41 +595,11 @@ def _close(drill: Drill) -> DrillDocument:
         phases=document.durations,
         objectives=[objective.model_dump() for objective in document.objectives],
     )
-    _note_trigger(drill, incident)
+    # Only after the score, so that no look that counts for it knows the fault.
+    began_at = drill.injected_at or utc_now()
+    text = f"the drill {incident.id} injected {drill.scenario.name}"
+    incident.mark(TRIGGER, at=format_time(began_at), text=text, source="the drill")
     if not drill.has_fault:
         incident.close(document.verdict)
-        _close_other_incidents(drill)
     report = write_outputs(incident, SECTIONS)
     return document.model_copy(update={"report": str(report)})
-
-
-def _note_trigger(drill: Drill, incident: Incident) -> None:
-    """Write into an incident's journal that a drill's fault began its trouble.
-
-    A drill does so after it was scored, so that no look that counts for the score knows the fault.
-    """
-    began_at = drill.injected_at or utc_now()
-    text = f"the drill {drill.incident.id} injected {drill.scenario.name}"
-    incident.mark(TRIGGER, at=format_time(began_at), text=text, source="the drill")
-
-
-def _close_other_incidents(drill: Drill) -> None:
-    """Close incidents that others opened because of the fault, if a last look finds them well.
-
-    One in which somebody planned a change belongs to that person, and is left out.
-    """
-    for folder in list_incidents(drill.incident.folder.parent):
-        other = Incident(folder, redactor=drill.incident.redactor)
-        with suppress(errors.RecordError):
-            is_earlier = drill.injected_at is None or other.state.opened_at < drill.injected_at
-            if other.is_closed or is_earlier or other.journal.view().actions:
-                continue
-            _note_trigger(drill, other)
-            verdict = drill.conclude("06_remediation", other)
-            if verdict in ENDED_WELL:
-                other.update(exercise=drill.scenario.name, part_of=drill.incident.id)
-                other.close(
-                    verdict,
-                    reason=f"a drill caused its trouble: ../{drill.incident.id}/report.html",
-                )
-                write_outputs(other, SECTIONS)

@@ -6,10 +6,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from runbook_lib.approvals import Plan
 from runbook_lib.errors import ClientError, NotFoundError, UsageError
 from runbook_lib.frames import NUMBER, TIME, to_frame
-from runbook_lib.model import ActionEntry, Conclusion, Json
+from runbook_lib.model import Conclusion, Json
 from runbook_lib.runbook import find_runbook
 from runbook_lib.section import attempt
 from runbook_lib.show import display
@@ -75,12 +74,6 @@ class Investigation(display.Investigation[Settings, Clients]):
         for series in found or ():
             rows += [{"at": at, "value": value, **series.labels} for at, value in series.samples]
         return to_frame(rows, {"at": TIME, "value": NUMBER})
-
-    def verify(self, plan: Plan) -> ActionEntry:
-        """Verify as the helper does; by hand, write the report, too."""
-        entry = super().verify(plan)
-        self._write_report()
-        return entry
 
     def conclude(self) -> Conclusion:
         """Conclude as the helper does; by hand, write the report, too."""

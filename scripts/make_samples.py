@@ -21,7 +21,7 @@ from dataflow_stack.config import load_config
 from dataflow_stack.faults import FAULTS
 from dataflow_stack.orders import inject_orders, open_ticket, wait_for_artifacts
 from fulfillment.clients import Clients
-from fulfillment.drill_guard import wait_for
+from fulfillment.drills import wait_for
 from fulfillment.settings import Settings
 from tests.support.stack import RunningStack, run_stack
 
