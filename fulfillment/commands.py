@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections import Counter
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -435,9 +434,8 @@ def read_chaos_status(settings: Settings, *, progress: Progress = keep_quiet) ->
     """Count synthetic objects by drill. Only reads."""
     progress("count synthetic objects")
     store = Clients(settings).store
-    drills: Counter[str] = Counter()
-    for info in synthetic.find_synthetic(store, list_prefixes(settings)).objects:
-        drills[(info.metadata or {}).get("drill-id", "without an id")] += 1
+    found = synthetic.find_synthetic(store, list_prefixes(settings))
+    drills = synthetic.count_by_drill(found.objects)
     command = _REVERT if settings.is_playground else _PLAN_REMOVAL
     return ChaosDocument(schema_name="runbook/chaos-status/1", drills=drills, next=command)
 

@@ -33,8 +33,7 @@ class Goals:
     verdict_expected : section 6's verdict at the end, when the fault is repaired or taken back
     releases : whether labels are moved, so that a proof is needed
     detect_timeout_s, notify_timeout_s, clear_timeout_s : how long the alert may take to fire, to
-        reach every channel, and to clear. The waits of this environment's alert rule and route come
-        on top
+        reach every channel, and to clear. The waits of this environment's alert rule come on top
     """
 
     cause_expected: str

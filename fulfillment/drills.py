@@ -49,6 +49,7 @@ from .clients import Clients, check_connected
 from .commands import CHANNELS, DrillDocument
 from .drill_score import Goals, score
 from .investigation import Investigation
+from .policy import POLICY
 from .quantities import DELAY_ALERT, UPLOAD_ALERT
 from .sections import SECTIONS
 from .sections.signals import BLIND_ALERT
@@ -379,24 +380,20 @@ def run_drill(
 
 
 def _add_waits(clients: Clients, scenario: Scenario) -> Scenario:
-    """Return the scenario with timeouts that include the waits of the alert's rule and route.
+    """Return the scenario with timeouts that include the waits of the alert's rule.
 
-    These are ``for``, ``keep_firing_for``, evaluation intervals, ``group_wait`` and
-    ``group_interval``. A route that cannot be read adds nothing, and without the rule nothing does.
+    These are ``for``, ``keep_firing_for`` and evaluation intervals; without the rule, none.
     """
     rules, _ = attempt(clients.prometheus.list_rules)
-    timing, _ = attempt(clients.alertmanager.read_group_timing)
-    group_wait_s, group_interval_s = timing or (0.0, 0.0)
     for rule in rules or ():
         if rule.name == scenario.alert:
             # Prometheus needs a scrape and some evaluations to see a fault, and again to see it
             # gone. Four evaluation intervals are enough for each.
             observe_s = 4 * rule.group_interval_s
-            clear_s = rule.keep_firing_for_s + group_interval_s + observe_s
+            clear_s = rule.keep_firing_for_s + observe_s
             return replace(
                 scenario,
                 detect_timeout_s=scenario.detect_timeout_s + rule.for_s + observe_s,
-                notify_timeout_s=scenario.notify_timeout_s + group_wait_s,
                 clear_timeout_s=scenario.clear_timeout_s + clear_s,
             )
     return scenario
@@ -454,7 +451,8 @@ def _carry_out(drill: Drill) -> None:
     _wait_for_alert(drill)
     _wait_for_channels(drill)
     drill.begin_stage("diagnosis", "sections 1, 2, 3 and 5")
-    drill.run("01_purpose", "02_signals_detection", "03_immediate_actions", "05_root_cause")
+    drill.run("01_purpose", "02_signals_detection", "03_immediate_actions")
+    _wait_long(lambda: _find_cause(drill))
     drill.mark("diagnosed")
     for step in scenario.exercise_steps:
         _approve_and_run(drill, "04_chaos_verification", (step,), _EXERCISE)
@@ -471,6 +469,12 @@ def _carry_out(drill: Drill) -> None:
     _revert(drill)
     if _wait_long(drill.is_well):
         drill.mark("steady_again")
+
+
+def _find_cause(drill: Drill) -> bool:
+    """Run section 5, and tell whether it named a cause: a sign may need longer than the alert."""
+    drill.run("05_root_cause")
+    return bool(POLICY.list_causes(drill.incident.journal.view()))
 
 
 def _wait_long(check: Callable[[], bool]) -> bool:

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from pydantic import AliasChoices, AliasPath, BeforeValidator, Field, StrictBool, with_config
 
-from runbook_lib.errors import BadAnswerError, NotFoundError
+from runbook_lib.errors import NotFoundError
 from runbook_lib.http import (
     CAMEL,
     Answer,
@@ -198,8 +198,6 @@ _STATUS = "/api/v2/status"
 #: A line of a configuration whose value is a placeholder. Demo mail addresses may be at
 #: example.com; what matters is the server that takes the mail.
 _PLACEHOLDER = re.compile(r"^[ -]*(\w+: .*(?:REPLACE|CHANGE_?ME|smtp\.example\.).*)", re.M | re.I)
-# What Alertmanager uses where a route says nothing else.
-_DEFAULT_TIMING = {"group_wait": "30s", "group_interval": "5m"}
 
 
 def _list_names(receivers: list[dict[str, Json]]) -> list[Json]:
@@ -248,23 +246,8 @@ class AlertmanagerClient(_SystemClient):
         Such as ``smtp_smarthost: smtp.example.com:587``. Alertmanager hides secret values (webhook
         URLs among them), so a placeholder in those cannot be seen.
         """
-        return _PLACEHOLDER.findall(self._read_config())
-
-    def read_group_timing(self) -> tuple[float, float]:
-        """Return ``(group_wait_s, group_interval_s)`` of the top route, or the defaults."""
-        import yaml
-
-        try:
-            timing = {**_DEFAULT_TIMING, **yaml.safe_load(self._read_config())["route"]}
-        except (yaml.YAMLError, ValueError, LookupError, TypeError) as error:
-            words = "its configuration is not understood"
-            raise BadAnswerError(words, system=self.SYSTEM) from error
-        times = [str(timing[name]) for name in _DEFAULT_TIMING]
-        return self.read_as(_STATUS, times, tuple[Duration, Duration])
-
-    def _read_config(self) -> str:
-        """Return the running configuration, as YAML."""
-        return self.get(_STATUS, str, part="config.original")
+        config = self.get(_STATUS, str, part="config.original")
+        return _PLACEHOLDER.findall(config)
 
 
 def _list_queries(targets: list[dict[str, Json]]) -> list[Json]:

@@ -45,7 +45,7 @@ def _read_document(inv: Investigation) -> Outcome:
         "totalBytes": size_bytes,
         "approxMiB": round(size_bytes / 2**20, 3),
         "sample": [{"key": info.key, "sizeBytes": info.size_bytes} for info in sample],
-        "drills": synthetic.list_drills(objects),
+        "drills": sorted(synthetic.count_by_drill(objects)),
     }
     document = {
         "bucket": inv.clients.store.bucket,

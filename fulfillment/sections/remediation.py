@@ -169,8 +169,16 @@ def _plan_service(
     """Plan an action on a service. ``needs_repair``: 6.2 must bring the service back first."""
     if action == "none":
         return _plan_nothing(step_id, target, reason)
-    plan = partial(plan_service, inv, step=step_id, action=action, target=target, reason=reason)
-    return _plan_or_say(step_id, f"{action} of {target}", partial(plan, needs_repair=needs_repair))
+    plan = partial(
+        plan_service,
+        inv,
+        step=step_id,
+        action=action,
+        target=target,
+        reason=reason,
+        needs_repair=needs_repair,
+    )
+    return _plan_or_say(step_id, f"{action} of {target}", plan)
 
 
 def _plan_or_say(step_id: str, target: str, plan: Callable[[], Plan]) -> Plan:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from itertools import chain, pairwise
+from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
-from runbook_lib.model import ActionPhase, CauseStatus, Json
+from runbook_lib.model import ActionPhase, Json
 from runbook_lib.section import attempt
 
 from ..analysis.causes import OFTEN, STANDSTILL
@@ -177,16 +177,11 @@ def observe_reasons(
 def is_catching_up(inv: Investigation, metrics: WorkerMetrics) -> bool:
     """Tell whether labels that were kept back may be coming all at once now.
 
-    That may be so for five minutes after failures, and after a cause of ``STANDSTILL``: it was gone
-    when a diagnosis no longer supported it.
+    That may be so for five minutes after failures, and in an incident with a cause of
+    ``STANDSTILL``.
     """
-    diagnoses = [each for each in inv.journal.conclusions if each.findings]
-    flow_start = inv.now() - timedelta(seconds=_FLOW_WINDOW_S)
-    before = [each for each in diagnoses if each.at < flow_start]
-    lately = [*before[-1:], *diagnoses[len(before) :]]
-    found = chain.from_iterable(each.findings for each in lately)
-    supported = {each.name for each in found if each.status is CauseStatus.SUPPORTED}
-    return metrics.has_failed or bool(STANDSTILL & supported)
+    causes = {cause.name for cause in inv.policy.list_causes(inv.journal)}
+    return metrics.has_failed or bool(STANDSTILL & causes)
 
 
 def count_flow(inv: Investigation) -> dict[str, Json]:

@@ -118,7 +118,6 @@ class World:
     panel: Panel | None = None
     case: Case | None = None
     collection_failures: dict[str, float] = field(default_factory=dict)
-    group_timing: tuple[float, float] = (30, 300)
     shipments: list[dict[str, Any]] = field(default_factory=list)
     worker: WorkerState | None = None
     pages: list[list[MetricSample]] = field(default_factory=list)
@@ -372,9 +371,6 @@ class FakeAlertmanager(_Fake):
 
     def read_placeholders(self) -> list[str]:
         return self.w.placeholders
-
-    def read_group_timing(self) -> tuple[float, float]:
-        return self.w.group_timing
 
 
 class FakeGrafana(_Fake):

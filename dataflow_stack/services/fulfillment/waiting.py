@@ -53,7 +53,7 @@ class Waiting:
         found = list(self._read(prefix))
         self._known = {(o.key, o.etag, o.last_modified): o.metadata for o in found}
         return sorted(
-            found, key=lambda o: (compute_age_start(o.metadata, o.last_modified, now).at, o.key)
+            found, key=lambda o: (compute_age_start(o.metadata, o.last_modified, now), o.key)
         )
 
     def _read(self, prefix: str) -> Iterator[WaitingObject]:
