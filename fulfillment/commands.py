@@ -36,7 +36,7 @@ from .change.release import GATE
 from .clients import Clients
 from .investigation import Investigation
 from .sections import SECTIONS, remediation
-from .sections.purpose import describe_access, list_obstacles, read_rights, read_unfinished
+from .sections.purpose import list_obstacles, read_rights, read_unfinished
 from .settings import Settings
 from .waiting import list_prefixes
 
@@ -320,8 +320,7 @@ def _plan_or_write_marker(settings: Settings, marker: str, approve: str) -> Init
         text = f"{store.bucket}/{MARKER_KEY} says {current!r}: this may not be the store you think."
         raise errors.EnvironmentForbidsError(f"{text} Nothing was marked.")
     if current:
-        said = f"the bucket is marked as {marker} already"
-        return InitDocument(marker=said)
+        return InitDocument(marker=f"the bucket is marked as {marker} already")
     content = json.dumps({"environment": marker})
     writes = {
         "endpoint": store.endpoint,
@@ -343,8 +342,7 @@ def _plan_or_write_marker(settings: Settings, marker: str, approve: str) -> Init
     if not is_approved(sha256, approve):
         raise errors.PlanNotApprovedError(f"this approval is of something else, not of {sha256}")
     store.put_object(MARKER_KEY, content.encode())
-    said = f"written; it reads {read_marker(store)!r}"
-    return InitDocument(marker=said, writes=writes)
+    return InitDocument(marker=f"written; it reads {read_marker(store)!r}", writes=writes)
 
 
 def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocument:
@@ -365,12 +363,14 @@ def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocume
         inv = Investigation(incident, section=SECTIONS["01_purpose"], settings=settings)
         readings = {step: inv.read_step(step) for step in inv.section.STEPS}
     rights = readings[read_rights.id]
-    sentences = [describe_access(rights)]
+    obstacles = list_obstacles(rights.rows)
+    hindered = "not " if obstacles else ""
+    sentences = [f"looking is {hindered}possible: {rights.reason}"]
     for plugin in entry_points(group="runbook.checks"):
         sentences += plugin.load()()
     return CheckDocument(
         schema_name="runbook/check/1",
-        exit_code=ExitCode.UNKNOWN if list_obstacles(rights.rows) else ExitCode.OK,
+        exit_code=ExitCode.UNKNOWN if obstacles else ExitCode.OK,
         summary=". ".join(sentences),
         systems=rights.rows,
         readings=tuple(readings.values()),

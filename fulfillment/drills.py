@@ -54,7 +54,7 @@ from .quantities import DELAY_ALERT, UPLOAD_ALERT
 from .sections import SECTIONS
 from .sections.signals import BLIND_ALERT
 from .settings import Settings
-from .waiting import iter_with_metadata, list_prefixes, read_label
+from .waiting import Waiting, iter_with_metadata, list_prefixes, read_label
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Scenario(Goals, ABC):
     @property
     def name(self) -> str:
         """The scenario's name, which is its cause's."""
-        return str(self.cause_expected)
+        return self.cause_expected
 
     @abstractmethod
     def inject(self, drill: Drill) -> None:
@@ -174,46 +174,39 @@ def wait_for(check: Callable[[], bool], *, timeout_s: float, apart_s: float = 0.
 
 def wait_until_calm(settings: Settings, clients: Clients, *, timeout_s: float) -> list[str]:
     """Wait until there is no trouble; return what is left when time is up. Only reads."""
-
-    def is_calm() -> bool:
-        return not list_trouble(settings, clients)
-
-    wait_for(is_calm, timeout_s=timeout_s, apart_s=2)
+    wait_for(lambda: not list_trouble(settings, clients), timeout_s=timeout_s, apart_s=2)
     return list_trouble(settings, clients)
 
 
 def list_trouble(settings: Settings, clients: Clients) -> list[str]:
     """Return each trouble that a drill must not meet, in words. Only reads.
 
-    A system that can't be read is a trouble, too, unless the settings leave it out.
+    That is an alert about labels, work in the bucket, an unfinished release, or a real backlog. A
+    system that can't be read is a trouble, too, unless the settings leave it out.
     """
+    trouble: list[str] = []
     try:
-        return list(_find_trouble(settings, clients))
+        check_store(clients)
+        if settings.prometheus_url:
+            alerts = [each for each in clients.prometheus.list_alerts() if each.name in _ALERTS]
+            trouble += [f"{alert.name} is {alert.state}" for alert in alerts]
+        lock = find_holder(read_state(clients.bucket), settings.release_clock_spread_s)
+        if lock is not None:
+            trouble.append(f"{lock.by} on {lock.host} carries out {lock.plan}")
+        for row in GATE.list_unfinished(clients):
+            trouble.append(f"{row['plan']} is not finished: {row['way_on']}")
+        now = utc_now()
+        objects = iter_with_metadata(clients.store, settings.pending_prefix)
+        labels = [read_label(info, settings, now) for info in objects]
+        waiting = Waiting(labels, settings.lag_threshold_minutes)
+        if waiting.overdue:
+            count = count_of(len(waiting.overdue), "overdue real label")
+            trouble.append(f"{count} (over {waiting.limit_minutes:g} min)")
     except errors.StoreNotReadyError as error:
         return [str(error)]
     except (errors.ClientError, MoveError) as error:
         return [f"it cannot be seen whether all is calm ({error})"]
-
-
-def _find_trouble(settings: Settings, clients: Clients) -> Iterator[str]:
-    """Yield alerts about labels, work in the bucket, unfinished releases, and a real backlog."""
-    check_store(clients)
-    if settings.prometheus_url:
-        for alert in clients.prometheus.list_alerts():
-            if alert.name in _ALERTS:
-                yield f"{alert.name} is {alert.state}"
-    lock = find_holder(read_state(clients.bucket), settings.release_clock_spread_s)
-    if lock is not None:
-        yield f"{lock.by} on {lock.host} carries out {lock.plan}"
-    for row in GATE.list_unfinished(clients):
-        yield f"{row['plan']} is not finished: {row['way_on']}"
-    now = utc_now()
-    objects = iter_with_metadata(clients.store, settings.pending_prefix)
-    labels = [read_label(info, settings, now) for info in objects]
-    limit_minutes = settings.lag_threshold_minutes
-    count = sum(1 for label in labels if label.origin == "real" and label.minutes > limit_minutes)
-    if count:
-        yield f"{count_of(count, 'overdue real label')} (over {limit_minutes:g} min)"
+    return trouble
 
 
 #: How long a single late label may keep an alert pending.
@@ -255,10 +248,10 @@ class Drill:
         self.progress(f"{stage}: {words}")
         return self.mark(stage)
 
-    def conclude(self, section_name: str, incident: Incident) -> Verdict:
+    def conclude(self, section_name: str) -> Verdict:
         """Read every step of a section now, without a notebook; return the section's verdict."""
         inv = Investigation(
-            incident,
+            self.incident,
             section=SECTIONS[section_name],
             settings=self.settings,
             clients=self.clients,
@@ -269,7 +262,7 @@ class Drill:
 
     def is_well(self) -> bool:
         """Read section 5, and tell whether symptom, cause and alert are gone."""
-        verdict = self.conclude("05_root_cause", self.incident)
+        verdict = self.conclude("05_root_cause")
         return verdict in (Verdict.HEALTHY, Verdict.FIXED)
 
     def read_alert_states(self) -> set[str]:
@@ -564,11 +557,7 @@ def _wait_until_clear(drill: Drill) -> None:
 def _wait_for_verdict(drill: Drill) -> None:
     """Read section 6 until its verdict is as expected, since a fault's signs outlast the fault."""
 
-    def is_as_expected() -> bool:
-        verdict = drill.conclude("06_remediation", drill.incident)
-        return verdict in drill.scenario.verdicts
-
-    _wait_long(is_as_expected)
+    _wait_long(lambda: drill.conclude("06_remediation") in drill.scenario.verdicts)
 
 
 def _revert(drill: Drill) -> None:

@@ -204,8 +204,8 @@ def recall_waiting(inv: Investigation) -> Waiting:
     return waiting
 
 
-def read_waiting(inv: Investigation, prefixes: Iterable[str] = ()) -> Waiting:
-    """List what waits under some prefixes (default: those of ``list_prefixes``), with metadata.
+def read_waiting(inv: Investigation) -> Waiting:
+    """List what waits under the ``list_prefixes``, with metadata.
 
     The label of a late order is over the lag threshold when it arrives, and leaves within seconds.
     So a real object that was written less than 10 s ago waits since then.
@@ -222,7 +222,7 @@ def read_waiting(inv: Investigation, prefixes: Iterable[str] = ()) -> Waiting:
     settings = inv.settings
     now = inv.now()
     labels: list[Label] = []
-    for prefix in prefixes or list_prefixes(settings):
+    for prefix in list_prefixes(settings):
         for info in iter_with_metadata(inv.clients.store, prefix):
             label = read_label(info, settings, now)
             if label.origin == "real" and now - info.last_modified < _JUST_WRITTEN:

@@ -54,11 +54,12 @@ def _read_worker(clients: Clients, _: str) -> State:
 
 
 def _read_timeline(clients: Clients, ticket_id: str) -> State:
-    """Read how new a ticket's timeline is, and how often support's sources failed."""
+    """Read how new a ticket's timeline is: by shipments, as 2.5 judges it."""
     case = clients.support.read_case(ticket_id)
-    times = [format_time(entry.at) for entry in case.timeline if entry.at]
-    failures = clients.support.read_collection_failures()
-    return {"newest_at": max(times, default=""), "failures": sum(failures.values())}
+    times = [
+        format_time(entry.at) for entry in case.timeline if entry.type == "shipment" and entry.at
+    ]
+    return {"newest_at": max(times, default="")}
 
 
 def _to_text(at: datetime | None) -> str:
@@ -90,10 +91,8 @@ def _check_ran(before: State, now: State) -> str:
 
 def _check_refreshed(before: State, now: State) -> str:
     """Say why a timeline does not count as collected anew; empty: it counts."""
-    if now["failures"] > before["failures"]:
-        return "a source of the timeline failed again: support_timeline_collection_failures_total"
     if not now["newest_at"] or now["newest_at"] < before["newest_at"]:
-        return "the timeline is empty, or its newest entry is older than before"
+        return "the timeline has no shipment event, or its newest is older than before"
     return ""
 
 
@@ -185,7 +184,7 @@ SERVICE_ACTIONS: Mapping[str, _Action] = {
     ),
     "refresh": _Action(
         done="refreshed the ticket's timeline",
-        effect="the timeline of {target} was collected anew, and no source failed",
+        effect="the timeline of {target} was collected anew",
         way_back="there is none, and none is needed: a cache was dropped",
         change=lambda clients, ticket: clients.support.refresh_timeline(ticket),
         read_state=_read_timeline,

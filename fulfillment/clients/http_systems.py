@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -548,15 +547,6 @@ class SupportClient(HttpClient):
         """Make the service drop its cached timeline and collect it again. There is no way back."""
         path = self._path(ticket_id)
         return self.post(f"{path}/timeline/refresh", Case)
-
-    def read_collection_failures(self) -> dict[str, float]:
-        """Return how often each source of timelines failed since the service started, by source."""
-        failures = defaultdict[str, float](float)
-        for sample in self.read_metrics():
-            if sample.name == "support_timeline_collection_failures_total":
-                stage = sample.labels.get("stage", "")
-                failures[stage] += sample.value
-        return failures
 
     def _path(self, ticket_id: str) -> str:
         """Return a ticket's path; refuse what is no ticket id, since it could name another path."""

@@ -29,8 +29,8 @@ _UPLOADS_WINDOW_S = 300.0
 #: So many labels that got in since the last failure end a fault. If it let every second upload
 #: through, that would happen by chance in less than 1 % of the cases.
 _PROVING = 7
-#: How long an order may have no label before ``read_uploads`` says that no label gets in.
-_PATIENCE = timedelta(seconds=60)
+#: How long an order may have no label before it counts.
+PATIENCE = timedelta(seconds=60)
 #: How old the newest sample of a counter may be, if the counter is still scraped.
 _MAX_SAMPLE_AGE = timedelta(seconds=120)
 #: A value of the lag that is older says nothing about now, unless scrapes are rare.
@@ -205,7 +205,7 @@ def read_uploads(inv: Investigation) -> Uploads:
         if got_in < _PROVING:
             return Uploads.FAILING
     last_arrival = arrivals[-1].at if arrivals else None
-    patience_start = inv.now() - _PATIENCE
+    patience_start = inv.now() - PATIENCE
     for order in orders or ():
         has_no_label = last_arrival is None or order.at > last_arrival
         if has_no_label and order.at < patience_start:

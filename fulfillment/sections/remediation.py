@@ -58,7 +58,6 @@ from .recovery import (
 from .root_cause import STEPS as CAUSE_STEPS
 from .root_cause import judge_causes, record_diagnosis
 from .signals import ALERT, ALERTS, EXPORTER, LAG, draw_line, find_alert_states, is_drill
-from .symptoms import judge_now
 
 NAME = "06_remediation"
 TITLE = "Remediation"
@@ -325,7 +324,7 @@ STEPS = CAUSE_STEPS | by_id(read_unfinished, read_recovery)
 def conclude(inv: Investigation) -> model.Conclusion:
     """Say whether the incident is fixed, by the readings since the last action."""
     findings, advice = judge_causes(inv)
-    verdict, summary = judge_now(inv, STEPS)
+    verdict, summary = inv.judge_now(STEPS)
     return model.Conclusion(
         verdict=verdict,
         summary="; ".join([summary, *advice.causes]),

@@ -25,7 +25,6 @@ from .immediate import read_store_health
 from .purpose import read_clocks
 from .recovery import find_beginning
 from .signals import read_events, read_lines
-from .symptoms import judge_now
 from .worker_metrics import (
     FAILED,
     count_flow,
@@ -461,7 +460,7 @@ def conclude(inv: Investigation) -> model.Conclusion:
     The verdict is the incident's, by current readings.
     """
     findings, advice = judge_causes(inv)
-    verdict, reason = judge_now(inv, STEPS)
+    verdict, reason = inv.judge_now(STEPS)
     words = advice.words if advice.causes or verdict in IN_TROUBLE else ()
     configuration = inv.latest().get(read_configuration.id)
     if configuration is not None and configuration.ways_on:

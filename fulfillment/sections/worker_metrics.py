@@ -9,7 +9,8 @@ from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
-from runbook_lib.model import ActionPhase, Json
+from runbook_lib.model import Json
+from runbook_lib.record.folds import list_remedies
 from runbook_lib.section import attempt
 
 from ..analysis.causes import OFTEN, STANDSTILL
@@ -25,8 +26,6 @@ _CARRIER = "fulfillment_carrier_request_seconds_count"
 _ARRIVED = "fulfillment_artifacts_arrived_total"
 _MOVED = "fulfillment_artifacts_moved_total"
 _LAST_RUN = "fulfillment_worker_last_run_timestamp_seconds"
-#: The steps whose actions make labels move again, or stop them.
-_REMEDIES = ("6.1", "6.2")
 #: Failures, carrier requests and moves count as recent for this long, or for four scrape intervals
 #: if those are longer.
 _RECENT_S = 30.0
@@ -120,8 +119,8 @@ def read_worker_metrics(inv: Investigation) -> WorkerMetrics:
 
 def find_last_remedy(inv: Investigation) -> datetime | None:
     """Return when 6.1 or 6.2 last changed something; None: never. Other steps move no labels."""
-    applied = inv.journal.list_actions(ActionPhase.APPLIED)
-    return max((action.at for action in applied if action.step.startswith(_REMEDIES)), default=None)
+    remedies = list_remedies(inv.journal.actions, inv.policy.quantities)
+    return max((remedy.applied.at for remedy in remedies if remedy.applied), default=None)
 
 
 def find_log_start(inv: Investigation) -> datetime:

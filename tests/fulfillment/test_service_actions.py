@@ -40,7 +40,7 @@ class World:
         self.running, self.restarts = True, 0
         self.paused_dag = self.paused_worker = True
         self.runs, self.error = 3, ""
-        self.refreshes, self.failures = 0, 0.0
+        self.refreshes = 0
         self.away = 0
         self.is_bare = False
         self.broken: Callable[[], None] = lambda: None
@@ -94,9 +94,6 @@ class World:
     def read_case(self, ticket: str) -> Case:
         at = NOW + timedelta(seconds=self.refreshes)
         return Case(ticket, "open", (), (TimelineEntry("shipment", at, "s"),))
-
-    def read_collection_failures(self) -> dict[str, float]:
-        return {"shipments": self.failures}
 
     def refresh_timeline(self, ticket: str) -> None:
         self._do(f"refresh {ticket}")

@@ -74,7 +74,7 @@ class WorldStore(MemoryStore):
         if "store" in self.world.down:
             raise ConnectionRefusedClientError("connection refused", system="object store")
 
-    def check_live(self) -> tuple[str, str]:
+    def check_live(self) -> str:
         """Ask as a client would: a store that is down refuses."""
         self._check()
         return super().check_live()
@@ -117,7 +117,6 @@ class World:
     heard: list[Notification] = field(default_factory=list)
     panel: Panel | None = None
     case: Case | None = None
-    collection_failures: dict[str, float] = field(default_factory=dict)
     shipments: list[dict[str, Any]] = field(default_factory=list)
     worker: WorkerState | None = None
     pages: list[list[MetricSample]] = field(default_factory=list)
@@ -389,9 +388,6 @@ class FakeSupport(_Fake):
         if self.w.case is None or ticket_id != TICKET:
             raise NotFoundError("Ticket not found", system="support")
         return self.w.case
-
-    def read_collection_failures(self) -> dict[str, float]:
-        return self.w.collection_failures
 
     def refresh_timeline(self, ticket_id: str) -> Case:
         self.w.calls.append(f"refresh {ticket_id}")
