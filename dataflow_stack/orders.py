@@ -14,7 +14,7 @@ from runbook_lib.model import Json
 from .config import StackError
 from .web import ask
 
-__all__ = ["build_orders", "inject_orders", "open_ticket", "wait_for_artifacts"]
+__all__ = ["build_orders", "close_ticket", "inject_orders", "open_ticket", "wait_for_artifacts"]
 
 _TIMEOUT_S = 10.0
 #: Far above the periodic feed's order ids.
@@ -116,6 +116,11 @@ def open_ticket(support_url: str, order_id: int) -> str:
     }
     answer = _call("POST", f"{support_url}/support/cases", body)
     return str(answer["id"] if "id" in answer else answer["ticketId"])
+
+
+def close_ticket(support_url: str, ticket_id: str) -> None:
+    """Close a ticket."""
+    _call("POST", f"{support_url}/support/cases/{ticket_id}/close")
 
 
 def _call(method: str, url: str, body: object = None) -> dict[str, Any]:

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 from fulfillment.change.drill_record import DrillError
 from fulfillment.drills import Scenario
-from runbook_lib.errors import ClientError
 from runbook_lib.model import Verdict
 
 from .config import StackError, load_config
 from .faults import FAULTS, turn_off_all
 from .local import start_services
-from .orders import inject_orders, wait_for_artifacts
+from .orders import close_ticket, inject_orders, open_ticket, wait_for_artifacts
 
 if TYPE_CHECKING:
     from fulfillment.drills import Drill
@@ -71,11 +70,10 @@ class FaultScenario(Scenario):
         """Turn the fault off, wait until labels flow, and close the drill's ticket."""
         try:
             FAULTS[self.name].off()
+            if drill.incident.state.ticket_id:
+                close_ticket(drill.settings.support_url, drill.incident.state.ticket_id)
         except StackError as error:
             raise DrillError(f"the fault {self.name} could not be taken back: {error}") from error
-        ticket_id = drill.incident.state.ticket_id
-        if ticket_id:
-            drill.clients.support.close_case(str(ticket_id))
 
     def recover(self, drill: Drill) -> None:
         """Start what a killed drill had stopped, take back every noted fault, then revert."""
@@ -92,13 +90,11 @@ class FaultScenario(Scenario):
         drill.order_ids.update(inject_orders(drill.settings.fulfillment_url, self.orders))
         first = min(drill.order_ids)
         try:
-            case = drill.clients.support.create_case(
-                f"Drill {drill.id}: where is my parcel?", order_ids=(first,)
-            )
-        except ClientError as error:
+            ticket_id = open_ticket(drill.settings.support_url, first)
+        except StackError as error:
             drill.mark("no_ticket", reason=str(error))
         else:
-            drill.incident.update(ticket_id=case.id)
+            drill.incident.update(ticket_id=ticket_id)
 
 
 _RELEASE = ("6.1", "6.2", "6.4")

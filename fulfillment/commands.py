@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections import Counter
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -20,7 +19,7 @@ from runbook_lib import errors, model
 from runbook_lib.approvals import SHORT_HASH, is_approved
 from runbook_lib.errors import ExitCode
 from runbook_lib.investigation import make_incident
-from runbook_lib.model import ActionPhase, Json, Progress, Verdict, keep_quiet
+from runbook_lib.model import ActionEntry, ActionPhase, Json, Progress, Verdict, keep_quiet
 from runbook_lib.record.incident import open_incident
 from runbook_lib.record.journal import utc_now
 from runbook_lib.redact import Redactor
@@ -37,7 +36,7 @@ from .change.release import GATE
 from .clients import Clients
 from .investigation import Investigation
 from .sections import SECTIONS, remediation
-from .sections.purpose import describe_access, list_obstacles, read_rights, read_unfinished
+from .sections.purpose import list_obstacles, read_rights, read_unfinished
 from .settings import Settings
 from .waiting import list_prefixes
 
@@ -321,8 +320,7 @@ def _plan_or_write_marker(settings: Settings, marker: str, approve: str) -> Init
         text = f"{store.bucket}/{MARKER_KEY} says {current!r}: this may not be the store you think."
         raise errors.EnvironmentForbidsError(f"{text} Nothing was marked.")
     if current:
-        said = f"the bucket is marked as {marker} already"
-        return InitDocument(marker=said)
+        return InitDocument(marker=f"the bucket is marked as {marker} already")
     content = json.dumps({"environment": marker})
     writes = {
         "endpoint": store.endpoint,
@@ -344,8 +342,7 @@ def _plan_or_write_marker(settings: Settings, marker: str, approve: str) -> Init
     if not is_approved(sha256, approve):
         raise errors.PlanNotApprovedError(f"this approval is of something else, not of {sha256}")
     store.put_object(MARKER_KEY, content.encode())
-    said = f"written; it reads {read_marker(store)!r}"
-    return InitDocument(marker=said, writes=writes)
+    return InitDocument(marker=f"written; it reads {read_marker(store)!r}", writes=writes)
 
 
 def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocument:
@@ -366,12 +363,14 @@ def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocume
         inv = Investigation(incident, section=SECTIONS["01_purpose"], settings=settings)
         readings = {step: inv.read_step(step) for step in inv.section.STEPS}
     rights = readings[read_rights.id]
-    sentences = [describe_access(rights)]
+    obstacles = list_obstacles(rights.rows)
+    hindered = "not " if obstacles else ""
+    sentences = [f"looking is {hindered}possible: {rights.reason}"]
     for plugin in entry_points(group="runbook.checks"):
         sentences += plugin.load()()
     return CheckDocument(
         schema_name="runbook/check/1",
-        exit_code=ExitCode.UNKNOWN if list_obstacles(rights.rows) else ExitCode.OK,
+        exit_code=ExitCode.UNKNOWN if obstacles else ExitCode.OK,
         summary=". ".join(sentences),
         systems=rights.rows,
         readings=tuple(readings.values()),
@@ -435,9 +434,8 @@ def read_chaos_status(settings: Settings, *, progress: Progress = keep_quiet) ->
     """Count synthetic objects by drill. Only reads."""
     progress("count synthetic objects")
     store = Clients(settings).store
-    drills: Counter[str] = Counter()
-    for info in synthetic.find_synthetic(store, list_prefixes(settings)).objects:
-        drills[(info.metadata or {}).get("drill-id", "without an id")] += 1
+    found = synthetic.find_synthetic(store, list_prefixes(settings))
+    drills = synthetic.count_by_drill(found.objects)
     command = _REVERT if settings.is_playground else _PLAN_REMOVAL
     return ChaosDocument(schema_name="runbook/chaos-status/1", drills=drills, next=command)
 
@@ -499,7 +497,8 @@ def fix(
         offered = [plan for plan in ran.plans if plan["apply"] and plan["step"] in _ADVISED]
         # A re-trigger needs the worker. What was done last could be done without end, while more
         # files arrive.
-        last = ["retrigger", _find_last(settings, ran.incident)]
+        applied = _list_actions(settings, ran.incident or "", ActionPhase.APPLIED)
+        last = ["retrigger", *(entry.action for entry in applied[-1:])]
         for plan in sorted(offered, key=lambda plan: plan["action"] in last)[:1]:
             action = plan | {"apply": ""}  # ``next`` approves it
             command = f"runbook fix --approve {plan['sha256'][:SHORT_HASH]}"
@@ -519,22 +518,18 @@ def fix(
     )
 
 
-def _find_last(settings: Settings, incident_id: str | None) -> str:
-    """Return the action that was carried out last in an incident; empty: none was."""
+def _list_actions(settings: Settings, incident_id: str, phase: ActionPhase) -> list[ActionEntry]:
+    """Return the entries of actions in a phase, of the named incident or the open one."""
     home = settings.runbook_home.resolve()
-    incident = open_incident(home, incident_id or "", redactor=Redactor())
-    last = incident.journal.view().last_applied if incident is not None else None
-    return last.action if last is not None else ""
+    incident = open_incident(home, incident_id, redactor=Redactor())
+    return incident.journal.view().list_actions(phase) if incident is not None else []
 
 
 def _find_plan(settings: Settings, incident_id: str, approve: str) -> str:
-    """Return the id of the plan that was approved, of the named incident or the open one."""
-    home = settings.runbook_home.resolve()
-    incident = open_incident(home, incident_id, redactor=Redactor())
-    if incident is not None:
-        for entry in incident.journal.view().list_actions(ActionPhase.PLANNED):
-            if entry.step in _ADVISED and is_approved(entry.result["sha256"], approve):
-                return entry.plan
+    """Return the id of the plan that was approved."""
+    for entry in _list_actions(settings, incident_id, ActionPhase.PLANNED):
+        if entry.step in _ADVISED and is_approved(entry.result["sha256"], approve):
+            return entry.plan
     text = f"{approve} is the hash of no plan of the open incident. Nothing was changed."
     raise errors.PlanNotApprovedError(f"{text} Plan again: runbook fix")
 

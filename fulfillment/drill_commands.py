@@ -30,7 +30,6 @@ from .commands import (
     DrillRevertDocument,
     ReleaseCommands,
 )
-from .drill_guard import wait_until_calm
 from .drills import (
     PENDING_S,
     Drill,
@@ -40,6 +39,7 @@ from .drills import (
     list_scenarios,
     remove_labels,
     run_drill,
+    wait_until_calm,
 )
 from .sections import SECTIONS
 from .settings import Settings

@@ -33,8 +33,7 @@ class Goals:
     verdict_expected : section 6's verdict at the end, when the fault is repaired or taken back
     releases : whether labels are moved, so that a proof is needed
     detect_timeout_s, notify_timeout_s, clear_timeout_s : how long the alert may take to fire, to
-        reach every channel, and to clear. The waits of this environment's alert rule and route come
-        on top
+        reach every channel, and to clear. The waits of this environment's alert rule come on top
     """
 
     cause_expected: str
@@ -74,10 +73,10 @@ def score(journal: JournalView, goals: Goals, *, incident: str, drill: str) -> D
         schema_name="runbook/drill/1",
         incident=incident,
         verdict=judged.verdict if judged else Verdict.UNKNOWN,
-        scenario=str(goals.cause_expected),
+        scenario=goals.cause_expected,
         drill=drill,
         phases=_measure_phases(journal, marks),
-        cause_expected=str(goals.cause_expected),
+        cause_expected=goals.cause_expected,
         cause_found=cause_found,
         objects_lost=sum(proof["lost"] for proof in proofs) if proofs else None,
         foreign_touched=sum(proof["foreign_changed"] for proof in proofs) if proofs else None,

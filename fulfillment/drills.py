@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,18 +18,21 @@ from datetime import datetime
 from importlib.metadata import entry_points
 from pathlib import Path
 
+from objectmove.errors import MoveError
+from objectmove.state import find_holder, read_state
 from runbook_lib import errors
 from runbook_lib.errors import ExitCode
 from runbook_lib.investigation import make_incident
 from runbook_lib.model import ActionPhase, Json, Progress, Verdict, format_time
 from runbook_lib.record.detection import TRIGGER
-from runbook_lib.record.incident import ENDED_WELL, Incident, list_incidents
+from runbook_lib.record.incident import Incident
 from runbook_lib.record.journal import utc_now
 from runbook_lib.report import write_outputs
 from runbook_lib.run.commands import run_sections
 from runbook_lib.run.interrupts import Interrupts, hold_interrupts
 from runbook_lib.run.notebooks import RunStatus
 from runbook_lib.section import attempt
+from runbook_lib.show.text import count_of
 
 from .change.drill_record import (
     REVERT_COMMAND,
@@ -39,15 +43,18 @@ from .change.drill_record import (
     make_approver,
 )
 from .change.environment_guard import check_environment, check_playground
+from .change.release import GATE, check_store
 from .change.synthetic import Backlog, create_backlog, revert_backlog
 from .clients import Clients, check_connected
 from .commands import CHANNELS, DrillDocument
-from .drill_guard import wait_for, wait_until_calm
 from .drill_score import Goals, score
 from .investigation import Investigation
+from .policy import POLICY
+from .quantities import DELAY_ALERT, UPLOAD_ALERT
 from .sections import SECTIONS
+from .sections.signals import BLIND_ALERT
 from .settings import Settings
-from .waiting import list_prefixes
+from .waiting import Waiting, iter_with_metadata, list_prefixes, read_label
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,7 @@ class Scenario(Goals, ABC):
     @property
     def name(self) -> str:
         """The scenario's name, which is its cause's."""
-        return str(self.cause_expected)
+        return self.cause_expected
 
     @abstractmethod
     def inject(self, drill: Drill) -> None:
@@ -147,6 +154,61 @@ def choose_scenario(settings: Settings, name: str = "") -> Scenario:
     return find_scenario("pipeline_paused") if has_stack else _SYNTHETIC
 
 
+#: Alerts about labels. The alert that a drill is overdue must not prevent the drill.
+_ALERTS = (DELAY_ALERT, UPLOAD_ALERT, BLIND_ALERT)
+
+
+def wait_for(check: Callable[[], bool], *, timeout_s: float, apart_s: float = 0.5) -> bool:
+    """Call ``check`` every ``apart_s`` seconds until it is true or time is up; return the last.
+
+    An error of a client counts as "not yet", but in the last try it is raised.
+    """
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        with suppress(errors.ClientError):
+            if check():
+                return True
+        time.sleep(apart_s)
+    return check()
+
+
+def wait_until_calm(settings: Settings, clients: Clients, *, timeout_s: float) -> list[str]:
+    """Wait until there is no trouble; return what is left when time is up. Only reads."""
+    wait_for(lambda: not list_trouble(settings, clients), timeout_s=timeout_s, apart_s=2)
+    return list_trouble(settings, clients)
+
+
+def list_trouble(settings: Settings, clients: Clients) -> list[str]:
+    """Return each trouble that a drill must not meet, in words. Only reads.
+
+    That is an alert about labels, work in the bucket, an unfinished release, or a real backlog. A
+    system that can't be read is a trouble, too, unless the settings leave it out.
+    """
+    trouble: list[str] = []
+    try:
+        check_store(clients)
+        if settings.prometheus_url:
+            alerts = [each for each in clients.prometheus.list_alerts() if each.name in _ALERTS]
+            trouble += [f"{alert.name} is {alert.state}" for alert in alerts]
+        lock = find_holder(read_state(clients.bucket), settings.release_clock_spread_s)
+        if lock is not None:
+            trouble.append(f"{lock.by} on {lock.host} carries out {lock.plan}")
+        for row in GATE.list_unfinished(clients):
+            trouble.append(f"{row['plan']} is not finished: {row['way_on']}")
+        now = utc_now()
+        objects = iter_with_metadata(clients.store, settings.pending_prefix)
+        labels = [read_label(info, settings, now) for info in objects]
+        waiting = Waiting(labels, settings.lag_threshold_minutes)
+        if waiting.overdue:
+            count = count_of(len(waiting.overdue), "overdue real label")
+            trouble.append(f"{count} (over {waiting.limit_minutes:g} min)")
+    except errors.StoreNotReadyError as error:
+        return [str(error)]
+    except (errors.ClientError, MoveError) as error:
+        return [f"it cannot be seen whether all is calm ({error})"]
+    return trouble
+
+
 #: How long a single late label may keep an alert pending.
 PENDING_S = 15.0
 #: Parameters of section 4: its exercise stays small.
@@ -186,10 +248,10 @@ class Drill:
         self.progress(f"{stage}: {words}")
         return self.mark(stage)
 
-    def conclude(self, section_name: str, incident: Incident) -> Verdict:
+    def conclude(self, section_name: str) -> Verdict:
         """Read every step of a section now, without a notebook; return the section's verdict."""
         inv = Investigation(
-            incident,
+            self.incident,
             section=SECTIONS[section_name],
             settings=self.settings,
             clients=self.clients,
@@ -200,7 +262,7 @@ class Drill:
 
     def is_well(self) -> bool:
         """Read section 5, and tell whether symptom, cause and alert are gone."""
-        verdict = self.conclude("05_root_cause", self.incident)
+        verdict = self.conclude("05_root_cause")
         return verdict in (Verdict.HEALTHY, Verdict.FIXED)
 
     def read_alert_states(self) -> set[str]:
@@ -311,24 +373,20 @@ def run_drill(
 
 
 def _add_waits(clients: Clients, scenario: Scenario) -> Scenario:
-    """Return the scenario with timeouts that include the waits of the alert's rule and route.
+    """Return the scenario with timeouts that include the waits of the alert's rule.
 
-    These are ``for``, ``keep_firing_for``, evaluation intervals, ``group_wait`` and
-    ``group_interval``. A route that cannot be read adds nothing, and without the rule nothing does.
+    These are ``for``, ``keep_firing_for`` and evaluation intervals; without the rule, none.
     """
     rules, _ = attempt(clients.prometheus.list_rules)
-    timing, _ = attempt(clients.alertmanager.read_group_timing)
-    group_wait_s, group_interval_s = timing or (0.0, 0.0)
     for rule in rules or ():
         if rule.name == scenario.alert:
             # Prometheus needs a scrape and some evaluations to see a fault, and again to see it
             # gone. Four evaluation intervals are enough for each.
             observe_s = 4 * rule.group_interval_s
-            clear_s = rule.keep_firing_for_s + group_interval_s + observe_s
+            clear_s = rule.keep_firing_for_s + observe_s
             return replace(
                 scenario,
                 detect_timeout_s=scenario.detect_timeout_s + rule.for_s + observe_s,
-                notify_timeout_s=scenario.notify_timeout_s + group_wait_s,
                 clear_timeout_s=scenario.clear_timeout_s + clear_s,
             )
     return scenario
@@ -386,7 +444,8 @@ def _carry_out(drill: Drill) -> None:
     _wait_for_alert(drill)
     _wait_for_channels(drill)
     drill.begin_stage("diagnosis", "sections 1, 2, 3 and 5")
-    drill.run("01_purpose", "02_signals_detection", "03_immediate_actions", "05_root_cause")
+    drill.run("01_purpose", "02_signals_detection", "03_immediate_actions")
+    _wait_long(lambda: _find_cause(drill))
     drill.mark("diagnosed")
     for step in scenario.exercise_steps:
         _approve_and_run(drill, "04_chaos_verification", (step,), _EXERCISE)
@@ -403,6 +462,12 @@ def _carry_out(drill: Drill) -> None:
     _revert(drill)
     if _wait_long(drill.is_well):
         drill.mark("steady_again")
+
+
+def _find_cause(drill: Drill) -> bool:
+    """Run section 5, and tell whether it named a cause: a sign may need longer than the alert."""
+    drill.run("05_root_cause")
+    return bool(POLICY.list_causes(drill.incident.journal.view()))
 
 
 def _wait_long(check: Callable[[], bool]) -> bool:
@@ -492,11 +557,7 @@ def _wait_until_clear(drill: Drill) -> None:
 def _wait_for_verdict(drill: Drill) -> None:
     """Read section 6 until its verdict is as expected, since a fault's signs outlast the fault."""
 
-    def is_as_expected() -> bool:
-        verdict = drill.conclude("06_remediation", drill.incident)
-        return verdict in drill.scenario.verdicts
-
-    _wait_long(is_as_expected)
+    _wait_long(lambda: drill.conclude("06_remediation") in drill.scenario.verdicts)
 
 
 def _revert(drill: Drill) -> None:
@@ -527,41 +588,11 @@ def _close(drill: Drill) -> DrillDocument:
         phases=document.durations,
         objectives=[objective.model_dump() for objective in document.objectives],
     )
-    _note_trigger(drill, incident)
+    # Only after the score, so that no look that counts for it knows the fault.
+    began_at = drill.injected_at or utc_now()
+    text = f"the drill {incident.id} injected {drill.scenario.name}"
+    incident.mark(TRIGGER, at=format_time(began_at), text=text, source="the drill")
     if not drill.has_fault:
         incident.close(document.verdict)
-        _close_other_incidents(drill)
     report = write_outputs(incident, SECTIONS)
     return document.model_copy(update={"report": str(report)})
-
-
-def _note_trigger(drill: Drill, incident: Incident) -> None:
-    """Write into an incident's journal that a drill's fault began its trouble.
-
-    A drill does so after it was scored, so that no look that counts for the score knows the fault.
-    """
-    began_at = drill.injected_at or utc_now()
-    text = f"the drill {drill.incident.id} injected {drill.scenario.name}"
-    incident.mark(TRIGGER, at=format_time(began_at), text=text, source="the drill")
-
-
-def _close_other_incidents(drill: Drill) -> None:
-    """Close incidents that others opened because of the fault, if a last look finds them well.
-
-    One in which somebody planned a change belongs to that person, and is left out.
-    """
-    for folder in list_incidents(drill.incident.folder.parent):
-        other = Incident(folder, redactor=drill.incident.redactor)
-        with suppress(errors.RecordError):
-            is_earlier = drill.injected_at is None or other.state.opened_at < drill.injected_at
-            if other.is_closed or is_earlier or other.journal.view().actions:
-                continue
-            _note_trigger(drill, other)
-            verdict = drill.conclude("06_remediation", other)
-            if verdict in ENDED_WELL:
-                other.update(exercise=drill.scenario.name, part_of=drill.incident.id)
-                other.close(
-                    verdict,
-                    reason=f"a drill caused its trouble: ../{drill.incident.id}/report.html",
-                )
-                write_outputs(other, SECTIONS)

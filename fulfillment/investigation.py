@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from runbook_lib.approvals import Plan
 from runbook_lib.errors import ClientError, NotFoundError, UsageError
 from runbook_lib.frames import NUMBER, TIME, to_frame
-from runbook_lib.model import ActionEntry, Conclusion, Json
+from runbook_lib.model import Conclusion, Json, Verdict
 from runbook_lib.runbook import find_runbook
-from runbook_lib.section import attempt
+from runbook_lib.section import Step, attempt
 from runbook_lib.show import display
 
 from .clients import Clients, check_connected
@@ -76,11 +76,32 @@ class Investigation(display.Investigation[Settings, Clients]):
             rows += [{"at": at, "value": value, **series.labels} for at, value in series.samples]
         return to_frame(rows, {"at": TIME, "value": NUMBER})
 
-    def verify(self, plan: Plan) -> ActionEntry:
-        """Verify as the helper does; by hand, write the report, too."""
-        entry = super().verify(plan)
-        self._write_report()
-        return entry
+    def judge_now(self, steps: Mapping[str, Step]) -> tuple[Verdict, str]:
+        """Return the incident's verdict by the current readings, and why.
+
+        If the section itself has some of ``steps``, only its own needed steps must have been read.
+        """
+        own_steps = self.section.STEPS.keys() & steps.keys()
+        judging = own_steps or steps.keys()
+        judgement = self.policy.judge(self.journal, now=self.now(), steps=judging)
+        return judgement.verdict or Verdict.UNKNOWN, judgement.reason
+
+    def conclude_symptoms(self, steps: Mapping[str, Step], remark: str = "") -> Conclusion:
+        """Draw a section's conclusion from the symptoms in the journal, and add a remark to it."""
+        verdict, summary = self.judge_now(steps)
+        if remark:
+            summary += f"; {remark}"
+        return Conclusion(verdict=verdict, summary=summary)
+
+    def conclude_without_symptoms(self, verdict: Verdict, summary: str) -> Conclusion:
+        """Draw the conclusion of a section that judges no symptom.
+
+        Once trouble was seen, the conclusion has the incident's verdict, not ``verdict``.
+        """
+        judgement = self.policy.judge(self.journal, now=self.now())
+        if judgement.verdict is None or self.since is None:
+            return Conclusion(verdict=verdict, summary=summary)
+        return Conclusion(verdict=judgement.verdict, summary=f"{judgement.reason}; {summary}")
 
     def conclude(self) -> Conclusion:
         """Conclude as the helper does; by hand, write the report, too."""

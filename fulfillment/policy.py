@@ -18,8 +18,7 @@ from runbook_lib.record.view import JournalView
 
 from .analysis.causes import CAUSES, collect_observations, diagnose
 from .change import release, service_actions, synthetic
-from .convert import convert
-from .quantities import PARTS, Quantity
+from .quantities import PARTS, Quantity, convert
 from .sections import SECTIONS
 
 _fix = partial(NextStep, "06_remediation", typed="fix")

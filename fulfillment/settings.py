@@ -149,7 +149,6 @@ class Settings(base.Settings):
     runbook_services: Literal["supervisor", "compose", "none"] = "none"
     runbook_stack_home: Path = Path(".stack")
     compose_cmd: str = "docker compose"
-    compose_file: str = ""
     dataflow_home: Path | None = None
     worker_service: str = "fulfillment-service"
 

@@ -24,7 +24,6 @@ from runbook_lib.record.journal import get_run
 from runbook_lib.show.text import count_of
 
 from .analysis.artifacts import (
-    AgeStart,
     compute_age_start,
     compute_lag_minutes,
     has_value,
@@ -58,13 +57,13 @@ class Label(NamedTuple):
 
     Attributes
     ----------
-    start, minutes : since when it waits, and for how many minutes
+    since, minutes : since when it waits, and for how many minutes
     is_complete : whether LABEL_FINISHED says that it may move; None when only shipments can say
     order_id : found as ORDER_ID_FROM says; empty when it is unknown
     """
 
     info: Seen
-    start: AgeStart
+    since: datetime
     minutes: float
     origin: Origin
     is_complete: bool | None
@@ -76,7 +75,6 @@ WAITING_COLUMNS: Mapping[str, Dtype] = {
     "key": TEXT,
     "order": TEXT,
     "waits_minutes": NUMBER,
-    "age_source": TEXT,
     "size_bytes": WHOLE,
     "origin": TEXT,
     "finished": FLAG,
@@ -99,13 +97,13 @@ class Waiting:
     """
 
     def __init__(self, objects: Iterable[Label], limit_minutes: float) -> None:
-        self.objects = sorted(objects, key=lambda label: label.start.at)
+        self.objects = sorted(objects, key=lambda label: label.since)
         self.limit_minutes = limit_minutes
         self.real = [label for label in self.objects if label.origin == "real"]
         self.synthetic = [label for label in self.objects if label.origin == "synthetic"]
         self.overdue = [label for label in self.real if label.minutes > limit_minutes]
         self.overdue_synthetic = sum(label.minutes > limit_minutes for label in self.synthetic)
-        self.since = self.overdue[0].start.at if self.overdue else None
+        self.since = self.overdue[0].since if self.overdue else None
         self.late_since = self.since + timedelta(minutes=limit_minutes) if self.since else None
         self.longest_minutes = self.real[0].minutes if self.real else 0.0
 
@@ -146,7 +144,6 @@ class Waiting:
                 "key": label.info.key,
                 "order": label.order_id,
                 "waits_minutes": round(label.minutes, 1),
-                "age_source": label.start.source,
                 "size_bytes": label.info.size_bytes,
                 "origin": label.origin,
                 "finished": label.is_complete,
@@ -207,8 +204,8 @@ def recall_waiting(inv: Investigation) -> Waiting:
     return waiting
 
 
-def read_waiting(inv: Investigation, prefixes: Iterable[str] = ()) -> Waiting:
-    """List what waits under some prefixes (default: those of ``list_prefixes``), with metadata.
+def read_waiting(inv: Investigation) -> Waiting:
+    """List what waits under the ``list_prefixes``, with metadata.
 
     The label of a late order is over the lag threshold when it arrives, and leaves within seconds.
     So a real object that was written less than 10 s ago waits since then.
@@ -225,12 +222,12 @@ def read_waiting(inv: Investigation, prefixes: Iterable[str] = ()) -> Waiting:
     settings = inv.settings
     now = inv.now()
     labels: list[Label] = []
-    for prefix in prefixes or list_prefixes(settings):
+    for prefix in list_prefixes(settings):
         for info in iter_with_metadata(inv.clients.store, prefix):
             label = read_label(info, settings, now)
             if label.origin == "real" and now - info.last_modified < _JUST_WRITTEN:
-                start = AgeStart(info.last_modified, "last-modified")
-                label = label._replace(start=start, minutes=compute_lag_minutes(start, now))
+                since = info.last_modified
+                label = label._replace(since=since, minutes=compute_lag_minutes(since, now))
             labels.append(label)
     return Waiting(labels, settings.lag_threshold_minutes)
 
@@ -238,11 +235,11 @@ def read_waiting(inv: Investigation, prefixes: Iterable[str] = ()) -> Waiting:
 def read_label(info: Seen, settings: Settings, now: datetime) -> Label:
     """Return what an object is by its metadata and the settings. Pure."""
     metadata = info.metadata or {}
-    start = compute_age_start(metadata, info.last_modified, now)
+    since = compute_age_start(metadata, info.last_modified, now)
     return Label(
         info=info,
-        start=start,
-        minutes=compute_lag_minutes(start, now),
+        since=since,
+        minutes=compute_lag_minutes(since, now),
         origin="synthetic" if is_synthetic(metadata) else "real",
         is_complete=_is_complete(metadata, settings.label_finished),
         order_id=read_order_id(info.key, metadata, settings.order_id_from),
@@ -286,8 +283,8 @@ class LabelJudge:
 
     A judgement has a reason, the first that applies: ``unreadable``, ``synthetic``, ``no_order_id``
     (only where shipments say what is finished), ``not_of_this_drill``, ``too_young``,
-    ``incomplete`` (by metadata), ``not_wanted`` (by shipments). Facts: ``order_id``,
-    ``age_source``; where shipments decide, ``status`` and ``tracking_number`` of each shipment that
+    ``incomplete`` (by metadata), ``not_wanted`` (by shipments). Facts: ``order_id``;
+    where shipments decide, ``status`` and ``tracking_number`` of each shipment that
     wants the label.
 
     Attributes
@@ -323,7 +320,7 @@ class LabelJudge:
 
     def _judge_one(self, label: Label) -> Judgement:
         """Judge a label by its metadata, and by the shipments that are known so far."""
-        facts = {"order_id": label.order_id, "age_source": str(label.start.source)}
+        facts = {"order_id": label.order_id}
         shipments = self.wanted.get(label.order_id)
         if shipments:
             numbers = [shipment.tracking_number or "none" for shipment in shipments]
@@ -331,7 +328,7 @@ class LabelJudge:
             facts["tracking_number"] = _clean(", ".join(numbers))
         elif self.parks:
             facts["status"] = NOT_WANTED
-        return Judgement(self._find_exclusion(label), label.start.at, facts)
+        return Judgement(self._find_exclusion(label), label.since, facts)
 
     def _find_exclusion(self, label: Label) -> str:
         """Return why a label stays, the first reason that applies; empty when it may move."""

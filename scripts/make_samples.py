@@ -19,9 +19,9 @@ from playwright.sync_api import sync_playwright
 
 from dataflow_stack.config import load_config
 from dataflow_stack.faults import FAULTS
-from dataflow_stack.orders import inject_orders, wait_for_artifacts
+from dataflow_stack.orders import inject_orders, open_ticket, wait_for_artifacts
 from fulfillment.clients import Clients
-from fulfillment.drill_guard import wait_for
+from fulfillment.drills import wait_for
 from fulfillment.settings import Settings
 from tests.support.stack import RunningStack, run_stack
 
@@ -62,9 +62,9 @@ def make_incident(stack: RunningStack) -> dict[str, Any]:
     try:
         orders = inject_orders(stack.env["FULFILLMENT_URL"], 20)
         wait_for_artifacts(stack.env["FULFILLMENT_URL"], orders)
-        ticket = clients.support.create_case("Where is my parcel?", order_ids=(orders[0],))
+        ticket = open_ticket(stack.env["SUPPORT_URL"], orders[0])
         wait_for(lambda: is_firing(clients), timeout_s=60)
-        runbook("investigate", "--ticket", ticket.id)
+        runbook("investigate", "--ticket", ticket)
         plans = runbook("run", "06")["plans"]
         runbook(
             *("run", "06", "-p", "plan=" + ",".join(plan["plan"] for plan in plans)),

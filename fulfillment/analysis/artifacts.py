@@ -1,4 +1,4 @@
-"""Whether a waiting object is synthetic or unfinished, and since when it waits.
+"""Whether a waiting object is synthetic, and since when it waits.
 
 Pure functions over the object's metadata. Metadata keys are lower-case and without the prefix
 ``x-amz-meta-``.
@@ -8,14 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Literal, NamedTuple
-
-
-class AgeStart(NamedTuple):
-    """Since when an object waits, and which time says so."""
-
-    at: datetime
-    source: Literal["pending-since", "last-modified"]
 
 
 def is_synthetic(metadata: Mapping[str, str]) -> bool:
@@ -31,14 +23,9 @@ def is_synthetic(metadata: Mapping[str, str]) -> bool:
     return has_end and has_value(metadata, "drill-id")
 
 
-def is_incomplete(metadata: Mapping[str, str]) -> bool:
-    """Tell whether the object has no ``tracking-number``: the worker has not finished it."""
-    return not has_value(metadata, "tracking-number")
-
-
 def compute_age_start(
     metadata: Mapping[str, str], last_modified: datetime, now: datetime
-) -> AgeStart:
+) -> datetime:
     """Compute since when an object waits.
 
     That is the earlier of ``pending-since`` and LastModified; LastModified alone, if
@@ -48,15 +35,13 @@ def compute_age_start(
     try:
         pending_since = _as_utc(datetime.fromisoformat(metadata.get("pending-since", "").strip()))
     except (ValueError, OverflowError):  # OverflowError: the time in UTC is not in a year of 1–9999
-        return AgeStart(written_at, "last-modified")
-    if pending_since < written_at and pending_since <= now:
-        return AgeStart(pending_since, "pending-since")
-    return AgeStart(written_at, "last-modified")
+        return written_at
+    return min(pending_since, written_at) if pending_since <= now else written_at
 
 
-def compute_lag_minutes(start: AgeStart, now: datetime) -> float:
+def compute_lag_minutes(since: datetime, now: datetime) -> float:
     """Compute for how long an object waits; 0 if the store's clock runs ahead."""
-    age = now - start.at
+    age = now - since
     return max(0.0, age.total_seconds() / 60)
 
 

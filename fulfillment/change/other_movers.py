@@ -137,17 +137,6 @@ class WorkerHold:
             raise MoveError(f"the worker may still be paused ({why}). {self.way_back}")
 
 
-def describe_hold(hold: WorkerHold) -> str:
-    """Say how the worker is held, and what it does now. Only reads."""
-    try:
-        if not hold.is_paused():
-            now = "it is not paused now, and may move what it can until `apply` begins"
-            return f"{hold.words}; {now}"
-    except MoversError as error:
-        return f"{hold.words}; as it is now, `apply` will be refused: {error}"
-    return f"{hold.words}; it is paused now" if hold.holds else hold.words
-
-
 def make_hold(
     settings: Settings, clients: Clients, *, sleep: Callable[[float], None]
 ) -> WorkerHold:

@@ -29,7 +29,7 @@ from ..clients import Clients
 from ..investigation import Investigation
 from ..settings import is_nested
 from ..waiting import NOT_WANTED, LabelJudge, ask_again, explain_left, read_shipment_evidence
-from .other_movers import WorkerHold, describe_hold, make_hold
+from .other_movers import WorkerHold, make_hold
 
 _PROMISES_OF_UNDO = (
     "the approval needs your word that no consumer takes from the destination meanwhile "
@@ -212,7 +212,7 @@ def make_release_plan(
         "source": source,
         "to": to,
         # A plan shows this as "who else moves"; the reason has no field of its own.
-        "others": f"{reason}; {describe_hold(GATE.make_hold(inv))}",
+        "others": f"{reason}; {GATE.make_hold(inv).words}",
         "timing": Timing(
             lease_s=settings.release_lease_s,
             effect_s=settings.release_effect_s,

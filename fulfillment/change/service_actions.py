@@ -17,7 +17,6 @@ from runbook_lib.section import attempt
 from ..clients import Clients
 from ..clients.services import read_service
 from ..investigation import Investigation
-from ..settings import Settings
 
 #: How long ``_verify`` waits for the effect, and the time between two looks.
 _WAIT_S = 30.0
@@ -55,20 +54,17 @@ def _read_worker(clients: Clients, _: str) -> State:
 
 
 def _read_timeline(clients: Clients, ticket_id: str) -> State:
-    """Read how new a ticket's timeline is, and how often support's sources failed."""
+    """Read how new a ticket's timeline is: by shipments, as 2.5 judges it."""
     case = clients.support.read_case(ticket_id)
-    times = [format_time(entry.at) for entry in case.timeline if entry.at]
-    failures = clients.support.read_collection_failures()
-    return {"newest_at": max(times, default=""), "failures": sum(failures.values())}
+    times = [
+        format_time(entry.at) for entry in case.timeline if entry.type == "shipment" and entry.at
+    ]
+    return {"newest_at": max(times, default="")}
 
 
 def _to_text(at: datetime | None) -> str:
     """Return a time in the text form of the journal; such texts sort by time. Empty: no time."""
     return format_time(at) if at else ""
-
-
-def _find_service(settings: Settings, service: str) -> str:
-    return service or settings.worker_service
 
 
 def _find_nothing(_before: State, _now: State) -> str:
@@ -95,10 +91,8 @@ def _check_ran(before: State, now: State) -> str:
 
 def _check_refreshed(before: State, now: State) -> str:
     """Say why a timeline does not count as collected again; empty: it counts."""
-    if now["failures"] > before["failures"]:
-        return "a source of the timeline failed again: support_timeline_collection_failures_total"
     if not now["newest_at"] or now["newest_at"] < before["newest_at"]:
-        return "the timeline is empty, or its newest entry is older than before"
+        return "the timeline has no shipment event, or its newest is older than before"
     return ""
 
 
@@ -114,7 +108,6 @@ class _Action(NamedTuple):
     goal : what the state must be afterwards, by field
     is_repeated : whether the action is carried out although the state has the goal already
     check : given the state before and now, says what is missing beside the goal; empty: nothing
-    find_target : given the settings and the service that a person named, returns the target of 6.2
     is_repair : whether 6.2 may be asked for it
     """
 
@@ -126,7 +119,6 @@ class _Action(NamedTuple):
     goal: Mapping[str, bool] = {}
     is_repeated: bool = False
     check: Callable[[State, State], str] = _find_nothing
-    find_target: Callable[[Settings, str], str] = _find_service
     is_repair: bool = True
 
     def has_goal(self, state: State) -> bool:
@@ -168,7 +160,6 @@ SERVICE_ACTIONS: Mapping[str, _Action] = {
         way_back="pause DAG {target} again; labels that were released stay released",
         change=lambda clients, _: clients.pipeline.set_paused(False),
         read_state=_read_dag,
-        find_target=lambda settings, _: settings.pipeline_dag_id,
         goal={"is_paused": False},
     ),
     "retrigger": _Action(
@@ -193,7 +184,7 @@ SERVICE_ACTIONS: Mapping[str, _Action] = {
     ),
     "refresh": _Action(
         done="refreshed the ticket's timeline",
-        effect="the timeline of {target} was collected again, and no source failed",
+        effect="the timeline of {target} was collected again",
         way_back="there is none, and none is needed: a cache was dropped",
         change=lambda clients, ticket: clients.support.refresh_timeline(ticket),
         read_state=_read_timeline,

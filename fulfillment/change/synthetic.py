@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -25,8 +26,6 @@ from .drill_record import get_drill_id
 from .environment_guard import check_playground
 
 _SCENARIO = "fulfillment-delay"
-#: What stands for the drill's id of the objects of DataFlow's script, which have none.
-_NO_ID = "DataFlow's script"
 #: How many keys a result shows, as a sample of all.
 SAMPLE = 5
 
@@ -75,16 +74,6 @@ class Label(NamedTuple):
     key: str
     content: bytes
     metadata: dict[str, str]
-
-    @property
-    def row(self) -> dict[str, Json]:
-        """The label with the field names of DataFlow's chaos script."""
-        return {
-            "key": self.key,
-            "orderId": int(self.metadata["order-id"]),
-            "artifactId": self.metadata["artifact-id"],
-            "sizeBytes": len(self.content),
-        }
 
 
 def make_labels(backlog: Backlog, *, settings: Settings, now: datetime) -> Iterator[Label]:
@@ -152,9 +141,9 @@ def find_synthetic(store: ObjectStore, prefixes: Iterable[str], *, drill_id: str
     return Found(objects, kept)
 
 
-def list_drills(objects: Iterable[Seen]) -> list[str]:
-    """Return the ids of the drills that made some synthetic objects."""
-    return sorted({(info.metadata or {}).get("drill-id", _NO_ID) for info in objects})
+def count_by_drill(objects: Iterable[Seen]) -> Counter[str]:
+    """Count synthetic objects by the id of their drill; DataFlow's script gives none."""
+    return Counter((info.metadata or {}).get("drill-id", "without an id") for info in objects)
 
 
 def revert_backlog(store: ObjectStore, *prefixes: str, drill_id: str = "") -> Found:
@@ -269,7 +258,7 @@ def plan_revert(inv: Investigation, step: str, *, drill_id: str, prefix: str = "
             "prefixes": prefixes,
             "objects": len(objects),
             "bytes": sum(info.size_bytes for info in objects),
-            "drills": list_drills(objects),
+            "drills": sorted(count_by_drill(objects)),
         },
     )
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, dataclass_transform
@@ -19,7 +18,7 @@ from urllib.parse import quote
 
 from pydantic import AliasChoices, AliasPath, BeforeValidator, Field, StrictBool, with_config
 
-from runbook_lib.errors import BadAnswerError, NotFoundError
+from runbook_lib.errors import NotFoundError
 from runbook_lib.http import (
     CAMEL,
     Answer,
@@ -195,13 +194,9 @@ class PrometheusClient(_SystemClient):
 
 
 _STATUS = "/api/v2/status"
-_PLACEHOLDER = re.compile(
-    r"(^|[.@/])example\.(com|org|net)\b|/REPLACE\b|\bREPLACE[/_-]?ME\b|\bCHANGE[_-]?ME\b", re.I
-)
-# Demo mail addresses may be at example.com; what matters is the server that takes the mail.
-_NOT_DESTINATIONS = {"to", "from", "smtp_from", "smtp_hello", "headers", "hello"}
-# What Alertmanager uses where a route says nothing else.
-_DEFAULT_TIMING = {"group_wait": "30s", "group_interval": "5m"}
+#: A line of a configuration whose value is a placeholder. Demo mail addresses may be at
+#: example.com; what matters is the server that takes the mail.
+_PLACEHOLDER = re.compile(r"^[ -]*(\w+: .*(?:REPLACE|CHANGE_?ME|smtp\.example\.).*)", re.M | re.I)
 
 
 def _list_names(receivers: list[dict[str, Json]]) -> list[Json]:
@@ -245,51 +240,13 @@ class AlertmanagerClient(_SystemClient):
         return self.get("/api/v2/alerts", list[_FlatAlert])
 
     def read_placeholders(self) -> list[str]:
-        """Return the placeholders among the addresses to which the running configuration sends.
+        """Return the lines of the running configuration that still hold a placeholder.
 
-        Each begins with its path: ``global.smtp_smarthost: smtp.example.com:587``. Alertmanager
-        hides secret values (webhook URLs among them), so a placeholder in those cannot be seen.
+        Such as ``smtp_smarthost: smtp.example.com:587``. Alertmanager hides secret values (webhook
+        URLs among them), so a placeholder in those cannot be seen.
         """
-        placeholders = []
-        for where, text in _walk_config(self._read_config()):
-            if _PLACEHOLDER.search(text):
-                placeholders.append(f"{where}: {text}")
-        return placeholders
-
-    def read_group_timing(self) -> tuple[float, float]:
-        """Return ``(group_wait_s, group_interval_s)`` of the top route, or the defaults."""
-        with self.parsing(_STATUS):
-            timing = {**_DEFAULT_TIMING, **self._read_config()["route"]}
-        times = [str(timing[name]) for name in _DEFAULT_TIMING]
-        return self.read_as(_STATUS, times, tuple[Duration, Duration])
-
-    def _read_config(self) -> Any:
-        """Return the running configuration, parsed from YAML."""
-        import yaml
-
-        text = self.get(_STATUS, str, part="config.original")
-        try:
-            return yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError) as error:
-            words = "its configuration is not YAML"
-            raise BadAnswerError(words, system=self.SYSTEM) from error
-
-
-def _walk_config(value: Json, where: str = "") -> Iterator[tuple[str, str]]:
-    """Yield path and text of each value of a configuration that may be a destination.
-
-    ``where`` is the path of ``value``; empty at the top.
-    """
-    if isinstance(value, str):
-        yield where, value
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            if key not in _NOT_DESTINATIONS:
-                yield from _walk_config(inner, f"{where}.{key}".removeprefix("."))
-    elif isinstance(value, list):
-        for index, inner in enumerate(value):
-            name = inner.get("name", index) if isinstance(inner, dict) else index
-            yield from _walk_config(inner, f"{where}[{name}]")
+        config = self.get(_STATUS, str, part="config.original")
+        return _PLACEHOLDER.findall(config)
 
 
 def _list_queries(targets: list[dict[str, Json]]) -> list[Json]:
@@ -576,17 +533,6 @@ class SupportClient(HttpClient):
 
     SYSTEM = "support"
 
-    def create_case(self, subject: str, *, order_ids: tuple[int, ...]) -> Case:
-        """Open a ticket about orders. Changes the service; undone by ``close_case``."""
-        context = [{"type": "order", "orderId": order} for order in order_ids]
-        body = {
-            "subject": subject,
-            "channel": "internal",
-            "context": context,
-            "initialMessage": subject,
-        }
-        return self.post(_CASES, Case, body)
-
     def read_case(self, ticket_id: str) -> Case:
         """Return a ticket; raises ``NotFoundError`` when there is none with this id."""
         params = {"includeTimeline": "true"}
@@ -601,20 +547,6 @@ class SupportClient(HttpClient):
         """Make the service drop its cached timeline and collect it again. There is no way back."""
         path = self._path(ticket_id)
         return self.post(f"{path}/timeline/refresh", Case)
-
-    def close_case(self, ticket_id: str) -> None:
-        """Close a ticket."""
-        path = self._path(ticket_id)
-        self.post(f"{path}/close", object)
-
-    def read_collection_failures(self) -> dict[str, float]:
-        """Return how often each source of timelines failed since the service started, by source."""
-        failures = defaultdict[str, float](float)
-        for sample in self.read_metrics():
-            if sample.name == "support_timeline_collection_failures_total":
-                stage = sample.labels.get("stage", "")
-                failures[stage] += sample.value
-        return failures
 
     def _path(self, ticket_id: str) -> str:
         """Return a ticket's path; refuse what is no ticket id, since it could name another path."""

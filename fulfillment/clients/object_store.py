@@ -246,12 +246,12 @@ class ObjectStore:
             raise StoreFullError(f"storage full: {what}: {text}", system=_SYSTEM)
         raise _to_client_error(StoreError(f"{what}: {text}", code=answer.code))
 
-    def check_live(self) -> tuple[str, str]:
+    def check_live(self) -> str:
         """Ask ``/minio/health/live``; where there is none, make a signed listing.
 
         Returns
         -------
-        Which of the two succeeded, and its URL.
+        The URL of what succeeded.
 
         Raises
         ------
@@ -265,11 +265,11 @@ class ObjectStore:
         with _client_errors():
             status = self._bucket.ask(path).status
         if status == 200:
-            return "live endpoint", source
+            return source
         if status >= 500:
             raise errors.BadAnswerError(f"{source} answered {status}", system=_SYSTEM)
         next(self.list_objects(".runbook/"), None)
-        return "signed listing", f"{self._bucket.url}/{self.bucket}"
+        return f"{self._bucket.url}/{self.bucket}"
 
     def read_clock(self) -> datetime:
         """Return the store's time in whole seconds, by its ``Date`` header."""

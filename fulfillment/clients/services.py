@@ -246,17 +246,13 @@ class ComposeServices:
 
     Parameters
     ----------
-    settings : ``compose_cmd`` (words), ``compose_file`` (colon-separated; empty: compose's own
-        default) and the secrets to hide
+    settings : ``compose_cmd`` (words), and the secrets to hide. Compose reads COMPOSE_FILE itself
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._execute = partial(_run_program, settings=settings, setting="COMPOSE_CMD")
         self._command = shlex.split(settings.compose_cmd)
-        for file in settings.compose_file.split(":"):
-            if file:
-                self._command += ["-f", file]
 
     def list_services(self) -> list[ServiceState]:
         """Return every service, sorted by name, without those that were never created."""

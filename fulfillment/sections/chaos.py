@@ -14,7 +14,6 @@ from ..change import synthetic
 from ..clients import Clients
 from ..clients.http_systems import Case
 from ..investigation import Investigation
-from .symptoms import conclude_without_symptoms
 
 NAME = "04_chaos_verification"
 TITLE = "Synthetic chaos and verification"
@@ -45,7 +44,7 @@ def _read_document(inv: Investigation) -> Outcome:
         "totalBytes": size_bytes,
         "approxMiB": round(size_bytes / 2**20, 3),
         "sample": [{"key": info.key, "sizeBytes": info.size_bytes} for info in sample],
-        "drills": synthetic.list_drills(objects),
+        "drills": sorted(synthetic.count_by_drill(objects)),
     }
     document = {
         "bucket": inv.clients.store.bucket,
@@ -153,4 +152,4 @@ def conclude(inv: Investigation) -> Conclusion:
         return Conclusion(verdict=Verdict.UNKNOWN, summary="4.3 was not read")
     verdict = Verdict.HEALTHY if reading.status is Status.OK else Verdict.UNKNOWN
     summary = f"{reading.value} synthetic objects; {reading.reason}"
-    return conclude_without_symptoms(inv, verdict, summary)
+    return inv.conclude_without_symptoms(verdict, summary)

@@ -5,7 +5,11 @@ The section lists the bucket, too, so that wrong or missing metrics do not hide 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from datetime import datetime
+from itertools import islice
+from typing import NamedTuple
 
 from runbook_lib.frames import TIME
 from runbook_lib.model import (
@@ -28,12 +32,13 @@ from runbook_lib.section import (
 )
 from runbook_lib.show.text import count_of
 
+from ..clients.http_systems import Shipment
 from ..investigation import Investigation
 from ..quantities import DELAY_ALERT, Quantity, measure, measure_lag
-from ..unserved import Unserved, read_unserved
-from ..waiting import WAITING_COLUMNS, Waiting, list_prefixes, recall_waiting
+from ..waiting import WAITING_COLUMNS, Waiting, list_prefixes, read_order_id, recall_waiting
 from .recovery import (
     NO_UPLOADS,
+    PATIENCE,
     Lag,
     compare_backlog,
     find_well_since,
@@ -53,7 +58,6 @@ from .signals import (
     read_lines,
     read_panel,
 )
-from .symptoms import conclude_symptoms
 
 NAME = "02_signals_detection"
 TITLE = "Signals and detection"
@@ -62,6 +66,18 @@ Parameters = SectionParameters
 #: What a listing of the bucket reads.
 LISTING = "s3://$fulfillment_bucket/$pending_prefix, s3://$fulfillment_bucket/$chaos_prefix"
 _ANY_ALERT = " or ".join(ALERTS)
+_MAX_SHIPMENTS = 1000
+_MAX_READY = 20_000
+#: Statuses of a shipment that still wants its first label, in DataFlow and in the demo stack. So
+#: ``shipped`` is not among them: such a parcel has left with its label.
+_WANTING = ("pending", "ready", "processing", "packed", "delayed", "handed_over")
+
+
+class Unserved(NamedTuple):
+    """The orders that have no label, and how long the oldest of them has waited."""
+
+    orders: tuple[str, ...]
+    longest_minutes: float
 
 
 @step(
@@ -280,10 +296,60 @@ def _read_unserved(inv: Investigation, waiting: Waiting) -> Unserved | None:
     uploads = alert_reading.measured.get(Quantity.UPLOADS) if alert_reading else None
     if uploads not in NO_UPLOADS:
         return Unserved((), 0.0)
-    if not inv.settings.fulfillment_url:
-        return None
     unserved, _ = attempt(lambda: read_unserved(inv, waiting))
     return unserved
+
+
+def read_unserved(inv: Investigation, waiting: Waiting) -> Unserved | None:
+    """List the orders of the investigation's window that want a label and have none.
+
+    fulfillment-service's newest 1,000 shipments say which orders want one. The waiting and the
+    ready labels say which orders have one, and so do the tasks of a shipment.
+
+    Returns
+    -------
+    None if nobody can know: a label in the bucket does not show its order, or more than 20,000
+    labels are ready.
+
+    Raises
+    ------
+    ClientError
+        When service or store cannot be asked.
+    """
+    served = {label.order_id for label in waiting.real}
+    listing = inv.clients.store.list_objects(inv.settings.ready_prefix)
+    ready = list(islice(listing, _MAX_READY + 1))
+    for info in ready:
+        served.update(_list_orders_in_key(info.key, inv.settings.order_id_from))
+    if "" in served or len(ready) > _MAX_READY:  # the order of a label is not known
+        return None
+    now = inv.now()
+    waits_since: dict[str, datetime] = {}
+    for shipment in inv.clients.fulfillment.list_shipments(limit=_MAX_SHIPMENTS):
+        made_at = shipment.created_at
+        order_id = shipment.order_id
+        if made_at is None or order_id in served or _needs_no_label(shipment):
+            continue
+        if now - inv.window <= made_at <= now - PATIENCE:
+            waits_since[order_id] = min(made_at, waits_since.get(order_id, made_at))
+    oldest = min(waits_since.values(), default=now)
+    return Unserved(tuple(sorted(waits_since)), round((now - oldest).total_seconds() / 60, 1))
+
+
+def _list_orders_in_key(key: str, order_id_from: str) -> list[str]:
+    """Return the order that a key names; else every number in the last part of the key, or "".
+
+    The name of a packing slip may hold several orders.
+    """
+    order_id = read_order_id(key, {}, order_id_from)
+    numbers = re.findall(r"\d+", key.rpartition("/")[2])
+    return [order_id] if order_id else numbers or [""]
+
+
+def _needs_no_label(shipment: Shipment) -> bool:
+    """Tell whether a shipment has a label already, by its tasks, or wants none any more."""
+    has_label = any(task.get("key") for task in shipment.tasks)
+    return has_label or shipment.status.strip().lower() not in _WANTING
 
 
 @step(
@@ -368,4 +434,4 @@ ACTIONS: dict[str, ActionStep] = {}
 
 def conclude(inv: Investigation) -> Conclusion:
     """Say whether there is an incident, by this section's readings in the journal."""
-    return conclude_symptoms(inv, STEPS)
+    return inv.conclude_symptoms(STEPS)

@@ -39,7 +39,6 @@ from .signals import (
     BLIND_ALERT,
     find_alert_states,
 )
-from .symptoms import judge_now
 
 NAME = "07_postmortem"
 TITLE = "Postmortem checklist"
@@ -243,7 +242,7 @@ def conclude(inv: Investigation) -> Conclusion:
     follow_ups: list[str] = []
     for reading in own:
         follow_ups += [row["open"] for row in reading.rows if "open" in row]
-    verdict, reason = judge_now(inv, STEPS)
+    verdict, reason = inv.judge_now(STEPS)
     return Conclusion(
         verdict=verdict,
         summary=f"{len(ticked)} of {len(_OWN)} points are ticked; {reason}",

@@ -11,7 +11,7 @@ from typing import TypeVar
 from objectmove.errors import MoveError
 from runbook_lib import errors
 from runbook_lib.frames import TIME
-from runbook_lib.model import Conclusion, Json, Outcome, Reading, Role
+from runbook_lib.model import Conclusion, Json, Outcome, Role
 from runbook_lib.section import (
     ActionStep,
     SectionParameters,
@@ -29,7 +29,6 @@ from ..investigation import Investigation
 from ..settings import HTTP_SYSTEMS, OPTIONAL
 from . import detection
 from .signals import DASHBOARD_UID, PANEL_TITLE
-from .symptoms import conclude_symptoms
 
 T = TypeVar("T")
 NAME = "01_purpose"
@@ -355,22 +354,8 @@ STEPS = by_id(_read_environment, _read_reachability, read_rights, read_clocks, r
 ACTIONS: dict[str, ActionStep] = {}
 
 
-def describe_access(rights: Reading) -> str:
-    """Say whether looking is possible, and what is missing.
-
-    Parameters
-    ----------
-    rights : the reading of step 1.3
-    """
-    if not list_obstacles(rights.rows):
-        return f"looking is possible: {rights.reason}"
-    if any(row["reachable"] for row in rights.rows):
-        return f"looking is not possible: {rights.reason}"
-    return f"you are not connected: {rights.reason}"
-
-
 def conclude(inv: Investigation) -> Conclusion:
     """Say whether there is an incident, by section 2's readings, and what section 1 read."""
     own = [reading for step_id, reading in inv.latest().items() if step_id in STEPS]
     problems = [f"{reading.step} {reading.reason}" for reading in own if reading.status.is_open]
-    return conclude_symptoms(inv, detection.STEPS, "; ".join(problems))
+    return inv.conclude_symptoms(detection.STEPS, "; ".join(problems))

@@ -5,15 +5,14 @@ Several sections share these functions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from itertools import chain
+from itertools import chain, takewhile
 from typing import NamedTuple
 
-from runbook_lib.model import AlertState, Outcome, Status
+from runbook_lib.model import AlertState, Outcome, Status, format_time
 from runbook_lib.section import attempt
 
-from ..analysis.recovery import compute_recovery
 from ..analysis.samples import Sample, clean, compute_interval_s, list_growth
 from ..investigation import Investigation
 from ..quantities import Backlog, Uploads
@@ -30,8 +29,8 @@ _UPLOADS_WINDOW_S = 300.0
 #: So many labels that got in since the last failure end a fault. If it let every second upload
 #: through, that would happen by chance in less than 1 % of the cases.
 _PROVING = 7
-#: How long an order may have no label before ``read_uploads`` says that no label gets in.
-_PATIENCE = timedelta(seconds=60)
+#: How long an order may have no label before it counts.
+PATIENCE = timedelta(seconds=60)
 #: How old the newest sample of a counter may be, if the counter is still scraped.
 _MAX_SAMPLE_AGE = timedelta(seconds=120)
 #: A value of the lag that is older says nothing about now, unless scrapes are rare.
@@ -149,6 +148,38 @@ def judge_recovery(inv: Investigation, lag: Lag) -> Outcome:
     )
 
 
+def compute_recovery(
+    lag: Iterable[Sample], refresh: Iterable[Sample], action_at: datetime, limit: float, needed: int
+) -> Outcome:
+    """Decide step 6.5 from the raw scrapes: did the lag come down after the action?
+
+    A sample counts if it rests on a refresh later than the action. The newest ones, as many as are
+    needed, must be under the limit; while there are too few of them, the outcome is ``unknown``.
+
+    Parameters
+    ----------
+    lag : the lag in minutes at each scrape; NaN means no sample
+    refresh : at each scrape, the exporter's last refresh in seconds since the epoch
+    """
+    refreshed_s = {sample.at: sample.value for sample in refresh}
+    # A refresh comes before its scrape. If one seems to come later, the exporter's clock is ahead.
+    ahead_s = max((s - at.timestamp() for at, s in refreshed_s.items()), default=0.0)
+    begin_s = action_at.timestamp() + max(ahead_s, 0.0)
+    samples_after = [each for each in clean(lag) if refreshed_s.get(each.at, 0.0) > begin_s]
+    if not samples_after:
+        reason = f"the lag has not been measured since {format_time(action_at)}"
+        return Outcome().unknown(reason)
+    newest = samples_after[-1].value
+    low_run = list(takewhile(lambda sample: sample.value < limit, reversed(samples_after)))
+    if not low_run:
+        return Outcome(value=newest).breach(f"the lag is {newest:.1f} min, not under {limit:g}")
+    outcome = Outcome(value=newest, since=low_run[-1].at)
+    reason = f"samples under {limit:g} min: {len(low_run)}, needed: {needed}"
+    if len(low_run) < needed:
+        return outcome.unknown(reason)
+    return outcome.ok(reason)
+
+
 def is_low(recovery: Outcome) -> bool | None:
     """Tell whether the lag is low in enough samples; None: there are not enough samples yet."""
     if recovery.status is Status.UNKNOWN:
@@ -174,7 +205,7 @@ def read_uploads(inv: Investigation) -> Uploads:
         if got_in < _PROVING:
             return Uploads.FAILING
     last_arrival = arrivals[-1].at if arrivals else None
-    patience_start = inv.now() - _PATIENCE
+    patience_start = inv.now() - PATIENCE
     for order in orders or ():
         has_no_label = last_arrival is None or order.at > last_arrival
         if has_no_label and order.at < patience_start:

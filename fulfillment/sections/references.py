@@ -18,7 +18,6 @@ from runbook_lib.settings import find_checkout
 
 from ..investigation import Investigation
 from .signals import ALERT, DASHBOARD_UID, PANEL_TITLE
-from .symptoms import conclude_without_symptoms
 
 NAME = "08_references"
 TITLE = "References"
@@ -176,4 +175,4 @@ def conclude(inv: Investigation) -> Conclusion:
     ]
     summary = "; ".join([f"{len(right)} of {len(STEPS)} references are right", *others])
     verdict = Verdict.HEALTHY if right else Verdict.UNKNOWN
-    return conclude_without_symptoms(inv, verdict, summary)
+    return inv.conclude_without_symptoms(verdict, summary)

@@ -58,7 +58,6 @@ from .recovery import (
 from .root_cause import STEPS as CAUSE_STEPS
 from .root_cause import judge_causes, record_diagnosis
 from .signals import ALERT, ALERTS, EXPORTER, LAG, draw_line, find_alert_states, is_drill
-from .symptoms import judge_now
 
 NAME = "06_remediation"
 TITLE = "Remediation"
@@ -138,9 +137,9 @@ def _plan_repair(inv: Investigation) -> Plan:
     if action == "auto":
         advice = _refresh_advice(inv)
         return _plan_service(inv, "6.2", advice.action, advice.target, advice.reason)
-    target = inv.settings.worker_service
-    if action != "none":
-        target = SERVICE_ACTIONS[action].find_target(inv.settings, parameters.service)
+    target = parameters.service or inv.settings.worker_service
+    if action == "unpause":
+        target = inv.settings.pipeline_dag_id
     return _plan_service(inv, "6.2", action, target, f"chosen: service_action={action}")
 
 
@@ -169,8 +168,16 @@ def _plan_service(
     """Plan an action on a service. ``needs_repair``: 6.2 must bring the service back first."""
     if action == "none":
         return _plan_nothing(step_id, target, reason)
-    plan = partial(plan_service, inv, step=step_id, action=action, target=target, reason=reason)
-    return _plan_or_say(step_id, f"{action} of {target}", partial(plan, needs_repair=needs_repair))
+    plan = partial(
+        plan_service,
+        inv,
+        step=step_id,
+        action=action,
+        target=target,
+        reason=reason,
+        needs_repair=needs_repair,
+    )
+    return _plan_or_say(step_id, f"{action} of {target}", plan)
 
 
 def _plan_or_say(step_id: str, target: str, plan: Callable[[], Plan]) -> Plan:
@@ -317,7 +324,7 @@ STEPS = CAUSE_STEPS | by_id(read_unfinished, read_recovery)
 def conclude(inv: Investigation) -> model.Conclusion:
     """Say whether the incident is fixed, by the readings since the last action."""
     findings, advice = judge_causes(inv)
-    verdict, summary = judge_now(inv, STEPS)
+    verdict, summary = inv.judge_now(STEPS)
     return model.Conclusion(
         verdict=verdict,
         summary="; ".join([summary, *advice.causes]),

@@ -24,9 +24,7 @@ from .detection import read_alert, read_backlog_objects, read_probe, read_ticket
 from .immediate import read_store_health
 from .purpose import read_clocks
 from .recovery import find_beginning
-from .signals import read_lines
-from .symptoms import judge_now
-from .timeline import read_events
+from .signals import read_events, read_lines
 from .worker_metrics import (
     FAILED,
     count_flow,
@@ -103,7 +101,6 @@ def read_worker(inv: Investigation) -> model.Outcome:
             "worker_paused_by_others": is_paused_by_others,
             "worker_stands_still": stands_still,
             "worker_hangs": bool(is_running and is_silent and metrics.error),
-            "worker_last_move": worker.last_move_at if worker else None,
             "worker_idle_minutes": idle_minutes,
             "failures_store_unreachable": metrics.count_failures("store_unreachable"),
             "carrier_timeout_share": metrics.compute_carrier_share("timeout"),
@@ -463,7 +460,7 @@ def conclude(inv: Investigation) -> model.Conclusion:
     The verdict is the incident's, by current readings.
     """
     findings, advice = judge_causes(inv)
-    verdict, reason = judge_now(inv, STEPS)
+    verdict, reason = inv.judge_now(STEPS)
     words = advice.words if advice.causes or verdict in IN_TROUBLE else ()
     configuration = inv.latest().get(read_configuration.id)
     if configuration is not None and configuration.ways_on:

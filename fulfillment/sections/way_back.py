@@ -17,7 +17,6 @@ from ..investigation import Investigation
 from . import remediation
 from .detection import read_backlog_objects
 from .purpose import read_unfinished
-from .symptoms import conclude_symptoms
 
 NAME = "06b_way_back"
 TITLE = "The way back"
@@ -61,4 +60,4 @@ ACTIONS = {step_id: remediation.ACTIONS[step_id] for step_id in ("6.1.1", "6.1.2
 
 def conclude(inv: Investigation) -> Conclusion:
     """Say how the incident stands, by the readings since the last action."""
-    return conclude_symptoms(inv, STEPS)
+    return inv.conclude_symptoms(STEPS)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from itertools import chain, pairwise
+from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
-from runbook_lib.model import ActionPhase, CauseStatus, Json
+from runbook_lib.model import Json
+from runbook_lib.record.folds import list_remedies
 from runbook_lib.section import attempt
 
 from ..analysis.causes import OFTEN, STANDSTILL
@@ -25,8 +26,6 @@ _CARRIER = "fulfillment_carrier_request_seconds_count"
 _ARRIVED = "fulfillment_artifacts_arrived_total"
 _MOVED = "fulfillment_artifacts_moved_total"
 _LAST_RUN = "fulfillment_worker_last_run_timestamp_seconds"
-#: The steps whose actions make labels move again, or stop them.
-_REMEDIES = ("6.1", "6.2")
 #: Failures, carrier requests and moves count as recent for this long, or for four scrape intervals
 #: if those are longer.
 _RECENT_S = 30.0
@@ -120,8 +119,8 @@ def read_worker_metrics(inv: Investigation) -> WorkerMetrics:
 
 def find_last_remedy(inv: Investigation) -> datetime | None:
     """Return when 6.1 or 6.2 last changed something; None: never. Other steps move no labels."""
-    applied = inv.journal.list_actions(ActionPhase.APPLIED)
-    return max((action.at for action in applied if action.step.startswith(_REMEDIES)), default=None)
+    remedies = list_remedies(inv.journal.actions, inv.policy.quantities)
+    return max((remedy.applied.at for remedy in remedies if remedy.applied), default=None)
 
 
 def find_log_start(inv: Investigation) -> datetime:
@@ -177,16 +176,11 @@ def observe_reasons(
 def is_catching_up(inv: Investigation, metrics: WorkerMetrics) -> bool:
     """Tell whether labels that were kept back may be coming all at once now.
 
-    That may be so for five minutes after failures, and after a cause of ``STANDSTILL``: it was gone
-    when a diagnosis no longer supported it.
+    That may be so for five minutes after failures, and in an incident with a cause of
+    ``STANDSTILL``.
     """
-    diagnoses = [each for each in inv.journal.conclusions if each.findings]
-    flow_start = inv.now() - timedelta(seconds=_FLOW_WINDOW_S)
-    before = [each for each in diagnoses if each.at < flow_start]
-    lately = [*before[-1:], *diagnoses[len(before) :]]
-    found = chain.from_iterable(each.findings for each in lately)
-    supported = {each.name for each in found if each.status is CauseStatus.SUPPORTED}
-    return metrics.has_failed or bool(STANDSTILL & supported)
+    causes = {cause.name for cause in inv.policy.list_causes(inv.journal)}
+    return metrics.has_failed or bool(STANDSTILL & causes)
 
 
 def count_flow(inv: Investigation) -> dict[str, Json]:

@@ -113,7 +113,7 @@ def _parse(settings: Settings, argv: Sequence[str] | None) -> argparse.Namespace
     add("--dry-run", action="store_true", help="create nothing; list a sample of what waits")
     add("--revert", action="store_true", help="delete what metadata proves synthetic")
     options = parser.parse_args(argv)
-    files = default("COMPOSE_FILES", default("COMPOSE_FILE", settings.compose_file))
+    files = default("COMPOSE_FILES", default("COMPOSE_FILE", ""))
     options.compose_file = ":".join(options.compose_file or [files])
     options.prefix = f"{options.prefix.strip('/')}/"
     if options.hold_minutes <= 0 or options.object_size_kb <= 0:
@@ -131,14 +131,16 @@ def _parse(settings: Settings, argv: Sequence[str] | None) -> argparse.Namespace
 def _apply(settings: Settings, options: argparse.Namespace) -> Settings:
     """Return the settings with what the flags change; values are checked like any setting."""
     secret = options.minio_secret_key or os.environ.get("FULFILLMENT_DELAY_MINIO_SECRET_KEY", "")
+    files: list[str] = []
+    for file in filter(None, options.compose_file.split(":")):
+        files += ["-f", file]
     changes: dict[str, object] = {
         "minio_endpoint": options.minio_endpoint.removeprefix("http://").removeprefix("https://"),
         "minio_secure": settings.minio_secure or options.minio_endpoint.startswith("https://"),
         "minio_root_user": options.minio_access_key,
         "minio_region": options.minio_region,
         "fulfillment_bucket": options.bucket,
-        "compose_cmd": shlex.join(shlex.split(options.compose_cmd)),
-        "compose_file": options.compose_file,
+        "compose_cmd": shlex.join([*shlex.split(options.compose_cmd), *files]),
         "support_url": options.support_base_url.rstrip("/"),
         "http_timeout_s": options.support_timeout,
     }
@@ -222,7 +224,15 @@ def _create(settings: Settings, options: argparse.Namespace, store: ObjectStore)
         waiting = _list_waiting(store, options)
     else:
         labels = create_backlog(store, backlog, settings=settings, now=now)
-    made = [label.row for label in labels]
+    made = [
+        {
+            "key": label.key,
+            "orderId": int(label.metadata["order-id"]),
+            "artifactId": label.metadata["artifact-id"],
+            "sizeBytes": len(label.content),
+        }
+        for label in labels
+    ]
     return {
         "objectsCreated": 0 if options.dry_run else len(made),
         "objectsPlanned": options.count,

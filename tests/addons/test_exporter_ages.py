@@ -51,4 +51,4 @@ def test_both_read_the_same_forms_of_a_time(text: str) -> None:
 def check_same(metadata: dict[str, str], written: datetime, now: datetime) -> None:
     start = ages.find_age_start(metadata, written, now)
     expected = artifacts.compute_age_start(metadata, written, now)
-    assert start.at == expected.at
+    assert start.at == expected

@@ -93,7 +93,7 @@ class Compose:
             "config": {"out": json.dumps(CONFIG)},
         }
         self.services = ComposeServices(
-            Settings(compose_file="a.yml:b.yml", minio_root_password=SECRET)
+            Settings(compose_cmd="docker compose -f a.yml -f b.yml", minio_root_password=SECRET)
         )
         self.save()
 

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from fulfillment.drill_guard import list_trouble
-from fulfillment.drills import run_drill
+from fulfillment.drills import list_trouble, run_drill
 from objectmove.state import STATE, BucketState, Lock
 from runbook_lib.errors import EnvironmentForbidsError, SafetyError
 from runbook_lib.model import keep_quiet

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fulfillment.analysis.recovery import compute_recovery
 from fulfillment.analysis.samples import Sample
+from fulfillment.sections.recovery import compute_recovery
 from runbook_lib.model import Status
 
 ACTION = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)

@@ -43,7 +43,7 @@ def store() -> MemoryStore:
 def create(store: MemoryStore, **changes: Any) -> list[dict[str, Any]]:
     given = {"prefix": PREFIX, "count": 3, "object_size_kb": 1, "drill_id": "d1"} | changes
     made = create_backlog(store, Backlog.model_validate(given), settings=SETTINGS, now=NOW)
-    return [label.row for label in made]
+    return [{"key": label.key} for label in made]
 
 
 def keys(store: MemoryStore, prefix: str = PREFIX) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 
 from fulfillment.policy import POLICY
 from fulfillment.sections import detection
-from fulfillment.unserved import read_unserved
+from fulfillment.sections.detection import read_unserved
 from fulfillment.waiting import read_waiting
 from runbook_lib.model import format_time
 from tests.support.world import ORDER, World

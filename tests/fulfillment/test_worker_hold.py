@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from fulfillment.change.other_movers import describe_hold, make_hold
+from fulfillment.change.other_movers import make_hold
 from fulfillment.clients import Clients
 from fulfillment.clients.http_systems import Sample, Series
 from fulfillment.clients.services import ServiceState
@@ -226,4 +226,3 @@ def test_a_metric_that_does_not_say_that_it_stands_still_refuses(ages: Any, want
     for ask in (hold.is_paused, hold.check):
         with pytest.raises(MoversError, match=wanted):
             ask()
-    assert "`apply`" in describe_hold(hold)

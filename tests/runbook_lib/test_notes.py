@@ -83,7 +83,7 @@ def test_what_a_person_says_comes_first(tell: Teller, settings: Settings) -> Non
 
     assert (before.lead, before.reviewed_by, before.severity) == ("", "", 3)
     assert (told.lead, told.reviewed_by, told.severity) == ("ann", settings.operator, 1)
-    assert told.story == ("An upgrade paused the DAG.",)
+    assert told.story == ("An upgrade paused the DAG.", "The runbook changed nothing.")
     assert "An upgrade paused the DAG." in Path(document.report).read_text("utf-8")
 
 

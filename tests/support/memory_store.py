@@ -114,11 +114,11 @@ class MemoryStore:
         del self.objects[info.key]
         self.writes.append(("delete", info.key))
 
-    def check_live(self) -> tuple[str, str]:
+    def check_live(self) -> str:
         """Say that it is well, unless ``unwell`` says why not."""
         if self.unwell:
             raise BadAnswerError(self.unwell, system="object store")
-        return "live endpoint", "memory:0"
+        return "memory:0"
 
     def read_clock(self) -> datetime:
         """Return our time: it has our clock."""

@@ -72,7 +72,7 @@ class WorldStore(MemoryStore):
         if "store" in self.world.down:
             raise ConnectionRefusedClientError("connection refused", system="object store")
 
-    def check_live(self) -> tuple[str, str]:
+    def check_live(self) -> str:
         """Ask as a client would: a store that is down refuses."""
         self._check()
         return super().check_live()
@@ -361,10 +361,6 @@ class FakeAlertmanager(_Fake):
         assert self.w
         return []
 
-    def read_group_timing(self) -> tuple[float, float]:
-        assert self.w
-        return 30, 300
-
 
 class FakeGrafana(_Fake):
     system = "grafana"
@@ -382,10 +378,6 @@ class FakeSupport(_Fake):
         if self.w.case is None or ticket_id != TICKET:
             raise NotFoundError("Ticket not found", system="support")
         return self.w.case
-
-    def read_collection_failures(self) -> dict[str, float]:
-        assert self.w
-        return {}
 
     def refresh_timeline(self, ticket_id: str) -> Case:
         self.w.calls.append(f"refresh {ticket_id}")

@@ -10,7 +10,7 @@ from minio import Minio
 from minio.error import S3Error
 
 from dataflow_stack.store_client import user_metadata
-from fulfillment.analysis.artifacts import compute_age_start, is_incomplete, is_synthetic
+from fulfillment.analysis.artifacts import compute_age_start, has_value, is_synthetic
 
 __all__ = ["Waiting", "WaitingObject"]
 
@@ -32,7 +32,7 @@ class WaitingObject:
     @property
     def is_incomplete(self) -> bool:
         """Whether the carrier's number is still missing."""
-        return is_incomplete(self.metadata)
+        return not has_value(self.metadata, "tracking-number")
 
 
 class Waiting:
@@ -53,7 +53,7 @@ class Waiting:
         found = list(self._read(prefix))
         self._known = {(o.key, o.etag, o.last_modified): o.metadata for o in found}
         return sorted(
-            found, key=lambda o: (compute_age_start(o.metadata, o.last_modified, now).at, o.key)
+            found, key=lambda o: (compute_age_start(o.metadata, o.last_modified, now), o.key)
         )
 
     def _read(self, prefix: str) -> Iterator[WaitingObject]:
@@ -64,7 +64,7 @@ class Waiting:
                 continue
             metadata = self._known.get((key, etag, at))
             # An incomplete object is read anew: its metadata changes while its ETag stays.
-            if metadata is None or is_incomplete(metadata):
+            if metadata is None or not has_value(metadata, "tracking-number"):
                 try:
                     stat = self._client.stat_object(bucket_name=self._bucket, object_name=key)
                 except S3Error as error:
