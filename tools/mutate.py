@@ -57,7 +57,7 @@ GROUPS: Mapping[str, Group] = {
     ),
     "verdict": Group(
         size=70,
-        sources="runbook_lib/ record/folds fulfillment/ policy convert analysis/causes",
+        sources="runbook_lib/ record/folds fulfillment/ policy quantities analysis/causes",
         tests="tests/runbook_lib/ folds "
         "tests/fulfillment/ policy observations advice unserved fix "
         "sections_verdicts sections_actions sections_readings causes tests/corpus/ corpus",
@@ -67,7 +67,7 @@ GROUPS: Mapping[str, Group] = {
         size=50,
         sources="runbook_lib/ approvals moving",
         tests="tests/runbook_lib/ moving show_progress "
-        "tests/fulfillment/ service_actions sections_actions episodes",
+        "tests/fulfillment/ service_actions sections_actions episodes fix",
     ),
 }
 #: Tables that are strings with a rule in each line, and the columns of which words are swapped.
