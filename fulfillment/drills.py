@@ -25,7 +25,7 @@ from runbook_lib.errors import ExitCode
 from runbook_lib.investigation import make_incident
 from runbook_lib.model import ActionPhase, Json, Progress, Verdict, format_time
 from runbook_lib.record.detection import TRIGGER
-from runbook_lib.record.incident import Incident
+from runbook_lib.record.incident import ENDED_WELL, Incident, list_incidents
 from runbook_lib.record.journal import utc_now
 from runbook_lib.report import write_outputs
 from runbook_lib.run.commands import run_sections
@@ -248,10 +248,10 @@ class Drill:
         self.progress(f"{stage}: {words}")
         return self.mark(stage)
 
-    def conclude(self, section_name: str) -> Verdict:
+    def conclude(self, section_name: str, incident: Incident) -> Verdict:
         """Read every step of a section now, without a notebook; return the section's verdict."""
         inv = Investigation(
-            self.incident,
+            incident,
             section=SECTIONS[section_name],
             settings=self.settings,
             clients=self.clients,
@@ -262,7 +262,7 @@ class Drill:
 
     def is_well(self) -> bool:
         """Read section 5, and tell whether symptom, cause and alert are gone."""
-        verdict = self.conclude("05_root_cause")
+        verdict = self.conclude("05_root_cause", self.incident)
         return verdict in (Verdict.HEALTHY, Verdict.FIXED)
 
     def read_alert_states(self) -> set[str]:
@@ -557,7 +557,8 @@ def _wait_until_clear(drill: Drill) -> None:
 def _wait_for_verdict(drill: Drill) -> None:
     """Read section 6 until its verdict is as expected, since a fault's signs outlast the fault."""
 
-    _wait_long(lambda: drill.conclude("06_remediation") in drill.scenario.verdicts)
+    verdicts = drill.scenario.verdicts
+    _wait_long(lambda: drill.conclude("06_remediation", drill.incident) in verdicts)
 
 
 def _revert(drill: Drill) -> None:
@@ -588,11 +589,41 @@ def _close(drill: Drill) -> DrillDocument:
         phases=document.durations,
         objectives=[objective.model_dump() for objective in document.objectives],
     )
-    # Only after the score, so that no look that counts for it knows the fault.
-    began_at = drill.injected_at or utc_now()
-    text = f"the drill {incident.id} injected {drill.scenario.name}"
-    incident.mark(TRIGGER, at=format_time(began_at), text=text, source="the drill")
+    _note_trigger(drill, incident)
     if not drill.has_fault:
         incident.close(document.verdict)
+        _close_other_incidents(drill)
     report = write_outputs(incident, SECTIONS)
     return document.model_copy(update={"report": str(report)})
+
+
+def _note_trigger(drill: Drill, incident: Incident) -> None:
+    """Write into an incident's journal that a drill's fault began its trouble.
+
+    A drill does so after it was scored, so that no look that counts for the score knows the fault.
+    """
+    began_at = drill.injected_at or utc_now()
+    text = f"the drill {drill.incident.id} injected {drill.scenario.name}"
+    incident.mark(TRIGGER, at=format_time(began_at), text=text, source="the drill")
+
+
+def _close_other_incidents(drill: Drill) -> None:
+    """Close incidents that others opened because of the fault, if a last look finds them well.
+
+    One in which somebody planned a change belongs to that person, and is left out.
+    """
+    for folder in list_incidents(drill.incident.folder.parent):
+        other = Incident(folder, redactor=drill.incident.redactor)
+        with suppress(errors.RecordError):
+            is_earlier = drill.injected_at is None or other.state.opened_at < drill.injected_at
+            if other.is_closed or is_earlier or other.journal.view().actions:
+                continue
+            _note_trigger(drill, other)
+            verdict = drill.conclude("06_remediation", other)
+            if verdict in ENDED_WELL:
+                other.update(exercise=drill.scenario.name, part_of=drill.incident.id)
+                other.close(
+                    verdict,
+                    reason=f"a drill caused its trouble: ../{drill.incident.id}/report.html",
+                )
+                write_outputs(other, SECTIONS)
