@@ -12,13 +12,13 @@ from .places import LocalPlaces, build_env
 from .supervisor import MARK, Program
 from .web import ask
 
-__all__ = ["NAME", "can_serve", "is_serving", "make_program", "serve_address"]
+__all__ = ["NAME", "PORT", "can_serve", "is_serving", "make_program", "serve_address"]
 
 NAME = "runbook-serve"
 _MODULE = "alerting"
 #: The modules that `runbook serve` needs. The extra ``serve`` installs them.
 _NEEDED = ("apprise", "dbos", _MODULE)
-_PORT = 8115
+PORT = 8115
 
 
 def can_serve() -> bool:
@@ -28,7 +28,7 @@ def can_serve() -> bool:
 
 def serve_address(config: StackConfig) -> str:
     """Return where `runbook serve` listens."""
-    return f"127.0.0.1:{_PORT + config.port_base}"
+    return f"127.0.0.1:{PORT + config.port_base}"
 
 
 def is_serving(config: StackConfig) -> bool:

@@ -16,7 +16,7 @@ import pytest
 import requests
 from minio import Minio
 
-from dataflow_stack import local
+from dataflow_stack import local, reporter
 from dataflow_stack.config import Profile
 from dataflow_stack.store_client import build_client
 from dataflow_stack.topology import SERVICES
@@ -24,8 +24,9 @@ from tests.support.gateway import is_free, wait_until
 
 __all__ = ["RunningStack", "find_port_base", "run_stack", "stack", "wait_until"]
 
-# With these the ports stay below those that the kernel gives to outgoing connections.
-_FIRST_BASE, _LAST_BASE = 10_000, 18_000
+# With these the ports stay below those of the other test servers (tests/support/gateway.py), which
+# start and stop meanwhile.
+_FIRST_BASE, _LAST_BASE = 10_000, 12_800
 
 _shared: list[RunningStack] = []
 
@@ -73,10 +74,11 @@ class RunningStack:
 
 def find_port_base() -> int:
     """Return a port base at which every port of the stack is free."""
+    ports = [reporter.PORT, *(port for service in SERVICES.values() for port in service.ports)]
     start = _FIRST_BASE + (os.getpid() * 37) % (_LAST_BASE - _FIRST_BASE)
     for step in range(200):
         base = _FIRST_BASE + (start + step * 211 - _FIRST_BASE) % (_LAST_BASE - _FIRST_BASE)
-        if all(is_free(base + p) for s in SERVICES.values() for p in s.ports):
+        if all(is_free(base + port) for port in ports):
             return base
     raise RuntimeError("no free port base found")
 
