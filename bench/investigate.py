@@ -45,7 +45,7 @@ def _investigate(stack: RunningStack) -> float:
 
 
 def _loop(stack: RunningStack) -> float:
-    sections = RUNBOOK.load_sections()
+    sections = RUNBOOK.sections
     took_s = 0.0
     with tempfile.TemporaryDirectory() as folder:
         for name in sections.read_only:

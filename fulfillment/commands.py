@@ -11,9 +11,10 @@ import tempfile
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
+from typer import Option, Typer
 
 from runbook_lib import errors, model
 from runbook_lib.approvals import SHORT_HASH, is_approved
@@ -24,8 +25,10 @@ from runbook_lib.record.incident import open_incident
 from runbook_lib.record.journal import utc_now
 from runbook_lib.redact import Redactor
 from runbook_lib.run.commands import run
+from runbook_lib.run.console import IncidentId, command, list_options
 from runbook_lib.run.documents import Document, Part, SectionsDocument
-from runbook_lib.run.move_commands import MoveCommands
+from runbook_lib.run.move_commands import Approval, MoveCommands
+from runbook_lib.section import check_fields
 from runbook_lib.settings import find_env_file
 from runbook_lib.show.text import capitalise, count_of
 
@@ -39,6 +42,9 @@ from .sections import SECTIONS, remediation
 from .sections.purpose import list_obstacles, read_rights, read_unfinished
 from .settings import Settings
 from .waiting import list_prefixes
+
+app = Typer()
+chaos_app = Typer(help="A backlog of fake labels that cannot ship.", no_args_is_help=True)
 
 
 class CheckDocument(Document):
@@ -262,10 +268,15 @@ class DrillRevertDocument(Document):
         return self.way_on
 
 
+@command(app)
 def init(
-    settings: Settings, *, marker: str = "", approve: str = "", progress: Progress = keep_quiet
+    settings: Settings,
+    *,
+    marker: Annotated[str, Option(help="local or demo: mark the bucket as such")] = "",
+    approve: Annotated[str, Option(help="the SHA-256 of what will be written")] = "",
+    progress: Progress = keep_quiet,
 ) -> InitDocument:
-    """Write ``.env`` into the current folder; with ``marker``, plan or write the bucket's marker.
+    """Write a commented .env into this folder, if none applies here; --marker allows drills.
 
     A ``.env`` in this folder or above it stays as it is. With ``marker`` no ``.env`` is written, so
     that the approved command reads the same settings as the command before it.
@@ -345,8 +356,9 @@ def _plan_or_write_marker(settings: Settings, marker: str, approve: str) -> Init
     return InitDocument(marker=f"written; it reads {read_marker(store)!r}", writes=writes)
 
 
+@command(app)
 def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocument:
-    """Carry out section 1's steps in a temporary incident folder.
+    """Preflight: what is reachable, with which rights, clock skew and versions. Only reads.
 
     Returns
     -------
@@ -378,10 +390,17 @@ def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocume
     )
 
 
+@command(
+    chaos_app,
+    *list_options(
+        synthetic.Backlog, "count", "hold_minutes", "object_size_kb", "age_minutes", "prefix"
+    ),
+    name="create",
+)
 def create_chaos(
     settings: Settings, *, progress: Progress = keep_quiet, **options: Any
 ) -> ChaosDocument:
-    """Create synthetic labels with ``create_backlog``; ``runbook chaos revert`` removes them.
+    """Make fake labels that cannot ship, and expire by themselves; `revert` removes them.
 
     Parameters
     ----------
@@ -389,7 +408,8 @@ def create_chaos(
     """
     progress("make synthetic labels")
     drill_id = synthetic.make_drill_id()
-    backlog = synthetic.Backlog(drill_id=drill_id, **options)
+    given = {"drill_id": drill_id, **options}
+    backlog = check_fields(synthetic.Backlog, given)
     made = synthetic.create_backlog(
         Clients(settings).store, backlog, settings=settings, now=utc_now()
     )
@@ -400,12 +420,15 @@ def create_chaos(
     )
 
 
+@command(chaos_app, name="revert")
 def revert_chaos(
-    settings: Settings, *, prefix: str, drill_id: str, progress: Progress = keep_quiet
+    settings: Settings,
+    *,
+    prefix: Annotated[str, Option(help="default CHAOS_PREFIX and PENDING_PREFIX")] = "",
+    drill_id: Annotated[str, Option(help="only this drill's objects")] = "",
+    progress: Progress = keep_quiet,
 ) -> ChaosDocument:
-    """Remove what the metadata proves synthetic, of one drill or, without ``drill_id``, of all.
-
-    An empty ``prefix`` stands for the chaos and the pending prefix.
+    """Remove what the metadata proves synthetic; look-alikes stay.
 
     Raises
     ------
@@ -430,6 +453,7 @@ def revert_chaos(
     )
 
 
+@command(chaos_app, name="status")
 def read_chaos_status(settings: Settings, *, progress: Progress = keep_quiet) -> ChaosDocument:
     """Count synthetic objects by drill. Only reads."""
     progress("count synthetic objects")
@@ -465,14 +489,15 @@ class FixDocument(SectionsDocument):
         return "\n".join([*lines, super().answer])
 
 
+@command(app)
 def fix(
     settings: Settings,
     *,
-    approve: str = "",
-    incident_id: str = "",
+    approve: Approval = "",
+    incident_id: IncidentId = "",
     progress: Progress = keep_quiet,
 ) -> FixDocument:
-    """Carry out the plan that ``approve`` names, if any; unless all is well then, plan the next.
+    """Plan the next action that section 5 advises, and show it; approved, carry it out.
 
     Runs 06 with the approved plan; then 05 and 06, which stops at a plan; when the incident is
     fixed, 08.
@@ -542,3 +567,12 @@ class ReleaseCommands(MoveCommands):
     gate = GATE
     # 6.5 looks only once, and does not wait for samples of the metrics.
     fixed: ClassVar = {"wait_s": 0, "way": "release"}
+    plan_options: ClassVar = {
+        "prefix": "prefix",
+        "to": "to",
+        "match": "match",
+        "older-than": "older_than_minutes",
+        "limit": "limit",
+        "only-orders": "only_orders",
+        "park-unwanted": "park_unwanted",
+    }

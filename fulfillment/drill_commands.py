@@ -10,7 +10,9 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from typer import Argument, Exit, Option, Typer
 
 from objectmove.errors import MoveError
 from runbook_lib import errors
@@ -18,6 +20,8 @@ from runbook_lib.errors import ExitCode
 from runbook_lib.model import Json, Progress, Verdict
 from runbook_lib.redact import Redactor
 from runbook_lib.report import write_outputs
+from runbook_lib.run.console import command
+from runbook_lib.run.documents import Document
 from runbook_lib.settings import find_root
 
 from .change.drill_record import find_open_drill, lock_drills
@@ -44,8 +48,45 @@ from .drills import (
 from .sections import SECTIONS
 from .settings import Settings
 
+app = Typer()
+Kind = Literal["cron", "systemd"]
 #: How long a drill's own alert and late labels may outlast its fault.
 _CALM_S = 120.0
+
+
+@command(app)
+def drill(
+    settings: Settings,
+    scenario: Annotated[
+        str, Argument(help="fault; default: pipeline_paused on the local stack, else synthetic")
+    ] = "",
+    *,
+    old_scenario: Annotated[str, Option("--scenario", hidden=True)] = "",
+    every: Annotated[bool, Option("--all", help="every scenario that fits, in turn")] = False,
+    revert: Annotated[
+        bool, Option("--revert", help="only take back what a killed drill left")
+    ] = False,
+    print_cron: Annotated[
+        bool, Option("--print-cron", help="only print a crontab line for a weekly drill")
+    ] = False,
+    print_systemd: Annotated[
+        bool, Option("--print-systemd", help="only print systemd units for a weekly drill")
+    ] = False,
+    progress: Progress,
+) -> Document:
+    """Inject a real fault, carry out the runbook, score it, put everything back."""
+    if [bool(scenario), bool(old_scenario), every, revert].count(True) > 1:
+        raise errors.UsageError("choose one scenario, or --all, or --revert")
+    scenario = scenario or old_scenario
+    if print_cron or print_systemd:
+        kind: Kind = "cron" if print_cron else "systemd"
+        sys.stdout.write(make_schedule(kind, scenario, every=every))
+        raise Exit
+    if revert:
+        return revert_killed_drill(settings, progress=progress)
+    if every:
+        return drill_all(settings, progress=progress)
+    return drill_one(settings, choose_scenario(settings, scenario), progress=progress)
 
 
 def drill_one(settings: Settings, scenario: Scenario, *, progress: Progress) -> DrillDocument:
@@ -197,7 +238,6 @@ def revert_until(settings: Settings, *, timeout_s: float, progress: Progress) ->
             return
 
 
-Kind = Literal["cron", "systemd"]
 _TEMPLATES = Path(__file__).with_name("templates")
 
 

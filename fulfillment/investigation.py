@@ -117,6 +117,4 @@ class Investigation(display.Investigation[Settings, Clients]):
         if self.is_by_hand and not self.is_over:
             from runbook_lib.report import write_outputs
 
-            write_outputs(
-                self.incident, find_runbook().load_sections(), packs=self.incident.is_closed
-            )
+            write_outputs(self.incident, find_runbook().sections, packs=self.incident.is_closed)

@@ -1,8 +1,4 @@
-"""The ``runbook`` command: parses arguments, calls the package ``run``, prints, and exits.
-
-A command is declared by a function without a body. What it does is a function of the same name, in
-``run.commands`` for the commands that every runbook has.
-"""
+"""The ``runbook`` command: its groups, its options, and how it ends."""
 
 from __future__ import annotations
 
@@ -12,14 +8,9 @@ import shlex
 import signal
 import sys
 from argparse import ArgumentParser
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from datetime import datetime
-from functools import wraps
-from importlib import import_module
-from inspect import signature
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NoReturn
+from typing import Annotated, Any, ClassVar
 
 import typer
 from typer.core import TyperGroup
@@ -28,7 +19,7 @@ from typer.exceptions import TyperException
 from chainlog import LogError
 
 from .errors import ExitCode, RunbookError, UsageError, exit_code_of_error
-from .run.interrupts import Interrupts, hold_interrupts
+from .run.interrupts import hold_interrupts
 from .runbook import (
     Runbook,
     find_plugins,
@@ -38,10 +29,6 @@ from .runbook import (
     start_logging,
     use_runbook,
 )
-
-if TYPE_CHECKING:
-    from .model import Progress
-    from .run.documents import Document
 
 _log = logging.getLogger(__name__)
 
@@ -55,91 +42,6 @@ _GROUPS = {
     "Set-up": ("init", "run", "serve", "mcp"),
     _DEMO: ("drill", "chaos", "stack"),
 }
-
-AsJson = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
-IncidentId = Annotated[str, typer.Option("--incident", help="id, or new; default: the open one")]
-
-
-def present(work: Callable[[Progress], Document], *, as_json: bool) -> NoReturn:
-    """Carry out a command's work, print its document, and end with the document's exit code.
-
-    Parameters
-    ----------
-    work : does the command's work; it is given a function that shows progress on stderr
-    as_json : print one JSON document, and no progress
-    """
-    from rich.console import Console
-
-    from .run.documents import print_document
-    from .show.progress import show_progress
-
-    with show_progress(Console(stderr=True, quiet=as_json)) as progress:
-        document = work(progress)
-    # The work is done. So the first Ctrl-C while its result is printed interrupts nothing.
-    with Interrupts():
-        if as_json:
-            sys.stdout.write(document.to_json() + "\n")
-        else:
-            print_document(document, Console())
-    raise typer.Exit(int(document.exit_code))
-
-
-def declare(
-    app: typer.Typer, load: Callable[[Progress], Any], **options_of_typer: Any
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Make a command of a function that has only options, a docstring and no body.
-
-    Parameters
-    ----------
-    load : imports, when the command runs, what has a function of the same name that does the work.
-        That function gets the options, and ``settings``, ``sections`` and ``progress`` if it has
-        such parameters
-    """
-
-    def register(declaration: Callable[..., None]) -> Callable[..., None]:
-        @wraps(declaration)
-        def command(*, as_json: bool, **options: Any) -> None:
-            def work(progress: Progress) -> Document:
-                with hold_interrupts():
-                    function: Callable[..., Document]
-                    function = getattr(load(progress), declaration.__name__)
-                    runbook = find_runbook()
-                    known: dict[str, Callable[[], Any]] = {
-                        "settings": runbook.load_settings,
-                        "sections": runbook.load_sections,
-                        "progress": lambda: progress,
-                    }
-                    for name in known.keys() & signature(function).parameters:
-                        options[name] = known[name]()
-                return function(**options)
-
-            present(work, as_json=as_json)
-
-        app.command(**options_of_typer)(command)
-        return declaration
-
-    return register
-
-
-def _load(_progress: Progress) -> Any:
-    """Import the commands that every runbook has."""
-    return import_module(f"{__package__}.run.commands")
-
-
-def parse_minutes(text: str) -> float:
-    """Return the minutes of ``90s``, ``10m``, ``2h``, ``1d`` or ``1h30m``; 0 for an empty text.
-
-    Raises
-    ------
-    UsageError
-        When the text is not a duration.
-    """
-    from .http import parse_duration
-
-    try:
-        return parse_duration(text or "0") / 60
-    except ValueError:
-        raise UsageError(f"{text!r} is not a duration; write 90s, 10m, 2h or 1d") from None
 
 
 class _Group(TyperGroup):
@@ -155,7 +57,7 @@ class _Group(TyperGroup):
         """Return the names for the help, by groups, and hide what only a demo may do."""
         is_demo = False
         with suppress(UsageError):
-            is_demo = find_runbook().load_settings().is_playground
+            is_demo = find_runbook().settings.load().is_playground
         ordered: dict[str, Any] = {}
         for group, names in _GROUPS.items():
             for name in filter(self.commands.get, names):
@@ -164,95 +66,6 @@ class _Group(TyperGroup):
                 command.hidden = group == _DEMO and not is_demo
                 ordered[name] = command
         return list({**ordered, **self.commands})
-
-
-# The commands that every runbook has.
-app = typer.Typer()
-
-
-@declare(app, _load)
-def investigate(
-    ticket_id: Annotated[str, typer.Option("--ticket", help="ticket of an affected customer")] = "",
-    incident_id: IncidentId = "",
-    alerts_file: Annotated[
-        Path | None,
-        typer.Option("--alerts", hidden=True, help="JSON file of alerts to show in the report"),
-    ] = None,
-    *,
-    as_json: AsJson = False,
-) -> None:
-    """Carry out the sections that only look, then write the report. Changes no system."""
-
-
-@declare(app, _load)
-def run(
-    names: Annotated[
-        list[str], typer.Argument(metavar="sections", help="such as 06, or remediation")
-    ],
-    parameter: Annotated[
-        list[str] | None, typer.Option("-p", "--parameter", help="name=value; repeatable")
-    ] = None,
-    incident_id: IncidentId = "",
-    *,
-    as_json: AsJson = False,
-) -> None:
-    """Run chosen notebooks headless; changes stop at their plans without -p approve=SHA256."""
-
-
-@declare(app, _load)
-def report(
-    incident: Annotated[
-        str, typer.Argument(help="id; with --check also its folder, or its zip")
-    ] = "",
-    *,
-    check: Annotated[bool, typer.Option("--check", help="name what was altered")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Build the report again from the journal; --check compares journal and files instead."""
-
-
-@declare(app, _load)
-def incidents(
-    *,
-    every: Annotated[bool, typer.Option("--all", help="drills, too, and their trends")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """List the incidents, the open ones first."""
-
-
-@declare(app, _load)
-def close(
-    incident_id: Annotated[
-        str, typer.Argument(metavar="incident", help="default: the open one")
-    ] = "",
-    *,
-    as_json: AsJson = False,
-) -> None:
-    """Close an incident: read what its verdict needs, and write its report a last time."""
-
-
-@declare(app, _load)
-def note(
-    text: Annotated[str, typer.Argument(help="the remark, or what is to be done")] = "",
-    *,
-    lead: Annotated[str, typer.Option(help="who leads from now on")] = "",
-    summary: Annotated[str, typer.Option(help="what happened, for the first screen")] = "",
-    severity: Annotated[
-        int | None, typer.Option(min=1, max=4, help="1 is the worst; default: by the impact")
-    ] = None,
-    owner: Annotated[str, typer.Option(help="who does it; makes the note a follow-up")] = "",
-    due: Annotated[
-        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="by which day, such as 2026-12-04")
-    ] = None,
-    ticket: Annotated[str, typer.Option(help="where the follow-up is tracked")] = "",
-    lesson: Annotated[
-        Literal["well", "badly", "luck"] | None,
-        typer.Option("--went", help="makes the note a lesson: how it went"),
-    ] = None,
-    incident_id: IncidentId = "",
-    as_json: AsJson = False,
-) -> None:
-    """Write what a person knows: a remark, a lesson, a follow-up, who leads, what happened."""
 
 
 def _show_version(*, is_asked: bool) -> None:
@@ -290,6 +103,8 @@ def read_runbook_name(arguments: Sequence[str]) -> str:
 
 def build_app(runbook: Runbook) -> typer.Typer:
     """Return the command with the common subcommands, this runbook's own, and those of plug-ins."""
+    from .run.commands import app  # takes a moment to import, and must not be cut off
+
     whole = typer.Typer(
         cls=_Group,
         help=runbook.summary,
@@ -311,8 +126,9 @@ def run_command(arguments: Sequence[str]) -> int:
     try:
         with hold_interrupts():
             runbook = use_runbook(read_runbook_name(arguments))
+            app = build_app(runbook)
         known += tuple(runbook.errors)  # for the ``except`` below
-        code = int(build_app(runbook)(arguments, standalone_mode=False) or 0)
+        code = int(app(arguments, standalone_mode=False) or 0)
         if code == ExitCode.INTERRUPTED:  # typer turns Ctrl-C into this code and says nothing
             raise KeyboardInterrupt
     except TyperException as error:
@@ -333,7 +149,7 @@ def say_failure(error: BaseException, arguments: Sequence[str]) -> int:
     secrets: tuple[str, ...] = ()
     with suppress(UsageError):  # without a runbook or its settings, the error is shown all the same
         codes.update(find_runbook().errors)
-        secrets = find_runbook().load_settings().secrets
+        secrets = find_runbook().settings.load().secrets
     code = exit_code_of_error(type(error), codes)
     text = str(error)
     if not text and code is ExitCode.INTERRUPTED:

@@ -70,7 +70,10 @@ def list_problems(error: ValidationError) -> dict[str, str]:
     they may be secret.
     """
     problems = error.errors(include_input=False, include_url=False)
-    return {".".join(map(str, problem["loc"])): problem["msg"] for problem in problems}
+    return {
+        ".".join(map(str, problem["loc"])): problem["msg"].removeprefix("Value error, ")
+        for problem in problems
+    }
 
 
 class SettingsError(UsageError):

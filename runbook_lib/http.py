@@ -15,7 +15,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import cache, partial
 from http.cookiejar import DefaultCookiePolicy
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self, TypeVar
+from typing import Annotated, Any, ClassVar, NamedTuple, Self, TypeVar
 
 import requests
 import urllib3
@@ -28,9 +28,6 @@ from . import errors
 from .model import Json, parse_json, parse_time, to_utc
 from .redact import Redactor
 from .settings import Settings
-
-if TYPE_CHECKING:
-    from prometheus_client.samples import Sample
 
 #: For shapes whose JSON has names likeThis. A text field also accepts a number.
 CAMEL = ConfigDict(alias_generator=to_camel, coerce_numbers_to_str=True)
@@ -58,9 +55,21 @@ def parse_duration(text: str) -> float:
         When the text is not a duration.
     """
     if not re.fullmatch(r"(\d+(\.\d+)?(ms|[smhdwy]))+|0", text):
-        raise ValueError(f"{text!r} is not a duration")
+        raise ValueError(f"{text!r} is not a duration such as 90s, 10m or 1h30m")
     parts = re.findall(r"(\d+(?:\.\d+)?)(ms|[smhdwy])", text)
     return sum(float(number) * _UNIT_S[unit] for number, unit in parts)
+
+
+def read_minutes(value: str | float) -> str | float:
+    """Return the minutes of a text such as ``90s``, ``10m``, ``2h`` or ``1h30m``; else the value.
+
+    Raises
+    ------
+    ValueError
+        When the text is not a duration.
+    """
+    is_duration = isinstance(value, str) and value[-1:].isalpha()
+    return parse_duration(str(value)) / 60 if is_duration else value
 
 
 def parse_when(text: str | None) -> datetime | None:
@@ -280,17 +289,6 @@ class HttpClient:
         answer = self._send("GET", self.HEALTH)
         with self.parsing(self.HEALTH):
             return to_utc(parsedate_to_datetime(answer.headers["Date"]))
-
-    def read_metrics(self) -> list[Sample]:
-        """Return the samples of the system's own ``/metrics`` page."""
-        from prometheus_client.parser import text_string_to_metric_families
-
-        samples: list[Sample] = []
-        text = self.get_text("/metrics")
-        with self.parsing("/metrics"):
-            for family in text_string_to_metric_families(text):
-                samples += family.samples
-        return samples
 
     def read_as(
         self,

@@ -171,7 +171,7 @@ class Investigation(Generic[S, C]):
         is_fixed = judgement.verdict is Verdict.FIXED
         if not is_fixed or until is None or utc_now() - until < calm:
             return False  # whatever began since then belongs to this incident
-        for step, section in find_runbook().load_sections().list_steps().values():
+        for step, section in find_runbook().sections.list_steps().values():
             if not step.needed:
                 continue
             reading = cls(incident, section=section, settings=settings).observe(step.id)
@@ -205,7 +205,7 @@ class Investigation(Generic[S, C]):
         if cls.runbook:
             use_runbook(cls.runbook)
         if settings is None:
-            settings = cast(S, find_runbook().load_settings())
+            settings = cast(S, find_runbook().settings.load())
         parameters["incident_id"] = incident_id
         checked = check_parameters(section, parameters)
         cls.check_ticket(settings, checked.ticket_id)

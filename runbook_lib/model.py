@@ -374,30 +374,30 @@ class Mark(_Entry):
 
 
 class Note(_Entry):
-    """A person's remark.
+    """A person's remark."""
 
-    Attributes
-    ----------
-    checklist : id of the checklist's step that the note answers
-    owner, due, ticket : who does what the note says, by when, and where that is tracked. With one
-        of them the note is a follow-up
-    lead : who leads from now on
-    summary : what happened, in a person's words, for the report's first screen
-    severity : from 1, the worst, to 4; None: by the impact
-    late : whether the note was written after the close
-    """
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     text: str
     checklist: str = ""
+    """id of the checklist's step that it answers"""
     lesson: Lesson | None = None
+    """makes the note a lesson: how it went: well, badly, luck"""
     owner: str = ""
+    """who does it; makes the note a follow-up"""
     due: date | None = None
+    """by which day, such as 2026-12-04"""
     ticket: str = ""
+    """where the follow-up is tracked"""
     lead: str = ""
+    """who leads from now on"""
     summary: str = ""
+    """what happened, for the first screen"""
     severity: int | None = Field(None, ge=1, le=4)
+    """1, the worst, to 4; default: by the impact"""
     operator: str = ""
     late: bool = False
+    """whether it was written after the close"""
 
     @property
     def is_remark(self) -> bool:

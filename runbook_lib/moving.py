@@ -76,24 +76,28 @@ OPEN = (*_LEFT, "stopped")
 
 
 class MoveParameters(ChangeParameters):
-    """Parameters of a section that moves objects.
-
-    ``runbook apply --help`` and the like say what those without a description are.
-    """
+    """Parameters of a section that moves objects."""
 
     memory_removed: bool = False
+    """also objects whose fate the bucket forgot"""
     parts: int = Field(0, ge=0, le=256)
+    """cut the plan into N parts for several machines"""
     part: int = Field(0, ge=0, le=256)
+    """only this part of the plan; 0: all"""
     strict: bool = False
+    """refuse when any planned object changed"""
     stop_here: bool = False
-    consumer_stands_still: str = Field(
-        "", description="confirm that nothing consumes from the destination: now, or since when"
-    )
+    """copy nothing more; finish what has landed"""
+    consumer_stands_still: str = ""
+    """confirm that nothing consumes from the destination: now, or since when"""
     resume_worker: bool = False
+    """only resume the worker, although objects may ship twice"""
     undo: str = ""
     settle: str = ""
-    taken: _Keys = Field([], description="settle: keys that were taken, comma-separated; *: all")
-    not_taken: _Keys = Field([], description="settle: keys that were not taken, in the same form")
+    taken: _Keys = Field([])
+    """settle: keys that were taken, comma-separated; *: all"""
+    not_taken: _Keys = Field([])
+    """settle: keys that were not taken, in the same form"""
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, NamedTuple
@@ -37,16 +37,15 @@ class Runbook(NamedTuple):
     commands : its own commands, in groups, in addition to those that every runbook has. The name of
         a group is typed before its commands; with an empty name, only the command is typed
     errors : the exit codes of errors that are not the helper's, the special before the general
-    load_sections, load_settings, load_policy : import what a command needs when it runs, so that
-        ``runbook --help`` stays fast
+    settings : the class of its settings
     """
 
     summary: str
     commands: tuple[tuple[str, typer.Typer], ...]
     errors: Mapping[type[BaseException], ExitCode]
-    load_sections: Callable[[], Sections]
-    load_settings: Callable[[], Settings]
-    load_policy: Callable[[], Policy]
+    sections: Sections
+    settings: type[Settings]
+    policy: Policy
 
 
 class _Process:
@@ -160,7 +159,7 @@ def start_logging() -> None:
     """Log each request and each command that is run, without secrets, on stderr."""
     from .redact import Redactor
 
-    redactor = Redactor(find_runbook().load_settings().secrets)
+    redactor = Redactor(find_runbook().settings.load().secrets)
 
     class Format(logging.Formatter):
         def format(self, record: logging.LogRecord) -> str:
@@ -209,4 +208,4 @@ def name_runbook(text: str) -> str:
 
 def load_policy() -> Policy:
     """Return the policy of this process's runbook."""
-    return find_runbook().load_policy()
+    return find_runbook().policy

@@ -27,40 +27,36 @@ T = TypeVar("T")
 #: A function that reads a step with the runbook's own ``Investigation``.
 ReadStep = Callable[[Any], Outcome]
 P = TypeVar("P", bound="SectionParameters")
-M = TypeVar("M", "Step", "ActionStep")
+S = TypeVar("S", "Step", "ActionStep")
+M = TypeVar("M", bound=BaseModel)
 
 
 class SectionParameters(BaseModel):
     """Parameters that every section has; a section's own class adds to them.
 
-    The field descriptions are the comments in the notebooks' parameters cells.
+    What is said of a parameter is its comment in the notebook's parameters cell, and the help of
+    its option.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, str_strip_whitespace=True, use_attribute_docstrings=True
+    )
 
-    incident_id: str = Field(
-        "",
-        pattern=r"^(inc-\d{8}T\d{6}Z-[0-9a-f]{4})?$",
-        description="incident to work on; empty: the newest open one, or a new one",
-    )
-    ticket_id: str = Field(
-        "",
-        pattern=r"^[A-Za-z0-9-]{0,64}$",
-        description="support ticket of an affected customer; empty: the incident's, if it has one",
-    )
-    window_minutes: float = Field(
-        60,
-        ge=1,
-        le=1440,
-        description="how far back to look in metrics and logs, in minutes",
-    )
+    incident_id: str = Field("", pattern=r"^(inc-\d{8}T\d{6}Z-[0-9a-f]{4})?$")
+    """incident to work on; empty: the newest open one, or a new one"""
+    ticket_id: str = Field("", pattern=r"^[A-Za-z0-9-]{0,64}$")
+    """support ticket of an affected customer; empty: the incident's, if it has one"""
+    window_minutes: float = Field(60, ge=1, le=1440)
+    """how far back to look in metrics and logs, in minutes"""
 
 
 class ChangeParameters(SectionParameters):
     """Parameters of a section that changes something."""
 
-    plan: str = Field("", description="ids of plans to carry out, comma-separated")
-    approve: str = Field("", description="SHA-256 of the approved plans, comma-separated")
+    plan: str = ""
+    """ids of plans to carry out, comma-separated"""
+    approve: str = ""
+    """SHA-256 of the approved plans, comma-separated"""
 
 
 def get_parameters(inv: Any, kind: type[P]) -> P:
@@ -138,7 +134,7 @@ class ActionStep(NamedTuple):
     kinds: tuple[PlanKind, ...]
 
 
-def by_id(*members: M) -> dict[str, M]:
+def by_id(*members: S) -> dict[str, S]:
     """Return a mapping from id to step or action."""
     return {member.id: member for member in members}
 
@@ -219,12 +215,22 @@ class Sections(dict[str, SectionModule]):
 
 def check_parameters(section: SectionModule, given: Mapping[str, object]) -> SectionParameters:
     """Check parameters against the section's model; the UsageError lists those that exist."""
+    fields = section.Parameters.model_fields
+    unknown = ", ".join(name for name in given if name not in fields)
+    if unknown:
+        raise UsageError(
+            f"{section.NAME} has no {unknown}. The parameters are: {', '.join(fields)}."
+        )
+    return check_fields(section.Parameters, given)
+
+
+def check_fields(model: type[M], given: Mapping[str, object]) -> M:
+    """Return the values of a model's fields; the UsageError says which are wrong, and how."""
     try:
-        return section.Parameters.model_validate(given)
+        return model.model_validate(given)
     except ValidationError as error:
-        text = "; ".join(f"{name}: {words}" for name, words in list_problems(error).items())
-        names = ", ".join(section.Parameters.model_fields)
-        raise UsageError(f"{section.NAME}: {text}. The parameters are: {names}.") from None
+        problems = [f"{name}: {words}" for name, words in list_problems(error).items()]
+        raise UsageError("; ".join(problems)) from None
 
 
 def read_parameters(section: SectionModule, namespace: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def copy_notebooks(incident: Incident, source: Path) -> Path:
 
 def main(arguments: list[str]) -> None:
     """Copy, and become JupyterLab; ``arguments`` are handed to it."""
-    settings, sections = RUNBOOK.load_settings(), RUNBOOK.load_sections()
+    settings, sections = RUNBOOK.settings.load(), RUNBOOK.sections
     try:
         incident, _ = sections.investigation.find_or_make(settings)
     except NotConnectedError as error:

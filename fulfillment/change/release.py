@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from objectmove.bucket import S3Bucket, Seen
 from objectmove.errors import LimitError
@@ -22,6 +22,7 @@ from objectmove.plan import PlanRow, Timing
 from objectmove.planning import Judgement
 from runbook_lib.approvals import Plan
 from runbook_lib.errors import ClientError, SafetyError, StoreNotReadyError, UsageError
+from runbook_lib.http import read_minutes
 from runbook_lib.moving import MoveGate, MoveParameters
 from runbook_lib.section import get_parameters
 
@@ -53,22 +54,22 @@ TO_SETTLE = ("key", "order", "evidence", "why", "taken_does", "not_taken_does")
 class ReleaseParameters(MoveParameters):
     """The parameters of 6.1: whether to release labels, and which ones."""
 
-    way: Literal["auto", "release", "retrigger", "none"] = Field(
-        "auto", description="6.1: auto does what section 5 advises"
-    )
-    prefix: str = Field("", description="6.1: release from; empty: PENDING_PREFIX")
-    to: str = Field("", description="6.1: release to; empty: READY_PREFIX")
-    match: str = Field("", description="6.1: shell pattern of names; empty: RELEASE_MATCH")
-    older_than_minutes: float = Field(
-        0, ge=0, description="6.1: leave out labels that have waited less, in minutes"
-    )
-    limit: int = Field(
-        0, ge=0, le=100_000, description="6.1: release at most this many labels; 0: all"
-    )
-    only_orders: str = Field("", description="6.1: only these orders, comma-separated")
-    park_unwanted: bool = Field(
-        False, description="6.1: park the labels that nobody wants, and release none"
-    )
+    way: Literal["auto", "release", "retrigger", "none"] = "auto"
+    """6.1: auto does what section 5 advises"""
+    prefix: str = ""
+    """6.1: release from; empty: PENDING_PREFIX"""
+    to: str = ""
+    """6.1: release to; empty: READY_PREFIX"""
+    match: str = ""
+    """6.1: shell pattern of names; empty: RELEASE_MATCH"""
+    older_than_minutes: Annotated[float, BeforeValidator(read_minutes)] = Field(0, ge=0)
+    """6.1: leave out labels that have waited less: minutes, or 90s, 10m, 2h"""
+    limit: int = Field(0, ge=0, le=100_000)
+    """6.1: release at most this many labels; 0: all"""
+    only_orders: str = ""
+    """6.1: only these orders, comma-separated"""
+    park_unwanted: bool = False
+    """6.1: park the labels that nobody wants, and release none"""
 
 
 class ReleaseGate(MoveGate):

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from objectmove.bucket import Seen, is_key_supported
 from runbook_lib import errors
@@ -33,18 +33,20 @@ SAMPLE = 5
 class Backlog(BaseModel):
     """A synthetic backlog to create."""
 
-    count: int = Field(25, ge=1, le=5000, description="synthetic objects to create")
-    hold_minutes: float = Field(30, gt=0, le=1440, description="until they expire, in minutes")
-    object_size_kb: int = Field(128, ge=1, le=10240, description="size of each, in KiB")
-    age_minutes: float = Field(
-        0, ge=0, le=1440, description="how long they seem to wait already, in minutes"
-    )
-    prefix: str = Field("", description="prefix of the objects; empty: CHAOS_PREFIX")
-    drill_id: str = Field(
-        "",
-        pattern=r"^[A-Za-z0-9-]{0,64}$",
-        description="id of the drill; 4.2 removes only its objects",
-    )
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    count: int = Field(25, ge=1, le=5000)
+    """synthetic objects to create"""
+    hold_minutes: float = Field(30, gt=0, le=1440)
+    """until they expire, in minutes"""
+    object_size_kb: int = Field(128, ge=1, le=10240)
+    """size of each, in KiB"""
+    age_minutes: float = Field(0, ge=0, le=1440)
+    """how long they seem to wait already, in minutes"""
+    prefix: str = ""
+    """prefix of the objects; empty: CHAOS_PREFIX"""
+    drill_id: str = Field("", pattern=r"^[A-Za-z0-9-]{0,64}$")
+    """id of the drill; 4.2 removes only its objects"""
 
 
 class BacklogParameters(Backlog, ChangeParameters):

@@ -67,14 +67,14 @@ _REPAIRS = [name for name, action in SERVICE_ACTIONS.items() if action.is_repair
 class Parameters(ReleaseParameters):
     """Parameters of section 6."""
 
-    service_action: str = Field(
-        "auto",
-        pattern=f"^({'|'.join(['auto', 'none', *_REPAIRS])})$",
-        description="6.2: auto takes the action that section 5 advises",
-    )
-    service: str = Field("", description="6.2: name of the service; empty: the worker's")
-    drill_id: str = Field("", description="6.3: only this drill's objects; empty: every drill's")
-    wait_s: float = Field(30, ge=0, le=900, description="6.5: longest wait for samples, in seconds")
+    service_action: str = Field("auto", pattern=f"^({'|'.join(['auto', 'none', *_REPAIRS])})$")
+    """6.2: auto takes the action that section 5 advises"""
+    service: str = ""
+    """6.2: name of the service; empty: the worker's"""
+    drill_id: str = ""
+    """6.3: only this drill's objects; empty: every drill's"""
+    wait_s: float = Field(30, ge=0, le=900)
+    """6.5: longest wait for samples, in seconds"""
 
 
 #: How old a reading may be for a plan.

@@ -5,8 +5,6 @@ Its notebook is not part of a normal night. The commands are ``undo`` and ``sett
 
 from __future__ import annotations
 
-from pydantic import Field
-
 from objectmove.errors import RefusedError, StoreError
 from runbook_lib.approvals import load_plan
 from runbook_lib.model import Conclusion, Outcome, Role
@@ -25,7 +23,8 @@ TITLE = "The way back"
 class Parameters(remediation.Parameters):
     """Parameters of the way back."""
 
-    release: str = Field("", description="id of the release to undo or to settle")
+    release: str = ""
+    """id of the release to undo or to settle"""
 
 
 @step(

@@ -6,6 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option, Typer
 
 from ..errors import (
     ActionInterruptedError,
@@ -41,12 +44,16 @@ from ..redact import Redactor
 from ..report import write_outputs
 from ..report.export import load_exporter
 from ..runbook import load_policy
-from ..section import SectionModule, Sections, check_parameters
+from ..section import SectionModule, Sections, check_fields, check_parameters
 from ..settings import Settings
 from ..show.tables import tabulate_plans
 from . import documents
+from .console import IncidentId, command, list_options
 from .interrupts import Interrupts, do_nothing, hold_interrupts
 from .notebooks import NotebookRun, SharedKernel, run_notebook
+
+# The commands that every runbook has.
+app = Typer()
 
 #: The exit code of several runs is the first of these that one of them has.
 _ORDER = (
@@ -216,16 +223,17 @@ def _carry_out(
     )
 
 
+@command(app)
 def investigate(
     settings: Settings,
     sections: Sections,
     *,
-    ticket_id: str = "",
-    incident_id: str = "",
-    alerts_file: Path | None = None,
+    ticket_id: Annotated[str, Option("--ticket", help="ticket of an affected customer")] = "",
+    incident_id: IncidentId = "",
+    alerts_file: Annotated[Path | None, Option("--alerts", hidden=True)] = None,
     progress: Progress = keep_quiet,
 ) -> documents.SectionsDocument:
-    """Carry out the read-only sections and write the report.
+    """Carry out the sections that only look, then write the report. Changes no system.
 
     Parameters
     ----------
@@ -250,16 +258,19 @@ def investigate(
     )
 
 
+@command(app)
 def run(
     settings: Settings,
     sections: Sections,
-    names: Sequence[str],
+    names: Annotated[list[str], Argument(metavar="sections", help="such as 06, or remediation")],
     *,
-    parameter: Sequence[str] | None = None,
-    incident_id: str = "",
+    parameter: Annotated[
+        list[str] | None, Option("-p", "--parameter", help="name=value; repeatable")
+    ] = None,
+    incident_id: IncidentId = "",
     progress: Progress = keep_quiet,
 ) -> documents.SectionsDocument:
-    """Run the notebooks of the named sections and write the report.
+    """Run chosen notebooks headless; changes stop at their plans without -p approve=SHA256.
 
     Parameters
     ----------
@@ -334,21 +345,15 @@ def _list_plans(
         yield plan
 
 
+@command(app)
 def report(
     settings: Settings,
     sections: Sections,
-    incident: str = "",
+    incident: Annotated[str, Argument(help="id; with --check also its folder, or its zip")] = "",
     *,
-    check: bool = False,
+    check: Annotated[bool, Option("--check", help="name what was altered")] = False,
 ) -> documents.ReportDocument:
-    """Build a report again from its journal.
-
-    Parameters
-    ----------
-    incident : an incident's id; with ``check`` also the path of its folder, or that of its zip;
-        empty: the open one
-    check : only check the journal's chain and the manifest
-    """
+    """Build the report again from the journal; --check compares journal and files instead."""
     if check:
         path = Path(incident)
         if not incident or not path.exists():
@@ -370,12 +375,13 @@ def report(
     )
 
 
+@command(app)
 def close(
     settings: Settings,
     sections: Sections,
-    incident_id: str = "",
+    incident_id: Annotated[str, Argument(metavar="incident", help="default: the open one")] = "",
 ) -> documents.CloseDocument:
-    """Read what a verdict needs, close an incident by hand, and write its last report.
+    """Close an incident: read what its verdict needs, and write its report a last time.
 
     The exit code is the verdict's: what cannot be read now makes it unknown.
 
@@ -414,11 +420,13 @@ def _read_again(settings: Settings, sections: Sections, incident: Incident) -> N
             inv.read_step(step.id)
 
 
-def incidents(settings: Settings, *, every: bool = False) -> documents.IncidentsDocument:
-    """Return the incidents, the open ones first; an ended drill only with ``every``.
-
-    Then it also returns a trend for each exercise.
-    """
+@command(app)
+def incidents(
+    settings: Settings,
+    *,
+    every: Annotated[bool, Option("--all", help="drills, too, and their trends")] = False,
+) -> documents.IncidentsDocument:
+    """List the incidents, the open ones first."""
     rows = list_history(settings.runbook_home, load_policy())
     shown = [row for row in rows if row.is_open or every or not row.exercise]
     shown.sort(key=lambda row: not row.is_open)
@@ -429,34 +437,32 @@ def incidents(settings: Settings, *, every: bool = False) -> documents.Incidents
     )
 
 
+@command(
+    app,
+    *list_options(Note, "lead", "summary", "severity", "owner", "due", "ticket", went="lesson"),
+)
 def note(
     settings: Settings,
     sections: Sections,
-    text: str = "",
+    text: Annotated[str, Argument(help="the remark, or what is to be done")] = "",
     *,
-    incident_id: str = "",
+    incident_id: IncidentId = "",
     **fields: object,
 ) -> documents.NoteDocument:
-    """Write a note to an incident, and its report again.
+    """Write what a person knows: a remark, a lesson, a follow-up, who leads, what happened.
 
     Parameters
     ----------
-    fields : others of ``Note``, such as ``owner`` and ``lead``
-    incident_id : empty: the open incident
+    fields : others of ``Note``
 
     Raises
     ------
     UsageError
         When the incident does not exist, none is open, its journal is damaged, or the note is
-        empty.
+        empty or wrong.
     """
-    written = Note.model_validate(
-        {
-            "text": text,
-            "operator": settings.operator,
-            **fields,
-        }
-    )
+    given = {"text": text, "operator": settings.operator, **fields}
+    written = check_fields(Note, given)
     incident = _open(settings, incident_id)
     is_late = incident.is_closed
     entry = write_note(incident, written)

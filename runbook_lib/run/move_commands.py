@@ -11,7 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
+
+from typer import Argument, Option, Typer
+from typer.core import TyperCommand
 
 from ..approvals import SHORT_HASH, Plan, load_plan
 from ..errors import ActionInterruptedError, ClientError, ExitCode, SafetyError, UsageError
@@ -24,7 +27,13 @@ from ..report import write_outputs
 from ..section import Sections
 from ..settings import Settings
 from ..show.text import VERDICT_WORDS, capitalise, count_of, format_bytes
+from .console import IncidentId, command, list_options
 from .documents import IncidentDocument
+
+_STILL = "--consumer-stands-still"
+PlanId = Annotated[str, Argument(help="the plan's id, as `runbook plan` printed it")]
+_APPROVE = "the plan's SHA-256, or its first 12 characters: your approval"
+Approval = Annotated[str, Option("--approve", help=_APPROVE)]
 
 #: How many objects of a plan are shown.
 _SHOWN = 10
@@ -68,6 +77,16 @@ class MoveDocument(IncidentDocument, extra="allow"):
         return self.way_on or super().commands
 
 
+class _MoveCommand(TyperCommand):
+    """A command that reads ``--consumer-stands-still`` without a time, and an old name."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments."""
+        args = [f"{_STILL}=now" if arg == _STILL else arg for arg in args]
+        # `--shards` is the old name of `--parts`, for one release.
+        return super().parse_args(ctx, [arg.replace("--shards", "--parts") for arg in args])
+
+
 @dataclass
 class MoveCommands:
     """The commands of a runbook that moves objects. A runbook subclasses it.
@@ -80,18 +99,41 @@ class MoveCommands:
     section : name of the section that moves
     gate : makes the section's plans and carries them out
     fixed : the section's parameters that differ from their defaults
+    plan_options : the parameters that are options of ``plan``, by the names of the options
     """
 
     sections: ClassVar[Sections]
     section: ClassVar[str]
     gate: ClassVar[MoveGate]
     fixed: ClassVar[Mapping[str, Json]] = {}
+    plan_options: ClassVar[Mapping[str, str]] = {}
 
     settings: Settings
     progress: Progress = keep_quiet
 
-    def plan(self, *, incident_id: str = "", **options: Any) -> MoveDocument:
-        """Make a plan; moves nothing. Exit 3 when objects wait and none of them may move."""
+    @classmethod
+    def make_app(cls) -> Typer:
+        """Return ``plan``, ``apply``, ``resume``, ``undo``, ``settle`` and ``verify``."""
+        app = Typer()
+        choose = partial(list_options, cls.sections[cls.section].Parameters)
+        still = ("consumer_stands_still",)
+        for method, options in (
+            (cls.plan, choose("memory_removed", "parts", **cls.plan_options)),
+            (cls.apply, choose("strict", "part", *still)),
+            (cls.resume, choose("part", "stop_here", "resume_worker", *still)),
+            (cls.undo, choose(*still)),
+            (cls.verify, []),
+        ):
+            command(app, *options, make_self=cls, cls=_MoveCommand)(method)
+        raw = {"ignore_unknown_options": True}
+        command(app, make_self=cls, context_settings=raw)(cls.settle)
+        return app
+
+    def plan(self, *, incident_id: IncidentId = "", **options: Any) -> MoveDocument:
+        """List exactly what would move, and what not. Moves nothing.
+
+        Exit 3 when objects wait and none of them may move.
+        """
         inv = self._open(incident_id, **options)
         plan = self._make_plan(inv, self.gate.step)
         _close_if_new(inv)
@@ -104,37 +146,43 @@ class MoveCommands:
             way_on=self._list_ways_on(inv),
         )
 
-    def apply(self, plan_id: str, *, approve: str = "", **options: Any) -> MoveDocument:
-        """Carry out a plan; if ``approve`` is empty, stop at the plan, exit 5."""
+    def apply(self, plan_id: PlanId, *, approve: Approval = "", **options: Any) -> MoveDocument:
+        """Carry out an approved plan, or resume it. Without --approve it stops at the plan."""
         inv, plan = self._open_plan(plan_id, **options)
         return self._change("apply", inv, plan, approve, plan_id)
 
-    def resume(self, plan_id: str, *, approve: str = "", **options: Any) -> MoveDocument:
-        """Go on with what is unfinished of a plan, or only resume the worker."""
+    def resume(self, plan_id: PlanId, *, approve: Approval = "", **options: Any) -> MoveDocument:
+        """Resume an unfinished plan, begun here or on another machine."""
         inv, plan = self._open_plan(plan_id, approve=approve, **options)
         return self._carry_out("resume", inv, plan, lambda: inv.resume(plan))
 
-    def undo(self, plan_id: str, *, approve: str = "", **options: Any) -> MoveDocument:
-        """Take back a move; if ``approve`` is empty, stop at the plan, exit 5."""
+    def undo(self, plan_id: PlanId, *, approve: Approval = "", **options: Any) -> MoveDocument:
+        """Move a plan's objects back, within its window. Without --approve it stops at the plan."""
         inv, _ = self._open_plan(plan_id, undo=plan_id, **options)
         plan = self._make_plan(inv, self.gate.undo_step)
         return self._change("undo", inv, plan, approve, f"{plan_id} --consumer-stands-still")
 
     def settle(
         self,
-        plan_id: str,
-        answers: Sequence[str] | None = None,
+        plan_id: PlanId,
+        answers: Annotated[
+            list[str] | None,
+            Argument(
+                metavar="[--taken [KEY]...] [--not-taken [KEY]...]",
+                help="what became of the objects; without a key: of all that the other one lacks",
+            ),
+        ] = None,
         *,
-        from_file: Path | None = None,
-        approve: str = "",
+        from_file: Annotated[
+            Path | None,
+            Option(exists=True, help="answers, one a line: `taken KEY` or `not-taken KEY`"),
+        ] = None,
+        approve: Approval = "",
     ) -> MoveDocument:
-        """Carry out answers about objects that nothing proves; without an answer, show them.
+        """Show objects that may or may not have been taken; carry out your answers.
 
-        Parameters
-        ----------
-        answers : ``--taken`` or ``--not-taken``, each followed by keys; without keys: all open
-            objects that the other answer lacks
-        from_file : more answers, one a line: ``taken KEY`` or ``not-taken KEY``
+        Taken: what is left of them stays parked. Not taken: a new plan may move them. After a wrong
+        answer, an object is delivered twice, or never.
 
         Returns
         -------
@@ -165,8 +213,8 @@ class MoveCommands:
             way_on=commands if rows else (),
         )
 
-    def verify(self, plan_id: str) -> MoveDocument:
-        """Prove by an independent look where each planned object is. Moves nothing."""
+    def verify(self, plan_id: PlanId) -> MoveDocument:
+        """Prove by a fresh listing where each planned object is. Moves nothing."""
         self.progress("list the bucket")
         inv, plan = self._open_plan(plan_id, look=True)
         if not plan.trace.exists():  # another machine may have carried it out

@@ -38,7 +38,7 @@ _INTERRUPTED = "interrupted: the running cell ends first, within 60 s; Ctrl-C ag
 _WARM_UP = """\
 import ipywidgets, matplotlib.figure
 from runbook_lib.runbook import use_runbook
-use_runbook({name!r}).load_sections()"""
+use_runbook({name!r})"""
 _WARM_UP_LOG = """
 from runbook_lib.runbook import start_logging
 start_logging()"""

@@ -169,8 +169,8 @@ def test_an_error_with_json_is_one_document(runbook: Runbook) -> None:
 
 
 HEAVY = {
-    *("pandas", "matplotlib", "IPython", "papermill", "ipywidgets", "requests", "urllib3"),
-    *("minio", "supervisor", "nbformat"),
+    *("pandas", "matplotlib", "IPython", "papermill", "ipywidgets", "minio", "supervisor"),
+    "nbformat",
 }
 
 

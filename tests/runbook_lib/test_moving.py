@@ -10,14 +10,13 @@ from typing import Any
 
 import pytest
 
+from fulfillment.commands import ReleaseCommands
 from objectmove.bucket import Answer, Request
 from objectmove.errors import NotApprovedError, NotNowError
 from objectmove.result import MoveResult
 from objectmove.run import Run
 from runbook_lib import runbook as runbooks
 from runbook_lib.approvals import Plan
-from runbook_lib.cli import app
-from runbook_lib.move_cli import make_move_commands
 from runbook_lib.moving import (
     MoveGate,
     MoveParameters,
@@ -25,6 +24,7 @@ from runbook_lib.moving import (
 )
 from runbook_lib.record.incident import create_incident
 from runbook_lib.redact import Redactor
+from runbook_lib.run.commands import app
 from runbook_lib.run.documents import ErrorDocument
 from runbook_lib.show.text import visible
 from tests.support.memory_bucket import MemoryBucket
@@ -127,7 +127,7 @@ def test_a_plan_that_was_cut_off_is_resumed_without_an_approval(inv: Any) -> Non
 
 @pytest.mark.usefixtures("named")
 def test_every_command_of_the_helper_and_of_a_move_names_the_runbook() -> None:
-    apps = (app, make_move_commands(lambda: pytest.fail("no command runs")))
+    apps = (app, ReleaseCommands.make_app())
     for command in (command for each in apps for command in each.registered_commands):
         assert command.callback is not None
         name = command.callback.__name__.replace("_", "-")

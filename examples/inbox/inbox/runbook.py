@@ -1,22 +1,22 @@
 """The runbook that the command ``runbook`` loads."""
 
-from pkgutil import resolve_name
-
 from objectmove.errors import MoveError, PlanError, RefusedError, StoppedError
 from runbook_lib.errors import ExitCode
-from runbook_lib.move_cli import make_move_commands
 from runbook_lib.runbook import Runbook
+
+from .section import POLICY, SECTIONS, Commands
+from .settings import Settings
 
 RUNBOOK = Runbook(
     summary="An inbox that is stuck: look, plan, move, prove.",
-    commands=(("", make_move_commands(lambda: resolve_name("inbox.section:Commands"))),),
+    commands=(("", Commands.make_app()),),
     errors={
         RefusedError: ExitCode.REFUSED,
         PlanError: ExitCode.USAGE,
         StoppedError: ExitCode.NOT_OK,
         MoveError: ExitCode.RUN_FAILED,
     },
-    load_sections=lambda: resolve_name("inbox.section:SECTIONS"),
-    load_settings=lambda: resolve_name("inbox.settings:Settings").load(),
-    load_policy=lambda: resolve_name("inbox.section:POLICY"),
+    sections=SECTIONS,
+    settings=Settings,
+    policy=POLICY,
 )

@@ -123,7 +123,7 @@ RUNBOOK = Runbook(
     summary="A slow runbook.",
     commands=(),
     errors={},
-    load_sections=lambda: SECTIONS,
-    load_settings=Settings.load,
-    load_policy=lambda: Policy(quantities=SECTIONS.list_quantities()),
+    sections=SECTIONS,
+    settings=Settings,
+    policy=Policy(quantities=SECTIONS.list_quantities()),
 )

@@ -1,0 +1,110 @@
+"""How a function becomes a command: its options, the document that it returns, its exit code."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from functools import wraps
+from inspect import Parameter, getdoc, signature
+from typing import Annotated, Any, TypeVar
+
+import typer
+from pydantic import BaseModel
+from rich.console import Console
+
+from ..runbook import find_runbook
+from ..show.progress import show_progress
+from .documents import Document, print_document
+from .interrupts import Interrupts, hold_interrupts
+
+F = TypeVar("F", bound=Callable[..., Document])
+
+IncidentId = Annotated[str, typer.Option("--incident", help="id, or new; default: the open one")]
+_AsJson = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
+_AS_JSON = Parameter("as_json", Parameter.KEYWORD_ONLY, default=False, annotation=_AsJson)
+
+
+def list_options(model: type[BaseModel], *names: str, **flags: str) -> list[Parameter]:
+    """Return an option for each of some fields of a model, whose description is the option's help.
+
+    An option that is not given is left out, so that the field keeps its default. A value is text:
+    the model checks it.
+
+    Parameters
+    ----------
+    names : fields whose options have the same name
+    flags : other fields, by the names of their options
+    """
+    named = {name: name for name in names} | flags
+    options = []
+    for flag, name in named.items():
+        field = model.model_fields[name]
+        kind: Any = bool if field.annotation is bool else str
+        option = typer.Option(f"--{flag.replace('_', '-')}", help=field.description)
+        annotation = Annotated[kind | None, option]
+        options.append(Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
+    return options
+
+
+def command(
+    app: typer.Typer,
+    *options: Parameter,
+    make_self: Callable[..., object] | None = None,
+    **declared: Any,
+) -> Callable[[F], F]:
+    """Make a command of a function that returns a document. The function stays as it is.
+
+    The command's help is its docstring, up to the first heading. It gets ``settings``, ``sections``
+    and ``progress`` if it has such parameters; its other parameters are the command's.
+
+    Parameters
+    ----------
+    options : more of the command's; the function takes them as ``**options``
+    make_self : of a method, makes the object from settings and progress
+    declared : what the same method of typer takes
+    """
+
+    def register(function: F) -> F:
+        shape = signature(function, eval_str=True)
+        runbook = find_runbook
+        given: dict[str, Callable[[Any], object]] = {
+            "settings": lambda _: runbook().settings.load(),
+            "sections": lambda _: runbook().sections,
+            "progress": lambda progress: progress,
+            "self": lambda progress: make_self and make_self(runbook().settings.load(), progress),
+        }
+        known = given.keys() & shape.parameters
+        own = [
+            parameter.replace(kind=Parameter.KEYWORD_ONLY)
+            for name, parameter in shape.parameters.items()
+            if name not in known and parameter.kind is not Parameter.VAR_KEYWORD
+        ]
+        more = {option.name for option in options}
+
+        @wraps(function)
+        def carry_out(*, as_json: bool, **typed: Any) -> None:
+            values = {
+                name: value
+                for name, value in typed.items()
+                if value is not None or name not in more
+            }
+            with show_progress(Console(stderr=True, quiet=as_json)) as progress:
+                with hold_interrupts():
+                    values |= {name: given[name](progress) for name in known}
+                document = function(**values)
+            # The work is done. So the first Ctrl-C while its result is printed interrupts nothing.
+            with Interrupts():
+                if as_json:
+                    sys.stdout.write(document.to_json() + "\n")
+                else:
+                    print_document(document, Console())
+            raise typer.Exit(int(document.exit_code))
+
+        help_text = re.split(r"\n\n\w+\n--", getdoc(function) or "")[0]
+        shown = shape.replace(parameters=[*own, *options, _AS_JSON], return_annotation=None)
+        vars(carry_out).update(__signature__=shown, __annotations__={})
+        app.command(**{"help": help_text, **declared})(carry_out)
+        return function
+
+    return register
