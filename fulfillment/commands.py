@@ -13,7 +13,6 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
 from typer import Option, Typer
 
 from runbook_lib import errors, model
@@ -26,14 +25,13 @@ from runbook_lib.record.journal import utc_now
 from runbook_lib.redact import Redactor
 from runbook_lib.run.commands import run
 from runbook_lib.run.console import IncidentId, command, list_options
-from runbook_lib.run.documents import Document, Part, SectionsDocument
+from runbook_lib.run.documents import Document, list_commands
 from runbook_lib.run.move_commands import Approval, MoveCommands
 from runbook_lib.section import check_fields
 from runbook_lib.settings import find_env_file
-from runbook_lib.show.text import capitalise, count_of
+from runbook_lib.show.text import capitalise
 
 from .change import synthetic
-from .change.drill_record import REVERT_COMMAND
 from .change.environment_guard import MARKER_KEY, check_playground, read_marker
 from .change.release import GATE
 from .clients import Clients
@@ -47,225 +45,9 @@ app = Typer()
 chaos_app = Typer(help="A backlog of fake labels that cannot ship.", no_args_is_help=True)
 
 
-class CheckDocument(Document):
-    """``check``: whether looking and releasing are possible, and what is missing. Has no verdict.
-
-    A system's ``reachable`` is None when the settings leave the system out. ``recognised`` is False
-    when another system answers at its address, and None while nobody can tell. ``rights`` says
-    ``yes``, ``no`` or ``not known`` for each right, for example because only a change would tell.
-    ``unfinished`` has a row for each release and each killed drill that somebody must finish.
-    ``summary`` ends with the warnings of plug-ins, such as `runbook serve`.
-    """
-
-    summary: str
-    systems: tuple[dict[str, Json], ...]
-    readings: tuple[model.Observed, ...]
-    unfinished: tuple[dict[str, Json], ...] = ()
-
-    @property
-    def mark(self) -> str:
-        """``breach`` while something is unfinished, even if looking is possible.
-
-        Otherwise it follows from the exit code.
-        """
-        return "breach" if self.unfinished else super().mark
-
-    @property
-    def answer(self) -> str:
-        """What is unfinished, and whether looking and releasing are possible."""
-        unfinished = [f"{row['plan']} is not over" for row in self.unfinished]
-        return ". ".join([*unfinished, capitalise(self.summary)])
-
-    @property
-    def commands(self) -> tuple[str, ...]:
-        """The commands that finish what was begun; then, if looking is possible, one that looks."""
-        commands = [str(row["way_on"]) for row in self.unfinished]
-        if self.exit_code is ExitCode.OK:
-            commands.append("runbook investigate")
-        return tuple(commands)
-
-
-class InitDocument(Document):
-    """``init``: whether ``.env`` was written; with ``--marker``, what became of the marker.
-
-    ``writes`` is exactly what would be written as the marker, and where; it is empty when the
-    bucket has the marker already. ``sha256`` is the hash of ``writes``. ``apply`` is the command
-    that approves this hash.
-    """
-
-    schema_name: str = Field("runbook/init/1", alias="schema")
-    env_file: str = ""
-    env_file_written: bool = False
-    marker: str = ""
-    writes: dict[str, str] = Field(default_factory=dict)
-    sha256: str = ""
-    apply: str = ""
-
-    @property
-    def answer(self) -> str:
-        """What became of the marker, or which file exists now."""
-        if self.marker:
-            return f"Marker: {self.marker}"
-        state = "is written" if self.env_file_written else "stays as it is"
-        return f"{self.env_file} {state}"
-
-
 _REVERT = "runbook chaos revert"
 #: Where `runbook chaos revert` is refused, this command plans the removal, and asks for approval.
 _PLAN_REMOVAL = "runbook run 06"
-
-
-class ChaosDocument(Document):
-    """``chaos``: numbers of synthetic objects.
-
-    ``drills`` says how many objects each drill has. ``kept`` counts other objects, which ``revert``
-    leaves alone. ``failed`` has the keys that
-    could not be removed, each with the reason. ``next`` is the command that removes the objects.
-    """
-
-    created: int = 0
-    removed: int = 0
-    kept: int = 0
-    drills: dict[str, int] = Field(default_factory=dict)
-    failed: dict[str, str] = Field(default_factory=dict)
-    next: str = _REVERT
-
-    @property
-    def answer(self) -> str:
-        """Whether there are any; the other fields say what was made, removed or found."""
-        has_any = self.drills or self.removed or self.failed
-        return "Synthetic objects:" if has_any else "There is no synthetic object"
-
-    @property
-    def commands(self) -> tuple[str, ...]:
-        """The command that removes the synthetic objects, if there are any."""
-        return (self.next,) if self.drills else ()
-
-
-CHANNELS = ("slack", "email", "teams")
-
-
-class Phases(Part, frozen=False):
-    """Seconds that a drill's phases took; None: the phase was not reached or did not succeed.
-
-    ``detect_s`` is from the injection until the alert fires, and ``notify_s`` from the injection to
-    each channel's notification. ``clear_s`` is from the repair, or from the end of the fault where
-    nothing repaired it, until the alert is gone and every channel said so, if that is known. The
-    others say how long it took to diagnose, to remediate, and to take the fault back.
-    """
-
-    detect_s: float | None = None
-    notify_s: dict[str, float | None] = dict.fromkeys(CHANNELS)
-    diagnose_s: float | None = None
-    remediate_s: float | None = None
-    clear_s: float | None = None
-    revert_s: float | None = None
-
-
-class Objective(Part):
-    """One thing that a drill must show."""
-
-    name: str
-    target: str
-    actual: str
-    met: bool
-
-
-class DrillDocument(Document):
-    """``drill``: phases and score of one drill."""
-
-    scenario: str
-    drill: str
-    phases: Phases
-    cause_expected: str
-    cause_found: tuple[str, ...]
-    objects_lost: int | None
-    foreign_touched: int | None
-    objectives: tuple[Objective, ...]
-    reverted: bool
-    report: str = ""
-    error: str = ""
-
-    @property
-    def answer(self) -> str:
-        """Whether the drill passed, and which objectives it missed."""
-        end = "passed" if self.exit_code is ExitCode.OK else "FAILED"
-        answer = f"Drill {self.scenario} {end}"
-        if self.missed:
-            answer += f": {', '.join(self.missed)}"
-        return answer
-
-    @property
-    def commands(self) -> tuple[str, ...]:
-        """The command that takes the fault back, if the drill could not."""
-        return () if self.reverted else (REVERT_COMMAND,)
-
-    @property
-    def durations(self) -> dict[str, float | None]:
-        """The phases in seconds; the channels' is that of the last one that got the alert."""
-        told = [seconds for seconds in self.phases.notify_s.values() if seconds is not None]
-        return {**self.phases.model_dump(), "notify_s": max(told, default=None)}
-
-    @property
-    def missed(self) -> tuple[str, ...]:
-        """The objectives that the drill did not meet."""
-        return tuple(objective.name for objective in self.objectives if not objective.met)
-
-
-class AllDrillsDocument(Document):
-    """``drill --all``: a row for each scenario; ``drills`` are the documents of those that ran.
-
-    A row has ``scenario``, ``end`` (passed, FAILED or refused), the phases in seconds, and in
-    ``missed`` the objectives that were not met, or why the drill was refused or ended early.
-    """
-
-    HIDDEN: ClassVar[tuple[str, ...]] = ("drills",)  # the rows say the same in short
-
-    rows: tuple[dict[str, Json], ...]
-    drills: tuple[DrillDocument, ...]
-
-    @property
-    def answer(self) -> str:
-        """How many passed."""
-        passed = sum(1 for row in self.rows if row["end"] == "passed")
-        return f"{passed} of {count_of(len(self.rows), 'drill')} passed"
-
-    @property
-    def commands(self) -> tuple[str, ...]:
-        """The command for a fault that a drill could not take back."""
-        is_left = any(not drill.reverted for drill in self.drills)
-        return (REVERT_COMMAND,) if is_left else ()
-
-
-class DrillRevertDocument(Document):
-    """``drill --revert``: what became of a killed drill.
-
-    ``way_on`` has the commands that finish what is left.
-    """
-
-    drill: str = ""
-    scenario: str = ""
-    reverted: bool = False
-    steady: bool = False
-    report: str = ""
-    way_on: tuple[str, ...] = ()
-
-    @property
-    def answer(self) -> str:
-        """What was taken back, and whether the system is healthy."""
-        if not self.drill:
-            return "No drill was killed: nothing is to be taken back"
-        answer = f"{self.drill} was killed. Its fault, {self.scenario}, is taken back"
-        if self.steady:
-            return f"{answer}, and the system is healthy"
-        return f"{answer}; the system is not healthy yet"
-
-    @property
-    def commands(self) -> tuple[str, ...]:
-        """Commands that finish the drill's releases; if the system is unhealthy, one that looks."""
-        if self.drill and not self.steady:
-            return (*self.way_on, "runbook investigate")
-        return self.way_on
 
 
 @command(app)
@@ -275,7 +57,7 @@ def init(
     marker: Annotated[str, Option(help="local or demo: mark the bucket as such")] = "",
     approve: Annotated[str, Option(help="the SHA-256 of what will be written")] = "",
     progress: Progress = keep_quiet,
-) -> InitDocument:
+) -> Document:
     """Write a commented .env into this folder, if none applies here; --marker allows drills.
 
     A ``.env`` in this folder or above it stays as it is. With ``marker`` no ``.env`` is written, so
@@ -309,13 +91,16 @@ def init(
         env_file.touch(mode=0o600, exist_ok=False)
         env_file.write_bytes(Path(__file__).with_name("env.example").read_bytes())
         progress(f"{env_file} is written")
-    return InitDocument(
+    state = "is written" if existing is None else "stays as it is"
+    return Document(
+        schema_name="runbook/init/1",
+        answer=f"{env_file} {state}",
         env_file=str(env_file),
         env_file_written=existing is None,
     )
 
 
-def _plan_or_write_marker(settings: Settings, marker: str, approve: str) -> InitDocument:
+def _plan_or_write_marker(settings: Settings, marker: str, approve: str) -> Document:
     """Write the marker if ``approve`` is its hash; without ``approve``, say what would be written.
 
     Writes nothing when the bucket has this marker already.
@@ -331,7 +116,7 @@ def _plan_or_write_marker(settings: Settings, marker: str, approve: str) -> Init
         text = f"{store.bucket}/{MARKER_KEY} says {current!r}: this may not be the store you think."
         raise errors.EnvironmentForbidsError(f"{text} Nothing was marked.")
     if current:
-        return InitDocument(marker=f"the bucket is marked as {marker} already")
+        return _tell_marker(f"the bucket is marked as {marker} already")
     content = json.dumps({"environment": marker})
     writes = {
         "endpoint": store.endpoint,
@@ -342,9 +127,10 @@ def _plan_or_write_marker(settings: Settings, marker: str, approve: str) -> Init
     sha256 = hashlib.sha256(json.dumps(writes, sort_keys=True).encode()).hexdigest()
     if not approve:
         command = f"runbook init --marker {marker} --approve {sha256[:SHORT_HASH]}"
-        return InitDocument(
+        return _tell_marker(
+            "not written: it allows chaos, faults and drills on this bucket",
             exit_code=ExitCode.REFUSED,
-            marker="not written: it allows chaos, faults and drills on this bucket",
+            status="planned",
             writes=writes,
             sha256=sha256,
             # Perhaps the setting was given for this command only: the next one needs it, too.
@@ -353,17 +139,30 @@ def _plan_or_write_marker(settings: Settings, marker: str, approve: str) -> Init
     if not is_approved(sha256, approve):
         raise errors.PlanNotApprovedError(f"this approval is of something else, not of {sha256}")
     store.put_object(MARKER_KEY, content.encode())
-    return InitDocument(marker=f"written; it reads {read_marker(store)!r}", writes=writes)
+    return _tell_marker(f"written; it reads {read_marker(store)!r}", writes=writes)
+
+
+def _tell_marker(what: str, **facts: Any) -> Document:
+    """Return what became of the marker.
+
+    ``writes`` is exactly what would be written, and where. ``apply`` is the command that approves
+    its hash.
+    """
+    told = {"marker": what, "writes": {}, "sha256": "", "apply": "", **facts}
+    head = {"schema": "runbook/init/1", "answer": f"Marker: {what}"}
+    return Document.model_validate(head | told)
 
 
 @command(app)
-def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocument:
+def check(settings: Settings, *, progress: Progress = keep_quiet) -> Document:
     """Preflight: what is reachable, with which rights, clock skew and versions. Only reads.
 
     Returns
     -------
-    Exit code 0 when looking is possible: the store, and Prometheus if there is one, answer and may
-    be read, and no address is that of another system. Else 4.
+    Whether looking and releasing are possible, and what is missing; no verdict. Exit code 0 when
+    looking is possible: the store, and Prometheus if there is one, answer and may be read, and no
+    address is that of another system. Else 4. A system's ``reachable`` is None when the settings
+    leave the system out. ``unfinished`` has a row for each release and each killed drill.
 
     Notes
     -----
@@ -380,13 +179,22 @@ def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocume
     sentences = [f"looking is {hindered}possible: {rights.reason}"]
     for plugin in entry_points(group="runbook.checks"):
         sentences += plugin.load()()
-    return CheckDocument(
+    unfinished = readings[read_unfinished.id].rows
+    summary = ". ".join(sentences)
+    begun = [f"{row['plan']} is not over" for row in unfinished]
+    commands = [str(row["way_on"]) for row in unfinished]
+    if not obstacles:
+        commands.append("runbook investigate")
+    return Document(
         schema_name="runbook/check/1",
         exit_code=ExitCode.UNKNOWN if obstacles else ExitCode.OK,
-        summary=". ".join(sentences),
+        answer=". ".join([*begun, capitalise(summary)]),
+        commands=tuple(commands),
+        status="breach" if unfinished else "",
+        summary=summary,
         systems=rights.rows,
-        readings=tuple(readings.values()),
-        unfinished=readings[read_unfinished.id].rows,
+        readings=[model.Observed.model_validate(vars(read)) for read in readings.values()],
+        unfinished=unfinished,
     )
 
 
@@ -399,7 +207,7 @@ def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocume
 )
 def create_chaos(
     settings: Settings, *, progress: Progress = keep_quiet, **options: Any
-) -> ChaosDocument:
+) -> Document:
     """Make fake labels that cannot ship, and expire by themselves; `revert` removes them.
 
     Parameters
@@ -413,11 +221,7 @@ def create_chaos(
     made = synthetic.create_backlog(
         Clients(settings).store, backlog, settings=settings, now=utc_now()
     )
-    return ChaosDocument(
-        schema_name="runbook/chaos-create/1",
-        created=len(made),
-        drills={drill_id: len(made)},
-    )
+    return _tell_chaos("create", created=len(made), drills={drill_id: len(made)})
 
 
 @command(chaos_app, name="revert")
@@ -427,7 +231,7 @@ def revert_chaos(
     prefix: Annotated[str, Option(help="default CHAOS_PREFIX and PENDING_PREFIX")] = "",
     drill_id: Annotated[str, Option(help="only this drill's objects")] = "",
     progress: Progress = keep_quiet,
-) -> ChaosDocument:
+) -> Document:
     """Remove what the metadata proves synthetic; look-alikes stay.
 
     Raises
@@ -444,8 +248,8 @@ def revert_chaos(
     progress("remove synthetic objects")
     prefixes = [prefix] if prefix else list_prefixes(settings)
     removal = synthetic.revert_backlog(store, *prefixes, drill_id=drill_id)
-    return ChaosDocument(
-        schema_name="runbook/chaos-revert/1",
+    return _tell_chaos(
+        "revert",
         exit_code=ExitCode.of(not removal.failed),
         removed=removal.removed,
         kept=removal.kept,
@@ -454,39 +258,37 @@ def revert_chaos(
 
 
 @command(chaos_app, name="status")
-def read_chaos_status(settings: Settings, *, progress: Progress = keep_quiet) -> ChaosDocument:
+def read_chaos_status(settings: Settings, *, progress: Progress = keep_quiet) -> Document:
     """Count synthetic objects by drill. Only reads."""
     progress("count synthetic objects")
     store = Clients(settings).store
     found = synthetic.find_synthetic(store, list_prefixes(settings))
     drills = synthetic.count_by_drill(found.objects)
     command = _REVERT if settings.is_playground else _PLAN_REMOVAL
-    return ChaosDocument(schema_name="runbook/chaos-status/1", drills=drills, next=command)
+    return _tell_chaos("status", drills=drills, next=command)
+
+
+def _tell_chaos(command: str, **facts: Any) -> Document:
+    """Return numbers of synthetic objects, and the command that removes those that are there.
+
+    ``kept`` counts other objects, which are left alone; ``failed`` says of each key why it could
+    not be removed.
+    """
+    told = {"created": 0, "removed": 0, "kept": 0, "drills": {}, "failed": {}, "next": _REVERT}
+    told |= facts
+    has_any = any(told[name] for name in ("drills", "removed", "failed"))
+    head = {
+        "schema": f"runbook/chaos-{command}/1",
+        "answer": "Synthetic objects:" if has_any else "There is no synthetic object",
+        "commands": (told["next"],) if told["drills"] else (),
+    }
+    return Document.model_validate(head | told)
 
 
 #: The actions that section 5 advises.
 _ADVISED = ("6.1", "6.2")
 #: Clean-up is none of them: no object is of a drill with this name.
 _NO_CLEAN_UP = "drill_id=none"
-
-
-class FixDocument(SectionsDocument):
-    """``fix``: what was carried out, and the one action that is next, which is its only plan.
-
-    ``done`` has ``verb``, ``plan``, ``sha256``, ``status`` and more of the approved plan, and
-    ``action`` has them of the plan that waits for approval; None when section 5 advises no action.
-    """
-
-    HIDDEN: ClassVar[tuple[str, ...]] = ("action", "done", "readings", "causes")
-
-    action: dict[str, Json] | None = None
-    done: tuple[dict[str, Json], ...] = ()
-
-    @property
-    def answer(self) -> str:
-        """What was done; then how the incident is now."""
-        lines = [f"{row['what']}: {row['status']}" for row in self.done]
-        return "\n".join([*lines, super().answer])
 
 
 @command(app)
@@ -496,8 +298,11 @@ def fix(
     approve: Approval = "",
     incident_id: IncidentId = "",
     progress: Progress = keep_quiet,
-) -> FixDocument:
+) -> Document:
     """Plan the next action that section 5 advises, and show it; approved, carry it out.
+
+    ``done`` has ``verb``, ``plan``, ``sha256``, ``status`` and more of the approved plan, and
+    ``action`` of the plan that waits for approval; None when section 5 advises no action.
 
     Runs 06 with the approved plan; then 05 and 06, which stops at a plan; when the incident is
     fixed, 08.
@@ -507,7 +312,7 @@ def fix(
     PlanNotApprovedError
         When the incident has no plan of 6.1 or 6.2 with this hash.
     """
-    ran: SectionsDocument | None = None
+    ran: Document | None = None
     done: list[dict[str, Json]] = []
     action: dict[str, Json] | None = None
     command = "runbook fix"
@@ -531,14 +336,18 @@ def fix(
         command = ran.next
         if ran.verdict is not Verdict.HEALTHY:
             carry_out(["08"])
-    return FixDocument.model_validate(
-        {
-            **vars(ran),
+    following = next(iter(ran.unfinished), command)
+    lines = [f"{row['what']}: {row['status']}" for row in done]
+    return ran.model_copy(
+        update={
             "schema_name": "runbook/fix/1",
+            "answer": "\n".join([*lines, ran.answer]),
+            "commands": list_commands(ran.unfinished, following),
+            "hidden": ("action", "done", "readings", "causes"),
             "action": action,
             "done": tuple(done),
             "plans": (action,) if action else (),
-            "next": next(iter(ran.unfinished), command),
+            "next": following,
         }
     )
 

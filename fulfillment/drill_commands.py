@@ -21,19 +21,16 @@ from runbook_lib.model import Json, Progress, Verdict
 from runbook_lib.redact import Redactor
 from runbook_lib.report import write_outputs
 from runbook_lib.run.console import command
-from runbook_lib.run.documents import Document
+from runbook_lib.run.documents import Document, list_commands
 from runbook_lib.settings import find_root
+from runbook_lib.show.text import count_of
 
-from .change.drill_record import find_open_drill, lock_drills
+from .change.drill_record import REVERT_COMMAND, find_open_drill, lock_drills
 from .change.environment_guard import check_environment
 from .change.release import GATE
 from .clients import Clients
-from .commands import (
-    AllDrillsDocument,
-    DrillDocument,
-    DrillRevertDocument,
-    ReleaseCommands,
-)
+from .commands import ReleaseCommands
+from .drill_score import list_durations
 from .drills import (
     PENDING_S,
     Drill,
@@ -89,13 +86,13 @@ def drill(
     return drill_one(settings, choose_scenario(settings, scenario), progress=progress)
 
 
-def drill_one(settings: Settings, scenario: Scenario, *, progress: Progress) -> DrillDocument:
+def drill_one(settings: Settings, scenario: Scenario, *, progress: Progress) -> Document:
     """Take back what a killed drill left, then carry out one scenario; raises as ``run_drill``."""
     revert_killed_drill(settings, progress=progress)
     return run_drill(settings, scenario, progress=progress)
 
 
-def drill_all(settings: Settings, *, progress: Progress) -> AllDrillsDocument:
+def drill_all(settings: Settings, *, progress: Progress) -> Document:
     """Carry out every scenario that fits this system, one after the other.
 
     A drill that fails does not stop the others. Each has its own incident, report and score.
@@ -112,7 +109,7 @@ def drill_all(settings: Settings, *, progress: Progress) -> AllDrillsDocument:
         each for _, each in sorted(list_scenarios().items()) if has_stack or not each.needs
     ]
     rows: list[dict[str, Json]] = []
-    drills: list[DrillDocument] = []
+    drills: list[Document] = []
     for number, scenario in enumerate(scenarios, start=1):
         progress(f"{number} of {len(scenarios)} {scenario.name}")
         try:
@@ -132,20 +129,24 @@ def drill_all(settings: Settings, *, progress: Progress) -> AllDrillsDocument:
             row = {
                 "scenario": drill.scenario,
                 "end": "passed" if drill.exit_code is ExitCode.OK else "FAILED",
-                **drill.durations,
+                **list_durations(drill.phases),
                 "missed": "; ".join(drill.missed) or drill.error,
             }
         rows.append(row)
-    have_all_passed = all(row["end"] == "passed" for row in rows)
-    return AllDrillsDocument(
+    passed = sum(1 for row in rows if row["end"] == "passed")
+    is_left = any(not drill.reverted for drill in drills)
+    return Document(
         schema_name="runbook/drill-all/1",
-        exit_code=ExitCode.of(have_all_passed),
-        rows=tuple(rows),
-        drills=tuple(drills),
+        exit_code=ExitCode.of(passed == len(rows)),
+        answer=f"{passed} of {count_of(len(rows), 'drill')} passed",
+        commands=(REVERT_COMMAND,) if is_left else (),
+        hidden=("drills",),  # the rows say the same in short
+        rows=rows,
+        drills=drills,
     )
 
 
-def revert_killed_drill(settings: Settings, *, progress: Progress) -> DrillRevertDocument:
+def revert_killed_drill(settings: Settings, *, progress: Progress) -> Document:
     """Take back a killed drill's fault and labels, finish its releases, close its incident.
 
     Returns
@@ -164,7 +165,12 @@ def revert_killed_drill(settings: Settings, *, progress: Progress) -> DrillRever
     with lock_drills(home):
         incident = find_open_drill(home, redactor=Redactor(settings.secrets))
         if incident is None:
-            return DrillRevertDocument(schema_name="runbook/drill-revert/1")
+            return Document(
+                schema_name="runbook/drill-revert/1",
+                answer="No drill was killed: nothing is to be taken back",
+                drill="",
+                reverted=False,
+            )
         scenario = find_scenario(incident.state.exercise)
         drill = Drill(settings, Clients(settings), scenario, progress, incident)
         progress(f"{drill.id} was killed: take back {scenario.name}")
@@ -176,16 +182,19 @@ def revert_killed_drill(settings: Settings, *, progress: Progress) -> DrillRever
         )
         report = str(write_outputs(incident, SECTIONS))
     is_done = not trouble and not ways_on
-    return DrillRevertDocument(
+    end = "; the system is not healthy yet" if trouble else ", and the system is healthy"
+    return Document(
         schema_name="runbook/drill-revert/1",
         incident=incident.id,
         exit_code=ExitCode.of(is_done),
+        answer=f"{drill.id} was killed. Its fault, {scenario.name}, is taken back{end}",
+        commands=list_commands(ways_on, "runbook investigate" if trouble else ""),
         drill=drill.id,
         scenario=scenario.name,
         reverted=True,
         steady=not trouble,
         report=report,
-        way_on=tuple(ways_on),
+        way_on=ways_on,
     )
 
 

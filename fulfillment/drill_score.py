@@ -7,15 +7,19 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from runbook_lib.errors import ExitCode
-from runbook_lib.model import ActionPhase, Mark, Status, Verdict, parse_time
+from runbook_lib.model import ActionPhase, Json, Mark, Status, Verdict, parse_time
 from runbook_lib.record.history import list_proofs
 from runbook_lib.record.view import JournalView
+from runbook_lib.run.documents import Document
 from runbook_lib.run.notebooks import RunStatus
+from runbook_lib.section import to_rows
 from runbook_lib.show.text import VERDICT_WORDS
 
 from .analysis.causes import CAUSES
-from .commands import CHANNELS, DrillDocument, Objective, Phases
+from .change.drill_record import REVERT_COMMAND
 from .policy import POLICY
+
+CHANNELS = ("slack", "email", "teams")
 
 _Marks = Mapping[str, Mark]
 #: Name, target, what was measured, and whether it met the target.
@@ -56,8 +60,14 @@ class Goals:
         return (self.verdict_expected,)
 
 
-def score(journal: JournalView, goals: Goals, *, incident: str, drill: str) -> DrillDocument:
-    """Return what a drill measured, and which goals it met; the ids are the document's."""
+def score(journal: JournalView, goals: Goals, *, incident: str, drill: str) -> Document:
+    """Return what a drill measured, and which goals it met; the ids are the document's.
+
+    ``phases`` has seconds: from the injection until the alert fires (``detect_s``) and until each
+    channel is notified; to diagnose, to remediate, and to take the fault back; and from the repair,
+    or from the end of the fault where nothing repaired it, until the alert is gone and every
+    channel said so (``clear_s``). None: the phase was not reached, or is not known.
+    """
     marks = {mark.what.removeprefix("drill_"): mark for mark in journal.marks}
     proofs = list_proofs(journal)
     cause_found: tuple[str, ...] = ()
@@ -66,13 +76,11 @@ def score(journal: JournalView, goals: Goals, *, incident: str, drill: str) -> D
         diagnosis = JournalView(entry for entry in journal.entries if entry.seq <= last_seq)
         cause_found = tuple(cause.name for cause in POLICY.list_causes(diagnosis))
     judged = journal.conclusion("06_remediation")
-    error = ""
-    if "failed" in marks:
-        error = marks["failed"].reason
-    document = DrillDocument(
+    document = Document(
         schema_name="runbook/drill/1",
         incident=incident,
         verdict=judged.verdict if judged else Verdict.UNKNOWN,
+        commands=() if "reverted" in marks else (REVERT_COMMAND,),
         scenario=goals.cause_expected,
         drill=drill,
         phases=_measure_phases(journal, marks),
@@ -80,21 +88,30 @@ def score(journal: JournalView, goals: Goals, *, incident: str, drill: str) -> D
         cause_found=cause_found,
         objects_lost=sum(proof["lost"] for proof in proofs) if proofs else None,
         foreign_touched=sum(proof["foreign_changed"] for proof in proofs) if proofs else None,
-        objectives=(),
         reverted="reverted" in marks,
-        error=error,
+        error=marks["failed"].reason if "failed" in marks else "",
+        report="",
     )
-    objectives = [
-        Objective(name=name, target=target, actual=actual, met=met)
-        for name, target, actual, met in _judge(document, journal, marks, goals)
-    ]
-    exit_code = ExitCode.of(all(objective.met for objective in objectives))
-    if error:
-        exit_code = ExitCode.RUN_FAILED
-    return document.model_copy(update={"objectives": tuple(objectives), "exit_code": exit_code})
+    objectives = to_rows(
+        ("name", "target", "actual", "met"), _judge(document, journal, marks, goals)
+    )
+    missed = tuple(row["name"] for row in objectives if not row["met"])
+    exit_code = ExitCode.RUN_FAILED if document.error else ExitCode.of(not missed)
+    end = "passed" if exit_code is ExitCode.OK else "FAILED"
+    answer = f"Drill {goals.cause_expected} {end}"
+    if missed:
+        answer += f": {', '.join(missed)}"
+    update = {"objectives": objectives, "missed": missed, "exit_code": exit_code, "answer": answer}
+    return document.model_copy(update=update)
 
 
-def _measure_phases(journal: JournalView, marks: _Marks) -> Phases:
+def list_durations(phases: Mapping[str, Json]) -> dict[str, Json]:
+    """Return the phases in seconds; the channels' is that of the last one that got the alert."""
+    told = [seconds for seconds in phases["notify_s"].values() if seconds is not None]
+    return {**phases, "notify_s": max(told, default=None)}
+
+
+def _measure_phases(journal: JournalView, marks: _Marks) -> dict[str, Json]:
     """Return how long each phase took."""
 
     def measure(start: str, end: str) -> float | None:
@@ -114,14 +131,14 @@ def _measure_phases(journal: JournalView, marks: _Marks) -> Phases:
         cleared_at = marks["cleared"].at
         waits = [_count_seconds(at, cleared_at) for at in repairs if at <= cleared_at]
         clear_s = min(waits, default=None)
-    return Phases(
-        detect_s=measure("inject", "detect"),
-        notify_s=notify_s,
-        diagnose_s=measure("diagnosis", "diagnosed"),
-        remediate_s=measure("remedy", "remedied"),
-        clear_s=clear_s,
-        revert_s=measure("revert", "reverted"),
-    )
+    return {
+        "detect_s": measure("inject", "detect"),
+        "notify_s": notify_s,
+        "diagnose_s": measure("diagnosis", "diagnosed"),
+        "remediate_s": measure("remedy", "remedied"),
+        "clear_s": clear_s,
+        "revert_s": measure("revert", "reverted"),
+    }
 
 
 def _count_seconds(start: datetime, end: datetime) -> float:
@@ -129,28 +146,28 @@ def _count_seconds(start: datetime, end: datetime) -> float:
 
 
 def _judge_alert(
-    document: DrillDocument, journal: JournalView, marks: _Marks, goals: Goals
+    document: Document, journal: JournalView, marks: _Marks, goals: Goals
 ) -> Iterator[_Objective]:
     """Yield the objectives about the alert.
 
     Without ``NOTIFICATIONS_URL`` nobody says what the receivers got; 3.1 then judges the delivery.
     """
     phases = document.phases
-    yield _judge_time("alert fires", phases.detect_s, goals.detect_timeout_s)
+    yield _judge_time("alert fires", phases["detect_s"], goals.detect_timeout_s)
     if "notify" in marks:
-        missing = [channel for channel, at in phases.notify_s.items() if at is None]
+        missing = [channel for channel, at in phases["notify_s"].items() if at is None]
         actual = f"missing: {', '.join(missing)}" if missing else "all"
         is_met = not missing
     else:
         delivery = journal.latest().get("3.1")
         actual = delivery.reason if delivery else "3.1 was not read"
         is_met = delivery is not None and delivery.status is not Status.BREACH
-    yield "every channel is notified", ", ".join(phases.notify_s), actual, is_met
-    yield _judge_time("alert clears", phases.clear_s, goals.clear_timeout_s)
+    yield "every channel is notified", ", ".join(phases["notify_s"]), actual, is_met
+    yield _judge_time("alert clears", phases["clear_s"], goals.clear_timeout_s)
 
 
 def _judge(
-    document: DrillDocument, journal: JournalView, marks: _Marks, goals: Goals
+    document: Document, journal: JournalView, marks: _Marks, goals: Goals
 ) -> Iterator[_Objective]:
     """Yield each objective, with what was measured."""
     if goals.alert:

@@ -29,6 +29,7 @@ from runbook_lib.record.incident import ENDED_WELL, Incident, list_incidents
 from runbook_lib.record.journal import utc_now
 from runbook_lib.report import write_outputs
 from runbook_lib.run.commands import run_sections
+from runbook_lib.run.documents import Document
 from runbook_lib.run.interrupts import Interrupts, hold_interrupts
 from runbook_lib.run.notebooks import RunStatus
 from runbook_lib.section import attempt
@@ -46,8 +47,7 @@ from .change.environment_guard import check_environment, check_playground
 from .change.release import GATE, check_store
 from .change.synthetic import Backlog, create_backlog, revert_backlog
 from .clients import Clients, check_connected
-from .commands import CHANNELS, DrillDocument
-from .drill_score import Goals, score
+from .drill_score import CHANNELS, Goals, list_durations, score
 from .investigation import Investigation
 from .policy import POLICY
 from .quantities import DELAY_ALERT, UPLOAD_ALERT
@@ -330,7 +330,7 @@ def run_drill(
     *,
     progress: Progress,
     calm_s: float = PENDING_S,
-) -> DrillDocument:
+) -> Document:
     """Carry out one drill and score it.
 
     Parameters
@@ -392,7 +392,7 @@ def _add_waits(clients: Clients, scenario: Scenario) -> Scenario:
     return scenario
 
 
-def _run(drill: Drill) -> DrillDocument:
+def _run(drill: Drill) -> Document:
     """Carry out a drill that may begin. However it ends, take its fault back and score it.
 
     A second Ctrl-C while the fault is taken back ends the drill; its watchdog then does the rest.
@@ -576,7 +576,7 @@ def _revert(drill: Drill) -> None:
         drill.mark("reverted")
 
 
-def _close(drill: Drill) -> DrillDocument:
+def _close(drill: Drill) -> Document:
     """Score the drill, close its incident, and write its report.
 
     The incident stays open while the fault is not taken back.
@@ -586,8 +586,8 @@ def _close(drill: Drill) -> DrillDocument:
     drill.mark(
         "scored",
         is_good=document.exit_code is ExitCode.OK,
-        phases=document.durations,
-        objectives=[objective.model_dump() for objective in document.objectives],
+        phases=list_durations(document.phases),
+        objectives=document.objectives,
     )
     _note_trigger(drill, incident)
     if not drill.has_fault:

@@ -156,9 +156,9 @@ def say_failure(error: BaseException, arguments: Sequence[str]) -> int:
         text = f"Interrupted. Do it again with: runbook {shlex.join(arguments)}"
     text = Redactor(secrets).text(name_runbook(text) or type(error).__name__)
     if "--json" in arguments:
-        from .run.documents import ErrorDocument
+        from .run.documents import Document
 
-        document = ErrorDocument(schema_name="runbook/error/1", exit_code=code, error=text)
+        document = Document(schema_name="runbook/error/1", exit_code=code, error=text)
         sys.stdout.write(document.to_json() + "\n")
     sys.stderr.write(f"runbook: {text}\n")
     return code

@@ -20,13 +20,18 @@ from ..errors import (
 from ..investigation import close_if_quiet, judge_incident
 from ..model import (
     ActionPhase,
+    CauseStatus,
+    Finding,
     Json,
     Note,
+    Observed,
     Progress,
     Role,
     Verdict,
+    format_time,
     keep_quiet,
 )
+from ..policy import Judgement
 from ..record.folds import MOVES, group_actions
 from ..record.history import compute_trends, list_history
 from ..record.incident import ENDED_WELL, Incident, open_incident
@@ -47,8 +52,9 @@ from ..runbook import load_policy
 from ..section import SectionModule, Sections, check_fields, check_parameters
 from ..settings import Settings
 from ..show.tables import tabulate_plans
-from . import documents
+from ..show.text import VERDICT_WORDS, count_of, format_value
 from .console import IncidentId, command, list_options
+from .documents import Document, list_commands
 from .interrupts import Interrupts, do_nothing, hold_interrupts
 from .notebooks import NotebookRun, SharedKernel, run_notebook
 
@@ -148,7 +154,7 @@ def _carry_out(
     incident_id: str,
     alerts: Sequence[ReceivedAlert] = (),
     schema: str,
-) -> documents.SectionsDocument:
+) -> Document:
     """Find the incident, run sections on it, write the report, and say how it ended.
 
     If these runs closed the incident, the report is its last one. An incident that this command
@@ -202,25 +208,50 @@ def _carry_out(
         next_command = next_step.command
         if verdict is Verdict.HEALTHY:  # no section closes an incident that saw no trouble
             next_command = "runbook close"
-    return documents.SectionsDocument(
+    since = judged.since and format_time(judged.since)
+    until = judged.until and format_time(judged.until)
+    affected = str(policy.compute_impact(journal))
+    causes = journal.diagnosis.findings
+    return Document(
         schema_name=schema,
         at=now,
         incident=incident.id,
         verdict=verdict,
         exit_code=_choose_exit_code(runs, verdict),
-        reason=reason,
-        since=judged.since,
-        until=judged.until,
-        affected=str(policy.compute_impact(journal)),
-        readings=tuple(own.list_current().values()),
-        causes=journal.diagnosis.findings,
-        notebooks=tuple(runs),
-        plans=plans,
+        answer=_say_outcome(verdict, judged, causes, reason, affected),
+        commands=list_commands(journal.ways_on, next_command),
         report=str(report),
-        advice=() if is_over or waits else judged.advice,
+        reason=reason,
         unfinished=journal.ways_on,
         next=next_command,
+        notebooks=runs,
+        readings=[Observed.model_validate(vars(read)) for read in own.list_current().values()],
+        causes=causes,
+        since=since,
+        until=until,
+        affected=affected,
+        plans=plans,
+        advice=() if is_over or waits else judged.advice,
     )
+
+
+def _say_outcome(
+    verdict: Verdict | None,
+    judged: Judgement,
+    causes: Sequence[Finding],
+    reason: str,
+    affected: str,
+) -> str:
+    """Return the verdict and since when, why, and how much is affected."""
+    words = VERDICT_WORDS[verdict] if verdict else ""
+    if judged.since:
+        words += f" since {format_value(judged.since)}"
+    if judged.until:
+        words += f" until {format_value(judged.until)}"
+    supported = [
+        f"{cause.name}: {cause.reason}" for cause in causes if cause.status is CauseStatus.SUPPORTED
+    ]
+    return ". ".join(filter(None, [words, *(supported or [reason]), affected]))
 
 
 @command(app)
@@ -232,7 +263,7 @@ def investigate(
     incident_id: IncidentId = "",
     alerts_file: Annotated[Path | None, Option("--alerts", hidden=True)] = None,
     progress: Progress = keep_quiet,
-) -> documents.SectionsDocument:
+) -> Document:
     """Carry out the sections that only look, then write the report. Changes no system.
 
     Parameters
@@ -269,7 +300,7 @@ def run(
     ] = None,
     incident_id: IncidentId = "",
     progress: Progress = keep_quiet,
-) -> documents.SectionsDocument:
+) -> Document:
     """Run chosen notebooks headless; changes stop at their plans without -p approve=SHA256.
 
     Parameters
@@ -352,24 +383,27 @@ def report(
     incident: Annotated[str, Argument(help="id; with --check also its folder, or its zip")] = "",
     *,
     check: Annotated[bool, Option("--check", help="name what was altered")] = False,
-) -> documents.ReportDocument:
+) -> Document:
     """Build the report again from the journal; --check compares journal and files instead."""
     if check:
         path = Path(incident)
         if not incident or not path.exists():
             path = _open(settings, incident).folder
         checked = verify_incident(path)
-        return documents.ReportDocument(
+        count = len(checked.problems)
+        return Document(
             schema_name="runbook/verify-report/1",
-            exit_code=ExitCode.of(not checked.problems),
+            exit_code=ExitCode.of(not count),
+            answer=f"{count_of(count, 'problem')} found" if count else "Done",
             incident=checked.incident,
             report=str(path),
             problems=checked.problems,
             newer=checked.newer,
         )
     opened = _open(settings, incident)
-    return documents.ReportDocument(
+    return Document(
         schema_name="runbook/report/1",
+        answer="Done",
         incident=opened.id,
         report=str(write_outputs(opened, sections)),
     )
@@ -380,7 +414,7 @@ def close(
     settings: Settings,
     sections: Sections,
     incident_id: Annotated[str, Argument(metavar="incident", help="default: the open one")] = "",
-) -> documents.CloseDocument:
+) -> Document:
     """Close an incident: read what its verdict needs, and write its report a last time.
 
     The exit code is the verdict's: what cannot be read now makes it unknown.
@@ -400,15 +434,18 @@ def close(
     incident.close(verdict, reason=f"closed by {settings.operator} as {words}: {judgement.reason}")
     journal = incident.journal.view()
     next_command = "" if verdict in ENDED_WELL else "runbook investigate"
-    return documents.CloseDocument(
+    next_command = next(iter(journal.ways_on), next_command)
+    return Document(
         schema_name="runbook/close/1",
         incident=incident.id,
         verdict=verdict,
         exit_code=compute_exit_code(verdict),
+        answer=f"Closed. {VERDICT_WORDS[verdict]}: {judgement.reason}",
+        commands=list_commands(journal.ways_on, next_command),
         report=str(write_outputs(incident, sections)),
         reason=judgement.reason,
         unfinished=journal.ways_on,
-        next=next(iter(journal.ways_on), next_command),
+        next=next_command,
     )
 
 
@@ -425,15 +462,18 @@ def incidents(
     settings: Settings,
     *,
     every: Annotated[bool, Option("--all", help="drills, too, and their trends")] = False,
-) -> documents.IncidentsDocument:
+) -> Document:
     """List the incidents, the open ones first."""
     rows = list_history(settings.runbook_home, load_policy())
     shown = [row for row in rows if row.is_open or every or not row.exercise]
     shown.sort(key=lambda row: not row.is_open)
-    return documents.IncidentsDocument(
+    count = sum(1 for row in shown if row.is_open)
+    return Document(
         schema_name="runbook/incidents/1",
-        incidents=tuple(shown),
-        trends=compute_trends(rows) if every else (),
+        answer=f"{count_of(count, 'incident')} open" if count else "No incident is open",
+        status="incident" if count else "ok",
+        incidents=shown,
+        drills=compute_trends(rows) if every else (),
     )
 
 
@@ -448,7 +488,7 @@ def note(
     *,
     incident_id: IncidentId = "",
     **fields: object,
-) -> documents.NoteDocument:
+) -> Document:
     """Write what a person knows: a remark, a lesson, a follow-up, who leads, what happened.
 
     Parameters
@@ -466,13 +506,15 @@ def note(
     incident = _open(settings, incident_id)
     is_late = incident.is_closed
     entry = write_note(incident, written)
-    return documents.NoteDocument(
+    late = ", marked as after the close" if is_late else ""
+    return Document(
         schema_name="runbook/note/1",
         incident=incident.id,
+        answer=f"Noted in {incident.id}{late}. The report shows it.",
         entry=entry,
         late=is_late,
         report=str(write_outputs(incident, sections)),
-        follow_ups=tuple(list_follow_ups(incident.journal.view())),
+        follow_ups=list_follow_ups(incident.journal.view()),
     )
 
 

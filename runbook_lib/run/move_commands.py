@@ -28,7 +28,7 @@ from ..section import Sections
 from ..settings import Settings
 from ..show.text import VERDICT_WORDS, capitalise, count_of, format_bytes
 from .console import IncidentId, command, list_options
-from .documents import IncidentDocument
+from .documents import Document, list_commands
 
 _STILL = "--consumer-stands-still"
 PlanId = Annotated[str, Argument(help="the plan's id, as `runbook plan` printed it")]
@@ -39,42 +39,6 @@ Approval = Annotated[str, Option("--approve", help=_APPROVE)]
 _SHOWN = 10
 #: Facts that the document does not have, or has by another name.
 _UNTOLD = {OTHERS, "keys", "ways_on"}
-
-
-class MoveDocument(IncidentDocument, extra="allow"):
-    """A document about one plan.
-
-    Beside these fields it has what is known of the plan: of a plan that waits for its approval
-    ``sha256`` and its summary; of a run, those of ``objectmove.result.MoveResult``, where a list of
-    objects is a count and ``reasons`` says why they stay; of a proof its counts.
-
-    Attributes
-    ----------
-    summary : what came of it, in words
-    way_on : the commands that finish what was begun
-    apply : the command that carries the plan out
-    rows : some objects of a plan; of ``settle`` without an answer, the objects that wait for one
-    unproven : of a run, the keys of the objects that a person must settle
-    """
-
-    plan: str
-    summary: str
-    way_on: tuple[str, ...] = ()
-    apply: str = ""
-    rows: tuple[dict[str, Json], ...] = ()
-
-    @property
-    def answer(self) -> str:
-        """What came of the plan; then the incident's verdict now."""
-        lines = [capitalise(self.summary)]
-        if self.verdict:
-            lines.append(f"{VERDICT_WORDS[self.verdict]}: {self.reason}")
-        return "\n".join(lines)
-
-    @property
-    def commands(self) -> tuple[str, ...]:
-        """What finishes the plan; if it is finished, the next command."""
-        return self.way_on or super().commands
 
 
 class _MoveCommand(TyperCommand):
@@ -129,7 +93,7 @@ class MoveCommands:
         command(app, make_self=cls, context_settings=raw)(cls.settle)
         return app
 
-    def plan(self, *, incident_id: IncidentId = "", **options: Any) -> MoveDocument:
+    def plan(self, *, incident_id: IncidentId = "", **options: Any) -> Document:
         """List exactly what would move, and what not. Moves nothing.
 
         Exit 3 when objects wait and none of them may move.
@@ -146,17 +110,17 @@ class MoveCommands:
             way_on=self._list_ways_on(inv),
         )
 
-    def apply(self, plan_id: PlanId, *, approve: Approval = "", **options: Any) -> MoveDocument:
+    def apply(self, plan_id: PlanId, *, approve: Approval = "", **options: Any) -> Document:
         """Carry out an approved plan, or resume it. Without --approve it stops at the plan."""
         inv, plan = self._open_plan(plan_id, **options)
         return self._change("apply", inv, plan, approve, plan_id)
 
-    def resume(self, plan_id: PlanId, *, approve: Approval = "", **options: Any) -> MoveDocument:
+    def resume(self, plan_id: PlanId, *, approve: Approval = "", **options: Any) -> Document:
         """Resume an unfinished plan, begun here or on another machine."""
         inv, plan = self._open_plan(plan_id, approve=approve, **options)
         return self._carry_out("resume", inv, plan, lambda: inv.resume(plan))
 
-    def undo(self, plan_id: PlanId, *, approve: Approval = "", **options: Any) -> MoveDocument:
+    def undo(self, plan_id: PlanId, *, approve: Approval = "", **options: Any) -> Document:
         """Move a plan's objects back, within its window. Without --approve it stops at the plan."""
         inv, _ = self._open_plan(plan_id, undo=plan_id, **options)
         plan = self._make_plan(inv, self.gate.undo_step)
@@ -178,7 +142,7 @@ class MoveCommands:
             Option(exists=True, help="answers, one a line: `taken KEY` or `not-taken KEY`"),
         ] = None,
         approve: Approval = "",
-    ) -> MoveDocument:
+    ) -> Document:
         """Show objects that may or may not have been taken; carry out your answers.
 
         Taken: what is left of them stays parked. Not taken: a new plan may move them. After a wrong
@@ -213,7 +177,7 @@ class MoveCommands:
             way_on=commands if rows else (),
         )
 
-    def verify(self, plan_id: PlanId) -> MoveDocument:
+    def verify(self, plan_id: PlanId) -> Document:
         """Prove by a fresh listing where each planned object is. Moves nothing."""
         self.progress("list the bucket")
         inv, plan = self._open_plan(plan_id, look=True)
@@ -234,17 +198,31 @@ class MoveCommands:
 
     def _tell(
         self, command: str, inv: Any, plan: Plan, facts: Mapping[str, Json] = {}, **fields: Any
-    ) -> MoveDocument:
-        """Return the document of a command: the facts, of which ``fields`` are said otherwise."""
-        told: dict[str, Json] = {}
+    ) -> Document:
+        """Return the document of a command: the facts, of which ``fields`` are said otherwise.
+
+        It is about one plan. ``summary`` says what came of it, ``way_on`` has the commands that
+        finish it, and ``rows`` some of its objects. Of a list of objects it has the count.
+        """
+        told: dict[str, Json] = {"reason": "", "report": "", "next": "", "way_on": ()}
         for name, fact in facts.items():
             is_counted = isinstance(fact, list) and name != "unproven"
             if name not in _UNTOLD:
                 told[name] = len(fact) if is_counted else fact
-        head = {"schema": f"runbook/{command}/1", "incident": inv.incident.id, "plan": plan.id}
-        return MoveDocument.model_validate({**told, **head, **fields})
+        told |= {
+            "schema_name": f"runbook/{command}/1",
+            "incident": inv.incident.id,
+            "plan": plan.id,
+        }
+        told |= fields
+        lines = [capitalise(told["summary"])]
+        if told.get("verdict"):
+            lines.append(f"{VERDICT_WORDS[told['verdict']]}: {told['reason']}")
+        commands = told["way_on"] or list_commands((), told["next"])
+        shown = {"answer": "\n".join(lines), "commands": commands}
+        return Document.model_validate(told | shown)
 
-    def _show(self, inv: Any, plan: Plan, command: str, **fields: Any) -> MoveDocument:
+    def _show(self, inv: Any, plan: Plan, command: str, **fields: Any) -> Document:
         """Return what a plan would do, and how to approve it; exit 5, since nothing is approved.
 
         Parameters
@@ -265,6 +243,7 @@ class MoveCommands:
         ]
         shown = {
             "exit_code": ExitCode.REFUSED,
+            "status": "planned",
             "summary": ": ".join(filter(None, (words, facts.get("reason")))),
             "sha256": plan.sha256,
             "others": facts[OTHERS],
@@ -344,7 +323,7 @@ class MoveCommands:
 
     # --- changing ---
 
-    def _change(self, command: str, inv: Any, plan: Plan, approve: str, typed: str) -> MoveDocument:
+    def _change(self, command: str, inv: Any, plan: Plan, approve: str, typed: str) -> Document:
         """Carry out an approved plan; without an approval, show it and what to type."""
         if not approve:
             return self._show(inv, plan, f"{command} {typed}")
@@ -356,7 +335,7 @@ class MoveCommands:
         inv: Any,
         plan: Plan,
         change: Callable[[], ActionEntry],
-    ) -> MoveDocument:
+    ) -> Document:
         """Carry a change out; return how it ended, and the incident's verdict by a new look.
 
         If it is interrupted, write the report and raise the error again.

@@ -64,8 +64,8 @@ def test_a_drill_whose_plans_could_not_be_made_approves_nothing(
 
     monkeypatch.setattr(notebooks, "_execute", fail_in_remediation)
     document = run_drill(world.settings, PausedPipeline(world=world), progress=keep_quiet)
-    (unmet,) = [o for o in document.objectives if o.name == "no notebook fails"]
-    assert not unmet.met
+    (unmet,) = [o for o in document.objectives if o["name"] == "no notebook fails"]
+    assert not unmet["met"]
     (folder,) = list_incidents(world.home)
     journal = Incident(folder, redactor=Redactor()).journal.view()
     events = [mark.what for mark in journal.marks]

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from chainlog import Entry
-from fulfillment.commands import DrillDocument
 from fulfillment.drill_score import Goals, score
 from runbook_lib.errors import ExitCode
 from runbook_lib.model import format_time
 from runbook_lib.record.view import JournalView
+from runbook_lib.run.documents import Document
 from tests.support.incidents import START
 
 GOALS = Goals("pipeline_paused", releases=True, detect_timeout_s=30, clear_timeout_s=40)
@@ -70,7 +70,7 @@ PERFECT: dict[str, tuple[float, tuple[str, dict[str, Any]]]] = {
 
 def score_journal(
     goals: Goals = GOALS, *, without: tuple[str, ...] = (), **changed: tuple[float, Any]
-) -> DrillDocument:
+) -> Document:
     """Score the perfect drill's journal, without some entries, or with others in their place."""
     told = {**PERFECT, **changed}
     kept = sorted((told[name] for name in told if name not in without), key=lambda item: item[0])
@@ -84,7 +84,7 @@ def score_journal(
 def test_a_perfect_drill_meets_every_objective_and_its_times_are_those_of_its_marks() -> None:
     document = score_journal()
     assert (document.missed, document.exit_code, document.verdict) == ((), 0, "fixed")
-    assert document.phases.model_dump() == {
+    assert document.phases == {
         "detect_s": 7.4,
         "notify_s": {"slack": 8.0, "email": 8.0, "teams": 8.1},
         "diagnose_s": 9.0,

@@ -29,8 +29,7 @@ from runbook_lib.redact import Redactor
 from runbook_lib.report import ReportModel
 from runbook_lib.run import commands
 from runbook_lib.run.commands import investigate
-from runbook_lib.run.documents import Document, SectionsDocument
-from runbook_lib.run.move_commands import MoveDocument
+from runbook_lib.run.documents import Document
 from tests.support.incidents import damage_journal
 from tests.support.memory_bucket import MemoryBucket
 from tests.support.stories import make_world, pause_pipeline
@@ -43,7 +42,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     return make_world(tmp_path, monkeypatch)
 
 
-def look(world: World, incident_id: str = "") -> SectionsDocument:
+def look(world: World, incident_id: str = "") -> Document:
     """Investigate."""
     return investigate(world.settings, SECTIONS, incident_id=incident_id)
 
@@ -53,38 +52,38 @@ def open_(world: World, document: Document) -> Incident:
     return Incident(world.home / str(document.incident), redactor=Redactor())
 
 
-def run(world: World, *sections: str) -> SectionsDocument:
+def run(world: World, *sections: str) -> Document:
     """Run sections without an approval."""
     return commands.run(world.settings, SECTIONS, sections)
 
 
-def get(document: MoveDocument, name: str) -> Any:
+def get(document: Document, name: str) -> Any:
     """Return a field that only some documents about a plan have."""
     return (document.model_extra or {})[name]
 
 
-def plan_by_hand(world: World) -> MoveDocument:
+def plan_by_hand(world: World) -> Document:
     """Plan a release of what waits."""
     return ReleaseCommands(world.settings).plan()
 
 
-def apply(world: World, plan: MoveDocument, **how: Any) -> MoveDocument:
+def apply(world: World, plan: Document, **how: Any) -> Document:
     """Carry out a plan, approved."""
     approve = get(plan, "sha256")
     return ReleaseCommands(world.settings).apply(plan.plan, approve=approve, **how)
 
 
-def resume(world: World, plan: str) -> MoveDocument:
+def resume(world: World, plan: str) -> Document:
     """Go on with a plan, without an approval."""
     return ReleaseCommands(world.settings).resume(plan)
 
 
-def show_undo(world: World, plan: MoveDocument) -> MoveDocument:
+def show_undo(world: World, plan: Document) -> Document:
     """Plan the way back of a release."""
     return ReleaseCommands(world.settings).undo(plan.plan)
 
 
-def undo(world: World, plan: MoveDocument, approve: str) -> MoveDocument:
+def undo(world: World, plan: Document, approve: str) -> Document:
     """Take a release back while the consumer is stopped."""
     commands_ = ReleaseCommands(world.settings)
     return commands_.undo(plan.plan, approve=approve, consumer_stands_still="now")
@@ -115,7 +114,7 @@ def test_a_run_that_finds_nothing_wrong_leaves_no_open_incident(world: World) ->
     assert look(world).verdict is Verdict.HEALTHY
     run(world, "02", "06")
     plan_by_hand(world)
-    assert commands.incidents(world.settings).incidents == ()
+    assert commands.incidents(world.settings).incidents == []
 
 
 def test_the_next_episode_closes_the_incident_and_does_not_write_into_it(world: World) -> None:
@@ -171,7 +170,7 @@ def test_a_closed_incident_is_never_reopened(world: World) -> None:
     assert read_record(world, str(first.incident)) == before
 
 
-def release_and_close(world: World) -> MoveDocument:
+def release_and_close(world: World) -> Document:
     """Release what waits, recover, and close the incident; return the plan."""
     pause_pipeline(world)
     plan = plan_by_hand(world)
@@ -268,7 +267,7 @@ def test_a_damaged_journal_stays_as_it_is_and_a_new_incident_takes_its_place(
     assert rows == {new: ""}
 
 
-def interrupt_release(world: World, plan: MoveDocument, monkeypatch: pytest.MonkeyPatch) -> None:
+def interrupt_release(world: World, plan: Document, monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupt a release at its first copy."""
     do = MemoryBucket._do
 

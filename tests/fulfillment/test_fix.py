@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from fulfillment.commands import FixDocument, fix
+from fulfillment.commands import fix
 from fulfillment.sections import SECTIONS
 from runbook_lib.errors import ExitCode, PlanNotApprovedError
 from runbook_lib.model import Verdict
 from runbook_lib.run.commands import investigate
+from runbook_lib.run.documents import Document
 from tests.support.stories import make_world, pause_pipeline
 from tests.support.world import World
 
@@ -23,7 +24,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     return make_world(tmp_path, monkeypatch)
 
 
-def approve(world: World, shown: FixDocument) -> FixDocument:
+def approve(world: World, shown: Document) -> Document:
     """Paste the command that a document names next."""
     assert shown.exit_code is ExitCode.REFUSED
     assert shown.action

@@ -25,7 +25,7 @@ from runbook_lib.moving import (
 from runbook_lib.record.incident import create_incident
 from runbook_lib.redact import Redactor
 from runbook_lib.run.commands import app
-from runbook_lib.run.documents import ErrorDocument
+from runbook_lib.run.documents import Document
 from runbook_lib.show.text import visible
 from tests.support.memory_bucket import MemoryBucket
 from tests.support.memory_store import MemoryStore
@@ -132,7 +132,7 @@ def test_every_command_of_the_helper_and_of_a_move_names_the_runbook() -> None:
         assert command.callback is not None
         name = command.callback.__name__.replace("_", "-")
         assert visible(f"`runbook {name} X`") == f"`runbook --runbook inbox {name} X`"
-        error = ErrorDocument(schema_name="runbook/error/1", error=f"runbook {name} X")
+        error = Document(schema_name="runbook/error/1", error=f"runbook {name} X")
         assert f"runbook --runbook inbox {name} X" in error.to_json()
 
 

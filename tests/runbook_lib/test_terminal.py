@@ -12,10 +12,8 @@ from runbook_lib.errors import ExitCode
 from runbook_lib.model import CauseStatus, Finding, Observed, Status, Verdict
 from runbook_lib.run.documents import (
     Document,
-    SectionsDocument,
     print_document,
 )
-from runbook_lib.run.move_commands import MoveDocument
 from tests.support.golden import expect_golden
 
 AT = datetime(2026, 11, 24, 4, 0, tzinfo=UTC)
@@ -24,13 +22,14 @@ APPLY = f"runbook apply rel-20261124T040000Z-51c0 --approve {SHA256}"
 HEAD: dict[str, Any] = {"schema": "x", "at": AT, "incident": "inc-20261124T040000Z-51c0"}
 
 
-def tell(**fields: Any) -> MoveDocument:
-    return MoveDocument.model_validate({**HEAD, "plan": "rel-1", **fields})
+def tell(**fields: Any) -> Document:
+    return Document.model_validate({**HEAD, "plan": "rel-1", **fields})
 
 
 PLAN = tell(
     plan="rel-20261124T040000Z-51c0",
-    summary="Planned, nothing was changed: 74 objects, 4.6 MiB",
+    answer="Planned, nothing was changed: 74 objects, 4.6 MiB",
+    status="planned",
     sha256=SHA256,
     objects=74,
     bytes=4_812_800,
@@ -54,7 +53,7 @@ def observe(step: str, status: Status) -> Observed:
     )
 
 
-INVESTIGATED = SectionsDocument(
+INVESTIGATED = Document(
     **HEAD,
     verdict=Verdict.INCIDENT,
     exit_code=ExitCode.NOT_OK,
@@ -70,23 +69,24 @@ INVESTIGATED = SectionsDocument(
     notebooks=(),
     report="/somewhere/report.html",
     since=AT - timedelta(minutes=10),
+    answer="Incident since 03:50:00Z. worker_stopped: the worker's service does not run",
     affected="3 orders",
     advice=("1. 6.2 start the worker", "2. 6.1 re-trigger it"),
-    next="runbook fix",
+    commands=("runbook fix",),
 )
 APPLIED = tell(
     exit_code=ExitCode.NOT_OK,
-    summary="NOT ALL DONE: 70 moved; 4 waiting",
+    answer="NOT ALL DONE: 70 moved; 4 waiting",
     moved=70,
     already=0,
     conflicts=0,
     failed=0,
     waiting=4,
-    way_on=("runbook resume rel-1",),
+    commands=("runbook resume rel-1",),
 )
 PROOF = tell(
     exit_code=ExitCode.NOT_OK,
-    summary="not proven: 1 unproven, 70 in place, 3 gone after landed",
+    answer="Not proven: 1 unproven, 70 in place, 3 gone after landed",
     in_place=70,
     gone_after_landed=3,
     unproven=1,
