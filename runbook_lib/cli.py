@@ -7,9 +7,11 @@ import os
 import shlex
 import signal
 import sys
+import traceback
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from contextlib import suppress
+from tempfile import NamedTemporaryFile
 from typing import Annotated, Any, ClassVar
 
 import typer
@@ -121,13 +123,10 @@ def build_app(runbook: Runbook) -> typer.Typer:
 
 
 def run_command(arguments: Sequence[str]) -> int:
-    """Run the command with these arguments; return its exit code, also after a known error."""
-    known: tuple[type[BaseException], ...] = (RunbookError, LogError, KeyboardInterrupt, OSError)
+    """Run the command with these arguments; return its exit code, also after an error."""
     try:
         with hold_interrupts():
-            runbook = use_runbook(read_runbook_name(arguments))
-            app = build_app(runbook)
-        known += tuple(runbook.errors)  # for the ``except`` below
+            app = build_app(use_runbook(read_runbook_name(arguments)))
         code = int(app(arguments, standalone_mode=False) or 0)
         if code == ExitCode.INTERRUPTED:  # typer turns Ctrl-C into this code and says nothing
             raise KeyboardInterrupt
@@ -135,14 +134,17 @@ def run_command(arguments: Sequence[str]) -> int:
         wrong_usage: Any = error
         wrong_usage.show()
         code = ExitCode.USAGE
-    except known as error:
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - nobody reads tracebacks at night
         code = say_failure(error, arguments)
     _log.info("runbook %s: exit code %d", shlex.join(arguments), code)
     return code
 
 
 def say_failure(error: BaseException, arguments: Sequence[str]) -> int:
-    """Say what stopped a command, without secrets; return the command's exit code."""
+    """Say what stopped a command, without secrets; return the command's exit code.
+
+    An error that no code expects is one line, and the path of its traceback.
+    """
     from .redact import Redactor
 
     codes: dict[type[BaseException], ExitCode] = {}
@@ -150,11 +152,17 @@ def say_failure(error: BaseException, arguments: Sequence[str]) -> int:
     with suppress(UsageError):  # without a runbook or its settings, the error is shown all the same
         codes.update(find_runbook().errors)
         secrets = find_runbook().settings.load().secrets
+    redactor = Redactor(secrets)
     code = exit_code_of_error(type(error), codes)
-    text = str(error)
+    text = redactor.text(name_runbook(str(error)))
     if not text and code is ExitCode.INTERRUPTED:
         text = f"Interrupted. Do it again with: runbook {shlex.join(arguments)}"
-    text = Redactor(secrets).text(name_runbook(text) or type(error).__name__)
+    if not isinstance(error, (RunbookError, LogError, OSError, KeyboardInterrupt, *codes)):
+        trace = "".join(traceback.format_exception(error))
+        with NamedTemporaryFile("w", prefix="runbook-", suffix=".log", delete=False) as file:
+            file.write(redactor.text(trace))
+        text = f"a fault of this tool: {type(error).__name__}: {text}. Traceback: {file.name}"
+    text = text or type(error).__name__
     if "--json" in arguments:
         from .run.documents import Document
 

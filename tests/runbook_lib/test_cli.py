@@ -15,6 +15,7 @@ import pytest
 from typer.main import get_command
 
 from runbook_lib.cli import build_app, run_command
+from runbook_lib.errors import ExitCode
 from runbook_lib.runbook import find_runbook
 from tests.support.golden import expect_golden
 from tests.support.incidents import make_incident
@@ -200,3 +201,20 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     assert "typer" in imported
     assert imported & HEAVY == set()
     assert imported_by(tmp_path, "apply", "--help") & HEAVY == set()
+
+
+def test_a_fault_of_the_tool_is_one_line_and_the_path_of_its_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def break_down(*_: object) -> None:
+        raise LookupError("it was Bearer abcdefgh1234")
+
+    monkeypatch.setattr("runbook_lib.cli.build_app", break_down)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert run_command(["check"]) == ExitCode.RUN_FAILED
+    (line,) = capsys.readouterr().err.splitlines()
+    words, _, path = line.rpartition(" ")
+    assert "LookupError" in words
+    trace = Path(path).read_text("utf-8")
+    assert "break_down" in trace
+    assert "abcdefgh" not in line + trace
