@@ -22,7 +22,7 @@ from runbook_lib.redact import Redactor
 from runbook_lib.report import write_outputs
 from runbook_lib.run.console import command
 from runbook_lib.run.documents import Document, list_commands
-from runbook_lib.settings import find_root
+from runbook_lib.settings import find_checkout, find_root
 from runbook_lib.show.text import count_of
 
 from .change.drill_record import REVERT_COMMAND, find_open_drill, lock_drills
@@ -263,7 +263,7 @@ def make_schedule(kind: Kind, scenario: str = "", *, every: bool = False) -> str
     EnvironmentForbidsError
         Outside a local or demo environment.
     """
-    folders = [find_root(Path.cwd()), Settings.load().runbook_stack_home]
+    folders = [find_root(Path.cwd(), find_checkout()), Settings.load().runbook_stack_home]
     having = [folder for folder in folders if (folder / ".env").is_file()]
     if not having:
         raise errors.UsageError(

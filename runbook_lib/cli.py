@@ -23,7 +23,6 @@ from chainlog import LogError
 from .errors import ExitCode, RunbookError, UsageError, exit_code_of_error
 from .run.interrupts import hold_interrupts
 from .runbook import (
-    Runbook,
     find_plugins,
     find_runbook,
     find_version,
@@ -41,7 +40,7 @@ _GROUPS = {
     "A release by hand": ("plan", "apply", "verify"),
     "When something went wrong": ("resume", "undo", "settle"),
     "Afterwards": ("incidents", "report"),
-    "Set-up": ("init", "run", "serve", "mcp"),
+    "Set-up": ("init", "run", "serve", "mcp", "new"),
     _DEMO: ("drill", "chaos", "stack"),
 }
 
@@ -103,20 +102,23 @@ def read_runbook_name(arguments: Sequence[str]) -> str:
     return str(known.runbook)
 
 
-def build_app(runbook: Runbook) -> typer.Typer:
-    """Return the command with the common subcommands, this runbook's own, and those of plug-ins."""
-    from .run.commands import app  # takes a moment to import, and must not be cut off
+def build_app(arguments: Sequence[str]) -> typer.Typer:
+    """Return the command with the common subcommands, the runbook's own, and those of plug-ins.
 
-    whole = typer.Typer(
-        cls=_Group,
-        help=runbook.summary,
-        no_args_is_help=True,
-        pretty_exceptions_enable=False,
-    )
-    whole.callback()(_read_options)
-    whole.add_typer(app)
-    for name, commands in runbook.commands:
-        whole.add_typer(commands, name=name or None)
+    ``runbook new`` needs no runbook.
+    """
+    from .run import commands, new  # take a moment to import, and must not be cut off
+
+    whole = typer.Typer(cls=_Group, no_args_is_help=True, pretty_exceptions_enable=False)
+    whole.add_typer(new.app)
+    if arguments[:1] == ["new"]:
+        whole.callback()(lambda: None)
+        return whole
+    runbook = use_runbook(read_runbook_name(arguments))
+    whole.callback(help=runbook.summary)(_read_options)
+    whole.add_typer(commands.app)
+    for name, own in runbook.commands:
+        whole.add_typer(own, name=name or None)
     for plugin in find_plugins():
         whole.add_typer(plugin.load(), name=plugin.name)
     return whole
@@ -126,7 +128,7 @@ def run_command(arguments: Sequence[str]) -> int:
     """Run the command with these arguments; return its exit code, also after an error."""
     try:
         with hold_interrupts():
-            app = build_app(use_runbook(read_runbook_name(arguments)))
+            app = build_app(arguments)
         code = int(app(arguments, standalone_mode=False) or 0)
         if code == ExitCode.INTERRUPTED:  # typer turns Ctrl-C into this code and says nothing
             raise KeyboardInterrupt

@@ -32,7 +32,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the wheel from a copy of the sources, and unpack it into a folder of its own."""
     source, target = (tmp_path_factory.mktemp(name) for name in ("source", "site"))
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    for name in (*PACKAGES, "notebooks"):
+    for name in (*PACKAGES, "notebooks", "examples"):
         shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=ignored)
     for name in ("pyproject.toml", "README.md", "LICENSE", ".env.example"):
         shutil.copy(ROOT / name, source)
@@ -74,7 +74,8 @@ def test_the_wheel_holds_the_packages_with_their_files_and_nothing_else(installe
     for package in PACKAGES:
         ours = [path.relative_to(ROOT) for path in (ROOT / package).rglob("*.py")]
         assert [path for path in ours if not (installed / path).is_file()] == []
-    for file in (ROOT / "runbook_lib" / "templates").iterdir():
+    templates = ROOT / "runbook_lib" / "templates"
+    for file in [*templates.glob("*.*"), *templates.glob("sample/**/*.*")]:
         assert (installed / file.relative_to(ROOT)).is_file()
     assert (installed / "alerting" / "templates" / "incidents.html").is_file()
     assert (installed / "runbook_lib" / "py.typed").is_file()
