@@ -50,18 +50,18 @@ class Runbook(NamedTuple):
 
 
 class _Process:
-    """Which runbook this process carries out, and how it logs.
+    """How this process logs.
 
     Attributes
     ----------
-    runbook : the runbook's name, as it was chosen; empty: nobody chose
     log_format : how a line of the log looks; None: nothing is logged
     """
 
-    runbook = ""
     log_format: logging.Formatter | None = None
 
 
+#: The environment variable that names the runbook.
+_NAME = "RUNBOOK_NAME"
 #: A command of the helper, or of the engine, as it stands in texts.
 _COMMAND = re.compile(
     r"\brunbook (?=(apply|chaos|check|close|drill|fix|history|incidents|init|investigate|note|plan"
@@ -70,18 +70,19 @@ _COMMAND = re.compile(
 
 
 def use_runbook(name: str) -> Runbook:
-    """Let this process carry out a runbook, and return it.
+    """Let this process, and those that it starts, carry out a runbook, and return it.
 
     Parameters
     ----------
-    name : of its entry point; empty: nobody chose
+    name : of its entry point; empty: as ``RUNBOOK_NAME`` says
 
     Raises
     ------
     UsageError
         When there is no such runbook, or several and nobody chose.
     """
-    _Process.runbook = name
+    if name:
+        os.environ[_NAME] = name
     return find_runbook()
 
 
@@ -92,7 +93,7 @@ def find_runbook() -> Runbook:
 
 def get_runbook_name() -> str:
     """Return the name of the runbook that was chosen; empty: the only one installed."""
-    return _Process.runbook or os.environ.get("RUNBOOK_NAME", "")
+    return os.environ.get(_NAME, "")
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Move every file from ``from/`` to ``to/`` by the library alone, and print the proof as JSON.
+"""Move each file from ``from/`` to ``to/`` by the library, and print the proof as JSON.
 
 Usage: move_files.py ENDPOINT BUCKET ACCESS_KEY SECRET_KEY
 """
