@@ -13,13 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import nbformat
-import pytest
 from minio import Minio
 
 from tests.package.conftest import MakeMachine
 from tests.support.gateway import ACCESS_KEY, SECRET_KEY, StoreServer
-
-pytestmark = pytest.mark.timeout(400)
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "inbox"
