@@ -78,7 +78,7 @@ def _show_version(*, is_asked: bool) -> None:
 
 def _read_options(
     _runbook: Annotated[
-        str, typer.Option("--runbook", metavar="NAME", help="another installed runbook")
+        str, typer.Option("--runbook", metavar="NAME", help="which runbook; default: RUNBOOK_NAME")
     ] = "",
     *,
     verbose: Annotated[

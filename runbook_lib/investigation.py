@@ -81,7 +81,7 @@ class Investigation(Generic[S, C]):
     Attributes
     ----------
     runbook : name of the runbook that the class belongs to, for notebooks that are opened by hand;
-        empty: the default one
+        empty: the one that ``RUNBOOK_NAME`` names, or the only one installed
     is_over : whether the incident was closed before: then nothing is written
     clients : default: what ``connect`` makes
     """

@@ -1,13 +1,13 @@
 """A runbook as this package, the helper, sees it: one object, found by one entry point.
 
-Several may be installed. A process carries out one of them: the one that ``--runbook`` names, else
-the default. The default is the only one that is installed, or the one that comes with the
-``runbook`` command.
+Several may be installed; none of them knows the others. A process carries out one of them: the one
+that ``--runbook`` names, else the one that ``RUNBOOK_NAME`` names, else the only one installed.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 import time
@@ -49,86 +49,73 @@ class Runbook(NamedTuple):
 
 
 class _Process:
-    """Which runbook this process carries out, and how it logs.
+    """How this process logs.
 
     Attributes
     ----------
-    runbook : the runbook's name; empty: the default one
     log_format : how a line of the log looks; None: nothing is logged
     """
 
-    runbook = ""
     log_format: logging.Formatter | None = None
 
 
+#: The environment variable that names the runbook.
+_NAME = "RUNBOOK_NAME"
 #: A command of the helper, or of the engine, as it stands in texts.
 _COMMAND = re.compile(
-    r"\brunbook (?=(apply|close|fix|history|incidents|investigate|note|plan|report|resume|run"
-    r"|settle|undo|verify)\b)"
+    r"\brunbook (?=(apply|chaos|check|close|drill|fix|history|incidents|init|investigate|note|plan"
+    r"|report|resume|run|settle|stack|undo|verify)\b)"
 )
 
 
 def use_runbook(name: str) -> Runbook:
-    """Let this process carry out a runbook, and return it.
+    """Let this process, and those that it starts, carry out a runbook, and return it.
 
     Parameters
     ----------
-    name : of its entry point; empty: the default one
+    name : of its entry point; empty: as ``RUNBOOK_NAME`` says
 
     Raises
     ------
     UsageError
-        When there is no such runbook, or none is the default.
+        When there is no such runbook, or several and nobody chose.
     """
-    runbook = _load(name)
-    _Process.runbook = name
-    return runbook
+    if name:
+        os.environ[_NAME] = name
+    return find_runbook()
 
 
 def find_runbook() -> Runbook:
     """Return the runbook that this process carries out; raises what ``use_runbook`` raises."""
-    return _load(_Process.runbook)
+    return _load(get_runbook_name())
 
 
 def get_runbook_name() -> str:
-    """Return the name of this process's runbook; empty: the default one."""
-    return _Process.runbook
+    """Return the name of the runbook that was chosen; empty: the only one installed."""
+    return os.environ.get(_NAME, "")
 
 
 @cache
 def _load(name: str) -> Runbook:
-    """Import the runbook of a name; an empty name means the default runbook."""
+    """Import the runbook of a name; an empty name means the only one installed."""
     runbook: Runbook = _find_entry(name).load()
     return runbook
 
 
 def _find_entry(name: str) -> EntryPoint:
-    """Return the entry point of a runbook; without a name, of the default one."""
+    """Return the entry point of a runbook; without a name, of the only one installed."""
     installed = _list_entries("runbook")
     names = ", ".join(sorted(entry.name for entry in installed))
     if not installed:
         raise UsageError("no runbook is installed: `pip install` one beside this command")
-    if not name:
-        default = _find_default()
-        if default is None:
-            raise UsageError(f"several runbooks are installed; choose with --runbook: {names}")
-        return default
+    if not name and len(installed) > 1:
+        raise UsageError(
+            f"several runbooks are installed; choose with --runbook or RUNBOOK_NAME: {names}"
+        )
     for entry in installed:
-        if entry.name == name:
+        if entry.name == name or not name:
             return entry
     raise UsageError(f"there is no runbook {name!r}; installed: {names}")
-
-
-@cache
-def _find_default() -> EntryPoint | None:
-    """Return the only runbook, or the one that comes with the command; None without either."""
-    installed = _list_entries("runbook")
-    if len(installed) > 1:
-        # Keep the runbooks whose distribution brings the ``runbook`` command.
-        scripts = entry_points(group="console_scripts", name="runbook")
-        distributions = set(map(_get_distribution, scripts))
-        installed = [entry for entry in installed if _get_distribution(entry) in distributions]
-    return installed[0] if len(installed) == 1 else None
 
 
 @cache
@@ -144,14 +131,14 @@ def _get_distribution(entry: EntryPoint) -> str:
 
 def find_plugins() -> list[EntryPoint]:
     """Return the entry points of the commands that this process's runbook brings as plug-ins."""
-    distribution = _get_distribution(_find_entry(_Process.runbook))
+    distribution = _get_distribution(_find_entry(get_runbook_name()))
     plugins = _list_entries("runbook.commands")
     return [entry for entry in plugins if _get_distribution(entry) == distribution]
 
 
 def find_version() -> str:
     """Return the name and the version of the distribution that has this process's runbook."""
-    distribution = _find_entry(_Process.runbook).dist
+    distribution = _find_entry(get_runbook_name()).dist
     return f"{distribution.name} {distribution.version}" if distribution else ""
 
 
@@ -194,14 +181,12 @@ def _add_log(handler: logging.Handler) -> None:
 def name_runbook(text: str) -> str:
     """Return a text whose commands name this process's runbook, if that is needed.
 
-    The default runbook needs no name: ``runbook resume X``. Another one does:
+    The only one installed needs no name: ``runbook resume X``. One of several does:
     ``runbook --runbook inbox resume X``.
     """
-    name = _Process.runbook
-    if not name:
-        return text
-    default = _find_default()
-    if default is not None and default.name == name:
+    name = get_runbook_name()
+    installed = [entry.name for entry in _list_entries("runbook")]
+    if not name or installed == [name]:
         return text
     return _COMMAND.sub(f"runbook --runbook {name} ", text)
 
