@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.package.conftest import MakeMachine
+
+pytestmark = pytest.mark.process
 
 
 def test_a_new_runbook_passes_its_tests_and_reports_into_its_own_folder(
