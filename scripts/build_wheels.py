@@ -42,11 +42,13 @@ def read_project() -> dict[str, Any]:
 def build_wheels(folder: Path) -> list[Path]:
     """Build every wheel into a folder, and return their paths: each needs the ones before it."""
     wheels = []
-    for name, project in describe_wheels(read_project()).items():
+    for name, tables in describe_wheels(read_project()).items():
         with tempfile.TemporaryDirectory() as scratch:
             source = Path(scratch)
-            _copy_sources(project, source)
-            (source / "pyproject.toml").write_text(_format_toml(project), "utf-8")
+            _copy_sources(tables, source)
+            # outside the packages: setuptools would pack a readme inside one
+            tables["project"]["readme"] = Path(tables["project"]["readme"]).name
+            (source / "pyproject.toml").write_text(_format_toml(tables), "utf-8")
             wheels.append(_build_wheel(name, source, folder))
     return wheels
 
@@ -135,8 +137,7 @@ def _copy_sources(tables: Mapping[str, Mapping[str, Any]], target: Path) -> None
             copy_function=_copy_file,
         )
     for name in (project["readme"], *project["license-files"]):
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        _copy_file(ROOT / name, target / name)
+        _copy_file(ROOT / name, target / Path(name).name)
 
 
 def _copy_file(source: str | Path, target: str | Path) -> None:
