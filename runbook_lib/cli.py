@@ -1,4 +1,4 @@
-"""The ``runbook`` command: its groups, its options, and how it ends."""
+"""The ``runbook`` command: its groups, its options, its exit codes."""
 
 from __future__ import annotations
 
@@ -45,16 +45,15 @@ _GROUPS = {
 
 
 class _Group(TyperGroup):
-    """All commands; it also takes their old names, for one release."""
+    """All commands; old names work for one release."""
 
     OLD: ClassVar = {"history": ["incidents", "--all"], "verify-report": ["report", "--check"]}
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return a command's name, the command, and its arguments."""
         return super().resolve_command(ctx, [*self.OLD.get(args[0], args[:1]), *args[1:]])
 
     def list_commands(self, _ctx: Any) -> list[str]:
-        """Return the names for the help, by groups, and hide what only a demo may do."""
+        """Return the names for the help, by group; hide the demo's where it may not run."""
         is_demo = False
         with suppress(UsageError):
             is_demo = find_runbook().settings.load().is_playground
@@ -69,7 +68,6 @@ class _Group(TyperGroup):
 
 
 def _show_version(*, is_asked: bool) -> None:
-    """Show the version, if it is asked for, and end."""
     if is_asked:
         sys.stdout.write(f"{find_version()}\n")
         raise typer.Exit
@@ -94,7 +92,6 @@ def _read_options(
 
 
 def read_runbook_name(arguments: Sequence[str]) -> str:
-    """Return the name that ``--runbook NAME`` gives; else an empty text."""
     parser = ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--runbook", default="")
     known, _ = parser.parse_known_args(arguments)
@@ -102,7 +99,6 @@ def read_runbook_name(arguments: Sequence[str]) -> str:
 
 
 def build_app(runbook: Runbook) -> typer.Typer:
-    """Return the command with the common subcommands, this runbook's own, and those of plug-ins."""
     from .run.commands import app  # takes a moment to import, and must not be cut off
 
     whole = typer.Typer(
@@ -121,7 +117,7 @@ def build_app(runbook: Runbook) -> typer.Typer:
 
 
 def run_command(arguments: Sequence[str]) -> int:
-    """Run the command with these arguments; return its exit code, also after a known error."""
+    """Run the command; return its exit code, also after a known error."""
     known: tuple[type[BaseException], ...] = (RunbookError, LogError, KeyboardInterrupt, OSError)
     try:
         with hold_interrupts():
@@ -142,7 +138,7 @@ def run_command(arguments: Sequence[str]) -> int:
 
 
 def say_failure(error: BaseException, arguments: Sequence[str]) -> int:
-    """Say what stopped a command, without secrets; return the command's exit code."""
+    """Say what stopped a command, without secrets; return its exit code."""
     from .redact import Redactor
 
     codes: dict[type[BaseException], ExitCode] = {}
@@ -165,11 +161,10 @@ def say_failure(error: BaseException, arguments: Sequence[str]) -> int:
 
 
 def main() -> None:
-    """Run the command with the arguments of this process, and exit with its code.
+    """Run the command with this process's arguments, and exit with its code.
 
-    SIGTERM interrupts the command as Ctrl-C does. Once the command has ended, both are ignored: an
-    interrupt could only break the end of this process, and print a traceback. An interrupted one
-    does not wait for its threads, which may wait for a hung store.
+    SIGTERM interrupts as Ctrl-C does. Once the command has ended, both are ignored, because they
+    could only print a traceback. After an interrupt, don't wait for threads, which may hang.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     exit_code = run_command(sys.argv[1:])

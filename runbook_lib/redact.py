@@ -1,6 +1,6 @@
-"""Hide secrets in texts. What shows, stores or sends text calls this first.
+"""Hide secrets. Whatever shows, stores or sends text calls this first.
 
-Plans, logs of moves and proofs are stored as they are: they must name objects exactly.
+Plans, logs of moves and proofs are exempt, because they must name objects exactly.
 """
 
 from __future__ import annotations
@@ -64,13 +64,8 @@ _KEPT_VALUE = re.compile(_KEEP)
 class Redactor:
     """Replace known secret values, and what looks like a secret.
 
-    Parameters
-    ----------
-    secrets : exact values to hide; also in JSON-escaped, HTML-escaped, URL-quoted and base64 forms
-
-    Notes
-    -----
-    Pure. A secret shorter than four characters is not looked for: it would blank ordinary text.
+    Known ones are also found JSON-escaped, HTML-escaped, URL-quoted and in base64. Under four
+    characters they aren't: that would blank ordinary text.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
@@ -84,7 +79,6 @@ class Redactor:
             self._known_secrets = re.compile("|".join(map(re.escape, longest_first)))
 
     def text(self, text: str) -> str:
-        """Return a text without known secrets, and without what looks like one."""
         if self._known_secrets is not None:
             text = self._known_secrets.sub(MASK, text)
         if _SIGNS.search(text.lower()):
@@ -93,10 +87,9 @@ class Redactor:
         return text
 
     def json(self, value: Json) -> Json:
-        """Return a JSON value with every string in it, names too, without secrets.
+        """Return a JSON value without secrets, also in names. NaN and infinities become text.
 
-        If a field's name says that its value is secret, a string there is hidden, unless it is a
-        word that is no secret, such as ``absent``. NaN and the infinities become text.
+        A field whose name says so is hidden, except for words such as ``absent``.
         """
         if isinstance(value, str):
             return self.text(value)
@@ -112,14 +105,12 @@ class Redactor:
         return value
 
     def _hide_field(self, name: str, value: Json) -> Json:
-        """Return a field's value without secrets; the field's name may say that all is secret."""
         if isinstance(value, str) and value and _SECRET_FIELD.search(name):
             return value if _KEPT_VALUE.fullmatch(value) else MASK
         return self.json(value)
 
 
 def _list_forms(secret: str) -> Iterator[str]:
-    """Yield the forms in which a secret may stand in a text."""
     yield secret
     yield escape(secret)
     yield escape(secret, quote=False)

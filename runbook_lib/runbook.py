@@ -1,7 +1,6 @@
-"""A runbook as this package, the helper, sees it: one object, found by one entry point.
+"""The runbook that this process carries out, found by its entry point.
 
-Several may be installed. A process carries out one of them: the one that ``--runbook`` names, else
-the default. The default is the only one that is installed, or the one that comes with the
+``--runbook`` names it. The default is the only one installed, or else the one that comes with the
 ``runbook`` command.
 """
 
@@ -29,15 +28,10 @@ if TYPE_CHECKING:
 
 
 class Runbook(NamedTuple):
-    """What ``runbook`` and ``python -m runbook_lib`` carry out.
+    """A runbook, as this package sees it.
 
-    Attributes
-    ----------
-    summary : what the runbook is, in a sentence
-    commands : its own commands, in groups, in addition to those that every runbook has. The name of
-        a group is typed before its commands; with an empty name, only the command is typed
-    errors : the exit codes of errors that are not the helper's, the special before the general
-    settings : the class of its settings
+    ``commands`` are groups, each named by its first word, or "". ``errors`` are exit codes of its
+    own errors, the special before the general.
     """
 
     summary: str
@@ -49,13 +43,7 @@ class Runbook(NamedTuple):
 
 
 class _Process:
-    """Which runbook this process carries out, and how it logs.
-
-    Attributes
-    ----------
-    runbook : the runbook's name; empty: the default one
-    log_format : how a line of the log looks; None: nothing is logged
-    """
+    """Which runbook this process carries out ("": the default), and how it logs, if at all."""
 
     runbook = ""
     log_format: logging.Formatter | None = None
@@ -69,16 +57,9 @@ _COMMAND = re.compile(
 
 
 def use_runbook(name: str) -> Runbook:
-    """Let this process carry out a runbook, and return it.
+    """Let this process carry out a runbook ("": the default), and return it.
 
-    Parameters
-    ----------
-    name : of its entry point; empty: the default one
-
-    Raises
-    ------
-    UsageError
-        When there is no such runbook, or none is the default.
+    Raises UsageError when there is no such runbook, or no default.
     """
     runbook = _load(name)
     _Process.runbook = name
@@ -86,24 +67,20 @@ def use_runbook(name: str) -> Runbook:
 
 
 def find_runbook() -> Runbook:
-    """Return the runbook that this process carries out; raises what ``use_runbook`` raises."""
     return _load(_Process.runbook)
 
 
 def get_runbook_name() -> str:
-    """Return the name of this process's runbook; empty: the default one."""
     return _Process.runbook
 
 
 @cache
 def _load(name: str) -> Runbook:
-    """Import the runbook of a name; an empty name means the default runbook."""
     runbook: Runbook = _find_entry(name).load()
     return runbook
 
 
 def _find_entry(name: str) -> EntryPoint:
-    """Return the entry point of a runbook; without a name, of the default one."""
     installed = _list_entries("runbook")
     names = ", ".join(sorted(entry.name for entry in installed))
     if not installed:
@@ -121,7 +98,7 @@ def _find_entry(name: str) -> EntryPoint:
 
 @cache
 def _find_default() -> EntryPoint | None:
-    """Return the only runbook, or the one that comes with the command; None without either."""
+    """Return the only runbook, else the one that comes with the command, else None."""
     installed = _list_entries("runbook")
     if len(installed) > 1:
         # Keep the runbooks whose distribution brings the ``runbook`` command.
@@ -133,30 +110,26 @@ def _find_default() -> EntryPoint | None:
 
 @cache
 def _list_entries(group: str) -> list[EntryPoint]:
-    """Return a group's entry points. Only once: that takes 30 ms."""
     return list(entry_points(group=group))
 
 
 def _get_distribution(entry: EntryPoint) -> str:
-    """Return the name of the distribution that an entry point is from; empty: not known."""
     return entry.dist.name if entry.dist is not None else ""
 
 
 def find_plugins() -> list[EntryPoint]:
-    """Return the entry points of the commands that this process's runbook brings as plug-ins."""
     distribution = _get_distribution(_find_entry(_Process.runbook))
     plugins = _list_entries("runbook.commands")
     return [entry for entry in plugins if _get_distribution(entry) == distribution]
 
 
 def find_version() -> str:
-    """Return the name and the version of the distribution that has this process's runbook."""
     distribution = _find_entry(_Process.runbook).dist
     return f"{distribution.name} {distribution.version}" if distribution else ""
 
 
 def start_logging() -> None:
-    """Log each request and each command that is run, without secrets, on stderr."""
+    """Log each request and each command on stderr, without secrets."""
     from .redact import Redactor
 
     redactor = Redactor(find_runbook().settings.load().secrets)
@@ -175,13 +148,12 @@ def start_logging() -> None:
 
 
 def is_logging() -> bool:
-    """Tell whether ``start_logging`` was called."""
     return _Process.log_format is not None
 
 
 @cache
 def keep_log(folder: Path) -> None:
-    """Write the log, if there is one, into an incident's folder, too."""
+    """Also write the log, if there is one, into an incident's folder."""
     if is_logging():
         _add_log(logging.FileHandler(folder / "runbook.log"))
 
@@ -192,10 +164,9 @@ def _add_log(handler: logging.Handler) -> None:
 
 
 def name_runbook(text: str) -> str:
-    """Return a text whose commands name this process's runbook, if that is needed.
+    """Add ``--runbook NAME`` to the commands in a text, unless this runbook is the default.
 
-    The default runbook needs no name: ``runbook resume X``. Another one does:
-    ``runbook --runbook inbox resume X``.
+    ``runbook resume X`` becomes ``runbook --runbook inbox resume X``.
     """
     name = _Process.runbook
     if not name:
@@ -207,5 +178,4 @@ def name_runbook(text: str) -> str:
 
 
 def load_policy() -> Policy:
-    """Return the policy of this process's runbook."""
     return find_runbook().policy

@@ -1,4 +1,4 @@
-"""What the commands of every runbook do: sections headless, reports, notes, incidents."""
+"""The commands of every runbook: sections headless, reports, notes, incidents."""
 
 from __future__ import annotations
 
@@ -79,17 +79,12 @@ def run_sections(
     *,
     progress: Progress = keep_quiet,
 ) -> list[NotebookRun]:
-    """Run notebooks one after the other; each gets the parameters that its section knows.
+    """Run notebooks one after the other, each with the parameters that its section knows.
 
-    Raises
-    ------
-    RunInterruptedError
-        On Ctrl-C or SIGTERM, after the report is written; a second Ctrl-C skips the report. In the
-        middle of a change it is an ``ActionInterruptedError``.
+    A failing notebook does not stop the next one; the close of the incident does.
 
-    Notes
-    -----
-    A notebook that fails does not stop the next one; the close of the incident does.
+    Raises RunInterruptedError after Ctrl-C or SIGTERM and a report, which a second Ctrl-C skips; in
+    the middle of a change, ActionInterruptedError.
     """
     runs: list[NotebookRun] = []
     seq_before = incident.journal.view().last_seq
@@ -122,12 +117,6 @@ def run_sections(
 
 
 def _explain_interruption(incident: Incident, seq_before: int) -> RunInterruptedError:
-    """Say which command follows an interrupted run.
-
-    Parameters
-    ----------
-    seq_before : number of the journal's last entry before the run
-    """
     entries = [entry for entry in incident.journal.view().actions if entry.seq > seq_before]
     for action in group_actions(entries):
         if action.is_cut_off and action.first.action in MOVES:
@@ -139,7 +128,6 @@ def _explain_interruption(incident: Incident, seq_before: int) -> RunInterrupted
 
 
 def _pick(section: SectionModule, given: Mapping[str, object]) -> dict[str, object]:
-    """Return the parameters that a section knows."""
     known = section.Parameters.model_fields
     return {name: value for name, value in given.items() if name in known}
 
@@ -157,14 +145,8 @@ def _carry_out(
 ) -> Document:
     """Find the incident, run sections on it, write the report, and say how it ended.
 
-    If these runs closed the incident, the report is its last one. An incident that this command
-    made is closed when nothing was wrong and no plan waits. The verdict needs only the symptoms
-    that these sections read; where they read none, it is that of their last conclusion.
-
-    Parameters
-    ----------
-    given : parameters; each section gets those that it knows
-    alerts : written to the journal; if there are any, the incident stays open
+    An incident made here is closed if nothing is wrong and no plan waits, unless ``alerts`` began
+    it. The verdict uses only the symptoms that these sections read, else their last conclusion.
     """
     for section_name in names:
         section = sections[section_name]
@@ -242,7 +224,6 @@ def _say_outcome(
     reason: str,
     affected: str,
 ) -> str:
-    """Return the verdict and since when, why, and how much is affected."""
     words = VERDICT_WORDS[verdict] if verdict else ""
     if judged.since:
         words += f" since {format_value(judged.since)}"
@@ -266,16 +247,10 @@ def investigate(
 ) -> Document:
     """Carry out the sections that only look, then write the report. Changes no system.
 
-    Parameters
-    ----------
-    alerts_file : a JSON file of alerts, which ``read_alerts`` reads. With such a file, an incident
-        that saw nothing wrong stays open, since more alerts may join its report. The caller closes
-        it
-
-    Raises
-    ------
-    UsageError
-        When a parameter is wrong; nothing ran.
+    Notes
+    -----
+    With ``alerts_file``, a quiet incident stays open, because more alerts may join. The caller
+    closes it.
     """
     return _carry_out(
         settings,
@@ -303,16 +278,9 @@ def run(
 ) -> Document:
     """Run chosen notebooks headless; changes stop at their plans without -p approve=SHA256.
 
-    Parameters
-    ----------
-    names : numbers or names of sections
-    parameter : texts ``name=value``; each section gets those that it knows, and one that none knows
-        is an error
-
-    Raises
-    ------
-    UsageError
-        Before a kernel starts, when a section or parameter is unknown or a value is wrong.
+    Notes
+    -----
+    Unknown sections, unknown parameters and wrong values are UsageErrors; nothing ran.
     """
     parameters: dict[str, str] = {}
     chosen = [sections.find(name) for name in names]
@@ -335,10 +303,9 @@ def run(
 
 
 def _choose_exit_code(runs: Sequence[NotebookRun], verdict: Verdict | None) -> ExitCode:
-    """Return the verdict's code, unless a run did not come to its end.
+    """Return the first code of ``_ORDER`` that a run or the verdict has.
 
-    Trouble that was seen decides, even if a notebook failed. ``INTERRUPTED`` is not among the
-    codes: an interrupted run raises.
+    An interrupted run raises, so its code isn't here.
     """
     codes = {run.exit_code for run in runs}
     if verdict is not None:
@@ -349,14 +316,9 @@ def _choose_exit_code(runs: Sequence[NotebookRun], verdict: Verdict | None) -> E
 def _list_plans(
     own: JournalView, planned_in: Mapping[str, str], *, is_over: bool
 ) -> Iterator[dict[str, Json]]:
-    """Yield what a run planned; ``apply`` is the command that approves a plan.
+    """Yield what a run planned, and in ``apply`` the command to approve it.
 
-    Parameters
-    ----------
-    own : the entries that the run wrote
-    planned_in : the section whose notebook planned each action, by the action's id
-    is_over : whether nothing more is to be done; if so, and the run changed something, no plan is
-        offered. A plan from before the run's last change is never offered
+    ``apply`` is "" for plans from before the run's last change, and after it if all ``is_over``.
     """
     planned = {action.plan: action for action in own.list_actions(ActionPhase.PLANNED)}
     changed = own.last_applied
@@ -417,12 +379,7 @@ def close(
 ) -> Document:
     """Close an incident: read what its verdict needs, and write its report a last time.
 
-    The exit code is the verdict's: what cannot be read now makes it unknown.
-
-    Raises
-    ------
-    UsageError
-        When there is no such incident, it is closed already, or its journal is damaged.
+    The exit code is the verdict's: what can't be read now makes it unknown.
     """
     incident = _open(settings, incident_id)
     if incident.is_closed:
@@ -450,7 +407,7 @@ def close(
 
 
 def _read_again(settings: Settings, sections: Sections, incident: Incident) -> None:
-    """Read the causes, what is unfinished, and every step that a verdict needs, once each."""
+    """Read causes, unfinished work, and every step that a verdict needs."""
     for step, module in sections.list_steps().values():
         if step.needed or step.role in (Role.CAUSE, Role.UNFINISHED):
             inv = sections.investigation(incident, section=module, settings=settings)
@@ -489,18 +446,7 @@ def note(
     incident_id: IncidentId = "",
     **fields: object,
 ) -> Document:
-    """Write what a person knows: a remark, a lesson, a follow-up, who leads, what happened.
-
-    Parameters
-    ----------
-    fields : others of ``Note``
-
-    Raises
-    ------
-    UsageError
-        When the incident does not exist, none is open, its journal is damaged, or the note is
-        empty or wrong.
-    """
+    """Write what a person knows: a remark, a lesson, a follow-up, who leads, what happened."""
     given = {"text": text, "operator": settings.operator, **fields}
     written = check_fields(Note, given)
     incident = _open(settings, incident_id)

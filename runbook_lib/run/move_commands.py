@@ -1,6 +1,6 @@
-"""What ``plan``, ``apply``, ``resume``, ``undo``, ``settle`` and ``verify`` do for a ``MoveGate``.
+"""The commands ``plan``, ``apply``, ``resume``, ``undo``, ``settle`` and ``verify``.
 
-Command line and tests call the same methods. Fields of the document are added, never renamed.
+Fields of their documents are added, never renamed.
 """
 
 from __future__ import annotations
@@ -42,10 +42,9 @@ _UNTOLD = {OTHERS, "keys", "ways_on"}
 
 
 class _MoveCommand(TyperCommand):
-    """A command that reads ``--consumer-stands-still`` without a time, and an old name."""
+    """Accepts ``--consumer-stands-still`` without a time, and an old option name."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the arguments."""
         args = [f"{_STILL}=now" if arg == _STILL else arg for arg in args]
         # `--shards` is the old name of `--parts`, for one release.
         return super().parse_args(ctx, [arg.replace("--shards", "--parts") for arg in args])
@@ -55,15 +54,8 @@ class _MoveCommand(TyperCommand):
 class MoveCommands:
     """The commands of a runbook that moves objects. A runbook subclasses it.
 
-    Options are parameters of the section that moves, such as those of ``MoveParameters``.
-
-    Attributes
-    ----------
-    sections : the runbook's
-    section : name of the section that moves
-    gate : makes the section's plans and carries them out
-    fixed : the section's parameters that differ from their defaults
-    plan_options : the parameters that are options of ``plan``, by the names of the options
+    Options are parameters of the section that moves; ``fixed`` are those with a fixed value,
+    ``plan_options`` those of ``plan``, by option.
     """
 
     sections: ClassVar[Sections]
@@ -77,7 +69,6 @@ class MoveCommands:
 
     @classmethod
     def make_app(cls) -> Typer:
-        """Return ``plan``, ``apply``, ``resume``, ``undo``, ``settle`` and ``verify``."""
         app = Typer()
         choose = partial(list_options, cls.sections[cls.section].Parameters)
         still = ("consumer_stands_still",)
@@ -150,8 +141,8 @@ class MoveCommands:
 
         Returns
         -------
-        Without an answer: the rows, exit 3, or exit 0 if there are none. With answers that are not
-        approved: the plan, exit 5. With approved ones: how many are settled, and how many are left.
+        Without answers, the rows: exit 3, or 0 if there are none. With answers that are not
+        approved, the plan: exit 5.
         """
         words = list(answers or ())
         for line in from_file.read_text("utf-8").splitlines() if from_file else ():
@@ -199,11 +190,7 @@ class MoveCommands:
     def _tell(
         self, command: str, inv: Any, plan: Plan, facts: Mapping[str, Json] = {}, **fields: Any
     ) -> Document:
-        """Return the document of a command: the facts, of which ``fields`` are said otherwise.
-
-        It is about one plan. ``summary`` says what came of it, ``way_on`` has the commands that
-        finish it, and ``rows`` some of its objects. Of a list of objects it has the count.
-        """
+        """Return a command's document: ``facts``, lists as counts, overridden by ``fields``."""
         told: dict[str, Json] = {"reason": "", "report": "", "next": "", "way_on": ()}
         for name, fact in facts.items():
             is_counted = isinstance(fact, list) and name != "unproven"
@@ -223,12 +210,7 @@ class MoveCommands:
         return Document.model_validate(told | shown)
 
     def _show(self, inv: Any, plan: Plan, command: str, **fields: Any) -> Document:
-        """Return what a plan would do, and how to approve it; exit 5, since nothing is approved.
-
-        Parameters
-        ----------
-        command : carries the plan out, without ``runbook`` and the approval
-        """
+        """Return what a plan would do, and the ``command`` that approves it; exit 5."""
         facts = plan.summary
         words = "There is nothing to do"
         apply = ""
@@ -255,21 +237,19 @@ class MoveCommands:
         return self._tell("plan", inv, plan, facts, **shown | fields)
 
     def _list_ways_on(self, inv: Any, plan_id: str = "") -> list[str]:
-        """Return the commands that resume what is unfinished, of one plan or of all."""
         rows = self.gate.list_unfinished(inv.clients)
         return [str(row["way_on"]) for row in rows if str(row["plan"]).startswith(plan_id)]
 
     # --- where a plan is carried out ---
 
     def _make_plan(self, inv: Any, step: str) -> Plan:
-        """Make a step's plan; refuse if there is only a reason why there is none."""
+        """Make a step's plan, or refuse with the reason why there is none."""
         plan: Plan = inv.plan(step)
         if plan.kind is not self.gate.kind:
             raise SafetyError(str(plan.summary["reason"]))
         return plan
 
     def _open(self, incident_id: str, **parameters: Any) -> Any:
-        """Open an investigation in the section that moves objects."""
         return self.sections.investigation.open(
             incident_id,
             section=self.sections[self.section],
@@ -282,15 +262,10 @@ class MoveCommands:
     def _open_plan(
         self, plan_id: str, *, look: bool = False, **parameters: Any
     ) -> tuple[Any, Plan]:
-        """Open the incident in which a plan goes on, and load the plan.
+        """Open the incident in which to work on a plan, and load the plan.
 
-        That is the plan's own incident; if it is closed or damaged, the open one. A plan that no
-        incident of this machine has comes from the bucket.
-
-        Parameters
-        ----------
-        look : whether the caller only looks. If so, the plan's own incident may be closed
-        parameters : of the section
+        That is the plan's own; if it is closed or damaged, the open one. To ``look``, a closed one
+        will do. A plan that this machine lacks comes from the bucket.
         """
         home = self.settings.runbook_home.resolve()
         own = ""
@@ -308,13 +283,7 @@ class MoveCommands:
         return inv, load_plan(inv.incident.find_plan(plan_id), (self.gate.kind,))
 
     def _fetch(self, plan_id: str) -> Callable[[Incident], None]:
-        """Fetch a plan from the bucket, which another machine may have begun.
-
-        Raises
-        ------
-        UsageError
-            When the store does not have the plan, or is not configured.
-        """
+        """Fetch a plan that another machine may have begun, or raise UsageError."""
         with suppress(ClientError, NotNowError):
             clients = self.sections.investigation.connect(self.settings)
             return self.gate.fetch_plan(clients, plan_id)
@@ -336,9 +305,9 @@ class MoveCommands:
         plan: Plan,
         change: Callable[[], ActionEntry],
     ) -> Document:
-        """Carry a change out; return how it ended, and the incident's verdict by a new look.
+        """Carry a change out; return how it ended, and the incident's new verdict.
 
-        If it is interrupted, write the report and raise the error again.
+        If interrupted, write the report first.
         """
         try:
             entry = change()
@@ -371,10 +340,7 @@ class MoveCommands:
         )
 
     def _look_again(self, inv: Any, plan: Plan) -> dict[str, Json]:
-        """Prove a change, read the section's steps anew, conclude, and write the report.
-
-        Verdict, report and summary then know of the change. Only reads systems.
-        """
+        """Prove a change, read the section's steps again, conclude, and write the report."""
         inv.progress("look again")
         # If this fails, the change is not proven, and the verdict says so.
         with suppress(MoveError, ClientError):
@@ -392,13 +358,12 @@ class MoveCommands:
 
 
 def _close_if_new(inv: Any) -> None:
-    """Close an incident that was made for this command, if nothing is to be done in it."""
+    """Close an incident made for this command if nothing is left to do in it."""
     if not inv.journal.readings:
         close_if_quiet(inv.incident)
 
 
 def _sort(words: Sequence[str]) -> dict[str, list[str]]:
-    """Return the answers as the parameters ``taken`` and ``not_taken``."""
     keys: dict[str, list[str]] = {}
     own: list[str] | None = None
     for word in words:

@@ -1,4 +1,4 @@
-"""Run notebooks headless through papermill; our own journal says how a run ended."""
+"""Run notebooks headless through papermill, and journal how each run ended."""
 
 from __future__ import annotations
 
@@ -55,8 +55,6 @@ mark_run({run!r})"""
 
 
 class RunStatus(StrEnum):
-    """What became of a notebook run."""
-
     DONE = "done"
     STOPPED_AT_PLAN = "stopped_at_plan"
     REFUSED = "refused"
@@ -74,9 +72,9 @@ _STATUS_OF_CODE = {
 
 
 class NotebookRun(BaseModel, frozen=True):
-    """How a notebook ended. JSON has the first four fields.
+    """How a notebook ended; ``error`` is "" unless something stopped it.
 
-    ``error`` says what stopped it, and is empty if nothing did; then ``exit_code`` is OK.
+    JSON has the first four fields.
     """
 
     notebook: str
@@ -90,27 +88,17 @@ class NotebookRun(BaseModel, frozen=True):
 
 
 class Failure(NamedTuple):
-    """What stopped a notebook: a text, and the name of the error's class if a cell raised it."""
+    """What stopped a notebook; ``error`` is the class of a cell's error."""
 
     why: str
     error: str = ""
 
 
 class SharedKernel(AbstractContextManager["SharedKernel"]):
-    """A kernel for several notebooks, one after the other; each finds it empty. A context manager.
+    """A context manager for a kernel that runs notebooks in turn, each in an empty namespace.
 
-    To start a kernel and import what notebooks need takes most of a section's time. A kernel that
-    died is replaced. The kernel runs in its own session, so a Ctrl-C in the terminal does not reach
-    it: ``end_run`` does.
-
-    Parameters
-    ----------
-    progress : shows a text to a person: what is waited for
-
-    Attributes
-    ----------
-    must_end : whether the run is to end; then no further cell begins
-    has_cell : whether a cell runs
+    Starting a kernel and importing takes most of a section's time. A Ctrl-C in the terminal doesn't
+    reach the kernel, which has its own session; ``end_run`` does. A dead kernel is replaced.
     """
 
     def __init__(self, progress: Progress = keep_quiet) -> None:
@@ -127,7 +115,7 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
         self.stop()
 
     def ensure_started(self) -> AsyncKernelManager:
-        """Return the kernel's manager for the next notebook; begin to start one if none runs."""
+        """Begin to start a kernel unless one runs; return its manager."""
         with hold_interrupts():
             if self._manager is None or not run_sync(self._manager.is_alive)():
                 self.stop()
@@ -135,10 +123,9 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
             return self._manager
 
     def connect(self) -> AsyncKernelClient:
-        """Return the client of a kernel that is ready. It stays connected between notebooks.
+        """Return the client of a ready kernel; it stays connected between notebooks.
 
-        There is no heartbeat, which takes a second to stop: the kernel's process tells whether it
-        lives.
+        It has no heartbeat, which takes a second to stop.
         """
         manager = self.ensure_started()
         if self._client is None:
@@ -149,7 +136,7 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
         return self._client
 
     def end_run(self) -> None:
-        """End the run: interrupt the cell that runs; kill the kernel if the cell does not end."""
+        """Interrupt the running cell, and kill the kernel if the cell does not end."""
         self.must_end = True
         self._deadline.start()
         if self.has_cell:
@@ -158,17 +145,16 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
             self._progress(_INTERRUPTED)
 
     def kill(self) -> None:
-        """End the kernel at once; whoever waits for a cell learns that the kernel died."""
         self.send(signal.SIGKILL)
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal to the kernel; safe in a signal handler and in another thread."""
+        """Send a signal to the kernel; safe in signal handlers and other threads."""
         if self._manager is not None and self._manager.has_kernel:
             provisioner: Any = self._manager.provisioner
             provisioner.process.send_signal(number)
 
     def stop(self) -> None:
-        """End the kernel, and wait for its end; the next notebook gets a new kernel."""
+        """End the kernel, and wait for that; the next notebook gets a new one."""
         with hold_interrupts():
             if self._manager is not None:
                 if self._client is not None:
@@ -180,7 +166,6 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
 
 
 def _start_kernel() -> AsyncKernelManager:
-    """Begin to start a kernel that carries out the runbook of this process; return its manager."""
     from jupyter_client.manager import AsyncKernelManager
 
     manager = AsyncKernelManager(
@@ -208,29 +193,15 @@ def run_notebook(
 ) -> NotebookRun:
     """Run one section's notebook on an incident and journal how it ended.
 
-    Parameters
-    ----------
-    sections, name : the section whose notebook runs
-    incident : handed to the notebook as ``incident_id``
-    parameters : checked against the section's model first. A parameter that is not given has the
-        notebook's own value
-    kernel : runs this notebook, and perhaps others before and after it
-
-    Returns
-    -------
-    How the run ended. A failing cell does not raise here: ``status`` and ``error`` say it.
+    A failing cell raises nothing. The first SIGINT or SIGTERM goes to the running cell, which has
+    60 s to end; a second one kills the kernel.
 
     Raises
     ------
     UsageError
-        When a parameter is unknown or wrong; no kernel was started.
+        When a parameter is unknown or wrong. No kernel was started.
     KeyboardInterrupt
-        After the interruption is journalled
-
-    Notes
-    -----
-    The first SIGINT or SIGTERM goes to the running cell, which gets 60 s to end. A second signal
-    ends the kernel at once.
+        After an interruption is journalled.
     """
     given = {**parameters, "incident_id": incident.id}
     values = check_parameters(sections[name], given).model_dump(mode="json", include=set(given))
@@ -276,7 +247,6 @@ def _execute(
     kernel: SharedKernel,
     keep: Callable[[Any], None],
 ) -> Failure | None:
-    """Run the cells of a section's notebook; return what stopped it, or None."""
     nbformat = load_nbformat()
     import papermill
     from nbclient.exceptions import CellTimeoutError
@@ -311,7 +281,6 @@ def _execute(
 
 
 def _describe_ending(name: str, failure: Failure | None) -> tuple[RunStatus, ExitCode, str]:
-    """Return how a notebook ended: its status, its exit code, and the text of its error."""
     if failure is None:
         return RunStatus.DONE, ExitCode.OK, ""
     kind = _find_error(failure.error)
@@ -326,7 +295,6 @@ def _describe_ending(name: str, failure: Failure | None) -> tuple[RunStatus, Exi
 
 
 def _find_error(name: str) -> type[BaseException]:
-    """Return the error class with this name; ``Exception`` for an unknown name."""
     kinds: list[type[BaseException]] = [KeyboardInterrupt, RunbookError, *find_runbook().errors]
     for kind in kinds:
         if kind.__name__ == name:
@@ -336,5 +304,4 @@ def _find_error(name: str) -> type[BaseException]:
 
 
 def _keep(incident: Incident, path: Path, notebook: Any) -> None:
-    """Write a notebook as it is now, redacted."""
     write_json(path, incident.redactor.json(notebook))
