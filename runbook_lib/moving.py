@@ -117,7 +117,7 @@ class WatchedWorker:
     words: str
     way_back: str
     name: str = "worker"
-    holds: bool = False
+    can_pause: bool = False
 
     def is_paused(self) -> bool:
         return True
