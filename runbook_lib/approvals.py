@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 from . import errors
 from .model import ActionEntry, ActionPhase, Json, format_time, parse_json, parse_time
 
-#: How many characters of a plan's hash are shown, and enough to approve it.
+#: How many characters of a plan's hash are shown, and suffice to approve it.
 SHORT_HASH = 12
-#: How long a plan may be carried out after it was made.
+#: How long after it was made a plan may be carried out.
 LIFETIME = timedelta(minutes=15)
 
 
@@ -38,7 +38,7 @@ class Effect(NamedTuple):
     is_ok: bool = True
 
 
-#: Carries a plan out, or looks for its effect, with the runbook's own ``Investigation``.
+#: Carries a plan out, or checks its effect, with the runbook's own ``Investigation``.
 Work = Callable[[Any, "Plan"], Effect]
 
 
@@ -214,8 +214,8 @@ def use_plan(plan: Plan, state: Mapping[str, Json], *, now: datetime) -> None:
             with plan.trace.open("x", encoding="utf-8") as file:
                 json.dump(state, file, sort_keys=True)
         except FileExistsError as error:
-            text = f"plan {plan.id} was applied before, or another command applies it now"
-            raise errors.PlanUsedError(f"{text}; look again, plan again") from error
+            text = f"plan {plan.id} was applied before, or another command is applying it"
+            raise errors.PlanUsedError(f"{text}. Investigate, then plan again") from error
 
 
 def read_mark(plan: Plan) -> dict[str, Json]:
@@ -223,4 +223,4 @@ def read_mark(plan: Plan) -> dict[str, Json]:
     try:
         return dict(parse_json(plan.trace.read_bytes()))
     except (OSError, ValueError, TypeError) as error:
-        raise errors.RecordError(f"{plan.trace} is damaged: look again, plan again") from error
+        raise errors.RecordError(f"{plan.trace} is damaged. Investigate, plan again") from error

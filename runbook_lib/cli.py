@@ -33,7 +33,7 @@ from .runbook import (
 _log = logging.getLogger(__name__)
 
 _DEMO = "Demo and drills"
-#: The commands in the groups and in the order of ``runbook --help``.
+#: The commands by group, in the order of ``runbook --help``.
 _GROUPS = {
     "At 3 a.m.": ("check", "investigate", "fix", "note", "close"),
     "A release by hand": ("plan", "apply", "verify"),
@@ -99,7 +99,7 @@ def read_runbook_name(arguments: Sequence[str]) -> str:
 
 
 def build_app(runbook: Runbook) -> typer.Typer:
-    from .run.commands import app  # takes a moment to import, and must not be cut off
+    from .run.commands import app  # slow to import, and must not be cut off
 
     whole = typer.Typer(
         cls=_Group,
@@ -143,7 +143,7 @@ def say_failure(error: BaseException, arguments: Sequence[str]) -> int:
 
     codes: dict[type[BaseException], ExitCode] = {}
     secrets: tuple[str, ...] = ()
-    with suppress(UsageError):  # without a runbook or its settings, the error is shown all the same
+    with suppress(UsageError):  # the error is shown even without settings
         codes.update(find_runbook().errors)
         secrets = find_runbook().settings.load().secrets
     code = exit_code_of_error(type(error), codes)

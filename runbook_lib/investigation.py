@@ -39,9 +39,9 @@ from .section import (
 )
 from .settings import Settings
 
-#: In place of an incident's id: make a new incident.
+#: Given as an incident's id, makes a new incident.
 NEW = "new"
-#: The journal keeps at most so many rows of a reading; whoever reads the step gets all of them.
+#: The most rows of a reading that the journal keeps.
 _KEPT_ROWS = 50
 
 S = TypeVar("S", bound=Settings, default=Settings)
@@ -96,8 +96,8 @@ class Investigation(Generic[S, C]):
         self.clients = self.clients or self.connect(self.settings)
         self.is_over = self.incident.is_closed
         keep_log(self.incident.folder)
-        self._plans: list[Plan] = []  # plans that this object made
-        self._has_begun = False  # whether the plan that is carried out changed something
+        self._plans: list[Plan] = []  # made by this object
+        self._has_changed = False  # whether the current plan changed something
 
     @classmethod
     def connect(cls, _settings: S) -> C:
@@ -154,7 +154,7 @@ class Investigation(Generic[S, C]):
         calm = cls.read_calm(settings)
         is_fixed = judgement.verdict is Verdict.FIXED
         if not is_fixed or until is None or utc_now() - until < calm:
-            return False  # whatever began since then belongs to this incident
+            return False  # newer trouble belongs to this incident
         for step, section in find_runbook().sections.list_steps().values():
             if not step.needed:
                 continue
@@ -251,7 +251,7 @@ class Investigation(Generic[S, C]):
             outcome = model.Outcome().left_out(str(error))
         except unreadable as error:
             outcome = model.Outcome().unknown(f"could not be read: {error}")
-        # A source or threshold that the outcome sets replaces the one of the step.
+        # The outcome's source and threshold, if set, replace the step's.
         fields: dict[str, Json] = {
             "source": self._fill_in(step.source),
             "threshold": self._fill_in(step.threshold),
@@ -310,7 +310,7 @@ class Investigation(Generic[S, C]):
         conclusion = drawn.model_copy(update={"section": self.section.NAME})
         content = conclusion.model_dump(mode="json")
         self.record("conclusion", {"conclusion": content})
-        # Left out says so, too: no system could say whether the channels were told.
+        # ``left_out`` counts, because then no system could tell more.
         is_cleared = any(
             reading.role is Role.CLEARED and reading.status in (Status.OK, Status.LEFT_OUT)
             for step, reading in self.latest().items()
@@ -401,7 +401,7 @@ class Investigation(Generic[S, C]):
 
     def begin_change(self) -> None:
         """Note that the plan passed its last check, and changes something now."""
-        self._has_begun = True
+        self._has_changed = True
 
     def verify(self, plan: Plan) -> ActionEntry:
         """Read the world again, and journal whether the plan's effect is there.
@@ -412,7 +412,7 @@ class Investigation(Generic[S, C]):
             return plan.make_entry(ActionPhase.PLANNED, reason="nothing to verify")
         effect = plan.kind.verify(self, plan)
         phase = ActionPhase.VERIFIED if effect.is_ok else ActionPhase.FAILED
-        is_kept = self._is_followed(plan)
+        is_kept = self._has_outcome(plan)
         return self._write_phase(plan, phase, effect.reason, effect.result, is_kept=is_kept)
 
     def _carry_out(self, plan: Plan, change: Work) -> ActionEntry:
@@ -422,16 +422,16 @@ class Investigation(Generic[S, C]):
         """
         if self.incident.is_closed:
             raise errors.UsageError(f"{self.incident.id} is closed: nothing more is done in it")
-        self._has_begun = False
+        self._has_changed = False
         try:
-            if plan.kind.resume is None:  # carried out once: marked as used before the change
+            if plan.kind.resume is None:  # mark it as used before the change
                 state = plan.kind.read_state(self, plan)
                 use_plan(plan, self.incident.redactor.json(state), now=self.now())
             effect = change(self, plan)
         except KeyboardInterrupt as error:
-            # The change itself knows best how far it got.
-            doubt = f"Interrupted. Nobody knows whether {plan.action} of {plan.target} took effect."
-            text = str(error) or f"{doubt} Look again with: runbook investigate"
+            # If the change says how far it got, show that.
+            doubt = f"Interrupted. {plan.action} of {plan.target} may or may not have taken effect."
+            text = str(error) or f"{doubt} Check with: runbook investigate"
             self._write_phase(plan, ActionPhase.FAILED, text)
             raise errors.ActionInterruptedError(text) from None
         except Exception as error:
@@ -439,13 +439,13 @@ class Investigation(Generic[S, C]):
             phase = ActionPhase.REFUSED if is_refused else ActionPhase.FAILED
             self._write_phase(plan, phase, str(error) or type(error).__name__)
             raise
-        # The engine of a move says when it begins. If it did not, there was nothing left to do.
-        is_kept = self._has_begun or plan.kind.resume is None or self._is_followed(plan)
+        # A move calls ``begin_change``, unless nothing was left to do.
+        is_kept = self._has_changed or plan.kind.resume is None or self._has_outcome(plan)
         return self._write_phase(
             plan, ActionPhase.APPLIED, effect.reason, effect.result, is_kept=is_kept
         )
 
-    def _is_followed(self, plan: Plan) -> bool:
+    def _has_outcome(self, plan: Plan) -> bool:
         """Tell whether this journal has more of the plan than an approval."""
         return any(
             action.plan == plan.id and action.phase is not ActionPhase.APPROVED

@@ -55,22 +55,22 @@ __all__ = ["MoveError", "MoveGate", "MoveParameters", "NotNowError", "WatchedWor
 
 #: The most objects of a plan, unless the runbook's ``header`` says otherwise.
 _LIMIT_OBJECTS = 1000
-#: Outcomes of a proof that are as planned: of a move, of its undo, and of a settling.
+#: The outcomes that prove a move, its undo, and a settling.
 _LANDED = {"in_place", "gone_after_landed"}
 _UNDONE = {"taken_back", "gone_after_landed", "skipped", "waiting", "settled_by_word"}
 _AS_PLANNED = {
     "undo": _UNDONE,
     "settle": {*_LANDED, *_UNDONE, "changed_by_others"},
 }
-#: Who else moves objects, and how they are held, as a plan shows it.
+#: In a plan's summary: who else moves objects, and how they are held.
 OTHERS = "who else moves"
 _Keys = Annotated[
     list[str],
     BeforeValidator(lambda keys: split_list(keys) if isinstance(keys, str) else keys),
 ]
-#: The facts of a run that count or list what is left to do.
+#: A run's facts that count or list what is left to do.
 _LEFT = ("skipped", "failed", "unproven", "in_reach", "waiting", "left")
-#: The facts of a run that show that something is left to do.
+#: If one of these facts is set, something is left to do.
 OPEN = (*_LEFT, "stopped")
 
 
@@ -162,7 +162,7 @@ class MoveGate:
         store: S3Bucket = clients
         return store
 
-    def get_store_to_look(self, clients: Any) -> S3Bucket:
+    def get_read_store(self, clients: Any) -> S3Bucket:
         """Return the store with the rights that reading needs."""
         return self.get_store(clients)
 
@@ -251,15 +251,15 @@ class MoveGate:
             return self._plan_nothing(self.undo_step)
         release = self._load(inv, plan_id)
         move: plans.Plan = release.content
-        found = proof.verify_plan(self.get_store_to_look(inv.clients), move)
+        found = proof.verify_plan(self.get_read_store(inv.clients), move)
         until = found.undo_until
         if until is None or (found.at > until and not found.taken_back_by):
             raise NotNowError(
-                f"nothing of {move.id} can be undone: nothing was moved, or its undo window is over"
+                f"nothing of {move.id} can be undone: nothing was moved, or its undo period is over"
             )
         others = {name: count for name, count in found.counts.items() if count}
         objects = others.pop("in_place", 0)
-        return _follow(
+        return _derive_plan(
             release,
             {"objects": objects, "excluded": others, OTHERS: self.describe_undo(inv)},
             path=release.path.with_stem(move.undo_id),
@@ -281,7 +281,7 @@ class MoveGate:
         if not (taken or not_taken):
             return self._plan_nothing(self.settle_step)
         release = self._load(inv, parameters.settle)
-        doubts = settling.list_doubts(self.get_store_to_look(inv.clients), release.content)
+        doubts = settling.list_doubts(self.get_read_store(inv.clients), release.content)
         open_keys = {doubt.key for doubt in doubts if doubt.is_open}
         if taken == ["*"]:
             taken = sorted(open_keys.difference(not_taken))
@@ -290,7 +290,7 @@ class MoveGate:
         answers = settling.choose_answers(doubts, taken, not_taken)
         approval = settling.digest_answers(release.content, answers)
         summary = {"objects": len(answers), "taken": taken, "not_taken": not_taken, "excluded": {}}
-        return _follow(
+        return _derive_plan(
             release,
             {**summary, OTHERS: self.make_hold(inv).words},
             path=release.path.with_stem(f"{release.id}-settle-{approval[:8]}"),
@@ -338,7 +338,7 @@ class MoveGate:
     @_naming_commands()
     def list_to_settle(self, inv: Any, plan: Plan) -> list[dict[str, Json]]:
         """Return the rows in doubt that a person must decide, with evidence. Only reads."""
-        store = self.get_store_to_look(inv.clients)
+        store = self.get_read_store(inv.clients)
         release, _ = read_release(store, plan.content.id)
         doubts = [doubt for doubt in settling.list_answerable(store, release) if doubt.is_open]
         began = ""
@@ -350,7 +350,7 @@ class MoveGate:
         for doubt, text in zip(doubts, texts, strict=True):
             parked = ""
             if doubt.parked.is_here and not doubt.row.evidence:
-                # When we park an object, the worker may believe that it moved it itself.
+                # The worker may take our parking for a move of its own.
                 parked = "read after parking: the status may come from our parking"
             evidence = (doubt.row.evidence or text, parked, began)
             facts = doubt.planned.facts
@@ -367,7 +367,7 @@ class MoveGate:
 
     def list_unfinished(self, clients: Any) -> list[dict[str, Json]]:
         """Return each ``objectmove.result.Unfinished``, with its command to resume. Only reads."""
-        unfinished = result.list_unfinished(self.get_store_to_look(clients))
+        unfinished = result.list_unfinished(self.get_read_store(clients))
         return [{**move._asdict(), "way_on": f"runbook {move.way_on}"} for move in unfinished]
 
     def fetch_plan(self, clients: Any, plan_id: str) -> Callable[[Incident], None]:
@@ -375,7 +375,7 @@ class MoveGate:
 
         Raises NotNowError when the store does not know the plan.
         """
-        move = planning.find_plan(self.get_store_to_look(clients), plan_id)
+        move = planning.find_plan(self.get_read_store(clients), plan_id)
 
         def save(incident: Incident) -> None:
             _save_plan(incident, move)
@@ -451,7 +451,7 @@ class MoveGate:
 
     @_naming_commands()
     def _verify(self, inv: Any, plan: Plan) -> Effect:
-        found = proof.verify_plan(self.get_store_to_look(inv.clients), plan.content)
+        found = proof.verify_plan(self.get_read_store(inv.clients), plan.content)
         seen = {name for name, count in found.counts.items() if count}
         is_ok = seen <= _AS_PLANNED.get(plan.action, _LANDED)
         start = "proven by listing" if is_ok else "not proven"
@@ -474,7 +474,7 @@ def _resume_worker(run: Run, typed: str) -> MoveResult:
         return run.resume_worker(error.needed)
 
 
-def _follow(plan: Plan, summary: Mapping[str, Json], **facts: Any) -> Plan:
+def _derive_plan(plan: Plan, summary: Mapping[str, Json], **facts: Any) -> Plan:
     """Return the plan of an undo or a settle. It has no file, and the same hash each time."""
     return replace(
         plan,

@@ -18,15 +18,14 @@ if TYPE_CHECKING:
     from .model import Json
 
 MASK = "[redacted]"
-# A secret, or its base64 form, with fewer characters is not looked for: it would blank ordinary
-# text.
+# Shorter secrets and base64 forms would blank ordinary text.
 _SHORTEST_SECRET = 4
 _SHORTEST_BASE64 = 6
 
-# Every repetition is bounded: a long line from outside must not cost quadratic time.
+# Every repetition is bounded, so that a long line can't cost quadratic time.
 #: Names of secrets.
 _NAME = r"(?:password|passwd|passphrase|secret|token|api[_-]?key|private[_-]?key)"
-# Values that are not secrets: words about a secret, and what hides one already.
+# Values that are not secrets: words about a secret, and masks.
 _KEEP = r"(?:\[redacted\]|present\b|absent\b|equal to the store's|<secret>|\*{3}|null\b|None\b)"
 # A quoted value, up to the same quote with as many backslashes before it; or the beginning of an
 # unquoted one. Each rule adds what an unquoted value may hold, and the closing bracket.
@@ -51,8 +50,7 @@ _RULES = {
     r"|\bgh[opsu]_\w{20,400}"
     r"|-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[^-]{0,20000}(?:-----END [A-Z ]{0,40}-----)?": MASK,
 }
-# Without any of these no pattern can match. Most texts, such as keys and numbers, have none. So
-# this one search saves the time of all other searches.
+# No pattern matches without one of these. Most texts have none, so this search saves the rest.
 _SIGNS = re.compile(
     r"@|authorization|cookie|x-api-key|x-auth-token|bearer|basic|passw|passphrase|secret|token"
     r"|api[_-]?key|private[ _-]?key|x-amz-|hooks\.slack|eyj|xox|gh[opsu]_"
@@ -100,7 +98,7 @@ class Redactor:
         if isinstance(value, list | tuple):
             return [self.json(item) for item in value]
         if isinstance(value, float) and not math.isfinite(value):
-            # JSON has no such numbers: other programs could not read a log with them.
+            # JSON has no such numbers, so other programs couldn't read a log with them.
             return str(value)
         return value
 

@@ -49,7 +49,7 @@ class _Process:
     log_format: logging.Formatter | None = None
 
 
-#: A command of the helper, or of the engine, as it stands in texts.
+#: A command of this package in a text.
 _COMMAND = re.compile(
     r"\brunbook (?=(apply|close|fix|history|incidents|investigate|note|plan|report|resume|run"
     r"|settle|undo|verify)\b)"

@@ -20,11 +20,11 @@ from .frames import Dtype
 from .model import SYMPTOMS, Conclusion, Json, Outcome, Role
 from .record.folds import Key, Part, Quantities
 
-#: A step with such a role shows a quantity of its own, unless it names others.
+#: By default, steps with these roles show a quantity of their own.
 _SHOWING = SYMPTOMS | {Role.IMPACT, Role.DELIVERY, Role.LOG, Role.CAUSE}
 
 T = TypeVar("T")
-#: A function that reads a step with the runbook's own ``Investigation``.
+#: Reads a step with the runbook's own ``Investigation``.
 ReadStep = Callable[[Any], Outcome]
 P = TypeVar("P", bound="SectionParameters")
 S = TypeVar("S", "Step", "ActionStep")
@@ -223,7 +223,7 @@ def read_parameters(section: SectionModule, namespace: Mapping[str, Any]) -> dic
     given: dict[str, Any] = {}
     for pattern in (r"(?m)^incident_id *=", "(?m)^# Parameters$"):
         own = next((cell for cell in cells if re.search(pattern, cell)), "")
-        # `check_parameters` refuses a name that is set, but is not a parameter.
+        # `check_parameters` refuses unknown names.
         given.update(dict.fromkeys(re.findall(r"(?m)^(\w+) *=(?!=)", own)))
     for name, info in section.Parameters.model_fields.items():
         given[name] = namespace.get(name, info.default)

@@ -83,7 +83,7 @@ class ReleaseGate(MoveGate):
         """Return the bucket, with the keys that may change it."""
         return clients.change_bucket
 
-    def get_store_to_look(self, clients: Clients) -> S3Bucket:
+    def get_read_store(self, clients: Clients) -> S3Bucket:
         """Return the bucket, with the keys for looking."""
         return clients.bucket
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ..model import ActionPhase, Event, parse_time
 from .view import JournalView
 
-#: The mark in which whoever began the trouble says so; see ``list_triggers``.
+#: The mark, with ``at``, ``text`` and ``source``, of whoever began the trouble.
 TRIGGER = "trigger"
 
 
@@ -23,7 +23,7 @@ class Moment(NamedTuple):
 def list_events(journal: JournalView) -> list[Event]:
     """Return what systems reported of alerts, channels and triggers, by time, each once."""
     events: dict[tuple[str, str], Event] = {}
-    for reading in journal.readings:  # each tells of its whole window
+    for reading in journal.readings:  # windows overlap
         for event in reading.events:
             events.setdefault((f"{event.at:%c}", event.text), event)
     return sorted(events.values(), key=attrgetter("at"))

@@ -17,9 +17,9 @@ from ..model import ActionEntry, ActionPhase, CauseStatus, Measurement, Status, 
 
 #: Actions that can be resumed.
 MOVES = ("move", "release", "park", "undo", "settle")
-#: Fields of an action's result that say how many objects it changed.
+#: Results of an action that count changed objects.
 _COUNTS = {"moved", "created", "removed", "settled"}
-#: Counts of a proof. If one is not 0, the move is not proven.
+#: If one of these counts of a proof isn't 0, the move is not proven.
 _UNPROVEN = ("unproven", "lost", "duplicated", "foreign_changed")
 
 
@@ -63,10 +63,10 @@ class Quantities:
 
 Entry = Measurement | ActionEntry
 
-#: An older reading says nothing of the present.
+#: Older readings don't describe the present.
 FRESH = timedelta(minutes=10)
 _BAD = (Status.BREACH, Status.UNKNOWN)
-#: While a symptom is a breach or an alert fires, the trouble lasts.
+#: The trouble lasts while a symptom is a breach or an alert fires.
 TROUBLE = (Part.SYMPTOM, Part.ALERT)
 
 
@@ -119,7 +119,7 @@ def list_spans(entries: Sequence[Entry]) -> list[Span]:
         lasting = own.pop() if own and own[-1].status is entry.status else None
         start = entry.since or entry.at
         if own and start < own[-1].seen_at:
-            start = entry.at  # what was seen counts more than what a source says
+            start = entry.at  # our reading outranks the source's word
         if lasting is not None:
             start = min(start, lasting.start)
         if own:
@@ -183,7 +183,7 @@ class ActionRecord:
         return self._count("skipped")
 
     @property
-    def left(self) -> int:
+    def waiting(self) -> int:
         """How many objects it still has to move."""
         return self._count("waiting")
 
@@ -196,7 +196,7 @@ class ActionRecord:
     def is_unfinished(self) -> bool:
         """Whether somebody must resume it: objects wait, or it was cut off."""
         is_begun = self.is_cut_off and _find_proof(self.phases[-1]) is None
-        return not self.is_taken_back and (self.left > 0 or is_begun)
+        return not self.is_taken_back and (self.waiting > 0 or is_begun)
 
     @property
     def is_proven(self) -> bool:
@@ -241,7 +241,7 @@ def _find_proof(entry: ActionEntry) -> bool | None:
     if entry.phase is not ActionPhase.FAILED:
         return None
     if "lost" in entry.result:
-        # A proof may fail although every object is accounted for: others took some first.
+        # Consumers may take objects before the proof: it fails, but none is missing.
         return not any(map(entry.count, _UNPROVEN))
     return None if entry.action in MOVES else False
 

@@ -28,12 +28,12 @@ _ID = re.compile(r"inc-\d{8}T\d{6}Z-[0-9a-f]{4}")
 _FOLDERS = ("plans", "ledger", "notebooks", "evidence")
 _ADVICE = ". Set RUNBOOK_HOME to a folder you can write."
 _JOURNAL = "journal.jsonl"
-#: What a journal's line holds if it is a mark.
+#: Part of each journal line that is a mark.
 _MARK = b'"kind":"mark"'
-#: The state of an incident of the older version, which had no marks.
+#: An older version kept the state here, and had no marks.
 _OLD_STATE = "incident.json"
 
-#: After these verdicts nothing more is to be done.
+#: After these verdicts, nothing is left to do.
 ENDED_WELL = (Verdict.HEALTHY, Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING)
 
 _log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 def write_file(path: Path, text: str) -> None:
     """Write a file so that readers see the old or the new one, never half of it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    # A lone surrogate cannot be encoded: its escape is written, as JSON would write it.
+    # A lone surrogate can't be encoded, so its escape is written, as in JSON.
     with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(text)
         file.flush()
@@ -67,7 +67,7 @@ class IncidentState(BaseModel):
     environment: str = ""
     opened_at: Timestamp
     ticket_id: str | None = None
-    # The older version called it ``scenario``.
+    # An older version called it ``scenario``.
     exercise: str = Field("", validation_alias=AliasChoices("exercise", "scenario"))
     approver: str = ""
     closed_at: Timestamp | None = None

@@ -74,7 +74,7 @@ class _File:
             return self.view
 
 
-#: Shared by all who open a journal in this process: the sections of a run read it once.
+#: Shared in this process, so that the sections of a run read a journal once.
 _share_file = lru_cache(maxsize=8)(_File)
 
 

@@ -25,7 +25,7 @@ from .journal import utc_now
 
 _NAME = "manifest.json"
 _JOURNAL = "journal.jsonl"
-#: The errors of reading a file that is no zip, or a damaged zip.
+#: What reading a damaged zip, or no zip, raises.
 _NOT_A_ZIP = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
@@ -115,7 +115,7 @@ def write_attachment(incident: Incident) -> Path:
     target = folder / f"{incident.id}.zip"
     temporary = target.with_suffix(".tmp")
     with disk_errors(f"cannot write {target}"):
-        # Level 3 is a third less work than the default, for up to a tenth more bytes.
+        # Level 3 takes a third less time than the default, for up to a tenth more bytes.
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=3) as file:
             for name, path in [(_NAME, folder / _NAME), *_list_files(folder)]:
                 file.write(path, f"{incident.id}/{name}")

@@ -33,7 +33,7 @@ def list_follow_ups(journal: JournalView) -> list[Note]:
     return sorted(notes, key=lambda note: note.due or date.max)
 
 
-def find_word(journal: JournalView, name: str) -> Note:
+def find_note_with(journal: JournalView, name: str) -> Note:
     """Return the newest note with a lead, a summary or a severity, or an empty note."""
     found = [note for note in journal.notes if getattr(note, name)]
     return found[-1] if found else Note(text="")

@@ -26,7 +26,7 @@ from ..model import (
 )
 from .folds import FRESH
 
-#: For each kind of entry, the list that holds it and its type; other kinds are not parsed.
+#: The list and the type for each kind of entry; other kinds are not parsed.
 _SHAPES: dict[str, tuple[str, type[BaseModel]]] = {
     "reading": ("readings", Reading),
     "action": ("actions", ActionEntry),
@@ -35,7 +35,7 @@ _SHAPES: dict[str, tuple[str, type[BaseModel]]] = {
     "notebook": ("runs", NotebookEntry),
     "mark": ("marks", Mark),
 }
-#: The kinds of entries that the older version wrote where there are marks now.
+#: Kinds of entries that an older version wrote instead of marks.
 _OLD_MARKS = ("closed", "drill", "interrupted", "trigger")
 
 
@@ -62,7 +62,7 @@ class JournalView:
             self.entries.append(entry)
             kind = entry.kind
             fields = entry.data
-            if isinstance(fields.get(kind), dict):  # some writers put them under the kind
+            if isinstance(fields.get(kind), dict):  # some writers nest them
                 fields = fields[kind]
             if kind in _OLD_MARKS:
                 what = "_".join(filter(None, [kind, fields.get("event")]))

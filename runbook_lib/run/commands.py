@@ -61,7 +61,7 @@ from .notebooks import NotebookRun, SharedKernel, run_notebook
 # The commands that every runbook has.
 app = Typer()
 
-#: The exit code of several runs is the first of these that one of them has.
+#: Several runs exit with the first of these that one of them has.
 _ORDER = (
     ExitCode.USAGE,
     ExitCode.REFUSED,
@@ -101,7 +101,7 @@ def run_sections(
                     sections,
                     name,
                     incident,
-                    _pick(sections[name], parameters),
+                    _pick_parameters(sections[name], parameters),
                     kernel=kernel,
                 )
                 runs.append(run)
@@ -121,18 +121,18 @@ def _explain_interruption(incident: Incident, seq_before: int) -> RunInterrupted
     for action in group_actions(entries):
         if action.is_cut_off and action.first.action in MOVES:
             plan = action.first.result.get("about", action.plan)
-            # A cell that was killed wrote no reason.
+            # A killed cell wrote no reason.
             text = action.last.reason or f"Interrupted. Carry on with: runbook resume {plan}"
             return ActionInterruptedError(text)
-    return RunInterruptedError("Interrupted. Look again with: runbook investigate")
+    return RunInterruptedError("Interrupted. Begin again with: runbook investigate")
 
 
-def _pick(section: SectionModule, given: Mapping[str, object]) -> dict[str, object]:
+def _pick_parameters(section: SectionModule, given: Mapping[str, object]) -> dict[str, object]:
     known = section.Parameters.model_fields
     return {name: value for name, value in given.items() if name in known}
 
 
-def _carry_out(
+def _run_and_report(
     settings: Settings,
     sections: Sections,
     names: Sequence[str],
@@ -150,7 +150,7 @@ def _carry_out(
     """
     for section_name in names:
         section = sections[section_name]
-        check_parameters(section, _pick(section, given))
+        check_parameters(section, _pick_parameters(section, given))
     opener = sections.investigation
     opener.check_ticket(settings, str(given.get("ticket_id", "")))
     incident, is_new = opener.find_or_make(settings, incident_id)
@@ -159,7 +159,7 @@ def _carry_out(
         raise UsageError(f"incident {incident.id} is closed; {advice}")
     mark_alerts(incident, alerts)
     runs = run_sections(incident, sections, names, given, progress=progress)
-    with Interrupts():  # all is done: the first Ctrl-C interrupts nothing
+    with Interrupts():  # all is done, so ignore the first Ctrl-C
         if is_new and not alerts:
             close_if_quiet(incident)
         report = write_outputs(incident, sections, packs=incident.is_closed)
@@ -188,7 +188,7 @@ def _carry_out(
     next_command = next(iter(journal.ways_on), "")
     if not (next_command or incident.is_closed or waits):
         next_command = next_step.command
-        if verdict is Verdict.HEALTHY:  # no section closes an incident that saw no trouble
+        if verdict is Verdict.HEALTHY:  # no section closes an incident without trouble
             next_command = "runbook close"
     since = judged.since and format_time(judged.since)
     until = judged.until and format_time(judged.until)
@@ -252,7 +252,7 @@ def investigate(
     With ``alerts_file``, a quiet incident stays open, because more alerts may join. The caller
     closes it.
     """
-    return _carry_out(
+    return _run_and_report(
         settings,
         sections,
         sections.read_only,
@@ -291,7 +291,7 @@ def run(
             text = f"-p wants name=value, not {item!r}; the parameters of these sections are"
             raise UsageError(f"{text}: {', '.join(sorted(known))}")
         parameters[name] = value
-    return _carry_out(
+    return _run_and_report(
         settings,
         sections,
         [section.NAME for section in chosen],
@@ -350,7 +350,7 @@ def report(
     if check:
         path = Path(incident)
         if not incident or not path.exists():
-            path = _open(settings, incident).folder
+            path = _open_incident(settings, incident).folder
         checked = verify_incident(path)
         count = len(checked.problems)
         return Document(
@@ -362,7 +362,7 @@ def report(
             problems=checked.problems,
             newer=checked.newer,
         )
-    opened = _open(settings, incident)
+    opened = _open_incident(settings, incident)
     return Document(
         schema_name="runbook/report/1",
         answer="Done",
@@ -381,7 +381,7 @@ def close(
 
     The exit code is the verdict's: what can't be read now makes it unknown.
     """
-    incident = _open(settings, incident_id)
+    incident = _open_incident(settings, incident_id)
     if incident.is_closed:
         raise UsageError(f"{incident.id} is closed already")
     _read_again(settings, sections, incident)
@@ -449,7 +449,7 @@ def note(
     """Write what a person knows: a remark, a lesson, a follow-up, who leads, what happened."""
     given = {"text": text, "operator": settings.operator, **fields}
     written = check_fields(Note, given)
-    incident = _open(settings, incident_id)
+    incident = _open_incident(settings, incident_id)
     is_late = incident.is_closed
     entry = write_note(incident, written)
     late = ", marked as after the close" if is_late else ""
@@ -464,7 +464,7 @@ def note(
     )
 
 
-def _open(settings: Settings, incident_id: str) -> Incident:
+def _open_incident(settings: Settings, incident_id: str) -> Incident:
     """Open an incident by id; without an id, the one that ``open_incident`` chooses."""
     home = settings.runbook_home.resolve()
     incident = open_incident(home, incident_id, redactor=Redactor(settings.secrets))

@@ -83,7 +83,7 @@ def command(
                 with hold_interrupts():
                     values |= {name: given[name](progress) for name in known}
                 document = function(**values)
-            # The work is done. So the first Ctrl-C while its result is printed interrupts nothing.
+            # The work is done, so ignore the first Ctrl-C.
             with Interrupts():
                 if as_json:
                     sys.stdout.write(document.to_json() + "\n")

@@ -62,7 +62,7 @@ _STATUS_OF_CODE = {
     ExitCode.UNKNOWN: "unknown",
     ExitCode.REFUSED: "refused",
 }
-#: The values that have a line of their own. The answer says what the others are.
+#: Values with a line of their own; the answer has the rest.
 _LINES = (
     "incident",
     "report",
@@ -76,7 +76,7 @@ _LINES = (
 )
 #: Lists that are shown as commands.
 _COMMANDS = ("unfinished", "way_on")
-#: The columns of a field's table; a field that is not listed shows all columns.
+#: The columns of a field's table; all columns by default.
 _COLUMNS = {
     "incidents": (
         "incident",
@@ -92,7 +92,7 @@ _COLUMNS = {
     "follow_ups": ("text", "owner", "due", "ticket"),
     "plans": ("step", "status", "what", "how_many", "why"),
 }
-#: Columns that people copy, and short ones: the others wrap.
+#: Columns that don't wrap: short ones, and those that people copy.
 _WHOLE = ("incident", "plan", "scenario", "status", "step")
 
 

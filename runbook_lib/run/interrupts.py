@@ -37,7 +37,7 @@ class Interrupts(AbstractContextManager["Interrupts"]):
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
-                # None: the handler was not set from Python, and could not be put back.
+                # None is a handler from outside Python, which we couldn't restore.
                 if signal.getsignal(number) not in (signal.SIG_IGN, None):
                     self._handlers_before[number] = signal.signal(number, self._handle)
         return self

@@ -37,8 +37,8 @@ Approval = Annotated[str, Option("--approve", help=_APPROVE)]
 
 #: How many objects of a plan are shown.
 _SHOWN = 10
-#: Facts that the document does not have, or has by another name.
-_UNTOLD = {OTHERS, "keys", "ways_on"}
+#: Facts that the document lacks, or has under another name.
+_HIDDEN_FACTS = {OTHERS, "keys", "ways_on"}
 
 
 class _MoveCommand(TyperCommand):
@@ -93,12 +93,12 @@ class MoveCommands:
         plan = self._make_plan(inv, self.gate.step)
         _close_if_new(inv)
         is_blocked = plan.is_empty and any(map(plan.summary.get, ("reason", "excluded")))
-        return self._show(
+        return self._show_plan(
             inv,
             plan,
             f"apply {plan.id}",
             exit_code=ExitCode.of(not is_blocked),
-            way_on=self._list_ways_on(inv),
+            way_on=self._list_resume_commands(inv),
         )
 
     def apply(self, plan_id: PlanId, *, approve: Approval = "", **options: Any) -> Document:
@@ -112,7 +112,7 @@ class MoveCommands:
         return self._carry_out("resume", inv, plan, lambda: inv.resume(plan))
 
     def undo(self, plan_id: PlanId, *, approve: Approval = "", **options: Any) -> Document:
-        """Move a plan's objects back, within its window. Without --approve it stops at the plan."""
+        """Move a plan's objects back in its undo period. Without --approve it stops at the plan."""
         inv, _ = self._open_plan(plan_id, undo=plan_id, **options)
         plan = self._make_plan(inv, self.gate.undo_step)
         return self._change("undo", inv, plan, approve, f"{plan_id} --consumer-stands-still")
@@ -124,7 +124,7 @@ class MoveCommands:
             list[str] | None,
             Argument(
                 metavar="[--taken [KEY]...] [--not-taken [KEY]...]",
-                help="what became of the objects; without a key: of all that the other one lacks",
+                help="what became of the objects; without a KEY: of all that the other leaves",
             ),
         ] = None,
         *,
@@ -148,14 +148,16 @@ class MoveCommands:
         for line in from_file.read_text("utf-8").splitlines() if from_file else ():
             answer, _, key = line.partition(" ")
             words += [f"--{answer}", key]
-        inv, release = self._open_plan(plan_id, look=not words, settle=plan_id, **_sort(words))
+        inv, release = self._open_plan(
+            plan_id, look=not words, settle=plan_id, **_parse_answers(words)
+        )
         if words:
             plan = self._make_plan(inv, self.gate.settle_step)
             if not plan.is_empty:
                 return self._change("settle", inv, plan, approve, shlex.join([plan_id, *words]))
         rows = self.gate.list_to_settle(inv, release)
         commands = [f"runbook settle {plan_id} {word}" for word in ("--not-taken", "--taken")]
-        return self._tell(
+        return self._make_document(
             "settle",
             inv,
             release,
@@ -175,26 +177,26 @@ class MoveCommands:
         if not plan.trace.exists():  # another machine may have carried it out
             self.gate.fetch_plan(inv.clients, plan_id)(inv.incident)
         entry = inv.verify(plan)
-        return self._tell(
+        return self._make_document(
             "verify",
             inv,
             plan,
             entry.result,
             exit_code=ExitCode.of(entry.phase is ActionPhase.VERIFIED),
             summary=entry.reason,
-            way_on=self._list_ways_on(inv, plan.id),
+            way_on=self._list_resume_commands(inv, plan.id),
         )
 
     # --- documents ---
 
-    def _tell(
+    def _make_document(
         self, command: str, inv: Any, plan: Plan, facts: Mapping[str, Json] = {}, **fields: Any
     ) -> Document:
         """Return a command's document: ``facts``, lists as counts, overridden by ``fields``."""
         told: dict[str, Json] = {"reason": "", "report": "", "next": "", "way_on": ()}
         for name, fact in facts.items():
             is_counted = isinstance(fact, list) and name != "unproven"
-            if name not in _UNTOLD:
+            if name not in _HIDDEN_FACTS:
                 told[name] = len(fact) if is_counted else fact
         told |= {
             "schema_name": f"runbook/{command}/1",
@@ -209,7 +211,7 @@ class MoveCommands:
         shown = {"answer": "\n".join(lines), "commands": commands}
         return Document.model_validate(told | shown)
 
-    def _show(self, inv: Any, plan: Plan, command: str, **fields: Any) -> Document:
+    def _show_plan(self, inv: Any, plan: Plan, command: str, **fields: Any) -> Document:
         """Return what a plan would do, and the ``command`` that approves it; exit 5."""
         facts = plan.summary
         words = "There is nothing to do"
@@ -234,9 +236,9 @@ class MoveCommands:
             "apply": apply,
             "rows": rows,
         }
-        return self._tell("plan", inv, plan, facts, **shown | fields)
+        return self._make_document("plan", inv, plan, facts, **shown | fields)
 
-    def _list_ways_on(self, inv: Any, plan_id: str = "") -> list[str]:
+    def _list_resume_commands(self, inv: Any, plan_id: str = "") -> list[str]:
         rows = self.gate.list_unfinished(inv.clients)
         return [str(row["way_on"]) for row in rows if str(row["plan"]).startswith(plan_id)]
 
@@ -295,7 +297,7 @@ class MoveCommands:
     def _change(self, command: str, inv: Any, plan: Plan, approve: str, typed: str) -> Document:
         """Carry out an approved plan; without an approval, show it and what to type."""
         if not approve:
-            return self._show(inv, plan, f"{command} {typed}")
+            return self._show_plan(inv, plan, f"{command} {typed}")
         return self._carry_out(command, inv, plan, partial(inv.apply, plan, approve=approve))
 
     def _carry_out(
@@ -326,7 +328,7 @@ class MoveCommands:
             left = entry.count("unproven")
         is_done = not any(facts.get(name) for name in names)
         word = "Done" if is_done else "NOT ALL DONE"
-        return self._tell(
+        return self._make_document(
             command,
             inv,
             plan,
@@ -336,13 +338,13 @@ class MoveCommands:
             left=left,
             reasons=[*facts.get("skipped", ()), *facts.get("failed", ())],
             way_on=facts.get("ways_on", ()),
-            **self._look_again(inv, plan),
+            **self._check_result(inv, plan),
         )
 
-    def _look_again(self, inv: Any, plan: Plan) -> dict[str, Json]:
+    def _check_result(self, inv: Any, plan: Plan) -> dict[str, Json]:
         """Prove a change, read the section's steps again, conclude, and write the report."""
-        inv.progress("look again")
-        # If this fails, the change is not proven, and the verdict says so.
+        inv.progress("check the result")
+        # If this fails, the verdict says that the change is not proven.
         with suppress(MoveError, ClientError):
             inv.verify(plan)
         for step in inv.section.STEPS:
@@ -363,7 +365,7 @@ def _close_if_new(inv: Any) -> None:
         close_if_quiet(inv.incident)
 
 
-def _sort(words: Sequence[str]) -> dict[str, list[str]]:
+def _parse_answers(words: Sequence[str]) -> dict[str, list[str]]:
     keys: dict[str, list[str]] = {}
     own: list[str] | None = None
     for word in words:

@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 _CELL_TIMEOUT_S = 600
 _START_TIMEOUT_S = 60
-#: How long a cell may take to put back what it changed, such as a service that it paused.
+#: How long an interrupted cell may take to restore what it changed, such as a paused service.
 CELL_ENDS_S = 60.0
 _INTERRUPTED = "interrupted: the running cell ends first, within 60 s; Ctrl-C again ends it at once"
-# What every kernel does once, at its start.
+# What each kernel does at its start.
 _WARM_UP = """\
 import ipywidgets, matplotlib.figure
 from runbook_lib.runbook import use_runbook
@@ -43,8 +43,8 @@ _WARM_UP_LOG = """
 from runbook_lib.runbook import start_logging
 start_logging()"""
 # Empties the kernel before each notebook. IPython's reset collects garbage twice; `gc.freeze` makes
-# the collector skip what was imported (ADR 0013). `keeps_notebook` says that this is a headless
-# run, which keeps the notebook itself: no recording of cells begins.
+# the collector skip imported objects (ADR 0013). `keeps_notebook` stops the recording of cells,
+# because a headless run keeps the notebook itself.
 _FRESH_START = """\
 import gc; gc.freeze(); gc.set_threshold(1_000_000)
 get_ipython().run_line_magic("reset", "-f")
@@ -62,8 +62,7 @@ class RunStatus(StrEnum):
     INTERRUPTED = "interrupted"
 
 
-#: The status of a notebook that an error of one of these codes stopped. Any other code is a fault
-#: of the run itself.
+#: How a notebook ended, by its error's code. Any other code is a fault of the run itself.
 _STATUS_OF_CODE = {
     ExitCode.INTERRUPTED: RunStatus.INTERRUPTED,
     ExitCode.REFUSED: RunStatus.REFUSED,
@@ -141,7 +140,7 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
         self._deadline.start()
         if self.has_cell:
             self.send(signal.SIGINT)
-        with suppress(RuntimeError):  # the signal may have come in the middle of a print
+        with suppress(RuntimeError):  # the signal may have interrupted a print
             self._progress(_INTERRUPTED)
 
     def kill(self) -> None:
@@ -234,7 +233,7 @@ def run_notebook(
     )
     incident.journal.append("notebook", {"section": name, **run.model_dump()})
     if not path.stat().st_size:
-        path.unlink()  # the run ended before its first cell
+        path.unlink()  # ended before its first cell
     mark_run("")
     if kernel.must_end or status is RunStatus.INTERRUPTED:
         raise KeyboardInterrupt
@@ -273,7 +272,7 @@ def _execute(
     except PapermillExecutionError as error:
         return Failure(error.evalue, error.ename)
     except CellTimeoutError:
-        kernel.stop()  # the kernel is still busy with that cell
+        kernel.stop()  # still busy with that cell
         return Failure(f"a cell took over {_CELL_TIMEOUT_S} s")
     except (PapermillException, RuntimeError, *NOT_A_NOTEBOOK) as error:
         return Failure(f"{source}: {type(error).__name__}: {error}")
