@@ -165,8 +165,8 @@ _NOTHING = PlanKind("", _do_nothing, _do_nothing)
 def load_plan(path: Path, kinds: Iterable[PlanKind]) -> Plan:
     """Read a plan back from its file.
 
-    Raises UsageError without such a file, or if its kind is none of these, and PlanAlteredError if
-    it is torn or edited.
+    Raises UsageError without such a file, or if it isn't one of these kinds, and PlanAlteredError
+    if it is torn or edited.
     """
     if not path.exists():
         text = f"No incident here has a plan {path.stem}. Check its id, or plan again."

@@ -117,7 +117,6 @@ def build_app(runbook: Runbook) -> typer.Typer:
 
 
 def run_command(arguments: Sequence[str]) -> int:
-    """Run the command; return its exit code, also after a known error."""
     known: tuple[type[BaseException], ...] = (RunbookError, LogError, KeyboardInterrupt, OSError)
     try:
         with hold_interrupts():

@@ -212,7 +212,6 @@ class HttpClient:
         return self._ask("GET", path).body.decode("utf-8", "replace")
 
     def read_health(self) -> str:
-        """Return the health endpoint's text; raise a ``ClientError`` unless it is 2xx."""
         return self.get_text(self.HEALTH)
 
     def read_clock(self) -> datetime:
@@ -307,7 +306,6 @@ class HttpClient:
         return errors.ConnectionRefusedClientError(text, system=self.SYSTEM)
 
     def _read_body(self, response: requests.Response, deadline: float) -> bytes:
-        """Return the body; raise if it is too long, or incomplete by ``deadline``."""
         body = bytearray()
         # read1 waits for one receive, so the deadline is checked even if bytes come slowly.
         for chunk in iter(partial(response.raw.read1, 64 * 1024), b""):

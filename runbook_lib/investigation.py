@@ -75,8 +75,8 @@ def close_if_quiet(incident: Incident) -> None:
 class Investigation(Generic[S, C]):
     """One section at work on one incident. Each runbook subclasses it.
 
-    ``runbook`` is its name for notebooks opened by hand ("": the default). If the incident was
-    closed before, ``is_over`` is true, and nothing is written.
+    ``runbook`` is its name for notebooks opened by hand ("": the default). Nothing is written if
+    ``is_over``: the incident was closed before.
     """
 
     runbook: ClassVar[str] = ""
@@ -121,11 +121,11 @@ class Investigation(Generic[S, C]):
     def find_or_make(cls, settings: S, incident_id: str = "") -> tuple[Incident, bool]:
         """Return the incident to work on, and whether this call made it.
 
-        ``incident_id`` is an id, ``new``, or "" for the open one, else a new one. If the open
-        incident's episode has ended and another has begun, close it and make a new one.
+        ``incident_id`` is an id, ``new``, or "" for the open one, or a new one if none is open. If
+        the open incident's episode has ended and another has begun, close it and make a new one.
 
-        Raises UsageError without such an incident, and what ``check_connected`` raises, before
-        anything is written.
+        Raises UsageError without such an incident, and what ``check_connected`` raises; nothing was
+        written then.
         """
         home = settings.runbook_home.resolve()
         redactor = Redactor(settings.secrets)
@@ -173,9 +173,9 @@ class Investigation(Generic[S, C]):
         progress: model.Progress = model.keep_quiet,
         **parameters: Any,
     ) -> Self:
-        """Open what ``find_or_make`` returns for one section; raises what that does.
+        """Open the incident of ``find_or_make`` for one section.
 
-        Raises UsageError, too, for a wrong parameter or ticket.
+        Raises what that raises, and UsageError for a wrong parameter or ticket.
         """
         if cls.runbook:
             use_runbook(cls.runbook)
@@ -219,7 +219,6 @@ class Investigation(Generic[S, C]):
 
     @property
     def since(self) -> datetime | None:
-        """When the trouble began; None if none was seen."""
         return self.policy.judge(self.journal).since
 
     @property
@@ -325,8 +324,8 @@ class Investigation(Generic[S, C]):
     def plan(self, step_id: str, **changed: Any) -> Plan:
         """Make a step's plan, or load the first that the parameter ``plan`` names.
 
-        ``changed`` are new parameters, from now on. Changes the incident folder, and for a move,
-        what ``MoveGate.plan_move`` says.
+        ``changed`` parameters hold from now on. Changes the incident folder, and for a move, what
+        ``MoveGate.plan_move`` says.
         """
         action = self._find_declared(step_id, self.section.ACTIONS)
         if self.incident.is_closed:
@@ -394,7 +393,6 @@ class Investigation(Generic[S, C]):
         return approved
 
     def resume(self, plan: Plan) -> ActionEntry:
-        """Resume a plan that was cut off, here or on another machine."""
         if plan.kind.resume is None:
             raise errors.UsageError(f"{plan.id} is carried out once: it cannot be resumed")
         return self._carry_out(plan, plan.kind.resume)
@@ -406,7 +404,7 @@ class Investigation(Generic[S, C]):
     def verify(self, plan: Plan) -> ActionEntry:
         """Read the world again, and journal whether the plan's effect is there.
 
-        An earlier incident's plan is not journalled.
+        The result for an earlier incident's plan is only returned.
         """
         if plan.is_empty or not plan.trace.exists():
             return plan.make_entry(ActionPhase.PLANNED, reason="nothing to verify")

@@ -74,7 +74,6 @@ class Status(StrEnum):
 
     @property
     def is_open(self) -> bool:
-        """Whether somebody should look: a breach, or unreadable."""
         return self in (Status.BREACH, Status.UNKNOWN)
 
 
@@ -99,8 +98,7 @@ class CauseStatus(StrEnum):
 class Role(StrEnum):
     """What a step is for. This package knows steps by role, never by id.
 
-    ``GROUND`` steps, such as rights and clocks, carry the rest. ``EFFECT`` is what a plan would
-    change.
+    The other steps rely on ``GROUND`` steps, such as rights and clocks.
     """
 
     GROUND = "ground"
@@ -137,8 +135,6 @@ class Verdict(StrEnum):
 
 
 class Lesson(StrEnum):
-    """How something went: well, badly, or well only by luck."""
-
     WELL = "well"
     BADLY = "badly"
     LUCK = "luck"
@@ -200,7 +196,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class ClearTime:
-    """When a firing alert should have cleared. If it fires after that, the fix did not work."""
+    """By when a firing alert should have cleared, if the fix works."""
 
     deadline: Timestamp
 
@@ -211,10 +207,10 @@ class _Entry(_Journalled):
 
 
 class Measurement(_Entry):
-    """What a reading says of one quantity. ``subject`` is such as an alert's name.
+    """What a reading says of one quantity, such as that of one alert (``subject``).
 
     ``since`` is when this status began, if the source says so. ``text`` says why, by default with
-    the reading's reason. ``is_stale`` means too old to describe the present.
+    the reading's reason. A stale one is too old to describe the present.
     """
 
     step: str = Field("", exclude=True)
@@ -366,7 +362,6 @@ class Note(_Entry):
 
     @property
     def is_remark(self) -> bool:
-        """Whether it says what a person saw or did."""
         is_other_kind = self.lesson or self.checklist or self.is_follow_up
         return bool(self.text and self.operator) and not is_other_kind
 

@@ -308,7 +308,6 @@ class MoveGate:
         return make_empty_plan(step=step, target=self.action, reason=reason)
 
     def admit(self, move: plans.Plan, path: Path) -> Plan:
-        """Return the gate's plan for a move's plan in a file."""
         header = move.header
         return Plan(
             kind=self.kind,
@@ -523,7 +522,6 @@ def read_since(text: str) -> datetime | None:
 
 
 def _describe_run(facts: Mapping[str, Json], word: str) -> str:
-    """Say what a run did (``word``, also its count's name), and what is left."""
     counts = {word: facts[word]}
     for name in _LEFT:
         fact = facts[name]

@@ -62,8 +62,7 @@ _KEPT_VALUE = re.compile(_KEEP)
 class Redactor:
     """Replace known secret values, and what looks like a secret.
 
-    Known ones are also found JSON-escaped, HTML-escaped, URL-quoted and in base64. Under four
-    characters they aren't: that would blank ordinary text.
+    Known ones are also found JSON-escaped, HTML-escaped, URL-quoted and in base64.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
@@ -87,7 +86,7 @@ class Redactor:
     def json(self, value: Json) -> Json:
         """Return a JSON value without secrets, also in names. NaN and infinities become text.
 
-        A field whose name says so is hidden, except for words such as ``absent``.
+        A field with a secret's name is hidden, except for words such as ``absent``.
         """
         if isinstance(value, str):
             return self.text(value)

@@ -153,7 +153,6 @@ def is_logging() -> bool:
 
 @cache
 def keep_log(folder: Path) -> None:
-    """Also write the log, if there is one, into an incident's folder."""
     if is_logging():
         _add_log(logging.FileHandler(folder / "runbook.log"))
 

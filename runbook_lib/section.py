@@ -92,7 +92,7 @@ class Step:
     source, threshold : what is read, and what is a breach; ``$name`` stands for a setting
     columns : dtypes of columns that a reading's frame always has
     needed : whether a verdict needs it
-    shows : quantities; by default one with the step's id, if the role is in ``_SHOWING``
+    shows : quantities; by default one with the step's id, for a role in ``_SHOWING``
     """
 
     id: str
@@ -129,10 +129,8 @@ def by_id(*members: S) -> dict[str, S]:
 class SectionModule(Protocol):
     """What a module in ``sections/`` holds.
 
-    Attributes
-    ----------
-    NAME : of the notebook, such as ``01_inbox``; its own steps have ids like ``1.2``
-    STEPS, ACTIONS : what it reads and changes, by id, also of other sections
+    ``NAME`` is the notebook's, such as ``01_inbox``; then ids of its own steps begin with ``1.``.
+    ``STEPS`` and ``ACTIONS`` are what it reads and changes, by id, also of other sections.
     """
 
     NAME: str
@@ -205,7 +203,6 @@ def check_parameters(section: SectionModule, given: Mapping[str, object]) -> Sec
 
 
 def check_fields(model: type[M], given: Mapping[str, object]) -> M:
-    """Fill a model; a UsageError says which fields are wrong, and how."""
     try:
         return model.model_validate(given)
     except ValidationError as error:

@@ -107,8 +107,8 @@ def read_now(entries: Sequence[Entry], now: datetime) -> dict[Key, Measurement]:
 def list_spans(entries: Sequence[Entry]) -> list[Span]:
     """Return how long each status lasted, by start.
 
-    A span starts when the source says so, else at its first reading. An unknown reading ends no
-    span, because the status may have lasted.
+    A span starts when its source says, or at its first reading. An unknown reading ends no span,
+    because the status may have lasted.
     """
     spans: dict[Key, list[Span]] = {}
     for entry in entries:
@@ -184,7 +184,6 @@ class ActionRecord:
 
     @property
     def waiting(self) -> int:
-        """How many objects it still has to move."""
         return self._count("waiting")
 
     @property
@@ -353,7 +352,6 @@ def judge(  # noqa: PLR0911, PLR0912  # a rule after the other
 
 
 def list_remedies(entries: Iterable[ActionEntry], quantities: Quantities) -> Iterator[ActionRecord]:
-    """Yield what was tried to end the trouble."""
     steps = quantities.remedies
     for action in group_actions(entries):
         is_remedy = steps is None or action.first.step in steps
@@ -398,8 +396,8 @@ class Ends(NamedTuple):
 def find_ends(entries: Sequence[Entry], quantities: Quantities, *, had_cause: bool = False) -> Ends:
     """Return the start of the first breach, and the end of the last one.
 
-    A sign alone, such as an old error in a log, is no trouble, unless a cause was found that stops
-    what the runbook watches.
+    A sign alone, such as an old error in a log, is no trouble. It is one if a cause was found that
+    stops what the runbook watches.
     """
     seen = [breach.at for breach in _list_breaches(entries, quantities, TROUBLE)]
     parts = (*TROUBLE, Part.SIGN) if seen or had_cause else ()

@@ -48,10 +48,7 @@ class HistoryRow(BaseModel, frozen=True):
 
 
 def list_history(home: Path, policy: Any) -> list[HistoryRow]:
-    """Return the incidents, newest first, without closed ones that were quiet.
-
-    Read an unchanged journal only once.
-    """
+    """Return the incidents, newest first, without closed ones that were quiet."""
     rows = []
     for folder in list_incidents(home):
         journal = folder / "journal.jsonl"

@@ -75,7 +75,6 @@ class IncidentState(BaseModel):
 
     @property
     def end(self) -> datetime:
-        """When it was closed, or the end of all time."""
         return self.closed_at or datetime.max.replace(tzinfo=UTC)
 
 
@@ -120,7 +119,6 @@ class Incident:
         return self.state.closed_at is not None
 
     def is_damaged(self) -> bool:
-        """Tell whether the journal can't be read, or was altered."""
         try:
             self.journal.view()
         except RecordError:

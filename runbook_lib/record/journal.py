@@ -108,7 +108,6 @@ class Journal:
 
     @contextmanager
     def _explain_errors(self, ending: str = "") -> Iterator[None]:
-        """Turn errors of disk or log into a ``RecordError`` whose text ends with ``ending``."""
         try:
             with disk_errors(f"{self.path} cannot be read", ending):
                 yield

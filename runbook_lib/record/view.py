@@ -84,9 +84,9 @@ class JournalView:
         return {step: newest[step] for step in sorted(newest, key=order_of)}
 
     def list_current(self, now: datetime | None = None) -> dict[str, Reading]:
-        """Return ``latest`` without readings from before the last action, or over ten minutes old.
+        """Return ``latest`` without readings from before the last action.
 
-        Without ``now``, a reading's age doesn't matter.
+        With ``now``, leave out those over ten minutes old, too.
         """
         changed_seq = self.last_applied.seq if self.last_applied else 0
         return {

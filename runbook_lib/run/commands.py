@@ -81,10 +81,9 @@ def run_sections(
 ) -> list[NotebookRun]:
     """Run notebooks one after the other, each with the parameters that its section knows.
 
-    A failing notebook does not stop the next one; the close of the incident does.
-
-    Raises RunInterruptedError after Ctrl-C or SIGTERM and a report, which a second Ctrl-C skips; in
-    the middle of a change, ActionInterruptedError.
+    A failing notebook does not stop the next one; the close of the incident does. On Ctrl-C or
+    SIGTERM, writes the report (a second one skips it) and raises RunInterruptedError, or
+    ActionInterruptedError in the middle of a change.
     """
     runs: list[NotebookRun] = []
     seq_before = incident.journal.view().last_seq
@@ -146,7 +145,7 @@ def _run_and_report(
     """Find the incident, run sections on it, write the report, and say how it ended.
 
     An incident made here is closed if nothing is wrong and no plan waits, unless ``alerts`` began
-    it. The verdict uses only the symptoms that these sections read, else their last conclusion.
+    it. The verdict uses only symptoms that these sections read, or else their last conclusion.
     """
     for section_name in names:
         section = sections[section_name]
@@ -278,9 +277,10 @@ def run(
 ) -> Document:
     """Run chosen notebooks headless; changes stop at their plans without -p approve=SHA256.
 
-    Notes
-    -----
-    Unknown sections, unknown parameters and wrong values are UsageErrors; nothing ran.
+    Raises
+    ------
+    UsageError
+        For an unknown section or parameter, or a wrong value. Nothing ran.
     """
     parameters: dict[str, str] = {}
     chosen = [sections.find(name) for name in names]
@@ -303,10 +303,7 @@ def run(
 
 
 def _choose_exit_code(runs: Sequence[NotebookRun], verdict: Verdict | None) -> ExitCode:
-    """Return the first code of ``_ORDER`` that a run or the verdict has.
-
-    An interrupted run raises, so its code isn't here.
-    """
+    """Return the first code of ``_ORDER`` that a run or the verdict has."""
     codes = {run.exit_code for run in runs}
     if verdict is not None:
         codes.add(compute_exit_code(verdict))
@@ -318,7 +315,7 @@ def _list_plans(
 ) -> Iterator[dict[str, Json]]:
     """Yield what a run planned, and in ``apply`` the command to approve it.
 
-    ``apply`` is "" for plans from before the run's last change, and after it if all ``is_over``.
+    Once the run changed something, ``apply`` is "" for earlier plans, and for all if ``is_over``.
     """
     planned = {action.plan: action for action in own.list_actions(ActionPhase.PLANNED)}
     changed = own.last_applied
@@ -407,7 +404,6 @@ def close(
 
 
 def _read_again(settings: Settings, sections: Sections, incident: Incident) -> None:
-    """Read causes, unfinished work, and every step that a verdict needs."""
     for step, module in sections.list_steps().values():
         if step.needed or step.role in (Role.CAUSE, Role.UNFINISHED):
             inv = sections.investigation(incident, section=module, settings=settings)
@@ -465,7 +461,6 @@ def note(
 
 
 def _open_incident(settings: Settings, incident_id: str) -> Incident:
-    """Open an incident by id; without an id, the one that ``open_incident`` chooses."""
     home = settings.runbook_home.resolve()
     incident = open_incident(home, incident_id, redactor=Redactor(settings.secrets))
     if incident is None:

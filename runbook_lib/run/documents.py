@@ -120,7 +120,6 @@ def print_document(document: Document, console: Console) -> None:
 
 
 def _lay_out(document: Document, name: str, value: Json) -> Iterator[Table | str]:
-    """Yield a field as tables and lines. ``value`` is JSON; the document itself has types."""
     label = name.replace("_", " ")
     if name == "readings":
         rows = [reading for reading in value if reading["status"].is_open]

@@ -266,8 +266,8 @@ class MoveCommands:
     ) -> tuple[Any, Plan]:
         """Open the incident in which to work on a plan, and load the plan.
 
-        That is the plan's own; if it is closed or damaged, the open one. To ``look``, a closed one
-        will do. A plan that this machine lacks comes from the bucket.
+        Opens the plan's own incident, or the open one if that is damaged, or closed and not just
+        for a ``look``. A plan that this machine lacks comes from the bucket.
         """
         home = self.settings.runbook_home.resolve()
         own = ""
@@ -295,7 +295,6 @@ class MoveCommands:
     # --- changing ---
 
     def _change(self, command: str, inv: Any, plan: Plan, approve: str, typed: str) -> Document:
-        """Carry out an approved plan; without an approval, show it and what to type."""
         if not approve:
             return self._show_plan(inv, plan, f"{command} {typed}")
         return self._carry_out(command, inv, plan, partial(inv.apply, plan, approve=approve))

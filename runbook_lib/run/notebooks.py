@@ -122,10 +122,7 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
             return self._manager
 
     def connect(self) -> AsyncKernelClient:
-        """Return the client of a ready kernel; it stays connected between notebooks.
-
-        It has no heartbeat, which takes a second to stop.
-        """
+        """Return the client of a ready kernel. A heartbeat would take a second to stop."""
         manager = self.ensure_started()
         if self._client is None:
             self._client = manager.client()
@@ -153,7 +150,6 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
             provisioner.process.send_signal(number)
 
     def stop(self) -> None:
-        """End the kernel, and wait for that; the next notebook gets a new one."""
         with hold_interrupts():
             if self._manager is not None:
                 if self._client is not None:
@@ -195,12 +191,8 @@ def run_notebook(
     A failing cell raises nothing. The first SIGINT or SIGTERM goes to the running cell, which has
     60 s to end; a second one kills the kernel.
 
-    Raises
-    ------
-    UsageError
-        When a parameter is unknown or wrong. No kernel was started.
-    KeyboardInterrupt
-        After an interruption is journalled.
+    Raises UsageError before the start if a parameter is wrong, and KeyboardInterrupt once an
+    interruption is journalled.
     """
     given = {**parameters, "incident_id": incident.id}
     values = check_parameters(sections[name], given).model_dump(mode="json", include=set(given))
