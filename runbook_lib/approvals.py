@@ -198,7 +198,7 @@ def parse_header(kind: PlanKind, path: Path, blob: bytes) -> Plan:
             way_back=header.get("way_back", ""),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise errors.PlanAlteredError(f"{path} is torn or was edited; plan again") from error
+        raise errors.PlanAlteredError(f"{path} is incomplete or was edited; plan again") from error
 
 
 def use_plan(plan: Plan, state: Mapping[str, Json], *, now: datetime) -> None:

@@ -148,7 +148,7 @@ def say_failure(error: BaseException, arguments: Sequence[str]) -> int:
     code = exit_code_of_error(type(error), codes)
     text = str(error)
     if not text and code is ExitCode.INTERRUPTED:
-        text = f"Interrupted. Do it again with: runbook {shlex.join(arguments)}"
+        text = f"Interrupted. Run it again: runbook {shlex.join(arguments)}"
     text = Redactor(secrets).text(name_runbook(text) or type(error).__name__)
     if "--json" in arguments:
         from .run.documents import Document

@@ -194,7 +194,7 @@ class HttpClient:
         except (errors.BadAnswerError, errors.NotFoundError) as error:
             if answer.status >= 500:  # the right system may fail, too
                 raise
-            text = f"{self._setting} does not lead to {self.SYSTEM}: {error.message}"
+            text = f"{self._setting} is not the address of {self.SYSTEM}: {error.message}"
             raise errors.WrongSystemError(text, system=self.SYSTEM) from error
 
     def post(
@@ -301,7 +301,7 @@ class HttpClient:
         if isinstance(error, ValueError):
             text = f"{url} cannot be used: {reason}"
             return errors.BadAnswerError(text, system=self.SYSTEM)
-        text = f"{url} cannot be reached ({reason}). Does it run, and are {self._setting},"
+        text = f"{url} cannot be reached ({reason}). Is it running, and are {self._setting},"
         text += " CA_BUNDLE and PROXY_URL right?"
         return errors.ConnectionRefusedClientError(text, system=self.SYSTEM)
 

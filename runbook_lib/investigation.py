@@ -394,7 +394,7 @@ class Investigation(Generic[S, C]):
 
     def resume(self, plan: Plan) -> ActionEntry:
         if plan.kind.resume is None:
-            raise errors.UsageError(f"{plan.id} is carried out once: it cannot be resumed")
+            raise errors.UsageError(f"{plan.id} cannot be resumed: plan again")
         return self._carry_out(plan, plan.kind.resume)
 
     def begin_change(self) -> None:
@@ -419,7 +419,7 @@ class Investigation(Generic[S, C]):
         An earlier incident's action is not journalled as this one's.
         """
         if self.incident.is_closed:
-            raise errors.UsageError(f"{self.incident.id} is closed: nothing more is done in it")
+            raise errors.UsageError(f"{self.incident.id} is closed: act in the open incident")
         self._has_changed = False
         try:
             if plan.kind.resume is None:  # mark it as used before the change

@@ -347,7 +347,7 @@ class Note(_Entry):
     owner: str = ""
     """who does it; makes the note a follow-up"""
     due: date | None = None
-    """day, such as 2026-12-04"""
+    """due day, such as 2026-12-04"""
     ticket: str = ""
     """where the follow-up is tracked"""
     lead: str = ""

@@ -343,14 +343,16 @@ class MoveGate:
         began = ""
         if release.announced_at is not None:
             at = format_time(release.announced_at)
-            began = f"our first copy was announced at {at}: an earlier status is not of that copy"
+            began = (
+                f"our first copy was announced at {at}: an earlier status is not about that copy"
+            )
         texts = self.read_evidence(inv, [doubt.planned for doubt in doubts])
         rows = []
         for doubt, text in zip(doubts, texts, strict=True):
             parked = ""
             if doubt.parked.is_here and not doubt.row.evidence:
                 # The worker may take our parking for a move of its own.
-                parked = "read after parking: the status may come from our parking"
+                parked = "read after we parked it, which may have caused the status"
             evidence = (doubt.row.evidence or text, parked, began)
             facts = doubt.planned.facts
             row = {

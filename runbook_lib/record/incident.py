@@ -157,7 +157,7 @@ class Incident:
     def path(self, kind: str, name: str) -> Path:
         """Return a path in the folder; raise UsageError for a name that could lead out of it."""
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._#-]{0,150}", name):
-            raise UsageError(f"{name!r} is not a name of a file in {kind}/")
+            raise UsageError(f"{name!r} cannot be the name of a file in {kind}/")
         return self.folder / kind / name
 
     def find_free_notebook(self, section: str) -> Path:
@@ -234,5 +234,5 @@ def open_incident(home: Path, incident_id: str = "", *, redactor: Redactor) -> I
                 incident.journal.view()
                 return incident
         except RecordError as error:
-            _log.warning("%s It is left out; move its folder elsewhere to end this message.", error)
+            _log.warning("%s It is skipped; move its folder away to stop this message.", error)
     return None

@@ -101,10 +101,10 @@ def _verify_folder(folder: Path) -> Verification:
         size_bytes = int(digest["size_bytes"])
         is_log = name.endswith(".jsonl") and not name.startswith("plans/")
         if is_log and len(content) > size_bytes:
-            newer.append(f"{name}: grew since")
+            newer.append(f"{name}: has grown")
             content = content[:size_bytes]
         if _measure(content) != digest:
-            problems.append(f"{name}: was altered since, or is missing")
+            problems.append(f"{name}: was altered, or is missing")
     newer += [f"{name}: is new" for name in present if name not in manifest.files]
     return Verification(manifest.incident, tuple(problems), tuple(newer))
 

@@ -124,7 +124,7 @@ class MoveCommands:
             list[str] | None,
             Argument(
                 metavar="[--taken [KEY]...] [--not-taken [KEY]...]",
-                help="what became of the objects; without a KEY: of all that the other leaves",
+                help="what became of the objects; without a key: of all keys that the other lacks",
             ),
         ] = None,
         *,

@@ -33,7 +33,7 @@ _CELL_TIMEOUT_S = 600
 _START_TIMEOUT_S = 60
 #: How long an interrupted cell may take to restore what it changed, such as a paused service.
 CELL_ENDS_S = 60.0
-_INTERRUPTED = "interrupted: the running cell ends first, within 60 s; Ctrl-C again ends it at once"
+_INTERRUPTED = "interrupted: the running cell has 60 s to finish; Ctrl-C again stops it at once"
 # What each kernel does at its start.
 _WARM_UP = """\
 import ipywidgets, matplotlib.figure
