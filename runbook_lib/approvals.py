@@ -51,7 +51,7 @@ class PlanKind(NamedTuple):
     verify : reads the world again: is the plan's effect there?
     read_state : right before ``apply``, reads what will change, or refuses; unused with ``resume``
     parse : reads a file that has more than the header
-    resume : resumes a plan that was cut off; None for a plan that is carried out once
+    resume : resumes a plan that was cut off; None if it is carried out only once
     refusals : errors after which nothing was changed
     """
 

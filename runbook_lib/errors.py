@@ -179,8 +179,6 @@ class ActionInterruptedError(RunInterruptedError):
 
 
 class ExitCode(IntEnum):
-    """What ``runbook`` returns to the shell."""
-
     OK = 0
     RUN_FAILED = 1
     USAGE = 2
@@ -191,7 +189,6 @@ class ExitCode(IntEnum):
 
     @classmethod
     def of(cls, is_ok: object) -> ExitCode:
-        """Return ``OK`` if ``is_ok`` is true, else ``NOT_OK``."""
         return cls.OK if is_ok else cls.NOT_OK
 
 

@@ -109,9 +109,9 @@ class HttpClient:
 
     Parameters
     ----------
-    url : with or without ``user:password@``, which no message shows. If "", every request raises
+    url : may hold ``user:password@``, which no message shows. If "", requests raise
         ``NotConfiguredError``
-    timeout_s : until the answer is complete; a stalled answer may take twice as long
+    timeout_s : for the complete answer; a stalled one may take twice as long
     auth : ``Bearer TOKEN`` or ``Basic user:password``, instead of credentials in the URL
     ca_file : PEM certificates to trust; "" for certifi's list
     proxy_url : ``http://[user:password@]host:port``, or ""

@@ -349,10 +349,8 @@ class Investigation(Generic[S, C]):
     ) -> ActionEntry:
         """Carry out a plan that ``approve`` names by its SHA-256 or its first 12 characters.
 
-        Parameters
-        ----------
-        approve : comma-separated; if it names only other plans, nothing is done
-        may_wait : skip a plan that isn't approved, because nothing later needs its effect
+        ``approve`` is comma-separated; if it names only other plans, nothing is done. With
+        ``may_wait``, a plan without an approval is skipped, because nothing later needs its effect.
 
         Raises
         ------

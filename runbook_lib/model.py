@@ -15,7 +15,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializ
 Progress = Callable[..., None]
 
 
-def keep_quiet(_words: str, _done: int = 0, _total: int = 0, /) -> None: ...
+def keep_quiet(_words: str, _done: int = 0, _total: int = 0, /) -> None:
+    """Show no progress."""
 
 
 #: A JSON value: None, bool, int, float, str, list or dict of these.
@@ -179,7 +180,7 @@ class Event:
     kind : such as alert, lag, restart, error, notice, trigger; ``unknown`` if unreadable
     source : the system whose clock gave ``at``
     subject : name of an alert, or message of a log line
-    state : of an alert or a notice, such as firing; with ``is_end`` it ends here
+    state : such as firing, of an alert or a notice; with ``is_end`` it ends here
     channel : who got the notice
     """
 

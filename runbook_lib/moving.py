@@ -120,13 +120,15 @@ class WatchedWorker:
     can_pause: bool = False
 
     def is_paused(self) -> bool:
+        """Return True, because there is nothing to pause."""
         return True
 
     def pause(self) -> None:
         """Only check that the worker is idle."""
         self.check()
 
-    def resume(self) -> None: ...
+    def resume(self) -> None:
+        """Do nothing: nothing was paused."""
 
 
 class MoveGate:

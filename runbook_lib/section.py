@@ -88,7 +88,6 @@ class Step:
 
     Attributes
     ----------
-    read : reads and judges; see ``Investigation.observe``
     source, threshold : what is read, and what is a breach; ``$name`` stands for a setting
     columns : dtypes of columns that a reading's frame always has
     needed : whether a verdict needs it

@@ -14,8 +14,6 @@ TRIGGER = "trigger"
 
 
 class Moment(NamedTuple):
-    """What detected the trouble, and when."""
-
     name: str
     at: datetime
 
