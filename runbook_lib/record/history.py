@@ -22,12 +22,12 @@ from .view import JournalView
 
 
 class HistoryRow(BaseModel, frozen=True):
-    """One incident. ``is_good``: its score met every objective; None without a score.
+    """One incident.
 
-    For an exercise, the seconds come from its score. Else detection counts from the first sign of
-    trouble, diagnosis and remediation from its first reading, and clearing from the last action.
-    ``lost`` comes from the actions' proofs; None if none counted. ``damage`` says what is wrong
-    with the journal, whose facts are then missing.
+    An exercise's seconds come from its score, and ``is_good`` if that met every objective.
+    Otherwise detection counts from the first sign of trouble, diagnosis and remediation from its
+    first reading, and clearing from the last action. ``lost`` is None if no proof counted it. With
+    ``damage`` to the journal, its facts are missing.
     """
 
     detect_s: float | None = None
@@ -59,7 +59,10 @@ def list_history(home: Path, policy: Any) -> list[HistoryRow]:
 
 @lru_cache(maxsize=1_000)
 def _read_row(folder: Path, policy: Any, _size_bytes: int) -> HistoryRow | None:
-    """Return an incident's row, or None if it is closed and was quiet."""
+    """Return an incident's row, or None if it is closed and was quiet.
+
+    A journal that grew is read again, because the cache knows its size.
+    """
     row: dict[str, Json] = {
         "incident": folder.name,
         "opened_at": parse_time(folder.name[4:20]),  # as in inc-20261124T031400Z-7f3a

@@ -244,7 +244,7 @@ def investigate(
     alerts_file: Annotated[Path | None, Option("--alerts", hidden=True)] = None,
     progress: Progress = keep_quiet,
 ) -> Document:
-    """Carry out the sections that only look, then write the report. Changes no system.
+    """Run the sections that only read, then write the report. Changes no system.
 
     Notes
     -----

@@ -124,7 +124,7 @@ class MoveCommands:
             list[str] | None,
             Argument(
                 metavar="[--taken [KEY]...] [--not-taken [KEY]...]",
-                help="what became of the objects; without a key: of all keys that the other lacks",
+                help="what became of the objects; without a key: all that the other option leaves",
             ),
         ] = None,
         *,
@@ -149,7 +149,7 @@ class MoveCommands:
             answer, _, key = line.partition(" ")
             words += [f"--{answer}", key]
         inv, release = self._open_plan(
-            plan_id, look=not words, settle=plan_id, **_parse_answers(words)
+            plan_id, only_reads=not words, settle=plan_id, **_parse_answers(words)
         )
         if words:
             plan = self._make_plan(inv, self.gate.settle_step)
@@ -173,7 +173,7 @@ class MoveCommands:
     def verify(self, plan_id: PlanId) -> Document:
         """Prove by a fresh listing where each planned object is. Moves nothing."""
         self.progress("list the bucket")
-        inv, plan = self._open_plan(plan_id, look=True)
+        inv, plan = self._open_plan(plan_id, only_reads=True)
         if not plan.trace.exists():  # another machine may have carried it out
             self.gate.fetch_plan(inv.clients, plan_id)(inv.incident)
         entry = inv.verify(plan)
@@ -262,12 +262,12 @@ class MoveCommands:
         )
 
     def _open_plan(
-        self, plan_id: str, *, look: bool = False, **parameters: Any
+        self, plan_id: str, *, only_reads: bool = False, **parameters: Any
     ) -> tuple[Any, Plan]:
         """Open the incident in which to work on a plan, and load the plan.
 
-        Opens the plan's own incident, or the open one if that is damaged, or closed and not just
-        for a ``look``. A plan that this machine lacks comes from the bucket.
+        That is the plan's own incident, or the open one if it is damaged or closed. If the command
+        ``only_reads``, a closed one will do. A plan that this machine lacks comes from the bucket.
         """
         home = self.settings.runbook_home.resolve()
         own = ""
@@ -275,7 +275,7 @@ class MoveCommands:
         holders = [f for f in list_incidents(home) if (f / "plans" / f"{plan_id}.jsonl").is_file()]
         if holders:
             incident = Incident(holders[0], redactor=Redactor())
-            if (look or not incident.is_closed) and not incident.is_damaged():
+            if (only_reads or not incident.is_closed) and not incident.is_damaged():
                 own = incident.id
         else:
             keep = self._fetch(plan_id)
