@@ -9,7 +9,7 @@ INCIDENT ?=
 
 .PHONY: help setup setup-test demo up down status lab investigate drill drills chaos-fulfillment-delay \
 	report samples lock lint unit check test test-long test-faults test-foreign test-model test-airflow test-drills \
-	diagnose-cases diagnose-matrix bench bench-alert mutate clean
+	diagnose-cases diagnose-matrix bench bench-alert mutate release clean
 
 help: ## List every target
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-26s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ unit: .venv/.ready
 
 test: setup-test check ## Everything that CI checks: check, then every other test
 	@python -m scripts.run_tests
+
+release: setup ## Build the three wheels and their SBOM into dist/, try each on its own; upload nothing
+	@python -m scripts.release
 
 bench: setup ## Plan, apply and verify 5,000 labels beside s5cmd, mc and rclone (ARGS="--only growth": one part)
 	@sh scripts/setup/prometheus.sh --bench >&2

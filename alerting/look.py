@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from runbook_lib.errors import ExitCode
 from runbook_lib.model import Json
 from runbook_lib.redact import Redactor
-from runbook_lib.runbook import get_runbook_name
 
 from .settings import ServeSettings
 
@@ -98,8 +97,6 @@ class Looker:
 
         Waits until no other command runs.
         """
-        name = get_runbook_name()
-        runbook = ["--runbook", name] if name else []
         keyless = {
             **os.environ,
             "MINIO_CHANGE_USER": "",
@@ -109,7 +106,7 @@ class Looker:
         with (self._home / "look.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             process = subprocess.Popen(
-                [sys.executable, "-m", "runbook_lib", *runbook, *command, "--json"],
+                [sys.executable, "-m", "runbook_lib", *command, "--json"],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

@@ -141,7 +141,8 @@ def load_config(home: Path | None = None, port_base: int | None = None) -> Stack
     SettingsError
         When a value is malformed; names the variable, not the value.
     """
-    root = runbook_settings.find_root(Path.cwd())
+    checkout = runbook_settings.find_checkout()
+    root = runbook_settings.find_root(Path.cwd(), checkout)
     try:
         read = _Environment(_env_file=root / ".env")
     except ValidationError as error:
@@ -167,5 +168,5 @@ def load_config(home: Path | None = None, port_base: int | None = None) -> Stack
         port_base=read.runbook_stack_port_base if port_base is None else port_base,
         profile="demo",
         settings=settings,
-        runbook_home=(runbook_settings.find_checkout() or root) / read.runbook_home,
+        runbook_home=(checkout or root) / read.runbook_home,
     )

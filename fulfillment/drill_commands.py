@@ -22,7 +22,7 @@ from runbook_lib.redact import Redactor
 from runbook_lib.report import write_outputs
 from runbook_lib.run.console import command
 from runbook_lib.run.documents import Document, list_commands
-from runbook_lib.settings import find_root
+from runbook_lib.settings import find_checkout, find_root
 from runbook_lib.show.text import count_of
 
 from .change.drill_record import REVERT_COMMAND, find_open_drill, lock_drills
@@ -254,7 +254,7 @@ def make_schedule(kind: Kind, scenario: str = "", *, every: bool = False) -> str
     """Return a crontab line, or a systemd service and timer, for a weekly drill.
 
     The drill runs in the folder of the nearest ``.env``, else of the local stack's. The line names
-    RUNBOOK_HOME and RUNBOOK_ENVIRONMENT, which perhaps are set in this shell only.
+    the runbook, and RUNBOOK_HOME and RUNBOOK_ENVIRONMENT, which may be set in this shell only.
 
     Raises
     ------
@@ -263,7 +263,7 @@ def make_schedule(kind: Kind, scenario: str = "", *, every: bool = False) -> str
     EnvironmentForbidsError
         Outside a local or demo environment.
     """
-    folders = [find_root(Path.cwd()), Settings.load().runbook_stack_home]
+    folders = [find_root(Path.cwd(), find_checkout()), Settings.load().runbook_stack_home]
     having = [folder for folder in folders if (folder / ".env").is_file()]
     if not having:
         raise errors.UsageError(
@@ -274,20 +274,27 @@ def make_schedule(kind: Kind, scenario: str = "", *, every: bool = False) -> str
     settings = Settings.load(having[0])
     check_environment(settings)
     home = settings.runbook_home.resolve()
-    variables = [f"RUNBOOK_HOME={home}", f"RUNBOOK_ENVIRONMENT={settings.runbook_environment}"]
-    chosen = ["--all"]
+    variables = [
+        f"RUNBOOK_HOME={home}",
+        f"RUNBOOK_ENVIRONMENT={settings.runbook_environment}",
+        "RUNBOOK_NAME=fulfillment",
+    ]
+    chosen = "--all"
     if not every:
-        chosen = [choose_scenario(settings, scenario).name]
-    program = ["/usr/bin/env", *variables, sys.executable, "-m", "runbook_lib"]
-    command = [*program, "drill", *chosen, "--json"]
+        chosen = choose_scenario(settings, scenario).name
+    program = ["/usr/bin/env", *variables, sys.executable, "-m", "runbook_lib", "drill"]
+    command = [*program, chosen, "--json"]
     folder = str(having[0])
     template = (_TEMPLATES / f"{kind}.txt").read_text("utf-8")
     if kind == "systemd":
         words = [_quote_for_systemd(word) for word in command]
         # systemd takes this path as it is, but for specifiers.
         return template.format(command=" ".join(words), folder=folder.replace("%", "%%"))
-    texts = {"home": shlex.quote(str(home)), "command": shlex.join(command)}
-    texts["folder"] = shlex.quote(folder)
+    texts = {
+        "home": shlex.quote(str(home)),
+        "command": shlex.join(command),
+        "folder": shlex.quote(folder),
+    }
     # To cron, a bare % ends the command.
     return template.format(**{name: text.replace("%", r"\%") for name, text in texts.items()})
 

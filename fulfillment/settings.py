@@ -76,7 +76,7 @@ def _read_auth(auth: SecretStr) -> SecretStr:
     """Return credentials that can be sent: those given, or for ``@FILE``, those in the file."""
     text = auth.get_secret_value()
     if text.startswith("@"):
-        file = base.find_root(Path.cwd()) / text[1:]
+        file = base.find_root(Path.cwd(), base.find_checkout()) / text[1:]
         text = file.read_text("utf-8").strip() if os.access(file, os.R_OK) else text
     if text and not _AUTH_FORM.fullmatch(text):
         forms = (

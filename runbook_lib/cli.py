@@ -7,9 +7,11 @@ import os
 import shlex
 import signal
 import sys
+import traceback
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from contextlib import suppress
+from tempfile import NamedTemporaryFile
 from typing import Annotated, Any, ClassVar
 
 import typer
@@ -21,7 +23,6 @@ from chainlog import LogError
 from .errors import ExitCode, RunbookError, UsageError, exit_code_of_error
 from .run.interrupts import hold_interrupts
 from .runbook import (
-    Runbook,
     find_plugins,
     find_runbook,
     find_version,
@@ -39,7 +40,7 @@ _GROUPS = {
     "A release by hand": ("plan", "apply", "verify"),
     "When something went wrong": ("resume", "undo", "settle"),
     "Afterwards": ("incidents", "report"),
-    "Set-up": ("init", "run", "serve", "mcp"),
+    "Set-up": ("init", "run", "serve", "mcp", "new"),
     _DEMO: ("drill", "chaos", "stack"),
 }
 
@@ -75,7 +76,7 @@ def _show_version(*, is_asked: bool) -> None:
 
 def _read_options(
     _runbook: Annotated[
-        str, typer.Option("--runbook", metavar="NAME", help="another installed runbook")
+        str, typer.Option("--runbook", metavar="NAME", help="which runbook; default: RUNBOOK_NAME")
     ] = "",
     *,
     verbose: Annotated[
@@ -86,7 +87,7 @@ def _read_options(
         typer.Option("--version", callback=_show_version, is_eager=True, help="show the version"),
     ] = False,
 ) -> None:
-    """Read what stands before the command. ``run_command`` has read ``--runbook`` already."""
+    """Read the options before the command; ``build_app`` has read ``--runbook`` already."""
     if verbose:
         start_logging()
 
@@ -98,31 +99,29 @@ def read_runbook_name(arguments: Sequence[str]) -> str:
     return str(known.runbook)
 
 
-def build_app(runbook: Runbook) -> typer.Typer:
-    from .run.commands import app  # slow to import, and must not be cut off
+def build_app(arguments: Sequence[str]) -> typer.Typer:
+    """Return the command with all subcommands, or only ``runbook new``, which needs no runbook."""
+    from .run import commands, new  # slow to import, and must not be cut off
 
-    whole = typer.Typer(
-        cls=_Group,
-        help=runbook.summary,
-        no_args_is_help=True,
-        pretty_exceptions_enable=False,
-    )
-    whole.callback()(_read_options)
-    whole.add_typer(app)
-    for name, commands in runbook.commands:
-        whole.add_typer(commands, name=name or None)
+    whole = typer.Typer(cls=_Group, no_args_is_help=True, pretty_exceptions_enable=False)
+    whole.add_typer(new.app)
+    if arguments[:1] == ["new"]:
+        whole.callback()(lambda: None)
+        return whole
+    runbook = use_runbook(read_runbook_name(arguments))
+    whole.callback(help=runbook.summary)(_read_options)
+    whole.add_typer(commands.app)
+    for name, own in runbook.commands:
+        whole.add_typer(own, name=name or None)
     for plugin in find_plugins():
         whole.add_typer(plugin.load(), name=plugin.name)
     return whole
 
 
 def run_command(arguments: Sequence[str]) -> int:
-    known: tuple[type[BaseException], ...] = (RunbookError, LogError, KeyboardInterrupt, OSError)
     try:
         with hold_interrupts():
-            runbook = use_runbook(read_runbook_name(arguments))
-            app = build_app(runbook)
-        known += tuple(runbook.errors)  # for the ``except`` below
+            app = build_app(arguments)
         code = int(app(arguments, standalone_mode=False) or 0)
         if code == ExitCode.INTERRUPTED:  # typer turns Ctrl-C into this code and says nothing
             raise KeyboardInterrupt
@@ -130,14 +129,17 @@ def run_command(arguments: Sequence[str]) -> int:
         wrong_usage: Any = error
         wrong_usage.show()
         code = ExitCode.USAGE
-    except known as error:
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - nobody reads tracebacks at night
         code = say_failure(error, arguments)
     _log.info("runbook %s: exit code %d", shlex.join(arguments), code)
     return code
 
 
 def say_failure(error: BaseException, arguments: Sequence[str]) -> int:
-    """Say what stopped a command, without secrets; return its exit code."""
+    """Say what stopped a command, without secrets; return its exit code.
+
+    An unexpected error is one line, and the path of its traceback.
+    """
     from .redact import Redactor
 
     codes: dict[type[BaseException], ExitCode] = {}
@@ -145,11 +147,17 @@ def say_failure(error: BaseException, arguments: Sequence[str]) -> int:
     with suppress(UsageError):  # the error is shown even without settings
         codes.update(find_runbook().errors)
         secrets = find_runbook().settings.load().secrets
+    redactor = Redactor(secrets)
     code = exit_code_of_error(type(error), codes)
-    text = str(error)
+    text = redactor.text(name_runbook(str(error)))
     if not text and code is ExitCode.INTERRUPTED:
         text = f"Interrupted. Run it again: runbook {shlex.join(arguments)}"
-    text = Redactor(secrets).text(name_runbook(text) or type(error).__name__)
+    if not isinstance(error, (RunbookError, LogError, OSError, KeyboardInterrupt, *codes)):
+        trace = "".join(traceback.format_exception(error))
+        with NamedTemporaryFile("w", prefix="runbook-", suffix=".log", delete=False) as file:
+            file.write(redactor.text(trace))
+        text = f"a fault of this tool: {type(error).__name__}: {text}. Traceback: {file.name}"
+    text = text or type(error).__name__
     if "--json" in arguments:
         from .run.documents import Document
 

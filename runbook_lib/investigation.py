@@ -75,8 +75,8 @@ def close_if_quiet(incident: Incident) -> None:
 class Investigation(Generic[S, C]):
     """One section at work on one incident. Each runbook subclasses it.
 
-    ``runbook`` is its name for notebooks opened by hand ("": the default). Nothing is written if
-    ``is_over``: the incident was closed before.
+    ``runbook`` is its name for notebooks opened by hand; "" stands for ``RUNBOOK_NAME``, or the
+    only one installed. Nothing is written if ``is_over``: the incident was closed before.
     """
 
     runbook: ClassVar[str] = ""

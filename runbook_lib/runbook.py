@@ -1,12 +1,12 @@
 """The runbook that this process carries out, found by its entry point.
 
-``--runbook`` names it. The default is the only one installed, or else the one that comes with the
-``runbook`` command.
+``--runbook`` names it, else ``RUNBOOK_NAME``. If only one is installed, it needs no name.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 import time
@@ -43,35 +43,37 @@ class Runbook(NamedTuple):
 
 
 class _Process:
-    """Which runbook this process carries out ("": the default), and how it logs, if at all."""
+    """How this process logs, if at all."""
 
-    runbook = ""
     log_format: logging.Formatter | None = None
 
 
+#: The environment variable that names the runbook.
+_NAME = "RUNBOOK_NAME"
 #: A command of this package in a text.
 _COMMAND = re.compile(
-    r"\brunbook (?=(apply|close|fix|history|incidents|investigate|note|plan|report|resume|run"
-    r"|settle|undo|verify)\b)"
+    r"\brunbook (?=(apply|chaos|check|close|drill|fix|history|incidents|init|investigate|note|plan"
+    r"|report|resume|run|settle|stack|undo|verify)\b)"
 )
 
 
 def use_runbook(name: str) -> Runbook:
-    """Let this process carry out a runbook ("": the default), and return it.
+    """Let this process, and those that it starts, carry out a runbook, and return it.
 
-    Raises UsageError when there is no such runbook, or no default.
+    Raises UsageError when there is no such runbook, or several and nobody chose.
     """
-    runbook = _load(name)
-    _Process.runbook = name
-    return runbook
+    if name:
+        os.environ[_NAME] = name
+    return find_runbook()
 
 
 def find_runbook() -> Runbook:
-    return _load(_Process.runbook)
+    return _load(get_runbook_name())
 
 
 def get_runbook_name() -> str:
-    return _Process.runbook
+    """Return the name of the chosen runbook, or "" for the only one installed."""
+    return os.environ.get(_NAME, "")
 
 
 @cache
@@ -85,30 +87,17 @@ def _find_entry(name: str) -> EntryPoint:
     names = ", ".join(sorted(entry.name for entry in installed))
     if not installed:
         raise UsageError("no runbook is installed: `pip install` one beside this command")
-    if not name:
-        default = _find_default()
-        if default is None:
-            raise UsageError(f"several runbooks are installed; choose with --runbook: {names}")
-        return default
+    if not name and len(installed) > 1:
+        raise UsageError(
+            f"several runbooks are installed; choose with --runbook or RUNBOOK_NAME: {names}"
+        )
     for entry in installed:
-        if entry.name == name:
+        if entry.name == name or not name:
             return entry
     raise UsageError(f"there is no runbook {name!r}; installed: {names}")
 
 
-@cache
-def _find_default() -> EntryPoint | None:
-    """Return the only runbook, else the one that comes with the command, else None."""
-    installed = _list_entries("runbook")
-    if len(installed) > 1:
-        # Keep the runbooks whose distribution brings the ``runbook`` command.
-        scripts = entry_points(group="console_scripts", name="runbook")
-        distributions = set(map(_get_distribution, scripts))
-        installed = [entry for entry in installed if _get_distribution(entry) in distributions]
-    return installed[0] if len(installed) == 1 else None
-
-
-@cache
+@cache  # reading them takes 30 ms
 def _list_entries(group: str) -> list[EntryPoint]:
     return list(entry_points(group=group))
 
@@ -118,13 +107,14 @@ def _get_distribution(entry: EntryPoint) -> str:
 
 
 def find_plugins() -> list[EntryPoint]:
-    distribution = _get_distribution(_find_entry(_Process.runbook))
+    """Return the plug-in commands from the distribution of this process's runbook."""
+    distribution = _get_distribution(_find_entry(get_runbook_name()))
     plugins = _list_entries("runbook.commands")
     return [entry for entry in plugins if _get_distribution(entry) == distribution]
 
 
 def find_version() -> str:
-    distribution = _find_entry(_Process.runbook).dist
+    distribution = _find_entry(get_runbook_name()).dist
     return f"{distribution.name} {distribution.version}" if distribution else ""
 
 
@@ -163,15 +153,13 @@ def _add_log(handler: logging.Handler) -> None:
 
 
 def name_runbook(text: str) -> str:
-    """Add ``--runbook NAME`` to the commands in a text, unless this runbook is the default.
+    """Add ``--runbook NAME`` to the commands in a text, if several runbooks are installed.
 
     ``runbook resume X`` becomes ``runbook --runbook inbox resume X``.
     """
-    name = _Process.runbook
-    if not name:
-        return text
-    default = _find_default()
-    if default is not None and default.name == name:
+    name = get_runbook_name()
+    installed = [entry.name for entry in _list_entries("runbook")]
+    if not name or installed == [name]:
         return text
     return _COMMAND.sub(f"runbook --runbook {name} ", text)
 

@@ -6,6 +6,7 @@ A runbook's own class adds to these.
 from __future__ import annotations
 
 import getpass
+import inspect
 import io
 import os
 import socket
@@ -52,7 +53,8 @@ class Settings(BaseSettings):
             When a value or a line of ``.env`` is malformed, or a file cannot be read. The message
             names the variable or the line, not the value.
         """
-        root = find_root(folder or Path.cwd())
+        checkout = find_checkout(inspect.getfile(cls))
+        root = find_root(folder or Path.cwd(), checkout)
         env_file = root / ".env"
         try:
             _check_lines(env_file)
@@ -65,7 +67,7 @@ class Settings(BaseSettings):
             raise SettingsError(f"{env_file} cannot be read ({type(error).__name__})") from None
         paths = {name: root / value for name, value in settings if isinstance(value, Path)}
         # In a checkout, all notebooks and commands use one home, wherever they are started.
-        paths["runbook_home"] = (find_checkout() or root) / settings.runbook_home
+        paths["runbook_home"] = (checkout or root) / settings.runbook_home
         ca_bundle = paths.get("ca_bundle")
         if ca_bundle is not None and not os.access(ca_bundle, os.R_OK):
             raise SettingsError("CA_BUNDLE is not a readable file. Correct it, or leave it empty.")
@@ -156,7 +158,7 @@ def _check_lines(env_file: Path) -> None:
             raise SettingsError(f"{env_file}, line {line}, is not NAME=value. Correct the line.")
 
 
-def find_root(folder: Path) -> Path:
+def find_root(folder: Path, checkout: Path | None) -> Path:
     """Return the nearest folder at or above ``folder`` that holds ``.env``, else the checkout.
 
     Without either, it is the user's home folder, wherever the command runs. Relative paths in
@@ -166,7 +168,7 @@ def find_root(folder: Path) -> Path:
     env_file = find_env_file(folder)
     if env_file is not None:
         return env_file.parent
-    return find_checkout() or Path.home()
+    return checkout or Path.home()
 
 
 def find_env_file(folder: Path) -> Path | None:
@@ -177,9 +179,9 @@ def find_env_file(folder: Path) -> Path | None:
     return None
 
 
-def find_checkout() -> Path | None:
-    """Return the checkout that this code runs from; None where it is installed."""
-    folder = Path(__file__).absolute().parents[1]
+def find_checkout(module: str = __file__) -> Path | None:
+    """Return the checkout that a module of a package runs from; None where it's installed."""
+    folder = Path(module).absolute().parents[1]
     return folder if (folder / "pyproject.toml").is_file() else None
 
 

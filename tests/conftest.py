@@ -57,8 +57,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in list(os.environ):
         if name not in _KEPT and (name in names or name.startswith(_PREFIXES)):
             monkeypatch.delenv(name)
-    monkeypatch.setattr("runbook_lib.settings.find_root", lambda _: tmp_path)
-    monkeypatch.setattr("runbook_lib.settings.find_checkout", lambda: tmp_path)
+    monkeypatch.setattr("runbook_lib.settings.find_root", lambda *_: tmp_path)
+    monkeypatch.setattr("runbook_lib.settings.find_checkout", lambda *_: tmp_path)
     monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
 
 

@@ -21,7 +21,7 @@ from ..model import Conclusion, Progress, keep_quiet
 from ..record.incident import Incident, write_json
 from ..record.journal import get_run, mark_run
 from ..report.export import NOT_A_NOTEBOOK, load_nbformat
-from ..runbook import find_runbook, get_runbook_name, is_logging
+from ..runbook import find_runbook, is_logging
 from ..section import Sections, check_parameters
 from .interrupts import Interrupts, hold_interrupts
 
@@ -37,8 +37,8 @@ _INTERRUPTED = "interrupted: the running cell has 60 s to finish; Ctrl-C again s
 # What each kernel does at its start.
 _WARM_UP = """\
 import ipywidgets, matplotlib.figure
-from runbook_lib.runbook import use_runbook
-use_runbook({name!r})"""
+from runbook_lib.runbook import find_runbook
+find_runbook()"""
 _WARM_UP_LOG = """
 from runbook_lib.runbook import start_logging
 start_logging()"""
@@ -168,7 +168,7 @@ def _start_kernel() -> AsyncKernelManager:
         shutdown_wait_time=1.0,
         transport_encryption="auto",
     )
-    warm_up = _WARM_UP.format(name=get_runbook_name())
+    warm_up = _WARM_UP
     options = ["--log-level=50", "--HistoryManager.hist_file=:memory:"]
     if is_logging():
         warm_up += _WARM_UP_LOG

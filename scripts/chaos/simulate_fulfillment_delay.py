@@ -41,7 +41,7 @@ from runbook_lib.errors import RunbookError, UsageError
 from runbook_lib.model import Json, format_time
 from runbook_lib.record.journal import utc_now
 from runbook_lib.redact import Redactor
-from runbook_lib.settings import find_root
+from runbook_lib.settings import find_checkout, find_root
 
 Note = Callable[[str, dict[str, Json], str], None]
 
@@ -284,7 +284,7 @@ def adopt_local_stack() -> None:
     """Take the local stack's settings when it runs here and nothing else is set."""
     from dataflow_stack import local
 
-    root = find_root(Path.cwd())
+    root = find_root(Path.cwd(), find_checkout())
     home = root / os.environ.get("RUNBOOK_STACK_HOME", ".stack")
     if (home / "supervisor.sock").exists() and not (root / ".env").exists():
         os.environ.update(local.env())

@@ -15,7 +15,6 @@ from fulfillment.drills import list_scenarios
 from fulfillment.settings import Settings
 from runbook_lib.cli import build_app
 from runbook_lib.errors import ExitCode
-from runbook_lib.runbook import find_runbook
 from scripts.make_drills_table import PAGE, build_page, read_runs
 from scripts.print_causes import print_causes
 
@@ -32,7 +31,7 @@ def test_every_setting_stands_in_the_example_and_loads_from_it(tmp_path: Path) -
 
 
 def test_every_command_is_documented() -> None:
-    group = typer.main.get_command(build_app(find_runbook()))
+    group = typer.main.get_command(build_app([]))
     undocumented = [
         name for name, command in group.commands.items() if not (command.help or "").strip()
     ]

@@ -15,7 +15,7 @@ import pytest
 from typer.main import get_command
 
 from runbook_lib.cli import build_app, run_command
-from runbook_lib.runbook import find_runbook
+from runbook_lib.errors import ExitCode
 from tests.support.golden import expect_golden
 from tests.support.incidents import make_incident
 
@@ -106,7 +106,7 @@ def list_help(command: Any, name: str) -> list[str]:
 
 
 def test_the_words_of_help_are_on_the_page() -> None:
-    command = get_command(build_app(find_runbook()))
+    command = get_command(build_app([]))
     expect_golden("runbook_lib/help.txt", "\n".join(list_help(command, "runbook")))
 
 
@@ -200,3 +200,20 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     assert "typer" in imported
     assert imported & HEAVY == set()
     assert imported_by(tmp_path, "apply", "--help") & HEAVY == set()
+
+
+def test_a_fault_of_the_tool_is_one_line_and_the_path_of_its_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def break_down(*_: object) -> None:
+        raise LookupError("it was Bearer abcdefgh1234")
+
+    monkeypatch.setattr("runbook_lib.cli.build_app", break_down)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert run_command(["check"]) == ExitCode.RUN_FAILED
+    (line,) = capsys.readouterr().err.splitlines()
+    words, _, path = line.rpartition(" ")
+    assert "LookupError" in words
+    trace = Path(path).read_text("utf-8")
+    assert "break_down" in trace
+    assert "abcdefgh" not in line + trace

@@ -15,7 +15,6 @@ from objectmove.bucket import Answer, Request
 from objectmove.errors import NotApprovedError, NotNowError
 from objectmove.result import MoveResult
 from objectmove.run import Run
-from runbook_lib import runbook as runbooks
 from runbook_lib.approvals import Plan
 from runbook_lib.moving import (
     MoveGate,
@@ -75,8 +74,8 @@ def inv(tmp_path: Path) -> Any:
 
 @pytest.fixture
 def named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let this process carry out a runbook that is not the default."""
-    monkeypatch.setattr(runbooks._Process, "runbook", "inbox")
+    """Let this process carry out one of several runbooks."""
+    monkeypatch.setenv("RUNBOOK_NAME", "inbox")
 
 
 def plan_move(inv: Any, gate: MoveGate = GATE) -> Plan:

@@ -139,23 +139,20 @@ def test_a_dotenv_is_read_and_the_environment_comes_first(
     assert settings.dataflow_home is None
 
 
-def test_the_root_is_never_the_folder_in_which_something_is_started(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_root_is_never_the_folder_in_which_something_is_started(tmp_path: Path) -> None:
     elsewhere = tmp_path / "of another" / "project"
     elsewhere.mkdir(parents=True)
     (elsewhere / "pyproject.toml").touch()
-    assert find_root(elsewhere) == tmp_path  # the checkout
-    monkeypatch.setattr("runbook_lib.settings.find_checkout", lambda: None)
-    assert find_root(elsewhere) == Path.home()
+    assert find_root(elsewhere, tmp_path) == tmp_path  # the checkout
+    assert find_root(elsewhere, None) == Path.home()
     (elsewhere.parent / ".env").touch()
-    assert find_root(elsewhere) == elsewhere.parent
+    assert find_root(elsewhere, tmp_path) == elsewhere.parent
 
 
 def test_incidents_have_one_home_whichever_settings_are_nearest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runbook_lib.settings.find_root", lambda _: tmp_path / "elsewhere")
+    monkeypatch.setattr("runbook_lib.settings.find_root", lambda *_: tmp_path / "elsewhere")
     settings = Settings.load()
     assert settings.runbook_home == tmp_path / "reports"
     assert settings.runbook_stack_home == tmp_path / "elsewhere" / ".stack"

@@ -1,0 +1,1 @@
+"""A runbook for a folder in which files should not stay."""
