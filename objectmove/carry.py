@@ -51,13 +51,13 @@ class Holder(Protocol):
     name : what is held, the same on every machine
     words : how it is held; the plan repeats these words
     way_back : how a person ends the hold without us
-    holds : whether it can keep the worker from moving; False where it can watch at most
+    can_pause : whether it can keep the worker from moving, not only watch it
     """
 
     name: str
     words: str
     way_back: str
-    holds: bool
+    can_pause: bool
 
     def is_paused(self) -> bool:
         """Tell whether the worker is paused; raise ``MoversError`` if nobody knows."""
@@ -368,7 +368,7 @@ class Carrier:
         direction = DIRECTIONS[row.way]
         if row.way is Way.THERE and is_confirmed and not self.move.is_undo:
             direction = Direction.STILL
-        elif row.way is Way.FREE and not self.operator.hold.holds:
+        elif row.way is Way.FREE and not self.operator.hold.can_pause:
             direction = Direction.THERE
         state = row.state
         if direction is Direction.BACK and state is State.DELETING and not is_confirmed:

@@ -545,7 +545,7 @@ class Run:
         why = self._find_change()
         changed = {} if why else self._find_changed(book, numbers, carrier)
         allowed = max(_FEW_CHANGED, (piece.end - piece.start) // 10)
-        if self.is_strict or not self.operator.hold.holds:
+        if self.is_strict or not self.operator.hold.can_pause:
             allowed = 0
         if len(changed) > allowed:
             some = [f"{self.plan.rows[n].key}: {text}" for n, text in sorted(changed.items())[:5]]
@@ -610,7 +610,7 @@ class Run:
         hold = self.operator.hold
         now = self.operator.clock.monotonic()
         if self.held_at is None:
-            if hold.holds:
+            if hold.can_pause:
                 self._pause()
         elif now - self.held_at < _HOLD_CHECK_S:
             return

@@ -1,8 +1,7 @@
-"""What a plan is, and the gate's rules: a plan is carried out when its SHA-256 is approved.
+"""Plans, and the gate's rules: a plan is carried out once its SHA-256 is approved.
 
-A plan is the file ``plans/<id>.jsonl``, and the SHA-256 of its bytes is the approval. A plan that
-can be resumed keeps a log. Any other plan is carried out once, and the file
-``plans/<id>.applied.json`` marks it as used.
+A plan is the file ``plans/<id>.jsonl``. One that can be resumed keeps a log; any other is carried
+out once, and ``plans/<id>.applied.json`` marks it as used.
 """
 
 from __future__ import annotations
@@ -20,26 +19,26 @@ from typing import Any, NamedTuple
 from . import errors
 from .model import ActionEntry, ActionPhase, Json, format_time, parse_json, parse_time
 
-#: How many characters of a plan's hash are shown, and enough to approve it.
+#: How many characters of a plan's hash are shown, and suffice to approve it.
 SHORT_HASH = 12
-#: How long a plan may be carried out after it was made.
+#: How long after it was made a plan may be carried out.
 LIFETIME = timedelta(minutes=15)
 
 
 def is_approved(sha256: str, typed: str) -> bool:
-    """Tell whether what a person typed is a hash, or its first 12 characters or more."""
+    """Tell whether a person typed a hash, or at least its first 12 characters."""
     return len(typed) >= SHORT_HASH and sha256.startswith(typed)
 
 
 class Effect(NamedTuple):
-    """What came of a plan, in words and as facts; ``is_ok``: whether all of its effect is there."""
+    """What came of a plan. ``is_ok``: whether all of its effect is there."""
 
     reason: str
     result: dict[str, Json]
     is_ok: bool = True
 
 
-#: Carries a plan out, or looks for its effect, with the runbook's own ``Investigation``.
+#: Carries a plan out, or checks its effect, with the runbook's own ``Investigation``.
 Work = Callable[[Any, "Plan"], Effect]
 
 
@@ -48,14 +47,12 @@ class PlanKind(NamedTuple):
 
     Attributes
     ----------
-    schema : the name of the schema in the file's first line, or the beginning of that name
-    apply : carries out an approved plan, with the runbook's own ``Investigation``
-    verify : reads the world again and says whether the plan's effect is there
-    read_state : reads, right before ``apply``, what is about to change, or refuses the change;
-        ``read_mark`` returns what it read. Not called if the kind has ``resume``
-    parse : reads a plan's file that has more lines than the header
-    resume : resumes a plan that was cut off; None: a plan of this kind is carried out once
-    refusals : the errors of ``apply`` and ``resume`` that say that nothing was changed
+    schema : the name in the file's first line, or its beginning
+    verify : reads the world again: is the plan's effect there?
+    read_state : right before ``apply``, reads what will change, or refuses; unused with ``resume``
+    parse : reads a file that has more than the header
+    resume : resumes a plan that was cut off; None if it is carried out only once
+    refusals : errors after which nothing was changed
     """
 
     schema: str
@@ -73,13 +70,11 @@ class Plan:
 
     Attributes
     ----------
-    sha256 : the hash that an approval names: of the file's bytes, or what the engine of moves says
-    summary : the facts that an approver needs: counts, bytes, what is left out and why
-    about : id of the plan that this one undoes or settles, or empty
+    sha256 : what an approval names: the file's hash, or the one of the engine of moves
+    summary : what an approver needs: counts, bytes, what is left out and why
+    about : id of the plan that this one undoes or settles, or ""
     content : what the kind needs to carry the plan out
-    rows : the single objects that would change; each has ``to_json``
-    is_empty : whether there is nothing to do
-    way_back : how to undo the plan: a command, or words
+    way_back : how to undo it: a command, or words
     """
 
     kind: PlanKind = field(repr=False)
@@ -98,12 +93,11 @@ class Plan:
 
     @property
     def id(self) -> str:
-        """Name of the file, without the ending."""
         return self.path.stem
 
     @property
     def trace(self) -> Path:
-        """The file that shows that the plan was begun: its log, or the mark of its use."""
+        """The file that shows that the plan was begun: its log, or its mark of use."""
         if self.kind.resume is not None:
             return self.path.parents[1] / "ledger" / self.path.name
         return self.path.with_name(f"{self.id}.applied.json")
@@ -115,7 +109,6 @@ class Plan:
         reason: str = "",
         result: Mapping[str, Json] = {},
     ) -> ActionEntry:
-        """Return the journal entry of one phase."""
         facts = {"plan": self.id, "sha256": self.sha256}
         if self.about:
             facts["about"] = self.about
@@ -134,14 +127,7 @@ class Plan:
 def write_plan(
     folder: Path, kind: PlanKind, id_prefix: str, /, *, now: datetime, **facts: Json
 ) -> Plan:
-    """Write a plan that is carried out once, and return it. Changes nothing but ``folder``.
-
-    Parameters
-    ----------
-    folder : the incident's ``plans/``
-    id_prefix : what the plan's id begins with; a time and a random part follow
-    facts : fields of ``Plan``, and what the kind needs
-    """
+    """Write a plan that is carried out once. Changes only ``folder``, the incident's ``plans/``."""
     path = folder / f"{id_prefix}-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}.jsonl"
     header = {
         "schema": kind.schema,
@@ -155,7 +141,6 @@ def write_plan(
 
 
 def make_empty_plan(*, step: str, target: str, reason: str) -> Plan:
-    """Return a plan, without a file, that has nothing to do for a ``reason``."""
     return Plan(
         kind=_NOTHING,
         path=Path(f"nothing-{step}.jsonl"),
@@ -180,12 +165,8 @@ _NOTHING = PlanKind("", _do_nothing, _do_nothing)
 def load_plan(path: Path, kinds: Iterable[PlanKind]) -> Plan:
     """Read a plan back from its file.
 
-    Raises
-    ------
-    UsageError
-        When there is no such file, or the plan is of none of the kinds.
-    PlanAlteredError
-        When the file is torn or was edited into something that is not a plan.
+    Raises UsageError without such a file, or if it isn't one of these kinds, and PlanAlteredError
+    if it is torn or edited.
     """
     if not path.exists():
         text = f"No incident here has a plan {path.stem}. Check its id, or plan again."
@@ -201,7 +182,6 @@ def load_plan(path: Path, kinds: Iterable[PlanKind]) -> Plan:
 
 
 def parse_header(kind: PlanKind, path: Path, blob: bytes) -> Plan:
-    """Return the plan of a file that holds only a header."""
     try:
         header = parse_json(blob)
         summary = {**header.get("summary", {}), "expires_at": header["expires_at"]}
@@ -218,16 +198,13 @@ def parse_header(kind: PlanKind, path: Path, blob: bytes) -> Plan:
             way_back=header.get("way_back", ""),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise errors.PlanAlteredError(f"{path} is torn or was edited; plan again") from error
+        raise errors.PlanAlteredError(f"{path} is incomplete or was edited; plan again") from error
 
 
 def use_plan(plan: Plan, state: Mapping[str, Json], *, now: datetime) -> None:
-    """Mark a plan as used, right before its change; ``state`` is what is about to change.
+    """Mark a plan as used; ``state`` is what is about to change.
 
-    Raises
-    ------
-    PlanExpiredError, PlanUsedError
-        When the plan is too old, or was used before.
+    Raises PlanExpiredError or PlanUsedError if it is too old, or was used before.
     """
     if now >= plan.expires_at:
         expired = f"plan {plan.id} expired at {format_time(plan.expires_at)}"
@@ -237,13 +214,13 @@ def use_plan(plan: Plan, state: Mapping[str, Json], *, now: datetime) -> None:
             with plan.trace.open("x", encoding="utf-8") as file:
                 json.dump(state, file, sort_keys=True)
         except FileExistsError as error:
-            text = f"plan {plan.id} was applied before, or another command applies it now"
-            raise errors.PlanUsedError(f"{text}; look again, plan again") from error
+            text = f"plan {plan.id} was applied before, or another command is applying it"
+            raise errors.PlanUsedError(f"{text}. Investigate, then plan again") from error
 
 
 def read_mark(plan: Plan) -> dict[str, Json]:
-    """Return what ``read_state`` read before a plan's change; ``RecordError`` without it."""
+    """Return what ``read_state`` read before a plan's change, or raise ``RecordError``."""
     try:
         return dict(parse_json(plan.trace.read_bytes()))
     except (OSError, ValueError, TypeError) as error:
-        raise errors.RecordError(f"{plan.trace} is damaged: look again, plan again") from error
+        raise errors.RecordError(f"{plan.trace} is damaged. Investigate, plan again") from error

@@ -1,4 +1,4 @@
-"""The ``runbook`` command: its groups, its options, and how it ends."""
+"""The ``runbook`` command: its groups, its options, its exit codes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from .runbook import (
 _log = logging.getLogger(__name__)
 
 _DEMO = "Demo and drills"
-#: The commands in the groups and in the order of ``runbook --help``.
+#: The commands by group, in the order of ``runbook --help``.
 _GROUPS = {
     "At 3 a.m.": ("check", "investigate", "fix", "note", "close"),
     "A release by hand": ("plan", "apply", "verify"),
@@ -46,16 +46,15 @@ _GROUPS = {
 
 
 class _Group(TyperGroup):
-    """All commands; it also takes their old names, for one release."""
+    """All commands; old names work for one release."""
 
     OLD: ClassVar = {"history": ["incidents", "--all"], "verify-report": ["report", "--check"]}
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return a command's name, the command, and its arguments."""
         return super().resolve_command(ctx, [*self.OLD.get(args[0], args[:1]), *args[1:]])
 
     def list_commands(self, _ctx: Any) -> list[str]:
-        """Return the names for the help, by groups, and hide what only a demo may do."""
+        """Return the names for the help, by group; hide the demo's where it may not run."""
         is_demo = False
         with suppress(UsageError):
             is_demo = find_runbook().settings.load().is_playground
@@ -70,7 +69,6 @@ class _Group(TyperGroup):
 
 
 def _show_version(*, is_asked: bool) -> None:
-    """Show the version, if it is asked for, and end."""
     if is_asked:
         sys.stdout.write(f"{find_version()}\n")
         raise typer.Exit
@@ -89,13 +87,12 @@ def _read_options(
         typer.Option("--version", callback=_show_version, is_eager=True, help="show the version"),
     ] = False,
 ) -> None:
-    """Read what stands before the command. ``run_command`` has read ``--runbook`` already."""
+    """Read the options before the command; ``build_app`` has read ``--runbook`` already."""
     if verbose:
         start_logging()
 
 
 def read_runbook_name(arguments: Sequence[str]) -> str:
-    """Return the name that ``--runbook NAME`` gives; else an empty text."""
     parser = ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--runbook", default="")
     known, _ = parser.parse_known_args(arguments)
@@ -103,11 +100,8 @@ def read_runbook_name(arguments: Sequence[str]) -> str:
 
 
 def build_app(arguments: Sequence[str]) -> typer.Typer:
-    """Return the command with the common subcommands, the runbook's own, and those of plug-ins.
-
-    ``runbook new`` needs no runbook.
-    """
-    from .run import commands, new  # take a moment to import, and must not be cut off
+    """Return the command with all subcommands, or only ``runbook new``, which needs no runbook."""
+    from .run import commands, new  # slow to import, and must not be cut off
 
     whole = typer.Typer(cls=_Group, no_args_is_help=True, pretty_exceptions_enable=False)
     whole.add_typer(new.app)
@@ -125,7 +119,6 @@ def build_app(arguments: Sequence[str]) -> typer.Typer:
 
 
 def run_command(arguments: Sequence[str]) -> int:
-    """Run the command with these arguments; return its exit code, also after an error."""
     try:
         with hold_interrupts():
             app = build_app(arguments)
@@ -143,22 +136,22 @@ def run_command(arguments: Sequence[str]) -> int:
 
 
 def say_failure(error: BaseException, arguments: Sequence[str]) -> int:
-    """Say what stopped a command, without secrets; return the command's exit code.
+    """Say what stopped a command, without secrets; return its exit code.
 
-    An error that no code expects is one line, and the path of its traceback.
+    An unexpected error is one line, and the path of its traceback.
     """
     from .redact import Redactor
 
     codes: dict[type[BaseException], ExitCode] = {}
     secrets: tuple[str, ...] = ()
-    with suppress(UsageError):  # without a runbook or its settings, the error is shown all the same
+    with suppress(UsageError):  # the error is shown even without settings
         codes.update(find_runbook().errors)
         secrets = find_runbook().settings.load().secrets
     redactor = Redactor(secrets)
     code = exit_code_of_error(type(error), codes)
     text = redactor.text(name_runbook(str(error)))
     if not text and code is ExitCode.INTERRUPTED:
-        text = f"Interrupted. Do it again with: runbook {shlex.join(arguments)}"
+        text = f"Interrupted. Run it again: runbook {shlex.join(arguments)}"
     if not isinstance(error, (RunbookError, LogError, OSError, KeyboardInterrupt, *codes)):
         trace = "".join(traceback.format_exception(error))
         with NamedTemporaryFile("w", prefix="runbook-", suffix=".log", delete=False) as file:
@@ -175,11 +168,10 @@ def say_failure(error: BaseException, arguments: Sequence[str]) -> int:
 
 
 def main() -> None:
-    """Run the command with the arguments of this process, and exit with its code.
+    """Run the command with this process's arguments, and exit with its code.
 
-    SIGTERM interrupts the command as Ctrl-C does. Once the command has ended, both are ignored: an
-    interrupt could only break the end of this process, and print a traceback. An interrupted one
-    does not wait for its threads, which may wait for a hung store.
+    SIGTERM interrupts as Ctrl-C does. Once the command has ended, both are ignored, because they
+    could only print a traceback. After an interrupt, don't wait for threads, which may hang.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     exit_code = run_command(sys.argv[1:])

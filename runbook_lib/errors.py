@@ -1,31 +1,31 @@
-"""The exception tree, and the one table of exit codes; a runbook adds its own errors.
+"""The exceptions and the one table of exit codes; a runbook adds its own.
 
 ::
 
     RunbookError
-    ├── UsageError                    a parameter, option or id is wrong
-    │   └── SettingsError             a setting is missing or malformed
-    ├── ClientError                   an outside system could not be read or changed
-    │   ├── ClientTimeoutError        no answer in time
-    │   ├── ConnectionRefusedClientError   no connection could be made, or it broke
-    │   │   └── NotConfiguredError    the settings say that there is no such system
-    │   ├── AccessDeniedError         wrong credentials or no right
-    │   ├── NotFoundError             the thing asked for does not exist
-    │   ├── PreconditionFailedError   the object is not the one that was named
-    │   └── BadAnswerError            an answer that cannot be understood, or a 5xx
-    │       └── WrongSystemError      another system answers at this address
-    ├── NotConnectedError             no credentials, or nothing answers: nothing can be judged
-    ├── RecordError                   the incident folder cannot be used, or was altered
-    ├── SafetyError                   refused by a safety rule; nothing was changed
-    │   ├── EnvironmentForbidsError   chaos, faults or drills outside local/demo
-    │   ├── PlanNotApprovedError      no approval, or an approval of something else
-    │   │   └── StoppedAtPlanError    planned, and waiting for its approval
-    │   ├── PlanExpiredError          the plan is too old
-    │   ├── PlanAlteredError          the plan's bytes are not those that were approved
-    │   ├── PlanUsedError             the plan was carried out before
-    │   └── StoreNotReadyError        the store is unhealthy or has no room for the copies
-    └── RunInterruptedError           Ctrl-C, SIGTERM or the incident's close ended a run
-        └── ActionInterruptedError    in the middle of a change
+      UsageError
+        SettingsError
+      ClientError
+        ClientTimeoutError
+        ConnectionRefusedClientError
+          NotConfiguredError
+        AccessDeniedError
+        NotFoundError
+        PreconditionFailedError
+        BadAnswerError
+          WrongSystemError
+      NotConnectedError
+      RecordError
+      SafetyError
+        EnvironmentForbidsError
+        PlanNotApprovedError
+          StoppedAtPlanError
+        PlanExpiredError
+        PlanAlteredError
+        PlanUsedError
+        StoreNotReadyError
+      RunInterruptedError
+        ActionInterruptedError
 """
 
 from __future__ import annotations
@@ -43,32 +43,24 @@ if TYPE_CHECKING:
 
 
 class RunbookError(Exception):
-    """The base of this package's own errors.
-
-    A notebook shows ``HEADING`` and the text, and no traceback.
-    """
+    """The base class. A notebook shows ``HEADING`` and the text instead of a traceback."""
 
     HEADING: ClassVar[str] = "STOPPED."
 
     def _render_traceback_(self) -> list[str]:
-        """Return what IPython shows instead of a traceback."""
-        # A page would break longer lines in the middle of a word.
+        # A web page would break longer lines inside words.
         lines = [fill(line, 88, break_long_words=False) for line in str(self).splitlines()]
         return ["", f"■ {self.HEADING}", "", *lines, ""]
 
 
 class UsageError(RunbookError):
-    """A parameter, option or id is wrong, or does not fit now. The text says which, and why."""
+    """A parameter, option or id is wrong, or can't be used now."""
 
     HEADING = "CORRECT THIS FIRST. Nothing was changed."
 
 
 def list_problems(error: ValidationError) -> dict[str, str]:
-    """Return a mapping from the name of each wrong field to what is wrong with it.
-
-    A problem of no single field has the name ``""``. The values themselves are left out, because
-    they may be secret.
-    """
+    """Return what is wrong with each field, never its value, by name; "" for no single field."""
     problems = error.errors(include_input=False, include_url=False)
     return {
         ".".join(map(str, problem["loc"])): problem["msg"].removeprefix("Value error, ")
@@ -83,10 +75,7 @@ class SettingsError(UsageError):
 class ClientError(RunbookError):
     """An outside system could not be read or changed.
 
-    Parameters
-    ----------
-    message : what failed, and what to look at next
-    system : the system's name, such as ``"prometheus"``
+    ``message`` says what failed and what to check next; ``system`` is such as ``"prometheus"``.
     """
 
     def __init__(self, message: str, *, system: str = "") -> None:
@@ -95,7 +84,7 @@ class ClientError(RunbookError):
 
 
 class ClientTimeoutError(ClientError):
-    """No answer within the time-out."""
+    """The system didn't answer in time."""
 
 
 class ConnectionRefusedClientError(ClientError):
@@ -103,7 +92,7 @@ class ConnectionRefusedClientError(ClientError):
 
 
 class NotConfiguredError(ConnectionRefusedClientError):
-    """The settings say that there is no such system. Its steps are left out."""
+    """The system isn't configured, so its steps are left out."""
 
 
 class AccessDeniedError(ClientError):
@@ -115,11 +104,11 @@ class NotFoundError(ClientError):
 
 
 class PreconditionFailedError(ClientError):
-    """The object is not the one that was named (ETag, size or LastModified differ)."""
+    """The object has changed: its ETag, size or date differs from the one that was named."""
 
 
 class BadAnswerError(ClientError):
-    """The answer cannot be understood, or is a server error."""
+    """The answer can't be parsed, or is a server error."""
 
 
 class WrongSystemError(BadAnswerError):
@@ -127,19 +116,16 @@ class WrongSystemError(BadAnswerError):
 
 
 class NotConnectedError(RunbookError):
-    """There are no credentials, or no configured system answers. So nothing can be judged."""
+    """No configured system answers, or there are no credentials: nothing can be judged."""
 
 
 class RecordError(RunbookError):
-    """The incident folder cannot be read or written, or its journal was altered."""
+    """The incident folder can't be read or written, or its journal was altered."""
 
 
 @contextmanager
 def disk_errors(failure: str, advice: str = "") -> Iterator[None]:
-    """Turn an error of the disk into a ``RecordError``, whose text says what failed, and why.
-
-    ``advice`` ends the text as it is, so it begins with the punctuation that it needs.
-    """
+    """Turn an error of the disk into a ``RecordError``; ``advice`` has its own punctuation."""
     try:
         yield
     except OSError as error:
@@ -147,7 +133,7 @@ def disk_errors(failure: str, advice: str = "") -> Iterator[None]:
 
 
 class SafetyError(RunbookError):
-    """Refused by a safety rule; nothing was changed."""
+    """A safety rule refused. Nothing was changed."""
 
     HEADING = "REFUSED. Nothing was changed."
 
@@ -161,7 +147,7 @@ class PlanNotApprovedError(SafetyError):
 
 
 class StoppedAtPlanError(PlanNotApprovedError):
-    """The plan waits for its approval. Nothing was changed, and the notebook did not fail."""
+    """The plan waits for its approval. The notebook did not fail."""
 
     HEADING = "STOPPED AT THE PLAN. Nothing was changed."
 
@@ -175,7 +161,7 @@ class PlanAlteredError(SafetyError):
 
 
 class PlanUsedError(SafetyError):
-    """The plan was carried out before: a plan is carried out once."""
+    """The plan was carried out before, and can't be resumed."""
 
 
 class StoreNotReadyError(SafetyError):
@@ -183,21 +169,16 @@ class StoreNotReadyError(SafetyError):
 
 
 class RunInterruptedError(RunbookError):
-    """A run ended early, by a signal.
-
-    The text says how far the run came. Mostly it also names the next command.
-    """
+    """Ctrl-C, SIGTERM or the incident's close ended a run early."""
 
     HEADING = "INTERRUPTED."
 
 
 class ActionInterruptedError(RunInterruptedError):
-    """The run ended in the middle of a change. The text names the command that comes next."""
+    """The run ended in the middle of a change. The text names the next command."""
 
 
 class ExitCode(IntEnum):
-    """What the ``runbook`` command returns to the shell."""
-
     OK = 0
     RUN_FAILED = 1
     USAGE = 2
@@ -208,11 +189,10 @@ class ExitCode(IntEnum):
 
     @classmethod
     def of(cls, is_ok: object) -> ExitCode:
-        """Return the code of finished work: ``OK`` if ``is_ok`` is true, else ``NOT_OK``."""
         return cls.OK if is_ok else cls.NOT_OK
 
 
-# The verdicts by name, so that `runbook --help` need not import the models.
+# By name, so that `runbook --help` need not import the models.
 _BY_VERDICT = {
     "healthy": ExitCode.OK,
     "fixed": ExitCode.OK,
@@ -223,7 +203,7 @@ _BY_VERDICT = {
     "unknown": ExitCode.UNKNOWN,
 }
 
-#: The first kind that fits decides; any other error means ``RUN_FAILED``.
+#: The first that fits decides; any other error means ``RUN_FAILED``.
 _BY_ERROR: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (KeyboardInterrupt, ExitCode.INTERRUPTED),
     (RunInterruptedError, ExitCode.INTERRUPTED),
@@ -234,16 +214,12 @@ _BY_ERROR: tuple[tuple[type[BaseException], ExitCode], ...] = (
 
 
 def compute_exit_code(verdict: str) -> ExitCode:
-    """Return the exit code of a verdict."""
     return _BY_VERDICT[verdict]
 
 
 def exit_code_of_error(
     kind: type[BaseException], runbook_codes: Mapping[type[BaseException], ExitCode] = {}
 ) -> ExitCode:
-    """Return the exit code of a kind of error that ends a command.
-
-    ``runbook_codes`` holds the runbook's own errors and their codes.
-    """
+    """Return the exit code of an error that ends a command, also of the runbook's own errors."""
     table = (*_BY_ERROR, *runbook_codes.items())
     return next((code for known, code in table if issubclass(kind, known)), ExitCode.RUN_FAILED)

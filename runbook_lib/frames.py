@@ -1,6 +1,6 @@
-"""Rows as a typed frame, for what an engineer does next.
+"""Rows as typed frames.
 
-Nothing is imported from pandas at module level, so that commands that need none start fast.
+pandas is imported late, so that commands that don't need it start fast.
 """
 
 from __future__ import annotations
@@ -20,20 +20,11 @@ FLAG: Final = "boolean"
 
 
 def to_frame(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, Dtype] = {}) -> pd.DataFrame:
-    """Return rows as a frame.
+    """Return rows as a frame, indexed from 0, with ``columns`` (dtypes by name) first.
 
-    Parameters
-    ----------
-    columns : dtypes by name, of columns that the frame always has; another column gets its dtype
-        from its values
-
-    Returns
-    -------
-    Index: 0, 1, 2, …, in the order of the rows.
-
-    Columns: those of ``columns``, then those of the rows. Units stand in the names (``_minutes``,
-    ``_bytes``, ``_s``). A missing value is NA, or NaT for a time; so is a text in a column of times
-    or numbers. Empty: no rows, with ``columns``.
+    Other columns get their dtypes from the values. Units are in the names (``_minutes``,
+    ``_bytes``, ``_s``). A missing value is NA (NaT for a time), and so is text in a declared number
+    or time column.
     """
     import pandas as pd
 

@@ -1,7 +1,7 @@
-"""A client for HTTP systems, with a limit on the time and the size of each answer.
+"""A client for HTTP systems that limits the time and the size of each answer.
 
-A ``shape`` is the type that an answer is checked against: a dataclass whose field types say how the
-values are read (``At``, ``Duration`` …).
+A ``shape`` is the type that an answer must have: a dataclass whose field types parse the values
+(``At``, ``Duration`` …).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .model import Json, parse_json, parse_time, to_utc
 from .redact import Redactor
 from .settings import Settings
 
-#: For shapes whose JSON has names likeThis. A text field also accepts a number.
+#: For JSON with camelCase names. A text field also accepts a number.
 CAMEL = ConfigDict(alias_generator=to_camel, coerce_numbers_to_str=True)
 _UNIT_S = {
     "ms": 0.001,
@@ -43,17 +43,7 @@ _UNIT_S = {
 
 
 def parse_duration(text: str) -> float:
-    """Parse a duration as Prometheus and Go write it (``1m30s``, ``500ms``, ``5m``).
-
-    Returns
-    -------
-    Seconds.
-
-    Raises
-    ------
-    ValueError
-        When the text is not a duration.
-    """
+    """Return the seconds of a text such as ``1m30s``, ``500ms`` or ``5m``, or raise ValueError."""
     if not re.fullmatch(r"(\d+(\.\d+)?(ms|[smhdwy]))+|0", text):
         raise ValueError(f"{text!r} is not a duration such as 90s, 10m or 1h30m")
     parts = re.findall(r"(\d+(?:\.\d+)?)(ms|[smhdwy])", text)
@@ -61,45 +51,27 @@ def parse_duration(text: str) -> float:
 
 
 def read_minutes(value: str | float) -> str | float:
-    """Return the minutes of a text such as ``90s``, ``10m``, ``2h`` or ``1h30m``; else the value.
-
-    Raises
-    ------
-    ValueError
-        When the text is not a duration.
-    """
+    """Return the minutes of a text such as ``1h30m``, or raise ValueError; else the value."""
     is_duration = isinstance(value, str) and value[-1:].isalpha()
     return parse_duration(str(value)) / 60 if is_duration else value
 
 
 def parse_when(text: str | None) -> datetime | None:
-    """Parse a time; None for an empty text or Go's zero time, which both mean never.
-
-    Raises
-    ------
-    ValueError
-        When the text is not a time.
-    """
+    """Parse a time, or raise ValueError. None for "" and Go's zero time, which mean never."""
     if not text or text.startswith("0001-01-01"):
         return None
     return parse_time(text)
 
 
 def check_ticket_id(text: str) -> str:
-    """Return a ticket's id as it is, if it can be part of a path.
-
-    Raises
-    ------
-    UsageError
-        When it is not 1 to 64 letters, digits and dashes.
-    """
+    """Return a ticket's id if it can be part of a path, else raise UsageError."""
     if not re.fullmatch(r"[A-Za-z0-9-]{1,64}", text):
         raise errors.UsageError(f"{text[:80]!r} is not a ticket id: use letters, digits, dashes")
     return text
 
 
 def fill(empty: Json) -> BeforeValidator:
-    """Put an empty value in the place of null; the field's type refuses what else is wrong."""
+    """Replace null by an empty value; the field's type still refuses anything else."""
     return BeforeValidator(lambda value: empty if value is None else value)
 
 
@@ -118,8 +90,6 @@ _make_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
 
 
 class Answer(NamedTuple):
-    """An answer of any status."""
-
     url: str
     status: int
     headers: Mapping[str, str]
@@ -128,32 +98,23 @@ class Answer(NamedTuple):
 
 class _Session(requests.Session):
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """Follow no redirect, and do not read a redirect's body to prepare for one."""
+        """Follow no redirect, and don't even read its body."""
 
 
 class HttpClient:
     """Ask one HTTP system.
 
+    Follows no redirects, keeps no cookies, reads at most 32 MiB, retries nothing, and ignores the
+    shell's variables and ``.netrc``.
+
     Parameters
     ----------
-    url : may hold ``user:password@``, which no message shows. Empty: every question raises
+    url : may hold ``user:password@``, which no message shows. If "", requests raise
         ``NotConfiguredError``
-    timeout_s : until the answer is complete; if the answer stalls, up to twice as long
-    auth : ``Bearer TOKEN`` or ``Basic user:password``, instead of credentials in the address
-    ca_file : certificates to trust, a PEM file; empty: certifi's list
-    proxy_url : ``http://[user:password@]host:port``, or empty
-
-    Attributes
-    ----------
-    SYSTEM : the system's name in messages; ``<SYSTEM>_URL`` is the setting of its address
-    HEALTH : path of the system's health endpoint
-    url : the address, without credentials; empty when the system is not configured
-
-    Notes
-    -----
-    Follows no redirects, keeps no cookies, reads at most 32 MiB and retries nothing. Proxy,
-    certificates and credentials come from the parameters alone, never from the shell's variables
-    or ``.netrc``.
+    timeout_s : for the complete answer; a stalled one may take twice as long
+    auth : ``Bearer TOKEN`` or ``Basic user:password``, instead of credentials in the URL
+    ca_file : PEM certificates to trust; "" for certifi's list
+    proxy_url : ``http://[user:password@]host:port``, or ""
     """
 
     SYSTEM: ClassVar[str] = ""
@@ -192,10 +153,7 @@ class HttpClient:
 
     @classmethod
     def connect(cls, settings: Settings, **options: Any) -> Self:
-        """Return the system's client by ``<system>_url`` and ``<system>_auth``. Sends nothing yet.
-
-        ``options`` are what a subclass takes beside.
-        """
+        """Return the client that ``<system>_url`` and ``<system>_auth`` describe. Sends nothing."""
         return cls(
             getattr(settings, f"{cls.SYSTEM}_url"),
             auth=getattr(settings, f"{cls.SYSTEM}_auth").get_secret_value(),
@@ -212,16 +170,9 @@ class HttpClient:
         params: Mapping[str, Any] = {},
         part: str = "",
     ) -> T:
-        """Return an answer in a shape: a dataclass, or a list or dict of dataclasses.
+        """Return an answer, or its field ``part``, such as ``config.original``, in a shape.
 
-        Parameters
-        ----------
-        part : the one field to return, such as ``config.original``; empty: the whole answer
-
-        Raises
-        ------
-        BadAnswerError
-            When the answer is not JSON, or has another shape.
+        Raises a ``ClientError`` when there is no 2xx answer, or it has another shape.
         """
         return self.read_as(path, self._ask("GET", path, params=params).body, shape, part)
 
@@ -233,27 +184,17 @@ class HttpClient:
         *,
         status: int = 200,
     ) -> T:
-        """Return an answer that only this system gives, in a shape.
-
-        Parameters
-        ----------
-        status : the HTTP status of that answer
-
-        Raises
-        ------
-        WrongSystemError
-            When another system answers at this address.
-        """
+        """Return an answer that only this system gives; WrongSystemError if another one answers."""
         answer = self._send("GET", path)
         try:
-            # Another 2xx status passes: then the answer's shape decides.
+            # With another 2xx status, the answer's shape decides.
             if answer.status != status:
                 self._check_status(answer)
             return self.read_as(path, answer.body, shape, part)
         except (errors.BadAnswerError, errors.NotFoundError) as error:
-            if answer.status >= 500:  # the right system may answer so, too
+            if answer.status >= 500:  # the right system may fail, too
                 raise
-            text = f"{self._setting} does not lead to {self.SYSTEM}: {error.message}"
+            text = f"{self._setting} is not the address of {self.SYSTEM}: {error.message}"
             raise errors.WrongSystemError(text, system=self.SYSTEM) from error
 
     def post(
@@ -263,29 +204,18 @@ class HttpClient:
         body: Json = None,
         method: str = "POST",
     ) -> T:
-        """Send JSON (nothing when ``body`` is None); return the answer in a shape.
-
-        An empty answer counts as None.
-        """
+        """Send JSON, if any; return the answer in a shape. An empty answer counts as null."""
         answer = self._ask(method, path, json=body)
         return self.read_as(path, answer.body.strip() or b"null", shape)
 
     def get_text(self, path: str) -> str:
-        """Return an answer's text; bytes that are not UTF-8 are replaced."""
         return self._ask("GET", path).body.decode("utf-8", "replace")
 
     def read_health(self) -> str:
-        """Return the text of the health endpoint; raises a ``ClientError`` unless it is 2xx."""
         return self.get_text(self.HEALTH)
 
     def read_clock(self) -> datetime:
-        """Return the server's time from its ``Date`` header, to the second, whatever the status.
-
-        Raises
-        ------
-        BadAnswerError
-            When the answer has no readable ``Date``.
-        """
+        """Return the server's time to the second, by any answer's ``Date``, or BadAnswerError."""
         answer = self._send("GET", self.HEALTH)
         with self.parsing(self.HEALTH):
             return to_utc(parsedate_to_datetime(answer.headers["Date"]))
@@ -297,12 +227,7 @@ class HttpClient:
         shape: type[T],
         part: str = "",
     ) -> T:
-        """Return an answer, or the field ``part`` of it, in a shape; messages name ``path``.
-
-        Parameters
-        ----------
-        answer : as bytes of JSON, or as Python has it
-        """
+        """Return an answer, as bytes or parsed, or its field ``part``, in a shape."""
         with self.parsing(path):
             if isinstance(answer, bytes):
                 answer = parse_json(answer)
@@ -313,7 +238,7 @@ class HttpClient:
 
     @contextmanager
     def parsing(self, path: str) -> Iterator[None]:
-        """Turn the errors of code that reads an answer into ``BadAnswerError``."""
+        """Turn errors of code that reads an answer into ``BadAnswerError``."""
         try:
             yield
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
@@ -326,13 +251,12 @@ class HttpClient:
             raise errors.BadAnswerError(text, system=self.SYSTEM) from error
 
     def _ask(self, method: str, path: str, **content: Any) -> Answer:
-        """Return a 2xx answer. Any other status raises the error that it means."""
+        """Return a 2xx answer, or raise what its status means."""
         answer = self._send(method, path, **content)
         self._check_status(answer)
         return answer
 
     def _check_status(self, answer: Answer) -> None:
-        """Raise the error that an answer's status means; none for 2xx."""
         status = answer.status
         if 200 <= status < 300:
             return
@@ -349,13 +273,12 @@ class HttpClient:
         raise kind(f"{answer.url}: HTTP {status}: {text}".rstrip(), system=self.SYSTEM)
 
     def _send(self, method: str, path: str, **content: Any) -> Answer:
-        """Return an answer of any status. Without an answer, raise the error that says why."""
+        """Return an answer of any status, or raise why there is none."""
         if not self.url:
             text = f"not configured: {self._setting} is empty"
             raise errors.NotConfiguredError(text, system=self.SYSTEM)
         url = f"{self.url}{path}"
-        # This form limits connecting and the wait for the first byte together. It is missing in the
-        # type hints of requests.
+        # Limits connecting plus the wait for the first byte. The type hints of requests lack it.
         timeout: Any = urllib3.Timeout(total=self._timeout_s)
         deadline = time.monotonic() + self._timeout_s
         try:
@@ -368,7 +291,6 @@ class HttpClient:
             raise self._explain(url, error) from error
 
     def _explain(self, url: str, error: Exception) -> errors.ClientError:
-        """Return the error that says why no usable answer came."""
         if isinstance(error, requests.Timeout | ReadTimeoutError):
             text = f"{url} did not answer within {self._timeout_s:g} s (HTTP_TIMEOUT_S)"
             return errors.ClientTimeoutError(text, system=self.SYSTEM)
@@ -379,14 +301,13 @@ class HttpClient:
         if isinstance(error, ValueError):
             text = f"{url} cannot be used: {reason}"
             return errors.BadAnswerError(text, system=self.SYSTEM)
-        text = f"{url} cannot be reached ({reason}). Does it run, and are {self._setting},"
+        text = f"{url} cannot be reached ({reason}). Is it running, and are {self._setting},"
         text += " CA_BUNDLE and PROXY_URL right?"
         return errors.ConnectionRefusedClientError(text, system=self.SYSTEM)
 
     def _read_body(self, response: requests.Response, deadline: float) -> bytes:
-        """Return the whole body; raise when it is too long, or not complete by ``deadline``."""
         body = bytearray()
-        # read1 waits for one receive only, so the deadline is checked even when bytes come slowly.
+        # read1 waits for one receive, so the deadline is checked even if bytes come slowly.
         for chunk in iter(partial(response.raw.read1, 64 * 1024), b""):
             body += chunk
             if len(body) > _MAX_BODY_BYTES:

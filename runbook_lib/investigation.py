@@ -1,6 +1,6 @@
-"""The context that a notebook opens: settings, clients, journal, clock.
+"""The context in which sections work: settings, clients, journal, clock.
 
-Sections hand on what they found through the incident folder, not through the kernel.
+Sections share findings through the incident folder, not through the kernel.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from .section import (
 )
 from .settings import Settings
 
-#: In place of an incident's id: make a new incident.
+#: Given as an incident's id, makes a new incident.
 NEW = "new"
-#: The journal keeps at most so many rows of a reading; whoever reads the step gets all of them.
+#: The most rows of a reading that the journal keeps.
 _KEPT_ROWS = 50
 
 S = TypeVar("S", bound=Settings, default=Settings)
@@ -52,7 +52,7 @@ _log = logging.getLogger(__name__)
 
 
 def make_incident(settings: Settings, home: Path | None = None, **facts: Json) -> Incident:
-    """Make an incident under RUNBOOK_HOME, or ``home``; ``facts`` are fields of its state."""
+    """Make an incident; ``facts`` are fields of its state."""
     return create_incident(
         home or settings.runbook_home.resolve(),
         redactor=Redactor(settings.secrets),
@@ -62,28 +62,21 @@ def make_incident(settings: Settings, home: Path | None = None, **facts: Json) -
 
 
 def judge_incident(incident: Incident) -> Judgement:
-    """Return an incident's judgement as of its newest look."""
     return load_policy().judge(incident.journal.view())
 
 
 def close_if_quiet(incident: Incident) -> None:
-    """Close an open incident in which no trouble was seen, and no plan waits or was carried out."""
+    """Close an open incident that saw no trouble, and has no waiting plan and no action."""
     if load_policy().is_quiet(incident.journal.view()):
         incident.close(judge_incident(incident).verdict)
 
 
 @dataclass(eq=False, repr=False)
 class Investigation(Generic[S, C]):
-    """One section at work on one incident.
+    """One section at work on one incident. Each runbook subclasses it.
 
-    A runbook subclasses it; ``connect`` then makes the runbook's clients from its settings.
-
-    Attributes
-    ----------
-    runbook : name of the runbook that the class belongs to, for notebooks that are opened by hand;
-        empty: the one that ``RUNBOOK_NAME`` names, or the only one installed
-    is_over : whether the incident was closed before: then nothing is written
-    clients : default: what ``connect`` makes
+    ``runbook`` is its name for notebooks opened by hand; "" stands for ``RUNBOOK_NAME``, or the
+    only one installed. Nothing is written if ``is_over``: the incident was closed before.
     """
 
     runbook: ClassVar[str] = ""
@@ -103,45 +96,36 @@ class Investigation(Generic[S, C]):
         self.clients = self.clients or self.connect(self.settings)
         self.is_over = self.incident.is_closed
         keep_log(self.incident.folder)
-        self._plans: list[Plan] = []  # plans that this object made
-        self._has_begun = False  # whether the plan that is carried out changed something
+        self._plans: list[Plan] = []  # made by this object
+        self._has_changed = False  # whether the current plan changed something
 
     @classmethod
     def connect(cls, _settings: S) -> C:
-        """Make the clients that the settings describe; this class has none."""
+        """Make the clients that the settings describe."""
         return cast(C, None)
 
     @classmethod
     def check_connected(cls, _settings: S) -> None:
-        """Raise NotConnectedError where nothing could be judged; this class checks nothing."""
+        """Raise NotConnectedError if nothing could be judged."""
 
     @classmethod
     def check_ticket(cls, _settings: S, _ticket_id: str) -> None:
-        """Raise UsageError for a ticket that does not exist; this class accepts any."""
+        """Raise UsageError if a ticket does not exist."""
 
     @classmethod
     def read_calm(cls, _settings: S) -> timedelta:
-        """Return how long all needed symptoms must be ok before an episode counts as ended."""
+        """Return how long needed symptoms must be ok before an episode has ended."""
         return timedelta(0)
 
     @classmethod
     def find_or_make(cls, settings: S, incident_id: str = "") -> tuple[Incident, bool]:
-        """Return the incident to work on, and whether it was made by this call.
+        """Return the incident to work on, and whether this call made it.
 
-        If the open incident's episode has ended and the next one has begun, close it and make a
-        new one; do so, too, when a new one is asked for.
+        ``incident_id`` is an id, ``new``, or "" for the open one, or a new one if none is open. If
+        the open incident's episode has ended and another has begun, close it and make a new one.
 
-        Parameters
-        ----------
-        incident_id : id of an existing incident; ``new``: a new one; empty: the open one, or a new
-            one if none is open
-
-        Raises
-        ------
-        NotConnectedError
-            When ``check_connected`` raises it. Then nothing was written.
-        UsageError
-            When there is no such incident.
+        Raises UsageError without such an incident, and what ``check_connected`` raises; nothing was
+        written then.
         """
         home = settings.runbook_home.resolve()
         redactor = Redactor(settings.secrets)
@@ -164,13 +148,13 @@ class Investigation(Generic[S, C]):
 
     @classmethod
     def _has_next_episode(cls, incident: Incident, settings: S) -> bool:
-        """Tell whether trouble began after the incident was fixed and then calm for long enough."""
+        """Tell whether trouble began after the incident was fixed and long enough calm."""
         judgement = judge_incident(incident)
         until = judgement.until
         calm = cls.read_calm(settings)
         is_fixed = judgement.verdict is Verdict.FIXED
         if not is_fixed or until is None or utc_now() - until < calm:
-            return False  # whatever began since then belongs to this incident
+            return False  # newer trouble belongs to this incident
         for step, section in find_runbook().sections.list_steps().values():
             if not step.needed:
                 continue
@@ -189,18 +173,9 @@ class Investigation(Generic[S, C]):
         progress: model.Progress = model.keep_quiet,
         **parameters: Any,
     ) -> Self:
-        """Open the incident that ``find_or_make`` returns for one section.
+        """Open the incident of ``find_or_make`` for one section.
 
-        Parameters
-        ----------
-        parameters : the section's parameters, checked against its model
-
-        Raises
-        ------
-        UsageError
-            When a parameter is unknown or wrong, or there is no such incident or ticket.
-        NotConnectedError
-            When ``check_connected`` raises it. Then nothing was written.
+        Raises what that raises, and UsageError for a wrong parameter or ticket.
         """
         if cls.runbook:
             use_runbook(cls.runbook)
@@ -223,7 +198,7 @@ class Investigation(Generic[S, C]):
         return inv
 
     def _begin(self) -> None:
-        """Do what comes before the first cell: nothing. The notebooks' subclass extends this."""
+        """Do what comes before the first cell. The notebooks' subclass extends this."""
 
     @property
     def operator(self) -> str:
@@ -232,43 +207,33 @@ class Investigation(Generic[S, C]):
 
     @property
     def ticket_id(self) -> str:
-        """The ticket to look at: the parameter's, else the incident's, else empty."""
         return self.parameters.ticket_id or self.incident.state.ticket_id or ""
 
     @property
     def window(self) -> timedelta:
-        """How far back to look."""
         return timedelta(minutes=self.parameters.window_minutes)
 
     @property
     def journal(self) -> JournalView:
-        """What the incident's journal holds now."""
         return self.incident.journal.view()
 
     @property
     def since(self) -> datetime | None:
-        """When the incident's trouble began; None: no trouble was seen."""
         return self.policy.judge(self.journal).since
 
     @property
     def policy(self) -> Policy:
-        """The runbook's policy: verdict, next step, causes, impact and words."""
         return load_policy()
 
     def record(self, kind: str, data: dict[str, Json]) -> int:
-        """Write an entry of this section to the journal; return its number, 0 if ``is_over``."""
+        """Journal an entry of this section; return its number, 0 if ``is_over``."""
         if self.is_over:
             return 0
         fields = {"section": self.section.NAME, **data}
         return self.incident.journal.append(kind, fields).seq
 
     def note(self, text: str, **fields: Json) -> int:
-        """Write a remark to the journal, as ``write_note`` does; return the entry's number.
-
-        Parameters
-        ----------
-        fields : fields of ``Note``, such as ``checklist``, or a follow-up's ``owner``
-        """
+        """Journal a remark with ``Note``'s fields; return the entry's number."""
         note = Note(text=text, operator=self.operator, **fields)
         return write_note(self.incident, note)
 
@@ -285,7 +250,7 @@ class Investigation(Generic[S, C]):
             outcome = model.Outcome().left_out(str(error))
         except unreadable as error:
             outcome = model.Outcome().unknown(f"could not be read: {error}")
-        # A source or threshold that the outcome sets replaces the one of the step.
+        # The outcome's source and threshold, if set, replace the step's.
         fields: dict[str, Json] = {
             "source": self._fill_in(step.source),
             "threshold": self._fill_in(step.threshold),
@@ -301,7 +266,6 @@ class Investigation(Generic[S, C]):
         return Reading.model_validate(self.incident.redactor.json(content))
 
     def _fill_in(self, text: str) -> str:
-        """Return a text with the values of the settings that it names as ``$name``."""
         values = {
             name: f"{value:g}" if isinstance(value, float) else value
             for name, value in self.settings
@@ -315,17 +279,10 @@ class Investigation(Generic[S, C]):
         max_age_s: float | None = None,
         only_ok: bool = False,
     ) -> Reading:
-        """Carry out one step and journal its reading.
+        """Return a step's reading: a recent one if ``max_age_s`` allows, else carry the step out.
 
-        Parameters
-        ----------
-        max_age_s : reuse the step's newest reading if it is at most so old, in seconds, known, and
-            from after the last action
-        only_ok : reuse it only if it is ok: what was a breach may have ended since
-
-        Notes
-        -----
-        The journal keeps the first 50 rows; the reading that is returned has all of them.
+        A new reading is journalled with its first 50 rows. Readings from before the last action
+        aren't reused; with ``only_ok``, breaches aren't either, because they may have ended.
         """
         if max_age_s is not None:
             oldest_allowed = self.now() - timedelta(seconds=max_age_s)
@@ -340,20 +297,19 @@ class Investigation(Generic[S, C]):
         return reading.model_copy(update={"seq": seq})
 
     def latest(self) -> dict[str, Reading]:
-        """Return the newest reading of each step in the journal."""
         return self.journal.latest()
 
     def conclude(self) -> model.Conclusion:
-        """Draw the section's findings and verdict from the journal, and write them to the journal.
+        """Draw findings and verdict from the journal, and journal them.
 
-        If this section read that the alert is over, a fixed incident is closed, unless it is
-        an exercise: whoever made it closes it.
+        If this section read that the alert is over, close a fixed incident, unless it is an
+        exercise.
         """
         drawn = self.section.conclude(self)
         conclusion = drawn.model_copy(update={"section": self.section.NAME})
         content = conclusion.model_dump(mode="json")
         self.record("conclusion", {"conclusion": content})
-        # Left out says so, too: no system could say whether the channels were told.
+        # ``left_out`` counts, because then no system could tell more.
         is_cleared = any(
             reading.role is Role.CLEARED and reading.status in (Status.OK, Status.LEFT_OUT)
             for step, reading in self.latest().items()
@@ -366,15 +322,10 @@ class Investigation(Generic[S, C]):
         return conclusion
 
     def plan(self, step_id: str, **changed: Any) -> Plan:
-        """Make a step's plan, or load the first of its plans that the parameter ``plan`` names.
+        """Make a step's plan, or load the first that the parameter ``plan`` names.
 
-        Parameters
-        ----------
-        changed : new values for parameters of the section, from now on
-
-        Notes
-        -----
-        Changes the incident folder, and what the notes of ``MoveGate.plan_move`` name.
+        ``changed`` parameters hold from now on. Changes the incident folder, and for a move, what
+        ``MoveGate.plan_move`` says.
         """
         action = self._find_declared(step_id, self.section.ACTIONS)
         if self.incident.is_closed:
@@ -398,18 +349,15 @@ class Investigation(Generic[S, C]):
     ) -> ActionEntry:
         """Carry out a plan that ``approve`` names by its SHA-256 or its first 12 characters.
 
-        Parameters
-        ----------
-        approve : comma-separated. Empty: stop here. If it names only other plans of this section,
-            ``plan`` is left alone
-        may_wait : leave a plan without an approval alone: nothing that follows needs its effect
+        ``approve`` is comma-separated; if it names only other plans, nothing is done. With
+        ``may_wait``, a plan without an approval is skipped, because nothing later needs its effect.
 
         Raises
         ------
         StoppedAtPlanError
             When ``approve`` is empty, there is something to do, and ``may_wait`` is false.
         PlanNotApprovedError
-            When a hash belongs to no plan that was made or named in this run.
+            When a hash belongs to no plan of this run.
         SafetyError, ActionInterruptedError
             When a safety rule refuses, or the change is interrupted. Both are journalled.
         """
@@ -427,7 +375,7 @@ class Investigation(Generic[S, C]):
         return plan.make_entry(ActionPhase.PLANNED, reason="nothing was done")
 
     def _read_approvals(self, approve: str, plan: Plan) -> list[str]:
-        """Return the approved hashes; raise PlanNotApprovedError if one belongs to no plan."""
+        """Return the approved hashes, or raise PlanNotApprovedError for an unknown one."""
         plans = [*self._load_named_plans(), *self._plans, plan]
         known = {made.sha256 for made in plans if not made.is_empty}
         approved: list[str] = []
@@ -443,44 +391,43 @@ class Investigation(Generic[S, C]):
         return approved
 
     def resume(self, plan: Plan) -> ActionEntry:
-        """Resume a plan that was approved, begun and cut off, here or on another machine."""
         if plan.kind.resume is None:
-            raise errors.UsageError(f"{plan.id} is carried out once: it cannot be resumed")
+            raise errors.UsageError(f"{plan.id} cannot be resumed: plan again")
         return self._carry_out(plan, plan.kind.resume)
 
     def begin_change(self) -> None:
-        """Note that the plan that is carried out passed its last check, and changes something."""
-        self._has_begun = True
+        """Note that the plan passed its last check, and changes something now."""
+        self._has_changed = True
 
     def verify(self, plan: Plan) -> ActionEntry:
         """Read the world again, and journal whether the plan's effect is there.
 
-        The effect of what an earlier incident did is only returned.
+        The result for an earlier incident's plan is only returned.
         """
         if plan.is_empty or not plan.trace.exists():
             return plan.make_entry(ActionPhase.PLANNED, reason="nothing to verify")
         effect = plan.kind.verify(self, plan)
         phase = ActionPhase.VERIFIED if effect.is_ok else ActionPhase.FAILED
-        is_kept = self._is_followed(plan)
+        is_kept = self._has_outcome(plan)
         return self._write_phase(plan, phase, effect.reason, effect.result, is_kept=is_kept)
 
     def _carry_out(self, plan: Plan, change: Work) -> ActionEntry:
-        """Change the world by ``change``, and journal what came of the plan, even a failure.
+        """Change the world by ``change``, and journal the outcome, even a failure.
 
-        What an earlier incident did is not journalled as an action of this one.
+        An earlier incident's action is not journalled as this one's.
         """
         if self.incident.is_closed:
-            raise errors.UsageError(f"{self.incident.id} is closed: nothing more is done in it")
-        self._has_begun = False
+            raise errors.UsageError(f"{self.incident.id} is closed: act in the open incident")
+        self._has_changed = False
         try:
-            if plan.kind.resume is None:  # carried out once: marked as used before the change
+            if plan.kind.resume is None:  # mark it as used before the change
                 state = plan.kind.read_state(self, plan)
                 use_plan(plan, self.incident.redactor.json(state), now=self.now())
             effect = change(self, plan)
         except KeyboardInterrupt as error:
-            # The change itself knows best how far it got.
-            doubt = f"Interrupted. Nobody knows whether {plan.action} of {plan.target} took effect."
-            text = str(error) or f"{doubt} Look again with: runbook investigate"
+            # If the change says how far it got, show that.
+            doubt = f"Interrupted. {plan.action} of {plan.target} may or may not have taken effect."
+            text = str(error) or f"{doubt} Check with: runbook investigate"
             self._write_phase(plan, ActionPhase.FAILED, text)
             raise errors.ActionInterruptedError(text) from None
         except Exception as error:
@@ -488,27 +435,25 @@ class Investigation(Generic[S, C]):
             phase = ActionPhase.REFUSED if is_refused else ActionPhase.FAILED
             self._write_phase(plan, phase, str(error) or type(error).__name__)
             raise
-        # The engine of a move says when it begins. If it did not, there was nothing left to do.
-        is_kept = self._has_begun or plan.kind.resume is None or self._is_followed(plan)
+        # A move calls ``begin_change``, unless nothing was left to do.
+        is_kept = self._has_changed or plan.kind.resume is None or self._has_outcome(plan)
         return self._write_phase(
             plan, ActionPhase.APPLIED, effect.reason, effect.result, is_kept=is_kept
         )
 
-    def _is_followed(self, plan: Plan) -> bool:
-        """Tell whether the journal holds the plan, or what came of it."""
+    def _has_outcome(self, plan: Plan) -> bool:
+        """Tell whether this journal has more of the plan than an approval."""
         return any(
             action.plan == plan.id and action.phase is not ActionPhase.APPROVED
             for action in self.journal.actions
         )
 
     def _load_named_plans(self) -> list[Plan]:
-        """Return the plans that the parameter ``plan`` names."""
         named = split_list(getattr(self.parameters, "plan", ""))
         kinds = [kind for action in self.section.ACTIONS.values() for kind in action.kinds]
         return [load_plan(self.incident.find_plan(name), kinds) for name in named]
 
     def _find_declared(self, step_id: str, declared: Mapping[str, T]) -> T:
-        """Return the section's step or action of an id."""
         if step_id in declared:
             return declared[step_id]
         ids = ", ".join(declared) or "none"
@@ -523,7 +468,6 @@ class Investigation(Generic[S, C]):
         *,
         is_kept: bool = True,
     ) -> ActionEntry:
-        """Return the entry of one phase of a plan, and write it to the journal if it is kept."""
         entry = plan.make_entry(phase, reason=reason, result=result)
         entry = entry.model_copy(update={"operator": self.operator})
         if is_kept:

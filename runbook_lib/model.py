@@ -1,4 +1,4 @@
-"""Types that the layers hand to each other. All values are frozen, except an ``Outcome``."""
+"""Types that the layers hand to each other. All are frozen, except ``Outcome``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 
-#: Where work reports what is going on, how much of it is done, and of how much; 0: not known.
+#: Called with what is going on, how much of it is done, and of how much (0 if unknown).
 Progress = Callable[..., None]
 
 
@@ -24,12 +24,12 @@ Json = Any
 
 
 def parse_time(text: str) -> datetime:
-    """Parse ISO 8601 with ``Z``, an offset, or no zone (read as UTC), or raise ValueError."""
+    """Parse an ISO 8601 time, as UTC if it has no zone; raise ValueError otherwise."""
     return to_utc(datetime.fromisoformat(text.strip()))
 
 
 def parse_json(content: bytes | str) -> Any:
-    """Parse a JSON text; raise ``ValueError`` when it is malformed or nested too deep."""
+    """Parse JSON; raise ValueError if it is malformed or nested too deep."""
     try:
         return json.loads(content)
     except RecursionError as error:
@@ -37,19 +37,17 @@ def parse_json(content: bytes | str) -> Any:
 
 
 def format_time(at: datetime) -> str:
-    """Write a time as ISO 8601 UTC with ``Z`` and milliseconds."""
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def count_of(number: int, noun: str) -> str:
-    """Write a number of things, such as ``1 row`` or ``1,204 rows``."""
     if number != 1:
         noun += "s"
     return f"{number:,} {noun}"
 
 
 def to_utc(at: datetime) -> datetime:
-    """Return a time in UTC; a time without a zone is read as UTC."""
+    """Return a time in UTC; a time without a zone counts as UTC."""
     try:
         return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
     except OverflowError as error:
@@ -63,12 +61,12 @@ def _format_cell(value: Json) -> Json:
     return format_time(value) if isinstance(value, datetime) else value
 
 
-#: A value of a table or an observation; a time becomes text.
+#: A value in a table or an observation; times become text.
 Cell = Annotated[Json, AfterValidator(_format_cell)]
 
 
 class Status(StrEnum):
-    """Status of a reading: what can't be read is ``unknown`` and never counts as ``ok``."""
+    """Status of a reading. What can't be read is ``unknown``, and never counts as ``ok``."""
 
     OK = "ok"
     BREACH = "breach"
@@ -77,12 +75,11 @@ class Status(StrEnum):
 
     @property
     def is_open(self) -> bool:
-        """Whether somebody should look: a breach, or something that could not be read."""
         return self in (Status.BREACH, Status.UNKNOWN)
 
 
 class AlertState(StrEnum):
-    """What Prometheus says of one alert. An alert that never fired is ``resolved``, too."""
+    """State of an alert. One that never fired is ``resolved``, too."""
 
     FIRING = "firing"
     PENDING = "pending"
@@ -91,7 +88,7 @@ class AlertState(StrEnum):
 
 
 class CauseStatus(StrEnum):
-    """Status of a cause, in the order of lists; a ``past`` cause isn't there any more."""
+    """Status of a cause, in the order of lists. A ``past`` cause is over."""
 
     SUPPORTED = "supported"
     UNDECIDED = "undecided"
@@ -100,10 +97,9 @@ class CauseStatus(StrEnum):
 
 
 class Role(StrEnum):
-    """What a step is for. This package knows steps by their role, and never by their id.
+    """What a step is for. This package knows steps by role, never by id.
 
-    ``GROUND`` is what the other steps rest on, such as rights and clocks; ``EFFECT`` is what a plan
-    would change; ``CLEARED`` says whether the alert is over.
+    The other steps rely on ``GROUND`` steps, such as rights and clocks.
     """
 
     GROUND = "ground"
@@ -140,15 +136,13 @@ class Verdict(StrEnum):
 
 
 class Lesson(StrEnum):
-    """How something went, in hindsight: well, badly, or well only by luck."""
-
     WELL = "well"
     BADLY = "badly"
     LUCK = "luck"
 
 
 class ActionPhase(StrEnum):
-    """How far an action has come. The journal gets an entry each time that it reaches a phase."""
+    """How far an action has come. The journal gets an entry for each phase."""
 
     PLANNED = "planned"
     APPROVED = "approved"
@@ -165,15 +159,11 @@ class _Journalled(BaseModel):
 
 
 class Line(_Journalled):
-    """One line of a plot: values over time."""
-
     name: str
     points: tuple[tuple[Timestamp, float], ...]
 
 
 class Plot(_Journalled):
-    """What a reading draws: values over time, a threshold, and moments with their words."""
-
     title: str = ""
     unit: str = ""
     lines: tuple[Line, ...] = ()
@@ -187,13 +177,11 @@ class Event:
 
     Attributes
     ----------
-    kind : such as alert, lag, backlog, restart, error, notice, trigger or action; ``unknown`` is
-        what could not be read
-    source : names the system whose clock gave ``at``
-    subject : of an alert and a notice, the alert; of a log line, what it says
-    state : of an alert and a notice, such as firing; an alert's begins or, with ``is_end``, ends
-    channel : of a notice, who got it
-    link : see ``Outcome``
+    kind : such as alert, lag, restart, error, notice, trigger; ``unknown`` if unreadable
+    source : the system whose clock gave ``at``
+    subject : name of an alert, or message of a log line
+    state : such as firing, of an alert or a notice; with ``is_end`` it ends here
+    channel : who got the notice
     """
 
     at: Timestamp
@@ -209,27 +197,21 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class ClearTime:
-    """By when a firing alert clears; one that still fires then shows that the fix did not work."""
+    """By when a firing alert should have cleared, if the fix works."""
 
     deadline: Timestamp
 
 
 class _Entry(_Journalled):
-    """What every entry of the journal has: its number, and when it was written."""
-
     seq: int = Field(0, exclude=True)
     at: Timestamp = Field(datetime.min.replace(tzinfo=UTC), exclude=True)
 
 
 class Measurement(_Entry):
-    """What a reading says of one quantity.
+    """What a reading says of one quantity, such as that of one alert (``subject``).
 
-    Attributes
-    ----------
-    subject : tells two of a quantity apart, such as an alert's name
-    since : when this status began, if the source says so
-    text : why it has this status; default: the reading's reason
-    is_stale : whether it is too old to say what is so now
+    ``since`` is when this status began, if the source says so. ``text`` says why, by default with
+    the reading's reason. A stale one is too old to describe the present.
     """
 
     step: str = Field("", exclude=True)
@@ -243,10 +225,7 @@ class Measurement(_Entry):
 
 
 class Observed(_Entry):
-    """The fields of a reading that the JSON documents hold.
-
-    ``threshold`` says what would be a breach, ``source`` where it was read (URL, PromQL, key).
-    """
+    """The fields of a reading in JSON. ``source`` is a URL, PromQL or key."""
 
     step: str
     name: str
@@ -260,20 +239,19 @@ class Observed(_Entry):
 
 
 class Outcome(BaseModel):
-    """What a step read, and how the step judges that.
+    """What a step read, and how it judges that.
 
     Attributes
     ----------
-    threshold, source : set where they differ from reading to reading
-    link : an address at which people see the same; ``{from}`` and ``{to}`` stand for times
-    order_ids : ids of the customers' requests that are affected; None: not counted
-    longest_minutes, affected_files : the longest wait of these requests, and how many files wait
-    observations : named values that the rules of the causes test; None: not known
-    rows, columns, text, facts, plot : what people look at; ``columns`` are those to show unfolded
-    events : what happened in the window
-    clear : when the alert will clear after the last action
-    ways_on : commands that finish what was begun; people must run them before anything else
-    measurements : what it says of quantities, where that differs from its own status
+    threshold, source : only where they differ from the step's own
+    link : where people see the same; ``{from}`` and ``{to}`` stand for times
+    order_ids : affected requests of customers; None if not counted
+    longest_minutes, affected_files : their longest wait, and how many files wait
+    observations : values that the causes' rules test; None if unknown
+    columns : those of ``rows`` to show at first
+    clear : when the alert clears after the last action
+    ways_on : commands that finish unfinished work, to run first
+    measurements : those that differ from the outcome's own status
     """
 
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
@@ -301,15 +279,12 @@ class Outcome(BaseModel):
     measurements: tuple[Measurement, ...] = ()
 
     def judge(self, status: Status, reason: str) -> Self:
-        """Return the outcome with a status and the reason for it."""
         return self.model_copy(update={"status": status, "reason": reason})
 
     def ok(self, reason: str) -> Self:
-        """Return the outcome as ``ok``."""
         return self.judge(Status.OK, reason)
 
     def breach(self, reason: str) -> Self:
-        """Return the outcome as a breach."""
         return self.judge(Status.BREACH, reason)
 
     def unknown(self, reason: str) -> Self:
@@ -322,11 +297,7 @@ class Outcome(BaseModel):
 
 
 class Reading(Outcome, Observed):
-    """One observed fact of a step, with its evidence.
-
-    ``role`` is the role of its step.
-    ``alerts`` and ``well_since`` are of the older version, which knew no measurements.
-    """
+    """What a step found. Older versions used ``alerts`` and ``well_since`` as measurements."""
 
     model_config = _Journalled.model_config
 
@@ -336,7 +307,6 @@ class Reading(Outcome, Observed):
 
     @property
     def measured(self) -> dict[str, Json]:
-        """The values of its measurements, by quantity."""
         return {each.quantity: each.value for each in self.measurements}
 
 
@@ -345,9 +315,9 @@ class Finding(_Journalled):
 
     Attributes
     ----------
-    evidence : references into the journal: a step id, or ``#<seq>``
+    evidence : step ids, or ``#<seq>`` of the journal
     next_step : the step that helps, with its command; or why none helps
-    named_at : when a section first concluded that the cause is there; ``list_causes`` sets it
+    named_at : when a section first found this cause; ``list_causes`` sets it
     """
 
     name: str
@@ -360,13 +330,7 @@ class Finding(_Journalled):
 
 
 class Mark(_Entry):
-    """Something that happened to the incident, such as its opening or its close.
-
-    Attributes
-    ----------
-    reason : in words
-    facts : what is so from then on; see ``IncidentState``
-    """
+    """Something that happened to the incident; ``facts`` update its ``IncidentState``."""
 
     what: str
     reason: str = ""
@@ -374,19 +338,17 @@ class Mark(_Entry):
 
 
 class Note(_Entry):
-    """A person's remark."""
-
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     text: str
     checklist: str = ""
-    """id of the checklist's step that it answers"""
+    """id of the checklist's step"""
     lesson: Lesson | None = None
-    """makes the note a lesson: how it went: well, badly, luck"""
+    """makes the note a lesson: well, badly or luck"""
     owner: str = ""
     """who does it; makes the note a follow-up"""
     due: date | None = None
-    """by which day, such as 2026-12-04"""
+    """due day, such as 2026-12-04"""
     ticket: str = ""
     """where the follow-up is tracked"""
     lead: str = ""
@@ -397,23 +359,19 @@ class Note(_Entry):
     """1, the worst, to 4; default: by the impact"""
     operator: str = ""
     late: bool = False
-    """whether it was written after the close"""
+    """written after the close"""
 
     @property
     def is_remark(self) -> bool:
-        """Whether it says what a person saw or did."""
         is_other_kind = self.lesson or self.checklist or self.is_follow_up
         return bool(self.text and self.operator) and not is_other_kind
 
     @property
     def is_follow_up(self) -> bool:
-        """Whether somebody has to do what the note says."""
         return bool(self.owner or self.due or self.ticket)
 
 
 class NotebookEntry(_Entry):
-    """How one run of a section's notebook ended."""
-
     section: str
     notebook: str
     status: str
@@ -422,7 +380,7 @@ class NotebookEntry(_Entry):
 
 
 class ActionEntry(_Entry):
-    """One phase of an action; ``result`` says what would change, or what came of it."""
+    """One phase of an action. ``result`` says what would change, or what came of it."""
 
     step: str
     action: str
@@ -436,30 +394,24 @@ class ActionEntry(_Entry):
 
     @property
     def plan(self) -> str:
-        """The id of its plan; where the entry names none, its source or its step."""
+        """The id of its plan, or else its source or step."""
         return str(self.result.get("plan") or self.source or self.step)
 
     @property
     def about(self) -> str:
-        """The id of the plan that this one takes back or settles, or empty."""
-        # Entries of earlier versions only spell it in the id of their plan: ``rel-1-undo-2``.
+        """The id of the plan that this one undoes or settles, or ""."""
+        # Earlier versions put it only into the plan's id: ``rel-1-undo-2``.
         spelled, _, _ = self.plan.rpartition(f"-{self.action}")
         return str(self.result.get("about") or spelled)
 
     def count(self, name: str) -> int:
-        """Return a count of the result: a number, or the length of a list; 0 without it."""
+        """Return a number of the result, or a list's length; 0 without either."""
         found = self.result.get(name) or 0
         return len(found) if isinstance(found, list) else int(found)
 
 
 class Conclusion(_Entry):
-    """A section's findings and verdict, from the journal alone.
-
-    Attributes
-    ----------
-    advice : what to do now, one thing after the other
-    follow_ups : what is left to do after the incident
-    """
+    """A section's findings and verdict. ``advice`` is for now, ``follow_ups`` for later."""
 
     section: str = ""
     verdict: Verdict

@@ -1,7 +1,6 @@
-"""Every runbook's way to a proven move: plans of ``objectmove`` go through this package's gate.
+"""Proven moves: plans of ``objectmove`` go through this package's gate.
 
-A runbook subclasses ``MoveGate``, and says who else moves objects and what is known of them. Of the
-helper, only this module knows ``objectmove``.
+A runbook subclasses ``MoveGate``. No other module of this package knows ``objectmove``.
 """
 
 from __future__ import annotations
@@ -56,28 +55,26 @@ __all__ = ["MoveError", "MoveGate", "MoveParameters", "NotNowError", "WatchedWor
 
 #: The most objects of a plan, unless the runbook's ``header`` says otherwise.
 _LIMIT_OBJECTS = 1000
-#: Outcomes of a proof that are as planned: of a move, of its undo, and of a settling.
+#: The outcomes that prove a move, its undo, and a settling.
 _LANDED = {"in_place", "gone_after_landed"}
 _UNDONE = {"taken_back", "gone_after_landed", "skipped", "waiting", "settled_by_word"}
 _AS_PLANNED = {
     "undo": _UNDONE,
     "settle": {*_LANDED, *_UNDONE, "changed_by_others"},
 }
-#: Who else moves objects, and how they are held, as a plan shows it.
+#: In a plan's summary: who else moves objects, and how they are held.
 OTHERS = "who else moves"
 _Keys = Annotated[
     list[str],
     BeforeValidator(lambda keys: split_list(keys) if isinstance(keys, str) else keys),
 ]
-#: The facts of a run that count or list what is left to do.
+#: A run's facts that count or list what is left to do.
 _LEFT = ("skipped", "failed", "unproven", "in_reach", "waiting", "left")
-#: The facts of a run that show that something is left to do.
+#: If one of these facts is set, something is left to do.
 OPEN = (*_LEFT, "stopped")
 
 
 class MoveParameters(ChangeParameters):
-    """Parameters of a section that moves objects."""
-
     memory_removed: bool = False
     """also objects whose fate the bucket forgot"""
     parts: int = Field(0, ge=0, le=256)
@@ -102,7 +99,7 @@ class MoveParameters(ChangeParameters):
 
 @contextmanager
 def _naming_commands() -> Iterator[None]:
-    """Let the errors of ``objectmove`` name the command that leads on."""
+    """Let errors of ``objectmove`` name the command to carry on with."""
     try:
         yield
     except MoveError as error:
@@ -114,48 +111,31 @@ def _naming_commands() -> Iterator[None]:
 
 @dataclass(slots=True, kw_only=True)
 class WatchedWorker:
-    """A worker that can only be watched, not paused: ``check`` must show that it is idle.
-
-    Attributes
-    ----------
-    check : raises one of ``objectmove``'s errors unless the worker is idle
-    """
+    """A worker that can only be watched, not paused. ``check`` raises unless it is idle."""
 
     check: Callable[[], None]
     words: str
     way_back: str
     name: str = "worker"
-    holds: bool = False
+    can_pause: bool = False
 
     def is_paused(self) -> bool:
-        """Return True: there is nobody to pause."""
+        """Return True, because there is nothing to pause."""
         return True
 
     def pause(self) -> None:
-        """Check that the worker is idle; pause nobody."""
+        """Only check that the worker is idle."""
         self.check()
 
     def resume(self) -> None:
-        """Do nothing: nobody was paused."""
+        """Do nothing: nothing was paused."""
 
 
 class MoveGate:
-    """Lets a move's plans through the gate. A runbook subclasses it, and says who else moves.
+    """Lets a move's plans through the gate. A runbook subclasses it.
 
-    The ``content`` of its plans is the move's plan as ``objectmove`` has it, also of a plan that
-    takes a move back or settles it.
-
-    Parameters
-    ----------
-    step : id of the action that moves
-
-    Attributes
-    ----------
-    kind : the kind of its plans
-    step, undo_step, settle_step : ids of the actions that move, take back, and settle
-    noun : the word for one of the objects
-    action : what a move is called in journal and report
-    columns : the facts of a row that a person sees beside what is in doubt, by column
+    The ``content`` of all its plans, also for undo and settle, is the move's own plan. ``columns``
+    are the facts, by column, that a person sees of rows in doubt.
     """
 
     noun = "object"
@@ -184,30 +164,27 @@ class MoveGate:
         store: S3Bucket = clients
         return store
 
-    def get_store_to_look(self, clients: Any) -> S3Bucket:
-        """Return the store with the rights that looking needs."""
+    def get_read_store(self, clients: Any) -> S3Bucket:
+        """Return the store with the rights that reading needs."""
         return self.get_store(clients)
 
     def make_hold(self, inv: Any) -> Holder:
-        """Return what holds the worker. Every runbook overrides this method."""
+        """Return what pauses the worker. Every runbook overrides this."""
         raise NotImplementedError
 
     def check_ready(self, inv: Any, move: plans.Plan, verb: str) -> None:
-        """Raise a ``SafetyError`` while a change must not begin. This class checks nothing.
-
-        ``verb`` is ``apply``, ``undo`` or ``settle``.
-        """
+        """Raise a ``SafetyError`` while ``apply``, ``undo`` or ``settle`` must not begin."""
 
     def describe_undo(self, inv: Any) -> str:
-        """Say how the worker is held while a move is taken back."""
+        """Say how the worker is held during an undo."""
         return self.make_hold(inv).words
 
     def ask(self, inv: Any, rows: Sequence[PlanRow]) -> Sequence[str | None]:  # noqa: ARG002
-        """Return for each row, right before it moves, whether it may; see ``carry.Ask``."""
+        """Return for each row, right before its move, whether it may; see ``carry.Ask``."""
         return [""] * len(rows)
 
     def read_evidence(self, inv: Any, rows: Sequence[PlanRow]) -> Sequence[str]:  # noqa: ARG002
-        """Return for each row what is known of its object outside the store."""
+        """Return what is known of each row's object outside the store."""
         return [""] * len(rows)
 
     # --- plans ---
@@ -217,11 +194,7 @@ class MoveGate:
     ) -> dict[str, ActionStep]:
         """Return the actions of a section that moves: the move, its undo, and settling.
 
-        Parameters
-        ----------
-        title : of the step that moves
-        plan : plans the move, with ``plan_move``
-        kinds : of what ``plan`` may plan in place of a move
+        ``kinds`` are what ``plan`` may plan instead of a move.
         """
         own = (self.kind,)
         return by_id(
@@ -242,8 +215,6 @@ class MoveGate:
     ) -> Plan:
         """Plan a move; see ``objectmove.planning.make_plan``.
 
-        Notes
-        -----
         Changes the incident folder, probes the store with scratch objects, and gives the bucket an
         id if it has none.
         """
@@ -273,27 +244,24 @@ class MoveGate:
 
     @_naming_commands()
     def plan_undo(self, inv: Any) -> Plan:
-        """Plan to undo the move that the parameter ``undo`` names; nothing when it names none.
+        """Plan to undo the move that the parameter ``undo`` names, if any.
 
-        Raises
-        ------
-        RefusedError
-            When nothing of it was moved, or the time for an undo is over.
+        Raises NotNowError when nothing was moved, or the time for an undo is over.
         """
         plan_id = get_parameters(inv, MoveParameters).undo
         if not plan_id:
             return self._plan_nothing(self.undo_step)
         release = self._load(inv, plan_id)
         move: plans.Plan = release.content
-        found = proof.verify_plan(self.get_store_to_look(inv.clients), move)
+        found = proof.verify_plan(self.get_read_store(inv.clients), move)
         until = found.undo_until
         if until is None or (found.at > until and not found.taken_back_by):
             raise NotNowError(
-                f"nothing of {move.id} can be undone: nothing was moved, or its undo window is over"
+                f"nothing of {move.id} can be undone: nothing was moved, or its undo period is over"
             )
         others = {name: count for name, count in found.counts.items() if count}
         objects = others.pop("in_place", 0)
-        return _follow(
+        return _derive_plan(
             release,
             {"objects": objects, "excluded": others, OTHERS: self.describe_undo(inv)},
             path=release.path.with_stem(move.undo_id),
@@ -305,12 +273,9 @@ class MoveGate:
 
     @_naming_commands()
     def plan_settling(self, inv: Any) -> Plan:
-        """Plan the answers of the parameters ``taken`` and ``not_taken`` about ``settle``'s plan.
+        """Plan the answers ``taken`` and ``not_taken`` about the plan that ``settle`` names.
 
-        Raises
-        ------
-        PlanError
-            When a key is not in doubt, or has both answers.
+        Raises PlanError when a key is not in doubt, or has both answers.
         """
         parameters = get_parameters(inv, MoveParameters)
         taken = parameters.taken
@@ -318,7 +283,7 @@ class MoveGate:
         if not (taken or not_taken):
             return self._plan_nothing(self.settle_step)
         release = self._load(inv, parameters.settle)
-        doubts = settling.list_doubts(self.get_store_to_look(inv.clients), release.content)
+        doubts = settling.list_doubts(self.get_read_store(inv.clients), release.content)
         open_keys = {doubt.key for doubt in doubts if doubt.is_open}
         if taken == ["*"]:
             taken = sorted(open_keys.difference(not_taken))
@@ -327,7 +292,7 @@ class MoveGate:
         answers = settling.choose_answers(doubts, taken, not_taken)
         approval = settling.digest_answers(release.content, answers)
         summary = {"objects": len(answers), "taken": taken, "not_taken": not_taken, "excluded": {}}
-        return _follow(
+        return _derive_plan(
             release,
             {**summary, OTHERS: self.make_hold(inv).words},
             path=release.path.with_stem(f"{release.id}-settle-{approval[:8]}"),
@@ -338,16 +303,13 @@ class MoveGate:
         )
 
     def _load(self, inv: Any, plan_id: str) -> Plan:
-        """Return the move's plan that a parameter names."""
         return load_plan(inv.incident.find_plan(plan_id), (self.kind,))
 
     def _plan_nothing(self, step: str) -> Plan:
-        """Return an empty plan, because the parameters name no move."""
         reason = f"no {self.action} is named"
         return make_empty_plan(step=step, target=self.action, reason=reason)
 
     def admit(self, move: plans.Plan, path: Path) -> Plan:
-        """Return a move's plan, which lies in a file, as the gate sees it."""
         header = move.header
         return Plan(
             kind=self.kind,
@@ -376,26 +338,23 @@ class MoveGate:
 
     @_naming_commands()
     def list_to_settle(self, inv: Any, plan: Plan) -> list[dict[str, Json]]:
-        """Return the rows that a person must decide, with evidence for each. Only reads.
-
-        Returns
-        -------
-        Rows of ``key``, ``columns``, ``evidence``, ``why``, ``taken_does`` and ``not_taken_does``.
-        """
-        store = self.get_store_to_look(inv.clients)
+        """Return the rows in doubt that a person must decide, with evidence. Only reads."""
+        store = self.get_read_store(inv.clients)
         release, _ = read_release(store, plan.content.id)
         doubts = [doubt for doubt in settling.list_answerable(store, release) if doubt.is_open]
         began = ""
         if release.announced_at is not None:
             at = format_time(release.announced_at)
-            began = f"our first copy was announced at {at}: an earlier status is not of that copy"
+            began = (
+                f"our first copy was announced at {at}: an earlier status is not about that copy"
+            )
         texts = self.read_evidence(inv, [doubt.planned for doubt in doubts])
         rows = []
         for doubt, text in zip(doubts, texts, strict=True):
             parked = ""
             if doubt.parked.is_here and not doubt.row.evidence:
-                # When we park an object, the worker may believe that it moved it itself.
-                parked = "read after parking: the status may come from our parking"
+                # The worker may take our parking for a move of its own.
+                parked = "read after we parked it, which may have caused the status"
             evidence = (doubt.row.evidence or text, parked, began)
             facts = doubt.planned.facts
             row = {
@@ -410,24 +369,16 @@ class MoveGate:
         return rows
 
     def list_unfinished(self, clients: Any) -> list[dict[str, Json]]:
-        """Return the unfinished moves of a store, with the command that resumes each. Only reads.
-
-        Returns
-        -------
-        Rows with the fields of ``objectmove.result.Unfinished``.
-        """
-        unfinished = result.list_unfinished(self.get_store_to_look(clients))
+        """Return each ``objectmove.result.Unfinished``, with its command to resume. Only reads."""
+        unfinished = result.list_unfinished(self.get_read_store(clients))
         return [{**move._asdict(), "way_on": f"runbook {move.way_on}"} for move in unfinished]
 
     def fetch_plan(self, clients: Any, plan_id: str) -> Callable[[Incident], None]:
-        """Fetch a plan that was begun on another machine; return what writes it to an incident.
+        """Fetch a plan begun on another machine; return what saves it to an incident.
 
-        Raises
-        ------
-        NotNowError
-            When the store does not know the plan.
+        Raises NotNowError when the store does not know the plan.
         """
-        move = planning.find_plan(self.get_store_to_look(clients), plan_id)
+        move = planning.find_plan(self.get_read_store(clients), plan_id)
 
         def save(incident: Incident) -> None:
             _save_plan(incident, move)
@@ -439,13 +390,7 @@ class MoveGate:
 
     @_naming_commands()
     def _carry_out(self, inv: Any, plan: Plan, verb: str) -> Effect:
-        """Carry a plan out, or go on with it, and say what came of it.
-
-        Parameters
-        ----------
-        verb : ``apply``, ``undo`` or ``settle`` of an approved plan; ``resume`` goes on, or only
-            resumes the worker
-        """
+        """Carry out, resume, undo or settle a plan, and say what came of it."""
         move: plans.Plan = plan.content
         parameters = get_parameters(inv, MoveParameters)
         if verb != "resume":
@@ -455,7 +400,7 @@ class MoveGate:
         log = ChainedLog(plan.trace.with_stem(move.id))
 
         def open_log(_plan_id: str) -> ChainedLog:
-            """Return this machine's log of the move: an entry means that something changes."""
+            """Return this machine's log. Opening it means that something changes now."""
             inv.begin_change()
             return log
 
@@ -509,8 +454,7 @@ class MoveGate:
 
     @_naming_commands()
     def _verify(self, inv: Any, plan: Plan) -> Effect:
-        """Prove by an independent look where each planned object is."""
-        found = proof.verify_plan(self.get_store_to_look(inv.clients), plan.content)
+        found = proof.verify_plan(self.get_read_store(inv.clients), plan.content)
         seen = {name for name, count in found.counts.items() if count}
         is_ok = seen <= _AS_PLANNED.get(plan.action, _LANDED)
         start = "proven by listing" if is_ok else "not proven"
@@ -533,8 +477,8 @@ def _resume_worker(run: Run, typed: str) -> MoveResult:
         return run.resume_worker(error.needed)
 
 
-def _follow(plan: Plan, summary: Mapping[str, Json], **facts: Any) -> Plan:
-    """Return the plan of an undo or a settle. It has no file, and planned again the same hash."""
+def _derive_plan(plan: Plan, summary: Mapping[str, Json], **facts: Any) -> Plan:
+    """Return the plan of an undo or a settle. It has no file, and the same hash each time."""
     return replace(
         plan,
         about=plan.id,
@@ -551,14 +495,13 @@ def _follow(plan: Plan, summary: Mapping[str, Json], **facts: Any) -> Plan:
 
 
 def _save_plan(incident: Incident, move: plans.Plan) -> Path:
-    """Write a move's plan into an incident's folder of plans, and return the file's path."""
     path = incident.path("plans", f"{move.id}.jsonl")
     write_file(path, move.content.decode())
     return path
 
 
 def list_begun(home: Path) -> Iterator[plans.Plan]:
-    """Yield the plans of which this machine's log shows a beginning and no end. Only reads."""
+    """Yield the plans that this machine's logs show as begun and not ended. Only reads."""
     for log in home.glob("*/ledger/*.jsonl"):
         kinds = [entry.kind for entry in ChainedLog(log).scan()]
         if [kind for kind in kinds if kind in ("begun", "ended")][-1:] == ["begun"]:
@@ -568,12 +511,9 @@ def list_begun(home: Path) -> Iterator[plans.Plan]:
 
 
 def read_since(text: str) -> datetime | None:
-    """Return since when nothing consumes; None without a confirmation.
+    """Return since when nothing consumes, or None without a confirmation.
 
-    Raises
-    ------
-    UsageError
-        When the text is neither ``now`` nor a time.
+    Raises UsageError when the text is neither ``now`` nor a time.
     """
     if not text:
         return None
@@ -586,12 +526,6 @@ def read_since(text: str) -> datetime | None:
 
 
 def _describe_run(facts: Mapping[str, Json], word: str) -> str:
-    """Say what a run did, and what is left.
-
-    Parameters
-    ----------
-    word : what it did, which is also the name of its count
-    """
     counts = {word: facts[word]}
     for name in _LEFT:
         fact = facts[name]
@@ -603,5 +537,4 @@ def _describe_run(facts: Mapping[str, Json], word: str) -> str:
 
 
 def _say_counts(counts: Mapping[str, int]) -> str:
-    """Return the counts that are not 0, in words."""
     return ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in counts.items() if n)

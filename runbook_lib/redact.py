@@ -1,6 +1,6 @@
-"""Hide secrets in texts. What shows, stores or sends text calls this first.
+"""Hide secrets. Whatever shows, stores or sends text calls this first.
 
-Plans, logs of moves and proofs are stored as they are: they must name objects exactly.
+Plans, logs of moves and proofs are exempt, because they must name objects exactly.
 """
 
 from __future__ import annotations
@@ -18,15 +18,14 @@ if TYPE_CHECKING:
     from .model import Json
 
 MASK = "[redacted]"
-# A secret, or its base64 form, with fewer characters is not looked for: it would blank ordinary
-# text.
+# Shorter secrets and base64 forms would blank ordinary text.
 _SHORTEST_SECRET = 4
 _SHORTEST_BASE64 = 6
 
-# Every repetition is bounded: a long line from outside must not cost quadratic time.
+# Every repetition is bounded, so that a long line can't cost quadratic time.
 #: Names of secrets.
 _NAME = r"(?:password|passwd|passphrase|secret|token|api[_-]?key|private[_-]?key)"
-# Values that are not secrets: words about a secret, and what hides one already.
+# Values that are not secrets: words about a secret, and masks.
 _KEEP = r"(?:\[redacted\]|present\b|absent\b|equal to the store's|<secret>|\*{3}|null\b|None\b)"
 # A quoted value, up to the same quote with as many backslashes before it; or the beginning of an
 # unquoted one. Each rule adds what an unquoted value may hold, and the closing bracket.
@@ -51,8 +50,7 @@ _RULES = {
     r"|\bgh[opsu]_\w{20,400}"
     r"|-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[^-]{0,20000}(?:-----END [A-Z ]{0,40}-----)?": MASK,
 }
-# Without any of these no pattern can match. Most texts, such as keys and numbers, have none. So
-# this one search saves the time of all other searches.
+# No pattern matches without one of these. Most texts have none, so this search saves the rest.
 _SIGNS = re.compile(
     r"@|authorization|cookie|x-api-key|x-auth-token|bearer|basic|passw|passphrase|secret|token"
     r"|api[_-]?key|private[ _-]?key|x-amz-|hooks\.slack|eyj|xox|gh[opsu]_"
@@ -64,13 +62,7 @@ _KEPT_VALUE = re.compile(_KEEP)
 class Redactor:
     """Replace known secret values, and what looks like a secret.
 
-    Parameters
-    ----------
-    secrets : exact values to hide; also in JSON-escaped, HTML-escaped, URL-quoted and base64 forms
-
-    Notes
-    -----
-    Pure. A secret shorter than four characters is not looked for: it would blank ordinary text.
+    Known ones are also found JSON-escaped, HTML-escaped, URL-quoted and in base64.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
@@ -84,7 +76,6 @@ class Redactor:
             self._known_secrets = re.compile("|".join(map(re.escape, longest_first)))
 
     def text(self, text: str) -> str:
-        """Return a text without known secrets, and without what looks like one."""
         if self._known_secrets is not None:
             text = self._known_secrets.sub(MASK, text)
         if _SIGNS.search(text.lower()):
@@ -93,10 +84,9 @@ class Redactor:
         return text
 
     def json(self, value: Json) -> Json:
-        """Return a JSON value with every string in it, names too, without secrets.
+        """Return a JSON value without secrets, also in names. NaN and infinities become text.
 
-        If a field's name says that its value is secret, a string there is hidden, unless it is a
-        word that is no secret, such as ``absent``. NaN and the infinities become text.
+        A field with a secret's name is hidden, except for words such as ``absent``.
         """
         if isinstance(value, str):
             return self.text(value)
@@ -107,19 +97,17 @@ class Redactor:
         if isinstance(value, list | tuple):
             return [self.json(item) for item in value]
         if isinstance(value, float) and not math.isfinite(value):
-            # JSON has no such numbers: other programs could not read a log with them.
+            # JSON has no such numbers, so other programs couldn't read a log with them.
             return str(value)
         return value
 
     def _hide_field(self, name: str, value: Json) -> Json:
-        """Return a field's value without secrets; the field's name may say that all is secret."""
         if isinstance(value, str) and value and _SECRET_FIELD.search(name):
             return value if _KEPT_VALUE.fullmatch(value) else MASK
         return self.json(value)
 
 
 def _list_forms(secret: str) -> Iterator[str]:
-    """Yield the forms in which a secret may stand in a text."""
     yield secret
     yield escape(secret)
     yield escape(secret, quote=False)

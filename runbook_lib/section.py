@@ -1,6 +1,6 @@
-"""What a section is: its parameters, its steps, its actions, its conclusions.
+"""What a section consists of: parameters, steps, actions, conclusions.
 
-The ``inv`` that steps and actions are given is the runbook's own ``Investigation``.
+The ``inv`` that steps and actions get is the runbook's own ``Investigation``.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from .frames import Dtype
 from .model import SYMPTOMS, Conclusion, Json, Outcome, Role
 from .record.folds import Key, Part, Quantities
 
-#: A step with such a role shows a quantity of its own, unless it names others.
+#: By default, steps with these roles show a quantity of their own.
 _SHOWING = SYMPTOMS | {Role.IMPACT, Role.DELIVERY, Role.LOG, Role.CAUSE}
 
 T = TypeVar("T")
-#: A function that reads a step with the runbook's own ``Investigation``.
+#: Reads a step with the runbook's own ``Investigation``.
 ReadStep = Callable[[Any], Outcome]
 P = TypeVar("P", bound="SectionParameters")
 S = TypeVar("S", "Step", "ActionStep")
@@ -32,10 +32,9 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class SectionParameters(BaseModel):
-    """Parameters that every section has; a section's own class adds to them.
+    """Parameters of every section; a section's own class adds more.
 
-    What is said of a parameter is its comment in the notebook's parameters cell, and the help of
-    its option.
+    A field's docstring is its comment in the notebook, and the help of its option.
     """
 
     model_config = ConfigDict(
@@ -51,8 +50,6 @@ class SectionParameters(BaseModel):
 
 
 class ChangeParameters(SectionParameters):
-    """Parameters of a section that changes something."""
-
     plan: str = ""
     """ids of plans to carry out, comma-separated"""
     approve: str = ""
@@ -60,7 +57,7 @@ class ChangeParameters(SectionParameters):
 
 
 def get_parameters(inv: Any, kind: type[P]) -> P:
-    """Return the parameters of an investigation's section, or raise a UsageError."""
+    """Return an investigation's parameters, or raise UsageError if they are of another kind."""
     parameters = inv.parameters
     if not isinstance(parameters, kind):
         raise UsageError(f"{inv.section.NAME} does not have the {kind.__name__} of this action")
@@ -68,7 +65,7 @@ def get_parameters(inv: Any, kind: type[P]) -> P:
 
 
 def attempt(read: Callable[[], T]) -> tuple[T | None, str]:
-    """Return what ``read`` returned, and ""; or None, and why it could not read."""
+    """Return the result of ``read`` and "", or None and why it could not read."""
     try:
         return read(), ""
     except ClientError as error:
@@ -76,34 +73,25 @@ def attempt(read: Callable[[], T]) -> tuple[T | None, str]:
 
 
 def to_rows(columns: Sequence[str], values: Iterable[Sequence[Json]]) -> list[dict[str, Json]]:
-    """Return the rows of a table, each value under its column."""
     return [dict(zip(columns, row, strict=True)) for row in values]
 
 
 def rows_of(things: Iterable[object], *columns: str, **renamed: str) -> list[dict[str, Json]]:
-    """Return a table of some attributes of things.
-
-    Parameters
-    ----------
-    renamed : ``column=attribute``, for columns that are named otherwise; these come first
-    """
+    """Return a table of attributes; ``column=attribute`` for columns of another name, first."""
     get_values = attrgetter(*renamed.values(), *columns)
     return to_rows([*renamed, *columns], map(get_values, things))
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One statement of the runbook that observes something: a query and a judge.
+    """A statement of the runbook that observes something.
 
     Attributes
     ----------
-    read : reads the step and judges what was read; see ``Investigation.observe``
-    source, threshold : the query, URL or listing, and what is a breach; ``$name`` stands for a
-        setting
-    columns : dtypes of columns that the frame of a reading always has
-    needed : whether a verdict needs what the step shows
-    shows : the quantities that it shows; by default one of its own, named by its id, if its role is
-        that of a symptom, a sign or a cause
+    source, threshold : what is read, and what is a breach; ``$name`` stands for a setting
+    columns : dtypes of columns that a reading's frame always has
+    needed : whether a verdict needs it
+    shows : quantities; by default one with the step's id, for a role in ``_SHOWING``
     """
 
     id: str
@@ -121,12 +109,11 @@ class Step:
 
 
 def step(step_id: str, title: str, **fields: Any) -> Callable[[ReadStep], Step]:
-    """Make a step of the function below; ``fields`` are those of ``Step``."""
     return lambda read: Step(step_id, title, read, **fields)
 
 
 class ActionStep(NamedTuple):
-    """One statement of the runbook that changes something; ``plan`` changes nothing users see."""
+    """A statement of the runbook that changes something; ``plan`` changes nothing users see."""
 
     id: str
     title: str
@@ -135,20 +122,14 @@ class ActionStep(NamedTuple):
 
 
 def by_id(*members: S) -> dict[str, S]:
-    """Return a mapping from id to step or action."""
     return {member.id: member for member in members}
 
 
 class SectionModule(Protocol):
     """What a module in ``sections/`` holds.
 
-    Attributes
-    ----------
-    NAME : the notebook's name without ending: a number, ``_``, and words, such as ``01_inbox``.
-        The ids of that section's own steps begin with ``1.``
-    STEPS : every step that the section reads, its own and those of other sections, by id
-    ACTIONS : every step that changes something, by id
-    conclude : draws the section's findings and verdict from the journal
+    ``NAME`` is the notebook's, such as ``01_inbox``; then ids of its own steps begin with ``1.``.
+    ``STEPS`` and ``ACTIONS`` are what it reads and changes, by id, also of other sections.
     """
 
     NAME: str
@@ -161,13 +142,9 @@ class SectionModule(Protocol):
 
 @dataclass(eq=False, repr=False)
 class Sections(dict[str, SectionModule]):
-    """A mapping from name to section, in the order of the runbook.
+    """The sections by name, in the order of the runbook.
 
-    Parameters
-    ----------
-    notebooks : the folder that holds the notebooks, as ``<NAME>.ipynb``
-    read_only : names of the sections that ``runbook investigate`` carries out
-    investigation : the runbook's own ``Investigation``
+    ``notebooks`` holds each ``<NAME>.ipynb``. ``runbook investigate`` carries out ``read_only``.
     """
 
     modules: InitVar[Iterable[SectionModule]]
@@ -181,7 +158,7 @@ class Sections(dict[str, SectionModule]):
             self[module.NAME] = module
 
     def list_quantities(self) -> Quantities:
-        """Return the quantities that the steps show. Those that a step names have no part yet."""
+        """Return what the steps show. Quantities that a step names itself have no part yet."""
         parts: dict[str, Part] = {}
         needed: set[str] = set()
         shown: dict[str, tuple[Key, ...]] = {}
@@ -203,7 +180,7 @@ class Sections(dict[str, SectionModule]):
         return steps
 
     def find(self, text: str) -> SectionModule:
-        """Return a section by its number, its name, or its name without the number."""
+        """Return a section by its number, or its name with or without the number."""
         wanted = text.lower()
         for name, module in self.items():
             number, _, words = name.partition("_")
@@ -214,7 +191,7 @@ class Sections(dict[str, SectionModule]):
 
 
 def check_parameters(section: SectionModule, given: Mapping[str, object]) -> SectionParameters:
-    """Check parameters against the section's model; the UsageError lists those that exist."""
+    """Check parameters against the section's model; a UsageError lists those that exist."""
     fields = section.Parameters.model_fields
     unknown = ", ".join(name for name in given if name not in fields)
     if unknown:
@@ -225,7 +202,6 @@ def check_parameters(section: SectionModule, given: Mapping[str, object]) -> Sec
 
 
 def check_fields(model: type[M], given: Mapping[str, object]) -> M:
-    """Return the values of a model's fields; the UsageError says which are wrong, and how."""
     try:
         return model.model_validate(given)
     except ValidationError as error:
@@ -234,20 +210,16 @@ def check_fields(model: type[M], given: Mapping[str, object]) -> M:
 
 
 def read_parameters(section: SectionModule, namespace: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the checked parameters of a notebook, with defaults for those that it lacks.
+    """Check a notebook's ``globals()`` for parameters; missing ones get their defaults.
 
-    A name that is no parameter is a UsageError, too, if a parameters cell sets it.
-
-    Parameters
-    ----------
-    namespace : ``globals()`` of the notebook
+    Raises UsageError, too, if a parameters cell sets an unknown name.
     """
     # The newest of each: the parameters cell, and papermill's cell with values.
     cells = list(reversed(namespace.get("In", ())))
     given: dict[str, Any] = {}
     for pattern in (r"(?m)^incident_id *=", "(?m)^# Parameters$"):
         own = next((cell for cell in cells if re.search(pattern, cell)), "")
-        # `check_parameters` refuses a name that is set, but is not a parameter.
+        # `check_parameters` refuses unknown names.
         given.update(dict.fromkeys(re.findall(r"(?m)^(\w+) *=(?!=)", own)))
     for name, info in section.Parameters.model_fields.items():
         given[name] = namespace.get(name, info.default)
@@ -255,6 +227,5 @@ def read_parameters(section: SectionModule, namespace: Mapping[str, Any]) -> dic
 
 
 def split_list(text: str) -> list[str]:
-    """Split a comma-separated parameter into its non-empty parts."""
     parts = [part.strip() for part in text.split(",")]
     return [part for part in parts if part]

@@ -59,7 +59,7 @@ class WorkerHold:
     ask : reads how still the worker stands; raises ``MoversError``, or ``ClientError`` without an
         answer
     do_pause, do_resume : pause and resume the worker; raise ``ClientError``
-    holds : whether ``pause`` keeps the worker still; False: nobody can, and ``check`` only looks
+    can_pause : whether ``pause`` keeps the worker idle; if not, ``check`` only watches it
     _still : what the last ``check`` saw; None: since pause or resume, no ``check`` succeeded
     """
 
@@ -70,7 +70,7 @@ class WorkerHold:
     do_pause: Callable[[], object] = _do_nothing
     do_resume: Callable[[], object] = _do_nothing
     way_back: str = ""
-    holds: bool = True
+    can_pause: bool = True
     _still: Stillness | None = None
 
     def read(self) -> Stillness:
@@ -127,7 +127,7 @@ class WorkerHold:
 
         The look decides, whether the request ended with an error or not.
         """
-        if not self.holds:
+        if not self.can_pause:
             return
         self._still = None
         _, why = attempt(self.do_resume)
@@ -148,7 +148,7 @@ def make_hold(
         return hold(
             words=f"nobody holds the worker: {_TWICE}",
             ask=lambda: Stillness(paused=True),  # the approved plan says that nobody holds it
-            holds=False,
+            can_pause=False,
         )
     if kind == "metric":
         return hold(
@@ -156,7 +156,7 @@ def make_hold(
             f"worker's last move was at least {_QUIET_S:.0f} s ago. It does not see a move since "
             f"its last scrape, nor a pass that begins meanwhile: {_TWICE}",
             ask=lambda: _ask_metric(clients.prometheus, settings.worker_last_move_query),
-            holds=False,
+            can_pause=False,
         )
     if kind == "api":
         worker = clients.fulfillment

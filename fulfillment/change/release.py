@@ -83,7 +83,7 @@ class ReleaseGate(MoveGate):
         """Return the bucket, with the keys that may change it."""
         return clients.change_bucket
 
-    def get_store_to_look(self, clients: Clients) -> S3Bucket:
+    def get_read_store(self, clients: Clients) -> S3Bucket:
         """Return the bucket, with the keys for looking."""
         return clients.bucket
 
@@ -115,7 +115,7 @@ class ReleaseGate(MoveGate):
         """Say how the worker is held, what it does next, and what whoever approves promises."""
         hold = self.make_hold(inv)
         after = "nobody pauses the worker here, so it may release what comes back at once"
-        if hold.holds:
+        if hold.can_pause:
             after = "what comes back stays until you resume the worker, which releases it again"
         return f"{hold.words}; {after}; {_PROMISES_OF_UNDO}"
 

@@ -1,4 +1,4 @@
-"""What began an incident, and how it was detected. From the journal alone."""
+"""What began an incident, and how it was detected, from the journal alone."""
 
 from __future__ import annotations
 
@@ -9,36 +9,32 @@ from typing import NamedTuple
 from ..model import ActionPhase, Event, parse_time
 from .view import JournalView
 
-#: The mark in which whoever began the trouble says so; see ``list_triggers``.
+#: The mark, with ``at``, ``text`` and ``source``, of whoever began the trouble.
 TRIGGER = "trigger"
 
 
 class Moment(NamedTuple):
-    """What detected the trouble, and when."""
-
     name: str
     at: datetime
 
 
 def list_events(journal: JournalView) -> list[Event]:
-    """Return what systems told of alerts, channels and triggers, sorted by time, each once."""
+    """Return what systems reported of alerts, channels and triggers, by time, each once."""
     events: dict[tuple[str, str], Event] = {}
-    for reading in journal.readings:  # each tells of its whole window
+    for reading in journal.readings:  # windows overlap
         for event in reading.events:
             events.setdefault((f"{event.at:%c}", event.text), event)
     return sorted(events.values(), key=attrgetter("at"))
 
 
 def is_firing(event: Event) -> bool:
-    """Tell whether an alert began to fire."""
     return event.kind == "alert" and event.state == "firing" and not event.is_end
 
 
 def list_triggers(journal: JournalView) -> list[Event]:
-    """Return the changes that began the trouble, as far as a system or a mark reports them.
+    """Return the changes that began the trouble, as systems and marks report them, by time.
 
-    Sorted by time, each once. Changes after our own first action are left out. The facts of a mark
-    ``TRIGGER`` are ``at``, ``text`` and ``source``.
+    Changes after our own first action are left out.
     """
     events = [event for event in list_events(journal) if event.kind == TRIGGER]
     for mark in journal.marks:
@@ -53,7 +49,7 @@ def list_triggers(journal: JournalView) -> list[Event]:
 def find_detection(
     journal: JournalView, since: datetime | None, seen_at: datetime | None
 ) -> Moment | None:
-    """Return the first moment at which an alert, a channel or the runbook told of the trouble."""
+    """Return when an alert, a channel or the runbook first reported the trouble."""
     moments = []
     for event in list_events(journal):
         if is_firing(event):

@@ -1,8 +1,6 @@
-"""What follows from a journal's entries and the time. Pure; each function returns a value.
+"""What follows from a journal's entries and the time. All functions are pure.
 
-A runbook measures *quantities*. ``read_now`` says what is so, ``list_spans`` what was so from when
-to when, ``group_actions`` what became of each plan. Verdict, since, until, timeline and report are
-computed from these, so they cannot disagree.
+Verdict, since, until, timeline and report are computed from these, so they can't disagree.
 """
 
 from __future__ import annotations
@@ -19,9 +17,9 @@ from ..model import ActionEntry, ActionPhase, CauseStatus, Measurement, Status, 
 
 #: Actions that can be resumed.
 MOVES = ("move", "release", "park", "undo", "settle")
-#: Fields of an action's result that say how many objects it changed.
+#: Results of an action that count changed objects.
 _COUNTS = {"moved", "created", "removed", "settled"}
-#: Counts of a proof. If one is not 0, the move is not proven.
+#: If one of these counts of a proof isn't 0, the move is not proven.
 _UNPROVEN = ("unproven", "lost", "duplicated", "foreign_changed")
 
 
@@ -47,10 +45,10 @@ class Quantities:
 
     Attributes
     ----------
-    parts : the part of each quantity, by name; any other quantity decides nothing
-    needed : the quantities without which no verdict says that all is well
-    shown : what each step shows; see ``Policy.measure``
-    remedies : the steps whose actions are meant to end the trouble; None: all
+    parts : by name; other quantities decide nothing
+    needed : those without which no verdict says that all is well
+    shown : by step; see ``Policy.measure``
+    remedies : steps whose actions should end the trouble; None for all
     """
 
     parts: Mapping[str, Part]
@@ -59,29 +57,22 @@ class Quantities:
     remedies: Collection[str] | None = None
 
     def list_shown(self, steps: Iterable[str]) -> set[str]:
-        """Return the quantities that some steps show."""
         shown = chain.from_iterable(self.shown.get(step, ()) for step in steps)
         return {key.quantity for key in shown}
 
 
 Entry = Measurement | ActionEntry
 
-#: An older reading says nothing of the present.
+#: Older readings don't describe the present.
 FRESH = timedelta(minutes=10)
 _BAD = (Status.BREACH, Status.UNKNOWN)
-#: While a symptom is a breach or an alert fires, the trouble lasts.
+#: The trouble lasts while a symptom is a breach or an alert fires.
 TROUBLE = (Part.SYMPTOM, Part.ALERT)
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A status that lasted.
-
-    Attributes
-    ----------
-    start, end : from when until when; the end is None while the status lasts
-    seen_at : when it was last seen
-    """
+    """How long a status lasted. ``end`` is None while it lasts; ``seen_at`` is the last reading."""
 
     quantity: str
     subject: str
@@ -94,8 +85,7 @@ class Span:
 def read_now(entries: Sequence[Entry], now: datetime) -> dict[Key, Measurement]:
     """Return the newest measurement of each quantity and subject.
 
-    One that is too old, or from before the last change, is ``unknown``: it cannot show what is so
-    now.
+    It is ``unknown`` if it is too old, or from before the last change.
     """
     newest: dict[Key, Measurement] = {}
     changed: set[Key] = set()
@@ -115,10 +105,10 @@ def read_now(entries: Sequence[Entry], now: datetime) -> dict[Key, Measurement]:
 
 
 def list_spans(entries: Sequence[Entry]) -> list[Span]:
-    """Return each status of each quantity and subject, from when to when, by their starts.
+    """Return how long each status lasted, by start.
 
-    A span starts when its first reading says that the status began, else when that was read. An
-    unknown reading ends no span: what was so before may still be so.
+    A span starts when its source says, or at its first reading. An unknown reading ends no span,
+    because the status may have lasted.
     """
     spans: dict[Key, list[Span]] = {}
     for entry in entries:
@@ -129,7 +119,7 @@ def list_spans(entries: Sequence[Entry]) -> list[Span]:
         lasting = own.pop() if own and own[-1].status is entry.status else None
         start = entry.since or entry.at
         if own and start < own[-1].seen_at:
-            start = entry.at  # what was seen counts more than what a source says
+            start = entry.at  # our reading outranks the source's word
         if lasting is not None:
             start = min(start, lasting.start)
         if own:
@@ -140,13 +130,9 @@ def list_spans(entries: Sequence[Entry]) -> list[Span]:
 
 @dataclass(frozen=True, slots=True)
 class ActionRecord:
-    """What became of one plan.
+    """What became of one plan. ``phases`` are its entries, oldest first.
 
-    Attributes
-    ----------
-    phases : its entries, in sequence; each says that the action reached a phase
-    is_taken_back : whether a later plan undid it
-    settled : how many of its objects a person settled
+    A later plan undid it if ``is_taken_back``. A person settled ``settled`` of its objects.
     """
 
     plan: str
@@ -156,18 +142,16 @@ class ActionRecord:
 
     @property
     def first(self) -> ActionEntry:
-        """The oldest entry."""
         return self.phases[0]
 
     @property
     def last(self) -> ActionEntry:
-        """The newest entry; of an action that was carried out, a second try does not count."""
+        """The newest entry. Once it was applied, later approvals and refusals don't count."""
         again = (ActionPhase.APPROVED, ActionPhase.REFUSED) if self.applied else ()
         return next(entry for entry in reversed(self.phases) if entry.phase not in again)
 
     @property
     def applied(self) -> ActionEntry | None:
-        """The newest entry that says that the action changed the world; None without one."""
         return self.get(ActionPhase.APPLIED)
 
     @property
@@ -177,16 +161,15 @@ class ActionRecord:
 
     @property
     def approver(self) -> str:
-        """Who approved it first, else who did it; empty: not known."""
+        """Who approved it first, else who made it, or ""."""
         approvals = (entry for entry in self.phases if entry.phase is ActionPhase.APPROVED)
         return next(approvals, self.first).operator
 
     @property
     def changed(self) -> int | None:
-        """How many objects it changed; None when no result says.
+        """How many objects it changed; None if no result says.
 
-        Of several runs the highest count holds: a later run leaves out what was taken back
-        meanwhile.
+        The highest count of all runs: a later one lacks objects that were undone in between.
         """
         counts: list[int] = []
         for entry in self.phases:
@@ -196,24 +179,23 @@ class ActionRecord:
 
     @property
     def stayed(self) -> int:
-        """How many objects of its plan it left where they were, for a reason of their own."""
+        """How many planned objects it skipped for a reason of their own."""
         return self._count("skipped")
 
     @property
-    def left(self) -> int:
-        """How many objects it still has to move."""
+    def waiting(self) -> int:
         return self._count("waiting")
 
     @property
     def doubtful(self) -> int:
-        """How many objects it left in doubt, of which no person has said what became of them."""
+        """How many objects are in doubt, and not settled by a person."""
         return max(0, self._count("unproven") - self.settled)
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether somebody must resume it: it left objects, or was cut off."""
+        """Whether somebody must resume it: objects wait, or it was cut off."""
         is_begun = self.is_cut_off and _find_proof(self.phases[-1]) is None
-        return not self.is_taken_back and (self.left > 0 or is_begun)
+        return not self.is_taken_back and (self.waiting > 0 or is_begun)
 
     @property
     def is_proven(self) -> bool:
@@ -227,10 +209,7 @@ class ActionRecord:
 
     @property
     def state(self) -> str:
-        """What a later action did to it, in words; else its newest phase.
-
-        What stayed where it was does not make a proof fail.
-        """
+        """Its newest phase, or what later actions did. Skipped objects don't make a proof fail."""
         if self.is_taken_back:
             return "taken back"
         if _find_proof(self.last):
@@ -239,40 +218,35 @@ class ActionRecord:
 
     @property
     def is_cut_off(self) -> bool:
-        """Whether its newest entry is an approval or a failure, and no entry says ``applied``."""
+        """Whether it was approved or failed last, and never applied."""
         is_begun = self.last.phase in (ActionPhase.APPROVED, ActionPhase.FAILED)
         return is_begun and self.applied is None
 
     @property
     def was_tried(self) -> bool:
-        """Whether the action came further than its plan."""
         return self.last.phase is not ActionPhase.PLANNED
 
     def _count(self, name: str) -> int:
         return self.applied.count(name) if self.applied else 0
 
     def get(self, phase: str) -> ActionEntry | None:
-        """Return the newest entry of a phase; None without one."""
         return next((entry for entry in reversed(self.phases) if entry.phase == phase), None)
 
 
 def _find_proof(entry: ActionEntry) -> bool | None:
-    """Return whether an entry proves the action's effect; None: it is of no check."""
+    """Return whether an entry proves the effect; None if it isn't a check."""
     if entry.phase is ActionPhase.VERIFIED:
         return True
     if entry.phase is not ActionPhase.FAILED:
         return None
     if "lost" in entry.result:
-        # A proof may fail although every object is accounted for: others took some first.
+        # Consumers may take objects before the proof: it fails, but none is missing.
         return not any(map(entry.count, _UNPROVEN))
     return None if entry.action in MOVES else False
 
 
 def group_actions(entries: Iterable[ActionEntry]) -> list[ActionRecord]:
-    """Return an action for each plan that entries name, sorted by their first entries.
-
-    Plans that had nothing to do, which the older version journalled, are left out.
-    """
+    """Return an action for each plan, by first entry, without empty plans of an older version."""
     phases: dict[str, list[ActionEntry]] = {}
     for entry in entries:
         phases.setdefault(entry.plan, []).append(entry)
@@ -293,12 +267,7 @@ def group_actions(entries: Iterable[ActionEntry]) -> list[ActionRecord]:
 
 
 class Ruling(NamedTuple):
-    """A verdict, the name of the rule that gave it, and what it rests on.
-
-    Attributes
-    ----------
-    keys : the quantities of which the rule speaks
-    """
+    """A verdict, the rule that gave it, and the quantities that the rule is about."""
 
     verdict: Verdict
     rule: str
@@ -314,15 +283,13 @@ def judge(  # noqa: PLR0911, PLR0912  # a rule after the other
     is_diagnosed: bool,
     clears_by: datetime | None,
 ) -> Ruling:
-    """Return the verdict by the first of twelve rules that holds.
+    """Return the verdict by the first rule that holds.
 
     Parameters
     ----------
-    now : the time by which readings are current, or too old
-    causes : each cause that this incident found, and that keeps the trouble going, with its status
-        now
-    is_diagnosed : whether somebody looked for causes since the last change and the last symptom
-    clears_by : when a firing alert should have cleared; None: not known
+    causes : those of this incident that keep the trouble going
+    is_diagnosed : causes were checked since the last change and the last symptom
+    clears_by : when a firing alert should have cleared; None if unknown
     """
     current = read_now(entries, now)
     tried = list_remedies((e for e in entries if isinstance(e, ActionEntry)), quantities)
@@ -334,7 +301,6 @@ def judge(  # noqa: PLR0911, PLR0912  # a rule after the other
     was_bad = has_acted or had_symptom or bool(causes)
 
     def find(part: Part, *statuses: Status) -> tuple[Key, ...]:
-        """Return what of a part has one of these statuses now."""
         return tuple(
             key
             for key, measured in current.items()
@@ -386,7 +352,6 @@ def judge(  # noqa: PLR0911, PLR0912  # a rule after the other
 
 
 def list_remedies(entries: Iterable[ActionEntry], quantities: Quantities) -> Iterator[ActionRecord]:
-    """Yield what was tried to end the trouble."""
     steps = quantities.remedies
     for action in group_actions(entries):
         is_remedy = steps is None or action.first.step in steps
@@ -397,7 +362,6 @@ def list_remedies(entries: Iterable[ActionEntry], quantities: Quantities) -> Ite
 def _list_breaches(
     entries: Sequence[Entry], quantities: Quantities, parts: Collection[Part]
 ) -> Iterator[Measurement]:
-    """Yield the breaches of quantities with some parts, in sequence."""
     for entry in entries:
         if isinstance(entry, ActionEntry) or entry.status is not Status.BREACH:
             continue
@@ -406,7 +370,7 @@ def _list_breaches(
 
 
 def _list_missing(current: Mapping[Key, Measurement], quantities: Quantities) -> tuple[Key, ...]:
-    """Return what a verdict needs, and is unknown or was not read."""
+    """Return what a verdict needs that is unknown or unread."""
     unknown = [
         key
         for key, measured in current.items()
@@ -418,11 +382,10 @@ def _list_missing(current: Mapping[Key, Measurement], quantities: Quantities) ->
 
 
 class Ends(NamedTuple):
-    """From when to when the trouble lasted; None: it never began, it lasts, or nobody knows.
+    """From when to when the trouble lasted. ``since`` is None if it never began.
 
-    Attributes
-    ----------
-    seen_at : when somebody first read that a symptom was a breach, or that an alert fired
+    ``until`` is None while it lasts, or if unknown. ``seen_at`` is the first reading of a symptom's
+    breach or a firing alert.
     """
 
     since: datetime | None
@@ -433,11 +396,8 @@ class Ends(NamedTuple):
 def find_ends(entries: Sequence[Entry], quantities: Quantities, *, had_cause: bool = False) -> Ends:
     """Return the start of the first breach, and the end of the last one.
 
-    A sign alone is no trouble, such as an old error in a log.
-
-    Parameters
-    ----------
-    had_cause : whether a cause was found that stops what the runbook watches
+    A sign alone, such as an old error in a log, is no trouble. It is one if a cause was found that
+    stops what the runbook watches.
     """
     seen = [breach.at for breach in _list_breaches(entries, quantities, TROUBLE)]
     parts = (*TROUBLE, Part.SIGN) if seen or had_cause else ()

@@ -1,6 +1,6 @@
-"""Every incident as a row: a fold over its journal. Nothing is kept of it.
+"""Every incident as a row, computed from its journal.
 
-An exercise is an incident whose trouble somebody made on purpose. Its runbook scores it.
+An exercise is an incident that somebody caused on purpose. Its runbook scores it.
 """
 
 from __future__ import annotations
@@ -24,16 +24,10 @@ from .view import JournalView
 class HistoryRow(BaseModel, frozen=True):
     """One incident.
 
-    Attributes
-    ----------
-    detect_s, notify_s, diagnose_s, remediate_s, clear_s : how long each phase took, by the score of
-        an exercise. Otherwise detection counts from the first sign of trouble, diagnosis and
-        remediation from the first look, and clearing from the last action
-    exercise : see ``IncidentState``; JSON calls it ``scenario``
-    lost : how many objects are lost, by the proofs of the actions; None: no proof counted them
-    is_good : whether its score met every objective; None: it has none
-    damage : what is wrong with the journal; the row lacks what it holds
-    is_open : whether it is not closed; with any damage it counts as closed
+    An exercise's seconds come from its score, and ``is_good`` if that met every objective.
+    Otherwise detection counts from the first sign of trouble, diagnosis and remediation from its
+    first reading, and clearing from the last action. ``lost`` is None if no proof counted it. With
+    ``damage`` to the journal, its facts are missing.
     """
 
     detect_s: float | None = None
@@ -54,10 +48,7 @@ class HistoryRow(BaseModel, frozen=True):
 
 
 def list_history(home: Path, policy: Any) -> list[HistoryRow]:
-    """Return the incidents, the newest first, without closed ones that were quiet.
-
-    This process keeps what it read of a folder until the folder's journal changes.
-    """
+    """Return the incidents, newest first, without closed ones that were quiet."""
     rows = []
     for folder in list_incidents(home):
         journal = folder / "journal.jsonl"
@@ -68,7 +59,10 @@ def list_history(home: Path, policy: Any) -> list[HistoryRow]:
 
 @lru_cache(maxsize=1_000)
 def _read_row(folder: Path, policy: Any, _size_bytes: int) -> HistoryRow | None:
-    """Return an incident's row, without what can't be read; None: it is closed and was quiet."""
+    """Return an incident's row, or None if it is closed and was quiet.
+
+    A journal that grew is read again, because the cache knows its size.
+    """
     row: dict[str, Json] = {
         "incident": folder.name,
         "opened_at": parse_time(folder.name[4:20]),  # as in inc-20261124T031400Z-7f3a
@@ -105,35 +99,22 @@ def _read_row(folder: Path, policy: Any, _size_bytes: int) -> HistoryRow | None:
 
 
 def list_proofs(journal: JournalView) -> list[dict[str, Json]]:
-    """Return the newest proof of each plan: the counts of what became of its objects.
-
-    Entries of every phase are read: a proof that finds a loss has failed.
-    """
+    """Return the newest counts of each plan's objects; a proof that finds a loss counts, too."""
     proofs = {entry.plan: entry.result for entry in journal.actions if "lost" in entry.result}
     return list(proofs.values())
 
 
 def count_seconds(start: datetime | None, end: datetime | None) -> float | None:
-    """Return a duration from the seconds that people are shown.
-
-    None if a time is not known, or the end is before the start.
-    """
+    """Return a duration by the whole seconds that people see, None if unknown or negative."""
     if start is None or end is None or end < start:
         return None
     return float(int(end.timestamp()) - int(start.timestamp()))
 
 
 def compute_trends(rows: Sequence[HistoryRow]) -> tuple[dict[str, Json], ...]:
-    """Return how the incidents of each exercise with a score went, by name.
+    """Return how the scored incidents of each exercise went; ``rows`` begin with the newest.
 
-    Parameters
-    ----------
-    rows : begin with the newest incident
-
-    Returns
-    -------
-    Rows of ``scenario``; ``runs`` and ``passed``: how many were scored, and how many of them met
-    every objective; ``good_at``: when the newest of these began, None without one.
+    ``passed`` met every objective, the newest of them at ``good_at``.
     """
     trends: dict[str, dict[str, Json]] = {}
     for row in rows:

@@ -1,7 +1,7 @@
-"""Incident folders: one folder per incident, with its journal. Its sections share what they know.
+"""Incident folders, one per incident, with its journal.
 
-What an incident is follows from the *marks* in its journal: who opened it, and its close. It is
-open while it has no closing mark, and a closed one is never reopened.
+*Marks* in the journal say what an incident is. It is open until its closing mark, and never
+reopened.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ _ID = re.compile(r"inc-\d{8}T\d{6}Z-[0-9a-f]{4}")
 _FOLDERS = ("plans", "ledger", "notebooks", "evidence")
 _ADVICE = ". Set RUNBOOK_HOME to a folder you can write."
 _JOURNAL = "journal.jsonl"
-#: What a journal's line holds if it is a mark.
+#: Part of each journal line that is a mark.
 _MARK = b'"kind":"mark"'
-#: The state of an incident of the older version, which had no marks.
+#: An older version kept the state here, and had no marks.
 _OLD_STATE = "incident.json"
 
-#: After these verdicts nothing more is to be done.
+#: After these verdicts, nothing is left to do.
 ENDED_WELL = (Verdict.HEALTHY, Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING)
 
 _log = logging.getLogger(__name__)
 
 
 def write_file(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old one or the new one, never half of it."""
+    """Write a file so that readers see the old or the new one, never half of it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    # A lone surrogate cannot be encoded: its escape is written, as JSON would write it.
+    # A lone surrogate can't be encoded, so its escape is written, as in JSON.
     with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(text)
         file.flush()
@@ -51,7 +51,6 @@ def write_file(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Json) -> None:
-    """Write JSON as ``write_file`` does."""
     text = json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True)
     write_file(path, f"{text}\n")
 
@@ -59,12 +58,8 @@ def write_json(path: Path, value: Json) -> None:
 class IncidentState(BaseModel):
     """What the marks of an incident say. A runbook may add facts of its own.
 
-    Attributes
-    ----------
-    environment : RUNBOOK_ENVIRONMENT when the incident was made
-    exercise : the runbook's word for what caused the trouble on purpose; empty: nobody did
-    approver : the name under which plans are approved; empty: the operator's
-    closed_at, verdict : of the closing mark: its time, and the verdict then
+    ``exercise`` is the runbook's word for what was caused on purpose, or "". ``approver`` replaces
+    the operator as the name under which plans are approved.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -72,7 +67,7 @@ class IncidentState(BaseModel):
     environment: str = ""
     opened_at: Timestamp
     ticket_id: str | None = None
-    # The older version called it ``scenario``.
+    # An older version called it ``scenario``.
     exercise: str = Field("", validation_alias=AliasChoices("exercise", "scenario"))
     approver: str = ""
     closed_at: Timestamp | None = None
@@ -80,19 +75,13 @@ class IncidentState(BaseModel):
 
     @property
     def end(self) -> datetime:
-        """When it was closed; while it is open, the end of all time."""
         return self.closed_at or datetime.max.replace(tzinfo=UTC)
 
 
 def read_state(folder: Path) -> IncidentState:
-    """Return the state of the incident in a folder, also where other lines are damaged.
+    """Return an incident's state, even if other lines are damaged, or raise RecordError.
 
-    An incident of the older version counts as closed, so that nothing is done in it any more.
-
-    Raises
-    ------
-    RecordError
-        When the folder holds no incident, or its first mark cannot be read.
+    An incident of an older version counts as closed, so nothing more is done in it.
     """
     facts: dict[str, Json] = {}
     try:
@@ -112,13 +101,7 @@ def read_state(folder: Path) -> IncidentState:
 
 
 class Incident:
-    """One incident's folder.
-
-    Attributes
-    ----------
-    id : such as ``inc-20261124T031400Z-7f3a``
-    folder : holds the journal, and ``plans/ ledger/ notebooks/ evidence/``
-    """
+    """One incident's folder: the journal, and ``plans/ ledger/ notebooks/ evidence/``."""
 
     def __init__(self, folder: Path, *, redactor: Redactor, clock: Clock = utc_now) -> None:
         self.folder = folder
@@ -129,16 +112,13 @@ class Incident:
 
     @property
     def state(self) -> IncidentState:
-        """What the marks say; see ``read_state``."""
         return read_state(self.folder)
 
     @property
     def is_closed(self) -> bool:
-        """Whether the incident has a closing mark."""
         return self.state.closed_at is not None
 
     def is_damaged(self) -> bool:
-        """Tell whether the journal cannot be read, or was altered. Only reads."""
         try:
             self.journal.view()
         except RecordError:
@@ -146,43 +126,41 @@ class Incident:
         return False
 
     def update(self, **facts: Json) -> None:
-        """Add facts to the state of an incident that is not closed."""
+        """Add facts to the state, unless the incident is closed."""
         if not self.is_closed:
             self.mark("changed", **facts)
 
     def mark(self, what: str, reason: str = "", **facts: Json) -> datetime:
-        """Append a mark to the journal; return its time."""
         data = {"section": "", "what": what, "reason": reason, "facts": facts}
         return self.journal.append("mark", data).at
 
     def tell(self, what: str, reason: str) -> None:
-        """Append a mark, and say its reason on stderr."""
+        """Append a mark, and print its reason on stderr."""
         self.mark(what, reason)
         _log.warning(reason)
 
     def close(self, verdict: Verdict | None, *, reason: str = "") -> None:
-        """Close the incident, unless it is closed; without a verdict, as unknown."""
+        """Close the incident if it is open; None means ``unknown``."""
         if not self.is_closed:
             closed_at = format_time(self._clock())
             self.mark("closed", reason, closed_at=closed_at, verdict=verdict or Verdict.UNKNOWN)
 
     def find_plan(self, plan_id: str) -> Path:
-        """Return the path of a plan's file: in this folder, else in the newest other.
+        """Return the path of a plan's file here, else in the newest incident that has it.
 
-        If no folder has it, the path is that of a file that does not exist. Only reads.
+        Without such a file, return the path it would have here.
         """
         own = self.path("plans", f"{plan_id}.jsonl")
         others = [folder / "plans" / own.name for folder in list_incidents(self.folder.parent)]
         return next((path for path in (own, *others) if path.is_file()), own)
 
     def path(self, kind: str, name: str) -> Path:
-        """Return a path in a folder; raise UsageError for a name that could lead out of it."""
+        """Return a path in the folder; raise UsageError for a name that could lead out of it."""
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._#-]{0,150}", name):
-            raise UsageError(f"{name!r} is not a name of a file in {kind}/")
+            raise UsageError(f"{name!r} cannot be the name of a file in {kind}/")
         return self.folder / kind / name
 
     def find_free_notebook(self, section: str) -> Path:
-        """Return a path for the next run of a section's notebook. No file is there yet."""
         path = self.path("notebooks", f"{section}.ipynb")
         number = 1
         while path.exists():
@@ -194,7 +172,6 @@ class Incident:
 def create_incident(
     home: Path, *, redactor: Redactor, clock: Clock = utc_now, **facts: Json
 ) -> Incident:
-    """Make a new incident under ``home``; ``facts`` are fields of ``IncidentState``."""
     now = clock()
     suffix = secrets.token_hex(2)
     folder = home / f"inc-{now:%Y%m%dT%H%M%SZ}-{suffix}"
@@ -208,7 +185,7 @@ def create_incident(
 
 @contextmanager
 def lock_file(path: Path, *, timeout_s: float) -> Iterator[None]:
-    """Hold a lock for which the other commands of this machine wait."""
+    """Hold a lock against the other commands of this machine."""
     with disk_errors(f"{path} cannot be locked", _ADVICE):
         path.parent.mkdir(parents=True, exist_ok=True)
         held = FileLock(path, timeout=timeout_s).acquire()
@@ -217,7 +194,7 @@ def lock_file(path: Path, *, timeout_s: float) -> Iterator[None]:
 
 
 def list_incidents(home: Path) -> Iterator[Path]:
-    """Yield the folders of incidents under ``home``, the newest first."""
+    """Yield the folders of incidents, newest first."""
     folders = [path for path in home.glob("inc-*") if _ID.fullmatch(path.name)]
     for folder in sorted(folders, reverse=True):
         if any((folder / name).is_file() for name in (_JOURNAL, _OLD_STATE)):
@@ -225,10 +202,7 @@ def list_incidents(home: Path) -> Iterator[Path]:
 
 
 def list_neighbours(incident: Incident) -> dict[str, IncidentState]:
-    """Return the other incidents that were open while this one was, by id, the newest first.
-
-    What cannot be read is left out.
-    """
+    """Return the states of readable incidents that were open at the same time, newest first."""
     own = incident.state
     neighbours = {}
     for folder in list_incidents(incident.folder.parent):
@@ -241,14 +215,10 @@ def list_neighbours(incident: Incident) -> dict[str, IncidentState]:
 
 
 def open_incident(home: Path, incident_id: str = "", *, redactor: Redactor) -> Incident | None:
-    """Return an incident by its id, whose journal may be damaged; without an id, the newest open.
+    """Return an incident by its id, even if damaged, or raise UsageError.
 
-    Without an id, exercises are left out, and so is what is damaged, which stderr names.
-
-    Raises
-    ------
-    UsageError
-        When there is no such incident.
+    Without an id, return the newest open one, skipping exercises and damaged incidents, which
+    stderr names.
     """
     if incident_id:
         folder = home / incident_id
@@ -264,5 +234,5 @@ def open_incident(home: Path, incident_id: str = "", *, redactor: Redactor) -> I
                 incident.journal.view()
                 return incident
         except RecordError as error:
-            _log.warning("%s It is left out; move its folder elsewhere to end this message.", error)
+            _log.warning("%s It is skipped; move its folder away to stop this message.", error)
     return None

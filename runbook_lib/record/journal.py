@@ -1,6 +1,6 @@
-"""The file of an incident's journal: a ``chainlog`` with redaction.
+"""An incident's journal: a ``chainlog`` with redaction.
 
-Errors of the disk and of the log are raised as ``RecordError``.
+Errors of disk and log become ``RecordError``.
 """
 
 from __future__ import annotations
@@ -23,38 +23,29 @@ Clock = Callable[[], datetime]
 
 
 def utc_now() -> datetime:
-    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
 class _Process:
-    """The mark of the entries that this process appends; empty: they get none."""
+    """The run whose entries this process appends, or ""."""
 
     run = ""
 
 
 def mark_run(run: str) -> None:
-    """Mark the entries that this process appends from now on as those of one run.
+    """Mark what this process appends from now on with its run, a notebook's file name.
 
-    Several commands write to one journal. A command knows by the mark, the name of the executed
-    notebook's file, what its own runs wrote.
+    Several commands write to one journal; by the mark, each finds its own entries.
     """
     _Process.run = run
 
 
 def get_run() -> str:
-    """Return the mark of this process's entries, or empty."""
     return _Process.run
 
 
 class _File:
-    """What was read of a journal's file, so that mostly only new lines are parsed.
-
-    Attributes
-    ----------
-    content : the file's bytes when it was read last
-    mutex : held while the other attributes change
-    """
+    """A journal's file as read so far, so that only new lines need parsing."""
 
     def __init__(self, path: Path, clock: Clock) -> None:
         self._path = path
@@ -63,7 +54,6 @@ class _File:
         self.forget()
 
     def forget(self) -> None:
-        """Drop what was read, so that the whole file is read again next time."""
         self.log = ChainedLog(self._path, clock=self._clock)
         self.view = JournalView()
         self.content = b""
@@ -84,15 +74,14 @@ class _File:
             return self.view
 
 
-#: Shared by all who open a journal in this process: the sections of a run read it once.
+#: Shared in this process, so that the sections of a run read a journal once.
 _share_file = lru_cache(maxsize=8)(_File)
 
 
 class Journal:
-    """The journal of an incident: entries are appended, and read through ``view``.
+    """The journal of an incident, for several processes and threads at once.
 
-    Several processes and threads may use it at once. After a failed write it reads the file anew,
-    and accepts entries again when the disk has room, unlike a ``ChainedLog``.
+    Unlike a ``ChainedLog``, it accepts entries again after a failed write.
     """
 
     def __init__(
@@ -107,19 +96,18 @@ class Journal:
         self._file = _share_file(path, clock)
 
     def append(self, kind: str, data: dict[str, Json]) -> Entry:
-        """Append one entry and return it; after a RecordError, nothing was appended."""
+        """Append an entry and return it; after a RecordError, nothing was appended."""
         marked = {**data, "run": _Process.run} if _Process.run else data
         with self._explain_errors(". Nothing was appended."):
             return self._file.log.append(kind, self._redactor.json(marked))
 
     def view(self) -> JournalView:
-        """Return what the journal holds by now; a RecordError names the first altered line."""
+        """Return what the journal holds now; a RecordError names the first altered line."""
         with self._explain_errors():
             return self._file.read()
 
     @contextmanager
     def _explain_errors(self, ending: str = "") -> Iterator[None]:
-        """Turn an error of disk or log into a ``RecordError`` whose text ends with ``ending``."""
         try:
             with disk_errors(f"{self.path} cannot be read", ending):
                 yield

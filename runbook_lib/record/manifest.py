@@ -1,6 +1,6 @@
-"""What an incident folder held, by hash, and whether the folder still holds the same.
+"""The hashes of an incident's files, to show whether they still are the same.
 
-The manifest shows accidents and edits. It does not stop someone who rewrites every file.
+This shows accidents and edits. It can't stop someone who rewrites every file.
 """
 
 from __future__ import annotations
@@ -25,18 +25,15 @@ from .journal import utc_now
 
 _NAME = "manifest.json"
 _JOURNAL = "journal.jsonl"
-#: The errors of reading a file that is no zip, or a damaged zip.
+#: What reading a damaged zip, or no zip, raises.
 _NOT_A_ZIP = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 class Verification(NamedTuple):
     """Whether a folder is what its manifest says.
 
-    Attributes
-    ----------
-    incident : id of the incident that the manifest names
-    problems : what is wrong: the journal's first altered line, then each altered or missing file
-    newer : what came after the manifest was written; not a problem
+    ``problems`` are the journal's first altered line, then each altered or missing file. ``newer``
+    came after the manifest, and is no problem.
     """
 
     incident: str
@@ -45,14 +42,12 @@ class Verification(NamedTuple):
 
 
 class _Manifest(BaseModel):
-    """The fields of a manifest that a check reads."""
-
     incident: str
     files: dict[str, dict[str, str | int]]
 
 
 def write_manifest(incident: Incident) -> Path:
-    """Write ``manifest.json``: SHA-256 and size of each file. A damaged journal gets none."""
+    """Write ``manifest.json``: SHA-256 and size of each file. Raises if the journal is damaged."""
     target = incident.folder / _NAME
     incident.journal.view()  # raises when it is damaged
     with disk_errors(f"cannot write {target}"):
@@ -69,15 +64,9 @@ def write_manifest(incident: Incident) -> Path:
 
 
 def verify_incident(path: Path) -> Verification:
-    """Compare a folder, or the zip of ``write_attachment``, with its manifest. Only reads.
+    """Compare a folder, or its zip, with manifest and chain, or raise RecordError. Only reads.
 
-    The chain of the journal is checked, too. A log that only grew is newer, not altered: it must
-    still begin with the bytes that the manifest measured.
-
-    Raises
-    ------
-    RecordError
-        When there is no manifest that can be read.
+    A log that only grew is newer, not altered.
     """
     if path.is_dir():
         return _verify_folder(path)
@@ -112,21 +101,21 @@ def _verify_folder(folder: Path) -> Verification:
         size_bytes = int(digest["size_bytes"])
         is_log = name.endswith(".jsonl") and not name.startswith("plans/")
         if is_log and len(content) > size_bytes:
-            newer.append(f"{name}: grew since")
+            newer.append(f"{name}: has grown")
             content = content[:size_bytes]
         if _measure(content) != digest:
-            problems.append(f"{name}: was altered since, or is missing")
+            problems.append(f"{name}: was altered, or is missing")
     newer += [f"{name}: is new" for name in present if name not in manifest.files]
     return Verification(manifest.incident, tuple(problems), tuple(newer))
 
 
 def write_attachment(incident: Incident) -> Path:
-    """Pack the manifest and the files that it covers as ``<incident>.zip``, to attach it."""
+    """Pack the manifest and the files that it covers as ``<incident>.zip``."""
     folder = incident.folder
     target = folder / f"{incident.id}.zip"
     temporary = target.with_suffix(".tmp")
     with disk_errors(f"cannot write {target}"):
-        # Level 3 is a third less work than the default, for up to a tenth more bytes.
+        # Level 3 takes a third less time than the default, for up to a tenth more bytes.
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=3) as file:
             for name, path in [(_NAME, folder / _NAME), *_list_files(folder)]:
                 file.write(path, f"{incident.id}/{name}")
@@ -141,8 +130,7 @@ def _measure(content: bytes) -> dict[str, str | int]:
 def _list_files(folder: Path) -> Iterator[tuple[str, Path]]:
     """Yield the files that a manifest covers, by name.
 
-    Left out are the manifest itself, zips, logs, locks, files that are being written, and ``lab/``,
-    with the notebooks that somebody works on after the report.
+    ``lab/`` is left out: somebody works on its notebooks after the report.
     """
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()

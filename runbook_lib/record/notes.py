@@ -1,4 +1,4 @@
-"""Notes in an incident's journal: a person's remarks, and alerts that reached us as messages."""
+"""Notes in an incident's journal, and alerts that reached us as messages."""
 
 from __future__ import annotations
 
@@ -15,14 +15,9 @@ from .view import JournalView
 
 
 def write_note(incident: Incident, note: Note) -> int:
-    """Write a note to an incident's journal; return the number of the entry.
+    """Write a note to the journal, marked as late after the close; return the entry's number.
 
-    A note that comes after the close is marked as late.
-
-    Raises
-    ------
-    UsageError
-        When the note says nothing.
+    Raises UsageError when the note says nothing.
     """
     says_something = note.text.strip() or note.lead or note.summary or note.severity
     if not says_something:
@@ -33,19 +28,19 @@ def write_note(incident: Incident, note: Note) -> int:
 
 
 def list_follow_ups(journal: JournalView) -> list[Note]:
-    """Return the notes of what somebody has to do, sorted by due day; without a day: last."""
+    """Return the notes with something to do, by due day, undated last."""
     notes = [note for note in journal.notes if note.is_follow_up]
     return sorted(notes, key=lambda note: note.due or date.max)
 
 
-def find_word(journal: JournalView, name: str) -> Note:
-    """Return the newest note with a lead, a summary or a severity; an empty one without."""
+def find_note_with(journal: JournalView, name: str) -> Note:
+    """Return the newest note with a lead, a summary or a severity, or an empty note."""
     found = [note for note in journal.notes if getattr(note, name)]
     return found[-1] if found else Note(text="")
 
 
 class ReceivedAlert(BaseModel, frozen=True):
-    """One alert. ``fingerprint`` and ``starts_at`` are its key."""
+    """One alert. ``fingerprint`` and ``starts_at`` identify it."""
 
     fingerprint: str
     starts_at: Timestamp
@@ -53,7 +48,6 @@ class ReceivedAlert(BaseModel, frozen=True):
 
     @property
     def key(self) -> str:
-        """What identifies the alert."""
         return f"{self.fingerprint} {format_time(self.starts_at)}"
 
 
@@ -61,13 +55,7 @@ _ALERTS = TypeAdapter(tuple[ReceivedAlert, ...])
 
 
 def read_alerts(path: Path | None) -> tuple[ReceivedAlert, ...]:
-    """Return the alerts that a JSON file lists; none without a file.
-
-    Raises
-    ------
-    UsageError
-        When the file does not list alerts.
-    """
+    """Return the alerts in a JSON file, or raise UsageError; none without a file."""
     if path is None:
         return ()
     try:
@@ -77,7 +65,6 @@ def read_alerts(path: Path | None) -> tuple[ReceivedAlert, ...]:
 
 
 def mark_alerts(incident: Incident, alerts: Sequence[ReceivedAlert]) -> None:
-    """Mark in an incident's journal the alerts that it does not hold yet."""
     marks = incident.journal.view().marks
     known = {key for mark in marks for key in mark.facts.get("alerts", ())}
     new = [alert for alert in alerts if alert.key not in known]

@@ -1,4 +1,4 @@
-"""The entries of a journal as types, and the facts that follow from them.
+"""A journal's entries as types, and the facts that follow from them.
 
 No clock and no files. What a runbook makes of these facts is its ``Policy``.
 """
@@ -26,7 +26,7 @@ from ..model import (
 )
 from .folds import FRESH
 
-#: For each kind of entry, the list that holds it and its type; other kinds are not parsed.
+#: The list and the type for each kind of entry; other kinds are not parsed.
 _SHAPES: dict[str, tuple[str, type[BaseModel]]] = {
     "reading": ("readings", Reading),
     "action": ("actions", ActionEntry),
@@ -35,19 +35,12 @@ _SHAPES: dict[str, tuple[str, type[BaseModel]]] = {
     "notebook": ("runs", NotebookEntry),
     "mark": ("marks", Mark),
 }
-#: The kinds of entries that the older version wrote where there are marks now.
+#: Kinds of entries that an older version wrote instead of marks.
 _OLD_MARKS = ("closed", "drill", "interrupted", "trigger")
 
 
 class JournalView:
-    """Journal entries as types, and what follows from them.
-
-    Attributes
-    ----------
-    entries : all of them, in sequence
-    readings, actions, conclusions, notes, marks : the entries of one kind, in sequence
-    runs : the entries of the notebooks' runs, in sequence
-    """
+    """A journal's entries: all in ``entries``, and as types by kind. ``runs`` are of notebooks."""
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self.entries: list[Entry] = []
@@ -61,16 +54,15 @@ class JournalView:
 
     @property
     def last_seq(self) -> int:
-        """The number of the newest entry; 0 without one."""
         return self.entries[-1].seq if self.entries else 0
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """Append entries. One that lacks the shape of its kind only stands in ``entries``."""
+        """Append entries. Those without the fields of their kind are only in ``entries``."""
         for entry in entries:
             self.entries.append(entry)
             kind = entry.kind
             fields = entry.data
-            if isinstance(fields.get(kind), dict):  # some writers put them under the kind
+            if isinstance(fields.get(kind), dict):  # some writers nest them
                 fields = fields[kind]
             if kind in _OLD_MARKS:
                 what = "_".join(filter(None, [kind, fields.get("event")]))
@@ -83,18 +75,18 @@ class JournalView:
                     getattr(self, name).append(value)
 
     def of_runs(self, runs: Collection[str]) -> JournalView:
-        """Return a view of only the entries that some runs appended; see ``mark_run``."""
+        """Return a view of the entries that some runs appended; see ``mark_run``."""
         return JournalView(entry for entry in self.entries if entry.data.get("run") in runs)
 
     def latest(self) -> dict[str, Reading]:
-        """Return a mapping from each step's id to its newest reading, sorted as in the runbook."""
+        """Return the newest reading of each step, in the order of the runbook."""
         newest = {reading.step: reading for reading in self.readings}
         return {step: newest[step] for step in sorted(newest, key=order_of)}
 
     def list_current(self, now: datetime | None = None) -> dict[str, Reading]:
         """Return ``latest`` without readings from before the last action.
 
-        They can't show its effect. With ``now``, those that are ten minutes old are left out, too.
+        With ``now``, leave out those over ten minutes old, too.
         """
         changed_seq = self.last_applied.seq if self.last_applied else 0
         return {
@@ -105,44 +97,38 @@ class JournalView:
 
     @property
     def ways_on(self) -> tuple[str, ...]:
-        """The commands that finish what was begun, as readings since the last change name them."""
+        """Commands that finish unfinished work, by the readings since the last change."""
         commands = chain.from_iterable(found.ways_on for found in self.list_current().values())
         return tuple(dict.fromkeys(commands))
 
     def conclusion(self, section: str) -> Conclusion | None:
-        """Return a section's newest conclusion; None without one."""
         own = [conclusion for conclusion in self.conclusions if conclusion.section == section]
         return own[-1] if own else None
 
     def note(self, step: str) -> str:
-        """Return the text of the newest note on a step of the checklist; empty without one."""
         texts = [note.text.strip() for note in self.notes if note.checklist == step]
         return texts[-1] if texts else ""
 
     def list_actions(self, phase: ActionPhase, *, after: int = 0) -> list[ActionEntry]:
-        """Return every entry of a phase, if its number is higher than ``after``."""
         return [a for a in self.actions if a.phase is phase and a.seq > after]
 
     @property
     def last_applied(self) -> ActionEntry | None:
-        """The newest entry that says that an action changed the world; None without one."""
         applied = self.list_actions(ActionPhase.APPLIED)
         return applied[-1] if applied else None
 
     @property
     def last_applied_at(self) -> datetime | None:
-        """The time at which the last action was carried out; None: there was none."""
         return self.last_applied.at if self.last_applied else None
 
     @property
     def diagnosis(self) -> Conclusion:
-        """The newest conclusion that has findings; without one, an empty conclusion."""
+        """The newest conclusion that has findings, or an empty one."""
         empty = Conclusion(verdict=Verdict.UNKNOWN, summary="")
         found = [conclusion for conclusion in self.conclusions if conclusion.findings]
         return found[-1] if found else empty
 
     def find_mark(self, what: str) -> Mark | None:
-        """Return the newest mark that says this; None without one."""
         found = [mark for mark in self.marks if mark.what == what]
         return found[-1] if found else None
 

@@ -38,7 +38,7 @@ from ..record.folds import (
 )
 from ..record.history import count_seconds, list_proofs
 from ..record.incident import ENDED_WELL, Incident, list_neighbours
-from ..record.notes import find_word, list_follow_ups
+from ..record.notes import find_note_with, list_follow_ups
 from ..record.view import JournalView, order_of
 from ..runbook import load_policy
 from ..section import SectionModule
@@ -256,7 +256,7 @@ def summarise(model: ReportModel) -> Summary:
     made = model.policy.exercise_word
     if model.score is not None:
         state = f"{made} {model.outcome}"
-    words = find_word(journal, "summary")
+    words = find_note_with(journal, "summary")
     links: dict[str, str] = {}
     for reading in journal.readings:
         link = model.fill_in(reading.link)
@@ -270,8 +270,9 @@ def summarise(model: ReportModel) -> Summary:
         environment=model.facts.get("environment") or "environment not known",
         state=state,
         verdict=verdict,
-        severity=find_word(journal, "severity").severity or model.policy.compute_severity(impact),
-        lead=find_word(journal, "lead").lead,
+        severity=find_note_with(journal, "severity").severity
+        or model.policy.compute_severity(impact),
+        lead=find_note_with(journal, "lead").lead,
         reviewed_by=words.operator,
         title=f"[{made.upper()}] {title}" if model.is_made else title,
         story=tuple(_tell_story(model, words.summary)),
@@ -392,7 +393,7 @@ def list_tasks(model: ReportModel) -> Iterator[Task]:
         yield Task(text=f"Finish what was begun: {command}")
     noun = model.policy.noun
     for action in model.tried:
-        left = 0 if action.is_taken_back else action.left
+        left = 0 if action.is_taken_back else action.waiting
         if left or action.doubtful:
             verb = "resume" if left else "settle"
             waiting = f"{count_of(left, noun)} waiting"

@@ -1,4 +1,4 @@
-"""What the commands of every runbook do: sections headless, reports, notes, incidents."""
+"""The commands of every runbook: sections headless, reports, notes, incidents."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ from .notebooks import NotebookRun, SharedKernel, run_notebook
 # The commands that every runbook has.
 app = Typer()
 
-#: The exit code of several runs is the first of these that one of them has.
+#: Several runs exit with the first of these that one of them has.
 _ORDER = (
     ExitCode.USAGE,
     ExitCode.REFUSED,
@@ -79,17 +79,11 @@ def run_sections(
     *,
     progress: Progress = keep_quiet,
 ) -> list[NotebookRun]:
-    """Run notebooks one after the other; each gets the parameters that its section knows.
+    """Run notebooks one after the other, each with the parameters that its section knows.
 
-    Raises
-    ------
-    RunInterruptedError
-        On Ctrl-C or SIGTERM, after the report is written; a second Ctrl-C skips the report. In the
-        middle of a change it is an ``ActionInterruptedError``.
-
-    Notes
-    -----
-    A notebook that fails does not stop the next one; the close of the incident does.
+    A failing notebook does not stop the next one; the close of the incident does. On Ctrl-C or
+    SIGTERM, writes the report (a second one skips it) and raises RunInterruptedError, or
+    ActionInterruptedError in the middle of a change.
     """
     runs: list[NotebookRun] = []
     seq_before = incident.journal.view().last_seq
@@ -106,7 +100,7 @@ def run_sections(
                     sections,
                     name,
                     incident,
-                    _pick(sections[name], parameters),
+                    _pick_parameters(sections[name], parameters),
                     kernel=kernel,
                 )
                 runs.append(run)
@@ -122,29 +116,22 @@ def run_sections(
 
 
 def _explain_interruption(incident: Incident, seq_before: int) -> RunInterruptedError:
-    """Say which command follows an interrupted run.
-
-    Parameters
-    ----------
-    seq_before : number of the journal's last entry before the run
-    """
     entries = [entry for entry in incident.journal.view().actions if entry.seq > seq_before]
     for action in group_actions(entries):
         if action.is_cut_off and action.first.action in MOVES:
             plan = action.first.result.get("about", action.plan)
-            # A cell that was killed wrote no reason.
+            # A killed cell wrote no reason.
             text = action.last.reason or f"Interrupted. Carry on with: runbook resume {plan}"
             return ActionInterruptedError(text)
-    return RunInterruptedError("Interrupted. Look again with: runbook investigate")
+    return RunInterruptedError("Interrupted. Begin again with: runbook investigate")
 
 
-def _pick(section: SectionModule, given: Mapping[str, object]) -> dict[str, object]:
-    """Return the parameters that a section knows."""
+def _pick_parameters(section: SectionModule, given: Mapping[str, object]) -> dict[str, object]:
     known = section.Parameters.model_fields
     return {name: value for name, value in given.items() if name in known}
 
 
-def _carry_out(
+def _run_and_report(
     settings: Settings,
     sections: Sections,
     names: Sequence[str],
@@ -157,18 +144,12 @@ def _carry_out(
 ) -> Document:
     """Find the incident, run sections on it, write the report, and say how it ended.
 
-    If these runs closed the incident, the report is its last one. An incident that this command
-    made is closed when nothing was wrong and no plan waits. The verdict needs only the symptoms
-    that these sections read; where they read none, it is that of their last conclusion.
-
-    Parameters
-    ----------
-    given : parameters; each section gets those that it knows
-    alerts : written to the journal; if there are any, the incident stays open
+    An incident made here is closed if nothing is wrong and no plan waits, unless ``alerts`` began
+    it. The verdict uses only symptoms that these sections read, or else their last conclusion.
     """
     for section_name in names:
         section = sections[section_name]
-        check_parameters(section, _pick(section, given))
+        check_parameters(section, _pick_parameters(section, given))
     opener = sections.investigation
     opener.check_ticket(settings, str(given.get("ticket_id", "")))
     incident, is_new = opener.find_or_make(settings, incident_id)
@@ -177,7 +158,7 @@ def _carry_out(
         raise UsageError(f"incident {incident.id} is closed; {advice}")
     mark_alerts(incident, alerts)
     runs = run_sections(incident, sections, names, given, progress=progress)
-    with Interrupts():  # all is done: the first Ctrl-C interrupts nothing
+    with Interrupts():  # all is done, so ignore the first Ctrl-C
         if is_new and not alerts:
             close_if_quiet(incident)
         report = write_outputs(incident, sections, packs=incident.is_closed)
@@ -206,7 +187,7 @@ def _carry_out(
     next_command = next(iter(journal.ways_on), "")
     if not (next_command or incident.is_closed or waits):
         next_command = next_step.command
-        if verdict is Verdict.HEALTHY:  # no section closes an incident that saw no trouble
+        if verdict is Verdict.HEALTHY:  # no section closes an incident without trouble
             next_command = "runbook close"
     since = judged.since and format_time(judged.since)
     until = judged.until and format_time(judged.until)
@@ -242,7 +223,6 @@ def _say_outcome(
     reason: str,
     affected: str,
 ) -> str:
-    """Return the verdict and since when, why, and how much is affected."""
     words = VERDICT_WORDS[verdict] if verdict else ""
     if judged.since:
         words += f" since {format_value(judged.since)}"
@@ -264,20 +244,14 @@ def investigate(
     alerts_file: Annotated[Path | None, Option("--alerts", hidden=True)] = None,
     progress: Progress = keep_quiet,
 ) -> Document:
-    """Carry out the sections that only look, then write the report. Changes no system.
+    """Run the sections that only read, then write the report. Changes no system.
 
-    Parameters
-    ----------
-    alerts_file : a JSON file of alerts, which ``read_alerts`` reads. With such a file, an incident
-        that saw nothing wrong stays open, since more alerts may join its report. The caller closes
-        it
-
-    Raises
-    ------
-    UsageError
-        When a parameter is wrong; nothing ran.
+    Notes
+    -----
+    With ``alerts_file``, a quiet incident stays open, because more alerts may join. The caller
+    closes it.
     """
-    return _carry_out(
+    return _run_and_report(
         settings,
         sections,
         sections.read_only,
@@ -303,16 +277,10 @@ def run(
 ) -> Document:
     """Run chosen notebooks headless; changes stop at their plans without -p approve=SHA256.
 
-    Parameters
-    ----------
-    names : numbers or names of sections
-    parameter : texts ``name=value``; each section gets those that it knows, and one that none knows
-        is an error
-
     Raises
     ------
     UsageError
-        Before a kernel starts, when a section or parameter is unknown or a value is wrong.
+        For an unknown section or parameter, or a wrong value. Nothing ran.
     """
     parameters: dict[str, str] = {}
     chosen = [sections.find(name) for name in names]
@@ -323,7 +291,7 @@ def run(
             text = f"-p wants name=value, not {item!r}; the parameters of these sections are"
             raise UsageError(f"{text}: {', '.join(sorted(known))}")
         parameters[name] = value
-    return _carry_out(
+    return _run_and_report(
         settings,
         sections,
         [section.NAME for section in chosen],
@@ -335,11 +303,7 @@ def run(
 
 
 def _choose_exit_code(runs: Sequence[NotebookRun], verdict: Verdict | None) -> ExitCode:
-    """Return the verdict's code, unless a run did not come to its end.
-
-    Trouble that was seen decides, even if a notebook failed. ``INTERRUPTED`` is not among the
-    codes: an interrupted run raises.
-    """
+    """Return the first code of ``_ORDER`` that a run or the verdict has."""
     codes = {run.exit_code for run in runs}
     if verdict is not None:
         codes.add(compute_exit_code(verdict))
@@ -349,14 +313,9 @@ def _choose_exit_code(runs: Sequence[NotebookRun], verdict: Verdict | None) -> E
 def _list_plans(
     own: JournalView, planned_in: Mapping[str, str], *, is_over: bool
 ) -> Iterator[dict[str, Json]]:
-    """Yield what a run planned; ``apply`` is the command that approves a plan.
+    """Yield what a run planned, and in ``apply`` the command to approve it.
 
-    Parameters
-    ----------
-    own : the entries that the run wrote
-    planned_in : the section whose notebook planned each action, by the action's id
-    is_over : whether nothing more is to be done; if so, and the run changed something, no plan is
-        offered. A plan from before the run's last change is never offered
+    Once the run changed something, ``apply`` is "" for earlier plans, and for all if ``is_over``.
     """
     planned = {action.plan: action for action in own.list_actions(ActionPhase.PLANNED)}
     changed = own.last_applied
@@ -388,7 +347,7 @@ def report(
     if check:
         path = Path(incident)
         if not incident or not path.exists():
-            path = _open(settings, incident).folder
+            path = _open_incident(settings, incident).folder
         checked = verify_incident(path)
         count = len(checked.problems)
         return Document(
@@ -400,7 +359,7 @@ def report(
             problems=checked.problems,
             newer=checked.newer,
         )
-    opened = _open(settings, incident)
+    opened = _open_incident(settings, incident)
     return Document(
         schema_name="runbook/report/1",
         answer="Done",
@@ -417,14 +376,9 @@ def close(
 ) -> Document:
     """Close an incident: read what its verdict needs, and write its report a last time.
 
-    The exit code is the verdict's: what cannot be read now makes it unknown.
-
-    Raises
-    ------
-    UsageError
-        When there is no such incident, it is closed already, or its journal is damaged.
+    The exit code is the verdict's: what can't be read now makes it unknown.
     """
-    incident = _open(settings, incident_id)
+    incident = _open_incident(settings, incident_id)
     if incident.is_closed:
         raise UsageError(f"{incident.id} is closed already")
     _read_again(settings, sections, incident)
@@ -450,7 +404,6 @@ def close(
 
 
 def _read_again(settings: Settings, sections: Sections, incident: Incident) -> None:
-    """Read the causes, what is unfinished, and every step that a verdict needs, once each."""
     for step, module in sections.list_steps().values():
         if step.needed or step.role in (Role.CAUSE, Role.UNFINISHED):
             inv = sections.investigation(incident, section=module, settings=settings)
@@ -489,21 +442,10 @@ def note(
     incident_id: IncidentId = "",
     **fields: object,
 ) -> Document:
-    """Write what a person knows: a remark, a lesson, a follow-up, who leads, what happened.
-
-    Parameters
-    ----------
-    fields : others of ``Note``
-
-    Raises
-    ------
-    UsageError
-        When the incident does not exist, none is open, its journal is damaged, or the note is
-        empty or wrong.
-    """
+    """Write what a person knows: a remark, a lesson, a follow-up, who leads, what happened."""
     given = {"text": text, "operator": settings.operator, **fields}
     written = check_fields(Note, given)
-    incident = _open(settings, incident_id)
+    incident = _open_incident(settings, incident_id)
     is_late = incident.is_closed
     entry = write_note(incident, written)
     late = ", marked as after the close" if is_late else ""
@@ -518,8 +460,7 @@ def note(
     )
 
 
-def _open(settings: Settings, incident_id: str) -> Incident:
-    """Open an incident by id; without an id, the one that ``open_incident`` chooses."""
+def _open_incident(settings: Settings, incident_id: str) -> Incident:
     home = settings.runbook_home.resolve()
     incident = open_incident(home, incident_id, redactor=Redactor(settings.secrets))
     if incident is None:

@@ -1,4 +1,4 @@
-"""How a function becomes a command: its options, the document that it returns, its exit code."""
+"""How a function becomes a command: its options, its document, its exit code."""
 
 from __future__ import annotations
 
@@ -26,15 +26,10 @@ _AS_JSON = Parameter("as_json", Parameter.KEYWORD_ONLY, default=False, annotatio
 
 
 def list_options(model: type[BaseModel], *names: str, **flags: str) -> list[Parameter]:
-    """Return an option for each of some fields of a model, whose description is the option's help.
+    """Return an option for each field; its help is the field's description.
 
-    An option that is not given is left out, so that the field keeps its default. A value is text:
-    the model checks it.
-
-    Parameters
-    ----------
-    names : fields whose options have the same name
-    flags : other fields, by the names of their options
+    An option that isn't given is left out, so its field keeps its default. Values are text, which
+    the model checks. ``flags`` are fields by option, where the names differ.
     """
     named = {name: name for name in names} | flags
     options = []
@@ -55,14 +50,9 @@ def command(
 ) -> Callable[[F], F]:
     """Make a command of a function that returns a document. The function stays as it is.
 
-    The command's help is its docstring, up to the first heading. It gets ``settings``, ``sections``
-    and ``progress`` if it has such parameters; its other parameters are the command's.
-
-    Parameters
-    ----------
-    options : more of the command's; the function takes them as ``**options``
-    make_self : of a method, makes the object from settings and progress
-    declared : what the same method of typer takes
+    The help is its docstring, up to the first heading. Parameters named ``settings``, ``sections``
+    and ``progress`` are filled in; the rest are the command's. The function takes ``options`` as
+    ``**options``. For a method, ``make_self`` makes the object. ``declared`` goes to typer.
     """
 
     def register(function: F) -> F:
@@ -93,7 +83,7 @@ def command(
                 with hold_interrupts():
                     values |= {name: given[name](progress) for name in known}
                 document = function(**values)
-            # The work is done. So the first Ctrl-C while its result is printed interrupts nothing.
+            # The work is done, so ignore the first Ctrl-C.
             with Interrupts():
                 if as_json:
                     sys.stdout.write(document.to_json() + "\n")

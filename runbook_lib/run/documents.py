@@ -1,4 +1,4 @@
-"""The JSON documents that commands print, and how people see them: answer, next command, tables.
+"""The JSON documents that commands print, and how people see them.
 
 Fields are added, never renamed. Text from outside is never read as markup.
 """
@@ -23,17 +23,14 @@ from ..show.text import visible
 
 
 class Document(BaseModel, populate_by_name=True, extra="allow", ser_json_inf_nan="null"):
-    """What a command found or did: fields for programs, and what a person sees of them.
-
-    Each command adds fields of its own.
+    """What a command found or did. Each command adds fields of its own.
 
     Attributes
     ----------
-    answer : what a person wants to know first; by default the verdict, if there is one
+    answer : what a person wants to know first
     commands : what to type next
-    status : the word whose icon and colour stand before the answer; by default it follows from the
-        exit code
-    hidden : names of fields that only programs read
+    status : decides icon and colour of the answer; by default the exit code does
+    hidden : fields that only programs read
     """
 
     schema_name: str = Field(alias="schema")
@@ -51,12 +48,11 @@ class Document(BaseModel, populate_by_name=True, extra="allow", ser_json_inf_nan
         def __getattr__(self, name: str) -> Any: ...  # a field of its command
 
     def to_json(self) -> str:
-        """Return the document as indented JSON."""
         return name_runbook(self.model_dump_json(by_alias=True, indent=2))
 
 
 def list_commands(unfinished: Iterable[str], following: str) -> tuple[str, ...]:
-    """Return what to type next: what was begun before comes first, then the next command."""
+    """Return what to type next, unfinished work first."""
     return tuple(filter(None, dict.fromkeys((*unfinished, following))))
 
 
@@ -66,7 +62,7 @@ _STATUS_OF_CODE = {
     ExitCode.UNKNOWN: "unknown",
     ExitCode.REFUSED: "refused",
 }
-#: The values that have a line of their own. The answer says what the others are.
+#: Values with a line of their own; the answer has the rest.
 _LINES = (
     "incident",
     "report",
@@ -80,7 +76,7 @@ _LINES = (
 )
 #: Lists that are shown as commands.
 _COMMANDS = ("unfinished", "way_on")
-#: The columns of a field's table; a field that is not listed shows all columns.
+#: The columns of a field's table; all columns by default.
 _COLUMNS = {
     "incidents": (
         "incident",
@@ -96,12 +92,11 @@ _COLUMNS = {
     "follow_ups": ("text", "owner", "due", "ticket"),
     "plans": ("step", "status", "what", "how_many", "why"),
 }
-#: Columns that people copy, and short ones: the others wrap.
+#: Columns that don't wrap: short ones, and those that people copy.
 _WHOLE = ("incident", "plan", "scenario", "status", "step")
 
 
 def print_document(document: Document, console: Console) -> None:
-    """Print a document: answer, what to type next, tables, paths, lines to paste."""
     tone, icon = get_tone(document.status or _STATUS_OF_CODE.get(document.exit_code, "failed"))
     if document.answer:
         console.print(Text(visible(f"{icon} {document.answer}"), style=_STYLES[tone]))
@@ -125,12 +120,6 @@ def print_document(document: Document, console: Console) -> None:
 
 
 def _lay_out(document: Document, name: str, value: Json) -> Iterator[Table | str]:
-    """Yield a field as tables and lines.
-
-    Parameters
-    ----------
-    value : the field as JSON; the document itself has it as types
-    """
     label = name.replace("_", " ")
     if name == "readings":
         rows = [reading for reading in value if reading["status"].is_open]
@@ -149,12 +138,11 @@ def _lay_out(document: Document, name: str, value: Json) -> Iterator[Table | str
 
 
 def _print_whole(console: Console, text: str) -> None:
-    """Print a text that is not broken at the edge, since people copy paths and commands."""
+    """Print a text without line breaks, because people copy paths and commands."""
     console.print(Text(visible(text)), soft_wrap=True)
 
 
 def _to_rich(table: Table) -> RichTable:
-    """Return a table for a terminal; a column without anything in it is left out."""
     shown = RichTable(title=table.caption, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     shown.collapse_padding = True
     names = table.names

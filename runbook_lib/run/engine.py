@@ -1,7 +1,6 @@
-"""Our engine for papermill: it hands the notebook over at its end, and obeys interrupts.
+"""Our engine for papermill, whose own can't redact a notebook before it is written.
 
-papermill's own engine has no place to redact the notebook before it is written, and an interrupt
-breaks its event loop off halfway.
+It also breaks its event loop off when interrupted.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ _NAME = "keeping"
 
 
 def register_engine() -> str:
-    """Make the engine known to papermill; return its name there."""
     papermill_engines.register(_NAME, KeepingEngine)
     return _NAME
 
@@ -28,12 +26,10 @@ class KeepingClient(PapermillNotebookClient):  # type: ignore[misc]
     fresh_start: str
 
     def papermill_execute_cells(self) -> None:
-        """Run the cells, after code that is in no notebook."""
         self.kc.execute(self.fresh_start, silent=True)
         super().papermill_execute_cells()
 
     def execute_cell(self, *cell: Any, **named: Any) -> Any:
-        """Run a cell; raise KeyboardInterrupt when the run is to end."""
         if self.kernel.must_end:
             raise KeyboardInterrupt
         self.kernel.has_cell = True
@@ -44,7 +40,7 @@ class KeepingClient(PapermillNotebookClient):  # type: ignore[misc]
 
 
 class KeepingEngine(Engine):  # type: ignore[misc]
-    """Runs a notebook with the client above; gives ``keep`` the notebook, whatever ended it."""
+    """Runs a notebook, and hands it to ``keep`` however it ended."""
 
     @classmethod
     def execute_managed_notebook(
@@ -59,7 +55,6 @@ class KeepingEngine(Engine):  # type: ignore[misc]
         execution_timeout: float,
         **_: object,
     ) -> None:
-        """Run the notebook's cells."""
         run = KeepingClient(
             nb_man,
             km=client.parent,

@@ -1,4 +1,4 @@
-"""Hold Ctrl-C and SIGTERM back while something runs that must not be cut off."""
+"""Hold Ctrl-C and SIGTERM back while something must not be cut off."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def do_nothing() -> None:
-    """Do nothing at a signal; ``Interrupts`` counts the signal all the same."""
+    """Do nothing at a signal; ``Interrupts`` still counts it."""
 
 
 def _raise_interrupt() -> None:
@@ -20,21 +20,10 @@ def _raise_interrupt() -> None:
 
 
 class Interrupts(AbstractContextManager["Interrupts"]):
-    """Handle SIGINT and SIGTERM; the first signal raises nothing by default. A context manager.
+    """A context manager that handles SIGINT and SIGTERM, and counts them.
 
-    Parameters
-    ----------
-    first : called at the first signal; by default nothing happens, and only ``count`` grows
-    again : called at each further signal; by default it raises ``KeyboardInterrupt``
-
-    Attributes
-    ----------
-    count : how many signals came
-
-    Notes
-    -----
-    Outside of the main thread no signal is handled. A signal that the process ignores stays
-    ignored.
+    The first signal calls ``first``, each further one ``again``. Outside the main thread no signal
+    is handled; ignored signals stay ignored.
     """
 
     def __init__(
@@ -48,7 +37,7 @@ class Interrupts(AbstractContextManager["Interrupts"]):
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
-                # None: the handler was not set from Python, and could not be put back.
+                # None is a handler from outside Python, which we couldn't restore.
                 if signal.getsignal(number) not in (signal.SIG_IGN, None):
                     self._handlers_before[number] = signal.signal(number, self._handle)
         return self
@@ -67,18 +56,10 @@ class Interrupts(AbstractContextManager["Interrupts"]):
 
 @contextmanager
 def hold_interrupts() -> Iterator[None]:
-    """Let a short block come to its end before a signal interrupts it.
+    """Let a short block finish; raise KeyboardInterrupt after it if a signal came.
 
-    Raises
-    ------
-    KeyboardInterrupt
-        After the block, when a signal came during the block.
-
-    Notes
-    -----
-    Use this where an interrupt does harm: an event loop would print a traceback, and an import may
-    swallow the interrupt. Inside of an ``Interrupts`` this does nothing: the signals are handled
-    already.
+    Without it, an event loop would print a traceback, and an import may swallow the signal. Inside
+    an ``Interrupts`` it does nothing.
     """
     handler = signal.getsignal(signal.SIGINT)
     # An `Interrupts` sets one of its own methods as the handler.

@@ -1,6 +1,6 @@
-"""What ``plan``, ``apply``, ``resume``, ``undo``, ``settle`` and ``verify`` do for a ``MoveGate``.
+"""The commands ``plan``, ``apply``, ``resume``, ``undo``, ``settle`` and ``verify``.
 
-Command line and tests call the same methods. Fields of the document are added, never renamed.
+Fields of their documents are added, never renamed.
 """
 
 from __future__ import annotations
@@ -37,15 +37,14 @@ Approval = Annotated[str, Option("--approve", help=_APPROVE)]
 
 #: How many objects of a plan are shown.
 _SHOWN = 10
-#: Facts that the document does not have, or has by another name.
-_UNTOLD = {OTHERS, "keys", "ways_on"}
+#: Facts that the document lacks, or has under another name.
+_HIDDEN_FACTS = {OTHERS, "keys", "ways_on"}
 
 
 class _MoveCommand(TyperCommand):
-    """A command that reads ``--consumer-stands-still`` without a time, and an old name."""
+    """Accepts ``--consumer-stands-still`` without a time, and an old option name."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the arguments."""
         args = [f"{_STILL}=now" if arg == _STILL else arg for arg in args]
         # `--shards` is the old name of `--parts`, for one release.
         return super().parse_args(ctx, [arg.replace("--shards", "--parts") for arg in args])
@@ -55,15 +54,8 @@ class _MoveCommand(TyperCommand):
 class MoveCommands:
     """The commands of a runbook that moves objects. A runbook subclasses it.
 
-    Options are parameters of the section that moves, such as those of ``MoveParameters``.
-
-    Attributes
-    ----------
-    sections : the runbook's
-    section : name of the section that moves
-    gate : makes the section's plans and carries them out
-    fixed : the section's parameters that differ from their defaults
-    plan_options : the parameters that are options of ``plan``, by the names of the options
+    Options are parameters of the section that moves; ``fixed`` are those with a fixed value,
+    ``plan_options`` those of ``plan``, by option.
     """
 
     sections: ClassVar[Sections]
@@ -77,7 +69,6 @@ class MoveCommands:
 
     @classmethod
     def make_app(cls) -> Typer:
-        """Return ``plan``, ``apply``, ``resume``, ``undo``, ``settle`` and ``verify``."""
         app = Typer()
         choose = partial(list_options, cls.sections[cls.section].Parameters)
         still = ("consumer_stands_still",)
@@ -102,12 +93,12 @@ class MoveCommands:
         plan = self._make_plan(inv, self.gate.step)
         _close_if_new(inv)
         is_blocked = plan.is_empty and any(map(plan.summary.get, ("reason", "excluded")))
-        return self._show(
+        return self._show_plan(
             inv,
             plan,
             f"apply {plan.id}",
             exit_code=ExitCode.of(not is_blocked),
-            way_on=self._list_ways_on(inv),
+            way_on=self._list_resume_commands(inv),
         )
 
     def apply(self, plan_id: PlanId, *, approve: Approval = "", **options: Any) -> Document:
@@ -121,7 +112,7 @@ class MoveCommands:
         return self._carry_out("resume", inv, plan, lambda: inv.resume(plan))
 
     def undo(self, plan_id: PlanId, *, approve: Approval = "", **options: Any) -> Document:
-        """Move a plan's objects back, within its window. Without --approve it stops at the plan."""
+        """Move a plan's objects back in its undo period. Without --approve it stops at the plan."""
         inv, _ = self._open_plan(plan_id, undo=plan_id, **options)
         plan = self._make_plan(inv, self.gate.undo_step)
         return self._change("undo", inv, plan, approve, f"{plan_id} --consumer-stands-still")
@@ -133,7 +124,7 @@ class MoveCommands:
             list[str] | None,
             Argument(
                 metavar="[--taken [KEY]...] [--not-taken [KEY]...]",
-                help="what became of the objects; without a key: of all that the other one lacks",
+                help="what became of the objects; without a key: all that the other option leaves",
             ),
         ] = None,
         *,
@@ -150,21 +141,23 @@ class MoveCommands:
 
         Returns
         -------
-        Without an answer: the rows, exit 3, or exit 0 if there are none. With answers that are not
-        approved: the plan, exit 5. With approved ones: how many are settled, and how many are left.
+        Without answers, the rows: exit 3, or 0 if there are none. With answers that are not
+        approved, the plan: exit 5.
         """
         words = list(answers or ())
         for line in from_file.read_text("utf-8").splitlines() if from_file else ():
             answer, _, key = line.partition(" ")
             words += [f"--{answer}", key]
-        inv, release = self._open_plan(plan_id, look=not words, settle=plan_id, **_sort(words))
+        inv, release = self._open_plan(
+            plan_id, only_reads=not words, settle=plan_id, **_parse_answers(words)
+        )
         if words:
             plan = self._make_plan(inv, self.gate.settle_step)
             if not plan.is_empty:
                 return self._change("settle", inv, plan, approve, shlex.join([plan_id, *words]))
         rows = self.gate.list_to_settle(inv, release)
         commands = [f"runbook settle {plan_id} {word}" for word in ("--not-taken", "--taken")]
-        return self._tell(
+        return self._make_document(
             "settle",
             inv,
             release,
@@ -180,34 +173,30 @@ class MoveCommands:
     def verify(self, plan_id: PlanId) -> Document:
         """Prove by a fresh listing where each planned object is. Moves nothing."""
         self.progress("list the bucket")
-        inv, plan = self._open_plan(plan_id, look=True)
+        inv, plan = self._open_plan(plan_id, only_reads=True)
         if not plan.trace.exists():  # another machine may have carried it out
             self.gate.fetch_plan(inv.clients, plan_id)(inv.incident)
         entry = inv.verify(plan)
-        return self._tell(
+        return self._make_document(
             "verify",
             inv,
             plan,
             entry.result,
             exit_code=ExitCode.of(entry.phase is ActionPhase.VERIFIED),
             summary=entry.reason,
-            way_on=self._list_ways_on(inv, plan.id),
+            way_on=self._list_resume_commands(inv, plan.id),
         )
 
     # --- documents ---
 
-    def _tell(
+    def _make_document(
         self, command: str, inv: Any, plan: Plan, facts: Mapping[str, Json] = {}, **fields: Any
     ) -> Document:
-        """Return the document of a command: the facts, of which ``fields`` are said otherwise.
-
-        It is about one plan. ``summary`` says what came of it, ``way_on`` has the commands that
-        finish it, and ``rows`` some of its objects. Of a list of objects it has the count.
-        """
+        """Return a command's document: ``facts``, lists as counts, overridden by ``fields``."""
         told: dict[str, Json] = {"reason": "", "report": "", "next": "", "way_on": ()}
         for name, fact in facts.items():
             is_counted = isinstance(fact, list) and name != "unproven"
-            if name not in _UNTOLD:
+            if name not in _HIDDEN_FACTS:
                 told[name] = len(fact) if is_counted else fact
         told |= {
             "schema_name": f"runbook/{command}/1",
@@ -222,13 +211,8 @@ class MoveCommands:
         shown = {"answer": "\n".join(lines), "commands": commands}
         return Document.model_validate(told | shown)
 
-    def _show(self, inv: Any, plan: Plan, command: str, **fields: Any) -> Document:
-        """Return what a plan would do, and how to approve it; exit 5, since nothing is approved.
-
-        Parameters
-        ----------
-        command : carries the plan out, without ``runbook`` and the approval
-        """
+    def _show_plan(self, inv: Any, plan: Plan, command: str, **fields: Any) -> Document:
+        """Return what a plan would do, and the ``command`` that approves it; exit 5."""
         facts = plan.summary
         words = "There is nothing to do"
         apply = ""
@@ -252,24 +236,22 @@ class MoveCommands:
             "apply": apply,
             "rows": rows,
         }
-        return self._tell("plan", inv, plan, facts, **shown | fields)
+        return self._make_document("plan", inv, plan, facts, **shown | fields)
 
-    def _list_ways_on(self, inv: Any, plan_id: str = "") -> list[str]:
-        """Return the commands that resume what is unfinished, of one plan or of all."""
+    def _list_resume_commands(self, inv: Any, plan_id: str = "") -> list[str]:
         rows = self.gate.list_unfinished(inv.clients)
         return [str(row["way_on"]) for row in rows if str(row["plan"]).startswith(plan_id)]
 
     # --- where a plan is carried out ---
 
     def _make_plan(self, inv: Any, step: str) -> Plan:
-        """Make a step's plan; refuse if there is only a reason why there is none."""
+        """Make a step's plan, or refuse with the reason why there is none."""
         plan: Plan = inv.plan(step)
         if plan.kind is not self.gate.kind:
             raise SafetyError(str(plan.summary["reason"]))
         return plan
 
     def _open(self, incident_id: str, **parameters: Any) -> Any:
-        """Open an investigation in the section that moves objects."""
         return self.sections.investigation.open(
             incident_id,
             section=self.sections[self.section],
@@ -280,17 +262,12 @@ class MoveCommands:
         )
 
     def _open_plan(
-        self, plan_id: str, *, look: bool = False, **parameters: Any
+        self, plan_id: str, *, only_reads: bool = False, **parameters: Any
     ) -> tuple[Any, Plan]:
-        """Open the incident in which a plan goes on, and load the plan.
+        """Open the incident in which to work on a plan, and load the plan.
 
-        That is the plan's own incident; if it is closed or damaged, the open one. A plan that no
-        incident of this machine has comes from the bucket.
-
-        Parameters
-        ----------
-        look : whether the caller only looks. If so, the plan's own incident may be closed
-        parameters : of the section
+        That is the plan's own incident, or the open one if it is damaged or closed. If the command
+        ``only_reads``, a closed one will do. A plan that this machine lacks comes from the bucket.
         """
         home = self.settings.runbook_home.resolve()
         own = ""
@@ -298,7 +275,7 @@ class MoveCommands:
         holders = [f for f in list_incidents(home) if (f / "plans" / f"{plan_id}.jsonl").is_file()]
         if holders:
             incident = Incident(holders[0], redactor=Redactor())
-            if (look or not incident.is_closed) and not incident.is_damaged():
+            if (only_reads or not incident.is_closed) and not incident.is_damaged():
                 own = incident.id
         else:
             keep = self._fetch(plan_id)
@@ -308,13 +285,7 @@ class MoveCommands:
         return inv, load_plan(inv.incident.find_plan(plan_id), (self.gate.kind,))
 
     def _fetch(self, plan_id: str) -> Callable[[Incident], None]:
-        """Fetch a plan from the bucket, which another machine may have begun.
-
-        Raises
-        ------
-        UsageError
-            When the store does not have the plan, or is not configured.
-        """
+        """Fetch a plan that another machine may have begun, or raise UsageError."""
         with suppress(ClientError, NotNowError):
             clients = self.sections.investigation.connect(self.settings)
             return self.gate.fetch_plan(clients, plan_id)
@@ -324,9 +295,8 @@ class MoveCommands:
     # --- changing ---
 
     def _change(self, command: str, inv: Any, plan: Plan, approve: str, typed: str) -> Document:
-        """Carry out an approved plan; without an approval, show it and what to type."""
         if not approve:
-            return self._show(inv, plan, f"{command} {typed}")
+            return self._show_plan(inv, plan, f"{command} {typed}")
         return self._carry_out(command, inv, plan, partial(inv.apply, plan, approve=approve))
 
     def _carry_out(
@@ -336,9 +306,9 @@ class MoveCommands:
         plan: Plan,
         change: Callable[[], ActionEntry],
     ) -> Document:
-        """Carry a change out; return how it ended, and the incident's verdict by a new look.
+        """Carry a change out; return how it ended, and the incident's new verdict.
 
-        If it is interrupted, write the report and raise the error again.
+        If interrupted, write the report first.
         """
         try:
             entry = change()
@@ -357,7 +327,7 @@ class MoveCommands:
             left = entry.count("unproven")
         is_done = not any(facts.get(name) for name in names)
         word = "Done" if is_done else "NOT ALL DONE"
-        return self._tell(
+        return self._make_document(
             command,
             inv,
             plan,
@@ -367,16 +337,13 @@ class MoveCommands:
             left=left,
             reasons=[*facts.get("skipped", ()), *facts.get("failed", ())],
             way_on=facts.get("ways_on", ()),
-            **self._look_again(inv, plan),
+            **self._check_result(inv, plan),
         )
 
-    def _look_again(self, inv: Any, plan: Plan) -> dict[str, Json]:
-        """Prove a change, read the section's steps anew, conclude, and write the report.
-
-        Verdict, report and summary then know of the change. Only reads systems.
-        """
-        inv.progress("look again")
-        # If this fails, the change is not proven, and the verdict says so.
+    def _check_result(self, inv: Any, plan: Plan) -> dict[str, Json]:
+        """Prove a change, read the section's steps again, conclude, and write the report."""
+        inv.progress("check the result")
+        # If this fails, the verdict says that the change is not proven.
         with suppress(MoveError, ClientError):
             inv.verify(plan)
         for step in inv.section.STEPS:
@@ -392,13 +359,12 @@ class MoveCommands:
 
 
 def _close_if_new(inv: Any) -> None:
-    """Close an incident that was made for this command, if nothing is to be done in it."""
+    """Close an incident made for this command if nothing is left to do in it."""
     if not inv.journal.readings:
         close_if_quiet(inv.incident)
 
 
-def _sort(words: Sequence[str]) -> dict[str, list[str]]:
-    """Return the answers as the parameters ``taken`` and ``not_taken``."""
+def _parse_answers(words: Sequence[str]) -> dict[str, list[str]]:
     keys: dict[str, list[str]] = {}
     own: list[str] | None = None
     for word in words:

@@ -1,4 +1,4 @@
-"""Run notebooks headless through papermill; our own journal says how a run ended."""
+"""Run notebooks headless through papermill, and journal how each run ended."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 _CELL_TIMEOUT_S = 600
 _START_TIMEOUT_S = 60
-#: How long a cell may take to put back what it changed, such as a service that it paused.
+#: How long an interrupted cell may take to restore what it changed, such as a paused service.
 CELL_ENDS_S = 60.0
-_INTERRUPTED = "interrupted: the running cell ends first, within 60 s; Ctrl-C again ends it at once"
-# What every kernel does once, at its start.
+_INTERRUPTED = "interrupted: the running cell has 60 s to finish; Ctrl-C again stops it at once"
+# What each kernel does at its start.
 _WARM_UP = """\
 import ipywidgets, matplotlib.figure
 from runbook_lib.runbook import find_runbook
@@ -43,8 +43,8 @@ _WARM_UP_LOG = """
 from runbook_lib.runbook import start_logging
 start_logging()"""
 # Empties the kernel before each notebook. IPython's reset collects garbage twice; `gc.freeze` makes
-# the collector skip what was imported (ADR 0013). `keeps_notebook` says that this is a headless
-# run, which keeps the notebook itself: no recording of cells begins.
+# the collector skip imported objects (ADR 0013). `keeps_notebook` stops the recording of cells,
+# because a headless run keeps the notebook itself.
 _FRESH_START = """\
 import gc; gc.freeze(); gc.set_threshold(1_000_000)
 get_ipython().run_line_magic("reset", "-f")
@@ -55,8 +55,6 @@ mark_run({run!r})"""
 
 
 class RunStatus(StrEnum):
-    """What became of a notebook run."""
-
     DONE = "done"
     STOPPED_AT_PLAN = "stopped_at_plan"
     REFUSED = "refused"
@@ -64,8 +62,7 @@ class RunStatus(StrEnum):
     INTERRUPTED = "interrupted"
 
 
-#: The status of a notebook that an error of one of these codes stopped. Any other code is a fault
-#: of the run itself.
+#: How a notebook ended, by its error's code. Any other code is a fault of the run itself.
 _STATUS_OF_CODE = {
     ExitCode.INTERRUPTED: RunStatus.INTERRUPTED,
     ExitCode.REFUSED: RunStatus.REFUSED,
@@ -74,9 +71,9 @@ _STATUS_OF_CODE = {
 
 
 class NotebookRun(BaseModel, frozen=True):
-    """How a notebook ended. JSON has the first four fields.
+    """How a notebook ended; ``error`` is "" unless something stopped it.
 
-    ``error`` says what stopped it, and is empty if nothing did; then ``exit_code`` is OK.
+    JSON has the first four fields.
     """
 
     notebook: str
@@ -90,27 +87,17 @@ class NotebookRun(BaseModel, frozen=True):
 
 
 class Failure(NamedTuple):
-    """What stopped a notebook: a text, and the name of the error's class if a cell raised it."""
+    """What stopped a notebook; ``error`` is the class of a cell's error."""
 
     why: str
     error: str = ""
 
 
 class SharedKernel(AbstractContextManager["SharedKernel"]):
-    """A kernel for several notebooks, one after the other; each finds it empty. A context manager.
+    """A context manager for a kernel that runs notebooks in turn, each in an empty namespace.
 
-    To start a kernel and import what notebooks need takes most of a section's time. A kernel that
-    died is replaced. The kernel runs in its own session, so a Ctrl-C in the terminal does not reach
-    it: ``end_run`` does.
-
-    Parameters
-    ----------
-    progress : shows a text to a person: what is waited for
-
-    Attributes
-    ----------
-    must_end : whether the run is to end; then no further cell begins
-    has_cell : whether a cell runs
+    Starting a kernel and importing takes most of a section's time. A Ctrl-C in the terminal doesn't
+    reach the kernel, which has its own session; ``end_run`` does. A dead kernel is replaced.
     """
 
     def __init__(self, progress: Progress = keep_quiet) -> None:
@@ -127,7 +114,7 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
         self.stop()
 
     def ensure_started(self) -> AsyncKernelManager:
-        """Return the kernel's manager for the next notebook; begin to start one if none runs."""
+        """Begin to start a kernel unless one runs; return its manager."""
         with hold_interrupts():
             if self._manager is None or not run_sync(self._manager.is_alive)():
                 self.stop()
@@ -135,11 +122,7 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
             return self._manager
 
     def connect(self) -> AsyncKernelClient:
-        """Return the client of a kernel that is ready. It stays connected between notebooks.
-
-        There is no heartbeat, which takes a second to stop: the kernel's process tells whether it
-        lives.
-        """
+        """Return the client of a ready kernel. A heartbeat would take a second to stop."""
         manager = self.ensure_started()
         if self._client is None:
             self._client = manager.client()
@@ -149,26 +132,24 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
         return self._client
 
     def end_run(self) -> None:
-        """End the run: interrupt the cell that runs; kill the kernel if the cell does not end."""
+        """Interrupt the running cell, and kill the kernel if the cell does not end."""
         self.must_end = True
         self._deadline.start()
         if self.has_cell:
             self.send(signal.SIGINT)
-        with suppress(RuntimeError):  # the signal may have come in the middle of a print
+        with suppress(RuntimeError):  # the signal may have interrupted a print
             self._progress(_INTERRUPTED)
 
     def kill(self) -> None:
-        """End the kernel at once; whoever waits for a cell learns that the kernel died."""
         self.send(signal.SIGKILL)
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal to the kernel; safe in a signal handler and in another thread."""
+        """Send a signal to the kernel; safe in signal handlers and other threads."""
         if self._manager is not None and self._manager.has_kernel:
             provisioner: Any = self._manager.provisioner
             provisioner.process.send_signal(number)
 
     def stop(self) -> None:
-        """End the kernel, and wait for its end; the next notebook gets a new kernel."""
         with hold_interrupts():
             if self._manager is not None:
                 if self._client is not None:
@@ -180,7 +161,6 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
 
 
 def _start_kernel() -> AsyncKernelManager:
-    """Begin to start a kernel; return its manager. It carries out the runbook of this process."""
     from jupyter_client.manager import AsyncKernelManager
 
     manager = AsyncKernelManager(
@@ -208,29 +188,11 @@ def run_notebook(
 ) -> NotebookRun:
     """Run one section's notebook on an incident and journal how it ended.
 
-    Parameters
-    ----------
-    sections, name : the section whose notebook runs
-    incident : handed to the notebook as ``incident_id``
-    parameters : checked against the section's model first. A parameter that is not given has the
-        notebook's own value
-    kernel : runs this notebook, and perhaps others before and after it
+    A failing cell raises nothing. The first SIGINT or SIGTERM goes to the running cell, which has
+    60 s to end; a second one kills the kernel.
 
-    Returns
-    -------
-    How the run ended. A failing cell does not raise here: ``status`` and ``error`` say it.
-
-    Raises
-    ------
-    UsageError
-        When a parameter is unknown or wrong; no kernel was started.
-    KeyboardInterrupt
-        After the interruption is journalled
-
-    Notes
-    -----
-    The first SIGINT or SIGTERM goes to the running cell, which gets 60 s to end. A second signal
-    ends the kernel at once.
+    Raises UsageError before the start if a parameter is wrong, and KeyboardInterrupt once an
+    interruption is journalled.
     """
     given = {**parameters, "incident_id": incident.id}
     values = check_parameters(sections[name], given).model_dump(mode="json", include=set(given))
@@ -263,7 +225,7 @@ def run_notebook(
     )
     incident.journal.append("notebook", {"section": name, **run.model_dump()})
     if not path.stat().st_size:
-        path.unlink()  # the run ended before its first cell
+        path.unlink()  # ended before its first cell
     mark_run("")
     if kernel.must_end or status is RunStatus.INTERRUPTED:
         raise KeyboardInterrupt
@@ -276,7 +238,6 @@ def _execute(
     kernel: SharedKernel,
     keep: Callable[[Any], None],
 ) -> Failure | None:
-    """Run the cells of a section's notebook; return what stopped it, or None."""
     nbformat = load_nbformat()
     import papermill
     from nbclient.exceptions import CellTimeoutError
@@ -303,7 +264,7 @@ def _execute(
     except PapermillExecutionError as error:
         return Failure(error.evalue, error.ename)
     except CellTimeoutError:
-        kernel.stop()  # the kernel is still busy with that cell
+        kernel.stop()  # still busy with that cell
         return Failure(f"a cell took over {_CELL_TIMEOUT_S} s")
     except (PapermillException, RuntimeError, *NOT_A_NOTEBOOK) as error:
         return Failure(f"{source}: {type(error).__name__}: {error}")
@@ -311,7 +272,6 @@ def _execute(
 
 
 def _describe_ending(name: str, failure: Failure | None) -> tuple[RunStatus, ExitCode, str]:
-    """Return how a notebook ended: its status, its exit code, and the text of its error."""
     if failure is None:
         return RunStatus.DONE, ExitCode.OK, ""
     kind = _find_error(failure.error)
@@ -326,7 +286,6 @@ def _describe_ending(name: str, failure: Failure | None) -> tuple[RunStatus, Exi
 
 
 def _find_error(name: str) -> type[BaseException]:
-    """Return the error class with this name; ``Exception`` for an unknown name."""
     kinds: list[type[BaseException]] = [KeyboardInterrupt, RunbookError, *find_runbook().errors]
     for kind in kinds:
         if kind.__name__ == name:
@@ -336,5 +295,4 @@ def _find_error(name: str) -> type[BaseException]:
 
 
 def _keep(incident: Incident, path: Path, notebook: Any) -> None:
-    """Write a notebook as it is now, redacted."""
     write_json(path, incident.redactor.json(notebook))

@@ -279,9 +279,9 @@ class SimHold:
 
     def __init__(self, process: Process) -> None:
         self._process = process
-        self.holds = process.world.is_held
+        self.can_pause = process.world.is_held
         self.words = f"the worker is paused by {process.machine.name}"
-        if not self.holds:
+        if not self.can_pause:
             self.words = "nobody holds the worker"
 
     def is_paused(self) -> bool:
@@ -299,7 +299,7 @@ class SimHold:
         """Make sure that it is paused, and that its pass has ended."""
         if not self.is_paused():
             raise errors.MoversError("the worker is not paused")
-        if self.holds and self._process.world.is_worker_busy:
+        if self.can_pause and self._process.world.is_worker_busy:
             self._process.world.advance(1_000)
 
     def resume(self) -> None:
