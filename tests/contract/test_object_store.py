@@ -22,7 +22,7 @@ from runbook_lib.errors import (
     ConnectionRefusedClientError,
     PreconditionFailedError,
 )
-from tests.support.gateway import ACCESS_KEY, SECRET_KEY, StoreServer
+from tests.support.gateway import ACCESS_KEY, SECRET_KEY, STORES, StoreServer
 from tests.support.memory_store import MemoryStore
 from tests.support.network import (
     Act,
@@ -42,8 +42,8 @@ HOSTILE = [
     "né & \"quote'.pdf",
     "q?x#y=%2F.pdf",
 ]
-STORES = [pytest.param(name, marks=pytest.mark.process) for name in ("juicefs", "seaweedfs")]
-REAL = pytest.mark.parametrize("kind", STORES)
+_REAL = [pytest.param(name, marks=pytest.mark.process) for name in STORES]
+REAL = pytest.mark.parametrize("kind", _REAL)
 
 
 def connect(endpoint: str, **changes: Any) -> S3Bucket:
@@ -63,7 +63,7 @@ def empty(bucket: S3Bucket) -> None:
     assert list(bucket.list_objects("")) == []
 
 
-@pytest.fixture(params=["memory", *STORES])
+@pytest.fixture(params=["memory", *_REAL])
 def store(request: pytest.FixtureRequest) -> ObjectStore:
     if request.param == "memory":
         return MemoryStore(clock=lambda: datetime.now(UTC))
