@@ -8,7 +8,7 @@ ARGS ?=
 INCIDENT ?=
 
 .PHONY: help setup setup-test demo up down status lab investigate drill drills chaos-fulfillment-delay \
-	report samples lock lint unit check test test-long test-faults test-foreign test-model test-airflow test-drills \
+	report samples lock lint unit check test test-long test-faults test-rgw test-foreign test-model test-airflow test-drills \
 	diagnose-cases diagnose-matrix bench bench-alert mutate release clean
 
 help: ## List every target
@@ -92,6 +92,11 @@ test-long: setup-test ## All tests with the mark `long`, which `make test` leave
 
 test-faults: setup-test ## All fault tests: at least 200 kills on two stores
 	@RUNBOOK_FAULT_RUNS=100 pytest tests/faults $(ARGS)
+
+test-rgw: .venv/.ready ## The store's contract and the fault tests on Ceph's gateway, with and without copies
+	@python -m tests.support.rgw
+	@TEST_STORES=rgw pytest tests/contract/test_object_store.py -k rgw $(ARGS)
+	@for store in rgw rgw-encrypted; do TEST_STORES=$$store pytest tests/faults -k rgw $(ARGS) || exit 1; done
 
 test-foreign: setup-test ## A DataFlow that is not ours, on two stores, with TLS, tokens and other people
 	@pytest tests/foreign $(ARGS)

@@ -16,6 +16,7 @@ from chainlog import ChainedLog, LogError
 
 from .book import Book, Clock, Notice
 from .bucket import Answer, Look, Request, S3Bucket
+from .errors import StoreError
 from .looks import DIRECTIONS, get_ends, judge_ends, look_surely
 from .plan import Abilities, Plan, PlanRow
 from .settling import look_aside
@@ -25,6 +26,8 @@ from .table import UNENDED, Act, Direction, Rule, State, decide
 #: The most rows in doubt at once; more while a person confirms that nobody takes them.
 WINDOW = 32
 STILL_WINDOW = 256
+#: The most rows at once whose content passes through our memory, because the store cannot copy.
+_PUT_WINDOW = 4
 #: How often open rows are gone through.
 _ROUNDS = 6
 #: How old a look may be when a request is sent that the store guards by no condition.
@@ -151,6 +154,7 @@ class Carrier:
         self.fresh: set[int] = set()
         self._seen: Look = {}
         self._most = STILL_WINDOW if self.still_since is not None else WINDOW
+        self._widest = self._most if self.abilities.copies else _PUT_WINDOW
         self._width = 1
         self._looked_at = 0.0
         #: Which kinds of requests need no look before them, because the store guards them.
@@ -292,8 +296,8 @@ class Carrier:
                 return
             before = [rows[number] for number in left]
             self.book.wait(f"{len(left)} objects may still change")
-            for start in range(0, len(left), self._most):
-                self._step(left[start : start + self._most])
+            for start in range(0, len(left), self._widest):
+                self._step(left[start : start + self._widest])
             if [rows.get(number) for number in left] == before:
                 return
 
@@ -398,12 +402,27 @@ class Carrier:
     # --- requests ---
 
     def _send(self, sends: Sequence[_Item], deletes: Sequence[_Item]) -> None:
-        """Announce, save, and send copies, renames and deletes; note what each answer proves."""
+        """Announce, save, and send what changes rows; note what each answer proves."""
         if not (sends or deletes):
             return
         announced = []
+        requests = []
         for item in sends:
             is_rename = self.abilities.rename and item.row.state in _NEVER_COPIED
+            request = Request(
+                "rename" if is_rename else "copy",
+                item.to,
+                source=item.source,
+                if_match=self._find_etag(item),
+                if_absent=self._guards_copies,
+            )
+            if not (is_rename or self.abilities.copies):
+                try:
+                    request = self.bucket.read_put(request)
+                except StoreError as error:  # nothing is sent: look again
+                    self._set(item, why=f"{error}")
+                    continue
+            requests.append(request)
             state = State.RENAMING if is_rename else State.DOUBTFUL
             announced.append(self._set(item, state=state, at=self.book.stamp))
         deleting = []
@@ -419,16 +438,6 @@ class Carrier:
                 self._set(item)
             return
         subjects = [[item] for item in announced]
-        requests = [
-            Request(
-                "copy" if item.row.state is State.DOUBTFUL else "rename",
-                item.to,
-                source=item.source,
-                if_match=self._find_etag(item),
-                if_absent=self._guards_copies,
-            )
-            for item in announced
-        ]
         is_bulk = self.abilities.conditional_bulk
         if self._guards_deletes and not is_bulk:
             for item in deleting:
@@ -442,7 +451,7 @@ class Carrier:
             requests, lambda index, answer: self._note(subjects[index], answer)
         )
         is_busy = any(answer.code in _OVERLOADED for answer in answers)
-        self._width = max(1, self._width // 4) if is_busy else min(self._most, self._width * 4)
+        self._width = max(1, self._width // 4) if is_busy else min(self._widest, self._width * 4)
 
     def _find_etag(self, item: _Item) -> str:
         """Return the ETag that the source of a row must have."""

@@ -23,12 +23,15 @@ from urllib.parse import unquote_to_bytes, urlsplit
 from weakref import finalize
 
 import certifi
-from urllib3.util import wait_for_read
+from urllib3.util import wait_for_read, wait_for_write
 
 #: How long a connection may have been idle.
 _IDLE_S = 2.0
 #: How long answers may still come after an interrupt.
 _GRACE_S = 0.7
+#: A request is handed over within this: whatever sleeps meanwhile does not send the rest when it
+#: wakes. The store has checked the date by then.
+_SEND_S = 5.0
 _LATE = "no answer in time"
 
 Sink = Callable[[bytes], Any]
@@ -226,7 +229,12 @@ class Connections:
             if halt:
                 raise InterruptedError(halt[0])
             status = Reply.NO_ANSWER
-            http.sock.sendall(request)
+            late_at = monotonic() + _SEND_S
+            while request:
+                wait_for_write(http.sock, _SEND_S)
+                if monotonic() > late_at:
+                    raise TimeoutError
+                request = request[http.sock.send(request[:65536]) :]
             return self._read(line, message.method, sink)
         except BaseException as error:  # noqa: BLE001  # a sink may raise any
             http.close()

@@ -27,12 +27,16 @@ from .bucket import S3Bucket, Version, format_time, is_key_supported
 from .errors import PlanError, StoreError
 
 PLANS = ".runbook/plans/"
+#: The largest object that passes through our memory, because the store cannot copy.
+MAX_PUT_BYTES = 1_048_576
 #: For each ability, what an approver must know of a store that lacks it.
 _UNGUARDED = {
     "conditional_delete": "this store deletes without a condition: a file that is rewritten within "
     "{seconds:g} s after our last look can be deleted",
     "conditional_copy": "this store copies without a condition: a file that somebody else writes "
     "to the destination within {seconds:g} s after our look can be overwritten",
+    "copies": "this store does not copy: each file is read and put again, which drops its tags, "
+    f"and files over {MAX_PUT_BYTES:,} bytes stay",
 }
 _NOT_PROMISED = (
     "not guarded against: a proxy that repeats requests; someone who moves files and is not held; "
@@ -54,11 +58,12 @@ class Abilities(FrozenModel):
 
     Attributes
     ----------
-    conditional_copy : a copy with ``If-None-Match: *`` overwrites nothing
+    conditional_copy : a copy, or the put in its place, with ``If-None-Match: *`` overwrites nothing
     conditional_put : a put with ``If-Match`` or ``If-None-Match`` overwrites nothing else
     conditional_delete : a delete with ``If-Match`` deletes only an object with that ETag
     conditional_bulk : a bulk delete with ETags deletes only objects with these ETags
     rename : ``renameObject`` moves an object in one request, on both conditions
+    copies : it copies at all; else an object is read, and put at its destination
     hash_etags : the ETag of a plain put and of its copy is the MD5 of the content
     """
 
@@ -68,6 +73,8 @@ class Abilities(FrozenModel):
     conditional_bulk: bool = False
     rename: bool = False
     hash_etags: bool = True
+    # Not written where it is so: plans from before this field stay what was approved.
+    copies: bool = Field(True, exclude_if=bool)
 
 
 class Timing(FrozenModel):

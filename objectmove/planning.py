@@ -15,6 +15,7 @@ from .bucket import Look, S3Bucket, Seen, Texts, is_key_supported
 from .errors import LimitError, NotNowError, StoreError
 from .looks import look_surely, scan
 from .plan import (
+    MAX_PUT_BYTES,
     ROW,
     Plan,
     PlanHeader,
@@ -202,7 +203,8 @@ def _find_obstacle(header: PlanHeader, match: str, seen: Seen) -> str:
         return "no_match"
     if not is_key_supported(seen.key):
         return "key_not_supported"
-    return "too_large" if seen.size_bytes > MAX_COPY_BYTES else ""
+    most = MAX_COPY_BYTES if header.abilities.copies else MAX_PUT_BYTES
+    return "too_large" if seen.size_bytes > most else ""
 
 
 def find_plan(bucket: S3Bucket, plan_id: str) -> Plan:

@@ -141,7 +141,11 @@ def probe(bucket: S3Bucket, *, timing: Timing, source: str) -> Abilities:
                 given = set(answer.failed.values()) or {answer.code}
                 if not given <= codes:
                     why = f"{trial.kind}: {', '.join(given)} {answer.message}"
-                    lacking.setdefault(trial.shows, why.strip())
+                    # A put can do what a copy does not, if it overwrites nothing.
+                    is_missing = trial.kind == "copy" and answer.code == "NotImplemented"
+                    can_put = "conditional_put" not in lacking
+                    shows = "copies" if is_missing and can_put else trial.shows
+                    lacking.setdefault(shows, why.strip())
             etags = etags or _look(bucket, root, began, timing)
         after = _look(bucket, root, began, timing)
     finally:
@@ -160,7 +164,8 @@ def probe(bucket: S3Bucket, *, timing: Timing, source: str) -> Abilities:
             raise RefusedError(f"{text} ({lacking[name]})")
     abilities = {name: name not in lacking for name in Abilities.model_fields}
     md5 = hashlib.md5(b"first", usedforsecurity=False).hexdigest()
-    abilities["hash_etags"] = etags["a"] == after["q"] == md5
+    copied = after["q"] if abilities["copies"] else md5
+    abilities["hash_etags"] = etags["a"] == copied == md5
     return Abilities.model_validate(abilities)
 
 

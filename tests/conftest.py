@@ -14,9 +14,10 @@ import pytest
 
 from fulfillment.settings import Settings
 from tests.support.gateway import juicefs, seaweedfs
+from tests.support.rgw import rgw
 from tests.support.stack import stack
 
-__all__ = ["juicefs", "seaweedfs", "stack"]
+__all__ = ["juicefs", "rgw", "seaweedfs", "stack"]
 
 # a machine's first plot lists its fonts by a process, which tests may not start unmarked
 importlib.import_module("matplotlib.font_manager")
@@ -31,7 +32,7 @@ hypothesis.settings.load_profile("runbook")
 #: Folders of which every test needs a process or a server, and fixtures that start one. Other
 #: tests that do are marked where they stand. `make check` runs all tests without the mark.
 _PROCESS_FOLDERS = {"airflow", "browser", "drills", "faults", "foreign", "stack"}
-_PROCESS_FIXTURES = {"httpserver", "juicefs", "seaweedfs", "stack"}
+_PROCESS_FIXTURES = {"httpserver", "juicefs", "rgw", "seaweedfs", "stack"}
 _PROCESS_EVENTS = {"os.fork", "os.posix_spawn", "socket.bind", "subprocess.Popen"}
 _unmarked_test = ""
 

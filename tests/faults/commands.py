@@ -235,6 +235,7 @@ class Lane:
         wait_until(lambda: self.proxy.is_idle, what="the last late request")
         self.proxy.landed.clear()
         self.proxy.has_renames = True
+        self.proxy.has_copies = True
         self.shelf.clear()
         self.worker.is_paused = False
 
@@ -253,7 +254,7 @@ def open_lane(
     folder.mkdir(parents=True, exist_ok=True)
     worker = type("_LaneWorker", (_Worker,), {"is_paused": False})
     with ExitStack() as stack:
-        shelf = Shelf(server.endpoint, bucket)
+        shelf = Shelf(server.endpoint, bucket, has_tags=server.kind != "rgw-encrypted")
         proxy = stack.enter_context(run_lossy_proxy(server.endpoint, seed=seed))
         service = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), worker))
         threading.Thread(target=service.serve_forever, args=(0.05,), daemon=True).start()

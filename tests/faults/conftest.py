@@ -1,4 +1,4 @@
-"""Two real stores for the fault tests, and a seed that is printed."""
+"""Real stores for the fault tests, and a seed that is printed."""
 
 from __future__ import annotations
 
@@ -6,13 +6,21 @@ import os
 import random
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.faults.commands import Lane, open_lane
-from tests.support.gateway import StoreServer, run_juicefs, run_seaweedfs
+from tests.support.gateway import STORES, StoreServer, run_juicefs, run_seaweedfs
+from tests.support.rgw import run_rgw
 
+_RUN = {
+    "juicefs": run_juicefs,
+    "seaweedfs": run_seaweedfs,
+    "rgw": run_rgw,
+    "rgw-encrypted": partial(run_rgw, is_encrypted=True),
+}
 RUNS = int(os.environ.get("RUNBOOK_FAULT_RUNS", "5"))
 
 #: For a test that needs conditions, or renames.
@@ -36,12 +44,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = chosen
 
 
-@pytest.fixture(scope="session", params=["juicefs", "seaweedfs"])
+@pytest.fixture(scope="session", params=STORES)
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[StoreServer]:
-    run = run_juicefs if request.param == "juicefs" else run_seaweedfs
-    with run(tmp_path_factory.mktemp(request.param)) as running:
+    with _RUN[request.param](tmp_path_factory.mktemp(request.param)) as running:
         yield running
 
 

@@ -27,7 +27,7 @@ from tests.support.lossy_proxy import Spoil, Trap
 STANDS_STILL = "--consumer-stands-still"
 RESUME_WORKER = "--resume-worker"
 #: What a proxy sees of a request that changes something but a claim or a probe's object.
-CHANGES = ("copy", "delete", "bulk", "record", "put")
+CHANGES = ("copy", "delete", "bulk", "record")
 PLACES = ("pending/", "ready/", "parked/")
 MOST_AT_ONCE = 32
 _MOST_COMMANDS = 15

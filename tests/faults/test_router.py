@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
 
 LABELS = 30
 DELETES = ("delete", "bulk")
-CHANGES = ("copy", "put", *DELETES, "claim", "record", "own")
+CHANGES = ("copy", *DELETES, "claim", "record", "own")
 
 
 def is_waiting(request: Request) -> bool:

@@ -141,7 +141,7 @@ def expect_settled(
 NAMES = (
     "1,2-comma.pdf",
     " outer blanks .pdf",
-    'quote\'s "both" $HOME.pdf',
+    "'quotes' \"both\" $HOME.pdf",
     "plain-a.pdf",
     "plain-b.pdf",
     "plain-c.pdf",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import socket
 import ssl
 import threading
 import time
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from objectmove import http as http_module
 from objectmove.http import Connections, Message, Reach, Reply
 from tests.support.network import (
     Act,
@@ -209,6 +211,39 @@ def test_ctrl_c_tells_of_every_message_once_and_sends_nothing_more() -> None:
     assert [status[n] for n in range(10)] == [200] * 10
     assert sorted(status[n] for n in range(10, 14)) == [Reply.NO_ANSWER] * 4
     assert {status[n] for n in range(14, 100)} == {Reply.NOT_SENT}
+
+
+def test_who_sleeps_while_a_body_is_sent_does_not_send_its_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The store has checked the date by then, and would let the rest take effect."""
+    body = bytes(64 * 1024**2)  # more than the buffers of both sides hold
+    slept = threading.Event()
+
+    def wake_late(sock: socket.socket, timeout: float) -> bool:
+        """Sleep past the deadline once the buffers are full, and wake when there is room again."""
+        if not select.select([], [sock], [], 0.5)[1]:
+            monkeypatch.setattr(http_module, "monotonic", lambda: time.monotonic() + 60)
+            slept.set()
+        return bool(select.select([], [sock], [], timeout)[1])
+
+    monkeypatch.setattr(http_module, "wait_for_write", wake_late)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        http = connect(f"127.0.0.1:{listener.getsockname()[1]}", connections=1)
+        told: Told = {}
+        sender = threading.Thread(
+            target=lambda: told.update(ask(http, Message("PUT", "/put", {}, body)))
+        )
+        sender.start()
+        connection, _ = listener.accept()
+        with connection:
+            assert slept.wait(timeout=20)
+            received = 0
+            while part := connection.recv(1 << 20):
+                received += len(part)
+        sender.join(timeout=20)
+    assert told[0].status == Reply.NO_ANSWER
+    assert 0 < received < len(body)
 
 
 @pytest.fixture(scope="module")

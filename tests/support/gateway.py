@@ -27,6 +27,7 @@ from minio import Minio
 __all__ = [
     "ACCESS_KEY",
     "SECRET_KEY",
+    "STORES",
     "StoreServer",
     "is_free",
     "juicefs",
@@ -39,6 +40,8 @@ __all__ = [
 ACCESS_KEY = "admin"
 SECRET_KEY = "admin12345"
 BUCKET = "fulfillment-artifacts"
+#: The stores of the tests that run on each store; `make test-rgw` names another one.
+STORES = os.environ.get("TEST_STORES", "juicefs seaweedfs").split()
 _FIRST_PORT, _LAST_PORT = 22000, 22399
 _PARTS = 5
 #: SeaweedFS listens on each of its ports plus this, too.
@@ -51,7 +54,7 @@ class StoreServer:
 
     Attributes
     ----------
-    kind : ``juicefs`` or ``seaweedfs``
+    kind : ``juicefs``, ``seaweedfs``, ``rgw`` or ``rgw-encrypted``
     endpoint : host:port of its S3 door
     bucket : made and empty
     process : to kill and to restart

@@ -6,7 +6,8 @@ n-th request of a kind, right before its effect or right after it. Connections s
 real one's do. The host header is signed, so the store is addressed at the proxy's own address.
 
 It can also be what stands between us and the store and answers by itself, without asking it: the
-fate ``made-404-html`` is a 404 that is an HTML page. A rename counts as a copy here.
+fate ``made-404-html`` is a 404 that is an HTML page. A rename counts as a copy here, and so does a
+put that is not the runbook's own: it brings a label to its destination on a store without copies.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from typing import Any, Literal
 from urllib.parse import parse_qs, unquote
 from xml.sax.saxutils import escape
 
-__all__ = ["FATES", "LossyProxy", "Spoil", "Trap", "is_rename", "run_lossy_proxy"]
+__all__ = ["FATES", "LossyProxy", "Spoil", "Trap", "run_lossy_proxy"]
 
-Kind = Literal["copy", "put", "delete", "bulk", "claim", "record", "own", "list", "head", "get"]
+Kind = Literal["copy", "delete", "bulk", "claim", "record", "own", "list", "head", "get"]
 _READ_FATES = ("503", "reset_before", "hang", "reset_after", "truncate", "slow")
 #: What a router, a captive portal or a gateway says in place of the store; ``xml`` is the store's.
 _MADE_BODIES = {
@@ -107,7 +108,7 @@ class LossyProxy(socketserver.ThreadingTCPServer):
     landed : how often the store confirmed a copy to a key that is not the runbook's own
     late_s : the longest time by which a late or slow request is delayed
     rewrite : changes a request before the store gets it
-    has_renames : whether the store is asked to rename; else it seems to lack that
+    has_renames, has_copies : whether the store is asked to rename, to copy; else it seems not to
     """
 
     allow_reuse_address = True
@@ -125,6 +126,7 @@ class LossyProxy(socketserver.ThreadingTCPServer):
         self.late_s = 3.0
         self.rewrite: Callable[[bytes], bytes] | None = None
         self.has_renames = True
+        self.has_copies = True
         self.closing = threading.Event()
         self._open = 0
         self._random = random.Random(seed)
@@ -241,7 +243,8 @@ class _Relay(socketserver.StreamRequestHandler):
         """Let a request meet its fate; tell whether the connection lives on."""
         server, fate = self.server, self.server.choose(request)
         server.spring(request, "before")
-        if is_rename(request) and not server.has_renames:
+        is_lacking = _is_copy(request) and not server.has_copies
+        if is_lacking or (_is_rename(request) and not server.has_renames):
             self.wfile.write(_answer(501, "NotImplemented", request.key))
             return True
         if fate in ("503", "reset_before", "hang", "late"):
@@ -280,16 +283,21 @@ class _Relay(socketserver.StreamRequestHandler):
         return False
 
 
-def is_rename(request: Request) -> bool:
+def _is_rename(request: Request) -> bool:
     """Tell whether a request moves an object in one step."""
     return b"renameObject" in request.raw.partition(b"\r\n")[0]
 
 
+def _is_copy(request: Request) -> bool:
+    """Tell whether a request has the store copy an object."""
+    return b"\r\nx-amz-copy-source:" in request.raw.partition(b"\r\n\r\n")[0].lower()
+
+
 def _is_success(request: Request, answer: bytes) -> bool:
-    """Tell whether the store says that it copied or renamed."""
-    if is_rename(request):
-        return b" 200 " in answer.partition(b"\r\n")[0]
-    return b"CopyObjectResult" in answer
+    """Tell whether the store says that it copied, renamed or put."""
+    if _is_copy(request):
+        return b"CopyObjectResult" in answer
+    return b" 200 " in answer.partition(b"\r\n")[0]
 
 
 def _classify(
@@ -313,8 +321,7 @@ def _classify(
     elif method == "DELETE":
         kind = "delete"
     else:
-        sources = {"x-amz-copy-source", "x-amz-rename-source"}
-        kind = "copy" if sources & headers.keys() else "put"
+        kind = "copy"
     return Request(kind, key, raw)
 
 

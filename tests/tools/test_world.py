@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import get_args
 
 import pytest
 
@@ -11,7 +12,7 @@ from tools.explorer.chance import make_abilities
 from tools.explorer.engine import bucket as buckets
 from tools.explorer.engine import errors, plan, probe
 from tools.explorer.process import CHANGE_FATES, COPY_FATES, Killed, Process
-from tools.explorer.world import Machine, World
+from tools.explorer.world import Kind, Machine, World
 
 Request = buckets.Request
 
@@ -52,9 +53,14 @@ def copy(world: World) -> Request:
     return Request("copy", "ready/a", source="pending/a", if_match=etag)
 
 
+@pytest.mark.parametrize("world", get_args(Kind), indirect=True)
 def test_the_probe_finds_what_a_search_takes_for_known(world: World) -> None:
     found = probe.probe(start(world).bucket, timing=plan.Timing(), source="pending/")
-    assert found == make_abilities(is_strict=world.is_strict, has_rename=world.kind == "rename")
+    assert found == make_abilities(
+        is_strict=world.is_strict,
+        has_rename=world.kind == "rename",
+        copies=world.kind != "putting",
+    )
     assert list(world.objects) == ["pending/a"]
 
 

@@ -57,11 +57,12 @@ def _recall_abilities(
     return make_abilities(
         is_strict=world.is_strict,
         has_rename=world.kind == "rename",
+        copies=world.kind != "putting",
     )
 
 
 @cache
-def make_abilities(*, is_strict: bool, has_rename: bool) -> engine.plan.Abilities:
+def make_abilities(*, is_strict: bool, has_rename: bool, copies: bool) -> engine.plan.Abilities:
     """Return what a kind of store honours."""
     return engine.plan.Abilities(
         conditional_copy=is_strict,
@@ -69,6 +70,7 @@ def make_abilities(*, is_strict: bool, has_rename: bool) -> engine.plan.Abilitie
         conditional_delete=is_strict,
         conditional_bulk=is_strict,
         rename=has_rename,
+        copies=copies,
     )
 
 

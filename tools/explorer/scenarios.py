@@ -91,6 +91,20 @@ def _list_scenarios() -> Iterator[Scenario]:
             yield replace(settle, name=f"other-not-{kind}", before=lost, lies=True)
             yield replace(settle, name=f"not-taken-{kind}", before=dropped)
             yield replace(settle, name=f"other-taken-{kind}", before=dropped, lies=True)
+    # A store that does not copy differs only in what is sent.
+    putting = Scenario("", "release", "putting")
+    lost = "1.put@ready/a=lost"
+    dropped = "1.put@ready/a=dropped"
+    yield replace(putting, name="release-putting", bound=2)
+    yield replace(putting, name="polled-putting", polls=True, bound=2)
+    yield replace(putting, name="still-putting", is_still=True, objects="ab")
+    yield replace(putting, name="two-putting", objects="ab")
+    yield replace(putting, name="undo-putting", stage="undo", bound=2)
+    cut = replace(putting, stage="stop", objects="ab", before="1<put@ready/b=kill", is_cut=True)
+    yield replace(cut, name="stop-putting")
+    settle = replace(putting, stage="settle", polls=True)
+    yield replace(settle, name="taken-putting", before=lost)
+    yield replace(settle, name="not-taken-putting", before=dropped)
 
 
 SCENARIOS = {scenario.name: scenario for scenario in _list_scenarios()}

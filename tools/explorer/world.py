@@ -24,7 +24,7 @@ _LOOK_MS = 2_100
 OURS = ".runbook/"
 SOURCE, TO, PARKED = "pending/", "ready/", "parked/"
 
-Kind = Literal["strict", "loose", "rename"]
+Kind = Literal["strict", "loose", "rename", "putting"]
 """Of a store: honours every condition; none on what it writes and deletes; every one, and renames.
 """
 
@@ -135,7 +135,7 @@ class World:
 
     Parameters
     ----------
-    kind : of store
+    kind : of store; a ``putting`` one is strict, and does not copy
     polls : a consumer takes whatever comes to the destination at once
     is_held : the worker can be paused by us
     has_parking : we may put objects under the parking prefix
@@ -385,22 +385,25 @@ class World:
         is_taken = call.if_absent and old is not None
         if self.is_strict and (is_other or is_taken):
             return self._refuse("PreconditionFailed", call.key)
+        etag = get_etag(call.body)
         made = Version(
-            "",
+            self.labels.get(etag, ""),
             call.body,
-            get_etag(call.body),
+            etag,
             self.store_ms,
             sending.by,
             dict(call.metadata),
             dict(call.headers),
         )
-        self._store(call.key, made)
+        self._store(call.key, made, sending)
         return wire.answer(200, self.store_ms, b"", {"etag": f'"{made.etag}"'})
 
     def _copy(self, call: Call, sending: Sending, captured: Version | None) -> http.Reply:
         source = captured or self.find_source(call)
         if isinstance(source, http.Reply):
             return source
+        if self.kind == "putting":
+            return self._refuse("NotImplemented", call.key)
         if call.if_absent and self.is_strict and call.key in self.objects:
             return self._refuse("PreconditionFailed", call.key)
         kept = call if call.replaces else source
@@ -419,7 +422,7 @@ class World:
 
         A store that does not know renames refuses, or takes the request for a put without content.
         """
-        if self.kind == "strict":
+        if self.kind in ("strict", "putting"):
             return self._refuse("NotImplemented", call.key)
         if self.kind == "loose":
             return self._put(call, sending)
