@@ -41,7 +41,6 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import AwareDatetime, TypeAdapter
 
@@ -62,6 +61,7 @@ Facts = dict[str, Any]
 _LIFETIME = timedelta(minutes=15)
 _SHORT_HASH = 12
 _PLACE = re.compile("s3://([^/]+)/(|.*/)", re.DOTALL)
+_ADDRESS = re.compile(r"(https?)://([^/:]+(?::\d+)?)/?")
 _SINCE = TypeAdapter(AwareDatetime)
 _PROVEN = {"in_place", "gone_after_landed"}
 _HOLD = WatchedWorker(words="nobody is paused: make sure that nobody else moves these objects")
@@ -160,13 +160,15 @@ def _connect(args: Namespace) -> S3Bucket:
     profiles.read(Path(path).expanduser(), "utf-8")
     profiles.read_dict({profile: os.environ})
     settings = profiles[profile]
-    for name in ("aws_endpoint_url", "aws_access_key_id", "aws_secret_access_key"):
+    for name in ("aws_access_key_id", "aws_secret_access_key"):
         if not settings.get(name):
             raise PlanError(f"{name.upper()} is not set: see objectmove --help")
-    url = urlsplit(settings["aws_endpoint_url"])
+    address = _ADDRESS.fullmatch(settings.get("aws_endpoint_url", ""))
+    if address is None:
+        raise PlanError("AWS_ENDPOINT_URL is not of the form https://host:port")
     return S3Bucket(
-        endpoint=url.netloc,
-        secure=url.scheme == "https",
+        endpoint=address[2],
+        secure=address[1] == "https",
         bucket=args.bucket,
         access_key=settings["aws_access_key_id"],
         secret_key=settings["aws_secret_access_key"],
@@ -195,7 +197,9 @@ def _plan(args: Namespace, bucket: S3Bucket) -> Facts:
     )
     header = plan.header
     shown = header.model_dump(mode="json", include={"objects", "bytes", "excluded", "expires_at"})
-    facts = {"plan": plan.id, "sha256": plan.sha256, **shown, "window": header.window}
+    keys = [row.key for row in plan.rows]
+    named = {"keys": keys, "plan": plan.id, "sha256": plan.sha256}
+    facts = {**named, **shown, "window": header.window}
     if not plan.rows:
         return {**facts, "exit_code": 3 if header.excluded else 0}
     is_free = header.abilities.conditional_put
@@ -204,7 +208,8 @@ def _plan(args: Namespace, bucket: S3Bucket) -> Facts:
     (answer,) = bucket.send([put], signed_at=now, expires_s=header.timing.expires_s)
     if answer.code:
         raise StoreError(f"the plan cannot be kept in the bucket: {answer.code}")
-    return {**facts, "next": [f"apply {plan.id} --approve {plan.sha256}"], "exit_code": 0}
+    short = plan.sha256[:_SHORT_HASH]
+    return {**facts, "next": [f"apply {plan.id} --approve {short}"], "exit_code": 0}
 
 
 def _find(args: Namespace, bucket: S3Bucket) -> Plan:

@@ -159,6 +159,7 @@ def test_a_plan_is_approved_applied_proven_and_undone_by_what_is_printed(desk: D
 def test_the_plan_says_what_it_leaves_out_and_is_kept_in_the_bucket(desk: Desk) -> None:
     desk.write("a.pdf", "b.pdf", "c.txt")
     plan = desk.read("plan", *ENDS, "--match", "*.pdf")
+    assert plan["keys"] == ["in tray/a.pdf", "in tray/b.pdf"]
     assert (plan["objects"], plan["excluded"]) == (2, {"no_match": 1})
     kept = desk.store.get_object(BUCKET, f".runbook/plans/{plan['sha256']}")
     assert plan["plan"] in kept.read().decode()
@@ -230,6 +231,8 @@ def test_an_object_in_doubt_is_parked_shown_and_freed_by_an_approved_answer(desk
         ("AWS_ACCESS_KEY_ID", "nobody", 4),
         ("AWS_ENDPOINT_URL", "http://127.0.0.1:9", 4),
         ("AWS_ENDPOINT_URL", "", 2),
+        ("AWS_ENDPOINT_URL", "127.0.0.1:9000", 2),
+        ("AWS_SECRET_ACCESS_KEY", "", 2),
     ],
 )
 def test_a_wrong_key_or_address_is_no_proof(
