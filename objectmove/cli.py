@@ -257,7 +257,7 @@ def _settle(args: Namespace, bucket: S3Bucket) -> Facts:
     if args.approve:
         run = _make_run(args, bucket, plan)
         return _report(run.settle(args.taken, args.not_taken, _complete(args, needed)))
-    rows = {doubt.key: doubt.row.why for doubt in doubts if doubt.is_open}
+    rows = [{"key": doubt.key, "why": doubt.row.why} for doubt in doubts if doubt.is_open]
     facts = {"plan": plan.id, "rows": rows}
     if answers:
         return {**facts, "approval": needed, "exit_code": 5}

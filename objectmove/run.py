@@ -134,9 +134,7 @@ class Run:
         approvals = {"apply": self.plan.sha256, "undo": self.plan.undo_approval}
         needed = approvals.get(verb, "")
         if approve != needed:
-            raise NotApprovedError(
-                f"this does not approve to {verb} {self.plan.id}: {needed} does", needed=needed
-            )
+            raise NotApprovedError(f"to {verb} {self.plan.id}, approve {needed}", needed=needed)
         may_begin = verb == "apply"
         with self._open(may_begin=may_begin) as release:
             undo = release.undo

@@ -216,6 +216,8 @@ def test_an_object_in_doubt_is_parked_shown_and_freed_by_an_approved_answer(desk
     assert desk.list("in tray/", "done/") == set()
     assert desk.type("settle", *ENDS) == 3
     assert key in desk.said
+    (row,) = desk.read("settle", *ENDS)["rows"]
+    assert (row["key"], bool(row["why"])) == (key, True)
     assert desk.type("settle", *ENDS, "--not-taken", "in tray/other") == 2
     assert desk.type("settle", *ENDS, f"--not-taken={key}") == 5
     assert desk.list("in tray/", "done/") == set()
