@@ -29,7 +29,7 @@ PAGE = ROOT / "docs" / "stores.md"
 _COMMAND = "import sys; from objectmove.cli import main; sys.exit(main(sys.argv[1:]))"
 _LOOKS = "looks right before; the plan shows the window"
 #: What each ability is, and what a move does where a store lacks it.
-_ROWS = {
+ROWS = {
     "works": ("puts, copies and deletes when the condition is met", "is refused"),
     "expires": ("refuses a request whose signature has expired", "is refused"),
     "names": ("copies only the version that is named", "is refused"),
@@ -105,7 +105,7 @@ def build_table(probes: Sequence[dict[str, Any]]) -> str:
     lines = [f"| a store… | {' | '.join(names)} | where it doesn't, a move |"]
     lines.append(f"|---|{'---|' * len(names)}---|")
     notes: list[str] = []
-    for ability, (words, instead) in _ROWS.items():
+    for ability, (words, instead) in ROWS.items():
         cells = []
         for probe in probes:
             text = probe["instead"][ability]
