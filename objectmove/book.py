@@ -53,6 +53,9 @@ class Clock:
     monotonic: Callable[[], float] = time.monotonic
 
 
+OWN_CLOCK = Clock()
+
+
 @dataclass
 class Book:
     """A state object that this run has locked; a context manager.

@@ -30,7 +30,7 @@ from .http import Connections, Message, Reach, Reply, Sink
 Texts = Mapping[str, str]
 
 _META = "x-amz-meta-"
-_ENCRYPTION = "x-amz-server-side-encryption"
+ENCRYPTION = "x-amz-server-side-encryption"
 _CUSTOMER_KEY = "x-amz-server-side-encryption-customer-algorithm"
 ABSENCE_MARK = "x-amz-request-id"
 """A 404 that bears this header comes from the store, not from something in front of it."""
@@ -97,7 +97,7 @@ class Seen(Version):
         the ETag is no MD5. The probe finds out whether this store's other ETags are MD5s.
         """
         is_md5 = _MD5.fullmatch(self.etag) is not None
-        encryption = self.headers.get(_ENCRYPTION, "")
+        encryption = self.headers.get(ENCRYPTION, "")
         has_own_key = _CUSTOMER_KEY in self.headers or encryption.startswith("aws:kms")
         return is_md5 and not has_own_key
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 from chainlog import ChainedLog, LogError
 
-from .book import Book, Clock, Notice
+from .book import OWN_CLOCK, Book, Clock, Notice
 from .bucket import Answer, Look, Request, S3Bucket
 from .errors import StoreError
 from .looks import DIRECTIONS, get_ends, judge_ends, look_surely
@@ -75,6 +75,33 @@ class Holder(Protocol):
         """Resume the worker; raise a ``MoveError`` when it is not certain that it runs."""
 
 
+@dataclass(slots=True, kw_only=True)
+class WatchedWorker:
+    """A worker that can only be watched, not paused: ``check`` must show that it is idle.
+
+    Attributes
+    ----------
+    check : raises a ``MoveError`` unless the worker is idle
+    """
+
+    words: str
+    way_back: str = ""
+    check: Callable[[], None] = lambda: None
+    name: str = "worker"
+    can_pause: bool = False
+
+    def is_paused(self) -> bool:
+        """Return True: there is nobody to pause."""
+        return True
+
+    def pause(self) -> None:
+        """Check that the worker is idle; pause nobody."""
+        self.check()
+
+    def resume(self) -> None:
+        """Do nothing: nobody was paused."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operator:
     """Who carries a plan out, and with what.
@@ -82,22 +109,24 @@ class Operator:
     Attributes
     ----------
     name : stands in lock, state and log
-    log : returns this machine's log of a plan, by the plan's id
+    log : returns this machine's log of a plan, by the plan's id; None: there is none
     notice, progress : called with what is waited for; with the number of rows dealt with, and of
         all rows
     """
 
     name: str
     hold: Holder
-    log: Callable[[str], ChainedLog]
-    ask: Ask
-    evidence: Evidence
-    clock: Clock
-    notice: Notice
-    progress: Callable[[int, int], None]
+    log: Callable[[str], ChainedLog] | None = None
+    ask: Ask = lambda rows: [""] * len(rows)
+    evidence: Evidence = lambda rows: [""] * len(rows)
+    clock: Clock = OWN_CLOCK
+    notice: Notice = lambda _: None
+    progress: Callable[[int, int], None] = lambda _done, _all: None
 
     def note(self, plan: str, kind: str, **data: object) -> None:
         """Write into this machine's log, which is for people; a full disk stops no move."""
+        if self.log is None:
+            return
         try:
             self.log(plan).append(kind, {**data, "by": self.name}, sync=False)
         except LogError as error:

@@ -35,9 +35,11 @@ class MoveError(Exception):
     code : of a failed request: the store's error code, ``HTTP`` and the status if the answer has
         none, ``NotSent``, or ``NoAnswer``; empty when it is about no single answer
     needed : of a missing approval: the hash that would approve it
+    EXIT_CODE : what the command ``objectmove`` returns to the shell
     """
 
     HEADING = "STOPPED."
+    EXIT_CODE = 1
 
     def __init__(self, text: str, *, way_on: str = "", code: str = "", needed: str = "") -> None:
         super().__init__(text)
@@ -52,15 +54,20 @@ class MoveError(Exception):
 class StoreError(MoveError):
     """A request failed; ``code`` says how."""
 
+    EXIT_CODE = 4
+
 
 class PlanError(MoveError):
     """A plan cannot be made, read or used; says what is wrong with it."""
+
+    EXIT_CODE = 2
 
 
 class RefusedError(MoveError):
     """A safety rule refuses, or the store can't do it. Nothing was changed."""
 
     HEADING = "REFUSED. Nothing was changed."
+    EXIT_CODE = 5
 
 
 class NotApprovedError(RefusedError):
@@ -90,6 +97,8 @@ class MoversError(RefusedError):
 class StoppedError(MoveError):
     """The run ended before its work was done."""
 
+    EXIT_CODE = 3
+
 
 @dataclass(eq=False)
 class InterruptedMoveError(KeyboardInterrupt):
@@ -104,3 +113,6 @@ class InterruptedMoveError(KeyboardInterrupt):
     moved: int
     way_on: str
     is_held: bool
+
+    def __str__(self) -> str:
+        return f"interrupted after {self.moved} objects"

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from itertools import islice
 from typing import Any, NamedTuple
 
-from .book import Book, Clock
+from .book import OWN_CLOCK, Book, Clock
 from .bucket import Look, S3Bucket, Seen, Texts, is_key_supported
 from .errors import LimitError, NotNowError, StoreError
 from .looks import look_surely, scan
@@ -63,13 +63,13 @@ def make_plan(  # noqa: PLR0912  # one step after the other
     bucket: S3Bucket,
     *,
     header: Mapping[str, Any],
-    judge: Judge,
-    needs_metadata: bool,
-    match: str,
-    first: int | None,
-    begun: Iterable[Plan],
-    memory_removed: bool,
-    clock: Clock,
+    judge: Judge = allow_all,
+    needs_metadata: bool = False,
+    match: str = "*",
+    first: int | None = None,
+    begun: Iterable[Plan] = (),
+    memory_removed: bool = False,
+    clock: Clock = OWN_CLOCK,
 ) -> Plan:
     """Return the plan of a move from one prefix to another.
 

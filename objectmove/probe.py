@@ -3,17 +3,21 @@
 For each condition, a request is tried that the store must refuse, and one that it must carry out.
 Every request that must succeed bears conditions that are met, so that a bucket whose policy demands
 conditions can be probed, too.
+
+``probe`` finds out what a move needs, and refuses a store that cannot be used. ``survey`` tries
+more, for a person, and refuses none.
 """
 
 from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from .bucket import REFUSED, UNMET, Answer, Request, S3Bucket
+from .bucket import ENCRYPTION, REFUSED, UNMET, Answer, Request, S3Bucket, parse_xml
 from .errors import RefusedError, StoreError
 from .plan import Abilities, Timing
 
@@ -28,7 +32,7 @@ _CODES = {
     "met": {""},
 }
 #: What is wrong with a store that cannot be used.
-_FAULTS = {
+FAULTS = {
     "works": "the store does not do with a scratch object what a move needs",
     "expires": "the store accepts expired requests: a request of ours could take effect much later",
     "names": "the store copies an object that is not the one that was named",
@@ -45,6 +49,7 @@ class _Trial(NamedTuple):
     etag : the object's whose ETag is named; ``0`` is no object's
     is_free : ``free``: only if nothing is at ``key``
     shows : the ability, or the key of the fault, that the trial is about
+    is_secret : whether the store shall encrypt the object
     """
 
     round: str
@@ -54,6 +59,7 @@ class _Trial(NamedTuple):
     etag: str
     is_free: str
     shows: str
+    is_secret: str = ""
 
 
 def _parse(line: str) -> _Trial:
@@ -63,6 +69,21 @@ def _parse(line: str) -> _Trial:
 
 # No two of a round are about one object, for which they would wait.
 _TABLE = """
+first put         a . . free works
+first put         b . . free works
+first put         c . . free works
+first put         d . . free works
+first put         e . . free works
+first put         f . . free works
+first put         g . . free works
+first put         h . . free works
+first put         i . . free works
+first put         j . . free works
+first put         k . . free works
+first put         l . . free works
+first put         x . . free works
+first put         y . . free works
+first put         z . . free works
 late  put         n . . .    expires
 late  copy        o a a .    expires
 late  delete      b . b .    expires
@@ -81,12 +102,25 @@ unmet rename      r j 0 free rename
 unmet rename      k l l free rename
 met   rename      s z z free rename
 """
-#: The scratch objects that are put first, that later requests make, and that those remove.
-_FIRST = "abcdefghijklxyz"
-_LATER = "nopqrs"
+# What ``survey`` tries beside these. The keys sort otherwise in a store on a file system, in one
+# that compares UTF-16, and in one that ignores case.
+_MORE = """
+first put         -  . . free listing_order
+first put         /- . . free listing_order
+first put         5  . . free listing_order
+first put         A  . . free listing_order
+first put         \u00e9  . . free listing_order
+first put         \uff5e  . . free listing_order
+first put         \U0001f4e6  . . free listing_order
+first put         m  . . free encrypted_copies secret
+met   copy        t  m m free encrypted_copies
+"""
+_TRIALS = [_parse(line) for line in _TABLE.split("\n") if line]
+_SURVEY = [_parse(line) for line in (_TABLE + _MORE).split("\n") if line]
+#: The scratch objects that are removed.
 _REMOVED = set("xyz")
-_TRIALS = [_Trial("first", "put", letter, "", "", "free", "works") for letter in _FIRST]
-_TRIALS += [_parse(line) for line in _TABLE.split("\n") if line]
+#: What ``survey`` finds out beside faults and abilities.
+_BESIDE = ("encrypted_copies", "versions", "listing_order", "listing_at_once")
 
 
 def probe(bucket: S3Bucket, *, timing: Timing, source: str) -> Abilities:
@@ -110,6 +144,85 @@ def probe(bucket: S3Bucket, *, timing: Timing, source: str) -> Abilities:
     -----
     Changes scratch objects under ``.runbook/probe/``, and removes them.
     """
+    with _try_requests(bucket, timing, source, _TRIALS) as (_, lacking):
+        for name, text in FAULTS.items():
+            if name in lacking:
+                raise RefusedError(f"{text} ({lacking[name]})")
+    abilities = {name: name not in lacking for name in Abilities.model_fields}
+    return Abilities.model_validate(abilities)
+
+
+def survey(bucket: S3Bucket, *, timing: Timing, source: str) -> dict[str, str]:
+    """Try what ``probe`` tries, and what else a person wants to know of a store.
+
+    Parameters
+    ----------
+    timing, source : as in ``probe``
+
+    Returns
+    -------
+    For each name, what the store does instead; empty when it does what it should. The names are
+
+    - ``works``, ``expires`` and ``names``, without which ``probe`` refuses the store;
+    - those of ``Abilities``;
+    - ``encrypted_copies``: an object that the store encrypts can be copied;
+    - ``versions``: an object that is overwritten is kept as an older version;
+    - ``listing_order``: keys are listed in the order of their bytes, also page by page;
+    - ``listing_at_once``: a listing shows what was written and removed right before it.
+
+    Raises
+    ------
+    RefusedError, StoreError
+        As ``probe`` raises them, but for what a store lacks.
+
+    Notes
+    -----
+    Changes scratch objects under ``.runbook/probe/``, and removes them with all their versions.
+    """
+    with _try_requests(bucket, timing, source, _SURVEY) as (root, lacking):
+        listed = [seen.key for seen in bucket.list_objects(root)]
+        pages = [seen.key for seen in bucket.list_objects(root, page_size=2)]
+        looks = bucket.look([root + trial.key for trial in _SURVEY])
+        versions = _list_removals(bucket, f"{root}f")
+    late = [*bucket.list_objects(root)]
+    removals = _list_removals(bucket, root)
+    bucket.send(removals, signed_at=bucket.read_clock(), expires_s=timing.expires_s)
+    there = {key for key, seen in looks.items() if seen is not None}
+    if not listed == pages == sorted(listed):
+        lacking["listing_order"] = "another order"
+    if late or there != {*listed}:
+        lacking["listing_at_once"] = "late"
+    if len(versions) < 2:
+        lacking["versions"] = "overwritten objects are gone"
+    secret = looks.get(f"{root}m")
+    if secret is not None and ENCRYPTION not in secret.headers:
+        lacking["encrypted_copies"] = "put: not encrypted"
+    return {name: lacking.get(name, "") for name in (*FAULTS, *Abilities.model_fields, *_BESIDE)}
+
+
+def _list_removals(bucket: S3Bucket, prefix: str) -> list[Request]:
+    """Return for each version and delete marker the request that removes it for good."""
+    removals = []
+    with suppress(StoreError):  # not every store can list versions
+        query = {"versions": "", "prefix": prefix}
+        reply = bucket.fetch(Request("get", query=query), "list versions")
+        for item in parse_xml(reply.body, "ListVersionsResult"):
+            version = item.findtext("VersionId")
+            if version:
+                key = item.findtext("Key", "")
+                removals.append(Request("delete", key, query={"versionId": version}))
+    return removals
+
+
+@contextmanager
+def _try_requests(
+    bucket: S3Bucket, timing: Timing, source: str, trials: Sequence[_Trial]
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the beginning of the scratch objects' keys, and what the store lacks.
+
+    For each ability and each fault that is lacking, that is what the store does instead. The
+    scratch objects are there until the ``with`` block ends.
+    """
     root = f"{PROBE}{secrets.token_hex(8)}-"
     began = bucket.read_clock()
 
@@ -129,44 +242,42 @@ def probe(bucket: S3Bucket, *, timing: Timing, source: str) -> Abilities:
             f"these credentials may not delete under {source} ({answer.code} "
             f"{answer.message}): nothing would be moved, only copied. Give them that right."
         )
+    keys = {root + trial.key for trial in trials}
     etags: dict[str, str] = {}
     lacking: dict[str, str] = {}
     try:
         for name, codes in _CODES.items():
-            trials = [trial for trial in _TRIALS if trial.round == name]
-            requests = [_make_request(trial, root, etags) for trial in trials]
+            tried = [trial for trial in trials if trial.round == name]
+            requests = [_make_request(trial, root, etags) for trial in tried]
             signed_at = began - _EXPIRED if name == "late" else began
             answers = send(requests, signed_at)
-            for trial, answer in zip(trials, answers, strict=True):
+            for trial, answer in zip(tried, answers, strict=True):
                 given = set(answer.failed.values()) or {answer.code}
                 if not given <= codes:
-                    why = f"{trial.kind}: {', '.join(given)} {answer.message}"
+                    why = f"{trial.kind}: {', '.join(given) or 'done'} {answer.message}"
                     # A put can do what a copy does not, if it overwrites nothing.
                     is_missing = trial.kind == "copy" and answer.code == "NotImplemented"
-                    can_put = "conditional_put" not in lacking
+                    can_put = "conditional_put" not in lacking and trial.shows not in _BESIDE
                     shows = "copies" if is_missing and can_put else trial.shows
                     lacking.setdefault(shows, why.strip())
-            etags = etags or _look(bucket, root, began, timing)
-        after = _look(bucket, root, began, timing)
+            etags = etags or _look(bucket, root, keys, began, timing)
+        after = _look(bucket, root, keys, began, timing)
+        for trial in trials:
+            letters = {trial.key, trial.source}
+            changed = {each for each in letters if after.get(each) != etags.get(each)}
+            if trial.round == "met":
+                changed = letters & _REMOVED & after.keys()
+            if changed and trial.round != "first":
+                lacking.setdefault(trial.shows, f"{trial.kind} has another effect")
+        md5 = hashlib.md5(b"first", usedforsecurity=False).hexdigest()
+        copied = md5 if "copies" in lacking else after.get("q")
+        if not etags.get("a") == copied == md5:
+            lacking["hash_etags"] = "an ETag is no MD5"
+        yield root, lacking
     finally:
         left = bucket.list_objects(root)
         removals = [Request("delete", seen.key, if_match=seen.etag) for seen in left]
         bucket.send(removals, signed_at=bucket.read_clock(), expires_s=timing.expires_s)
-    for trial in _TRIALS[len(_FIRST) :]:
-        letters = {trial.key, trial.source}
-        changed = {each for each in letters if after.get(each) != etags.get(each)}
-        if trial.round == "met":
-            changed = letters & _REMOVED & after.keys()
-        if changed:
-            lacking.setdefault(trial.shows, f"{trial.kind} has another effect")
-    for name, text in _FAULTS.items():
-        if name in lacking:
-            raise RefusedError(f"{text} ({lacking[name]})")
-    abilities = {name: name not in lacking for name in Abilities.model_fields}
-    md5 = hashlib.md5(b"first", usedforsecurity=False).hexdigest()
-    copied = after["q"] if abilities["copies"] else md5
-    abilities["hash_etags"] = etags["a"] == copied == md5
-    return Abilities.model_validate(abilities)
 
 
 def _make_request(trial: _Trial, root: str, etags: Mapping[str, str]) -> Request:
@@ -182,13 +293,16 @@ def _make_request(trial: _Trial, root: str, etags: Mapping[str, str]) -> Request
         if_match=etag,
         if_absent=bool(trial.is_free),
         body=trial.round.encode() if trial.kind == "put" else b"",
+        headers={ENCRYPTION: "AES256"} if trial.is_secret else {},
     )
 
 
-def _look(bucket: S3Bucket, root: str, began: datetime, timing: Timing) -> dict[str, str]:
+def _look(
+    bucket: S3Bucket, root: str, keys: Collection[str], began: datetime, timing: Timing
+) -> dict[str, str]:
     """Return the letters of the scratch objects that are there, with the ETag of each."""
-    looks = bucket.look([root + letter for letter in _FIRST + _LATER])
-    if len(looks) != len(_FIRST + _LATER):
+    looks = bucket.look(sorted(keys))
+    if len(looks) != len(keys):
         raise RefusedError("the store does not show its own scratch objects")
     now = bucket.read_clock()
     spread = timedelta(seconds=timing.spread_s + 1)

@@ -134,9 +134,7 @@ class Run:
         approvals = {"apply": self.plan.sha256, "undo": self.plan.undo_approval}
         needed = approvals.get(verb, "")
         if approve != needed:
-            raise NotApprovedError(
-                f"this does not approve to {verb} {self.plan.id}: {needed} does", needed=needed
-            )
+            raise NotApprovedError(f"to {verb} {self.plan.id}, approve {needed}", needed=needed)
         may_begin = verb == "apply"
         with self._open(may_begin=may_begin) as release:
             undo = release.undo
@@ -300,11 +298,13 @@ class Run:
         self._forget()
         move = self._make_move(header.expires_at)
         move.parts = header.parts
-        is_free = self._abilities.conditional_put
-        put = Request("put", PLANS + plan.sha256, body=plan.content, if_absent=is_free)
-        (answer,) = self.main.send([put])
-        if answer.effect != "done" and answer.code not in UNMET:  # it is there already
-            raise StoreError(f"the plan cannot be kept in the bucket: {answer.code}")
+        key = PLANS + plan.sha256
+        if self.bucket.look([key]).get(key) is None:
+            is_free = self._abilities.conditional_put
+            put = Request("put", key, body=plan.content, if_absent=is_free)
+            (answer,) = self.main.send([put])
+            if answer.effect != "done" and answer.code not in UNMET:  # it is there already
+                raise StoreError(f"the plan cannot be kept in the bucket: {answer.code}")
         moves[plan.id] = move
         return move
 

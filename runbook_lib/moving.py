@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from objectmove import plan as plans
 from objectmove import planning, proof, result, settling
 from objectmove.book import Clock
 from objectmove.bucket import S3Bucket, format_time, parse_time
-from objectmove.carry import Holder, Operator
+from objectmove.carry import Holder, Operator, WatchedWorker
 from objectmove.errors import (
     InterruptedMoveError,
     MoveError,
@@ -107,28 +107,6 @@ def _naming_commands() -> Iterator[None]:
             way_on = error.way_on.replace(error.needed, error.needed[:SHORT_HASH])
             error.args = (name_runbook(f"{error}. Carry on with: runbook {way_on}"),)
         raise
-
-
-@dataclass(slots=True, kw_only=True)
-class WatchedWorker:
-    """A worker that can only be watched, not paused. ``check`` raises unless it is idle."""
-
-    check: Callable[[], None]
-    words: str
-    way_back: str
-    name: str = "worker"
-    can_pause: bool = False
-
-    def is_paused(self) -> bool:
-        """Return True, because there is nothing to pause."""
-        return True
-
-    def pause(self) -> None:
-        """Only check that the worker is idle."""
-        self.check()
-
-    def resume(self) -> None:
-        """Do nothing: nothing was paused."""
 
 
 class MoveGate:

@@ -16,6 +16,8 @@ from fulfillment.settings import Settings
 from runbook_lib.cli import build_app
 from runbook_lib.errors import ExitCode
 from scripts.make_drills_table import PAGE, build_page, read_runs
+from scripts.make_stores_page import PAGE as STORES_PAGE
+from scripts.make_stores_page import ROWS, build_table, read_probes
 from scripts.print_causes import print_causes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,6 +79,12 @@ def test_the_page_of_the_causes_shows_the_table_that_the_code_decides_by(
     page = (ROOT / "docs" / "causes.md").read_text("utf-8")
     table = page[page.index("| cause |") :]
     assert table == capsys.readouterr().out, "run: python -m scripts.print_causes --write"
+
+
+def test_the_page_of_the_stores_shows_what_the_probes_found() -> None:
+    for probe in read_probes():
+        assert probe["honours"].keys() == ROWS.keys(), probe["name"]
+    assert STORES_PAGE.read_text("utf-8").endswith(f"\n\n{build_table(read_probes())}")
 
 
 def test_make_help_lists_every_target_of_the_design() -> None:

@@ -1,0 +1,72 @@
+"""What a probe says of a store that lacks something."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+
+from objectmove.bucket import S3Bucket
+from objectmove.errors import RefusedError
+from objectmove.plan import Abilities, Timing
+from objectmove.probe import FAULTS, probe, survey
+from tests.support.memory_bucket import MemoryBucket
+from tests.support.memory_store import MemoryStore
+
+
+def make_bucket(**changes: Any) -> S3Bucket:
+    store = MemoryStore(clock=lambda: datetime.now(UTC))
+    return cast("S3Bucket", MemoryBucket(store, **changes))
+
+
+def list_lacking(bucket: S3Bucket) -> set[str]:
+    found = survey(bucket, timing=Timing(), source="in/")
+    assert list(bucket.list_objects("")) == []
+    return {name for name, instead in found.items() if instead}
+
+
+def test_a_store_with_conditions_lacks_only_what_a_move_can_do_without() -> None:
+    lacking = list_lacking(make_bucket())
+    assert not lacking & FAULTS.keys()
+    assert not lacking & {"conditional_put", "conditional_copy", "conditional_delete"}
+    assert "versions" in lacking
+
+
+def test_a_store_that_ignores_conditions_is_told_and_not_refused() -> None:
+    lacking = list_lacking(make_bucket(is_strict=False))
+    assert not lacking & FAULTS.keys()
+    assert lacking > {"conditional_put", "conditional_copy", "conditional_delete"}
+    abilities = probe(make_bucket(is_strict=False), timing=Timing(), source="in/")
+    assert {name for name in Abilities.model_fields if not getattr(abilities, name)} <= lacking
+
+
+def test_a_store_that_accepts_expired_requests_is_refused_but_can_be_surveyed() -> None:
+    assert "expires" in list_lacking(make_bucket(is_fenced=False))
+    with pytest.raises(RefusedError, match="expired"):
+        probe(make_bucket(is_fenced=False), timing=Timing(), source="in/")
+
+
+def test_a_listing_in_another_order_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket = make_bucket()
+    in_order = bucket.list_objects
+
+    def list_backwards(prefix: str, **options: Any) -> Any:
+        return iter([*in_order(prefix, **options)][::-1])
+
+    monkeypatch.setattr(bucket, "list_objects", list_backwards)
+    assert "listing_order" in list_lacking(bucket)
+
+
+def test_a_listing_that_shows_what_was_removed_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket = make_bucket()
+    up_to_date = bucket.list_objects
+    shown: list[Any] = []
+
+    def list_late(prefix: str, **options: Any) -> Any:
+        shown.append([*up_to_date(prefix, **options)])
+        return iter(shown[-2] if len(shown) > 1 else [])
+
+    monkeypatch.setattr(bucket, "list_objects", list_late)
+    found = survey(bucket, timing=Timing(), source="in/")
+    assert found["listing_at_once"]
