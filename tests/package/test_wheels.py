@@ -13,6 +13,7 @@ import zipfile
 from collections import defaultdict
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import Any
 
 import pytest
 from minio import Minio
@@ -116,12 +117,23 @@ def test_the_move_alone_moves_files_and_proves_it(
     client = connect(seaweedfs)
     for name in ("a", "b", "c"):
         client.fput_object(seaweedfs.bucket, f"from/{name}", __file__)
-    script = str(Path(__file__).with_name("move_files.py"))
-    done = machine.run(
-        "python", script, seaweedfs.endpoint, seaweedfs.bucket, ACCESS_KEY, SECRET_KEY
-    )
-    proof = json.loads(done.stdout)
-    assert (proof["moved"], proof["in_place"], proof["lost"]) == (3, 3, 0)
+    ends = [f"s3://{seaweedfs.bucket}/{prefix}/" for prefix in ("from", "to")]
+    keys = {
+        "AWS_ENDPOINT_URL": f"http://{seaweedfs.endpoint}",
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+    }
+
+    def move(*words: str) -> dict[str, Any]:
+        done = machine.run("objectmove", *words, "--json", **keys)
+        document: dict[str, Any] = json.loads(done.stdout)
+        return document
+
+    plan = move("plan", *ends)
+    moved = move("apply", *ends, plan["plan"], "--approve", plan["sha256"][:12])
+    proof = move("verify", *ends, plan["plan"])
+    counts = proof["counts"]
+    assert (moved["moved"], counts["in_place"], counts["lost"]) == (3, 3, 0)
     for prefix, count in (("from/", 0), ("to/", 3)):
         found = list(client.list_objects(seaweedfs.bucket, prefix, recursive=True))
         assert len(found) == count
