@@ -118,9 +118,9 @@ class Cost(NamedTuple):
 
 
 def find_program(*names: str) -> str | None:
-    """Return the first of the programs that is installed, beside Python or on PATH."""
+    """Return the first of the programs that is installed: by its path, beside Python, on PATH."""
     for name in names:
-        beside = Path(sys.executable).with_name(name)
+        beside = Path(sys.executable).parent / name
         if found := str(beside) if beside.exists() else shutil.which(name):
             return found
     return None
