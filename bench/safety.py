@@ -39,6 +39,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "safety.md"
 OURS = "objectmove"
 BODY_BYTES = 1000
+#: Stays at the destination: when a prefix loses its last object while a copy arrives, the gateway
+#: confirms the copy and loses it, whoever copies.
+_STAYS = "ready/stays"
 #: How often a command is given, until it says that all went well.
 TRIES = 3
 _DEADLINE_S = 300
@@ -232,7 +235,9 @@ class Round:
         # A person doesn't give the next command before the consumers have taken what is there.
         wait_until(lambda: self.proxy.is_idle, what="the last late request")
         if self.consumers is not None:
-            wait_until(lambda: not self.shelf.list_keys("ready/"), what="the consumers' last look")
+            wait_until(
+                lambda: self.shelf.list_keys("ready/") == [_STAYS], what="the consumers' last look"
+            )
         return code, out, errors
 
     def read_places(self) -> Places:
@@ -443,13 +448,16 @@ def open_round(server: StoreServer, case: Case, rng: random.Random) -> Iterator[
                     server.endpoint,
                     BUCKET,
                     folder / "taken.jsonl",
+                    prefix="ready/0",
                     count=case.consumers,
                     pause_s=0,
                 )
             )
         environment = make_environment(proxy.endpoint, folder) | _SETTINGS
         environment["AWS_ENDPOINT_URL"] = environment["S3_ENDPOINT_URL"]
-        yield Round(shelf, proxy, consumers, environment, rng)
+        round_ = Round(shelf, proxy, consumers, environment, rng)
+        round_.put(_STAYS, b"this stays")
+        yield round_
 
 
 def play(server: StoreServer, case: Case, tool: str, *, count: int, seed: str) -> tuple[Tally, str]:
@@ -606,6 +614,8 @@ def write_page(
         "\n".join(columns),
         "If a command ends with 0 and doesn't name a file, it says that the file has moved. Names "
         "of skipped and failed files count as *not moved*.",
+        "One more object stays in `ready/`. Without it, the gateway sometimes confirms a copy and "
+        "loses it, whoever copies: when a consumer takes the last object at that moment.",
         *(write_case(case, tools, tallies) for case in cases),
     ]
     return "\n\n".join(parts) + "\n"
