@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import random
+import re
 import shutil
 import statistics
 import subprocess
@@ -354,9 +355,10 @@ def read_versions() -> str:
     for name, *arguments in [*programs, ("dpkg-query", "-W", "minio-client")]:
         if program := find_program(name):
             done = subprocess.run([program, *arguments], capture_output=True, check=False)
-            words = done.stdout.decode().partition("\n")[0].split()
-            said.append(" ".join([name, *(w for w in words if w not in (name, "version"))]))
-    return ", ".join(said).replace("dpkg-query ", "")
+            package = "minio-client" if name == "dpkg-query" else name
+            version = re.search(r"\d+\.\d+[\w.~-]*", done.stdout.decode())
+            said.append(f"{package} {version.group() if version else 'unknown'}")
+    return ", ".join(said)
 
 
 def main() -> None:

@@ -145,8 +145,8 @@ COLUMNS = {
     "lost": "its newest content is nowhere, and no consumer took it",
     "twice": "one of its contents was shipped twice, or shipped and at the destination again",
     "overwritten": "it had arrived, and other content replaced it before anybody took it",
-    "told wrong": "the tool said that it had moved, or that it had not, and that was not so",
-    "in doubt": "the tool says that nobody can know whether it was shipped",
+    "told wrong": "right after the move, what the tool said of it was not so",
+    "in doubt": "the tool says that nobody can know whether it was shipped, and asks you",
     "left": "it is at its source, or parked",
 }
 HARM = ("lost", "twice", "overwritten", "told wrong")
