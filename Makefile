@@ -9,7 +9,7 @@ INCIDENT ?=
 
 .PHONY: help setup setup-test demo up down status lab investigate drill drills chaos-fulfillment-delay \
 	report samples lock lint unit check test test-long test-faults test-rgw test-foreign test-model test-airflow test-drills \
-	diagnose-cases diagnose-matrix bench bench-alert mutate release clean
+	diagnose-cases diagnose-matrix bench bench-alert bench-safety mutate release clean
 
 help: ## List every target
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-26s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,6 +84,11 @@ bench: setup ## Plan, apply and verify 5,000 labels beside s5cmd, mc and rclone 
 bench-alert: setup-test ## From Alertmanager's firing to the report on the ticket
 	@python -m bench.alert $(ARGS)
 
+bench-safety: setup ## Lost answers, kills, collisions: objectmove beside four movers (ARGS="--seed 1")
+	@sh scripts/setup/prometheus.sh --bench >&2
+	@sh scripts/setup/awscli.sh >&2
+	@python -m bench.safety $(ARGS)
+
 mutate: setup ## Change the code in 200 small ways, and count which the tests notice (ARGS="--seed 1 --list": show them)
 	@python -m tools.mutate $(ARGS)
 
@@ -121,5 +126,5 @@ samples: setup ## Make the sample reports under docs/samples and the README's pi
 	@python -m scripts.make_samples
 
 clean: ## Remove what was built; reports and the stack's data stay
-	@rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf .venv .awscli build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import random
+import re
 import shutil
 import statistics
 import subprocess
@@ -118,9 +119,9 @@ class Cost(NamedTuple):
 
 
 def find_program(*names: str) -> str | None:
-    """Return the first of the programs that is installed, beside Python or on PATH."""
+    """Return the first of the programs that is installed: by its path, beside Python, on PATH."""
     for name in names:
-        beside = Path(sys.executable).with_name(name)
+        beside = Path(sys.executable).parent / name
         if found := str(beside) if beside.exists() else shutil.which(name):
             return found
     return None
@@ -354,9 +355,10 @@ def read_versions() -> str:
     for name, *arguments in [*programs, ("dpkg-query", "-W", "minio-client")]:
         if program := find_program(name):
             done = subprocess.run([program, *arguments], capture_output=True, check=False)
-            words = done.stdout.decode().partition("\n")[0].split()
-            said.append(" ".join([name, *(w for w in words if w not in (name, "version"))]))
-    return ", ".join(said).replace("dpkg-query ", "")
+            package = "minio-client" if name == "dpkg-query" else name
+            version = re.search(r"\d+\.\d+[\w.~-]*", done.stdout.decode())
+            said.append(f"{package} {version.group() if version else 'unknown'}")
+    return ", ".join(said)
 
 
 def main() -> None:

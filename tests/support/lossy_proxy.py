@@ -6,8 +6,9 @@ n-th request of a kind, right before its effect or right after it. Connections s
 real one's do. The host header is signed, so the store is addressed at the proxy's own address.
 
 It can also be what stands between us and the store and answers by itself, without asking it: the
-fate ``made-404-html`` is a 404 that is an HTML page. A rename counts as a copy here, and so does a
-put that is not the runbook's own: it brings a label to its destination on a store without copies.
+fate ``made-404-html`` is a 404 that is an HTML page. Or it repeats a request that the store has
+answered: the fate ``replay``. A rename counts as a copy here, and so does a put that is not the
+runbook's own: it brings a label to its destination on a store without copies.
 """
 
 from __future__ import annotations
@@ -255,6 +256,9 @@ class _Relay(socketserver.StreamRequestHandler):
         if fate == "slow":
             server.pause()
         answer = server.ask(request)
+        if fate == "replay":
+            server.pause()
+            server.ask(request)
         server.spring(request, "after")
         if not answer or fate in ("reset_after", "hang_after", "404_after"):
             return self._end(fate or "reset", request)

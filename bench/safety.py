@@ -1,0 +1,673 @@
+"""What movers do to files when something goes wrong, counted by the SHA-256 of every body.
+
+Each tool moves the same files in the same cases, on two stores, with its own defaults and its own
+safe options. Between it and the store is a proxy that kills it, loses answers, or lets somebody
+else act at a chosen request. Every body is unique, so a body tells which file it is, wherever it
+is and whoever took it. If every case is played with every tool, the result is ``docs/safety.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import os
+import random
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from bench.release import SERVERS, find_program, make_environment, read_versions, tabulate
+from tests.support.audit import Shelf
+from tests.support.consumers import Consumers, run_consumers
+from tests.support.gateway import BUCKET, StoreServer, wait_until
+from tests.support.lossy_proxy import LossyProxy, Request, Spoil, Trap, run_lossy_proxy
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "safety.md"
+OURS = "objectmove"
+BODY_BYTES = 1000
+#: Stays at the destination: when a prefix loses its last object while a copy arrives, the gateway
+#: confirms the copy and loses it, whoever copies.
+_STAYS = "ready/stays"
+#: How often a command is given, until it says that all went well.
+TRIES = 3
+_DEADLINE_S = 300
+#: The share of the files that a case picks out.
+_SHARE = 0.3
+#: A lock lapses soon, so that nobody waits a minute after each kill.
+_SETTINGS = {
+    "LABEL_FINISHED": "always",
+    "RELEASE_LEASE_S": "8",
+    "RELEASE_EFFECT_S": "1",
+    "RELEASE_CLOCK_SPREAD_S": "1",
+    "PYTHONPATH": str(ROOT),
+}
+
+
+class Tool(NamedTuple):
+    """A mover that is one command.
+
+    Attributes
+    ----------
+    programs : names of its program
+    arguments : of the move, with its safe options
+    said : finds what it says of a file: ``moved`` or ``kept``, with the file's name
+    safe : its safe options, in words
+    """
+
+    programs: tuple[str, ...]
+    arguments: str
+    said: str
+    safe: str
+
+
+_NAME = r"\d{6}\.pdf"
+TOOLS = {
+    "rclone move": Tool(
+        ("rclone",),
+        f"move --immutable --checksum -v :s3:{BUCKET}/{{source}} :s3:{BUCKET}/{{to}}",
+        rf"(?P<moved>{_NAME}): Deleted|ERROR : (?P<kept>{_NAME}):",
+        "`--immutable` (never change a file at the destination), `--checksum` (without it, files "
+        "of the same size and second count as the same)",
+    ),
+    "s5cmd mv": Tool(
+        ("s5cmd",),
+        f"--json --log debug mv --no-clobber s3://{BUCKET}/{{source}}* s3://{BUCKET}/{{to}}",
+        rf'"success":true,"source":"[^"]*/(?P<moved>{_NAME})"|mv [^ ]*/(?P<kept>{_NAME}) .*"err',
+        "`--no-clobber`; at `--log debug`, since it names skipped files only there",
+    ),
+    "mc mv": Tool(
+        ("mcli", "minio-client", "mc"),
+        f"--json mv --recursive bench/{BUCKET}/{{source}} bench/{BUCKET}/{{to}}",
+        rf'"success","source":"[^"]*/(?P<moved>{_NAME})"|"status":"error".*/(?P<kept>{_NAME})',
+        "it has no option that keeps what is at the destination",
+    ),
+    "aws s3 mv": Tool(
+        (str(ROOT / ".awscli" / "bin" / "aws"),),
+        "s3 mv --recursive --no-progress --validate-same-s3-paths "
+        f"s3://{BUCKET}/{{source}} s3://{BUCKET}/{{to}}",
+        rf"move: \S*/(?P<moved>{_NAME}) to|move failed: \S*/(?P<kept>{_NAME}) to",
+        "`--validate-same-s3-paths`; version 1 has no option that keeps what is at the destination",
+    ),
+}
+
+
+def get_name(key: str) -> str:
+    """Return what follows the last ``/`` of a key."""
+    return key.rpartition("/")[2]
+
+
+def fold(key: str) -> str:
+    """Return a key as a store on a file system takes it: with one ``/`` in place of several."""
+    return re.sub("/+", "/", key)
+
+
+@dataclass
+class File:
+    """One file of a round: its source key, the key that it is moved to, and its content.
+
+    Attributes
+    ----------
+    rewritten : the content that its writer put there meanwhile; empty until then
+    """
+
+    source: str
+    to: str
+    body: bytes
+    rewritten: bytes = b""
+
+    @property
+    def name(self) -> str:
+        """The end of both keys, by which tools are understood."""
+        return get_name(self.source)
+
+    @property
+    def digests(self) -> list[str]:
+        """The SHA-256 of each content that it had."""
+        return [hashlib.sha256(body).hexdigest() for body in (self.body, self.rewritten) if body]
+
+
+#: What may become of a file, and what the page says of each.
+COLUMNS = {
+    "lost": "its newest content is nowhere, and no consumer took it",
+    "twice": "one of its contents was shipped twice, or shipped and at the destination again",
+    "overwritten": "it had arrived, and other content replaced it before anybody took it",
+    "told wrong": "right after the move, what the tool said of it was not so",
+    "in doubt": "the tool says that nobody can know whether it was shipped, and asks you",
+    "left": "it is at its source, or parked",
+}
+HARM = ("lost", "twice", "overwritten", "told wrong")
+#: How many files a round had, and to how many of them each thing happened.
+Tally = Counter[str]
+#: The sums of all rounds, by case, tool and store.
+Tallies = dict[tuple[str, str, str], Tally]
+
+
+class Places(NamedTuple):
+    """Where each content is, by its SHA-256: at which keys, and how often consumers took it."""
+
+    keys: dict[str, list[str]]
+    taken: Counter[str]
+
+    def has(self, digest: str, key: str) -> bool:
+        """Tell whether a content is at a key."""
+        return fold(key) in map(fold, self.keys.get(digest, []))
+
+
+@dataclass
+class Round:
+    """One tool's moves in one case, in an empty bucket.
+
+    Attributes
+    ----------
+    process : the command that runs, which a case may kill
+    said : what every command said, for whoever looks into a result
+    """
+
+    shelf: Shelf
+    proxy: LossyProxy
+    consumers: Consumers | None
+    environment: dict[str, str]
+    rng: random.Random
+    files: list[File] = field(default_factory=list)
+    process: subprocess.Popen[str] | None = None
+    said: list[str] = field(default_factory=list)
+
+    def put_files(self, count: int, source: str, to: str) -> None:
+        """Put files under a prefix. Each call gives the same names and other content."""
+        for number in range(count):
+            name = f"{number:06d}.pdf"
+            file = File(source + name, to + name, self.rng.randbytes(BODY_BYTES))
+            self.put(file.source, file.body)
+            self.files.append(file)
+
+    def put(self, key: str, body: bytes) -> None:
+        """Put an object, past the proxy."""
+        self.shelf.client.put_object(BUCKET, key, io.BytesIO(body), len(body), "application/pdf")
+
+    def rewrite(self, file: File) -> None:
+        """Do what the file's writer does: replace it at its source."""
+        body = self.rng.randbytes(BODY_BYTES)
+        self.put(file.source, body)
+        file.rewritten = body
+
+    def pick(self) -> list[File]:
+        """Return some of the files."""
+        return self.rng.sample(self.files, max(1, round(_SHARE * len(self.files))))
+
+    def kill(self) -> None:
+        """Kill the command that runs, and the program that it may have started."""
+        if self.process is not None and self.process.returncode is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    def run(self, command: Sequence[str]) -> tuple[int, str, str]:
+        """Run a command to its end; return exit code, stdout and stderr."""
+        with subprocess.Popen(
+            command,
+            env=self.environment,
+            cwd=self.environment["HOME"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        ) as self.process:
+            try:
+                out, errors = self.process.communicate(timeout=_DEADLINE_S)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                out, errors = self.process.communicate()
+        code = self.process.returncode
+        self.said.append(f"{shlex.join(command)}: exit {code}\n{out}\n{errors}")
+        # A person doesn't give the next command before the consumers have taken what is there.
+        wait_until(lambda: self.proxy.is_idle, what="the last late request")
+        if self.consumers is not None:
+            wait_until(
+                lambda: self.shelf.list_keys("ready/") == [_STAYS], what="the consumers' last look"
+            )
+        return code, out, errors
+
+    def read_places(self) -> Places:
+        """Return where every content is."""
+        places = self.shelf.read_places("")
+        keys = {digest: [place.key for place in found] for digest, found in places.items()}
+        taken = self.consumers.read_taken() if self.consumers is not None else []
+        return Places(keys, Counter(one.sha256 for one in taken))
+
+
+# --- the movers ---
+
+
+@dataclass
+class Claims:
+    """What a mover says of the files of one move, by their names.
+
+    Attributes
+    ----------
+    moved : whether each moved; it says nothing of a file that is missing here
+    in_doubt : those that it leaves to a person, since nobody can know
+    proven : how many it proved to have moved
+    """
+
+    moved: dict[str, bool] = field(default_factory=dict)
+    in_doubt: set[str] = field(default_factory=set)
+    proven: int = 0
+
+
+def move_with_tool(tool: Tool, round_: Round, source: str, to: str) -> Claims:
+    """Give a tool's command until it ends with 0; return what it claims."""
+    program = find_program(*tool.programs) or tool.programs[0]
+    arguments = tool.arguments.format(source=source, to=to).split()
+    waiting = {get_name(key) for key in round_.shelf.list_keys(fold(source))}
+    claims = Claims()
+    for _ in range(TRIES):
+        code, out, errors = round_.run([program, *arguments])
+        for found in re.finditer(tool.said, out + errors):
+            name = found["moved"] or found["kept"]
+            claims.moved[name] = found["moved"] is not None
+        if code == 0:
+            claims.moved = dict.fromkeys(waiting, True) | claims.moved
+            break
+    return claims
+
+
+def move_with_plan(round_: Round, source: str, to: str) -> Claims:
+    """Plan, apply until nothing waits, and verify; return what is claimed."""
+    program = find_program("runbook") or "runbook"
+    claims = Claims()
+    code, out, _ = round_.run([program, "plan", "--prefix", source, "--to", to, "--json"])
+    if code != 0:
+        return claims
+    plan = json.loads(out)
+    lines = Path(plan["path"]).read_text("utf-8").splitlines()
+    planned = {get_name(json.loads(line)["key"]) for line in lines[1:]}
+    for _ in range(TRIES):
+        command = [program, "apply", plan["plan"], "--approve", plan["sha256"], "--json"]
+        code, out, _ = round_.run(command)
+        document = json.loads(out) if code in (0, 3) else {}
+        if "moved" in document and not document["waiting"]:
+            kept = {get_name(item["key"]) for item in document["reasons"]}
+            claims.in_doubt = {get_name(key) for key in document["unproven"]}
+            claims.moved = dict.fromkeys(planned, True) | dict.fromkeys(kept, False)
+            for name in claims.in_doubt:
+                claims.moved.pop(name)
+            break
+    code, out, _ = round_.run([program, "verify", plan["plan"], "--json"])
+    if code in (0, 3):
+        document = json.loads(out)
+        claims.proven = document["in_place"] + document["gone_after_landed"]
+    return claims
+
+
+# --- the cases ---
+
+
+def _rewrite_some(round_: Round) -> None:
+    """Let the writer of some files replace them around their copy, or before their delete."""
+    for file in round_.pick():
+
+        def is_its(request: Request, file: File = file) -> bool:
+            return request.key == file.to or file.source.encode() in request.raw
+
+        kinds, phase = round_.rng.choice(
+            ((("copy",), "before"), (("copy",), "after"), (("delete", "bulk"), "before"))
+        )
+        trap = Trap(kinds, 1, phase, partial(round_.rewrite, file), is_its)
+        round_.proxy.traps.append(trap)
+        round_.said.append(f"{file.source} is rewritten {phase} its {kinds[0]}")
+
+
+def _spoil_some(fate: str) -> Callable[[Round], None]:
+    """Return what gives some copies a fate, each file's at most once."""
+
+    def spoil(round_: Round) -> None:
+        keys = {file.to for file in round_.pick()}
+
+        def is_its(request: Request) -> bool:
+            is_one = request.key in keys
+            keys.discard(request.key)
+            return is_one
+
+        round_.proxy.late_s = 0.5
+        round_.proxy.spoils = [Spoil(("copy",), 1.0, [fate] * len(keys), is_its)]
+
+    return spoil
+
+
+def _kill_once(round_: Round) -> None:
+    """Kill the command at one of its copies or deletes."""
+    number = round_.rng.randint(2, len(round_.files))
+    phase = round_.rng.choice(("before", "after"))
+    round_.proxy.traps = [Trap(("copy", "delete", "bulk"), number, phase, round_.kill)]
+    round_.said.append(f"killed {phase} request {number}")
+
+
+class Case(NamedTuple):
+    """Something that goes wrong.
+
+    Attributes
+    ----------
+    made : how it is made, in two sentences
+    disturb : sets it up
+    moves : source and destination of the moves, which run one after the other
+    consumers : how many consumers take from the destination all the time
+    unpromised : where we promise nothing: on which stores, and why
+    """
+
+    title: str
+    made: str
+    disturb: Callable[[Round], None] | None = None
+    moves: tuple[tuple[str, str], ...] = (("pending/", "ready/"),)
+    consumers: int = 0
+    unpromised: tuple[tuple[str, ...], str] = ((), "")
+
+
+_CONSUMED = "Consumers read, ship and delete what comes to the destination, all the time."
+CASES = {
+    "collision": Case(
+        "Two sources, one destination",
+        "Two prefixes have files of the same names with other content. Each is moved to the same "
+        "destination, one after the other.",
+        moves=(("pending/east/", "ready/"), ("pending/west/", "ready/")),
+    ),
+    "itself": Case(
+        "A move onto itself",
+        "The destination is the source. First both are spelled the same way, then the destination "
+        "has a second `/` at its end, which both stores take for the same place.",
+        moves=(("pending/", "pending/"), ("pending/", "pending//")),
+    ),
+    "consumer": Case("A racing consumer", f"{_CONSUMED} Nothing else happens.", consumers=3),
+    "rewritten": Case(
+        "A rewritten source",
+        "Three files of ten are replaced by their writer while the tool works. It happens right "
+        "before the file's copy, right after it, or right before the file's delete.",
+        disturb=_rewrite_some,
+        unpromised=(
+            ("juicefs",),
+            "this store deletes without a condition, and the plan says that a file which is "
+            "rewritten in the seconds after our last look can be deleted",
+        ),
+    ),
+    "answer": Case(
+        "A lost answer",
+        f"{_CONSUMED} For three files of ten, the copy takes effect, and the connection breaks "
+        "before its answer.",
+        disturb=_spoil_some("reset_after"),
+        consumers=3,
+    ),
+    "kill": Case(
+        "`kill -9`, and the same command again",
+        f"{_CONSUMED} The command is killed at one of its copies or deletes, and given again once "
+        "they have taken what came.",
+        disturb=_kill_once,
+        consumers=3,
+    ),
+    "replay": Case(
+        "A replayed request",
+        f"{_CONSUMED} For three files of ten, a proxy sends the copy to the store once more, up to "
+        "0.5 s later, and then passes the answer on.",
+        disturb=_spoil_some("replay"),
+        consumers=3,
+        unpromised=(
+            tuple(SERVERS),
+            "a mover can't see what a proxy repeats. Where the store renames, the repeated request "
+            "finds nothing to move",
+        ),
+    ),
+}
+
+
+# --- a round, and what became of its files ---
+
+
+@contextmanager
+def open_round(server: StoreServer, case: Case, rng: random.Random) -> Iterator[Round]:
+    """Empty the bucket, and open what a round needs."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        shelf = Shelf(server.endpoint, BUCKET)
+        shelf.clear()
+        proxy = stack.enter_context(run_lossy_proxy(server.endpoint, seed=rng.getrandbits(32)))
+        consumers = None
+        if case.consumers:
+            consumers = stack.enter_context(
+                run_consumers(
+                    server.endpoint,
+                    BUCKET,
+                    folder / "taken.jsonl",
+                    prefix="ready/0",
+                    count=case.consumers,
+                    pause_s=0,
+                )
+            )
+        environment = make_environment(proxy.endpoint, folder) | _SETTINGS
+        environment["AWS_ENDPOINT_URL"] = environment["S3_ENDPOINT_URL"]
+        round_ = Round(shelf, proxy, consumers, environment, rng)
+        round_.put(_STAYS, b"this stays")
+        yield round_
+
+
+def play(server: StoreServer, case: Case, tool: str, *, count: int, seed: str) -> tuple[Tally, str]:
+    """Play one round; return what became of the files, and what every command said."""
+    rng = random.Random(seed)
+    with open_round(server, case, rng) as round_:
+        for source, to in {fold(source): to for source, to in case.moves}.items():
+            round_.put_files(count, source, to)
+        if case.disturb is not None:
+            case.disturb(round_)
+        tally = Tally(files=len(round_.files))
+        arrived: set[str] = set()
+        for source, to in case.moves:
+            if tool == OURS:
+                claims = move_with_plan(round_, source, to)
+            else:
+                claims = move_with_tool(TOOLS[tool], round_, source, to)
+            places = round_.read_places()
+            moving = [file for file in round_.files if file.source.startswith(fold(source))]
+            for file in moving:
+                claim = claims.moved.get(file.name)
+                if is_false(claim, file, places):
+                    tally["told wrong"] += 1
+                    round_.said.append(f"told wrong: that {file.source} moved is {claim}")
+            landed = [file for file in moving if find_landed(file, places)]
+            tally["told wrong"] += max(0, claims.proven - len(landed))
+            tally["in doubt"] += len(claims.in_doubt)
+            for file in landed:
+                arrived.update(find_landed(file, places))
+        for file in round_.files:
+            outcome = judge(file, places, arrived)
+            tally[outcome] += 1
+            if outcome in HARM:
+                round_.said.append(f"{outcome}: {file.source}")
+    return tally, "\n".join(round_.said)
+
+
+def find_landed(file: File, places: Places) -> list[str]:
+    """Return those of a file's contents that are at the destination, or were taken from there."""
+    return [each for each in file.digests if places.taken[each] or places.has(each, file.to)]
+
+
+def is_false(claim: bool | None, file: File, places: Places) -> bool:
+    """Tell whether a claim that a file moved, or did not, is not so."""
+    landed = find_landed(file, places)
+    if claim is None or fold(file.source) == fold(file.to):
+        return claim is True and not landed
+    if claim:
+        return not landed or any(places.has(digest, file.source) for digest in landed)
+    return bool(landed)
+
+
+def judge(file: File, places: Places, arrived: set[str]) -> str:
+    """Return which column a file counts in; ``moved`` is none of them."""
+    for digest in file.digests:
+        at_destination = [key for key in places.keys.get(digest, []) if fold(key) == fold(file.to)]
+        if places.taken[digest] + len(at_destination) > 1:
+            return "twice"
+    newest = file.digests[-1]
+    if not (places.taken[newest] or places.keys.get(newest)):
+        return "overwritten" if newest in arrived else "lost"
+    return "moved" if find_landed(file, places) else "left"
+
+
+# --- the page ---
+
+
+def compare(
+    tools: Sequence[str],
+    cases: Sequence[str],
+    *,
+    seed: int,
+    rounds: int,
+    count: int,
+    logs: Path | None,
+) -> Tallies:
+    """Play every case with every tool on every store; return the sums of the rounds."""
+    tallies: Tallies = {}
+    for kind, run_server in SERVERS.items():
+        with tempfile.TemporaryDirectory() as folder, run_server(Path(folder)) as server:
+            for case in cases:
+                for tool in tools:
+                    total = Tally()
+                    for number in range(rounds):
+                        name = f"{seed}-{case}-{number}"
+                        tally, said = play(server, CASES[case], tool, count=count, seed=name)
+                        total += tally
+                        if logs is not None and any(tally[harm] for harm in HARM):
+                            path = logs / f"{name}-{kind}-{tool.partition(' ')[0]}.log"
+                            path.write_text(said, "utf-8")
+                    tallies[case, tool, kind] = total
+                    words = f"{kind}, {case}, {tool}: {dict(total)}"
+                    print(f"  {words}", file=sys.stderr, flush=True)
+    return tallies
+
+
+def find_breaches(tallies: Tallies) -> list[str]:
+    """Return where our own move did harm although it promises that it does not."""
+    breaches = []
+    for (case, tool, kind), tally in tallies.items():
+        stores, _ = CASES[case].unpromised
+        if tool == OURS and kind not in stores:
+            harms = [f"{tally[harm]} {harm}" for harm in HARM if tally[harm]]
+            breaches += [f"{case}, {kind}: {words}" for words in harms]
+    return breaches
+
+
+def write_case(name: str, tools: Sequence[str], tallies: Tallies) -> str:
+    """Return a case's heading, how it is made, and its table."""
+    case = CASES[name]
+    stores, why = case.unpromised
+    rows = [["", "store", "files", *COLUMNS]]
+    for tool in tools:
+        for kind in SERVERS:
+            tally = tallies[name, tool, kind]
+            mark = " ¹" if tool == OURS and kind in stores else ""
+            numbers = [str(tally[column]) for column in COLUMNS]
+            rows.append([tool + mark, kind, str(tally["files"]), *numbers])
+    parts = [f"## {case.title}", case.made, tabulate(rows)]
+    if stores:
+        parts.append(f"¹ Not promised: {why}.")
+    return "\n\n".join(parts)
+
+
+def write_page(
+    tools: Sequence[str],
+    cases: Sequence[str],
+    tallies: Tallies,
+    *,
+    facts: str,
+) -> str:
+    """Return the page."""
+    rows = [["lost + twice + overwritten + told wrong", *tools]]
+    for case in cases:
+        row = [CASES[case].title]
+        for tool in tools:
+            harmed = sum(tallies[case, tool, kind][harm] for kind in SERVERS for harm in HARM)
+            files = sum(tallies[case, tool, kind]["files"] for kind in SERVERS)
+            mark = " ¹" if tool == OURS and CASES[case].unpromised[0] else ""
+            row.append(f"{harmed} of {files}{mark}")
+        rows.append(row)
+    safe = [f"- **{name}**: {tool.safe}." for name, tool in TOOLS.items() if name in tools]
+    columns = [f"- **{column}**: {words}." for column, words in COLUMNS.items()]
+    parts = [
+        "# What movers do when something goes wrong",
+        facts,
+        tabulate(rows),
+        "Both stores together. ¹ Not promised, or not on both stores: see the case.",
+        f"**{OURS}** is `runbook plan`, `apply` and `verify`, with a lock that lapses after 8 s. "
+        "Each tool has its own defaults for concurrency and retries, and its own safe options:",
+        "\n".join(safe),
+        f"A command that fails is given again, up to {TRIES} times in all. Then every object in "
+        "the bucket and every body that a consumer read is hashed, and each file is counted:",
+        "\n".join(columns),
+        "If a command ends with 0 and doesn't name a file, it says that the file has moved. Names "
+        "of skipped and failed files count as *not moved*.",
+        "One more object stays in `ready/`. Without it, the gateway sometimes confirms a copy and "
+        "loses it, whoever copies: when a consumer takes the last object at that moment.",
+        *(write_case(case, tools, tallies) for case in cases),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def read_facts(seed: int, rounds: int, count: int) -> str:
+    """Return commit, date, versions and the seed, in a sentence."""
+    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
+    commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    versions = read_versions()
+    (aws,) = TOOLS["aws s3 mv"].programs
+    told = subprocess.run([aws, "--version"], capture_output=True, text=True, check=True)
+    versions += ", " + told.stdout.split()[0].replace("/", " ")
+    return (
+        f'`make bench-safety ARGS="--seed {seed}"`, commit `{commit}`, '
+        f"{datetime.now(UTC):%Y-%m-%d}. {rounds} rounds of {count} files of {BODY_BYTES} bytes for "
+        f"each case, tool and store. {versions}. The seed chooses contents, files and moments; how "
+        "requests overlap is up to the machine, so another run differs a little."
+    )
+
+
+def main() -> int:
+    """Play the cases, write the page, and fail if our own move broke a promise."""
+    parser = argparse.ArgumentParser(prog="python -m bench.safety", description=__doc__)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--files", type=int, default=60)
+    parser.add_argument("--cases", nargs="*", choices=CASES, default=list(CASES))
+    parser.add_argument("--tools", nargs="*", choices=[OURS, *TOOLS], default=[OURS, *TOOLS])
+    parser.add_argument("--logs", type=Path, help="a folder for what was said in harmful rounds")
+    options = parser.parse_args()
+    facts = read_facts(options.seed, options.rounds, options.files)
+    print(facts, file=sys.stderr, flush=True)
+    if options.logs is not None:
+        options.logs.mkdir(parents=True, exist_ok=True)
+    tallies = compare(
+        options.tools,
+        options.cases,
+        seed=options.seed,
+        rounds=options.rounds,
+        count=options.files,
+        logs=options.logs,
+    )
+    page = write_page(options.tools, options.cases, tallies, facts=facts)
+    if set(options.cases) == set(CASES) and set(options.tools) == {OURS, *TOOLS}:
+        PAGE.write_text(page, "utf-8")
+    else:
+        print(page)
+    breaches = find_breaches(tallies)
+    print("\n".join(f"BROKEN PROMISE: {words}" for words in breaches))
+    return 1 if breaches else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
