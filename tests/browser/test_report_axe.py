@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from fulfillment.sections import SECTIONS
+from runbook_lib.record.incident import Incident
 from runbook_lib.report import ReportModel, write_report
 from tests.support.chromium import open_browser
-from tests.support.incidents import tell_incident
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(tmp_path: Path, scheme: str) -> None:
-    incident = tell_incident(tmp_path).incident
-    report = write_report(incident, ReportModel(incident, SECTIONS))
+def test_axe_finds_nothing(told: Incident, scheme: str) -> None:
+    report = write_report(told, ReportModel(told, SECTIONS))
     with open_browser() as browser:
         # the report's own policy forbids every script, also that of the checker
         context = browser.new_context(bypass_csp=True, color_scheme=scheme)  # type: ignore[arg-type]

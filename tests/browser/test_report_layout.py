@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fulfillment.sections import SECTIONS
-from runbook_lib.report import ReportModel, write_report
 from tests.support.chromium import open_browser, watch
-from tests.support.incidents import tell_incident
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -25,10 +22,10 @@ def browser() -> Iterator[Browser]:
         yield found
 
 
-@pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    incident = tell_incident(tmp_path_factory.mktemp("reports")).incident
-    return write_report(incident, ReportModel(incident, SECTIONS))
+@pytest.fixture
+def report(told_home: Path) -> Path:
+    (page,) = told_home.glob("inc-*/report.html")
+    return page
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -53,7 +50,7 @@ def test_it_fits_every_width_with_every_fold_open(
 def test_folds_and_links_are_reached_and_used_by_keyboard(report: Path, browser: Browser) -> None:
     page = browser.new_page()
     page.goto(f"file://{report}")
-    summary = page.locator("#sections summary").nth(1)
+    summary = page.locator("#sections details.section > summary").nth(1)
     summary.focus()
     page.keyboard.press("Enter")
 
