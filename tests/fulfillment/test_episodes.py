@@ -14,10 +14,7 @@ from pydantic import SecretStr
 from fulfillment.commands import ReleaseCommands
 from fulfillment.investigation import Investigation
 from fulfillment.sections import SECTIONS, detection
-from objectmove.bucket import Answer, Request
-from objectmove.errors import MoveError
 from runbook_lib.errors import (
-    ActionInterruptedError,
     ExitCode,
     NotConnectedError,
     UsageError,
@@ -32,7 +29,6 @@ from runbook_lib.run.commands import investigate
 from runbook_lib.run.documents import Document, SectionsDocument
 from runbook_lib.run.move_commands import MoveDocument
 from tests.support.incidents import damage_journal
-from tests.support.memory_bucket import MemoryBucket
 from tests.support.stories import make_world, pause_pipeline
 from tests.support.world import World
 
@@ -72,11 +68,6 @@ def apply(world: World, plan: MoveDocument, **how: Any) -> MoveDocument:
     """Carry out a plan, approved."""
     approve = get(plan, "sha256")
     return ReleaseCommands(world.settings).apply(plan.plan, approve=approve, **how)
-
-
-def resume(world: World, plan: str) -> MoveDocument:
-    """Go on with a plan, without an approval."""
-    return ReleaseCommands(world.settings).resume(plan)
 
 
 def show_undo(world: World, plan: MoveDocument) -> MoveDocument:
@@ -193,23 +184,6 @@ def test_a_change_by_a_plan_of_a_closed_incident_opens_one(world: World) -> None
     assert read_record(world, str(plan.incident)) == before
 
 
-def test_a_release_is_refused_until_the_one_that_was_cut_off_has_ended(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pause_pipeline(world)
-    first = plan_by_hand(world)
-    interrupt_release(world, first, monkeypatch)
-    world.put_label(25, 7)
-    second = plan_by_hand(world)
-    assert f"{get(second, 'excluded')['in_doubt']} stay" in second.reason
-    assert f"runbook resume {first.plan}" in second.way_on
-    with pytest.raises(MoveError, match=f"runbook resume {first.plan}$"):
-        apply(world, second)
-    resume(world, str(first.plan))
-    done = apply(world, second)
-    assert (get(done, "moved"), get(done, "skipped")) == (1, get(second, "objects") - 1)
-
-
 @pytest.mark.parametrize("breaks", ["no keys", "nothing answers"])
 def test_not_connected_is_one_sentence_and_nothing_is_written(world: World, breaks: str) -> None:
     if breaks == "no keys":
@@ -266,18 +240,3 @@ def test_a_damaged_journal_stays_as_it_is_and_a_new_incident_takes_its_place(
     rows = {row.incident: row.damage for row in document.incidents}
     assert f"{old}/journal.jsonl, line 3: " in rows.pop(old)
     assert rows == {new: ""}
-
-
-def interrupt_release(world: World, plan: MoveDocument, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interrupt a release at its first copy."""
-    do = MemoryBucket._do
-
-    def interrupt(bucket: MemoryBucket, request: Request) -> Answer:
-        if request.kind == "copy" and request.key.startswith("ready/"):
-            raise KeyboardInterrupt
-        return do(bucket, request)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(MemoryBucket, "_do", interrupt)
-        with pytest.raises(ActionInterruptedError):
-            apply(world, plan)
