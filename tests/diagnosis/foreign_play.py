@@ -9,7 +9,6 @@ import configparser
 import os
 import secrets
 import signal
-import socket
 import sqlite3
 import threading
 from collections.abc import Callable, Mapping
@@ -31,6 +30,7 @@ from dataflow_stack.orders import build_orders, inject_orders
 from dataflow_stack.places import LocalPlaces
 from dataflow_stack.programs import juicefs_meta, uses_minio
 from dataflow_stack.supervisor import Supervisor
+from tests.support.gateway import find_free_ports
 from tests.support.slow_link import SlowLink, run_slow_link
 
 _WORKER = "fulfillment-service"
@@ -179,19 +179,14 @@ def _wrong_environment(stage: Stage) -> None:
 
 
 def _wrong_target_port(stage: Stage) -> None:
-    stage.restart("carrier-api", SERVICE_PORT=str(_find_free_port()))
+    (port,) = find_free_ports(1)
+    stage.restart("carrier-api", SERVICE_PORT=str(port))
     stage.hand_over()
 
 
 def _wrong_own_port(stage: Stage) -> None:
-    stage.restart(_WORKER, SERVICE_PORT=str(_find_free_port()))
-
-
-def _find_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    (port,) = find_free_ports(1)
+    stage.restart(_WORKER, SERVICE_PORT=str(port))
 
 
 def _network_delay(stage: Stage) -> None:
