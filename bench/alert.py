@@ -79,7 +79,6 @@ class Bench:
         )
 
     def find_process(self) -> psutil.Process:
-        """Return the service's process."""
         return psutil.Process(self._supervisor.programs()[reporter.NAME]["pid"])
 
     def measure(self, number: int) -> Cost:
@@ -159,7 +158,6 @@ def read_cpu_s(process: psutil.Process) -> float:
 
 
 def wait_closely(is_true: Callable[[], bool], what: str) -> None:
-    """Wait for a condition; fail with its name after the deadline."""
     end = time.monotonic() + _DEADLINE_S
     while not is_true():
         if time.monotonic() > end:
@@ -168,7 +166,6 @@ def wait_closely(is_true: Callable[[], bool], what: str) -> None:
 
 
 def make_table(costs: dict[str, list[Cost]], loads: list[float]) -> str:
-    """Return the medians of cold and warm alerts as a Markdown table."""
     rows = [["", *(f"{name} s" for name in costs)]]
     totals: dict[str, Callable[[Cost], float]] = {
         "**from firing to the ticket**": lambda cost: cost.ticket_s,
@@ -203,7 +200,6 @@ def run_rounds(bench: Bench, rounds: int) -> tuple[dict[str, list[Cost]], list[f
 
 
 def main() -> None:
-    """Measure, and print a page."""
     parser = argparse.ArgumentParser(prog="python -m bench.alert", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()

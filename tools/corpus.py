@@ -61,7 +61,6 @@ def judge_lines(lines: Iterable[str]) -> dict[str, str | None]:
 
 
 def read_corpus(path: Path = CORPUS) -> list[Journal]:
-    """Return the journals of the corpus."""
     with lzma.open(path, "rt", encoding="utf-8") as lines:
         return [Journal(**json.loads(line)) for line in lines]
 

@@ -55,11 +55,9 @@ class Desk:
 
     @property
     def home(self) -> Path:
-        """RUNBOOK_HOME."""
         return self.folder / "home"
 
     def run(self, *words: str, operator: str = "") -> Said:
-        """Run a command to its end, as a person does beside Airflow."""
         names = ("PATH", "LANG", "HOME")
         environment = {name: os.environ[name] for name in names if name in os.environ}
         environment["PYTHONPATH"] = str(_ROOT)
@@ -78,7 +76,6 @@ class Desk:
         return Said(done.returncode, json.loads(done.stdout or "{}"), done.stderr)
 
     def paste(self, command: str, *, operator: str = "") -> Said:
-        """Run a printed command exactly as it stands."""
         program, *words = shlex.split(command.replace("\\\n", " "))
         assert program == "runbook", command
         return self.run(*words, operator=operator)
@@ -113,7 +110,6 @@ class Desk:
         return len(announced.intersection(rows))
 
     def read_log(self, plan: str) -> str:
-        """Return the text of this machine's log of a plan."""
         paths = self.home.glob(f"*/ledger/{plan}.jsonl")
         return "".join(path.read_text("utf-8") for path in paths)
 
@@ -191,7 +187,6 @@ def run_alertmanager(folder: Path) -> Iterator[str]:
 
 
 def is_answered(url: str) -> bool:
-    """Tell whether a server answers with success."""
     try:
         return requests.get(url, timeout=5).ok
     except requests.RequestException:

@@ -47,8 +47,6 @@ def tell(service: Service) -> Teller:
 
 
 def ask(service: Service, calls: Calls = ()) -> tuple[list[Any], list[Any]]:  # type: ignore[assignment]
-    """Return the tools, and what each call answers."""
-
     async def talk() -> tuple[list[Any], list[Any]]:
         server = mcp.StdioServerParameters(
             command=sys.executable,

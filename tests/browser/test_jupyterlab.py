@@ -99,7 +99,6 @@ def test_the_signals_are_read_and_shown_and_nothing_is_fetched_from_outside(
 
 
 def approve(page: Page, plan: str, sha256: str) -> None:
-    """Type a plan's short hash into its gate."""
     gate = page.locator(".jp-Notebook .jp-Cell").nth(cell(page, plan))
     typed = gate.get_by_placeholder("type it here")
     typed.fill("deadbeef")

@@ -47,7 +47,6 @@ class ComposePlaces:
 
 
 def with_defaults(value: str) -> str:
-    """Replace ``${NAME:-default}`` as compose does when the variable is not set."""
     return _VARIABLE.sub(lambda found: found.group(2), value)
 
 

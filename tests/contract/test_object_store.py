@@ -47,7 +47,6 @@ REAL = pytest.mark.parametrize("kind", STORES)
 
 
 def connect(endpoint: str, **changes: Any) -> S3Bucket:
-    """Return the bucket of a running server."""
     given = {"bucket": "fulfillment-artifacts", "access_key": ACCESS_KEY, "secret_key": SECRET_KEY}
     return S3Bucket(endpoint=endpoint, **given | changes)
 

@@ -61,11 +61,9 @@ class Stage:
     operator: dict[str, str] = field(default_factory=dict)
 
     def address(self, service: str) -> str:
-        """Return ``host:port`` of a service."""
         return LocalPlaces(self.config).address(service)
 
     def hand_over(self, count: int = _LATE_ORDERS, *, fresh: bool = False) -> None:
-        """Hand over orders, late ones unless they are to be fresh."""
         url = f"http://{self.address(_WORKER)}"
         if fresh:
             inject_orders(url, count, late_minutes=_FRESH_MINUTES)
@@ -94,7 +92,6 @@ class Stage:
         Supervisor(self.config).update()
 
     def find_process(self, service: str) -> psutil.Process:
-        """Return the running process of a service."""
         return psutil.Process(Supervisor(self.config).programs()[service]["pid"])
 
     def link(self, service: str, *, delay_s: float = 0.0) -> SlowLink:

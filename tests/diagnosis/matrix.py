@@ -259,7 +259,6 @@ def is_right(run: _Run) -> bool:
 
 
 def _judge(run: _Run) -> str:
-    """Return how a run is judged, in words."""
     if is_right(run):
         return f"right, {run['verdict_s']} s"
     wrong = ", ".join(run["wrong"])

@@ -55,7 +55,6 @@ class DrillProcess:
         }
 
     def start(self, *options: str) -> subprocess.Popen[bytes]:
-        """Start a drill; what it says goes into a file."""
         with self._told.open("wb") as told:
             return subprocess.Popen(
                 [sys.executable, "-m", "runbook_lib", "drill", *options],
@@ -66,7 +65,6 @@ class DrillProcess:
             )
 
     def run(self, *words: str) -> tuple[int, dict[str, Any]]:
-        """Carry out another command; return its exit code and its document."""
         done = subprocess.run(
             [sys.executable, "-m", "runbook_lib", *words, "--json"],
             env=self._environment,
@@ -80,7 +78,6 @@ class DrillProcess:
         return done.returncode, json.loads(done.stdout)
 
     def read_told(self) -> str:
-        """Return what the drill has said by now."""
         return self._told.read_text("utf-8", "replace")
 
     def bring_to(self, phase: str, scenario: str) -> subprocess.Popen[bytes]:
@@ -120,7 +117,6 @@ def drill(stack: RunningStack, tmp_path: Path) -> DrillProcess:
 
 
 def list_alerts(stack: RunningStack) -> list[str]:
-    """Return the alerts about labels that are pending or fire."""
     alerts = stack.get("PROMETHEUS_URL", "/api/v1/alerts")["data"]["alerts"]
     return [alert["labels"]["alertname"] for alert in alerts]
 
@@ -195,7 +191,6 @@ def end_drill(
 
 
 def are_closed(home: Path) -> bool:
-    """Tell whether every incident is closed, with a report."""
     folders = list(list_incidents(home))
     states = [Incident(folder, redactor=Redactor()).is_closed for folder in folders]
     return all(states) and all((folder / "report.html").exists() for folder in folders)
@@ -246,7 +241,6 @@ def test_a_drill_that_loses_its_network_is_taken_back_when_it_is_there_again(
 
 
 def find_watchdogs(home: Path) -> list[psutil.Process]:
-    """Return the watchdogs of a home."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []

@@ -71,14 +71,11 @@ class Outcome:
 
 @dataclass
 class Running:
-    """A command on its way."""
-
     words: tuple[str, ...]
     process: subprocess.Popen[bytes]
     out: Path
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal, if it still runs."""
         if self.process.poll() is None:
             self.process.send_signal(number)
 
@@ -118,11 +115,9 @@ class Operator:
 
     @property
     def home(self) -> Path:
-        """RUNBOOK_HOME."""
         return self.folder / "home"
 
     def start(self, *words: str) -> Running:
-        """Start a command."""
         self.home.mkdir(parents=True, exist_ok=True)
         environment = {
             **{name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ},
@@ -162,7 +157,6 @@ class Operator:
         return Running(words, process, out)
 
     def run(self, *words: str, deadline_s: float = _ENDS_S) -> Outcome:
-        """Run a command to its end."""
         return self.start(*words).wait(deadline_s)
 
     def copy_from(self, other: Operator) -> None:
@@ -216,7 +210,6 @@ class Lane:
     consumers: Consumers | None
 
     def hire(self, name: str, *, clock_s: int = 0, worker: bool = False, **more: str) -> Operator:
-        """Return a new operator, whose folder is empty."""
         folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.folder))
         settings = {"WORKER_CONTROL": "api", "FULFILLMENT_URL": self.worker_url} if worker else {}
         settings |= more
@@ -230,7 +223,6 @@ class Lane:
         return count(labels, self.shelf, self.consumers.read_taken() if self.consumers else ())
 
     def clear(self) -> None:
-        """Make the bucket empty for the next round."""
         self.proxy.calm()
         wait_until(lambda: self.proxy.is_idle, what="the last late request")
         self.proxy.landed.clear()

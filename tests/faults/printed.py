@@ -59,7 +59,6 @@ def find_commands(text: str) -> list[str]:
 
 
 def list_unfinished(operator: Operator) -> list[dict[str, Any]]:
-    """Return what ``check`` lists as not finished."""
     check = operator.run("check")
     assert "unfinished" in check.document, "check says nothing of unfinished releases"
     return list(check.document["unfinished"])
@@ -104,7 +103,6 @@ def start_printed(operator: Operator, command: str) -> Running:
 
 
 def paste(operator: Operator, command: str) -> Outcome:
-    """Run a printed command exactly as it stands."""
     return start_printed(operator, command).wait()
 
 
@@ -160,7 +158,6 @@ def follow(
 
 
 def tell(outcome: Outcome) -> str:
-    """Return an outcome in a few lines."""
     shown = str(outcome.document.get("error", "")) or outcome.errors or str(outcome.document)
     return f"runbook {' '.join(outcome.words)}: exit {outcome.code}\n{shown[:1500]}"
 
@@ -183,7 +180,6 @@ def pick_words(outcome: Outcome, name: str) -> list[str]:
 
 
 def plan_release(operator: Operator, labels: int) -> Outcome:
-    """Plan the release of what waits, which are so many labels."""
     plan = operator.run("plan")
     assert plan.code == 0, tell(plan)
     assert plan.document["objects"] == labels, tell(plan)
@@ -199,7 +195,6 @@ def release(operator: Operator, labels: int) -> Outcome:
 
 
 def kill_at(lane: Lane, running: Running, kinds: tuple[str, ...], number: int, phase: str) -> None:
-    """Have a command killed at some request, right before its effect or right after it."""
     lane.proxy.traps.append(Trap(kinds, number, phase, running.process.kill))
 
 
@@ -272,7 +267,6 @@ class Tally:
         return len(keys)
 
     def take_key(self, key: str) -> None:
-        """Read one object, count it, delete it."""
         response = self._shelf.client.get_object(self._shelf.bucket, key)
         with response:
             body = response.read()
@@ -280,7 +274,6 @@ class Tally:
         self._shelf.client.remove_object(self._shelf.bucket, key)
 
     def names(self, labels: Sequence[Label]) -> set[str]:
-        """Return the names of the labels that were taken."""
         return {label.name for label in labels if self.shipped[label.sha256]}
 
     @contextmanager

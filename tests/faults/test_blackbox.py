@@ -27,7 +27,6 @@ def lane(server: StoreServer, tmp_path: Path, seed: int) -> Iterator[Lane]:
 
 
 def prepare(lane: Lane, seed: int, labels: int = LABELS) -> tuple[Operator, Outcome, list[Label]]:
-    """Put labels and have someone plan their release."""
     put, ann = lane.shelf.put_labels(labels, random.Random(seed)), lane.hire("ann")
     plan = make_plan(ann)
     assert plan.document["objects"] == labels, plan
@@ -35,12 +34,10 @@ def prepare(lane: Lane, seed: int, labels: int = LABELS) -> tuple[Operator, Outc
 
 
 def begin(plan: Outcome) -> tuple[str, ...]:
-    """Return the words that carry out a plan."""
     return ("apply", plan.document["plan"], *plan.approval)
 
 
 def end_well(round_: Round, operator: Operator, plan: Outcome, put: list[Label]) -> None:
-    """Bring a release to its end, and count."""
     round_.end(operator, plan)
     totals = round_.judge(put)
     print(totals, *round_.said)

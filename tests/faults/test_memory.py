@@ -80,7 +80,6 @@ def test_a_release_ends_on_a_store_that_became_weaker(lane: Lane, seed: int) -> 
 
 
 def is_delete_in_pending(request: Request) -> bool:
-    """Tell whether a request deletes where labels wait."""
     is_delete = request.raw.startswith(b"DELETE ") or b"<Delete>" in request.raw
     return is_delete and (request.key.startswith("pending/") or b"<Key>pending/" in request.raw)
 

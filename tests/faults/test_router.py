@@ -36,7 +36,6 @@ CHANGES = ("copy", "put", *DELETES, "claim", "record", "own")
 
 
 def is_waiting(request: Request) -> bool:
-    """Tell whether a request is about a label that waits."""
     return request.key.startswith("pending/")
 
 

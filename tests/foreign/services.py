@@ -35,7 +35,6 @@ class _Service:
         self.requests: Counter[tuple[str, str, int]] = Counter()
 
     def __call__(self, request: Received) -> bytes:
-        """Answer one request."""
         path = urlsplit(request.target).path
         with self.lock:
             status, answer, handler = self._route(request, path)
@@ -64,7 +63,6 @@ class _Service:
         return 404, {"detail": "Not Found"}, "none"
 
     def routes(self) -> list[tuple[str, str, Callable[..., tuple[int, Any]]]]:
-        """Return method, pattern of the path, and who answers."""
         raise NotImplementedError
 
     def measure(self) -> dict[str, float]:
@@ -114,7 +112,6 @@ class Fulfillment(_Service):
         }
 
     def routes(self) -> list[tuple[str, str, Callable[..., tuple[int, Any]]]]:
-        """Return DataFlow's own paths."""
         root = "/fulfillment/shipments"
         return [
             ("GET", root, self._list),
@@ -153,7 +150,6 @@ class Support(_Service):
         self.cases: dict[str, dict[str, Any]] = {}
 
     def routes(self) -> list[tuple[str, str, Callable[..., tuple[int, Any]]]]:
-        """Return DataFlow's own paths."""
         case = "/support/cases/([0-9a-f-]+)"
         return [
             ("POST", "/support/cases", self._open),

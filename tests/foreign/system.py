@@ -112,7 +112,6 @@ class Foreign:
     number: int = 4000
 
     def hire(self, name: str, **settings: str) -> Operator:
-        """Return an operator with settings beside those of this system."""
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
         endpoint = self.settings["MINIO_ENDPOINT"]
@@ -147,7 +146,6 @@ class Foreign:
         return labels
 
     def open_ticket(self) -> str:
-        """Open a ticket about the last label's order; return its id."""
         body = {
             "subject": "where is my parcel?",
             "channel": "email",
@@ -171,16 +169,13 @@ class Foreign:
             wait_until(lambda: not self.shelf.list_keys("ready/"), what="the consumer's last look")
 
     def read_shipped(self) -> set[int]:
-        """Return the orders of the labels that were taken."""
         names = (one.key.rpartition("/")[2] for one in self.read_taken())
         return {int(name.partition("-")[0]) for name in names}
 
     def read_taken(self) -> list[Any]:
-        """Return what the consumer took."""
         return self.consumers.read_taken() if self.consumers else []
 
     def count(self, labels: list[Label]) -> Counted:
-        """Count what became of labels."""
         return count(labels, self.shelf, self.read_taken())
 
     def steer(self, word: str) -> str:
@@ -201,12 +196,10 @@ class Foreign:
         }
 
     def read_moves(self) -> list[dict[str, Any]]:
-        """Return what the worker moved, and when."""
         log = self.folder / "moves.jsonl"
         return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
     def ask_prometheus(self, path: str, **params: str) -> Any:
-        """Return what Prometheus answers."""
         answer = requests.get(
             self.settings["PROMETHEUS_URL"] + path,
             params=params, auth=(USER, PASSWORD), verify=str(self.ca), timeout=10,
@@ -215,7 +208,6 @@ class Foreign:
         return answer.json()["data"]
 
     def list_alerts(self) -> set[str]:
-        """Return the names of the alerts that fire."""
         found = self.ask_prometheus("/api/v1/alerts")["alerts"]
         return {one["labels"]["alertname"] for one in found if one["state"] == "firing"}
 

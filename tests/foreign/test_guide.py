@@ -152,6 +152,5 @@ def test_one_alert_and_one_drill_arrive_with_an_alertmanager_of_0_27(
 
 
 def bodies(sink: HTTPServer) -> list[tuple[str, str]]:
-    """Return path and text of what arrived, each once."""
     told = {(r.path, json.dumps(json.loads(r.data), ensure_ascii=False)) for r, _ in sink.log}
     return sorted(told)

@@ -59,7 +59,6 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def offer(monkeypatch: pytest.MonkeyPatch, *scenarios: Scenario) -> None:
-    """Let these be all the scenarios that there are."""
     known = {scenario.name: scenario for scenario in scenarios}
     monkeypatch.setattr(drill_commands, "list_scenarios", lambda: known)
     monkeypatch.setattr(drills, "list_scenarios", lambda: known)

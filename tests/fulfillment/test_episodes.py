@@ -35,22 +35,18 @@ from tests.support.world import World
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    """Return a healthy world in which the commands run."""
     return make_world(tmp_path, monkeypatch)
 
 
 def look(world: World, incident_id: str = "") -> SectionsDocument:
-    """Investigate."""
     return investigate(world.settings, SECTIONS, incident_id=incident_id)
 
 
 def open_(world: World, document: Document) -> Incident:
-    """Return the incident that a document names."""
     return Incident(world.home / str(document.incident), redactor=Redactor())
 
 
 def run(world: World, *sections: str) -> SectionsDocument:
-    """Run sections without an approval."""
     return commands.run(world.settings, SECTIONS, sections)
 
 
@@ -60,29 +56,24 @@ def get(document: MoveDocument, name: str) -> Any:
 
 
 def plan_by_hand(world: World) -> MoveDocument:
-    """Plan a release of what waits."""
     return ReleaseCommands(world.settings).plan()
 
 
 def apply(world: World, plan: MoveDocument, **how: Any) -> MoveDocument:
-    """Carry out a plan, approved."""
     approve = get(plan, "sha256")
     return ReleaseCommands(world.settings).apply(plan.plan, approve=approve, **how)
 
 
 def show_undo(world: World, plan: MoveDocument) -> MoveDocument:
-    """Plan the way back of a release."""
     return ReleaseCommands(world.settings).undo(plan.plan)
 
 
 def undo(world: World, plan: MoveDocument, approve: str) -> MoveDocument:
-    """Take a release back while the consumer is stopped."""
     commands_ = ReleaseCommands(world.settings)
     return commands_.undo(plan.plan, approve=approve, consumer_stands_still="now")
 
 
 def recover(world: World) -> None:
-    """Let everything be as it should."""
     world.dag = replace(world.dag, is_paused=False)
     for key in [key for key in world.store.objects if key.startswith("pending/")]:
         del world.store.objects[key]
@@ -92,7 +83,6 @@ def recover(world: World) -> None:
 
 
 def list_open(world: World) -> list[str]:
-    """Return the ids of the open incidents."""
     return [row.incident for row in commands.incidents(world.settings).incidents if row.is_open]
 
 
@@ -217,7 +207,6 @@ def read_folder(folder: Path) -> dict[str, bytes]:
 
 
 def list_damages(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Return what was said of damaged journals."""
     return [record.message for record in caplog.records if "damaged" in record.message]
 
 

@@ -27,7 +27,6 @@ def build(
 
 
 def cron_command(text: str) -> str:
-    """Return what cron hands to the shell."""
     line = next(line for line in text.splitlines() if line.startswith("30 9"))
     return line.split(" ", 5)[5].replace(r"\%", "%")
 

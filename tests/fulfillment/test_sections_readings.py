@@ -256,7 +256,6 @@ SETTINGS = {f"${name}_url": name for name in (*HTTP_SYSTEMS, "grafana")} | {
 
 
 def list_systems(step: str) -> list[str]:
-    """Return the systems that a step asks, by its source."""
     return [system for name, system in SETTINGS.items() if name in STEPS[step].source]
 
 
@@ -441,7 +440,6 @@ def test_a_late_file_says_since_when_only_where_no_metric_does(
 
 
 def find_supported(world: World) -> list[str]:
-    """Read section 5, and return the causes that it supports."""
     inv = world.open(root_cause)
     for step in root_cause.STEPS:
         inv.read_step(step)

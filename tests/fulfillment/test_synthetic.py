@@ -34,7 +34,6 @@ SETTINGS = make_settings(Path("unused"))
 
 @pytest.fixture
 def store() -> MemoryStore:
-    """Return a store that says it is local."""
     store = MemoryStore()
     store.put_object(MARKER_KEY, b'{"environment": "local"}')
     return store

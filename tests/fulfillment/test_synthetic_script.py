@@ -18,7 +18,6 @@ SECRET = "sentinel-secret-7c1f"
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    """Return a healthy world that the script talks to."""
     world = World(tmp_path)
     monkeypatch.setattr(chaos_script, "Clients", lambda _settings: FakeClients(world))
     monkeypatch.setenv("RUNBOOK_ENVIRONMENT", "local")
@@ -28,8 +27,6 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 @pytest.fixture
 def run(world: World, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Return a function that runs the script and gives its exit code and document."""
-
     def call(*argv: str) -> tuple[int, dict[str, Any]]:
         code = run_chaos_script(argv)
         return code, json.loads(capsys.readouterr().out)

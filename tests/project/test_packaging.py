@@ -128,7 +128,6 @@ def test_the_command_works_without_the_programs_of_the_local_stack(installed: Pa
 
 
 def list_requirements() -> list[Requirement]:
-    """Return what the project and its extras need."""
     extras = PROJECT["optional-dependencies"].values()
     lines = [*PROJECT["dependencies"]]
     for extra in extras:

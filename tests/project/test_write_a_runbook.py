@@ -53,7 +53,6 @@ def read_blocks() -> list[Block]:
 
 
 def list_files() -> dict[str, str]:
-    """Return the files that the page shows, without the notebook."""
     blocks = read_blocks()
     return {b.about: b.text for b in blocks if b.language != "sh" and b.about != "cell"}
 
@@ -110,12 +109,10 @@ class Shell:
 
     @property
     def cwd(self) -> Path:
-        """The folder in which the terminal is now."""
         first = self._state.read_text("utf-8").partition("\n")[0]
         return Path(first.removeprefix("cd "))
 
     def run(self, block: Block) -> None:
-        """Run a block, and check its exit code."""
         script = f"set -e\n{_KEEP}. {self._state}\n{block.text}"
         command = ["bash", "-c", script]
         done = run_command(command, cwd=self._folder, environment=self._environment)

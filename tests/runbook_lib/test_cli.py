@@ -30,7 +30,6 @@ class Runbook:
     capture: pytest.CaptureFixture[str]
 
     def run(self, *arguments: str) -> Result:
-        """Run the command; return its exit code and what it printed."""
         self.capture.readouterr()
         code = run_command(arguments)
         printed = self.capture.readouterr()
@@ -170,7 +169,6 @@ HEAVY = {
 
 
 def imported_by(folder: Path, *arguments: str) -> set[str]:
-    """Return the modules that a process of the command imports."""
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "runbook_lib", *arguments],
         cwd=folder,

@@ -20,7 +20,6 @@ class Printed(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """The one line that says what is wrong."""
         (line,) = self.errors.splitlines()
         return line
 
@@ -30,7 +29,6 @@ Run = Callable[..., Printed]
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command in this process, in a folder of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path))
 

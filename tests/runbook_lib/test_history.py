@@ -16,7 +16,6 @@ from tests.support.incidents import START, Clock, Teller, make_incident
 
 
 def tell_drill(home: Path, at: datetime, *, met: bool = True, detect_s: float = 9.5) -> str:
-    """Tell a drill that ended; return its id."""
     tell = Teller(
         create_incident(
             home, redactor=Redactor(), environment="local",

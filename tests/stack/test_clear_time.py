@@ -86,6 +86,5 @@ def test_the_alert_clears_within_the_predicted_time(
 
 
 def watch(stack: RunningStack, cleared: dict[str, datetime]) -> None:
-    """Note when Prometheus stops firing."""
     wait_until(lambda: not firing(stack), what="the alert clears", deadline_s=110)
     cleared["alert"] = utc_now()

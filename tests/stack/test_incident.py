@@ -55,7 +55,6 @@ class Runbook:
 
 @pytest.fixture
 def runbook(stack: RunningStack, tmp_path: Path) -> Runbook:
-    """Return the command with an incident folder of the test's own."""
     return Runbook(stack, tmp_path)
 
 
@@ -136,7 +135,6 @@ def tell_first_incident(stack: RunningStack, runbook: Runbook) -> str:
 
 
 def list_supported(document: dict[str, Any]) -> list[str]:
-    """Return the supported causes."""
     return [cause["name"] for cause in document["causes"] if cause["status"] == "supported"]
 
 

@@ -40,8 +40,6 @@ class Label:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a body lies, with its headers and tags."""
-
     key: str
     shown: dict[str, str]
     tags: dict[str, str]
@@ -152,7 +150,6 @@ class Shelf:
         return places
 
     def list_keys(self, prefix: str = "") -> list[str]:
-        """Return the keys under a prefix."""
         found = self.client.list_objects(self.bucket, prefix=prefix, recursive=True)
         keys = (str(item.object_name) for item in found)
         return [key for key in keys if not key.endswith("/")]
@@ -180,7 +177,6 @@ class Shelf:
         pytest.skip(f"each copy to {to} has an ETag")
 
     def clear(self) -> None:
-        """Delete everything."""
         for key in self.list_keys():
             self.client.remove_object(self.bucket, key)
 
@@ -214,7 +210,6 @@ class Counted:
 
 
 def count(labels: Sequence[Label], shelf: Shelf, taken: Iterable[Taken]) -> Counted:
-    """Count labels in the bucket and with the consumers."""
     places = shelf.read_places("pending/", "ready/", "parked/")
     by_body: dict[str, list[Taken]] = defaultdict(list)
     for one in taken:

@@ -105,8 +105,6 @@ def run_consumers(
 
 
 class _Client:
-    """One connection to the store."""
-
     def __init__(self, endpoint: str, bucket: str) -> None:
         self._endpoint, self._bucket = endpoint, bucket
         self._connection = http.client.HTTPConnection(endpoint, timeout=30)

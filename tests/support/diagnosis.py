@@ -30,5 +30,4 @@ def ask_why(inv: Investigation) -> Conclusion:
 
 
 def list_causes(conclusion: Conclusion, status: CauseStatus) -> set[str]:
-    """Return the names of the causes with a status."""
     return {str(f.name) for f in conclusion.findings if f.status is status}

@@ -165,7 +165,6 @@ def find_free_ports(count: int) -> list[int]:
 
 
 def is_free(port: int) -> bool:
-    """Tell whether nothing listens on a port of this machine."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -268,13 +267,11 @@ def run_seaweedfs(folder: Path, *, identities: Sequence[object] = ()) -> Iterato
 
 @pytest.fixture(scope="module")
 def juicefs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreServer]:
-    """Run the gateway for a module's tests."""
     with run_juicefs(tmp_path_factory.mktemp("juicefs")) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreServer]:
-    """Run SeaweedFS for a module's tests."""
     with run_seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as server:
         yield server

@@ -35,8 +35,6 @@ _SETTINGS = {
 
 @dataclass(frozen=True)
 class Lab:
-    """A running JupyterLab."""
-
     url: str
     token: str
     home: Path
@@ -48,7 +46,6 @@ class Lab:
         self.wait_idle(page)
 
     def wait_idle(self, page: Page, timeout_s: float = 150) -> None:
-        """Wait until the kernel is up and has nothing to do."""
         page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=timeout_s * 1_000)
 
     def run(self, page: Page, item: str) -> None:
@@ -65,7 +62,6 @@ class Lab:
 
 @contextmanager
 def run_lab(folder: Path, env: Mapping[str, str]) -> Iterator[Lab]:
-    """Start JupyterLab in a folder and stop it at the end."""
     root = folder / "notebooks"
     shutil.copytree(NOTEBOOKS, root)
     for name, values in _SETTINGS.items():

@@ -132,7 +132,6 @@ class LossyProxy(socketserver.ThreadingTCPServer):
 
     @property
     def endpoint(self) -> str:
-        """host:port of the proxy."""
         host, port = self.server_address[:2]
         return f"{host!s}:{port}"
 
@@ -143,7 +142,6 @@ class LossyProxy(socketserver.ThreadingTCPServer):
             return self._open == 0
 
     def calm(self) -> None:
-        """Spoil nothing from now on."""
         with self._lock:
             self.spoils, self.traps = [], []
 
@@ -281,7 +279,6 @@ class _Relay(socketserver.StreamRequestHandler):
 
 
 def is_rename(request: Request) -> bool:
-    """Tell whether a request moves an object in one step."""
     return b"renameObject" in request.raw.partition(b"\r\n")[0]
 
 
@@ -339,7 +336,6 @@ def _make_answer(fate: str, request: Request) -> bytes:
 
 @contextmanager
 def run_lossy_proxy(upstream: str, *, seed: int) -> Iterator[LossyProxy]:
-    """Run a proxy in front of ``upstream`` (host:port) until the block ends."""
     with LossyProxy(upstream, seed=seed) as proxy:
         thread = threading.Thread(target=proxy.serve_forever, args=(0.05,), daemon=True)
         thread.start()

@@ -56,7 +56,6 @@ class MemoryBucket:
         start: str = "",
         page_size: int = 0,  # noqa: ARG002
     ) -> Iterator[Seen]:
-        """Yield the objects under a prefix."""
         self._fail("list", prefix)
         for key in sorted(self.store.objects):
             if key >= start and key.startswith(prefix) and not key.endswith("/"):
@@ -68,29 +67,24 @@ class MemoryBucket:
         *,
         failed: dict[str, StoreError] | None = None,  # noqa: ARG002
     ) -> dict[str, Seen | None]:
-        """Return each object, None where there is none."""
         return {key: self._see(key) if key in self.store.objects else None for key in keys}
 
     def read_object(self, key: str) -> tuple[bytes, Seen, datetime] | None:
-        """Return an object's content, its version, and the store's time."""
         self._fail("get", key)
         if key not in self.store.objects:
             return None
         return self.store.objects[key].content, self._see(key), self._now()
 
     def read(self, key: str) -> bytes | None:
-        """Return an object's content."""
         self._fail("get", key)
         return self.store.objects[key].content if key in self.store.objects else None
 
     def read_hash(self, key: str, algorithm: str) -> str:
-        """Return a hash of an object's content."""
         if (content := self.read(key)) is None:
             raise StoreError(f"read {key}: NoSuchKey", code="NoSuchKey")
         return hashlib.new(algorithm, content).hexdigest()
 
     def read_clock(self) -> datetime:
-        """Return the store's time."""
         return self._now().replace(microsecond=0)
 
     def fetch(

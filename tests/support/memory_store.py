@@ -21,8 +21,6 @@ def _never(method: str, key: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """One object."""
-
     info: Seen
     content: bytes
 
@@ -56,18 +54,15 @@ class MemoryStore:
         self._tick = datetime(2026, 11, 24, 3, 59, tzinfo=UTC)
 
     def list_objects(self, prefix: str) -> Iterator[Seen]:
-        """Yield the objects under a prefix, sorted by key."""
         self.fail("list", prefix)
         for key in sorted(k for k in self.objects if k.startswith(prefix) and k[-1:] != "/"):
             yield replace(self.objects[key].info, metadata=None, headers={})
 
     def read_info(self, key: str) -> Seen:
-        """Return one object with its metadata."""
         info = self._get("head", key).info
         return replace(info, last_modified=info.last_modified.replace(microsecond=0))
 
     def look(self, keys: Iterable[str]) -> dict[str, Seen | None]:
-        """Return each object with its metadata, None where there is none."""
         found: dict[str, Seen | None] = {}
         for key in keys:
             try:
@@ -79,7 +74,6 @@ class MemoryStore:
         return found
 
     def read(self, key: str) -> bytes | None:
-        """Return an object's content, None when there is none."""
         try:
             return self._get("get", key).content
         except NotFoundError:
@@ -88,7 +82,6 @@ class MemoryStore:
     def put_object(
         self, key: str, content: bytes, metadata: Mapping[str, str] | None = None
     ) -> None:
-        """Write an object."""
         if not is_key_supported(key):
             raise BadAnswerError(f"{key!r} cannot be named", system="object store")
         self.fail("put", key)

@@ -54,8 +54,6 @@ class Act:
 
 @dataclass
 class Server:
-    """A running server and what it received."""
-
     endpoint: str
     received: list[Received] = field(default_factory=list)
     connections: list[socket.socket] = field(default_factory=list)
@@ -63,12 +61,10 @@ class Server:
 
     @property
     def targets(self) -> list[str]:
-        """What was asked for, in order."""
         return [request.target for request in self.received]
 
 
 def make_answer(body: bytes = b"", status: int = 200, *lines: str) -> bytes:
-    """Return a whole answer."""
     head = "".join(f"{line}\r\n" for line in (f"content-length: {len(body)}", *lines))
     return f"HTTP/1.1 {status} So\r\n{head}\r\n".encode() + body
 
@@ -135,7 +131,6 @@ def run_proxy(names: Mapping[str, str] = MappingProxyType({})) -> Iterator[Serve
 
 @contextmanager
 def run_tls_front(upstream: str, context: ssl.SSLContext) -> Iterator[Server]:
-    """Run TLS in front of ``upstream`` (host:port)."""
     host, port = upstream.rsplit(":", 1)
 
     def serve(client: socket.socket) -> None:

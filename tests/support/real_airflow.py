@@ -81,7 +81,6 @@ class Airflow:
         )
 
     def client(self, url: str = "", dag_id: str = DAG_ID, **more: str) -> PipelineClient:
-        """Return the library's client."""
         return PipelineClient(url or self.url, dag_id=dag_id, timeout_s=20, **more)
 
     @property

@@ -23,7 +23,6 @@ _FOREIGN = r"(?i)\b(labels?|orders?|DAGs?|MinIO|workers?|carriers?|shipments?|pa
 
 
 def read_words(page: str) -> str:
-    """Return the words of a page."""
     return re.sub(r"(?s)<style>.*?</style>|<[^>]+>", " ", page)
 
 
@@ -49,7 +48,6 @@ def register(site: Path, distribution: str, entry_points: str) -> None:
 def run_command(
     arguments: Iterable[str], *, cwd: Path, environment: Mapping[str, str]
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command in an environment of its own."""
     return subprocess.run(
         list(arguments),
         cwd=cwd,

@@ -33,7 +33,6 @@ _NEVER = "0001-01-01T00:00:00Z"
 def make_alert(
     number: int = 1, *, minute: int = 0, status: str = "firing", **labels: str
 ) -> dict[str, Any]:
-    """Return an alert as Alertmanager writes it."""
     ends_at = "2026-11-24T03:59:00Z" if status == "resolved" else _NEVER
     return {
         "status": status,
@@ -86,11 +85,9 @@ class Receivers:
 
     @property
     def url(self) -> str:
-        """Where the HTTP ones are."""
         return f"http://127.0.0.1:{self.port}"
 
     def list_texts(self, target: str) -> list[str]:
-        """Return the messages that a target took."""
         with self.lock:
             return [body for name, body in self.posts if name == target]
 
@@ -229,7 +226,6 @@ class Service:
 
     @property
     def home(self) -> Path:
-        """RUNBOOK_HOME."""
         return self.folder / "reports"
 
     @property
@@ -250,7 +246,6 @@ class Service:
         wait_until(self.is_healthy, what=f"serve answers\n{self.log}", deadline_s=120)
 
     def is_healthy(self) -> bool:
-        """Tell whether it answers."""
         assert self.process is not None
         assert self.process.poll() is None, self.log
         try:
@@ -259,13 +254,11 @@ class Service:
             return False
 
     def kill(self) -> None:
-        """Kill it as a power cut would."""
         assert self.process is not None
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(10)
 
     def stop(self) -> int:
-        """Ask it to end; return its exit code."""
         assert self.process is not None
         if self.process.poll() is None:
             self.process.terminate()
@@ -273,11 +266,9 @@ class Service:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
         return f"http://127.0.0.1:{self.port}"
 
     def post(self, payload: Any, **options: Any) -> requests.Response:
-        """Send a payload as Alertmanager does."""
         headers = {"Content-Type": "application/json", **options.pop("headers", {})}
         if self.token:
             headers.setdefault("Authorization", f"Bearer {self.token}")
@@ -287,7 +278,6 @@ class Service:
         )
 
     def get(self, path: str, **options: Any) -> requests.Response:
-        """Ask for a page, with the token."""
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         return requests.get(f"{self.url}{path}", headers=headers, timeout=30, **options)
 
@@ -311,7 +301,6 @@ class Service:
 
 
 def get_settings(store: StoreServer) -> dict[str, str]:
-    """Return the settings by which a service finds a store."""
     return {
         "MINIO_ENDPOINT": store.endpoint,
         "MINIO_ROOT_USER": ACCESS_KEY,

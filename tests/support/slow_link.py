@@ -93,7 +93,6 @@ async def _serve(endpoint: str, delay_s: float) -> None:
 
 
 def main() -> None:
-    """Relay until the process is stopped."""
     parser = argparse.ArgumentParser(prog="python -m tests.support.slow_link", description=__doc__)
     parser.add_argument("endpoint", help="host:port")
     parser.add_argument("delay_s", type=float)

@@ -53,14 +53,12 @@ class RunningStack:
 
     @property
     def store(self) -> Minio:
-        """A client of its object store."""
         env = self.env
         return build_client(
             env["MINIO_ENDPOINT"], env["MINIO_ROOT_USER"], env["MINIO_ROOT_PASSWORD"]
         )
 
     def list_keys(self, prefix: str) -> list[str]:
-        """Return the keys under a prefix."""
         bucket = self.env["FULFILLMENT_BUCKET"]
         found = self.store.list_objects(bucket_name=bucket, prefix=prefix, recursive=True)
         return [item.object_name for item in found if item.object_name]

@@ -83,7 +83,6 @@ class WorldStore(MemoryStore):
         return self.world.now + timedelta(seconds=self.world.skew_s.get("store", 0.0) - 0.5)
 
     def read_rights(self, prefix: str, *, write_under: Sequence[str] = ()) -> Rights:
-        """Return the rights that the test set."""
         self._check()
         return self.world.rights
 
@@ -220,7 +219,6 @@ class World:
         self.heard += [Notification(c, at, status, ("FulfillmentDelay",)) for c in channels]
 
     def open(self, section: SectionModule, **parameters: Any) -> Investigation:
-        """Open a section on this world's one incident."""
         return Investigation(
             self.incident,
             section=section,
@@ -236,7 +234,6 @@ class World:
         self.now += timedelta(seconds=seconds)
 
     def take(self, section: SectionModule, step: str, **parameters: Any) -> Reading:
-        """Take one step."""
         return self.open(section, **parameters).read_step(step)
 
     @property
@@ -264,7 +261,6 @@ _PORTS = (
 
 
 def make_settings(home: Path, **changes: Any) -> Settings:
-    """Return settings of a local environment."""
     values: dict[str, Any] = {f"{name}_url": f"http://127.0.0.1:{port}" for name, port in _PORTS}
     values |= {
         "minio_endpoint": "127.0.0.1:9000",
@@ -477,8 +473,6 @@ class FakeServices(_Fake):
 
 
 class FakeClients:
-    """One of each."""
-
     def __init__(self, world: World) -> None:
         self.prometheus = FakePrometheus(world)
         self.alertmanager = FakeAlertmanager(world)

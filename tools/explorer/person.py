@@ -206,7 +206,6 @@ class Desk:
     # --- answers ---
 
     def list_doubts(self, machine: Machine, plan_id: str) -> Sequence[settling.Doubt]:
-        """Return what ``settle`` shows of a plan."""
         process = self.begin(machine, plan_id, is_quiet=True)
         planned = self.find_plan(process, plan_id)
         return settling.list_doubts(process.bucket, planned)
@@ -232,19 +231,16 @@ class Desk:
     # --- what is shown ---
 
     def list_unfinished(self, machine: Machine) -> list[result.Unfinished]:
-        """Return what ``check`` shows on a machine."""
         process = self.begin(machine, "", is_quiet=True)
         return result.list_unfinished(process.bucket)
 
     def verify(self, machine: Machine, plan_id: str) -> proof.MoveProof:
-        """Return a plan's proof."""
         process = self.begin(machine, plan_id, is_quiet=True)
         planned = self.find_plan(process, plan_id)
         return proof.verify_plan(process.bucket, planned)
 
 
 def _confirm(line: Line) -> datetime | None:
-    """Return since when nobody takes, as the person confirms."""
     if not line.still:
         return None
     if line.still == "now":
@@ -253,7 +249,6 @@ def _confirm(line: Line) -> datetime | None:
 
 
 def make_operator(process: Process) -> carry.Operator:
-    """Return who carries a plan out in a process."""
     return carry.Operator(
         name=f"op{process.name}",
         hold=process.hold,
@@ -285,7 +280,6 @@ def _judge(seen: Sequence[bucket.Seen]) -> list[planning.Judgement]:
 
 
 def list_begun(machine: Machine) -> list[Plan]:
-    """Return the plans that a machine announced and did not end, by its logs."""
     begun = []
     for plan_id, disk in machine.folder.disks.items():
         if plan_id in machine.folder.plans and is_begun(disk.entries):

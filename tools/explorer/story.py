@@ -145,12 +145,10 @@ class _KnownStateError(Exception):
 
 
 def parse_script(text: str) -> Script:
-    """Read a script from a line."""
     return tuple((point, what) for point, _, what in (part.partition("=") for part in text.split()))
 
 
 def format_script(script: Script) -> str:
-    """Write a script as a line."""
     return " ".join(f"{point}={what}" for point, what in script)
 
 

@@ -97,7 +97,6 @@ class Call:
 
     @cached_property
     def is_change(self) -> bool:
-        """Whether it changes the bucket."""
         return self.kind in CHANGES
 
     @cached_property
@@ -129,7 +128,6 @@ class Call:
 
 
 def to_datetime(ms: int) -> datetime:
-    """Return virtual milliseconds as a time."""
     return EPOCH + timedelta(milliseconds=ms)
 
 
@@ -261,7 +259,6 @@ def answer(
 
 
 def answer_error(code: str, store_ms: int, *, key: str = "", text: str = "") -> http.Reply:
-    """Return an error of the store."""
     body = f"<Error><Code>{code}</Code><Message>{text}</Message><Key>{escape(key)}</Key></Error>"
     return answer(_STATUS[code], store_ms, body)
 
@@ -283,7 +280,6 @@ def answer_object(version: Version, store_ms: int, *, is_head: bool) -> http.Rep
 
 
 def answer_copy(made: Version, store_ms: int) -> http.Reply:
-    """Return what a copy made."""
     inner = (
         f"<LastModified>{_write_iso(made.at_ms)}</LastModified><ETag>&#34;{made.etag}&#34;</ETag>"
     )

@@ -62,7 +62,6 @@ class Event:
 
     @property
     def is_ours(self) -> bool:
-        """Whether a process of ours did it."""
         return self.by.isdigit()
 
 
@@ -86,7 +85,6 @@ class Folder:
     plans: dict[str, Any] = field(default_factory=dict)
 
     def get_disk(self, plan: str) -> Disk:
-        """Return a log's file, a new one when there is none."""
         return self.disks.setdefault(plan, Disk())
 
     def copy(self) -> Folder:
@@ -188,7 +186,6 @@ class World:
 
     @property
     def store_ms(self) -> int:
-        """The store's time."""
         return self.now_ms + self.store_offset_ms
 
     def advance(self, ms: int) -> None:
@@ -202,7 +199,6 @@ class World:
         self.now_ms = max(self.now_ms, until)
 
     def plan_for(self, ms: int, what: str, *details: Any) -> None:
-        """Let something happen later."""
         self._agreed += 1
         self.agenda.append((self.now_ms + ms, self._agreed, what, details))
 
@@ -244,7 +240,6 @@ class World:
         self._store(key, made)
 
     def remove(self, key: str, by: str) -> None:
-        """Let someone remove whatever is at a key."""
         old = self._pop(key)
         if old is not None:
             self.history.append(Event(self.now_ms, by, "remove", key, old=old))
@@ -290,7 +285,6 @@ class World:
     # --- the store ---
 
     def read(self, call: Call) -> http.Reply:
-        """Answer a request that only reads."""
         if call.kind == "list":
             return wire.answer(200, self.store_ms, self._list(call))
         version = self.objects.get(call.key)
@@ -319,7 +313,6 @@ class World:
     def carry_out(
         self, call: Call, sending: Sending, captured: Version | None = None
     ) -> http.Reply:
-        """Let a request that was accepted take effect, and answer."""
         if call.kind == "copy":
             return self._copy(call, sending, captured)
         if call.kind == "rename":
@@ -350,7 +343,6 @@ class World:
         return self.store_ms > sending.expires_at_ms
 
     def refuse_late(self, call: Call) -> http.Reply:
-        """Answer a request that has expired."""
         if call.kind == "delete_many":
             return wire.answer_deletes(dict.fromkeys(call.keys, "AccessDenied"), self.store_ms)
         return self._refuse("AccessDenied", call.key, "Request has expired")
@@ -372,7 +364,6 @@ class World:
         return wire.answer_error(code, self.store_ms, key=key, text=text)
 
     def _replay(self, call: Call, sending: Sending) -> None:
-        """Let a request come a second time."""
         if not self.has_expired(sending):
             self.has_replayed = True
             self.carry_out(call, replace(sending, is_replay=True))
@@ -457,7 +448,6 @@ class World:
             self.take(key)
 
     def _pop(self, key: str) -> Version | None:
-        """Take a key's object away."""
         self._forget_listings(key)
         return self.objects.pop(key, None)
 
@@ -486,12 +476,10 @@ class World:
 
 
 def get_etag(body: bytes) -> str:
-    """Return the ETag that a plain put gets."""
     return hashlib.md5(body, usedforsecurity=False).hexdigest()
 
 
 def get_name(key: str) -> str:
-    """Return an object's name without its prefixes."""
     return key.rpartition("/")[2]
 
 
