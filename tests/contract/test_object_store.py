@@ -65,7 +65,7 @@ def empty(bucket: S3Bucket) -> None:
 @pytest.fixture(params=["memory", *STORES])
 def store(request: pytest.FixtureRequest) -> ObjectStore:
     if request.param == "memory":
-        return MemoryStore(clock=lambda: datetime.now(UTC))
+        return MemoryStore()
     bucket = connect(request.getfixturevalue(request.param).endpoint)
     empty(bucket)
     return ObjectStore(bucket)

@@ -27,7 +27,6 @@ from runbook_lib.record.incident import create_incident
 from runbook_lib.redact import Redactor
 from runbook_lib.run.documents import ErrorDocument
 from runbook_lib.show.text import visible
-from tests.support.memory_bucket import MemoryBucket
 from tests.support.memory_store import MemoryStore
 
 NOW = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
@@ -54,11 +53,10 @@ def inv(tmp_path: Path) -> Any:
     store = MemoryStore(clock=lambda: clock[0])
     for name in "abc":
         store.put_object(f"in/{name}", name.encode())
-    bucket = MemoryBucket(store)
     incident = create_incident(tmp_path, redactor=Redactor(()))
     begun: list[bool] = []
     return SimpleNamespace(
-        clients=bucket,
+        clients=store.memory,
         store=store,
         begun=begun,
         parameters=MoveParameters(),

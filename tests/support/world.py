@@ -45,7 +45,6 @@ from runbook_lib.model import Reading, format_time
 from runbook_lib.record.incident import Incident, create_incident
 from runbook_lib.redact import Redactor
 from runbook_lib.section import SectionModule
-from tests.support.memory_bucket import MemoryBucket
 from tests.support.memory_store import MemoryStore
 
 NOW = datetime(2026, 11, 24, 4, 0, tzinfo=UTC)
@@ -127,8 +126,8 @@ class World:
     def __post_init__(self) -> None:
         self.settings = make_settings(self.home)
         self.store.world = self
-        self.store.clock = lambda: self.now
-        self.store.fail = lambda _method, _key: self.store._check()
+        self.store.memory.clock = lambda: self.now
+        self.store.memory.fail = lambda _method, _key: self.store._check()
         self.put(".runbook/environment.json", b'{"environment": "local"}')
         self.put_lag(0.0)
         self.series['up{job="artifact-exporter"}'] = [self.line([1.0])]
@@ -484,7 +483,7 @@ class FakeClients:
         self.notifications = FakeNotifications(world)
         self.services = FakeServices(world)
         self.store = world.store
-        self.bucket = self.change_bucket = MemoryBucket(world.store)
+        self.bucket = self.change_bucket = world.store.memory
 
     def find_switch(self, service: str) -> Any:
         """Return what stops and starts a service."""
