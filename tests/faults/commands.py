@@ -278,31 +278,20 @@ def read_planned(plan: Outcome) -> set[str]:
     return {key.partition("/")[2] for key in keys if key}
 
 
-def go_on(
-    operator: Operator,
-    plan: Outcome,
-    *flags: str,
-    begin: Sequence[str] = (),
-    deadline_s: float = 2 * _ENDS_S,
-) -> Outcome:
+def go_on(operator: Operator, plan: Outcome) -> Outcome:
     """Resume until nothing is left to do but what a person must decide; return the last outcome.
 
     A release that died before the bucket knew it is begun again; one that is refused for good is
     at its end too: somebody else moved what it was about. Raises TimeoutError when it does not end.
-
-    Parameters
-    ----------
-    begin : the words that begin it; empty: those of the plan's release
     """
-    end, plan_id = time.monotonic() + deadline_s, plan.document["plan"]
-    words = begin or ("apply", plan_id, *flags, *plan.approval)
+    end, plan_id = time.monotonic() + 2 * _ENDS_S, plan.document["plan"]
     refused = ""
     attempts = 0
     while time.monotonic() < end or attempts < _LEAST_ATTEMPTS:
         attempts += 1
-        outcome = operator.run("resume", plan_id, *flags)
+        outcome = operator.run("resume", plan_id)
         if outcome.code == 5:
-            again = operator.run(*words)
+            again = operator.run("apply", plan_id, *plan.approval)
             outcome = again if again.code in (0, 3, 5) else outcome
         is_left = any(outcome.get(name) for name in ("failed", "waiting", "error"))
         if outcome.code in (0, 2) or (outcome.code == 3 and not is_left):

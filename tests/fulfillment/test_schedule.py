@@ -14,16 +14,14 @@ from fulfillment.settings import HTTP_SYSTEMS, Settings
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def build(
-    kind: Kind, folder: Path, *, home: Path = Path("/srv/x/reports"), every: bool = False
-) -> str:
+def build(kind: Kind, folder: Path, *, home: Path) -> str:
     """Return what is printed in a folder with a .env."""
     (folder / ".env").touch()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("RUNBOOK_HOME", str(home))
         patch.setenv("RUNBOOK_ENVIRONMENT", "local")
-        return make_schedule(kind, "" if every else "synthetic", every=every)
+        return make_schedule(kind, "synthetic", every=False)
 
 
 def cron_command(text: str) -> str:

@@ -45,7 +45,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(
-    installed: Path, *arguments: str, home: Path | None = None, without: tuple[str, ...] = ()
+    installed: Path, *arguments: str, without: tuple[str, ...] = ()
 ) -> subprocess.CompletedProcess[str]:
     """Run Python on what was installed, without the checkout and without some packages."""
     away = Path(tempfile.mkdtemp(dir=installed.parent))
@@ -58,7 +58,7 @@ def run(
             "PATH": os.environ["PATH"],
             "HOME": str(away),
             "PYTHONPATH": f"{installed}{os.pathsep}{away}",
-            "RUNBOOK_HOME": str(home or away / "reports"),
+            "RUNBOOK_HOME": str(away / "reports"),
         },
         capture_output=True,
         text=True,

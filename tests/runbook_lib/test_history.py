@@ -15,7 +15,7 @@ from runbook_lib.redact import Redactor
 from tests.support.incidents import START, Clock, Teller, make_incident
 
 
-def tell_drill(home: Path, at: datetime, *, met: bool = True, detect_s: float = 9.5) -> str:
+def tell_drill(home: Path, at: datetime) -> str:
     tell = Teller(
         create_incident(
             home, redactor=Redactor(), environment="local",
@@ -23,8 +23,8 @@ def tell_drill(home: Path, at: datetime, *, met: bool = True, detect_s: float = 
         ),
         Clock(at),
     )  # fmt: skip
-    phases = {"detect_s": detect_s, "notify_s": 12.5, "diagnose_s": 7.0}
-    tell.incident.mark("drill_scored", is_good=met, phases=phases, objectives=[])
+    phases = {"detect_s": 9.5, "notify_s": 12.5, "diagnose_s": 7.0}
+    tell.incident.mark("drill_scored", is_good=True, phases=phases, objectives=[])
     tell.incident.close(Verdict.FIXED)
     return tell.incident.id
 

@@ -77,8 +77,8 @@ def named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runbooks._Process, "runbook", "inbox")
 
 
-def plan_move(inv: Any, gate: MoveGate = GATE) -> Plan:
-    return gate.plan_move(inv, header=HEADER)
+def plan_move(inv: Any) -> Plan:
+    return GATE.plan_move(inv, header=HEADER)
 
 
 def set_parameters(inv: Any, **changed: Any) -> None:

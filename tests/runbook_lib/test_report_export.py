@@ -16,23 +16,16 @@ from runbook_lib.report.render import CSP
 from tests.support.incidents import make_incident
 
 
-def save(
-    incident: Incident,
-    *outputs: Any,
-    text: str = "inv.read_step('2.1')",
-    cells: Any = (),
-    status: str = "done",
-) -> Path:
+def save(incident: Incident, *outputs: Any, cells: Any = ()) -> None:
     cells = [
         new_markdown_cell("# Title\n\n[next](03_immediate_actions.ipynb) <em lang='vi'>x</em>"),
         *cells,
     ]
-    cells.append(new_code_cell(text, outputs=list(outputs)))
+    cells.append(new_code_cell("inv.read_step('2.1')", outputs=list(outputs)))
     path = incident.path("notebooks", "02_signals_detection.ipynb")
     path.write_text(nbformat.writes(new_notebook(cells=cells)), "utf-8")
-    run = {"notebook": path.name, "status": status, "duration_s": 1.0, "error": ""}
+    run = {"notebook": path.name, "status": "done", "duration_s": 1.0, "error": ""}
     incident.journal.append("notebook", {"section": "02_signals_detection", **run})
-    return path
 
 
 def export(incident: Incident) -> str:

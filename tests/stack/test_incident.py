@@ -80,13 +80,12 @@ def broken(stack: RunningStack, fault: str) -> Iterator[None]:
         wait_until(lambda: not stack.list_keys("pending/1"), what="the orders' labels leave")
 
 
-def stuck_labels(stack: RunningStack, orders: int = 4) -> list[str]:
-    """Hand over late orders while the DAG is paused; return their keys once they wait."""
-    ids = inject_orders(stack.env["FULFILLMENT_URL"], orders)
+def put_stuck_labels(stack: RunningStack) -> None:
+    """Hand over late orders while the DAG is paused, until their labels wait."""
+    ids = inject_orders(stack.env["FULFILLMENT_URL"], 4)
     keys = wait_for_artifacts(stack.env["FULFILLMENT_URL"], ids)
     waiting = read_bucket(stack, "pending/")
     assert set(keys) <= set(waiting)
-    return keys
 
 
 def is_firing(stack: RunningStack) -> bool:
@@ -115,7 +114,7 @@ def test_a_paused_pipeline_is_fixed_by_the_printed_commands_until_all_is_over(
 def tell_first_incident(stack: RunningStack, runbook: Runbook) -> str:
     """Tell a paused pipeline from fault to closed by section 7; return the incident."""
     with broken(stack, "pipeline_paused"):
-        stuck_labels(stack)
+        put_stuck_labels(stack)
         wait_until(lambda: is_firing(stack), what="FulfillmentDelay fires")
         code, seen = runbook("investigate")
         assert (code, list_supported(seen)) == (3, ["pipeline_paused"])

@@ -79,11 +79,11 @@ class StoreServer:
         client = Minio(self.endpoint, ACCESS_KEY, SECRET_KEY, secure=False, region="us-east-1")
         wait_until(lambda: self._is_ready(client), what=f"{self.kind} at {self.endpoint}")
 
-    def kill(self, how: signal.Signals = signal.SIGKILL) -> None:
-        """End the process, by default at once, as a crash does."""
+    def kill(self) -> None:
+        """End the process at once, as a crash does."""
         if self.process is not None:
             if self.process.poll() is None:
-                os.killpg(self.process.pid, how)
+                os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(timeout=20)
             self.process = None
 
@@ -102,15 +102,6 @@ class StoreServer:
             except (urllib.error.URLError, ConnectionError, TimeoutError):
                 return False
         return _make_bucket(client, self.bucket)
-
-
-def _try_start(server: StoreServer) -> bool:
-    """Start a server; False when it ends at once: its metadata's lock may still be somebody's."""
-    try:
-        server.start()
-    except RuntimeError:
-        return False
-    return True
 
 
 def _make_bucket(client: Minio, bucket: str) -> bool:
@@ -183,15 +174,8 @@ def _find_program(name: str) -> str:
 
 
 @contextmanager
-def run_juicefs(folder: Path, *, inodes: int = 0, domain: str = "") -> Iterator[StoreServer]:
-    """Run a JuiceFS gateway with its data under ``folder``.
-
-    Parameters
-    ----------
-    folder : a folder of its own
-    inodes : a quota on the bucket's objects; 0: none
-    domain : whose sub-domains are buckets; empty: buckets stand in paths alone
-    """
+def run_juicefs(folder: Path) -> Iterator[StoreServer]:
+    """Run a JuiceFS gateway with its data under ``folder``."""
     juicefs = _find_program("juicefs")
     folder.mkdir(parents=True, exist_ok=True)
     (port,) = find_free_ports(1)
@@ -203,7 +187,6 @@ def run_juicefs(folder: Path, *, inodes: int = 0, domain: str = "") -> Iterator[
     command = [juicefs, "gateway", "--no-banner", "--multi-buckets", "--keep-etag"]
     command += ["--object-meta", "--object-tag", "--no-usage-report", "--cache-dir"]
     command += [str(folder / "cache"), "--log", str(folder / "gateway.log")]
-    command += ["--domain", domain] if domain else []
     command += [meta, f"127.0.0.1:{port}"]
     server = StoreServer(
         "juicefs",
@@ -214,19 +197,6 @@ def run_juicefs(folder: Path, *, inodes: int = 0, domain: str = "") -> Iterator[
     )
     try:
         server.start()
-        if inodes:
-            server.kill(signal.SIGTERM)  # it closes its metadata, which is opened again at once
-            quota = [juicefs, "quota", "set", meta, "--path", f"/{BUCKET}", "--inodes", str(inodes)]
-            # its lock may outlive it for a moment
-            wait_until(
-                lambda: (
-                    not subprocess.run(
-                        quota, check=False, capture_output=True, timeout=60
-                    ).returncode
-                ),
-                what="the quota",
-            )
-            wait_until(lambda: _try_start(server), what="the gateway over the same metadata")
         yield server
     finally:
         server.kill()

@@ -94,13 +94,11 @@ class Teller:
         self.record("conclusion", {"conclusion": done.model_dump(mode="json")})
 
 
-def make_incident(
-    home: Path, *, secrets: tuple[str, ...] = (), at: datetime = START, **facts: Any
-) -> Teller:
-    """Make an incident in which nothing was read, and whose clock stands at some time."""
-    clock = Clock(at)
+def make_incident(home: Path, *, secrets: tuple[str, ...] = (), **facts: Any) -> Teller:
+    """Make an incident in which nothing was read."""
+    clock = Clock()
     incident = create_incident(
         home, redactor=Redactor(secrets), environment="local", clock=clock, **facts
     )
-    clock.at = at + timedelta(seconds=clock.step_s)
+    clock.at = START + timedelta(seconds=clock.step_s)
     return Teller(incident, clock)

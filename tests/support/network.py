@@ -11,11 +11,10 @@ import ssl
 import struct
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal
 
 import pytest
@@ -97,13 +96,8 @@ def run_server(
 
 
 @contextmanager
-def run_proxy(names: Mapping[str, str] = MappingProxyType({})) -> Iterator[Server]:
-    """Run a proxy, for CONNECT and for plain requests; it records their lines and headers.
-
-    Parameters
-    ----------
-    names : where a host:port is, when no name server knows it
-    """
+def run_proxy() -> Iterator[Server]:
+    """Run a proxy, for CONNECT and for plain requests; it records their lines and headers."""
 
     def serve(client: socket.socket) -> None:
         head = b""
@@ -116,8 +110,7 @@ def run_proxy(names: Mapping[str, str] = MappingProxyType({})) -> Iterator[Serve
         headers = _parse_headers(rest.partition(b"\r\n\r\n")[0].split(b"\r\n"))
         server.received.append(Received(0, method, target, headers, b""))
         is_tunnel = method == "CONNECT"
-        wanted = target if is_tunnel else target.split("/")[2]
-        host, port = names.get(wanted, wanted).rsplit(":", 1)
+        host, port = (target if is_tunnel else target.split("/")[2]).rsplit(":", 1)
         with socket.create_connection((host, int(port)), timeout=30) as upstream:
             if is_tunnel:
                 client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")

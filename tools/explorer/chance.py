@@ -68,10 +68,6 @@ def make_abilities(*, is_strict: bool, has_rename: bool) -> engine.plan.Abilitie
     )
 
 
-def _do_nothing(*_: object, **__: object) -> None:
-    """Stand in for what a run leaves out; a ``Mock`` would keep every run that called it."""
-
-
 #: Of each module: what is drawn by chance there, and the modules from which it is drawn.
 _CHANCES = ("secrets", "os", "socket")
 _STANDINS = {

@@ -539,14 +539,14 @@ class Run:
         if self._waiting:
             raise ScriptError(f"never came to {', '.join(self._waiting)}")
 
-    def prepare(self, *, is_cut: bool, is_person_there: bool = False) -> None:
+    def prepare(self, *, is_cut: bool) -> None:
         """Carry out what comes before a stage: up to its kill, or to what a person must decide."""
         for name, line in self._lines:
             self.machine = self.machines[name]
             if is_cut:
                 self._run_line(line)
             else:
-                self._lead_on(line, is_person_there=is_person_there)
+                self._lead_on(line, is_person_there=False)
         self._check_script()
         if self.outcome.violations:
             raise ScriptError(f"what comes before breaks: {self.outcome.violations}")
