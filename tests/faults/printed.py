@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import re
 import shlex
 import threading
@@ -184,6 +185,15 @@ def plan_release(operator: Operator, labels: int) -> Outcome:
     assert plan.code == 0, tell(plan)
     assert plan.document["objects"] == labels, tell(plan)
     return plan
+
+
+def put_and_plan(
+    lane: Lane, seed: int, labels: int, *, worker: bool = False
+) -> tuple[list[Label], Operator, Outcome]:
+    """Put labels, and have ann plan their release."""
+    put = lane.shelf.put_labels(labels, random.Random(seed))
+    ann = lane.hire("ann", worker=worker)
+    return put, ann, plan_release(ann, labels)
 
 
 def release(operator: Operator, labels: int) -> Outcome:
