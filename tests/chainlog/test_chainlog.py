@@ -316,7 +316,10 @@ with log.locked():
 
 
 @pytest.mark.process
-def test_who_holds_the_lock_keeps_every_other_process_out(log: ChainedLog) -> None:
+@pytest.mark.parametrize("is_killed", [True, False])
+def test_who_holds_the_lock_keeps_every_other_process_out_while_it_lives(
+    log: ChainedLog, *, is_killed: bool
+) -> None:
     write_three(log)
     holder = run_python(HOLDER, log.path)
     assert holder.stdout is not None
@@ -327,20 +330,11 @@ def test_who_holds_the_lock_keeps_every_other_process_out(log: ChainedLog) -> No
     with pytest.raises(LogError, match="in use by another process"), other.locked():
         pass
     assert len(other.read()) == 3  # reading needs no lock
+    if is_killed:
+        holder.kill()
     holder.communicate("go\n", timeout=60)
-    assert holder.returncode == 0
-    assert other.append("note", {}).seq == 5
-
-
-@pytest.mark.process
-def test_a_killed_holder_holds_nothing(log: ChainedLog) -> None:
-    write_three(log)
-    holder = run_python(HOLDER, log.path)
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == "held\n"
-    holder.kill()
-    holder.communicate(timeout=60)
-    assert log.append("note", {}).seq == 4
+    assert (holder.returncode != 0) is is_killed
+    assert other.append("note", {}).seq == (4 if is_killed else 5)
 
 
 def test_the_holders_other_threads_may_append(log: ChainedLog) -> None:

@@ -155,7 +155,6 @@ class Support(_Service):
             ("POST", "/support/cases", self._open),
             ("GET", case, self._read),
             ("POST", f"{case}/timeline/refresh", self._refresh),
-            ("POST", f"{case}/close", self._close),
         ]
 
     def _open(self, *, body: dict[str, Any], **_: Any) -> tuple[int, Any]:
@@ -193,9 +192,3 @@ class Support(_Service):
 
     def _refresh(self, case: str, **_: Any) -> tuple[int, Any]:
         return self._read(case, query={"includeTimeline": "true"})
-
-    def _close(self, case: str, **_: Any) -> tuple[int, Any]:
-        if (found := self.cases.get(case)) is None:
-            return 404, {"detail": "Ticket not found"}
-        found["status"] = "closed"
-        return 200, found
