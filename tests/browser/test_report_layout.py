@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 
-from tests.support.chromium import open_browser, watch
+from tests.support.chromium import watch
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as found:
-        yield found
 
 
 @pytest.fixture
@@ -91,3 +85,20 @@ def test_the_first_screen_is_short_and_shows_the_chart(
     assert first <= 120
     assert whole <= 700
     assert bottom <= height * screens
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(report: Path, browser: Browser, scheme: str) -> None:
+    # the report's own policy forbids every script, also that of the checker
+    context = browser.new_context(bypass_csp=True, color_scheme=scheme)  # type: ignore[arg-type]
+    page = context.new_page()
+    page.goto(f"file://{report}")
+    page.evaluate("() => document.querySelectorAll('details').forEach(d => d.open = true)")
+    found = Axe().run(page).response
+    context.close()
+    violations = [
+        (v["id"], v["impact"], [node["html"][:160] for node in v["nodes"][:3]])
+        for v in found["violations"]
+    ]
+    assert found["testEngine"]["name"] == "axe-core"
+    assert violations == []

@@ -29,7 +29,14 @@ from tests.faults.commands import Operator, Outcome
 from tests.foreign.services import Fulfillment, Support
 from tests.support.audit import Counted, Label, Shelf, count
 from tests.support.consumers import Consumers, run_consumers
-from tests.support.gateway import ACCESS_KEY, SECRET_KEY, StoreServer, find_free_ports, wait_until
+from tests.support.gateway import (
+    ACCESS_KEY,
+    SECRET_KEY,
+    StoreServer,
+    find_free_ports,
+    is_answered,
+    wait_until,
+)
 from tests.support.network import make_certificates, run_server, run_tls_front
 
 ROOT = Path(__file__).parents[2]
@@ -265,18 +272,11 @@ def run_foreign(server: StoreServer, folder: Path) -> Iterator[Foreign]:
         service = services["FULFILLMENT"]
         _run_monitors(stack, folder, monitors, ca=ca, fulfillment=service, store=front)
         for name, url in urls.items():
-            wait_until(partial(_is_ready, url, ca), what=name)
+            login = {"auth": (USER, PASSWORD), "verify": str(ca)}
+            wait_until(partial(is_answered, f"{url}/-/ready", **login), what=name)
         stack.callback(lambda: foreign.steer("stop"))
         foreign.steer("start")
         yield foreign
-
-
-def _is_ready(url: str, ca: Path) -> bool:
-    try:
-        answer = requests.get(f"{url}/-/ready", auth=(USER, PASSWORD), verify=str(ca), timeout=5)
-    except requests.ConnectionError:
-        return False
-    return answer.ok
 
 
 def _run_monitors(

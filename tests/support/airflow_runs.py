@@ -12,18 +12,6 @@ import requests
 
 from tests.support.real_airflow import Airflow, wait_for
 
-__all__ = [
-    "APPROVERS",
-    "ENDED",
-    "STRANGER",
-    "Run",
-    "Task",
-    "find_process",
-    "list_worker",
-    "start_run",
-    "unpause",
-]
-
 ENDED = ("success", "failed", "upstream_failed", "skipped")
 APPROVERS = tuple(os.environ.get("AIRFLOW_TEST_APPROVERS", "").split(","))
 STRANGER = os.environ.get("AIRFLOW_TEST_STRANGER", "")

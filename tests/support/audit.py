@@ -22,8 +22,6 @@ from minio.error import S3Error
 from tests.support.consumers import Taken
 from tests.support.gateway import ACCESS_KEY, SECRET_KEY
 
-__all__ = ["Counted", "Label", "Shelf", "Totals", "count"]
-
 _NAMES = ("{n}-{h}.pdf", "{n}-{h}-slip.pdf", "weird <b>{n} & \"q'{h}.pdf", "📦 {n}+%20{h}.PDF")
 _SHOWN = ("content-type", "content-disposition", "content-encoding", "cache-control")
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Dialog, Page, Request
 
-__all__ = ["Watched", "open_browser", "watch"]
 
 _ARGUMENTS = [
     "--no-sandbox",

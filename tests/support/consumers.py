@@ -30,8 +30,6 @@ from minio.signer import sign_v4_s3
 
 from tests.support.gateway import ACCESS_KEY, SECRET_KEY
 
-__all__ = ["Consumers", "Taken", "run_consumers"]
-
 _ROOT = Path(__file__).parents[2]
 _EMPTY = hashlib.sha256(b"").hexdigest()
 

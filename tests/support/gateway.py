@@ -8,33 +8,21 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 from minio import Minio
 
-__all__ = [
-    "ACCESS_KEY",
-    "SECRET_KEY",
-    "StoreServer",
-    "is_free",
-    "juicefs",
-    "run_juicefs",
-    "run_seaweedfs",
-    "seaweedfs",
-    "wait_until",
-]
+from dataflow_stack.programs import find_binary
 
 ACCESS_KEY = "admin"
 SECRET_KEY = "admin12345"
@@ -95,12 +83,8 @@ class StoreServer:
             probe.settimeout(1)
             if probe.connect_ex((host, int(port))) != 0:
                 return False
-        if self.kind == "juicefs":
-            url = f"http://{self.endpoint}/minio/health/live"
-            try:
-                urllib.request.urlopen(url, timeout=5).close()
-            except (urllib.error.URLError, ConnectionError, TimeoutError):
-                return False
+        if self.kind == "juicefs" and not is_answered(f"http://{self.endpoint}/minio/health/live"):
+            return False
         return _make_bucket(client, self.bucket)
 
 
@@ -165,18 +149,18 @@ def is_free(port: int) -> bool:
     return True
 
 
-def _find_program(name: str) -> str:
-    beside = Path(sys.executable).with_name(name)
-    found = str(beside) if beside.exists() else shutil.which(name)
-    if found is None:
-        raise RuntimeError(f"{name} is not installed: run `make setup`")
-    return found
+def is_answered(url: str, **options: Any) -> bool:
+    """Tell whether a server answers with success."""
+    try:
+        return requests.get(url, timeout=5, **options).ok
+    except requests.RequestException:
+        return False
 
 
 @contextmanager
 def run_juicefs(folder: Path) -> Iterator[StoreServer]:
     """Run a JuiceFS gateway with its data under ``folder``."""
-    juicefs = _find_program("juicefs")
+    juicefs = find_binary("juicefs")
     folder.mkdir(parents=True, exist_ok=True)
     (port,) = find_free_ports(1)
     meta = f"badger://{folder / 'meta'}"
@@ -210,7 +194,7 @@ def run_seaweedfs(folder: Path, *, identities: Sequence[object] = ()) -> Iterato
     ----------
     identities : with fewer rights, beside the one that may do all
     """
-    weed = _find_program("weed")
+    weed = find_binary("weed")
     data = folder / "data"
     data.mkdir(parents=True, exist_ok=True)
     s3, master, volume, filer = find_free_ports(4)
@@ -233,6 +217,25 @@ def run_seaweedfs(folder: Path, *, identities: Sequence[object] = ()) -> Iterato
         yield server
     finally:
         server.kill()
+
+
+@contextmanager
+def run_alertmanager(config: Path, address: str = "") -> Iterator[str]:
+    """Run Alertmanager with its data beside its configuration; yield its URL."""
+    address = address or f"127.0.0.1:{find_free_ports(1)[0]}"
+    command = [find_binary("prometheus-alertmanager", "alertmanager"), f"--config.file={config}"]
+    command += [f"--storage.path={config.parent / 'data'}", f"--web.listen-address={address}"]
+    command += ["--cluster.listen-address="]
+    with (
+        config.with_suffix(".log").open("wb") as log,
+        subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True) as process,
+    ):
+        try:
+            url = f"http://{address}"
+            wait_until(lambda: is_answered(f"{url}/-/ready"), what="Alertmanager")
+            yield url
+        finally:
+            process.terminate()
 
 
 @pytest.fixture(scope="module")

@@ -24,8 +24,6 @@ from typing import Any, Literal
 from urllib.parse import parse_qs, unquote
 from xml.sax.saxutils import escape
 
-__all__ = ["FATES", "LossyProxy", "Spoil", "Trap", "is_rename", "run_lossy_proxy"]
-
 Kind = Literal["copy", "put", "delete", "bulk", "claim", "record", "own", "list", "head", "get"]
 _READ_FATES = ("503", "reset_before", "hang", "reset_after", "truncate", "slow")
 #: What a router, a captive portal or a gateway says in place of the store; ``xml`` is the store's.

@@ -13,8 +13,6 @@ from objectmove.bucket import Answer, Request, S3Bucket, Seen
 from objectmove.errors import StoreError
 from runbook_lib.errors import BadAnswerError, ClientError
 
-__all__ = ["MemoryBucket", "MemoryStore"]
-
 _META = "x-amz-meta-"
 
 
@@ -63,7 +61,7 @@ class MemoryBucket:
                     failed[key] = error
             else:
                 there = self.objects.get(key)
-                found[key] = there and there.info
+                found[key] = None if there is None else there.info
         return found
 
     def read_object(self, key: str) -> tuple[bytes, Seen, datetime] | None:

@@ -19,18 +19,6 @@ from typing import Any, Literal
 
 import pytest
 
-__all__ = [
-    "Act",
-    "Received",
-    "Server",
-    "foreign_shell",
-    "make_answer",
-    "make_certificates",
-    "run_proxy",
-    "run_server",
-    "run_tls_front",
-]
-
 
 @dataclass(frozen=True)
 class Received:

@@ -17,8 +17,6 @@ import requests
 
 from fulfillment.clients.http_systems import PipelineClient
 
-__all__ = ["DAG_ID", "RECORDED", "Airflow", "list_fields", "wait_for"]
-
 DAG_ID = "fulfillment_release"
 RECORDED = Path(__file__).parents[1] / "contract" / "recorded" / "airflow"
 

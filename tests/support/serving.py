@@ -20,7 +20,7 @@ import requests
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-from tests.support.gateway import ACCESS_KEY, SECRET_KEY, StoreServer, find_free_ports
+from tests.support.gateway import ACCESS_KEY, SECRET_KEY, StoreServer, find_free_ports, is_answered
 from tests.support.stack import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -222,6 +222,7 @@ class Service:
     port: int
     folder: Path
     token: str = ""
+    ca_file: str = ""
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -248,10 +249,7 @@ class Service:
     def is_healthy(self) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, self.log
-        try:
-            return requests.get(f"{self.url}/health", timeout=5).ok
-        except requests.RequestException:
-            return False
+        return is_answered(f"{self.url}/health", verify=self.ca_file or True)
 
     def kill(self) -> None:
         assert self.process is not None
@@ -266,7 +264,7 @@ class Service:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' if self.ca_file else ''}://127.0.0.1:{self.port}"
 
     def post(self, payload: Any, **options: Any) -> requests.Response:
         headers = {"Content-Type": "application/json", **options.pop("headers", {})}
@@ -279,7 +277,9 @@ class Service:
 
     def get(self, path: str, **options: Any) -> requests.Response:
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
-        return requests.get(f"{self.url}{path}", headers=headers, timeout=30, **options)
+        url = f"{self.url}{path}"
+        verify = self.ca_file or True
+        return requests.get(url, headers=headers, timeout=30, verify=verify, **options)
 
     def read_metric(self, name: str) -> float:
         """Return a metric's value, labels included in its name."""
