@@ -49,9 +49,6 @@ def run_python(code: str, *arguments: object) -> subprocess.Popen[str]:
     )
 
 
-# --- the chain ---
-
-
 def test_each_line_holds_the_hash_of_the_one_before(log: ChainedLog) -> None:
     prev = GENESIS
     for number, line in enumerate(write_three(log), start=1):
@@ -143,9 +140,6 @@ def test_an_absent_log_has_no_entries_and_is_not_made_by_reading(log: ChainedLog
         list(read_entries(log.path))
 
 
-# --- torn tails ---
-
-
 @pytest.mark.parametrize("cut", [1, 20, 150])
 def test_a_torn_tail_is_set_aside_and_noted(log: ChainedLog, cut: int) -> None:
     lines = write_three(log)
@@ -175,9 +169,6 @@ def test_an_older_copy_of_the_file_is_read_anew(log: ChainedLog) -> None:
     log.path.write_bytes(b"".join(lines[:1]))
     assert [entry.seq for entry in log.read()] == [1]
     assert log.append("note", {"n": 5}).seq == 2
-
-
-# --- what the disk does ---
 
 
 def fail_full(*_: object) -> None:
@@ -275,8 +266,6 @@ def test_the_first_entry_syncs_the_folder_too(
     log.append("note", {})
     assert synced == [False, True, False]
 
-
-# --- several writers ---
 
 WRITER = """
 import sys

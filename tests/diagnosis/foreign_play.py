@@ -47,13 +47,9 @@ _READY_S = 60.0
 
 @dataclass
 class Stage:
-    """A stack on which a case is played.
+    """A stack on which a case is played, and what ends with the case.
 
-    Attributes
-    ----------
-    config : of the stack
-    ends : what ends with the case: links, threads, frozen processes
-    operator : settings of the operator that differ from the stack's own
+    ``operator`` are settings of the operator that differ from the stack's own.
     """
 
     config: StackConfig

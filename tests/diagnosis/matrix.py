@@ -95,14 +95,7 @@ class Case:
 def list_cases(
     seed: int, *, rounds: int, healthy: int, only: list[str] | None = None
 ) -> list[Case]:
-    """List the runs in an order that the seed decides.
-
-    Parameters
-    ----------
-    rounds : how often each fault is injected alone
-    healthy : how many runs without any fault
-    only : inject only these faults, and no pairs
-    """
+    """List the runs in an order that the seed decides; with ``only`` there are no pairs."""
     groups = [
         [Case(f"{name}-{number}", (name,))]
         for name in only or FAULTS
@@ -247,9 +240,6 @@ def _restore(config: StackConfig, run: _Run) -> None:
     except RunbookError as error:
         run["error"] += f" restore: {str(error)[:300]}"
         turn_off_all(config)
-
-
-# --- the page ---
 
 
 def is_right(run: _Run) -> bool:

@@ -62,11 +62,6 @@ class DrillProcess(Runbook):
 
         A drill does not begin while the system is not healthy, as in the minutes after uploads
         failed. Then it is started again.
-
-        Raises
-        ------
-        AssertionError
-            When the drill ends before.
         """
         for _ in range(_MOST_STARTS):
             process = self.start("--scenario", scenario)

@@ -262,9 +262,6 @@ def open_lane(
         yield lane
 
 
-# --- what an operator does, and what may be believed of it ---
-
-
 def make_plan(operator: Operator) -> Outcome:
     """Plan a release of what waits; a busy machine may need a second attempt."""
     outcomes = (operator.run("plan") for _ in range(3))
@@ -327,8 +324,6 @@ def find_wrong(counted: Counted, planned: set[str], outcome: Outcome) -> list[st
     said_all = f"{outcome.words[0]} exit {outcome.code} {outcome.document}"
     return [f"{text}: {said_all}" for text in wrong]
 
-
-# --- many rounds ---
 
 _KINDS = (("copy",), ("delete", "bulk"), ("claim", "record", "own"), ("list", "head", "get"))
 _CLOCKS = (0, 0, 0, 120, -120, 600) if FAKETIME else (0,)

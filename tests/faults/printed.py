@@ -41,9 +41,6 @@ _COMMAND = re.compile(
 )
 
 
-# --- only the printed commands ---
-
-
 def read_printed(outcome: Outcome) -> list[str]:
     """Return the commands that an outcome prints as its way on, in their order."""
     document = outcome.document
@@ -79,9 +76,7 @@ def read_after_a_kill(operator: Operator) -> list[str]:
 def pick(printed: Sequence[str], *, words: Collection[str]) -> str:
     """Return the first printed command that a person may paste without deciding anything.
 
-    Parameters
-    ----------
-    words : what this person may truthfully say, such as ``--consumer-stands-still``
+    ``words`` may be said truthfully, such as ``--consumer-stands-still``.
     """
     for command in printed:
         parts = shlex.split(command.replace("\\\n", " "))
@@ -124,16 +119,8 @@ def follow(
 ) -> Outcome:
     """Execute only the printed commands until none is left but what a person must decide.
 
-    Parameters
-    ----------
-    outcome : of the command that was disturbed
-    words : what this person may truthfully say
-
-    Raises
-    ------
-    AssertionError
-        When a printed command is refused, when one is printed again although it made no progress
-        (fewer open rows, or once a fence that passed), or when there is no end.
+    Fails when a printed command is refused, when one is printed again although it made no progress
+    (fewer open rows, or once a fence that passed), or when there is no end.
     """
     printed = list[str]()
     if outcome.code != 0:
@@ -175,9 +162,6 @@ def pick_words(outcome: Outcome, name: str) -> list[str]:
     """Return the keys of a list in a document, whose items are keys or have one."""
     items = outcome.document.get(name) or []
     return [item["key"] if isinstance(item, dict) else str(item) for item in items]
-
-
-# --- what people do ---
 
 
 def plan_release(operator: Operator, labels: int) -> Outcome:
@@ -254,16 +238,8 @@ def put_foreign(lane: Lane, key: str, body: bytes) -> Label:
     return Label(key.partition("/")[2], hashlib.sha256(body).hexdigest(), shown, {})
 
 
-# --- somebody who counts ---
-
-
 class Tally:
-    """A consumer of ``ready/`` that takes when it is told to.
-
-    Attributes
-    ----------
-    shipped : how often each body was taken, by its SHA-256
-    """
+    """A consumer of ``ready/`` that takes when it is told to; ``shipped`` counts by SHA-256."""
 
     def __init__(self, lane: Lane) -> None:
         self._shelf = lane.shelf

@@ -80,12 +80,7 @@ class _Service:
 
 
 class Fulfillment(_Service):
-    """Shipments only.
-
-    Parameters
-    ----------
-    shipped : returns the orders whose labels a consumer took
-    """
+    """Shipments only; ``shipped`` returns the orders whose labels a consumer took."""
 
     def __init__(self, token: str, shipped: Callable[[], set[int]]) -> None:
         super().__init__(token)

@@ -184,12 +184,7 @@ def find_process(words: tuple[str, ...]) -> int | None:
 
 
 def list_worker(pid: int, scheduler: int) -> list[int]:
-    """Return the worker above a process, and all that runs below that worker.
-
-    Parameters
-    ----------
-    scheduler : whose children are the workers
-    """
+    """Return the scheduler's child above a process, and all that runs below that worker."""
     parents = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:

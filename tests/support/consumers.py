@@ -68,9 +68,7 @@ def run_consumers(
 ) -> Iterator[Consumers]:
     """Run consumers until the block ends; they end what they have begun.
 
-    Parameters
-    ----------
-    pause_s : between two looks; 0 keeps a core busy, and the store
+    Without a pause between two looks they keep a core busy, and the store.
     """
     arguments = [endpoint, bucket, str(count), str(pause_s), str(path)]
     command = [sys.executable, "-m", __name__, *arguments]

@@ -35,15 +35,7 @@ _GRPC = 10000
 
 @dataclass
 class StoreServer:
-    """One running server.
-
-    Attributes
-    ----------
-    kind : ``juicefs`` or ``seaweedfs``
-    endpoint : host:port of its S3 door
-    bucket : made and empty
-    process : to kill and to restart
-    """
+    """One running server with an empty bucket."""
 
     kind: str
     endpoint: str
@@ -188,12 +180,7 @@ def run_juicefs(folder: Path) -> Iterator[StoreServer]:
 
 @contextmanager
 def run_seaweedfs(folder: Path, *, identities: Sequence[object] = ()) -> Iterator[StoreServer]:
-    """Run SeaweedFS (master, volume, filer, S3 in one process) with its data under ``folder``.
-
-    Parameters
-    ----------
-    identities : with fewer rights, beside the one that may do all
-    """
+    """Run SeaweedFS in one process; ``identities`` have fewer rights than the tests' own."""
     weed = find_binary("weed")
     data = folder / "data"
     data.mkdir(parents=True, exist_ok=True)

@@ -29,17 +29,9 @@ _READ_FATES = ("503", "reset_before", "hang", "reset_after", "truncate", "slow")
 #: What a router, a captive portal or a gateway says in place of the store; ``xml`` is the store's.
 _MADE_BODIES = {
     "text": ("text/plain", b"not here\n"),
-    "json": ("application/json", b'{"error": "not here"}'),
     "html": ("text/html", b"<html><head><title>Error</title></head><body>not here</body></html>"),
 }
-_MADE_CODES = {
-    "403": "AccessDenied",
-    "404": "NoSuchKey",
-    "412": "PreconditionFailed",
-    "500": "InternalError",
-    "503": "SlowDown",
-    "507": "XMinioStorageFull",
-}
+_MADE_CODES = {"403": "AccessDenied", "507": "XMinioStorageFull"}
 #: ``late`` breaks the connection at once and lets the effect come some seconds after.
 FATES = (*_READ_FATES, "hang_after", "404_after", "late")
 _READS = ("list", "head", "get")

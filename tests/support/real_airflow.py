@@ -120,12 +120,7 @@ class Airflow:
         body: dict[str, Any] | None = None,
         token: str = "",
     ) -> Any:
-        """Ask what the client asks; record the answer, or check that the record still holds.
-
-        Returns
-        -------
-        The answer's JSON.
-        """
+        """Ask what the client asks; record the answer, or check that the record still holds."""
         answer = requests.request(
             method,
             f"{url or self.url}{path}",

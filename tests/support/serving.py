@@ -179,17 +179,11 @@ class _Mailbox:
             server.transport.close()
         return answers
 
-    async def handle_DATA(self, server: SMTP, _: Session, envelope: Envelope) -> str:  # noqa: N802
-        mode = self._receivers.modes.get("mail", "ok")
-        if mode == "500":
+    async def handle_DATA(self, _server: SMTP, _: Session, envelope: Envelope) -> str:  # noqa: N802
+        if self._receivers.modes.get("mail") == "500":
             return "451 broken"
         content = envelope.content or b""
-        if mode in ("ok", "lost"):
-            self._receivers.mails.append(
-                content if isinstance(content, bytes) else content.encode()
-            )
-        if mode == "lost" and server.transport is not None:
-            server.transport.close()
+        self._receivers.mails.append(content if isinstance(content, bytes) else content.encode())
         return "250 OK"
 
 

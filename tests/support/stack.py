@@ -36,14 +36,7 @@ _shared: list[RunningStack] = []
 
 @dataclass(frozen=True)
 class RunningStack:
-    """A stack that runs.
-
-    Attributes
-    ----------
-    env : every endpoint and credential, by the name of its setting
-    home : its folder
-    port_base : added to every port
-    """
+    """A stack that runs; ``env`` has every endpoint and credential, by the name of its setting."""
 
     env: dict[str, str]
     home: Path

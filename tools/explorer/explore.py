@@ -132,12 +132,7 @@ class Task(NamedTuple):
 
 
 def search(scenario: Scenario, bound: int, *, part: tuple[int, int] = (0, 1)) -> Found:
-    """Run every script of up to ``bound`` disturbances, the shorter ones first.
-
-    Parameters
-    ----------
-    part : of the scripts, those whose first disturbance has this number modulo that many
-    """
+    """Run every script of up to ``bound`` disturbances, the shorter ones first."""
     found, began, visited = Found(scenario.name), time.monotonic(), dict[int, int]()
     level: Iterable[Script] = [()]
     for left in range(bound, -1, -1):

@@ -55,13 +55,7 @@ class Line(NamedTuple):
 
 
 def read_line(text: str) -> Line | None:
-    """Read a command as it is printed; None for an empty text.
-
-    Raises
-    ------
-    ValueError
-        When it is no command.
-    """
+    """Read a command as it is printed; None for an empty text."""
     words = text.split()
     if not words:
         return None
@@ -161,8 +155,6 @@ class Desk:
         planned: Plan = plans[plan_id]
         return planned
 
-    # --- plans ---
-
     def make_plan(
         self,
         process: Process,
@@ -203,8 +195,6 @@ class Desk:
         self.world.say("plan", "", made.id)
         return made
 
-    # --- answers ---
-
     def list_doubts(self, machine: Machine, plan_id: str) -> Sequence[settling.Doubt]:
         process = self.begin(machine, plan_id, is_quiet=True)
         planned = self.find_plan(process, plan_id)
@@ -227,8 +217,6 @@ class Desk:
         process.answers = [("taken", key, planned.id) for key in taken]
         process.answers += [("not_taken", key, planned.id) for key in not_taken]
         return moving.settle(taken, not_taken, approval)
-
-    # --- what is shown ---
 
     def list_unfinished(self, machine: Machine) -> list[result.Unfinished]:
         process = self.begin(machine, "", is_quiet=True)

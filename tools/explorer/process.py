@@ -356,12 +356,7 @@ class SimBucket(bucket.S3Bucket):
 
 
 class SimConnections:
-    """The connections of a process to its world's store, with ``Connections``'s behaviour.
-
-    Parameters
-    ----------
-    name : of the only bucket that there is
-    """
+    """The connections of a process to its world's store, with ``Connections``'s behaviour."""
 
     def __init__(self, process: Process, name: str) -> None:
         self._process = process

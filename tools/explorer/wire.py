@@ -124,9 +124,6 @@ class Call:
         return (self.key,)
 
 
-# --- time ---
-
-
 def to_datetime(ms: int) -> datetime:
     return EPOCH + timedelta(milliseconds=ms)
 
@@ -141,8 +138,6 @@ def _write_http(seconds: int) -> str:
     return format_datetime(to_datetime(seconds * 1000), usegmt=True)
 
 
-# --- what is sent ---
-
 _quote = lru_cache(maxsize=4096)(quote)
 
 
@@ -153,13 +148,7 @@ def sign(query: Mapping[str, str], at: datetime, expires_s: int) -> str:
 
 
 def read_message(sent: http.Message, bucket: str) -> tuple[Call, int]:
-    """Read a message whose query ``sign`` made; return the call, and when it expires, in ms.
-
-    Raises
-    ------
-    ValueError
-        When the store would not know what to do.
-    """
+    """Read a message whose query ``sign`` made; return the call, and when it expires, in ms."""
     headers = tuple(sent.headers.items())
     target, _, signed = sent.target.rpartition("date=")
     date_s, _, expires_s = signed.partition("&expires=")
@@ -238,9 +227,6 @@ def _read_keys(body: bytes) -> dict[str, str]:
     return etags
 
 
-# --- what is answered ---
-
-
 def answer(
     status: int, store_ms: int, body: str | bytes = b"", headers: Mapping[str, str] | None = None
 ) -> http.Reply:
@@ -296,11 +282,11 @@ def answer_deletes(failed: Mapping[str, str], store_ms: int) -> http.Reply:
     return answer(200, store_ms, f"<DeleteResult{_NAMESPACE}>{errors}</DeleteResult>")
 
 
-def write_listing(call: Call, objects: Mapping[str, Version], *, most: int) -> str:
+def write_listing(call: Call, objects: Mapping[str, Version]) -> str:
     """Return a page of what lies under a prefix, LastModified with milliseconds."""
     keys = [key for key in objects if key.startswith(call.prefix) and key > call.after]
     keys.sort()
-    page = keys[:most]
+    page = keys[: call.most]
     is_cut = len(keys) > len(page)
     parts = [f"<ListBucketResult{_NAMESPACE}>"]
     parts.append(f"<IsTruncated>{'true' if is_cut else 'false'}</IsTruncated>")

@@ -146,7 +146,6 @@ class World:
     has_replayed : whether a proxy has repeated a request that had not expired
     goals : for each plan, the contents (labels) by their source keys
     paused_by : who has paused the worker: nobody, ``us`` or ``person``
-    page : the most that one page of a listing holds
     """
 
     def __init__(
@@ -161,7 +160,6 @@ class World:
         self.has_parking = has_parking
         self.polls = polls
         self.is_held = is_held
-        self.page = 1000
         self.now_ms = 0
         self.store_offset_ms = 1_500
         self.objects: dict[str, Version] = {}
@@ -181,8 +179,6 @@ class World:
     def is_strict(self) -> bool:
         """Whether the store honours conditions on what it writes and deletes."""
         return self.kind != "loose"
-
-    # --- time ---
 
     @property
     def store_ms(self) -> int:
@@ -211,8 +207,6 @@ class World:
             "saved": self.note_saved,
         }
         acts[what](*details)
-
-    # --- the others ---
 
     @property
     def is_worker_busy(self) -> bool:
@@ -282,8 +276,6 @@ class World:
         if there is not None and there.etag == etag:
             self.remove(key, "worker")
 
-    # --- the store ---
-
     def read(self, call: Call) -> http.Reply:
         if call.kind == "list":
             return wire.answer(200, self.store_ms, self._list(call))
@@ -296,11 +288,10 @@ class World:
 
     def _list(self, call: Call) -> str:
         """Return a page of a listing, written anew only when something under its prefix changed."""
-        most = min(call.most, self.page)
-        asked = (call.prefix, call.after, most, call.is_encoded)
+        asked = (call.prefix, call.after, call.most, call.is_encoded)
         listing = self._listings.get(asked)
         if listing is None:
-            listing = wire.write_listing(call, self.objects, most=most)
+            listing = wire.write_listing(call, self.objects)
             self._listings[asked] = listing
         return listing
 
