@@ -83,9 +83,6 @@ def test_all_drills_run_each_to_its_score_though_one_fails(
     assert not world.dag.is_paused
 
 
-# --- killed ---
-
-
 class KilledError(BaseException):
     """Ends a drill at once, as kill -9 does: nothing is put back."""
 

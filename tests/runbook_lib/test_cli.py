@@ -155,6 +155,19 @@ def test_incidents_close_and_history_tell_what_is_there(
     assert incident in shown
 
 
+@pytest.mark.parametrize("line", ["RUNBOOK_OPERATOR ann", "X='not closed"])
+def test_a_damaged_line_of_the_settings_is_named_without_what_it_holds(
+    runbook: Runbook, line: str
+) -> None:
+    settings = runbook.folder / ".env"
+    settings.write_text(f"# settings\n\nHTTP_TIMEOUT_S=4\n{line}\n")
+    done = runbook.run("incidents")
+    assert done.code == 2
+    assert f"{settings}, line " in done.stderr
+    assert line not in done.stderr
+    assert done.stderr.count("\n") == runbook.run("incidents", "--json").stderr.count("\n") == 1
+
+
 def test_an_error_with_json_is_one_document(runbook: Runbook) -> None:
     done = runbook.run("report", "nope", "--json")
     document = json.loads(done.stdout)

@@ -165,9 +165,6 @@ def test_a_proof_finds_where_each_file_is(inv: Any) -> None:
     assert effect.result["gone_after_landed"] == 1
 
 
-# --- orders ---
-
-
 def order_undo(inv: Any, plan: Plan) -> Plan:
     set_parameters(inv, undo=plan.id)
     return GATE.plan_undo(inv)
