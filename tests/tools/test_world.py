@@ -58,6 +58,13 @@ def test_the_probe_finds_what_a_search_takes_for_known(world: World) -> None:
     assert list(world.objects) == ["pending/a"]
 
 
+def test_a_listing_has_every_page(world: World) -> None:
+    for name in "bcde":
+        world.write(f"pending/{name} +", name, "writer")
+    keys = [seen.key for seen in start(world).bucket.list_objects("pending/", page_size=2)]
+    assert keys == ["pending/a", *(f"pending/{name} +" for name in "bcde")]
+
+
 def test_an_expired_request_changes_nothing(world: World) -> None:
     process, before = start(world), dict(world.objects)
     refused = buckets.Answer("none", code="AccessDenied", message="Request has expired")
