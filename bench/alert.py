@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +36,7 @@ GOALS_S = {"cold": 10.0, "warm": 6.0}
 _GROUP = "stack-tools"
 _DEADLINE_S = 180
 _POLL_S = 0.05
+wait_closely = partial(wait_until, deadline_s=_DEADLINE_S, longest_pause_s=_POLL_S)
 #: Less CPU in a second than this is rest.
 _AT_REST_S = 0.02
 
@@ -79,7 +81,6 @@ class Bench:
         )
 
     def find_process(self) -> psutil.Process:
-        """Return the service's process."""
         return psutil.Process(self._supervisor.programs()[reporter.NAME]["pid"])
 
     def measure(self, number: int) -> Cost:
@@ -90,9 +91,9 @@ class Bench:
         known = self._count_told()
         fired_at = time.time()
         self._fire(number)
-        wait_closely(lambda: self._count_told() > known, "the report is on the ticket")
+        wait_closely(lambda: self._count_told() > known, what="the report is on the ticket")
         told_at = time.time()
-        wait_closely(self._is_done, "every target has its message")
+        wait_closely(self._is_done, what="every target has its message")
         return Cost(told_at - fired_at, time.time() - fired_at)
 
     def wait_until_at_rest(self) -> None:
@@ -104,7 +105,7 @@ class Bench:
             time.sleep(1)
             return sum(map(read_cpu_s, family)) - cpu_s < _AT_REST_S
 
-        wait_closely(is_at_rest, "the service rests")
+        wait_closely(is_at_rest, what="the service rests")
 
     def silence_others(self) -> None:
         """Keep the alerts of Prometheus from the service: each would ask for looks of its own."""
@@ -158,17 +159,7 @@ def read_cpu_s(process: psutil.Process) -> float:
     return float(times.user + times.system + times.children_user + times.children_system)
 
 
-def wait_closely(is_true: Callable[[], bool], what: str) -> None:
-    """Wait for a condition; fail with its name after the deadline."""
-    end = time.monotonic() + _DEADLINE_S
-    while not is_true():
-        if time.monotonic() > end:
-            raise TimeoutError(f"not within {_DEADLINE_S} s: {what}")
-        time.sleep(_POLL_S)
-
-
 def make_table(costs: dict[str, list[Cost]], loads: list[float]) -> str:
-    """Return the medians of cold and warm alerts as a Markdown table."""
     rows = [["", *(f"{name} s" for name in costs)]]
     totals: dict[str, Callable[[Cost], float]] = {
         "**from firing to the ticket**": lambda cost: cost.ticket_s,
@@ -203,7 +194,6 @@ def run_rounds(bench: Bench, rounds: int) -> tuple[dict[str, list[Cost]], list[f
 
 
 def main() -> None:
-    """Measure, and print a page."""
     parser = argparse.ArgumentParser(prog="python -m bench.alert", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()

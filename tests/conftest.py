@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ import hypothesis
 import pytest
 
 from fulfillment.settings import Settings
+from runbook_lib.record.incident import Incident, list_incidents
+from runbook_lib.redact import Redactor
 from tests.support.gateway import juicefs, seaweedfs
 from tests.support.rgw import rgw
 from tests.support.stack import stack
@@ -61,6 +64,24 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("runbook_lib.settings.find_root", lambda *_: tmp_path)
     monkeypatch.setattr("runbook_lib.settings.find_checkout", lambda *_: tmp_path)
     monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
+
+
+@pytest.fixture(scope="session")
+def told_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the incident of `tests.support.stories`, told once: copy it."""
+    from tests.support.stories import tell_incident
+
+    home = tmp_path_factory.mktemp("told")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        tell_incident(home, monkeypatch)
+    return home
+
+
+@pytest.fixture
+def told(told_home: Path, tmp_path: Path) -> Incident:
+    """Return a copy of the incident that was told."""
+    (folder,) = list_incidents(shutil.copytree(told_home, tmp_path / "told"))
+    return Incident(folder, redactor=Redactor())
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -22,15 +22,7 @@ CORPUS = Path(__file__).parents[1] / "tests/corpus/journals.jsonl.xz"
 
 
 class Journal(NamedTuple):
-    """A journal of the corpus.
-
-    Attributes
-    ----------
-    test : id of the test that wrote it
-    incident : the incident's state
-    journal : the lines of ``journal.jsonl``
-    today : verdict, since and until, as the code gave them that judged it; each may be None
-    """
+    """A journal of the corpus, by the test that wrote it; ``today`` is how it was judged last."""
 
     test: str
     incident: dict[str, Any]
@@ -39,13 +31,7 @@ class Journal(NamedTuple):
 
 
 def judge_lines(lines: Iterable[str]) -> dict[str, str | None]:
-    """Return the verdict, since and until of a journal, as the report computes them.
-
-    Raises
-    ------
-    LogError
-        When the journal is damaged.
-    """
+    """Return the verdict, since and until of a journal, as the report computes them."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "journal.jsonl"
         path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
@@ -61,7 +47,6 @@ def judge_lines(lines: Iterable[str]) -> dict[str, str | None]:
 
 
 def read_corpus(path: Path = CORPUS) -> list[Journal]:
-    """Return the journals of the corpus."""
     with lzma.open(path, "rt", encoding="utf-8") as lines:
         return [Journal(**json.loads(line)) for line in lines]
 

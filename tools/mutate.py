@@ -304,7 +304,6 @@ def run_tests(folder: Path, group: str, *, seed: int, limit_s: int) -> tuple[str
 
 
 def run_git(*words: str) -> str:
-    """Return what git prints about this checkout."""
     done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -21,15 +20,10 @@ def store() -> FakeArtifactStore:
     return FakeArtifactStore()
 
 
-def make_inventory(
-    store: FakeArtifactStore,
-    *,
-    waiting: Iterable[str] = ("pending/", CHAOS),
-    metadata_reads: int = 500,
-) -> ArtifactInventory:
+def make_inventory(store: FakeArtifactStore, metadata_reads: int = 500) -> ArtifactInventory:
     return ArtifactInventory(
         store,
-        waiting_prefixes=waiting,
+        waiting_prefixes=("pending/", CHAOS),
         ready_prefix="ready/",
         clock=lambda: NOW,
         metadata_reads=metadata_reads,

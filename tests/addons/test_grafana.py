@@ -2,18 +2,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from addons.grafana.dashboard import render_dashboard
 from fulfillment.sections.signals import DASHBOARD_UID, PANEL_TITLE
 
 GRAFANA = Path(__file__).parents[2] / "addons" / "grafana"
-
-
-def read_dashboard() -> dict[str, Any]:
-    text = (GRAFANA / "dashboards" / "dataflow-overview.json").read_text("utf-8")
-    dashboard: dict[str, Any] = json.loads(text)
-    return dashboard
 
 
 def test_the_dashboard_is_what_its_code_renders() -> None:
@@ -22,7 +15,7 @@ def test_the_dashboard_is_what_its_code_renders() -> None:
 
 
 def test_the_dashboard_is_the_one_that_the_runbook_names() -> None:
-    dashboard = read_dashboard()
+    dashboard = json.loads(render_dashboard())
     assert dashboard["uid"] == DASHBOARD_UID
     assert dashboard["title"] == "Dataflow Overview"
     assert PANEL_TITLE in [panel["title"] for panel in dashboard["panels"]]

@@ -21,12 +21,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import requests
-
 from addons.render import render_configs
 from tests.faults.commands import Lane, open_lane
 from tests.support.audit import Label
-from tests.support.gateway import ACCESS_KEY, SECRET_KEY, run_seaweedfs, wait_until
+from tests.support.gateway import ACCESS_KEY, SECRET_KEY, run_alertmanager, run_seaweedfs
 
 _ROOT = Path(__file__).parents[2]
 #: How many labels a part has.
@@ -55,11 +53,9 @@ class Desk:
 
     @property
     def home(self) -> Path:
-        """RUNBOOK_HOME."""
         return self.folder / "home"
 
     def run(self, *words: str, operator: str = "") -> Said:
-        """Run a command to its end, as a person does beside Airflow."""
         names = ("PATH", "LANG", "HOME")
         environment = {name: os.environ[name] for name in names if name in os.environ}
         environment["PYTHONPATH"] = str(_ROOT)
@@ -78,7 +74,6 @@ class Desk:
         return Said(done.returncode, json.loads(done.stdout or "{}"), done.stderr)
 
     def paste(self, command: str, *, operator: str = "") -> Said:
-        """Run a printed command exactly as it stands."""
         program, *words = shlex.split(command.replace("\\\n", " "))
         assert program == "runbook", command
         return self.run(*words, operator=operator)
@@ -113,7 +108,6 @@ class Desk:
         return len(announced.intersection(rows))
 
     def read_log(self, plan: str) -> str:
-        """Return the text of this machine's log of a plan."""
         paths = self.home.glob(f"*/ledger/{plan}.jsonl")
         return "".join(path.read_text("utf-8") for path in paths)
 
@@ -164,9 +158,8 @@ def open_desk(
 
 
 @contextmanager
-def run_alertmanager(folder: Path) -> Iterator[str]:
+def run_addons_alertmanager(folder: Path) -> Iterator[str]:
     """Run the Alertmanager of the add-ons where tasks that fail look for one; yield its address."""
-    url = os.environ["AIRFLOW_TEST_ALERTMANAGER"]
     config = folder / "alertmanager.yml"
     # Nothing listens there: what counts is whom Alertmanager wants to tell.
     environment = {
@@ -175,24 +168,6 @@ def run_alertmanager(folder: Path) -> Iterator[str]:
         "ALERTMANAGER_SMTP_SMARTHOST": "127.0.0.1:9",
     }
     config.write_text(render_configs("demo", environment)["alertmanager.yml"], encoding="utf-8")
-    program = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
-    assert program is not None, "Alertmanager is missing: make setup"
-    address = urlsplit(url).netloc
-    command = [program, f"--config.file={config}", f"--web.listen-address={address}"]
-    command += [f"--storage.path={folder / 'data'}", "--cluster.listen-address="]
-    with (folder / "alertmanager.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-    try:
-        wait_until(lambda: is_answered(f"{url}/-/ready"), what="Alertmanager")
+    address = urlsplit(os.environ["AIRFLOW_TEST_ALERTMANAGER"]).netloc
+    with run_alertmanager(config, address) as url:
         yield url
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-
-
-def is_answered(url: str) -> bool:
-    """Tell whether a server answers with success."""
-    try:
-        return requests.get(url, timeout=5).ok
-    except requests.RequestException:
-        return False

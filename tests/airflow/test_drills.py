@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.airflow.releases import open_desk, run_alertmanager
+from tests.airflow.releases import open_desk, run_addons_alertmanager
 from tests.support.airflow_runs import Run, unpause
 from tests.support.real_airflow import Airflow, wait_for
 
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.timeout(900)]
 def test_missed_weeks_start_one_run_whose_failure_reaches_the_receivers(
     running: Airflow, tmp_path: Path
 ) -> None:
-    with open_desk(tmp_path, seed=1, consumers=0) as desk, run_alertmanager(tmp_path) as url:
+    with open_desk(tmp_path, seed=1, consumers=0) as desk, run_addons_alertmanager(tmp_path) as url:
         # Without a right answer of the store, section 1 is not healthy: nothing may be injected.
         settings = desk.folder / ".env"
         wrong = settings.read_text("utf-8").replace("MINIO_ROOT_USER=", "MINIO_ROOT_USER=not-")

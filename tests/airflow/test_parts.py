@@ -70,7 +70,6 @@ def find_worker(run: Run, desk: Desk, part: int) -> list[int]:
 
 
 def signal_all(pids: list[int], number: signal.Signals) -> None:
-    """Send a signal to processes, if they still run."""
     for pid in pids:
         if Path(f"/proc/{pid}").exists():
             os.kill(pid, number)
@@ -118,7 +117,6 @@ def disturb(run: Run, desk: Desk) -> None:
 
 
 def wait_for_consumers(desk: Desk) -> None:
-    """Wait until consumers have taken all that was released."""
     shelf = desk.lane.shelf
 
     def is_all_taken() -> bool:

@@ -12,29 +12,16 @@ from alerting.alerts import AlertBook
 from alerting.payload import Alert, read_payload
 from tests.support.serving import make_alert, make_payload
 
-
-class Clock:
-    """A clock that stands until a test moves it."""
-
-    def __init__(self) -> None:
-        self.now = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
-
-    def __call__(self) -> datetime:
-        return self.now
+NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def book(tmp_path: Path) -> AlertBook:
+    return AlertBook(tmp_path / "jobs.sqlite3", clock=lambda: NOW)
 
 
-@pytest.fixture
-def book(tmp_path: Path, clock: Clock) -> AlertBook:
-    return AlertBook(tmp_path / "jobs.sqlite3", clock=clock)
-
-
-def read(number: int = 1, *, minute: int = 0, status: str = "firing", **labels: str) -> Alert:
-    body = make_payload(make_alert(number, minute=minute, status=status, **labels))
+def read(number: int, *, status: str = "firing") -> Alert:
+    body = make_payload(make_alert(number, status=status))
     return read_payload(json.dumps(body).encode()).alerts[0]
 
 

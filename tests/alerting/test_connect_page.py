@@ -5,18 +5,16 @@ from __future__ import annotations
 import re
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
-import requests
 import yaml
 
 from alerting.settings import ServeSettings
 from alerting.targets import connect_targets
-from tests.foreign.test_guide import alertmanager, fire
-from tests.support.gateway import StoreServer
+from tests.foreign.test_guide import fire
+from tests.support.gateway import StoreServer, run_alertmanager
 from tests.support.network import make_certificates
-from tests.support.serving import TOKEN, Service, make_service, run_receivers
+from tests.support.serving import TOKEN, make_service, run_receivers
 from tests.support.stack import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,27 +36,6 @@ def test_apprise_reads_every_target_of_the_part(tmp_path: Path) -> None:
     assert list(connect_targets(settings)) == ["slack", "workflows", "mailtos", "pagerduty"]
 
 
-class SecureService(Service):
-    """The same over TLS."""
-
-    ca_file = ""
-
-    @property
-    def url(self) -> str:
-        return f"https://127.0.0.1:{self.port}"
-
-    def is_healthy(self) -> bool:
-        assert self.process is not None
-        assert self.process.poll() is None, self.log
-        try:
-            return self.get("/health").ok
-        except requests.RequestException:
-            return False
-
-    def get(self, path: str, **options: Any) -> requests.Response:
-        return super().get(path, verify=self.ca_file, **options)
-
-
 @pytest.mark.process
 def test_an_alert_of_a_real_alertmanager_becomes_a_report(
     juicefs: StoreServer, tmp_path: Path
@@ -74,8 +51,7 @@ def test_an_alert_of_a_real_alertmanager_becomes_a_report(
         "MINIO_ROOT_PASSWORD": "admin12345",
     }
     with run_receivers() as receivers:
-        plain = make_service(tmp_path, receivers, store, token=TOKEN, **cert)
-        service = SecureService(plain.environment, plain.port, plain.folder, TOKEN)
+        service = make_service(tmp_path, receivers, store, token=TOKEN, **cert)
         service.ca_file = str(ca_file)
         assert set(NAMES) - {"SERVE_PAGE_URL"} <= set(service.environment)
         service.start()
@@ -87,7 +63,7 @@ def test_an_alert_of_a_real_alertmanager_becomes_a_report(
             )
             config.write_text(text.replace("/etc/ssl/private-ca.pem", str(ca_file)))
             subprocess.run(["amtool", "check-config", config], check=True, timeout=30)
-            with alertmanager(config) as (url, _):
+            with run_alertmanager(config) as url:
                 fire(url)
                 fire(url, alertname="SomethingElse")
                 wait_until(

@@ -36,19 +36,16 @@ def service(receivers: Receivers, juicefs: StoreServer, tmp_path: Path) -> Itera
 
 
 def list_reported(service: Service) -> set[str]:
-    """Return the incidents that have a report."""
     return {page.parent.name for page in service.home.glob("inc-*/report.html")}
 
 
 def find_incident(service: Service, number: int) -> str:
-    """Return the incident whose journal has an alert."""
     journals = service.home.glob("inc-*/journal.jsonl")
     (found,) = [path for path in journals if f"{number:016x}" in path.read_text("utf-8")]
     return found.parent.name
 
 
 def find_told(receivers: Receivers) -> set[str]:
-    """Return the incidents that messages name."""
     texts = [*receivers.list_texts("slack"), *receivers.list_texts("ticket")]
     return {name for text in texts for name in re.findall(r"inc-\d{8}T\d{6}Z-[0-9a-f]{4}", text)}
 
@@ -73,7 +70,6 @@ def list_steps(service: Service, job: str) -> list[str]:
 
 
 def wait_for_step(service: Service, job: str, step: str) -> None:
-    """Wait until dbos has written down a step."""
     what = f"{job}: {step}\n{service.log}"
     wait_until(
         lambda: step in list_steps(service, job),

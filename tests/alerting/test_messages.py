@@ -26,18 +26,17 @@ def tell(tmp_path: Path) -> Teller:
     return told
 
 
-def write(home: Path, *, incident: str = "", error: str = "", is_drill: bool = False) -> Message:
+def write(home: Path, incident: str) -> Message:
     alert = KnownAlert(
         labels={"alertname": "FulfillmentDelay\u202e"},
         fingerprint="f1",
         starts_at="2026-11-24T03:00:00Z",
         ends_at=None,
-        is_drill=is_drill,
+        is_drill=False,
         incident="",
         told="",
     )
-    verdict = "" if error else "incident"
-    look = Look(incident=incident, verdict=verdict, next="runbook run 06", since="", error=error)
+    look = Look(incident=incident, verdict="incident", next="runbook run 06", since="", error="")
     page_url = "https://x.example.net"
     return make_message(look, [alert], home=home, page_url=page_url, redactor=Redactor([SECRET]))
 
@@ -45,7 +44,7 @@ def write(home: Path, *, incident: str = "", error: str = "", is_drill: bool = F
 def test_a_message_is_the_summary_without_secrets_with_links_that_work(tell: Teller) -> None:
     folder = tell.incident.folder
     (folder / "summary.txt").write_text(f"Verdict: {SECRET}\nReport: file://{folder}/report.html\n")
-    message = write(folder.parent, incident=folder.name)
+    message = write(folder.parent, folder.name)
     lines = message.text.splitlines()
     assert lines[0].startswith("Verdict: ")
     assert f"Report: https://x.example.net/incidents/{folder.name}/report.html" in lines

@@ -46,9 +46,6 @@ def test_a_token_that_is_missing_or_short_is_refused(
         load(monkeypatch, SERVE_TOKEN_FILE=str(path)).read_token()
 
 
-# --- runbook check ---
-
-
 @pytest.mark.parametrize(
     ("page_url", "count"), [("", 1), ("http://localhost:1", 1), ("https://x.example.net", 0)]
 )

@@ -9,7 +9,8 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.support.incidents import PLAN, Teller, tell_incident
+from runbook_lib.model import ActionPhase, CauseStatus, Finding, Verdict
+from tests.support.incidents import PLAN, Teller, make_incident
 from tests.support.serving import Service, make_service, run_receivers
 
 mcp = pytest.importorskip("mcp", reason="the extra mcp is not installed")
@@ -36,14 +37,16 @@ def service(tmp_path: Path) -> Service:
 
 @pytest.fixture
 def tell(service: Service) -> Teller:
-    told = tell_incident(service.home, until="plan")
+    told = make_incident(service.home)
     told.read("2.3", "backlog", "breach", value=3, unit="objects", reason=HOSTILE)
+    told.start("05_root_cause")
+    cause = Finding(name="pipeline_paused", status=CauseStatus.SUPPORTED, evidence=("2.3",))
+    told.conclude(Verdict.INCIDENT, "the pipeline is paused", findings=(cause,))
+    told.act(ActionPhase.PLANNED)
     return told
 
 
 def ask(service: Service, calls: Calls = ()) -> tuple[list[Any], list[Any]]:  # type: ignore[assignment]
-    """Return the tools, and what each call answers."""
-
     async def talk() -> tuple[list[Any], list[Any]]:
         server = mcp.StdioServerParameters(
             command=sys.executable,

@@ -12,7 +12,7 @@ import requests
 
 from chainlog import Entry, read_entries
 from fulfillment.sections import detection
-from tests.support.chromium import open_browser, watch
+from tests.support.chromium import watch
 from tests.support.lab import Lab, run_lab
 from tests.support.stack import RunningStack, stack, wait_until
 
@@ -27,12 +27,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.stack, pytest.mark.timeout(600)]
 @pytest.fixture(scope="module")
 def lab(stack: RunningStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with run_lab(tmp_path_factory.mktemp("lab"), stack.env) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as found:
         yield found
 
 
@@ -99,7 +93,6 @@ def test_the_signals_are_read_and_shown_and_nothing_is_fetched_from_outside(
 
 
 def approve(page: Page, plan: str, sha256: str) -> None:
-    """Type a plan's short hash into its gate."""
     gate = page.locator(".jp-Notebook .jp-Cell").nth(cell(page, plan))
     typed = gate.get_by_placeholder("type it here")
     typed.fill("deadbeef")

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 
-from fulfillment.sections import SECTIONS
-from runbook_lib.report import ReportModel, write_report
-from tests.support.chromium import open_browser, watch
-from tests.support.incidents import tell_incident
+from tests.support.chromium import watch
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -19,16 +16,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    incident = tell_incident(tmp_path_factory.mktemp("reports")).incident
-    return write_report(incident, ReportModel(incident, SECTIONS))
+@pytest.fixture
+def report(told_home: Path) -> Path:
+    (page,) = told_home.glob("inc-*/report.html")
+    return page
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -53,7 +44,7 @@ def test_it_fits_every_width_with_every_fold_open(
 def test_folds_and_links_are_reached_and_used_by_keyboard(report: Path, browser: Browser) -> None:
     page = browser.new_page()
     page.goto(f"file://{report}")
-    summary = page.locator("#sections summary").nth(1)
+    summary = page.locator("#sections details.section > summary").nth(1)
     summary.focus()
     page.keyboard.press("Enter")
 
@@ -94,3 +85,20 @@ def test_the_first_screen_is_short_and_shows_the_chart(
     assert first <= 120
     assert whole <= 700
     assert bottom <= height * screens
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(report: Path, browser: Browser, scheme: str) -> None:
+    # the report's own policy forbids every script, also that of the checker
+    context = browser.new_context(bypass_csp=True, color_scheme=scheme)  # type: ignore[arg-type]
+    page = context.new_page()
+    page.goto(f"file://{report}")
+    page.evaluate("() => document.querySelectorAll('details').forEach(d => d.open = true)")
+    found = Axe().run(page).response
+    context.close()
+    violations = [
+        (v["id"], v["impact"], [node["html"][:160] for node in v["nodes"][:3]])
+        for v in found["violations"]
+    ]
+    assert found["testEngine"]["name"] == "axe-core"
+    assert violations == []

@@ -49,9 +49,6 @@ def run_python(code: str, *arguments: object) -> subprocess.Popen[str]:
     )
 
 
-# --- the chain ---
-
-
 def test_each_line_holds_the_hash_of_the_one_before(log: ChainedLog) -> None:
     prev = GENESIS
     for number, line in enumerate(write_three(log), start=1):
@@ -143,9 +140,6 @@ def test_an_absent_log_has_no_entries_and_is_not_made_by_reading(log: ChainedLog
         list(read_entries(log.path))
 
 
-# --- torn tails ---
-
-
 @pytest.mark.parametrize("cut", [1, 20, 150])
 def test_a_torn_tail_is_set_aside_and_noted(log: ChainedLog, cut: int) -> None:
     lines = write_three(log)
@@ -175,9 +169,6 @@ def test_an_older_copy_of_the_file_is_read_anew(log: ChainedLog) -> None:
     log.path.write_bytes(b"".join(lines[:1]))
     assert [entry.seq for entry in log.read()] == [1]
     assert log.append("note", {"n": 5}).seq == 2
-
-
-# --- what the disk does ---
 
 
 def fail_full(*_: object) -> None:
@@ -276,8 +267,6 @@ def test_the_first_entry_syncs_the_folder_too(
     assert synced == [False, True, False]
 
 
-# --- several writers ---
-
 WRITER = """
 import sys
 from pathlib import Path
@@ -316,7 +305,10 @@ with log.locked():
 
 
 @pytest.mark.process
-def test_who_holds_the_lock_keeps_every_other_process_out(log: ChainedLog) -> None:
+@pytest.mark.parametrize("is_killed", [True, False])
+def test_who_holds_the_lock_keeps_every_other_process_out_while_it_lives(
+    log: ChainedLog, *, is_killed: bool
+) -> None:
     write_three(log)
     holder = run_python(HOLDER, log.path)
     assert holder.stdout is not None
@@ -327,20 +319,11 @@ def test_who_holds_the_lock_keeps_every_other_process_out(log: ChainedLog) -> No
     with pytest.raises(LogError, match="in use by another process"), other.locked():
         pass
     assert len(other.read()) == 3  # reading needs no lock
+    if is_killed:
+        holder.kill()
     holder.communicate("go\n", timeout=60)
-    assert holder.returncode == 0
-    assert other.append("note", {}).seq == 5
-
-
-@pytest.mark.process
-def test_a_killed_holder_holds_nothing(log: ChainedLog) -> None:
-    write_three(log)
-    holder = run_python(HOLDER, log.path)
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == "held\n"
-    holder.kill()
-    holder.communicate(timeout=60)
-    assert log.append("note", {}).seq == 4
+    assert (holder.returncode != 0) is is_killed
+    assert other.append("note", {}).seq == (4 if is_killed else 5)
 
 
 def test_the_holders_other_threads_may_append(log: ChainedLog) -> None:

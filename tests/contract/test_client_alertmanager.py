@@ -29,20 +29,6 @@ global:
   smtp_auth_password: <secret>
 route:
   receiver: slack-critical
-  group_by: [alertname, service]
-  group_wait: 20s
-  group_interval: 4m
-  repeat_interval: 3h
-  routes:
-  - receiver: drill
-    matchers: ['drill="true"']
-    group_wait: 0s
-    routes:
-    - receiver: drill-deep
-      group_interval: 1m30s
-  - receiver: slack-critical
-    continue: true
-    group_interval: 1m
 receivers:
 - name: slack-critical
   slack_configs:

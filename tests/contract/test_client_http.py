@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-
 import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
@@ -20,44 +15,13 @@ from runbook_lib.errors import (
     ConnectionRefusedClientError,
     NotFoundError,
 )
+from tests.support.network import Act, Received, run_server
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n"
 
 
 def make_client(server: HTTPServer, timeout_s: float = 5) -> SupportClient:
     return SupportClient(server.url_for("").rstrip("/"), timeout_s=timeout_s)
-
-
-@contextmanager
-def raw_server(*pieces: bytes, pause_s: float = 0.0, hang: bool = False) -> Iterator[str]:
-    """Answer one connection with exact bytes, piece by piece; then close, or hang."""
-    stop = threading.Event()
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-
-        def serve() -> None:
-            connection, _ = listener.accept()
-            with connection:
-                connection.recv(65536)
-                for piece in pieces:
-                    try:
-                        connection.sendall(piece)
-                    except OSError:
-                        return
-                    if stop.wait(pause_s):
-                        return
-                if hang:
-                    stop.wait(30)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            stop.set()
-            thread.join(10)
-
-
-def closed_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        return int(listener.getsockname()[1])
 
 
 @pytest.mark.parametrize(
@@ -99,31 +63,31 @@ def test_a_body_over_the_bound_is_refused(httpserver: HTTPServer) -> None:
 
 @pytest.mark.process
 def test_nothing_listening_is_refused_and_names_the_setting() -> None:
-    client = SupportClient(f"http://127.0.0.1:{closed_port()}", timeout_s=5)
+    client = SupportClient("http://127.0.0.1:1", timeout_s=5)
     with pytest.raises(ConnectionRefusedClientError, match=r"refused.*SUPPORT_URL"):
         client.get("/a", object)
 
 
 @pytest.mark.process
-@pytest.mark.parametrize(
-    "pieces",
-    [
-        (),
-        (b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n",),
-    ],
-)
-def test_a_hang_at_any_point_is_a_time_out(pieces: tuple[bytes, ...]) -> None:
-    with raw_server(*pieces, hang=True) as url:
-        client = SupportClient(url, timeout_s=0.3)
+@pytest.mark.parametrize("data", [b"", HEAD])
+def test_a_hang_at_any_point_is_a_time_out(data: bytes) -> None:
+    with run_server(lambda _: Act(data, "hang")) as server:
+        client = SupportClient(f"http://{server.endpoint}", timeout_s=0.3)
         with pytest.raises(ClientTimeoutError, match=r"0\.3 s"):
             client.get("/a", object)
 
 
 @pytest.mark.process
 def test_a_body_that_trickles_is_a_time_out() -> None:
-    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n"
-    with raw_server(head, *[b" "] * 500, pause_s=0.05) as url:
-        client = SupportClient(url, timeout_s=0.5)
+    def trickle(_: Received) -> bytes:
+        (connection,) = server.connections
+        connection.sendall(HEAD)
+        while not server.closing.wait(0.05):
+            connection.sendall(b" ")
+        return b""
+
+    with run_server(trickle) as server:
+        client = SupportClient(f"http://{server.endpoint}", timeout_s=0.5)
         with pytest.raises(ClientTimeoutError):
             client.get("/a", object)
 

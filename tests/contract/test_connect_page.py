@@ -197,8 +197,6 @@ def test_airflows_block_reads_the_dag_with_a_token_of_its_own(
     assert asked.get_json() == {"username": "runbook", "password": "password-of-airflow"}
 
 
-# --- the table ---
-
 TABLE = dict(re.findall(r"^\| (\d\.[\d.]*\d) \| ([a-z ]+) \|", PAGE, re.M))
 
 

@@ -47,7 +47,6 @@ REAL = pytest.mark.parametrize("kind", _REAL)
 
 
 def connect(endpoint: str, **changes: Any) -> S3Bucket:
-    """Return the bucket of a running server."""
     given = {"bucket": "fulfillment-artifacts", "access_key": ACCESS_KEY, "secret_key": SECRET_KEY}
     return S3Bucket(endpoint=endpoint, **given | changes)
 
@@ -66,7 +65,7 @@ def empty(bucket: S3Bucket) -> None:
 @pytest.fixture(params=["memory", *_REAL])
 def store(request: pytest.FixtureRequest) -> ObjectStore:
     if request.param == "memory":
-        return MemoryStore(clock=lambda: datetime.now(UTC))
+        return MemoryStore()
     bucket = connect(request.getfixturevalue(request.param).endpoint)
     empty(bucket)
     return ObjectStore(bucket)
@@ -132,9 +131,6 @@ def test_live_check_clock_and_permissions_change_nothing(store: ObjectStore) -> 
     assert keys_of(store) == ["pending/a"]
 
 
-# --- keys and rights ---
-
-
 @REAL
 @pytest.mark.parametrize(
     ("changes", "says"),
@@ -178,9 +174,6 @@ def test_a_session_token_region_and_addressing_are_sent() -> None:
     assert sent.target.startswith("/fulfillment-artifacts/a?")
     assert "X-Amz-Security-Token=tok%2Fen" in sent.target
     assert "%2Feu-west-3%2Fs3%2Faws4_request" in sent.target
-
-
-# --- what goes wrong ---
 
 
 LISTING = make_answer(
@@ -232,9 +225,6 @@ def test_a_change_is_signed_by_the_stores_clock_and_expires() -> None:
     put = server.received[1]
     assert "X-Amz-Date=20261124T040000Z&X-Amz-Expires=20&" in put.target
     assert put.headers["x-amz-meta-order-id"] == "7"
-
-
-# --- the operator's shell, proxies, certificates ---
 
 
 def use_everything(settings: Settings) -> None:

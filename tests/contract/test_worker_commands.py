@@ -32,8 +32,8 @@ def make_settings(status: str, stop: str = "true", start: str = "true") -> Setti
     )
 
 
-def says(text: str, code: int = 0) -> str:
-    script = f"import sys; print({text!r}); print({text!r}, file=sys.stderr); sys.exit({code})"
+def says(text: str) -> str:
+    script = f"import sys; print({text!r}); print({text!r}, file=sys.stderr)"
     return f'{sys.executable} -c "{script}"'
 
 

@@ -6,21 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from dataflow_stack.config import StackConfig, load_config
+from dataflow_stack.config import load_config
 from dataflow_stack.faults import FAULTS
 from dataflow_stack.places import build_env
 from fulfillment.settings import Settings
 from runbook_lib.errors import EnvironmentForbidsError, SettingsError
 
 
-def config_in(home: Path, port_base: int = 0) -> StackConfig:
-    return load_config(home, port_base)
-
-
 def test_the_runbook_can_read_every_variable_of_the_stack(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in build_env(config_in(tmp_path)).items():
+    for name, value in build_env(load_config(tmp_path, 0)).items():
         monkeypatch.setenv(name, value)
     settings = Settings()
     assert settings.is_playground
@@ -44,4 +40,4 @@ def test_a_fault_is_refused_outside_local_and_demo(
 ) -> None:
     monkeypatch.setenv("RUNBOOK_ENVIRONMENT", "production")
     with pytest.raises(EnvironmentForbidsError, match="production"):
-        FAULTS["pipeline_paused"].on(config_in(tmp_path))
+        FAULTS["pipeline_paused"].on(load_config(tmp_path, 0))

@@ -59,12 +59,7 @@ _APART_S = 3.0
 
 
 def judge(name: str, looks: Sequence[set[str]]) -> str:
-    """Return ``right``, or what was not.
-
-    Parameters
-    ----------
-    looks : the supported causes of each look, in order; the last one must name the cause
-    """
+    """Return ``right``, or what was not; the last of the looks must name the cause."""
     expected = {ANSWERS[name]} - {""}
     wrong = set().union(*looks) - expected - _TOLERATED.get(name, set())
     if wrong:

@@ -9,7 +9,6 @@ import configparser
 import os
 import secrets
 import signal
-import socket
 import sqlite3
 import threading
 from collections.abc import Callable, Mapping
@@ -31,6 +30,7 @@ from dataflow_stack.orders import build_orders, inject_orders
 from dataflow_stack.places import LocalPlaces
 from dataflow_stack.programs import juicefs_meta, uses_minio
 from dataflow_stack.supervisor import Supervisor
+from tests.support.gateway import find_free_ports
 from tests.support.slow_link import SlowLink, run_slow_link
 
 _WORKER = "fulfillment-service"
@@ -47,13 +47,9 @@ _READY_S = 60.0
 
 @dataclass
 class Stage:
-    """A stack on which a case is played.
+    """A stack on which a case is played, and what ends with the case.
 
-    Attributes
-    ----------
-    config : of the stack
-    ends : what ends with the case: links, threads, frozen processes
-    operator : settings of the operator that differ from the stack's own
+    ``operator`` are settings of the operator that differ from the stack's own.
     """
 
     config: StackConfig
@@ -61,11 +57,9 @@ class Stage:
     operator: dict[str, str] = field(default_factory=dict)
 
     def address(self, service: str) -> str:
-        """Return ``host:port`` of a service."""
         return LocalPlaces(self.config).address(service)
 
     def hand_over(self, count: int = _LATE_ORDERS, *, fresh: bool = False) -> None:
-        """Hand over orders, late ones unless they are to be fresh."""
         url = f"http://{self.address(_WORKER)}"
         if fresh:
             inject_orders(url, count, late_minutes=_FRESH_MINUTES)
@@ -94,7 +88,6 @@ class Stage:
         Supervisor(self.config).update()
 
     def find_process(self, service: str) -> psutil.Process:
-        """Return the running process of a service."""
         return psutil.Process(Supervisor(self.config).programs()[service]["pid"])
 
     def link(self, service: str, *, delay_s: float = 0.0) -> SlowLink:
@@ -179,19 +172,14 @@ def _wrong_environment(stage: Stage) -> None:
 
 
 def _wrong_target_port(stage: Stage) -> None:
-    stage.restart("carrier-api", SERVICE_PORT=str(_find_free_port()))
+    (port,) = find_free_ports(1)
+    stage.restart("carrier-api", SERVICE_PORT=str(port))
     stage.hand_over()
 
 
 def _wrong_own_port(stage: Stage) -> None:
-    stage.restart(_WORKER, SERVICE_PORT=str(_find_free_port()))
-
-
-def _find_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    (port,) = find_free_ports(1)
+    stage.restart(_WORKER, SERVICE_PORT=str(port))
 
 
 def _network_delay(stage: Stage) -> None:

@@ -95,14 +95,7 @@ class Case:
 def list_cases(
     seed: int, *, rounds: int, healthy: int, only: list[str] | None = None
 ) -> list[Case]:
-    """List the runs in an order that the seed decides.
-
-    Parameters
-    ----------
-    rounds : how often each fault is injected alone
-    healthy : how many runs without any fault
-    only : inject only these faults, and no pairs
-    """
+    """List the runs in an order that the seed decides; with ``only`` there are no pairs."""
     groups = [
         [Case(f"{name}-{number}", (name,))]
         for name in only or FAULTS
@@ -249,9 +242,6 @@ def _restore(config: StackConfig, run: _Run) -> None:
         turn_off_all(config)
 
 
-# --- the page ---
-
-
 def is_right(run: _Run) -> bool:
     """Tell whether a run found what was there, in time, and nothing else."""
     is_found = run["verdict_s"] is not None and set(run["found"]) == set(run["faults"])
@@ -259,7 +249,6 @@ def is_right(run: _Run) -> bool:
 
 
 def _judge(run: _Run) -> str:
-    """Return how a run is judged, in words."""
     if is_right(run):
         return f"right, {run['verdict_s']} s"
     wrong = ", ".join(run["wrong"])

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -14,7 +13,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -29,58 +27,34 @@ from dataflow_stack.topology import SERVICES
 from fulfillment.change.drill_record import REVERT_COMMAND, find_open_drill, get_drill_id
 from runbook_lib.record.incident import Incident, list_incidents
 from runbook_lib.redact import Redactor
-from tests.support.stack import RunningStack, wait_until
+from tests.support.stack import Runbook, RunningStack, wait_until
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
-ROOT = Path(__file__).resolve().parents[2]
 #: What the issue promises: steady within two minutes.
 STEADY_WITHIN_S = 120.0
 #: Each looks for a minute and a half whether the system is healthy.
 _MOST_STARTS = 5
 
 
-class DrillProcess:
-    """`runbook drill` as a user starts it, with an incident folder of its own."""
+class DrillProcess(Runbook):
+    """`runbook drill` as a user starts it; what it says goes into a file."""
 
-    def __init__(self, stack: RunningStack, home: Path) -> None:
-        self.home = home
-        self._told = home / "told.txt"
-        self._environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": os.environ.get("HOME", str(home)),
-            **stack.env,
-            "RUNBOOK_HOME": str(home),
-            "PYTHONPATH": str(ROOT),
-        }
+    @property
+    def _told(self) -> Path:
+        return self.home / "told.txt"
 
     def start(self, *options: str) -> subprocess.Popen[bytes]:
-        """Start a drill; what it says goes into a file."""
         with self._told.open("wb") as told:
             return subprocess.Popen(
                 [sys.executable, "-m", "runbook_lib", "drill", *options],
-                env=self._environment,
+                env=self.environment,
                 cwd=self.home,
                 stdout=told,
                 stderr=told,
             )
 
-    def run(self, *words: str) -> tuple[int, dict[str, Any]]:
-        """Carry out another command; return its exit code and its document."""
-        done = subprocess.run(
-            [sys.executable, "-m", "runbook_lib", *words, "--json"],
-            env=self._environment,
-            cwd=self.home,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-        assert done.stdout.strip(), done.stderr
-        return done.returncode, json.loads(done.stdout)
-
     def read_told(self) -> str:
-        """Return what the drill has said by now."""
         return self._told.read_text("utf-8", "replace")
 
     def bring_to(self, phase: str, scenario: str) -> subprocess.Popen[bytes]:
@@ -88,11 +62,6 @@ class DrillProcess:
 
         A drill does not begin while the system is not healthy, as in the minutes after uploads
         failed. Then it is started again.
-
-        Raises
-        ------
-        AssertionError
-            When the drill ends before.
         """
         for _ in range(_MOST_STARTS):
             process = self.start("--scenario", scenario)
@@ -119,17 +88,11 @@ def drill(stack: RunningStack, tmp_path: Path) -> DrillProcess:
     return DrillProcess(stack, tmp_path)
 
 
-def list_alerts(stack: RunningStack) -> list[str]:
-    """Return the alerts about labels that are pending or fire."""
-    alerts = stack.get("PROMETHEUS_URL", "/api/v1/alerts")["data"]["alerts"]
-    return [alert["labels"]["alertname"] for alert in alerts]
-
-
 def is_calm(stack: RunningStack, config: StackConfig) -> bool:
     """Tell whether a drill may begin: healthy, no alert, nothing late."""
     if health.find_unhealthy(config) or health.read_lag_minutes(config) > 5:
         return False
-    return list_alerts(stack) == []
+    return not stack.list_alerts()
 
 
 def find_drill(home: Path) -> str:
@@ -195,7 +158,6 @@ def end_drill(
 
 
 def are_closed(home: Path) -> bool:
-    """Tell whether every incident is closed, with a report."""
     folders = list(list_incidents(home))
     states = [Incident(folder, redactor=Redactor()).is_closed for folder in folders]
     return all(states) and all((folder / "report.html").exists() for folder in folders)
@@ -246,7 +208,6 @@ def test_a_drill_that_loses_its_network_is_taken_back_when_it_is_there_again(
 
 
 def find_watchdogs(home: Path) -> list[psutil.Process]:
-    """Return the watchdogs of a home."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []

@@ -71,14 +71,11 @@ class Outcome:
 
 @dataclass
 class Running:
-    """A command on its way."""
-
     words: tuple[str, ...]
     process: subprocess.Popen[bytes]
     out: Path
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal, if it still runs."""
         if self.process.poll() is None:
             self.process.send_signal(number)
 
@@ -118,11 +115,9 @@ class Operator:
 
     @property
     def home(self) -> Path:
-        """RUNBOOK_HOME."""
         return self.folder / "home"
 
     def start(self, *words: str) -> Running:
-        """Start a command."""
         self.home.mkdir(parents=True, exist_ok=True)
         environment = {
             **{name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ},
@@ -162,7 +157,6 @@ class Operator:
         return Running(words, process, out)
 
     def run(self, *words: str, deadline_s: float = _ENDS_S) -> Outcome:
-        """Run a command to its end."""
         return self.start(*words).wait(deadline_s)
 
     def copy_from(self, other: Operator) -> None:
@@ -216,7 +210,6 @@ class Lane:
     consumers: Consumers | None
 
     def hire(self, name: str, *, clock_s: int = 0, worker: bool = False, **more: str) -> Operator:
-        """Return a new operator, whose folder is empty."""
         folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.folder))
         settings = {"WORKER_CONTROL": "api", "FULFILLMENT_URL": self.worker_url} if worker else {}
         settings |= more
@@ -230,7 +223,6 @@ class Lane:
         return count(labels, self.shelf, self.consumers.read_taken() if self.consumers else ())
 
     def clear(self) -> None:
-        """Make the bucket empty for the next round."""
         self.proxy.calm()
         wait_until(lambda: self.proxy.is_idle, what="the last late request")
         self.proxy.landed.clear()
@@ -271,9 +263,6 @@ def open_lane(
         yield lane
 
 
-# --- what an operator does, and what may be believed of it ---
-
-
 def make_plan(operator: Operator) -> Outcome:
     """Plan a release of what waits; a busy machine may need a second attempt."""
     outcomes = (operator.run("plan") for _ in range(3))
@@ -287,31 +276,20 @@ def read_planned(plan: Outcome) -> set[str]:
     return {key.partition("/")[2] for key in keys if key}
 
 
-def go_on(
-    operator: Operator,
-    plan: Outcome,
-    *flags: str,
-    begin: Sequence[str] = (),
-    deadline_s: float = 2 * _ENDS_S,
-) -> Outcome:
+def go_on(operator: Operator, plan: Outcome) -> Outcome:
     """Resume until nothing is left to do but what a person must decide; return the last outcome.
 
     A release that died before the bucket knew it is begun again; one that is refused for good is
     at its end too: somebody else moved what it was about. Raises TimeoutError when it does not end.
-
-    Parameters
-    ----------
-    begin : the words that begin it; empty: those of the plan's release
     """
-    end, plan_id = time.monotonic() + deadline_s, plan.document["plan"]
-    words = begin or ("apply", plan_id, *flags, *plan.approval)
+    end, plan_id = time.monotonic() + 2 * _ENDS_S, plan.document["plan"]
     refused = ""
     attempts = 0
     while time.monotonic() < end or attempts < _LEAST_ATTEMPTS:
         attempts += 1
-        outcome = operator.run("resume", plan_id, *flags)
+        outcome = operator.run("resume", plan_id)
         if outcome.code == 5:
-            again = operator.run(*words)
+            again = operator.run("apply", plan_id, *plan.approval)
             outcome = again if again.code in (0, 3, 5) else outcome
         is_left = any(outcome.get(name) for name in ("failed", "waiting", "error"))
         if outcome.code in (0, 2) or (outcome.code == 3 and not is_left):
@@ -347,8 +325,6 @@ def find_wrong(counted: Counted, planned: set[str], outcome: Outcome) -> list[st
     said_all = f"{outcome.words[0]} exit {outcome.code} {outcome.document}"
     return [f"{text}: {said_all}" for text in wrong]
 
-
-# --- many rounds ---
 
 _KINDS = (("copy",), ("delete", "bulk"), ("claim", "record", "own"), ("list", "head", "get"))
 _CLOCKS = (0, 0, 0, 120, -120, 600) if FAKETIME else (0,)

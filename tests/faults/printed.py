@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import re
 import shlex
 import threading
@@ -40,9 +41,6 @@ _COMMAND = re.compile(
 )
 
 
-# --- only the printed commands ---
-
-
 def read_printed(outcome: Outcome) -> list[str]:
     """Return the commands that an outcome prints as its way on, in their order."""
     document = outcome.document
@@ -59,7 +57,6 @@ def find_commands(text: str) -> list[str]:
 
 
 def list_unfinished(operator: Operator) -> list[dict[str, Any]]:
-    """Return what ``check`` lists as not finished."""
     check = operator.run("check")
     assert "unfinished" in check.document, "check says nothing of unfinished releases"
     return list(check.document["unfinished"])
@@ -79,9 +76,7 @@ def read_after_a_kill(operator: Operator) -> list[str]:
 def pick(printed: Sequence[str], *, words: Collection[str]) -> str:
     """Return the first printed command that a person may paste without deciding anything.
 
-    Parameters
-    ----------
-    words : what this person may truthfully say, such as ``--consumer-stands-still``
+    ``words`` may be said truthfully, such as ``--consumer-stands-still``.
     """
     for command in printed:
         parts = shlex.split(command.replace("\\\n", " "))
@@ -104,7 +99,6 @@ def start_printed(operator: Operator, command: str) -> Running:
 
 
 def paste(operator: Operator, command: str) -> Outcome:
-    """Run a printed command exactly as it stands."""
     return start_printed(operator, command).wait()
 
 
@@ -125,16 +119,8 @@ def follow(
 ) -> Outcome:
     """Execute only the printed commands until none is left but what a person must decide.
 
-    Parameters
-    ----------
-    outcome : of the command that was disturbed
-    words : what this person may truthfully say
-
-    Raises
-    ------
-    AssertionError
-        When a printed command is refused, when one is printed again although it made no progress
-        (fewer open rows, or once a fence that passed), or when there is no end.
+    Fails when a printed command is refused, when one is printed again although it made no progress
+    (fewer open rows, or once a fence that passed), or when there is no end.
     """
     printed = list[str]()
     if outcome.code != 0:
@@ -160,7 +146,6 @@ def follow(
 
 
 def tell(outcome: Outcome) -> str:
-    """Return an outcome in a few lines."""
     shown = str(outcome.document.get("error", "")) or outcome.errors or str(outcome.document)
     return f"runbook {' '.join(outcome.words)}: exit {outcome.code}\n{shown[:1500]}"
 
@@ -179,15 +164,20 @@ def pick_words(outcome: Outcome, name: str) -> list[str]:
     return [item["key"] if isinstance(item, dict) else str(item) for item in items]
 
 
-# --- what people do ---
-
-
 def plan_release(operator: Operator, labels: int) -> Outcome:
-    """Plan the release of what waits, which are so many labels."""
     plan = operator.run("plan")
     assert plan.code == 0, tell(plan)
     assert plan.document["objects"] == labels, tell(plan)
     return plan
+
+
+def put_and_plan(
+    lane: Lane, seed: int, labels: int, *, worker: bool = False
+) -> tuple[list[Label], Operator, Outcome]:
+    """Put labels, and have ann plan their release."""
+    put = lane.shelf.put_labels(labels, random.Random(seed))
+    ann = lane.hire("ann", worker=worker)
+    return put, ann, plan_release(ann, labels)
 
 
 def release(operator: Operator, labels: int) -> Outcome:
@@ -199,7 +189,6 @@ def release(operator: Operator, labels: int) -> Outcome:
 
 
 def kill_at(lane: Lane, running: Running, kinds: tuple[str, ...], number: int, phase: str) -> None:
-    """Have a command killed at some request, right before its effect or right after it."""
     lane.proxy.traps.append(Trap(kinds, number, phase, running.process.kill))
 
 
@@ -249,16 +238,8 @@ def put_foreign(lane: Lane, key: str, body: bytes) -> Label:
     return Label(key.partition("/")[2], hashlib.sha256(body).hexdigest(), shown, {})
 
 
-# --- somebody who counts ---
-
-
 class Tally:
-    """A consumer of ``ready/`` that takes when it is told to.
-
-    Attributes
-    ----------
-    shipped : how often each body was taken, by its SHA-256
-    """
+    """A consumer of ``ready/`` that takes when it is told to; ``shipped`` counts by SHA-256."""
 
     def __init__(self, lane: Lane) -> None:
         self._shelf = lane.shelf
@@ -272,7 +253,6 @@ class Tally:
         return len(keys)
 
     def take_key(self, key: str) -> None:
-        """Read one object, count it, delete it."""
         response = self._shelf.client.get_object(self._shelf.bucket, key)
         with response:
             body = response.read()
@@ -280,7 +260,6 @@ class Tally:
         self._shelf.client.remove_object(self._shelf.bucket, key)
 
     def names(self, labels: Sequence[Label]) -> set[str]:
-        """Return the names of the labels that were taken."""
         return {label.name for label in labels if self.shipped[label.sha256]}
 
     @contextmanager

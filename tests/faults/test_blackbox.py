@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.commands import Lane, Operator, Outcome, Round, make_plan, open_lane, run_many
+from tests.faults.commands import Lane, Operator, Outcome, Round, open_lane, run_many
 from tests.faults.conftest import RUNS
+from tests.faults.printed import put_and_plan
 from tests.support.audit import Label
 from tests.support.gateway import StoreServer
 from tests.support.lossy_proxy import FATES, Spoil, Trap
@@ -26,21 +27,7 @@ def lane(server: StoreServer, tmp_path: Path, seed: int) -> Iterator[Lane]:
         yield opened
 
 
-def prepare(lane: Lane, seed: int, labels: int = LABELS) -> tuple[Operator, Outcome, list[Label]]:
-    """Put labels and have someone plan their release."""
-    put, ann = lane.shelf.put_labels(labels, random.Random(seed)), lane.hire("ann")
-    plan = make_plan(ann)
-    assert plan.document["objects"] == labels, plan
-    return ann, plan, put
-
-
-def begin(plan: Outcome) -> tuple[str, ...]:
-    """Return the words that carry out a plan."""
-    return ("apply", plan.document["plan"], *plan.approval)
-
-
 def end_well(round_: Round, operator: Operator, plan: Outcome, put: list[Label]) -> None:
-    """Bring a release to its end, and count."""
     round_.end(operator, plan)
     totals = round_.judge(put)
     print(totals, *round_.said)
@@ -49,14 +36,14 @@ def end_well(round_: Round, operator: Operator, plan: Outcome, put: list[Label])
 
 def test_answers_about_labels_are_spoiled(lane: Lane, seed: int) -> None:
     rng = random.Random(seed)
-    ann, plan, put = prepare(lane, seed)
+    put, ann, plan = put_and_plan(lane, seed, LABELS)
 
     def spoil() -> None:  # once the first object is on its way: what happens to it ends the run
         copies = Spoil(("copy",), 0.5, rng.sample(FATES, len(FATES)))
         lane.proxy.spoils = [copies, Spoil(("delete", "bulk"), 1.0, rng.sample(FATES, 3))]
 
     lane.proxy.traps.append(Trap(("copy",), 1, "after", spoil))
-    ann.run(*begin(plan))
+    ann.run("apply", plan.document["plan"], *plan.approval)
     end_well(Round(lane, rng), ann, plan, put)
     print({key: times for key, times in lane.proxy.seen.items() if key[1] != "passed"})
 

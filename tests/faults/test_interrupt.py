@@ -49,24 +49,3 @@ def test_an_interrupted_notebook_of_section_6_ends_with_the_command_that_goes_on
     proof = ann.run("verify", plan["plan"])
     # what was under way may be in doubt, nothing else
     assert proof.document["lost"] == proof.document["duplicated"] == proof.document["waiting"] == 0
-
-
-def test_an_interrupted_look_changes_nothing_and_names_the_command(lane: Lane, seed: int) -> None:
-    lane.shelf.put_labels(3, random.Random(seed))
-    before = lane.shelf.list_keys()
-    ann = lane.hire("ann")
-    running = ann.start("investigate")
-
-    def has_read() -> bool:
-        journals = ann.home.glob("inc-*/journal.jsonl")
-        return any(b'"reading"' in journal.read_bytes() for journal in journals)
-
-    wait_until(has_read, what="the first reading", longest_pause_s=0.05)
-    os.killpg(running.process.pid, signal.SIGINT)
-    ended = running.wait()
-
-    assert ended.code == 130, ended
-    assert "Traceback" not in ended.errors
-    assert ended.errors.splitlines()[-1].endswith(": runbook investigate")
-    assert list(ann.home.glob("inc-*/report.html"))
-    assert lane.shelf.list_keys() == before

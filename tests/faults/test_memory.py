@@ -5,8 +5,6 @@ Also what is looked at before the first copy: rights, the clock, room, and what 
 
 from __future__ import annotations
 
-import random
-
 import pytest
 
 from tests.faults.commands import Lane
@@ -21,7 +19,7 @@ from tests.faults.printed import (
     list_unfinished,
     paste,
     pick_words,
-    plan_release,
+    put_and_plan,
     read_printed,
     remove_memory,
     settle_truthfully,
@@ -43,9 +41,7 @@ DELETES = ("delete", "bulk")
 def test_rows_of_a_removed_memory_are_planned_with_that_word_only(lane: Lane, seed: int) -> None:
     """G5: what its ledger does not close wants a person's word before it is planned again."""
     tally = Tally(lane)
-    put = lane.shelf.put_labels(LABELS, random.Random(seed))
-    ann = lane.hire("ann")
-    plan = plan_release(ann, LABELS)
+    put, ann, plan = put_and_plan(lane, seed, LABELS)
     kill(lane, ann, plan.document["apply"], ("copy",), 8, phase="before")
     where_are(lane, put)
     tally.take()
@@ -64,9 +60,7 @@ def test_rows_of_a_removed_memory_are_planned_with_that_word_only(lane: Lane, se
 def test_a_release_ends_on_a_store_that_became_weaker(lane: Lane, seed: int) -> None:
     """G9: "the store is not as it was" for ever, settle refused too, 39 of 40 stuck."""
     tally = Tally(lane)
-    put = lane.shelf.put_labels(40, random.Random(seed))
-    ann = lane.hire("ann")
-    plan = plan_release(ann, 40)
+    put, ann, plan = put_and_plan(lane, seed, 40)
     killed = kill(lane, ann, plan.document["apply"], ("copy",), 8, phase="before")
     lane.proxy.rewrite = drop_conditions
     ended = follow(ann, killed, words=())
@@ -80,16 +74,13 @@ def test_a_release_ends_on_a_store_that_became_weaker(lane: Lane, seed: int) -> 
 
 
 def is_delete_in_pending(request: Request) -> bool:
-    """Tell whether a request deletes where labels wait."""
     is_delete = request.raw.startswith(b"DELETE ") or b"<Delete>" in request.raw
     return is_delete and (request.key.startswith("pending/") or b"<Key>pending/" in request.raw)
 
 
 def test_a_key_that_may_not_delete_is_refused_before_the_first_copy(lane: Lane, seed: int) -> None:
     """G13: AccessDenied on deletes: three fences are waited for, and a consumer has the copy."""
-    put = lane.shelf.put_labels(12, random.Random(seed))
-    ann = lane.hire("ann", worker=True)
-    plan = plan_release(ann, 12)
+    put, ann, plan = put_and_plan(lane, seed, 12, worker=True)
     kinds = (*DELETES, "own")  # the right is tried on a key that nobody has
     denied = Spoil(kinds, 1.0, ["made-403-xml"] * 2000, matches=is_delete_in_pending)
     lane.proxy.spoils.append(denied)
@@ -106,9 +97,7 @@ def test_a_key_that_may_not_delete_is_refused_before_the_first_copy(lane: Lane, 
 def test_no_room_names_what_goes_on_once_there_is_room(lane: Lane, seed: int) -> None:
     """G16: "no room" does not name resume."""
     tally = Tally(lane)
-    put = lane.shelf.put_labels(40, random.Random(seed))
-    ann = lane.hire("ann")
-    plan = plan_release(ann, 40)
+    put, ann, plan = put_and_plan(lane, seed, 40)
     spoil_after(lane, "copy", 3, Spoil(("copy",), 1.0, ["made-507-xml"] * 2000))
     full = paste(ann, plan.document["apply"])
     assert full.code not in (0, 2), tell(full)

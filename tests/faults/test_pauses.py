@@ -21,6 +21,7 @@ from tests.faults.printed import (
     list_unfinished,
     paste,
     plan_release,
+    put_and_plan,
     read_printed,
     release,
     ship_the_rest,
@@ -40,12 +41,7 @@ ENDS = (signal.SIGKILL, signal.SIGINT)
 def end_at_the_pause(
     lane: Lane, seed: int, how: signal.Signals, *, before: int = 0
 ) -> tuple[Operator, str, Outcome, list[Label]]:
-    """End an apply when the worker has just been paused for it, and nothing else has happened.
-
-    Parameters
-    ----------
-    before : how many labels wait already
-    """
+    """End an apply when the worker has just been paused for it, and nothing else has happened."""
     put = lane.shelf.put_labels(LABELS, random.Random(seed))
     ann = lane.hire("ann", worker=True)
     plan = plan_release(ann, before + LABELS)
@@ -89,9 +85,8 @@ def test_the_printed_command_ends_a_pause_that_is_left(
 
 def test_resume_never_begins_a_plan_that_nobody_approved(lane: Lane, seed: int) -> None:
     """G15: it names the command that begins it; after a pause that was left it goes on."""
-    put = lane.shelf.put_labels(LABELS, random.Random(seed))
-    ann = lane.hire("ann", worker=True)
-    plan_id = plan_release(ann, LABELS).document["plan"]
+    put, ann, plan = put_and_plan(lane, seed, LABELS, worker=True)
+    plan_id = plan.document["plan"]
     refused = ann.run("resume", plan_id)
     assert refused.code == 5, tell(refused)
     assert f"runbook apply {plan_id}" in refused.errors

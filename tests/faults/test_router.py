@@ -16,7 +16,7 @@ from tests.faults.printed import (
     expect_nothing_twice,
     follow,
     paste,
-    plan_release,
+    put_and_plan,
     put_foreign,
     release,
     settle_truthfully,
@@ -36,7 +36,6 @@ CHANGES = ("copy", *DELETES, "claim", "record", "own")
 
 
 def is_waiting(request: Request) -> bool:
-    """Tell whether a request is about a label that waits."""
     return request.key.startswith("pending/")
 
 
@@ -44,9 +43,7 @@ def test_a_routers_404_is_not_an_absent_source(lane: Lane, server: StoreServer, 
     """G4: 404 text/plain to HEADs: apply exit 0 "30 moved", the next plan ships 29 twice."""
     lane.proxy.has_renames = False
     tally = Tally(lane)
-    put = lane.shelf.put_labels(LABELS, random.Random(seed))
-    ann = lane.hire("ann")
-    plan = plan_release(ann, LABELS)
+    put, ann, plan = put_and_plan(lane, seed, LABELS)
     gone = [Spoil(("head",), 1.0, ["made-404-text"] * 400, is_waiting)]
     if server.kind == "seaweedfs":
         gone.append(Spoil(("delete",), 1.0, ["503"] * 400, is_waiting))  # so that it looks again
@@ -66,9 +63,7 @@ def test_a_routers_404_is_not_an_absent_source(lane: Lane, server: StoreServer, 
 def test_a_routers_404_is_not_a_free_destination(lane: Lane, seed: int) -> None:
     """G4: another's label in ready/ is overwritten."""
     tally = Tally(lane)
-    put = lane.shelf.put_labels(LABELS, random.Random(seed))
-    ann = lane.hire("ann")
-    plan = plan_release(ann, LABELS)
+    put, ann, plan = put_and_plan(lane, seed, LABELS)
     to = plan.document["rows"][5]["to"]
     other = put_foreign(lane, to, b"%PDF another's label")
     spoil_after(lane, "copy", 1, Spoil(("head",), 1.0, ["made-404-text"] * 400))

@@ -23,6 +23,7 @@ from tests.faults.printed import (
     paste,
     pick_words,
     plan_release,
+    put_and_plan,
     put_foreign,
     ship_the_rest,
     start_printed,
@@ -48,9 +49,7 @@ def leave_doubts(lane: Lane, seed: int, tally: Tally) -> tuple[Operator, Outcome
     Who did it, the resumed release, which names what nobody can know, and the labels.
     """
     lane.proxy.has_renames = False
-    put = lane.shelf.put_labels(LABELS, random.Random(seed))
-    ann = lane.hire("ann")
-    plan = plan_release(ann, LABELS)
+    put, ann, plan = put_and_plan(lane, seed, LABELS)
     killed = kill(lane, ann, plan.document["apply"], ("copy",), 8, phase="before")
     tally.take()
     resumed = follow(ann, killed, words=NOBODY_SAYS)
@@ -66,9 +65,7 @@ def test_a_kill_while_the_consumer_stands_still_leaves_none_in_doubt(
     """G6: with a truthful word since when nobody took from ready/, resume knows where all are."""
     lane.proxy.has_renames = False
     tally = Tally(lane)
-    put = lane.shelf.put_labels(65, random.Random(seed))
-    ann = lane.hire("ann")
-    plan = plan_release(ann, 65)
+    put, ann, plan = put_and_plan(lane, seed, 65)
     since = f"{datetime.now(UTC) - timedelta(seconds=2):%Y-%m-%dT%H:%M:%SZ}"
     words = (STANDS_STILL,) if is_said_before else ()
     running = ann.start("apply", plan.document["plan"], *plan.approval, *words)
@@ -184,9 +181,7 @@ def test_a_kill_on_a_store_that_renames_asks_about_no_label_that_is_there(
 ) -> None:
     """A rename moves a label in one step: it is waiting, at its destination, or taken."""
     with open_lane(server, tmp_path / "lane", seed=seed) as lane:  # its consumers poll
-        put = lane.shelf.put_labels(LABELS, random.Random(seed))
-        ann = lane.hire("ann", worker=True)
-        plan = plan_release(ann, LABELS)
+        put, ann, plan = put_and_plan(lane, seed, LABELS, worker=True)
         plan_id = plan.document["plan"]
         running = start_printed(ann, plan.document["apply"])
         number = random.Random(seed).randint(3, LABELS)

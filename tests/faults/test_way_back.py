@@ -20,7 +20,7 @@ from tests.faults.printed import (
     follow,
     kill,
     paste,
-    plan_release,
+    put_and_plan,
     release,
     ship_the_rest,
     spoil_after,
@@ -169,9 +169,7 @@ def test_an_undo_while_a_consumer_drains_is_refused_with_names(lane: Lane, seed:
 def test_the_same_bucket_under_another_host_name_is_the_same(lane: Lane, seed: int) -> None:
     """G8: localhost for 127.0.0.1, and there is no resume, undo or settle any more."""
     lane.proxy.has_renames = False
-    put = lane.shelf.put_labels(LABELS, random.Random(seed))
-    ann = lane.hire("ann")
-    plan = plan_release(ann, LABELS)
+    put, ann, plan = put_and_plan(lane, seed, LABELS)
     plan_id = plan.document["plan"]
     kill(lane, ann, plan.document["apply"], DELETES, 2, phase="after")
     renamed = replace(ann, endpoint=ann.endpoint.replace("127.0.0.1", "localhost"))
@@ -204,9 +202,7 @@ def test_another_store_is_refused(
 
 def test_a_strict_release_refuses_a_label_that_is_gone(lane: Lane, seed: int) -> None:
     """G11: who wants all or nothing says --strict."""
-    put = lane.shelf.put_labels(LABELS, random.Random(seed))
-    ann = lane.hire("ann", worker=True)
-    plan = plan_release(ann, LABELS)
+    put, ann, plan = put_and_plan(lane, seed, LABELS, worker=True)
     lane.shelf.client.remove_object(lane.shelf.bucket, f"pending/{put[0].name}")
     strict = ann.run("apply", plan.document["plan"], *plan.approval, "--strict")
     assert strict.code == 5, tell(strict)

@@ -35,7 +35,6 @@ class _Service:
         self.requests: Counter[tuple[str, str, int]] = Counter()
 
     def __call__(self, request: Received) -> bytes:
-        """Answer one request."""
         path = urlsplit(request.target).path
         with self.lock:
             status, answer, handler = self._route(request, path)
@@ -64,7 +63,6 @@ class _Service:
         return 404, {"detail": "Not Found"}, "none"
 
     def routes(self) -> list[tuple[str, str, Callable[..., tuple[int, Any]]]]:
-        """Return method, pattern of the path, and who answers."""
         raise NotImplementedError
 
     def measure(self) -> dict[str, float]:
@@ -82,12 +80,7 @@ class _Service:
 
 
 class Fulfillment(_Service):
-    """Shipments only.
-
-    Parameters
-    ----------
-    shipped : returns the orders whose labels a consumer took
-    """
+    """Shipments only; ``shipped`` returns the orders whose labels a consumer took."""
 
     def __init__(self, token: str, shipped: Callable[[], set[int]]) -> None:
         super().__init__(token)
@@ -114,7 +107,6 @@ class Fulfillment(_Service):
         }
 
     def routes(self) -> list[tuple[str, str, Callable[..., tuple[int, Any]]]]:
-        """Return DataFlow's own paths."""
         root = "/fulfillment/shipments"
         return [
             ("GET", root, self._list),
@@ -153,13 +145,11 @@ class Support(_Service):
         self.cases: dict[str, dict[str, Any]] = {}
 
     def routes(self) -> list[tuple[str, str, Callable[..., tuple[int, Any]]]]:
-        """Return DataFlow's own paths."""
         case = "/support/cases/([0-9a-f-]+)"
         return [
             ("POST", "/support/cases", self._open),
             ("GET", case, self._read),
             ("POST", f"{case}/timeline/refresh", self._refresh),
-            ("POST", f"{case}/close", self._close),
         ]
 
     def _open(self, *, body: dict[str, Any], **_: Any) -> tuple[int, Any]:
@@ -197,9 +187,3 @@ class Support(_Service):
 
     def _refresh(self, case: str, **_: Any) -> tuple[int, Any]:
         return self._read(case, query={"includeTimeline": "true"})
-
-    def _close(self, case: str, **_: Any) -> tuple[int, Any]:
-        if (found := self.cases.get(case)) is None:
-            return 404, {"detail": "Ticket not found"}
-        found["status"] = "closed"
-        return 200, found

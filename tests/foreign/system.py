@@ -29,7 +29,14 @@ from tests.faults.commands import Operator, Outcome
 from tests.foreign.services import Fulfillment, Support
 from tests.support.audit import Counted, Label, Shelf, count
 from tests.support.consumers import Consumers, run_consumers
-from tests.support.gateway import ACCESS_KEY, SECRET_KEY, StoreServer, find_free_ports, wait_until
+from tests.support.gateway import (
+    ACCESS_KEY,
+    SECRET_KEY,
+    StoreServer,
+    find_free_ports,
+    is_answered,
+    wait_until,
+)
 from tests.support.network import make_certificates, run_server, run_tls_front
 
 ROOT = Path(__file__).parents[2]
@@ -112,7 +119,6 @@ class Foreign:
     number: int = 4000
 
     def hire(self, name: str, **settings: str) -> Operator:
-        """Return an operator with settings beside those of this system."""
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
         endpoint = self.settings["MINIO_ENDPOINT"]
@@ -147,7 +153,6 @@ class Foreign:
         return labels
 
     def open_ticket(self) -> str:
-        """Open a ticket about the last label's order; return its id."""
         body = {
             "subject": "where is my parcel?",
             "channel": "email",
@@ -171,16 +176,13 @@ class Foreign:
             wait_until(lambda: not self.shelf.list_keys("ready/"), what="the consumer's last look")
 
     def read_shipped(self) -> set[int]:
-        """Return the orders of the labels that were taken."""
         names = (one.key.rpartition("/")[2] for one in self.read_taken())
         return {int(name.partition("-")[0]) for name in names}
 
     def read_taken(self) -> list[Any]:
-        """Return what the consumer took."""
         return self.consumers.read_taken() if self.consumers else []
 
     def count(self, labels: list[Label]) -> Counted:
-        """Count what became of labels."""
         return count(labels, self.shelf, self.read_taken())
 
     def steer(self, word: str) -> str:
@@ -201,12 +203,10 @@ class Foreign:
         }
 
     def read_moves(self) -> list[dict[str, Any]]:
-        """Return what the worker moved, and when."""
         log = self.folder / "moves.jsonl"
         return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
     def ask_prometheus(self, path: str, **params: str) -> Any:
-        """Return what Prometheus answers."""
         answer = requests.get(
             self.settings["PROMETHEUS_URL"] + path,
             params=params, auth=(USER, PASSWORD), verify=str(self.ca), timeout=10,
@@ -215,7 +215,6 @@ class Foreign:
         return answer.json()["data"]
 
     def list_alerts(self) -> set[str]:
-        """Return the names of the alerts that fire."""
         found = self.ask_prometheus("/api/v1/alerts")["alerts"]
         return {one["labels"]["alertname"] for one in found if one["state"] == "firing"}
 
@@ -273,18 +272,11 @@ def run_foreign(server: StoreServer, folder: Path) -> Iterator[Foreign]:
         service = services["FULFILLMENT"]
         _run_monitors(stack, folder, monitors, ca=ca, fulfillment=service, store=front)
         for name, url in urls.items():
-            wait_until(partial(_is_ready, url, ca), what=name)
+            login = {"auth": (USER, PASSWORD), "verify": str(ca)}
+            wait_until(partial(is_answered, f"{url}/-/ready", **login), what=name)
         stack.callback(lambda: foreign.steer("stop"))
         foreign.steer("start")
         yield foreign
-
-
-def _is_ready(url: str, ca: Path) -> bool:
-    try:
-        answer = requests.get(f"{url}/-/ready", auth=(USER, PASSWORD), verify=str(ca), timeout=5)
-    except requests.ConnectionError:
-        return False
-    return answer.ok
 
 
 def _run_monitors(

@@ -8,19 +8,16 @@ import re
 import shutil
 import subprocess
 import sys
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import yaml
 from pytest_httpserver import HTTPServer
 
-from dataflow_stack.programs import find_binary
-from tests.support.gateway import find_free_ports, wait_until
+from tests.support.gateway import run_alertmanager, wait_until
 
 ROOT = Path(__file__).parents[2]
 DATAFLOW = Path(__file__).with_name("dataflow")
@@ -91,46 +88,11 @@ def fill_in(folder: Path, sink: HTTPServer) -> Path:
     return folder / "alertmanager.yml"
 
 
-@contextmanager
-def alertmanager(config: Path) -> Iterator[tuple[str, Path]]:
-    """Run the real one; yield its address and its log."""
-    (port,) = find_free_ports(1)
-    log = config.parent / "alertmanager.log"
-    command = [
-        find_binary("prometheus-alertmanager", "alertmanager"),
-        f"--config.file={config}",
-        f"--storage.path={config.parent / 'data'}",
-        f"--web.listen-address=127.0.0.1:{port}",
-        "--cluster.listen-address=",
-    ]
-    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as ours:
-        try:
-            url = f"http://127.0.0.1:{port}"
-            wait_until(lambda: is_ready(url), what="an answer")
-            yield url, log
-        finally:
-            ours.terminate()
-
-
-def is_ready(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{url}/-/ready", timeout=2):
-            return True
-    except OSError:
-        return False
-
-
 def fire(url: str, **labels: str) -> None:
     # one that began longer ago than group_wait is told at once
     began = (datetime.now(UTC) - timedelta(minutes=2)).isoformat()
     alert = {**ALERT, "labels": ALERT["labels"] | labels, "startsAt": began}
-    request = urllib.request.Request(
-        f"{url}/api/v2/alerts",
-        json.dumps([alert]).encode(),
-        headers={"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=5):
-        pass
+    requests.post(f"{url}/api/v2/alerts", json=[alert], timeout=5).raise_for_status()
 
 
 def test_one_alert_and_one_drill_arrive_with_an_alertmanager_of_0_27(
@@ -141,7 +103,7 @@ def test_one_alert_and_one_drill_arrive_with_an_alertmanager_of_0_27(
     config = fill_in(followed / ALERTMANAGER, httpserver)
     assert "msteamsv2_configs" not in config.read_text("utf-8")
     assert "5 receivers" in run(["amtool", "check-config", str(config)], config.parent)
-    with alertmanager(config) as (url, _):
+    with run_alertmanager(config) as url:
         fire(url)
         fire(url, drill="true")
         wait_until(lambda: len(bodies(httpserver)) >= 4, what="the messages")
@@ -152,6 +114,5 @@ def test_one_alert_and_one_drill_arrive_with_an_alertmanager_of_0_27(
 
 
 def bodies(sink: HTTPServer) -> list[tuple[str, str]]:
-    """Return path and text of what arrived, each once."""
     told = {(r.path, json.dumps(json.loads(r.data), ensure_ascii=False)) for r, _ in sink.log}
     return sorted(told)

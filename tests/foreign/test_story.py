@@ -53,7 +53,6 @@ def put_backlog(foreign: Foreign) -> tuple[list[Label], list[Label]]:
 
 
 def carry_out(operator: Operator, plan: Outcome) -> Outcome:
-    """Apply a plan and prove it."""
     applied = operator.run("apply", plan.document["plan"], *plan.approval)
     assert applied.code == 0, applied
     verified = operator.run("verify", plan.document["plan"])

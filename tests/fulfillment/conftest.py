@@ -11,5 +11,4 @@ from tests.support.world import World
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    """Return a healthy world."""
     return World(tmp_path)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runbook_lib.cli import run_command
-from tests.support.stories import make_world, tell_incident
+from tests.support.stories import make_world
 
 INCIDENT = "{incident}"
 RELEASE = "{release}"
@@ -28,39 +28,28 @@ READERS = {
 DAMAGES = {"cut": None, "not text": b"\xff\xfe\x00{", "nested": b"[" * 100_000}
 
 
-@pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of an incident that was released and closed."""
-    home = tmp_path_factory.mktemp("told")
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        tell_incident(home, monkeypatch)
-        monkeypatch.chdir(home)
-        run_command(["history"])
-    return home
-
-
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("pattern", READERS)
 def test_a_damaged_file_is_one_sentence_and_no_traceback(
     pattern: str,
     damage: str,
     *,
-    told: Path,
+    told_home: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     home = tmp_path / "home"
     make_world(home, monkeypatch)
-    (plan,) = told.glob("inc-*/plans/rel-*.jsonl")
-    (original,) = told.glob(pattern)
+    (plan,) = told_home.glob("inc-*/plans/rel-*.jsonl")
+    (original,) = told_home.glob(pattern)
     for reader in READERS[pattern]:
         shutil.rmtree(home, ignore_errors=True)
-        shutil.copytree(told, home)
+        shutil.copytree(told_home, home)
         monkeypatch.chdir(home)
         whole = original.read_bytes()
         content = DAMAGES[damage] or whole[: len(whole) // 2]
-        (home / original.relative_to(told)).write_bytes(content)
+        (home / original.relative_to(told_home)).write_bytes(content)
         command = reader.format(incident=plan.parents[1].name, release=plan.stem)
         capsys.readouterr()
         run_command(command.split())

@@ -45,9 +45,6 @@ def test_the_synthetic_drill_makes_labels_of_its_own_and_removes_them_alone(worl
     assert [k for k in world.store.objects if k.startswith("chaos/")] == [other]
 
 
-# --- Ctrl-C ---
-
-
 _CUT_OFF = "Interrupted after 1 files. Carry on with: runbook resume rel-1"
 
 

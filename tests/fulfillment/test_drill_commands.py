@@ -59,7 +59,6 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def offer(monkeypatch: pytest.MonkeyPatch, *scenarios: Scenario) -> None:
-    """Let these be all the scenarios that there are."""
     known = {scenario.name: scenario for scenario in scenarios}
     monkeypatch.setattr(drill_commands, "list_scenarios", lambda: known)
     monkeypatch.setattr(drills, "list_scenarios", lambda: known)
@@ -84,9 +83,6 @@ def test_all_drills_run_each_to_its_score_though_one_fails(
     assert not world.dag.is_paused
 
 
-# --- killed ---
-
-
 class KilledError(BaseException):
     """Ends a drill at once, as kill -9 does: nothing is put back."""
 
@@ -95,36 +91,24 @@ def find_drill(world: World) -> Incident | None:
     return find_open_drill(world.home, redactor=Redactor())
 
 
-def kill(world: World, monkeypatch: pytest.MonkeyPatch, *, at: str) -> Incident:
-    """Kill a drill at a function of the drill's module; return its incident."""
+def kill(world: World, monkeypatch: pytest.MonkeyPatch) -> Incident:
+    """Kill a drill when it begins to approve; return its incident."""
     offer(monkeypatch, PausedPipeline(world=world))
 
     def die(*_: object) -> Any:
         raise KilledError
 
     with monkeypatch.context() as patch:
-        patch.setattr(drills, at, die)
+        patch.setattr(drills, "_approve_and_run", die)
         with pytest.raises(KilledError):
-            drill_one(
-                world.settings,
-                PausedPipeline(world=world),
-                progress=keep_quiet,
-            )
+            drill_one(world.settings, PausedPipeline(world=world), progress=keep_quiet)
     incident = find_drill(world)
     assert incident is not None
     return incident
 
 
-@pytest.mark.parametrize(
-    "phase",
-    [
-        "_approve_and_run",
-    ],
-)
-def test_a_killed_drill_is_taken_back_at_every_phase(
-    world: World, monkeypatch: pytest.MonkeyPatch, phase: str
-) -> None:
-    incident = kill(world, monkeypatch, at=phase)
+def test_a_killed_drill_is_taken_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    incident = kill(world, monkeypatch)
     document = revert_killed_drill(world.settings, progress=keep_quiet)
     assert (document.drill, document.reverted) == (get_drill_id(incident), True)
     assert not world.dag.is_paused

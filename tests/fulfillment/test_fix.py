@@ -20,7 +20,6 @@ from tests.support.world import World
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    """Return a healthy world in which the commands run."""
     return make_world(tmp_path, monkeypatch)
 
 

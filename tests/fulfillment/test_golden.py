@@ -1,4 +1,4 @@
-"""One incident and one drill give the journal, the documents and the report they gave before.
+"""One incident and one drill give the documents and the report that they gave before.
 
 ``WRITE_GOLDEN=1 pytest tests/fulfillment/test_golden.py`` writes ``golden/`` anew: read the
 difference before it is committed.
@@ -6,7 +6,6 @@ difference before it is committed.
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -65,7 +64,6 @@ def test_a_story_is_told_as_before(
     name = tell.__name__.removeprefix("tell_")
     report = (story.incident.folder / "report.html").read_text("utf-8")
     found = {
-        f"{name}_journal.txt": "\n".join(_say_journal(story)),
         f"{name}_documents.json": "\n".join(d.to_json() for d in story.documents),
         f"{name}_report.txt": "\n".join(_say_page(report)),
     }
@@ -93,33 +91,6 @@ def _name_entries(story: Story) -> dict[str, str]:
             name = entry.kind
         names[str(entry.seq)] = name
     return names
-
-
-def _say_journal(story: Story) -> Iterator[str]:
-    for entry in story.incident.journal.view().entries:
-        told = entry.data.get(entry.kind, entry.data)
-        if entry.kind == "reading":
-            yield _row("reading", told, "step", "name", "status", "reason")
-        elif entry.kind == "action":
-            names = ("step", "action", "phase", "target", "reason", "operator", "result")
-            yield _row("action", told, *names)
-        elif entry.kind == "conclusion":
-            yield _row("conclusion", told, "section", "verdict", "summary")
-            names = ("name", "status", "reason", "next_step", "evidence")
-            yield from (_row("    finding", finding, *names) for finding in told["findings"])
-            yield _row("    rest", told, "follow_ups")
-        else:
-            yield f"{entry.kind} {_compact(told)}"
-
-
-def _row(kind: str, told: dict[str, object], *names: str) -> str:
-    return f"{kind} " + " | ".join(
-        value if isinstance(value := told[name], str) else _compact(value) for name in names
-    )
-
-
-def _compact(value: object) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
 def _normalise(text: str, home: Path, names: dict[str, str]) -> str:

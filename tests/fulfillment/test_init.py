@@ -20,7 +20,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """Return a world whose bucket has no marker, in a folder without settings."""
     world = World(tmp_path)
     del world.store.objects[MARKER_KEY]
-    world.store.writes.clear()
+    world.store.memory.writes.clear()
     monkeypatch.setattr(command, "Clients", lambda _: FakeClients(world))
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
@@ -44,7 +44,7 @@ def test_a_commented_env_file_is_written_once_for_its_owner_alone(world: World) 
     path.write_text("RUNBOOK_OPERATOR=me\n")
     assert init(settings(world)).env_file_written is False
     assert path.read_text() == "RUNBOOK_OPERATOR=me\n"
-    assert world.store.writes == []
+    assert world.store.memory.writes == []
 
 
 def test_the_marker_says_what_it_will_write_and_where_and_waits_for_approval(world: World) -> None:
@@ -57,20 +57,20 @@ def test_the_marker_says_what_it_will_write_and_where_and_waits_for_approval(wor
         "content": '{"environment": "demo"}',
     }
     assert said.sha256[:12] in said.apply
-    assert world.store.writes == []
+    assert world.store.memory.writes == []
     with pytest.raises(PlanNotApprovedError):
         init(settings(world), marker="demo", approve="0" * 64)
-    assert world.store.writes == []
+    assert world.store.memory.writes == []
     done = init(settings(world), marker="demo", approve=said.sha256)
     assert (done.exit_code, read_marker(world.store)) == (ExitCode.OK, "demo")  # type: ignore[arg-type]
     check_playground(settings(world), world.store)  # type: ignore[arg-type]
     again = init(settings(world), marker="demo")
     assert (again.exit_code, again.writes) == (ExitCode.OK, {})
-    assert world.store.writes == [("put", MARKER_KEY)]
+    assert world.store.memory.writes == [("put", MARKER_KEY)]
 
 
 @pytest.mark.parametrize("environment", ["production", "local", "staging"])
 def test_a_marker_that_the_setting_does_not_name_is_refused(world: World, environment: str) -> None:
     with pytest.raises(EnvironmentForbidsError, match=environment):
         init(settings(world, environment), marker="demo", approve="0" * 64)
-    assert world.store.writes == []
+    assert world.store.memory.writes == []

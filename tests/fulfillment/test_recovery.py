@@ -24,9 +24,9 @@ def lag(*values: float, start_s: float = 20) -> list[Sample]:
     return [Sample(at(start_s + 15 * i), value) for i, value in enumerate(values)]
 
 
-def refreshed(samples: list[Sample], delay_s: float = 5, ahead_s: float = 0) -> list[Sample]:
-    """Each scrape shows a refresh that was some seconds before it."""
-    return [Sample(when, when.timestamp() - delay_s + ahead_s) for when, _ in samples]
+def refreshed(samples: list[Sample]) -> list[Sample]:
+    """Each scrape shows a refresh that was five seconds before it."""
+    return [Sample(when, when.timestamp() - 5) for when, _ in samples]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 from pathlib import Path
 
@@ -15,20 +14,17 @@ from fulfillment.settings import HTTP_SYSTEMS, Settings
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def build(
-    kind: Kind, folder: Path, *, home: Path = Path("/srv/x/reports"), every: bool = False
-) -> str:
+def build(kind: Kind, folder: Path, *, home: Path) -> str:
     """Return what is printed in a folder with a .env."""
     (folder / ".env").touch()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("RUNBOOK_HOME", str(home))
         patch.setenv("RUNBOOK_ENVIRONMENT", "local")
-        return make_schedule(kind, "" if every else "synthetic", every=every)
+        return make_schedule(kind, "synthetic", every=False)
 
 
 def cron_command(text: str) -> str:
-    """Return what cron hands to the shell."""
     line = next(line for line in text.splitlines() if line.startswith("30 9"))
     return line.split(" ", 5)[5].replace(r"\%", "%")
 
@@ -36,14 +32,11 @@ def cron_command(text: str) -> str:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Return a folder whose .env has keys and an address at which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     folder = tmp_path / "on call 100% $HOME 'it\"s'"
     folder.mkdir()
     lines = ["MINIO_ROOT_USER=a b", "MINIO_ROOT_PASSWORD='c$(d) e'"]
     lines += [f"{name.upper()}_URL=" for name in HTTP_SYSTEMS]
-    (folder / ".env").write_text("\n".join([*lines, f"MINIO_ENDPOINT=127.0.0.1:{port}"]))
+    (folder / ".env").write_text("\n".join([*lines, "MINIO_ENDPOINT=127.0.0.1:1"]))
     return folder
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
 from fulfillment.analysis.causes import CAUSES
 from fulfillment.change.release import MOVE
-from fulfillment.investigation import Investigation
 from fulfillment.sections import chaos, remediation, root_cause
 from objectmove.errors import NotNowError
 from runbook_lib.errors import (
@@ -25,35 +23,8 @@ from runbook_lib.model import ActionPhase, Status
 from tests.support.world import ORDER, World
 
 
-def carry_out(inv: Investigation, step: str) -> Any:
-    plan = inv.plan(step)
-    inv.apply(plan, approve=plan.sha256)
-    return inv.verify(plan)
-
-
 def keys(world: World, prefix: str) -> list[str]:
     return [k for k in world.store.objects if k.startswith(prefix)]
-
-
-def test_a_paused_pipeline_is_released_by_move_then_unpaused(world: World) -> None:
-    key = world.put_label(25)
-    world.dag = replace(world.dag, is_paused=True)
-    inv = world.open(remediation)
-    plan = inv.plan("6.1")
-    assert plan.kind is MOVE
-    with pytest.raises(StoppedAtPlanError):
-        inv.apply(plan)
-    assert keys(world, "pending/") == [key]
-    entry = inv.apply(plan, approve=plan.sha256)
-    assert entry.phase is ActionPhase.APPLIED
-    assert entry.result["moved"] == 1
-    assert world.calls == ["pause", "resume"]
-    proof = inv.verify(plan)
-    assert proof.phase is ActionPhase.VERIFIED
-    assert (proof.result["in_place"], proof.result["lost"]) == (1, 0)
-    assert keys(world, "ready/") == [key.replace("pending/", "ready/")]
-    assert carry_out(inv, "6.2").phase is ActionPhase.VERIFIED
-    assert not world.dag.is_paused
 
 
 def test_a_stopped_worker_is_started_then_re_triggered(world: World) -> None:
@@ -164,7 +135,8 @@ def test_a_drill_moves_only_its_own_orders(world: World) -> None:
 
 def test_an_approved_clean_up_of_proven_synthetic_objects_works_in_production(world: World) -> None:
     inv = world.open(chaos, count=2, object_size_kb=1, prefix="pending/")
-    carry_out(inv, "4.1")
+    made = inv.plan("4.1")
+    inv.apply(made, approve=made.sha256)
     world.put("pending/9000001-0123456789ab.pdf", chaos_scenario="fulfillment-delay")  # DataFlow's
     real = world.put_label(25)
     del world.store.objects[".runbook/environment.json"]

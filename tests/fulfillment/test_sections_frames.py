@@ -64,16 +64,6 @@ def test_a_frame_is_never_cut_though_the_journal_keeps_fifty_rows(world: World, 
     assert read.frame.groupby("order").size().sum() == 70
 
 
-def test_a_reading_shows_judgement_then_query_then_rows(busy: World) -> None:
-    read = busy.open(detection).read("2.1")
-    assert read.source.startswith(LAG)
-    judgement, query = read._repr_mimebundle_()["text/plain"].splitlines()[:2]
-    assert "2.1 lag: 25 min; firing: FulfillmentDelay" in judgement
-    assert query.strip() == read.source
-    html = read._repr_mimebundle_()["text/html"]
-    assert html.index("firing: ") < html.index("<code>") < html.index("<table>")
-
-
 def test_a_question_beside_is_answered_with_a_frame(busy: World) -> None:
     asked = busy.open(detection).query("sum(waiting)")
     assert list(asked["value"]) == [2.0]

@@ -44,11 +44,11 @@ def test_the_read_only_sections_change_nothing(world: World) -> None:
     world.put_label(25)
     world.fire()
     before = dict(world.store.objects)
-    writes = list(world.store.writes)
+    writes = list(world.store.memory.writes)
     for section in READ_ONLY:
         run(world, section)
     assert world.store.objects == before
-    assert world.store.writes == writes
+    assert world.store.memory.writes == writes
     assert world.calls == []
 
 

@@ -34,7 +34,6 @@ SETTINGS = make_settings(Path("unused"))
 
 @pytest.fixture
 def store() -> MemoryStore:
-    """Return a store that says it is local."""
     store = MemoryStore()
     store.put_object(MARKER_KEY, b'{"environment": "local"}')
     return store
@@ -105,7 +104,7 @@ def test_a_store_that_cannot_be_read_is_not_taken_for_unmarked(store: MemoryStor
     def refuse(_method: str, _key: str) -> None:
         raise ConnectionRefusedClientError("refused", system="store")
 
-    store.fail = refuse
+    store.memory.fail = refuse
     with pytest.raises(ConnectionRefusedClientError):
         read_marker(store)
 
@@ -132,7 +131,7 @@ def test_an_object_that_became_real_meanwhile_stays(store: MemoryStore) -> None:
             heads[0] += 1
             store.put_object(victim, b"real", metadata={"order-id": "1"})
 
-    store.fail = replace_before_second_look
+    store.memory.fail = replace_before_second_look
     removal = revert_backlog(store, PREFIX)
     assert keys(store) == [victim]
     assert store.objects[victim].content == b"real"

@@ -11,6 +11,7 @@ import pytest
 from fulfillment.clients import Clients
 from scripts.chaos import simulate_fulfillment_delay as chaos_script
 from scripts.chaos.simulate_fulfillment_delay import run_chaos_script
+from tests.support.golden import expect_golden
 from tests.support.world import TICKET, FakeClients, World
 
 SECRET = "sentinel-secret-7c1f"
@@ -18,7 +19,6 @@ SECRET = "sentinel-secret-7c1f"
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    """Return a healthy world that the script talks to."""
     world = World(tmp_path)
     monkeypatch.setattr(chaos_script, "Clients", lambda _settings: FakeClients(world))
     monkeypatch.setenv("RUNBOOK_ENVIRONMENT", "local")
@@ -28,8 +28,6 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 @pytest.fixture
 def run(world: World, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Return a function that runs the script and gives its exit code and document."""
-
     def call(*argv: str) -> tuple[int, dict[str, Any]]:
         code = run_chaos_script(argv)
         return code, json.loads(capsys.readouterr().out)
@@ -41,72 +39,25 @@ def chaos_keys(world: World) -> list[str]:
     return [k for k in world.store.objects if k.startswith("chaos/")]
 
 
-#: What a reader of DataFlow's own document finds, and of which type.
-BUCKET = {"bucket": str, "existed": bool, "created": bool, "durationSeconds": float}
-COMPOSE = {"servicesRunning": [str], "minioRunning": bool, "minioPs": str}
-LABEL = {"key": str, "orderId": int, "artifactId": str, "sizeBytes": int}
-BACKLOG = {
-    "objectsCreated": int,
-    "objectsPlanned": int,
-    "sample": [LABEL],
-    "totalBytes": int,
-    "approxMiB": float,
-    "durationSeconds": float,
-}
-REMOVAL = {
-    "removed": int,
-    "candidates": int,
-    "sample": [{"key": str, "sizeBytes": int}],
-    "totalBytes": int,
-    "approxMiB": float,
-    "durationSeconds": float,
-}
-SUPPORT = {
-    "status": str,
-    "httpStatus": int,
-    "elapsedSeconds": float,
-    "timelineEvents": int,
-    "latestFulfillmentEvent": {"source": str, "orderId": int},
-}
-COMMON = {
-    "status": str,
-    "mode": str,
-    "bucket": str,
-    "prefix": str,
-    "dryRun": bool,
-    "events": [{"step": str, "details": {}}],
-    "durationSeconds": float,
-}
-INJECT = COMMON | {
-    "holdUntil": str,
-    "countRequested": int,
-    "objectSizeKiB": int,
-    "results": {"compose": COMPOSE, "bucket": BUCKET, "backlog": BACKLOG, "support": SUPPORT},
-}
-REVERT = COMMON | {"results": {"compose": COMPOSE, "bucket": BUCKET, "removal": REMOVAL}}
+def name_types(value: Any) -> Any:
+    """Return a document with the name of its type in place of each value."""
+    if isinstance(value, dict):
+        return {name: name_types(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [name_types(inner) for inner in value[:1]]
+    return type(value).__name__
 
 
-def check_shape(found: Any, wanted: Any, where: str = "document") -> None:
-    """Hold every field that is wanted against what was found; more may be there."""
-    if isinstance(wanted, dict):
-        assert isinstance(found, dict), where
-        for name, inner in wanted.items():
-            assert name in found, f"{where} has no {name}"
-            check_shape(found[name], inner, f"{where}.{name}")
-    elif isinstance(wanted, list):
-        assert isinstance(found, list), where
-        assert found, f"{where} is empty"
-        for item in found:
-            check_shape(item, wanted[0], f"{where}[]")
-    else:
-        accepted = (int, float) if wanted is float else wanted
-        assert isinstance(found, accepted), f"{where} is {found!r}"
+def test_the_documents_have_the_fields_of_dataflow_that_stand_on_the_page(run: Any) -> None:
+    _, made = run("--count", "2", "--object-size-kb", "1", "--support-ticket-id", TICKET)
+    _, removed = run("--revert")
+    page = json.dumps([name_types(made), name_types(removed)], indent=1)
+    expect_golden("fulfillment/chaos_documents.json", page)
 
 
-def test_the_document_has_every_field_of_dataflow(run: Any, world: World) -> None:
+def test_the_document_tells_what_was_made(run: Any, world: World) -> None:
     code, document = run("--count", "7", "--object-size-kb", "1", "--support-ticket-id", TICKET)
     assert code == 0
-    check_shape(document, INJECT)
     assert (document["status"], document["mode"]) == ("ok", "inject")
     sample = document["results"]["backlog"]["sample"]
     assert len(sample) == 5
@@ -119,13 +70,10 @@ def test_the_document_has_every_field_of_dataflow(run: Any, world: World) -> Non
     assert document["events"][2]["details"] == document["results"]["backlog"]
 
 
-def test_a_revert_has_every_field_of_dataflow_and_tells_what_it_removed(
-    run: Any, world: World
-) -> None:
+def test_a_revert_tells_what_it_removed(run: Any, world: World) -> None:
     run("--count", "2", "--object-size-kb", "1")
     code, document = run("--revert")
     assert (code, document["mode"]) == (0, "revert")
-    check_shape(document, REVERT)
     removal = document["results"]["removal"]
     assert (removal["removed"], removal["candidates"], removal["totalBytes"]) == (2, 2, 2048)
     assert chaos_keys(world) == []
@@ -144,7 +92,6 @@ def test_a_dry_run_creates_nothing_and_shows_what_it_would_make_and_what_waits(
     code, document = run("--dry-run", *argv)
     assert code == 0
     backlog = document["results"]["backlog"]
-    check_shape(backlog, BACKLOG)
     assert (backlog["objectsCreated"], backlog["objectsPlanned"]) == (0, 6)
     assert (len(backlog["sample"]), backlog["totalBytes"]) == (5, 6 * 1024)
     assert [w["key"] for w in backlog["waiting"]] == keys[:6]

@@ -18,7 +18,6 @@ DETECTION = SECTIONS["02_signals_detection"]
 
 @pytest.fixture
 def settings(tmp_path: Path, httpserver: HTTPServer) -> Settings:
-    """Return settings of a support service that knows no ticket."""
     httpserver.expect_request("/support/cases/nope").respond_with_json(
         {"detail": "Ticket not found"}, status=404
     )

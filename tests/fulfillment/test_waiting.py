@@ -41,7 +41,6 @@ class Fulfillment:
     error: ClientError | None = None
     foreign: bool = False
     number: Any = "TRK-1"
-    changed_at: str | None = None
     url: str = "http://fulfillment:8108"
     SYSTEM: str = "fulfillment"
     asked: Counter[int] = field(default_factory=Counter)
@@ -55,7 +54,7 @@ class Fulfillment:
                 "orderId": 1 if self.foreign else order_id,
                 "status": status,
                 "trackingNumber": self.number,
-                "updatedAt": self.changed_at,
+                "updatedAt": None,
             }
             for status in self.statuses.get(order_id, ())
         ]

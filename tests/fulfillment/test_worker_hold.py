@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -40,7 +39,6 @@ class World:
     moving_looks: int = 0
     last_move_at: datetime | None = MOVED
     state: str | None = "RUNNING"
-    after_start: str = "RUNNING"
     error: ClientError | None = None
     services_error: ClientError | None = None
     pause_error: ClientError | None = None
@@ -102,11 +100,11 @@ class World:
                 raise self.pause_error
             self.state = "STOPPED"
             return
-        self.state = self.after_start
+        self.state = "RUNNING"
         if self.resume_error is not None:
             raise self.resume_error
 
-    def hold(self, kind: str = "api", sleep: Callable[[float], None] | None = None) -> Any:
+    def hold(self, kind: str = "api") -> Any:
         settings = Settings(
             runbook_services="compose" if kind == "compose" else "supervisor",
             worker_status_cmd="is-it-running",
@@ -115,7 +113,7 @@ class World:
             worker_last_move_query="max(moved_at) # of the worker",
             worker_control=kind,
         )
-        return make_hold(settings, cast("Clients", self), sleep=sleep or self.slept.append)
+        return make_hold(settings, cast("Clients", self), sleep=self.slept.append)
 
 
 KINDS = pytest.mark.parametrize("kind", ["api", "supervisor", "compose", "command"])

@@ -18,6 +18,7 @@ import pytest
 
 from objectmove import http as http_module
 from objectmove.http import Connections, Message, Reach, Reply
+from tests.support.gateway import wait_until
 from tests.support.network import (
     Act,
     Received,
@@ -108,7 +109,7 @@ def test_a_connection_that_the_server_closed_while_it_rested_is_not_used() -> No
         http = connect(server.endpoint, connections=1)
         for _ in range(3):
             assert ask(http, PUT)[0].status == 200
-            wait_for(lambda: not find_resting(http))
+            wait_until(lambda: not find_resting(http), what="the end of the connection")
     assert [r.connection for r in server.received] == [0, 1, 2]
 
 
@@ -154,24 +155,17 @@ def test_an_answer_that_nobody_asked_for_is_nobodys() -> None:
         http = connect(server.endpoint, connections=1)
         ask(http, PUT)
         server.connections[0].sendall(make_answer(b"forged"))
-        wait_for(lambda: not find_resting(http))
+        wait_until(lambda: not find_resting(http), what="the end of the connection")
         assert ask(http, *gets(1))[0].body == b"ok"
     assert [r.connection for r in server.received] == [0, 1]
 
 
 def interrupt_when(is_time: Callable[[], bool]) -> None:
     def wait() -> None:
-        wait_for(is_time)
+        wait_until(is_time, what="the moment")
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=wait, daemon=True).start()
-
-
-def wait_for(is_true: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
-    while not is_true():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 @contextmanager

@@ -41,7 +41,6 @@ def read_blocks() -> list[Block]:
 
 
 def list_files() -> dict[str, str]:
-    """Return the files that the page shows, without the notebook."""
     blocks = read_blocks()
     return {b.about: b.text for b in blocks if b.language != "sh" and b.about != "cell"}
 

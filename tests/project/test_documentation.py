@@ -38,21 +38,6 @@ def test_every_command_is_documented() -> None:
         name for name, command in group.commands.items() if not (command.help or "").strip()
     ]
     assert undocumented == []
-    for name in (
-        "check",
-        "init",
-        "investigate",
-        "fix",
-        "run",
-        "plan",
-        "apply",
-        "resume",
-        "verify",
-        "undo",
-    ):
-        assert f"runbook {name}" in README
-    for name in ("drill --print-cron", "serve", "report"):
-        assert f"runbook {name}" in README
 
 
 def test_the_table_of_exit_codes_has_each_code() -> None:

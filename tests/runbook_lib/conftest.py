@@ -11,5 +11,4 @@ from tests.support.incidents import Teller, make_incident
 
 @pytest.fixture
 def tell(tmp_path: Path) -> Teller:
-    """Return an incident of which nothing was said yet."""
     return make_incident(tmp_path)

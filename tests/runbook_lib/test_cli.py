@@ -30,7 +30,6 @@ class Runbook:
     capture: pytest.CaptureFixture[str]
 
     def run(self, *arguments: str) -> Result:
-        """Run the command; return its exit code and what it printed."""
         self.capture.readouterr()
         code = run_command(arguments)
         printed = self.capture.readouterr()
@@ -69,19 +68,14 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize("arguments", WRONG)
-def test_wrong_usage_is_exit_2_and_leaves_nothing(
-    runbook: Runbook, arguments: tuple[str, ...]
+def test_wrong_usage_is_exit_2_leaves_nothing_and_its_words_are_on_the_page(
+    runbook: Runbook,
 ) -> None:
-    done = runbook.run(*arguments)
-    assert (done.code, list(runbook.folder.iterdir())) == (2, []), done.stderr
-    assert done.stderr.strip()
-
-
-def test_what_is_said_of_errors_is_on_the_page(runbook: Runbook) -> None:
     lines: list[str] = []
     for arguments in (*WRONG, ("investigate",), ("plan",)):
         done = runbook.run(*arguments)
+        assert done.code == (2 if arguments in WRONG else 4), arguments
+        assert done.stderr.strip()
         said = [line for line in done.stderr.splitlines() if line.startswith("runbook: ")]
         if said:  # else typer says it, in a box as wide as the terminal
             lines += [f"$ runbook {shlex.join(arguments)}", *said, f"exit {done.code}"]
@@ -161,6 +155,19 @@ def test_incidents_close_and_history_tell_what_is_there(
     assert incident in shown
 
 
+@pytest.mark.parametrize("line", ["RUNBOOK_OPERATOR ann", "X='not closed"])
+def test_a_damaged_line_of_the_settings_is_named_without_what_it_holds(
+    runbook: Runbook, line: str
+) -> None:
+    settings = runbook.folder / ".env"
+    settings.write_text(f"# settings\n\nHTTP_TIMEOUT_S=4\n{line}\n")
+    done = runbook.run("incidents")
+    assert done.code == 2
+    assert f"{settings}, line " in done.stderr
+    assert line not in done.stderr
+    assert done.stderr.count("\n") == runbook.run("incidents", "--json").stderr.count("\n") == 1
+
+
 def test_an_error_with_json_is_one_document(runbook: Runbook) -> None:
     done = runbook.run("report", "nope", "--json")
     document = json.loads(done.stdout)
@@ -175,7 +182,6 @@ HEAVY = {
 
 
 def imported_by(folder: Path, *arguments: str) -> set[str]:
-    """Return the modules that a process of the command imports."""
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "runbook_lib", *arguments],
         cwd=folder,

@@ -65,7 +65,6 @@ def test_neighbours_are_the_incidents_that_were_open_at_the_same_time(
 
 
 def close_at(incident: Incident, minutes: float) -> None:
-    """Close an incident at a time."""
     Incident(incident.folder, redactor=REDACTOR, clock=clock(minutes)).close(Verdict.FIXED)
 
 

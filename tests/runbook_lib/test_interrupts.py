@@ -48,14 +48,12 @@ class Place:
         )
 
     def plan(self) -> dict[str, dict[str, Any]]:
-        """Plan; return the plans by their steps."""
         process = self.start("run", "06", "--json")
         out, errors = process.communicate(timeout=60)
         assert process.returncode == 5, errors
         return {plan["step"]: plan for plan in json.loads(out)["plans"]}
 
     def apply(self, *plans: dict[str, Any], **environment: str) -> subprocess.Popen[str]:
-        """Carry plans out."""
         ids = ",".join(plan["plan"] for plan in plans)
         hashes = ",".join(plan["sha256"] for plan in plans)
         words = ("run", "06", "-p", f"plan={ids}", "-p", f"approve={hashes}")

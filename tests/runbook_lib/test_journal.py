@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +11,8 @@ import pytest
 from runbook_lib.model import ActionPhase
 from runbook_lib.record.journal import Journal, mark_run
 from runbook_lib.record.view import JournalView
-from runbook_lib.redact import Redactor
-from tests.support.incidents import Teller
+from runbook_lib.redact import MASK, Redactor
+from tests.support.incidents import Clock, Teller
 
 
 def view_of(tell: Teller) -> JournalView:
@@ -49,3 +51,25 @@ def test_each_run_tells_what_it_did_itself(tell: Teller) -> None:
     assert [action.phase for action in first.actions] == ["planned", "applied"]
     assert [action.phase for action in second.actions] == ["planned", "refused"]
     assert len(view.actions) == 5
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Journal:
+    return Journal(tmp_path / "journal.jsonl", redactor=Redactor(["admin12345"]), clock=Clock())
+
+
+def test_secrets_are_hidden_before_they_are_written(log: Journal) -> None:
+    entry = log.append("note", {"admin12345": "x admin12345", "password": "other"})
+    assert entry.data == {MASK: f"x {MASK}", "password": MASK}
+    assert b"admin12345" not in log.path.read_bytes()
+
+
+def test_numbers_that_are_none_become_text_so_that_each_line_is_json(log: Journal) -> None:
+    log.append("note", {"lag": float("nan"), "rows": [float("inf"), 1.5]})
+
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    record = json.loads(log.path.read_text(), parse_constant=refuse)
+    assert record["data"] == {"lag": "nan", "rows": ["inf", 1.5]}
+    assert len(log.view().entries) == 1

@@ -15,12 +15,15 @@ from runbook_lib.record.manifest import (
     write_attachment,
     write_manifest,
 )
-from tests.support.incidents import tell_incident
+from tests.support.incidents import make_incident
 
 
 @pytest.fixture
 def incident(tmp_path: Path) -> Incident:
-    told = tell_incident(tmp_path).incident
+    tell = make_incident(tmp_path)
+    for number in range(1, 7):
+        tell.read(f"2.{number}", "lag", "ok")
+    told = tell.incident
     told.path("evidence", "proof.json").write_text('{"lost": 0}')
     told.path("ledger", "rel-1.jsonl").write_text('{"a": 1}\n')
     told.path("plans", "rel-1.jsonl").write_text('{"a": 1}\n')

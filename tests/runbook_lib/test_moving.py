@@ -26,7 +26,6 @@ from runbook_lib.redact import Redactor
 from runbook_lib.run.commands import app
 from runbook_lib.run.documents import Document
 from runbook_lib.show.text import visible
-from tests.support.memory_bucket import MemoryBucket
 from tests.support.memory_store import MemoryStore
 
 NOW = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
@@ -53,11 +52,10 @@ def inv(tmp_path: Path) -> Any:
     store = MemoryStore(clock=lambda: clock[0])
     for name in "abc":
         store.put_object(f"in/{name}", name.encode())
-    bucket = MemoryBucket(store)
     incident = create_incident(tmp_path, redactor=Redactor(()))
     begun: list[bool] = []
     return SimpleNamespace(
-        clients=bucket,
+        clients=store.memory,
         store=store,
         begun=begun,
         parameters=MoveParameters(),
@@ -78,8 +76,8 @@ def named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUNBOOK_NAME", "inbox")
 
 
-def plan_move(inv: Any, gate: MoveGate = GATE) -> Plan:
-    return gate.plan_move(inv, header=HEADER)
+def plan_move(inv: Any) -> Plan:
+    return GATE.plan_move(inv, header=HEADER)
 
 
 def set_parameters(inv: Any, **changed: Any) -> None:
@@ -164,9 +162,6 @@ def test_a_proof_finds_where_each_file_is(inv: Any) -> None:
     assert "1 foreign changed" in effect.reason
     assert "1 gone after landed" in effect.reason
     assert effect.result["gone_after_landed"] == 1
-
-
-# --- orders ---
 
 
 def order_undo(inv: Any, plan: Plan) -> Plan:

@@ -24,7 +24,6 @@ from tests.support.world import make_settings
 
 @pytest.fixture
 def tell(tmp_path: Path) -> Teller:
-    """Return an incident that saw a breach."""
     told = make_incident(tmp_path)
     told.read("2.1", "lag", "breach", value=12, since=START - timedelta(minutes=5))
     return told

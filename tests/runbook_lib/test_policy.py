@@ -5,17 +5,10 @@ from __future__ import annotations
 import pytest
 
 from runbook_lib.policy import Impact, Policy
-from runbook_lib.record.folds import Key, Part, Quantities
+from runbook_lib.record.folds import Quantities
 from tests.support.incidents import START
 
-STEPS = ("2.1", "2.3", "2.5")
-POLICY = Policy(
-    quantities=Quantities(
-        parts=dict.fromkeys(STEPS, Part.SYMPTOM),
-        needed={"2.1", "2.3"},
-        shown={step: (Key(step),) for step in STEPS},
-    )
-)
+POLICY = Policy(quantities=Quantities(parts={}, needed=frozenset()))
 
 
 def make_impact(orders: int | None, minutes: float = 0) -> Impact:

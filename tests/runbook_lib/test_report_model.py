@@ -62,7 +62,6 @@ def test_the_words_of_the_report_are_on_the_page(
 
 
 def list_next(incident: Incident) -> str:
-    """Return what the report says is to be done next."""
     return "\n".join(task.text for task in list_tasks(model_of(incident)))
 
 

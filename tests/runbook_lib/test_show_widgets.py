@@ -17,8 +17,6 @@ from tests.support.golden import expect_golden
 
 @dataclass
 class Row:
-    """One of the objects of a release."""
-
     number: int
 
     def to_json(self) -> dict[str, Any]:

@@ -20,13 +20,6 @@ from tests.support.stack import RunningStack, run_stack, wait_until
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
 
-def firing(stack: RunningStack) -> bool:
-    alerts = stack.get("PROMETHEUS_URL", "/api/v1/alerts")["data"]["alerts"]
-    return any(
-        a["labels"]["alertname"] == "FulfillmentDelay" and a["state"] == "firing" for a in alerts
-    )
-
-
 def resolved_at(stack: RunningStack, since: datetime) -> dict[str, datetime]:
     """Return when each channel's receiver was told that the alert is resolved."""
     path = f"/notifications?since={format_time(since)}"
@@ -53,7 +46,7 @@ def test_the_alert_clears_within_the_predicted_time(
         wait_for_artifacts(
             stack.env["FULFILLMENT_URL"], inject_orders(stack.env["FULFILLMENT_URL"], 4)
         )
-        wait_until(lambda: firing(stack), what="FulfillmentDelay fires", deadline_s=90)
+        wait_until(stack.is_firing, what="FulfillmentDelay fires", deadline_s=90)
 
         inv = Investigation.open(section=SECTIONS["06_remediation"], wait_s=60)
         unpause = inv.plan("6.2")
@@ -86,6 +79,5 @@ def test_the_alert_clears_within_the_predicted_time(
 
 
 def watch(stack: RunningStack, cleared: dict[str, datetime]) -> None:
-    """Note when Prometheus stops firing."""
-    wait_until(lambda: not firing(stack), what="the alert clears", deadline_s=110)
+    wait_until(lambda: not stack.is_firing(), what="the alert clears", deadline_s=110)
     cleared["alert"] = utc_now()

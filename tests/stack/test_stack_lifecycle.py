@@ -132,10 +132,3 @@ def test_restart_gives_a_service_another_process(
     assert result.exit_code == 0
     assert json.loads(result.stdout)["service"] == "carrier-api"
     assert pid() != before
-
-
-def test_logs_are_json_lines(stack: RunningStack) -> None:
-    lines = local.logs("fulfillment-service", lines=5, home=stack.home)
-    assert lines
-    for line in lines:
-        assert {"ts", "level", "logger", "msg"} <= set(json.loads(line))

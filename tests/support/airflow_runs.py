@@ -12,18 +12,6 @@ import requests
 
 from tests.support.real_airflow import Airflow, wait_for
 
-__all__ = [
-    "APPROVERS",
-    "ENDED",
-    "STRANGER",
-    "Run",
-    "Task",
-    "find_process",
-    "list_worker",
-    "start_run",
-    "unpause",
-]
-
 ENDED = ("success", "failed", "upstream_failed", "skipped")
 APPROVERS = tuple(os.environ.get("AIRFLOW_TEST_APPROVERS", "").split(","))
 STRANGER = os.environ.get("AIRFLOW_TEST_STRANGER", "")
@@ -43,8 +31,6 @@ class Task:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a DAG."""
-
     airflow: Airflow
     dag_id: str
     run_id: str
@@ -65,7 +51,6 @@ class Run:
         return str(answer.json()["state"]) if answer.ok else ""
 
     def list_tasks(self, name: str = "") -> list[Task]:
-        """Return the run's task instances."""
         tasks = []
         for found in self._get(f"{self._path}/taskInstances?limit=300")["task_instances"]:
             state = str(found["state"] or "")
@@ -80,13 +65,11 @@ class Run:
         return found[0] if found else Task(name, index, "", 0)
 
     def read_result(self, name: str, index: int = -1) -> Any:
-        """Return what a task returned."""
         path = f"{self._path}/taskInstances/{name}/xcomEntries/return_value"
         value = self._get(f"{path}?map_index={index}&deserialize=false")["value"]
         return json.loads(value) if isinstance(value, str) and value[:1] in "[{" else value
 
     def read_log(self, name: str, *, index: int = -1, attempt: int = 1) -> str:
-        """Return all that a task wrote in one attempt."""
         path = f"{self._path}/taskInstances/{name}/logs/{attempt}"
         return json.dumps(self._get(f"{path}?map_index={index}&full_content=true"))
 
@@ -127,8 +110,6 @@ class Run:
         wait_for(is_known, what="the scheduler's look at the question")
 
     def wait_for_end(self, *, deadline_s: float = 300) -> str:
-        """Wait until the run ends; return its state."""
-
         def read_end() -> str:
             state = self.read_state()
             return state if state in ("success", "failed") else ""
@@ -152,7 +133,6 @@ class Run:
         )
 
     def clear(self, name: str, index: int | None = None) -> None:
-        """Clear a task, and what comes after it."""
         cleared = [name] if index is None else [[name, index]]
         body = {
             "dry_run": False,
@@ -204,12 +184,7 @@ def find_process(words: tuple[str, ...]) -> int | None:
 
 
 def list_worker(pid: int, scheduler: int) -> list[int]:
-    """Return the worker above a process, and all that runs below that worker.
-
-    Parameters
-    ----------
-    scheduler : whose children are the workers
-    """
+    """Return the scheduler's child above a process, and all that runs below that worker."""
     parents = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -224,7 +199,6 @@ def list_worker(pid: int, scheduler: int) -> list[int]:
 
 
 def _list_below(pid: int, parents: dict[int, int]) -> list[int]:
-    """Return all descendants of a process."""
     below = []
     for child, parent in parents.items():
         if parent == pid:

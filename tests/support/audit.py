@@ -22,8 +22,6 @@ from minio.error import S3Error
 from tests.support.consumers import Taken
 from tests.support.gateway import ACCESS_KEY, SECRET_KEY
 
-__all__ = ["Counted", "Label", "Shelf", "Totals", "count"]
-
 _NAMES = ("{n}-{h}.pdf", "{n}-{h}-slip.pdf", "weird <b>{n} & \"q'{h}.pdf", "📦 {n}+%20{h}.PDF")
 _SHOWN = ("content-type", "content-disposition", "content-encoding", "cache-control")
 
@@ -40,8 +38,6 @@ class Label:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a body lies, with its headers and tags."""
-
     key: str
     shown: dict[str, str]
     tags: dict[str, str]
@@ -158,7 +154,6 @@ class Shelf:
         return places
 
     def list_keys(self, prefix: str = "") -> list[str]:
-        """Return the keys under a prefix."""
         found = self.client.list_objects(self.bucket, prefix=prefix, recursive=True)
         keys = (str(item.object_name) for item in found)
         return [key for key in keys if not key.endswith("/")]
@@ -186,7 +181,6 @@ class Shelf:
         pytest.skip(f"each copy to {to} has an ETag")
 
     def clear(self) -> None:
-        """Delete everything."""
         for key in self.list_keys():
             self.client.remove_object(self.bucket, key)
 
@@ -220,7 +214,6 @@ class Counted:
 
 
 def count(labels: Sequence[Label], shelf: Shelf, taken: Iterable[Taken]) -> Counted:
-    """Count labels in the bucket and with the consumers."""
     places = shelf.read_places("pending/", "ready/", "parked/")
     by_body: dict[str, list[Taken]] = defaultdict(list)
     for one in taken:

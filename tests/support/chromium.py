@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Dialog, Page, Request
 
-__all__ = ["Watched", "open_browser", "watch"]
 
 _ARGUMENTS = [
     "--no-sandbox",
@@ -23,7 +22,6 @@ _ARGUMENTS = [
 
 @contextmanager
 def open_browser() -> Iterator[Browser]:
-    """Start Chromium without a window."""
     from playwright.sync_api import sync_playwright
 
     program = shutil.which("chromium") or shutil.which("chromium-browser")

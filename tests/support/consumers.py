@@ -30,8 +30,6 @@ from minio.signer import sign_v4_s3
 
 from tests.support.gateway import ACCESS_KEY, SECRET_KEY
 
-__all__ = ["Consumers", "Taken", "run_consumers"]
-
 _ROOT = Path(__file__).parents[2]
 _EMPTY = hashlib.sha256(b"").hexdigest()
 
@@ -48,7 +46,7 @@ class Taken:
 
 @dataclass
 class Consumers:
-    """Running consumers of one prefix; ``path`` is where they write what they took."""
+    """Running consumers of ``ready/``; ``path`` is where they write what they took."""
 
     path: Path
     process: subprocess.Popen[bytes]
@@ -65,17 +63,14 @@ def run_consumers(
     bucket: str,
     path: Path,
     *,
-    prefix: str = "ready/",
     count: int = 3,
     pause_s: float = 0.03,
 ) -> Iterator[Consumers]:
     """Run consumers until the block ends; they end what they have begun.
 
-    Parameters
-    ----------
-    pause_s : between two looks; 0 keeps a core busy, and the store
+    Without a pause between two looks they keep a core busy, and the store.
     """
-    arguments = [endpoint, bucket, prefix, str(count), str(pause_s), str(path)]
+    arguments = [endpoint, bucket, str(count), str(pause_s), str(path)]
     command = [sys.executable, "-m", __name__, *arguments]
     errors = path.with_suffix(".err")
     with (
@@ -105,8 +100,6 @@ def run_consumers(
 
 
 class _Client:
-    """One connection to the store."""
-
     def __init__(self, endpoint: str, bucket: str) -> None:
         self._endpoint, self._bucket = endpoint, bucket
         self._connection = http.client.HTTPConnection(endpoint, timeout=30)
@@ -156,12 +149,12 @@ class _Client:
 
 
 def _consume(
-    client: _Client, prefix: str, share: tuple[int, int], out: int, is_over: Callable[[], bool]
+    client: _Client, share: tuple[int, int], out: int, is_over: Callable[[], bool]
 ) -> None:
     unanswered: dict[str, str] = {}  # keys whose delete was not answered, with their LastModified
     while not is_over():
         try:
-            for key, modified in _list(client, prefix):
+            for key, modified in _list(client):
                 if zlib.crc32(key.encode()) % share[0] != share[1]:
                     continue
                 if unanswered.get(key) != modified:
@@ -175,10 +168,10 @@ def _consume(
             time.sleep(0.05)  # the store is away
 
 
-def _list(client: _Client, prefix: str) -> list[tuple[str, str]]:
+def _list(client: _Client) -> list[tuple[str, str]]:
     """Return key and LastModified of all that is there now; empty when the store refuses."""
     listed: list[tuple[str, str]] = []
-    query = {"list-type": "2", "prefix": prefix, "encoding-type": "url"}
+    query = {"list-type": "2", "prefix": "ready/", "encoding-type": "url"}
     while True:
         status, _, body = client.ask("GET", query=query)
         if status == 403:
@@ -207,7 +200,7 @@ def _record(client: _Client, key: str, out: int) -> None:
         os.write(out, f"{line}\n".encode())
 
 
-def _main(endpoint: str, bucket: str, prefix: str, *how: str) -> None:
+def _main(endpoint: str, bucket: str, *how: str) -> None:
     count, pause_s, path = how
     os.nice(10)  # they take every moment that nobody else needs
     out = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -222,7 +215,7 @@ def _main(endpoint: str, bucket: str, prefix: str, *how: str) -> None:
     for number in range(int(count)):
         client = _Client(endpoint, bucket)
         share = (int(count), number)
-        work = (client, prefix, share, out, partial(end.wait, float(pause_s)))
+        work = (client, share, out, partial(end.wait, float(pause_s)))
         threads.append(threading.Thread(target=_consume, args=work))
     for thread in threads:
         thread.start()

@@ -9,8 +9,6 @@ from runbook_lib.model import CauseStatus, Conclusion
 from runbook_lib.record.incident import create_incident
 from runbook_lib.redact import Redactor
 
-__all__ = ["ask_why", "list_causes", "open_diagnosis"]
-
 
 def open_diagnosis(settings: Settings) -> Investigation:
     """Open section 5 on an incident of its own."""
@@ -30,5 +28,4 @@ def ask_why(inv: Investigation) -> Conclusion:
 
 
 def list_causes(conclusion: Conclusion, status: CauseStatus) -> set[str]:
-    """Return the names of the causes with a status."""
     return {str(f.name) for f in conclusion.findings if f.status is status}

@@ -8,8 +8,6 @@ from datetime import datetime
 
 from addons.artifact_exporter.store import ListedArtifact, StoreReadError
 
-__all__ = ["FakeArtifactStore"]
-
 
 class FakeArtifactStore:
     """Holds objects; ``listing_error`` and ``metadata_errors`` make reads fail."""

@@ -8,34 +8,21 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 from minio import Minio
 
-__all__ = [
-    "ACCESS_KEY",
-    "SECRET_KEY",
-    "STORES",
-    "StoreServer",
-    "is_free",
-    "juicefs",
-    "run_juicefs",
-    "run_seaweedfs",
-    "seaweedfs",
-    "wait_until",
-]
+from dataflow_stack.programs import find_binary
 
 ACCESS_KEY = "admin"
 SECRET_KEY = "admin12345"
@@ -50,15 +37,7 @@ _GRPC = 10000
 
 @dataclass
 class StoreServer:
-    """One running server.
-
-    Attributes
-    ----------
-    kind : ``juicefs``, ``seaweedfs``, ``rgw`` or ``rgw-encrypted``
-    endpoint : host:port of its S3 door
-    bucket : made and empty
-    process : to kill and to restart
-    """
+    """One running server with an empty bucket."""
 
     kind: str
     endpoint: str
@@ -82,11 +61,11 @@ class StoreServer:
         client = Minio(self.endpoint, ACCESS_KEY, SECRET_KEY, secure=False, region="us-east-1")
         wait_until(lambda: self._is_ready(client), what=f"{self.kind} at {self.endpoint}")
 
-    def kill(self, how: signal.Signals = signal.SIGKILL) -> None:
-        """End the process, by default at once, as a crash does."""
+    def kill(self) -> None:
+        """End the process at once, as a crash does."""
         if self.process is not None:
             if self.process.poll() is None:
-                os.killpg(self.process.pid, how)
+                os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(timeout=20)
             self.process = None
 
@@ -98,22 +77,9 @@ class StoreServer:
             probe.settimeout(1)
             if probe.connect_ex((host, int(port))) != 0:
                 return False
-        if self.kind == "juicefs":
-            url = f"http://{self.endpoint}/minio/health/live"
-            try:
-                urllib.request.urlopen(url, timeout=5).close()
-            except (urllib.error.URLError, ConnectionError, TimeoutError):
-                return False
+        if self.kind == "juicefs" and not is_answered(f"http://{self.endpoint}/minio/health/live"):
+            return False
         return _make_bucket(client, self.bucket)
-
-
-def _try_start(server: StoreServer) -> bool:
-    """Start a server; False when it ends at once: its metadata's lock may still be somebody's."""
-    try:
-        server.start()
-    except RuntimeError:
-        return False
-    return True
 
 
 def _make_bucket(client: Minio, bucket: str) -> bool:
@@ -168,7 +134,6 @@ def find_free_ports(count: int) -> list[int]:
 
 
 def is_free(port: int) -> bool:
-    """Tell whether nothing listens on a port of this machine."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -178,25 +143,18 @@ def is_free(port: int) -> bool:
     return True
 
 
-def _find_program(name: str) -> str:
-    beside = Path(sys.executable).with_name(name)
-    found = str(beside) if beside.exists() else shutil.which(name)
-    if found is None:
-        raise RuntimeError(f"{name} is not installed: run `make setup`")
-    return found
+def is_answered(url: str, **options: Any) -> bool:
+    """Tell whether a server answers with success."""
+    try:
+        return requests.get(url, timeout=5, **options).ok
+    except requests.RequestException:
+        return False
 
 
 @contextmanager
-def run_juicefs(folder: Path, *, inodes: int = 0, domain: str = "") -> Iterator[StoreServer]:
-    """Run a JuiceFS gateway with its data under ``folder``.
-
-    Parameters
-    ----------
-    folder : a folder of its own
-    inodes : a quota on the bucket's objects; 0: none
-    domain : whose sub-domains are buckets; empty: buckets stand in paths alone
-    """
-    juicefs = _find_program("juicefs")
+def run_juicefs(folder: Path) -> Iterator[StoreServer]:
+    """Run a JuiceFS gateway with its data under ``folder``."""
+    juicefs = find_binary("juicefs")
     folder.mkdir(parents=True, exist_ok=True)
     (port,) = find_free_ports(1)
     meta = f"badger://{folder / 'meta'}"
@@ -207,7 +165,6 @@ def run_juicefs(folder: Path, *, inodes: int = 0, domain: str = "") -> Iterator[
     command = [juicefs, "gateway", "--no-banner", "--multi-buckets", "--keep-etag"]
     command += ["--object-meta", "--object-tag", "--no-usage-report", "--cache-dir"]
     command += [str(folder / "cache"), "--log", str(folder / "gateway.log")]
-    command += ["--domain", domain] if domain else []
     command += [meta, f"127.0.0.1:{port}"]
     server = StoreServer(
         "juicefs",
@@ -218,19 +175,6 @@ def run_juicefs(folder: Path, *, inodes: int = 0, domain: str = "") -> Iterator[
     )
     try:
         server.start()
-        if inodes:
-            server.kill(signal.SIGTERM)  # it closes its metadata, which is opened again at once
-            quota = [juicefs, "quota", "set", meta, "--path", f"/{BUCKET}", "--inodes", str(inodes)]
-            # its lock may outlive it for a moment
-            wait_until(
-                lambda: (
-                    not subprocess.run(
-                        quota, check=False, capture_output=True, timeout=60
-                    ).returncode
-                ),
-                what="the quota",
-            )
-            wait_until(lambda: _try_start(server), what="the gateway over the same metadata")
         yield server
     finally:
         server.kill()
@@ -238,13 +182,8 @@ def run_juicefs(folder: Path, *, inodes: int = 0, domain: str = "") -> Iterator[
 
 @contextmanager
 def run_seaweedfs(folder: Path, *, identities: Sequence[object] = ()) -> Iterator[StoreServer]:
-    """Run SeaweedFS (master, volume, filer, S3 in one process) with its data under ``folder``.
-
-    Parameters
-    ----------
-    identities : with fewer rights, beside the one that may do all
-    """
-    weed = _find_program("weed")
+    """Run SeaweedFS in one process; ``identities`` have fewer rights than the tests' own."""
+    weed = find_binary("weed")
     data = folder / "data"
     data.mkdir(parents=True, exist_ok=True)
     s3, master, volume, filer = find_free_ports(4)
@@ -269,15 +208,32 @@ def run_seaweedfs(folder: Path, *, identities: Sequence[object] = ()) -> Iterato
         server.kill()
 
 
+@contextmanager
+def run_alertmanager(config: Path, address: str = "") -> Iterator[str]:
+    """Run Alertmanager with its data beside its configuration; yield its URL."""
+    address = address or f"127.0.0.1:{find_free_ports(1)[0]}"
+    command = [find_binary("prometheus-alertmanager", "alertmanager"), f"--config.file={config}"]
+    command += [f"--storage.path={config.parent / 'data'}", f"--web.listen-address={address}"]
+    command += ["--cluster.listen-address="]
+    with (
+        config.with_suffix(".log").open("wb") as log,
+        subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True) as process,
+    ):
+        try:
+            url = f"http://{address}"
+            wait_until(lambda: is_answered(f"{url}/-/ready"), what="Alertmanager")
+            yield url
+        finally:
+            process.terminate()
+
+
 @pytest.fixture(scope="module")
 def juicefs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreServer]:
-    """Run the gateway for a module's tests."""
     with run_juicefs(tmp_path_factory.mktemp("juicefs")) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreServer]:
-    """Run SeaweedFS for a module's tests."""
     with run_seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as server:
         yield server

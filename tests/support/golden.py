@@ -14,16 +14,9 @@ TESTS = Path(__file__).parents[1]
 
 
 def expect_golden(name: str, text: str, *, hide: Mapping[str, str] | None = None) -> None:
-    """Compare a text with its golden page, or write the page anew.
+    """Compare what a person would read with its golden page, or write the page anew.
 
-    Parameters
-    ----------
-    name
-        The area and the file, as in ``fulfillment/readings.txt``.
-    text
-        What a person would read.
-    hide
-        What differs from run to run, and the word that stands for it.
+    ``hide`` has what differs from run to run, and the word that stands for it.
     """
     for place, word in (hide or {}).items():
         text = text.replace(place, word)

@@ -6,8 +6,6 @@
 # ruff: noqa: E501
 from __future__ import annotations
 
-__all__ = ["HOSTILE", "MARK", "TRAP"]
-
 MARK = "window.__ran"
 TRAP = "http://127.0.0.1:9/trap"
 _RUN = f"{MARK}=1"

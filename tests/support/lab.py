@@ -7,24 +7,20 @@ import os
 import re
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import requests
-
 from scripts.lab import CONFIG
+from tests.support.gateway import find_free_ports, is_answered, wait_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-__all__ = ["Lab", "run_lab"]
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 _SETTINGS = {
@@ -35,8 +31,6 @@ _SETTINGS = {
 
 @dataclass(frozen=True)
 class Lab:
-    """A running JupyterLab."""
-
     url: str
     token: str
     home: Path
@@ -48,7 +42,6 @@ class Lab:
         self.wait_idle(page)
 
     def wait_idle(self, page: Page, timeout_s: float = 150) -> None:
-        """Wait until the kernel is up and has nothing to do."""
         page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=timeout_s * 1_000)
 
     def run(self, page: Page, item: str) -> None:
@@ -65,16 +58,13 @@ class Lab:
 
 @contextmanager
 def run_lab(folder: Path, env: Mapping[str, str]) -> Iterator[Lab]:
-    """Start JupyterLab in a folder and stop it at the end."""
     root = folder / "notebooks"
     shutil.copytree(NOTEBOOKS, root)
     for name, values in _SETTINGS.items():
         path = folder / "settings" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(values))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = find_free_ports(1)
     lab = Lab(f"http://127.0.0.1:{port}", secrets.token_hex(16), folder / "reports")
     command = [
         sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1",
@@ -97,24 +87,9 @@ def run_lab(folder: Path, env: Mapping[str, str]) -> Iterator[Lab]:
             command, env={**os.environ, **env, **own}, stdout=out, stderr=out
         )
         try:
-            _wait_until_up(lab, process, log)
+            status = f"{lab.url}/api/status?token={lab.token}"
+            wait_until(lambda: is_answered(status), what=f"JupyterLab: {log}", deadline_s=90)
             yield lab
         finally:
             process.terminate()
             process.wait(timeout=30)
-
-
-def _wait_until_up(lab: Lab, process: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + 90
-    while time.monotonic() < end and process.poll() is None:
-        try:
-            answer = requests.get(
-                f"{lab.url}/api/status", headers={"Authorization": f"token {lab.token}"}, timeout=5
-            )
-        except requests.ConnectionError:
-            time.sleep(0.2)
-            continue
-        if answer.ok:
-            return
-        time.sleep(0.2)
-    raise RuntimeError(f"JupyterLab did not start:\n{log.read_text('utf-8')[-3_000:]}")

@@ -26,24 +26,14 @@ from typing import Any, Literal
 from urllib.parse import parse_qs, unquote
 from xml.sax.saxutils import escape
 
-__all__ = ["FATES", "LossyProxy", "Spoil", "Trap", "run_lossy_proxy"]
-
 Kind = Literal["copy", "delete", "bulk", "claim", "record", "own", "list", "head", "get"]
 _READ_FATES = ("503", "reset_before", "hang", "reset_after", "truncate", "slow")
 #: What a router, a captive portal or a gateway says in place of the store; ``xml`` is the store's.
 _MADE_BODIES = {
     "text": ("text/plain", b"not here\n"),
-    "json": ("application/json", b'{"error": "not here"}'),
     "html": ("text/html", b"<html><head><title>Error</title></head><body>not here</body></html>"),
 }
-_MADE_CODES = {
-    "403": "AccessDenied",
-    "404": "NoSuchKey",
-    "412": "PreconditionFailed",
-    "500": "InternalError",
-    "503": "SlowDown",
-    "507": "XMinioStorageFull",
-}
+_MADE_CODES = {"403": "AccessDenied", "507": "XMinioStorageFull"}
 #: ``late`` breaks the connection at once and lets the effect come some seconds after.
 FATES = (*_READ_FATES, "hang_after", "404_after", "late")
 _READS = ("list", "head", "get")
@@ -135,7 +125,6 @@ class LossyProxy(socketserver.ThreadingTCPServer):
 
     @property
     def endpoint(self) -> str:
-        """host:port of the proxy."""
         host, port = self.server_address[:2]
         return f"{host!s}:{port}"
 
@@ -146,7 +135,6 @@ class LossyProxy(socketserver.ThreadingTCPServer):
             return self._open == 0
 
     def calm(self) -> None:
-        """Spoil nothing from now on."""
         with self._lock:
             self.spoils, self.traps = [], []
 
@@ -245,7 +233,7 @@ class _Relay(socketserver.StreamRequestHandler):
         server, fate = self.server, self.server.choose(request)
         server.spring(request, "before")
         is_lacking = _is_copy(request) and not server.has_copies
-        if is_lacking or (_is_rename(request) and not server.has_renames):
+        if is_lacking or (is_rename(request) and not server.has_renames):
             self.wfile.write(_answer(501, "NotImplemented", request.key))
             return True
         if fate in ("503", "reset_before", "hang", "late"):
@@ -287,8 +275,7 @@ class _Relay(socketserver.StreamRequestHandler):
         return False
 
 
-def _is_rename(request: Request) -> bool:
-    """Tell whether a request moves an object in one step."""
+def is_rename(request: Request) -> bool:
     return b"renameObject" in request.raw.partition(b"\r\n")[0]
 
 
@@ -350,7 +337,6 @@ def _make_answer(fate: str, request: Request) -> bytes:
 
 @contextmanager
 def run_lossy_proxy(upstream: str, *, seed: int) -> Iterator[LossyProxy]:
-    """Run a proxy in front of ``upstream`` (host:port) until the block ends."""
     with LossyProxy(upstream, seed=seed) as proxy:
         thread = threading.Thread(target=proxy.serve_forever, args=(0.05,), daemon=True)
         thread.start()

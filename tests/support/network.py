@@ -11,26 +11,13 @@ import ssl
 import struct
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal
 
 import pytest
-
-__all__ = [
-    "Act",
-    "Received",
-    "Server",
-    "foreign_shell",
-    "make_answer",
-    "make_certificates",
-    "run_proxy",
-    "run_server",
-    "run_tls_front",
-]
 
 
 @dataclass(frozen=True)
@@ -54,8 +41,6 @@ class Act:
 
 @dataclass
 class Server:
-    """A running server and what it received."""
-
     endpoint: str
     received: list[Received] = field(default_factory=list)
     connections: list[socket.socket] = field(default_factory=list)
@@ -63,12 +48,10 @@ class Server:
 
     @property
     def targets(self) -> list[str]:
-        """What was asked for, in order."""
         return [request.target for request in self.received]
 
 
 def make_answer(body: bytes = b"", status: int = 200, *lines: str) -> bytes:
-    """Return a whole answer."""
     head = "".join(f"{line}\r\n" for line in (f"content-length: {len(body)}", *lines))
     return f"HTTP/1.1 {status} So\r\n{head}\r\n".encode() + body
 
@@ -101,13 +84,8 @@ def run_server(
 
 
 @contextmanager
-def run_proxy(names: Mapping[str, str] = MappingProxyType({})) -> Iterator[Server]:
-    """Run a proxy, for CONNECT and for plain requests; it records their lines and headers.
-
-    Parameters
-    ----------
-    names : where a host:port is, when no name server knows it
-    """
+def run_proxy() -> Iterator[Server]:
+    """Run a proxy, for CONNECT and for plain requests; it records their lines and headers."""
 
     def serve(client: socket.socket) -> None:
         head = b""
@@ -120,8 +98,7 @@ def run_proxy(names: Mapping[str, str] = MappingProxyType({})) -> Iterator[Serve
         headers = _parse_headers(rest.partition(b"\r\n\r\n")[0].split(b"\r\n"))
         server.received.append(Received(0, method, target, headers, b""))
         is_tunnel = method == "CONNECT"
-        wanted = target if is_tunnel else target.split("/")[2]
-        host, port = names.get(wanted, wanted).rsplit(":", 1)
+        host, port = (target if is_tunnel else target.split("/")[2]).rsplit(":", 1)
         with socket.create_connection((host, int(port)), timeout=30) as upstream:
             if is_tunnel:
                 client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
@@ -135,7 +112,6 @@ def run_proxy(names: Mapping[str, str] = MappingProxyType({})) -> Iterator[Serve
 
 @contextmanager
 def run_tls_front(upstream: str, context: ssl.SSLContext) -> Iterator[Server]:
-    """Run TLS in front of ``upstream`` (host:port)."""
     host, port = upstream.rsplit(":", 1)
 
     def serve(client: socket.socket) -> None:
@@ -147,12 +123,7 @@ def run_tls_front(upstream: str, context: ssl.SSLContext) -> Iterator[Server]:
 
 
 def make_certificates(folder: Path) -> tuple[Path, ssl.SSLContext]:
-    """Make a private CA and a certificate for 127.0.0.1 by ``openssl``.
-
-    Returns
-    -------
-    The CA's PEM file, and a server's context.
-    """
+    """Make a private CA and a certificate for 127.0.0.1; return the CA's file and a context."""
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
     ca = [*key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=tests"]
     ca += ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]  # else strict clients refuse it

@@ -17,8 +17,6 @@ import requests
 
 from fulfillment.clients.http_systems import PipelineClient
 
-__all__ = ["DAG_ID", "RECORDED", "Airflow", "list_fields", "wait_for"]
-
 DAG_ID = "fulfillment_release"
 RECORDED = Path(__file__).parents[1] / "contract" / "recorded" / "airflow"
 
@@ -81,7 +79,6 @@ class Airflow:
         )
 
     def client(self, url: str = "", dag_id: str = DAG_ID, **more: str) -> PipelineClient:
-        """Return the library's client."""
         return PipelineClient(url or self.url, dag_id=dag_id, timeout_s=20, **more)
 
     @property
@@ -123,12 +120,7 @@ class Airflow:
         body: dict[str, Any] | None = None,
         token: str = "",
     ) -> Any:
-        """Ask what the client asks; record the answer, or check that the record still holds.
-
-        Returns
-        -------
-        The answer's JSON.
-        """
+        """Ask what the client asks; record the answer, or check that the record still holds."""
         answer = requests.request(
             method,
             f"{url or self.url}{path}",

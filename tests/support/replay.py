@@ -14,8 +14,6 @@ from urllib.parse import parse_qsl, urlencode
 
 import urllib3
 
-__all__ = ["AT", "STORE", "Answers", "replay"]
-
 #: The moment of every recording.
 AT = datetime(2025, 1, 1, 4, 0, tzinfo=UTC)
 STORE = "MINIO_ENDPOINT"

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 
 from addons.profiles import Profile
 
-__all__ = ["CASES", "RuleCase", "promtool_document"]
-
 DELAY = {"alertname": "FulfillmentDelay", "severity": "high", "service": "fulfillment-service"}
 DRILL = {**DELAY, "drill": "true"}
 MISSING = {

@@ -31,13 +31,7 @@ class SlowLink:
 
 @contextmanager
 def run_slow_link(endpoint: str, delay_s: float = 0.0) -> Iterator[SlowLink]:
-    """Run a link to a server for the enclosed block.
-
-    Parameters
-    ----------
-    endpoint : the server's, ``host:port``
-    delay_s : each way
-    """
+    """Run a link to a server for the enclosed block, with a delay each way."""
     command = [sys.executable, "-m", "tests.support.slow_link", endpoint, str(delay_s)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -93,7 +87,6 @@ async def _serve(endpoint: str, delay_s: float) -> None:
 
 
 def main() -> None:
-    """Relay until the process is stopped."""
     parser = argparse.ArgumentParser(prog="python -m tests.support.slow_link", description=__doc__)
     parser.add_argument("endpoint", help="host:port")
     parser.add_argument("delay_s", type=float)

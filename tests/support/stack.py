@@ -5,7 +5,10 @@ Use it with ``from tests.support.stack import stack``; it is shared by the whole
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +25,7 @@ from dataflow_stack.store_client import build_client
 from dataflow_stack.topology import SERVICES
 from tests.support.gateway import is_free, wait_until
 
-__all__ = ["RunningStack", "find_port_base", "run_stack", "stack", "wait_until"]
+__all__ = ["Runbook", "RunningStack", "find_port_base", "run_stack", "stack", "wait_until"]
 
 # With these the ports stay below those of the other test servers (tests/support/gateway.py), which
 # start and stop meanwhile.
@@ -33,14 +36,7 @@ _shared: list[RunningStack] = []
 
 @dataclass(frozen=True)
 class RunningStack:
-    """A stack that runs.
-
-    Attributes
-    ----------
-    env : every endpoint and credential, by the name of its setting
-    home : its folder
-    port_base : added to every port
-    """
+    """A stack that runs; ``env`` has every endpoint and credential, by the name of its setting."""
 
     env: dict[str, str]
     home: Path
@@ -53,14 +49,12 @@ class RunningStack:
 
     @property
     def store(self) -> Minio:
-        """A client of its object store."""
         env = self.env
         return build_client(
             env["MINIO_ENDPOINT"], env["MINIO_ROOT_USER"], env["MINIO_ROOT_PASSWORD"]
         )
 
     def list_keys(self, prefix: str) -> list[str]:
-        """Return the keys under a prefix."""
         bucket = self.env["FULFILLMENT_BUCKET"]
         found = self.store.list_objects(bucket_name=bucket, prefix=prefix, recursive=True)
         return [item.object_name for item in found if item.object_name]
@@ -70,6 +64,46 @@ class RunningStack:
         answer = requests.get(self.env[setting] + path, timeout=10)
         answer.raise_for_status()
         return answer.json()
+
+    def list_alerts(self) -> set[tuple[str, str]]:
+        """Return name and state of each alert; none while Prometheus has just started."""
+        try:
+            alerts = self.get("PROMETHEUS_URL", "/api/v1/alerts")["data"]["alerts"]
+        except requests.HTTPError:
+            return set()
+        return {(alert["labels"]["alertname"], alert["state"]) for alert in alerts}
+
+    def is_firing(self) -> bool:
+        """Tell whether Prometheus says that FulfillmentDelay fires."""
+        return ("FulfillmentDelay", "firing") in self.list_alerts()
+
+
+class Runbook:
+    """The command beside a stack, as a user runs it, with an incident folder of its own."""
+
+    def __init__(self, stack: RunningStack, home: Path) -> None:
+        self.home = home
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": os.environ.get("HOME", str(home)),
+            **stack.env,
+            "RUNBOOK_HOME": str(home),
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+        }
+
+    def run(self, *words: str, **changes: str) -> tuple[int, dict[str, Any]]:
+        """Return the exit code and the document."""
+        done = subprocess.run(
+            [sys.executable, "-m", "runbook_lib", *words, "--json"],
+            env=self.environment | changes,
+            cwd=self.home,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert done.stdout.strip(), done.stderr
+        return done.returncode, json.loads(done.stdout)
 
 
 def find_port_base() -> int:

@@ -12,8 +12,6 @@ from urllib.parse import unquote
 
 from tests.support.gateway import SECRET_KEY
 
-__all__ = ["drop_conditions"]
-
 _CONDITIONS = {"if-match", "if-none-match"}
 
 

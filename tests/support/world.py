@@ -45,7 +45,6 @@ from runbook_lib.model import Reading, format_time
 from runbook_lib.record.incident import Incident, create_incident
 from runbook_lib.redact import Redactor
 from runbook_lib.section import SectionModule
-from tests.support.memory_bucket import MemoryBucket
 from tests.support.memory_store import MemoryStore
 
 NOW = datetime(2026, 11, 24, 4, 0, tzinfo=UTC)
@@ -83,7 +82,6 @@ class WorldStore(MemoryStore):
         return self.world.now + timedelta(seconds=self.world.skew_s.get("store", 0.0) - 0.5)
 
     def read_rights(self, prefix: str, *, write_under: Sequence[str] = ()) -> Rights:
-        """Return the rights that the test set."""
         self._check()
         return self.world.rights
 
@@ -128,8 +126,8 @@ class World:
     def __post_init__(self) -> None:
         self.settings = make_settings(self.home)
         self.store.world = self
-        self.store.clock = lambda: self.now
-        self.store.fail = lambda _method, _key: self.store._check()
+        self.store.memory.clock = lambda: self.now
+        self.store.memory.fail = lambda _method, _key: self.store._check()
         self.put(".runbook/environment.json", b'{"environment": "local"}')
         self.put_lag(0.0)
         self.series['up{job="artifact-exporter"}'] = [self.line([1.0])]
@@ -220,7 +218,6 @@ class World:
         self.heard += [Notification(c, at, status, ("FulfillmentDelay",)) for c in channels]
 
     def open(self, section: SectionModule, **parameters: Any) -> Investigation:
-        """Open a section on this world's one incident."""
         return Investigation(
             self.incident,
             section=section,
@@ -236,7 +233,6 @@ class World:
         self.now += timedelta(seconds=seconds)
 
     def take(self, section: SectionModule, step: str, **parameters: Any) -> Reading:
-        """Take one step."""
         return self.open(section, **parameters).read_step(step)
 
     @property
@@ -264,7 +260,6 @@ _PORTS = (
 
 
 def make_settings(home: Path, **changes: Any) -> Settings:
-    """Return settings of a local environment."""
     values: dict[str, Any] = {f"{name}_url": f"http://127.0.0.1:{port}" for name, port in _PORTS}
     values |= {
         "minio_endpoint": "127.0.0.1:9000",
@@ -477,8 +472,6 @@ class FakeServices(_Fake):
 
 
 class FakeClients:
-    """One of each."""
-
     def __init__(self, world: World) -> None:
         self.prometheus = FakePrometheus(world)
         self.alertmanager = FakeAlertmanager(world)
@@ -490,7 +483,7 @@ class FakeClients:
         self.notifications = FakeNotifications(world)
         self.services = FakeServices(world)
         self.store = world.store
-        self.bucket = self.change_bucket = MemoryBucket(world.store)
+        self.bucket = self.change_bucket = world.store.memory
 
     def find_switch(self, service: str) -> Any:
         """Return what stops and starts a service."""

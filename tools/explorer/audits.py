@@ -175,9 +175,6 @@ def is_disturbed_by_others(world: World) -> bool:
     return False
 
 
-# --- promise 1: nothing is lost ---
-
-
 def find_lost(world: World) -> Iterator[Finding]:
     """Find planned content that is nowhere, and we, or our worker, removed the last of it."""
     for name, label in list_goals(world):
@@ -217,9 +214,6 @@ def find_forgotten_parked(world: World) -> Iterator[Finding]:
         is_said = any(event.verb == "taken" for event in happened)
         if is_parked and not (is_replaced or is_removed or is_said or was_taken(world, label)):
             yield Finding(4, f"{label} was not taken, and stays parked")
-
-
-# --- promise 2: nothing ships twice by us ---
 
 
 def find_second_copies(world: World) -> Iterator[Finding]:
@@ -269,9 +263,6 @@ def find_cancelled(world: World) -> Iterator[Finding]:
             is_copy = event.is_ours and event.verb == "put" and event.key == TO + name
             if is_copy and event.label == label and event.index > cancelled_at:
                 yield Finding(2, f"{label} was cancelled, and was sent")
-
-
-# --- promise 3: nothing is harmed or told wrong ---
 
 
 def find_harm(world: World) -> Iterator[Finding]:
@@ -367,16 +358,10 @@ def _list_said(world: World, verb: str, plan: str) -> list[Event]:
     return [event for event in world.history if (event.verb, event.plan) == (verb, plan)]
 
 
-# --- promise 4: what is asked of a person ---
-
-
 def check_doubts(world: World, keys: Sequence[str], *, is_still: bool) -> Iterator[Finding]:
     """Find questions that nobody should have to answer.
 
-    Parameters
-    ----------
-    keys : the source keys of what a person is asked about
-    is_still : nobody takes from the destination since before the release, and a person said so
+    ``is_still``: nobody takes from the destination since before the release, and a person said so.
     """
     if is_still and not is_disturbed_by_others(world):
         yield Finding(4, "the consumer is stopped, and a person is asked about objects")

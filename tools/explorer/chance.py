@@ -22,16 +22,13 @@ class _Chance:
     world: World
 
     def token_hex(self, size: int = 16) -> str:
-        """Return a nonce."""
         self.world.nonces += 1
         return f"{self.world.nonces:0{2 * size}x}"
 
     def urandom(self, size: int) -> bytes:
-        """Return bytes."""
         return bytes(size)
 
     def gethostname(self) -> str:
-        """Return a machine's name."""
         return "host"
 
 
@@ -45,7 +42,6 @@ def use(world: World) -> None:
 
 @lru_cache(maxsize=4096)
 def parse_ms(text: str) -> int:
-    """Return a time as virtual milliseconds."""
     at = datetime.fromisoformat(text.replace("Z", "+00:00"))
     return int((at - wire.EPOCH).total_seconds() * 1000)
 
@@ -72,10 +68,6 @@ def make_abilities(*, is_strict: bool, has_rename: bool, copies: bool) -> engine
         rename=has_rename,
         copies=copies,
     )
-
-
-def _do_nothing(*_: object, **__: object) -> None:
-    """Stand in for what a run leaves out; a ``Mock`` would keep every run that called it."""
 
 
 #: Of each module: what is drawn by chance there, and the modules from which it is drawn.

@@ -42,6 +42,5 @@ __all__ = [
 
 
 def list_modules() -> list[ModuleType]:
-    """Return the engine's modules."""
     prefix = f"{package.__name__}."
     return [module for name, module in sorted(sys.modules.items()) if name.startswith(prefix)]

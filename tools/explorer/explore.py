@@ -49,7 +49,6 @@ class Found:
     violations: dict[str, list[tuple[str, Script]]] = field(default_factory=dict)
 
     def add(self, scenario: Scenario, outcome: Outcome) -> None:
-        """Count one run."""
         self.runs += 1
         self.known += outcome.is_known
         self.idle += not outcome.has_moved
@@ -126,7 +125,6 @@ class Task(NamedTuple):
     depth: int = _DEPTH
 
     def search(self) -> Found:
-        """Search."""
         with without_chance():
             if self.bound:
                 return search(SCENARIOS[self.name], self.bound, part=self.part)
@@ -134,12 +132,7 @@ class Task(NamedTuple):
 
 
 def search(scenario: Scenario, bound: int, *, part: tuple[int, int] = (0, 1)) -> Found:
-    """Run every script of up to ``bound`` disturbances, the shorter ones first.
-
-    Parameters
-    ----------
-    part : of the scripts, those whose first disturbance has this number modulo that many
-    """
+    """Run every script of up to ``bound`` disturbances, the shorter ones first."""
     found, began, visited = Found(scenario.name), time.monotonic(), dict[int, int]()
     level: Iterable[Script] = [()]
     for left in range(bound, -1, -1):
@@ -197,7 +190,6 @@ def list_random_tasks(name: str, count: int, seed: int, depth: int) -> list[Task
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Search, or show one run."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--scenario", default="", choices=["", *sorted(SCENARIOS)])
     parser.add_argument("--choices", help="show the run with this script")

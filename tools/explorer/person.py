@@ -55,13 +55,7 @@ class Line(NamedTuple):
 
 
 def read_line(text: str) -> Line | None:
-    """Read a command as it is printed; None for an empty text.
-
-    Raises
-    ------
-    ValueError
-        When it is no command.
-    """
+    """Read a command as it is printed; None for an empty text."""
     words = text.split()
     if not words:
         return None
@@ -161,8 +155,6 @@ class Desk:
         planned: Plan = plans[plan_id]
         return planned
 
-    # --- plans ---
-
     def make_plan(
         self,
         process: Process,
@@ -203,10 +195,7 @@ class Desk:
         self.world.say("plan", "", made.id)
         return made
 
-    # --- answers ---
-
     def list_doubts(self, machine: Machine, plan_id: str) -> Sequence[settling.Doubt]:
-        """Return what ``settle`` shows of a plan."""
         process = self.begin(machine, plan_id, is_quiet=True)
         planned = self.find_plan(process, plan_id)
         return settling.list_doubts(process.bucket, planned)
@@ -229,22 +218,17 @@ class Desk:
         process.answers += [("not_taken", key, planned.id) for key in not_taken]
         return moving.settle(taken, not_taken, approval)
 
-    # --- what is shown ---
-
     def list_unfinished(self, machine: Machine) -> list[result.Unfinished]:
-        """Return what ``check`` shows on a machine."""
         process = self.begin(machine, "", is_quiet=True)
         return result.list_unfinished(process.bucket)
 
     def verify(self, machine: Machine, plan_id: str) -> proof.MoveProof:
-        """Return a plan's proof."""
         process = self.begin(machine, plan_id, is_quiet=True)
         planned = self.find_plan(process, plan_id)
         return proof.verify_plan(process.bucket, planned)
 
 
 def _confirm(line: Line) -> datetime | None:
-    """Return since when nobody takes, as the person confirms."""
     if not line.still:
         return None
     if line.still == "now":
@@ -253,7 +237,6 @@ def _confirm(line: Line) -> datetime | None:
 
 
 def make_operator(process: Process) -> carry.Operator:
-    """Return who carries a plan out in a process."""
     return carry.Operator(
         name=f"op{process.name}",
         hold=process.hold,
@@ -285,7 +268,6 @@ def _judge(seen: Sequence[bucket.Seen]) -> list[planning.Judgement]:
 
 
 def list_begun(machine: Machine) -> list[Plan]:
-    """Return the plans that a machine announced and did not end, by its logs."""
     begun = []
     for plan_id, disk in machine.folder.disks.items():
         if plan_id in machine.folder.plans and is_begun(disk.entries):

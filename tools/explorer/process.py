@@ -128,7 +128,6 @@ class Process:
         self.answers: list[tuple[str, str, str]] = []
 
     def log(self, plan: str) -> SimLog:
-        """Return this machine's log of a plan."""
         return SimLog(self, plan)
 
     def touch(self) -> None:
@@ -137,7 +136,6 @@ class Process:
             raise Killed
 
     def kill(self, *, power: bool) -> None:
-        """Die here."""
         self.is_dead = True
         for disk in self.machine.folder.disks.values():
             if disk.owner is not None and disk.owner.process is self:
@@ -183,7 +181,6 @@ class SimClock:
         self._naps = 0
 
     def now(self) -> datetime:
-        """Return the machine's time."""
         process = self._process
         return to_datetime(process.world.now_ms + process.machine.offset_ms - process.lag_ms)
 
@@ -226,7 +223,6 @@ class SimLog:
                 self._disk.owner = None
 
     def append(self, kind: str, data: dict[str, Any], *, sync: bool = True) -> Entry:
-        """Append one line."""
         if kind == "answered":
             for answer in self.process.answers:
                 self.process.world.say(*answer)
@@ -246,12 +242,10 @@ class SimLog:
             return entry
 
     def read(self) -> list[Entry]:
-        """Return the lines."""
         self.process.begin("read-log")
         return list(self._disk.entries)
 
     def scan(self) -> Iterator[Entry]:
-        """Yield the lines."""
         return iter(self.read())
 
     def reserve(self) -> None:
@@ -362,12 +356,7 @@ class SimBucket(bucket.S3Bucket):
 
 
 class SimConnections:
-    """The connections of a process to its world's store, with ``Connections``'s behaviour.
-
-    Parameters
-    ----------
-    name : of the only bucket that there is
-    """
+    """The connections of a process to its world's store, with ``Connections``'s behaviour."""
 
     def __init__(self, process: Process, name: str) -> None:
         self._process = process

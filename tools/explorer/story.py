@@ -145,12 +145,10 @@ class _KnownStateError(Exception):
 
 
 def parse_script(text: str) -> Script:
-    """Read a script from a line."""
     return tuple((point, what) for point, _, what in (part.partition("=") for part in text.split()))
 
 
 def format_script(script: Script) -> str:
-    """Write a script as a line."""
     return " ".join(f"{point}={what}" for point, what in script)
 
 
@@ -218,8 +216,6 @@ class Run:
         self._is_late_killed = False
         self._is_quiet = False
         self._is_person = False
-
-    # --- director: what happens ---
 
     def before(self, process: Process, verb: str, keys: Sequence[str]) -> None:
         """Let things happen, as long as the script says so."""
@@ -356,8 +352,6 @@ class Run:
             self.machine = machine
         process.kill(power=verb != "kill-kept")
 
-    # --- what may happen ---
-
     def _list_fates(self, verb: str, keys: Sequence[str], options: str) -> Sequence[str]:
         if self.scenario.kills_only:
             return ("die-late",) if verb in CHANGES and keys[0].startswith(TO) else ()
@@ -477,8 +471,6 @@ class Run:
             operators.append("op-copied")
         return operators
 
-    # --- the second operator ---
-
     def _begin_second(self, verb: str) -> None:
         """Let someone else work until they end, or yield; the first stands still meanwhile."""
         plan_id = self._line.plan or self._lines[0][1].plan
@@ -507,16 +499,8 @@ class Run:
             is_second = greenlet.getcurrent() is self._second
             (self._main if is_second else self._second).switch()
 
-    # --- execution: a person who does what is printed ---
-
     def execute(self) -> Outcome:
-        """Type the commands, do what is printed until nothing is left, and audit.
-
-        Raises
-        ------
-        ScriptError
-            When the script names what does not come.
-        """
+        """Type the commands, do what is printed until nothing is left, and audit."""
         chance.use(self.world)
         try:
             for name, line in self._lines:
@@ -541,14 +525,14 @@ class Run:
         if self._waiting:
             raise ScriptError(f"never came to {', '.join(self._waiting)}")
 
-    def prepare(self, *, is_cut: bool, is_person_there: bool = False) -> None:
+    def prepare(self, *, is_cut: bool) -> None:
         """Carry out what comes before a stage: up to its kill, or to what a person must decide."""
         for name, line in self._lines:
             self.machine = self.machines[name]
             if is_cut:
                 self._run_line(line)
             else:
-                self._lead_on(line, is_person_there=is_person_there)
+                self._lead_on(line, is_person_there=False)
         self._check_script()
         if self.outcome.violations:
             raise ScriptError(f"what comes before breaks: {self.outcome.violations}")
@@ -696,8 +680,6 @@ class Run:
                 self.world.advance(LAPSE_MS)
         return word
 
-    # --- what is shown ---
-
     def _check(self) -> Line | None:
         """Return the first command that ``check`` shows here, else what the other operator saw."""
         unfinished = self.desk.list_unfinished(self.machine)
@@ -725,8 +707,6 @@ class Run:
 
     def _tell(self, text: str, word: Any = None) -> None:
         self.outcome.events.append((self.world.now_ms, text, word))
-
-    # --- what outlives a process ---
 
     def _note_restart(self) -> None:
         """End the run where the search was before, with as many disturbances left."""
@@ -793,8 +773,6 @@ class Run:
             (self._is_forgotten, self._is_late_killed),
             tuple(self.outcome.violations),
         )
-
-    # --- audit ---
 
     def _audit(self) -> None:
         if self.world.paused_by == "us" and self._late:
@@ -1012,9 +990,6 @@ def _describe(word: Any) -> str:
     if isinstance(word, plan.Plan):
         return f"{word.id}: {[row.key for row in word.rows]}"
     return f"{type(word).__name__}: {word}"
-
-
-# --- where runs begin ---
 
 
 def load_start(scenario: Scenario) -> Start:

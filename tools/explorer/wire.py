@@ -97,7 +97,6 @@ class Call:
 
     @cached_property
     def is_change(self) -> bool:
-        """Whether it changes the bucket."""
         return self.kind in CHANGES
 
     @cached_property
@@ -125,11 +124,7 @@ class Call:
         return (self.key,)
 
 
-# --- time ---
-
-
 def to_datetime(ms: int) -> datetime:
-    """Return virtual milliseconds as a time."""
     return EPOCH + timedelta(milliseconds=ms)
 
 
@@ -143,8 +138,6 @@ def _write_http(seconds: int) -> str:
     return format_datetime(to_datetime(seconds * 1000), usegmt=True)
 
 
-# --- what is sent ---
-
 _quote = lru_cache(maxsize=4096)(quote)
 
 
@@ -155,13 +148,7 @@ def sign(query: Mapping[str, str], at: datetime, expires_s: int) -> str:
 
 
 def read_message(sent: http.Message, bucket: str) -> tuple[Call, int]:
-    """Read a message whose query ``sign`` made; return the call, and when it expires, in ms.
-
-    Raises
-    ------
-    ValueError
-        When the store would not know what to do.
-    """
+    """Read a message whose query ``sign`` made; return the call, and when it expires, in ms."""
     headers = tuple(sent.headers.items())
     target, _, signed = sent.target.rpartition("date=")
     date_s, _, expires_s = signed.partition("&expires=")
@@ -240,9 +227,6 @@ def _read_keys(body: bytes) -> dict[str, str]:
     return etags
 
 
-# --- what is answered ---
-
-
 def answer(
     status: int, store_ms: int, body: str | bytes = b"", headers: Mapping[str, str] | None = None
 ) -> http.Reply:
@@ -261,7 +245,6 @@ def answer(
 
 
 def answer_error(code: str, store_ms: int, *, key: str = "", text: str = "") -> http.Reply:
-    """Return an error of the store."""
     body = f"<Error><Code>{code}</Code><Message>{text}</Message><Key>{escape(key)}</Key></Error>"
     return answer(_STATUS[code], store_ms, body)
 
@@ -283,7 +266,6 @@ def answer_object(version: Version, store_ms: int, *, is_head: bool) -> http.Rep
 
 
 def answer_copy(made: Version, store_ms: int) -> http.Reply:
-    """Return what a copy made."""
     inner = (
         f"<LastModified>{_write_iso(made.at_ms)}</LastModified><ETag>&#34;{made.etag}&#34;</ETag>"
     )
@@ -300,11 +282,11 @@ def answer_deletes(failed: Mapping[str, str], store_ms: int) -> http.Reply:
     return answer(200, store_ms, f"<DeleteResult{_NAMESPACE}>{errors}</DeleteResult>")
 
 
-def write_listing(call: Call, objects: Mapping[str, Version], *, most: int) -> str:
+def write_listing(call: Call, objects: Mapping[str, Version]) -> str:
     """Return a page of what lies under a prefix, LastModified with milliseconds."""
     keys = [key for key in objects if key.startswith(call.prefix) and key > call.after]
     keys.sort()
-    page = keys[:most]
+    page = keys[: call.most]
     is_cut = len(keys) > len(page)
     parts = [f"<ListBucketResult{_NAMESPACE}>"]
     parts.append(f"<IsTruncated>{'true' if is_cut else 'false'}</IsTruncated>")

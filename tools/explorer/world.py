@@ -62,7 +62,6 @@ class Event:
 
     @property
     def is_ours(self) -> bool:
-        """Whether a process of ours did it."""
         return self.by.isdigit()
 
 
@@ -86,7 +85,6 @@ class Folder:
     plans: dict[str, Any] = field(default_factory=dict)
 
     def get_disk(self, plan: str) -> Disk:
-        """Return a log's file, a new one when there is none."""
         return self.disks.setdefault(plan, Disk())
 
     def copy(self) -> Folder:
@@ -148,7 +146,6 @@ class World:
     has_replayed : whether a proxy has repeated a request that had not expired
     goals : for each plan, the contents (labels) by their source keys
     paused_by : who has paused the worker: nobody, ``us`` or ``person``
-    page : the most that one page of a listing holds
     """
 
     def __init__(
@@ -163,7 +160,6 @@ class World:
         self.has_parking = has_parking
         self.polls = polls
         self.is_held = is_held
-        self.page = 1000
         self.now_ms = 0
         self.store_offset_ms = 1_500
         self.objects: dict[str, Version] = {}
@@ -184,11 +180,8 @@ class World:
         """Whether the store honours conditions on what it writes and deletes."""
         return self.kind != "loose"
 
-    # --- time ---
-
     @property
     def store_ms(self) -> int:
-        """The store's time."""
         return self.now_ms + self.store_offset_ms
 
     def advance(self, ms: int) -> None:
@@ -202,7 +195,6 @@ class World:
         self.now_ms = max(self.now_ms, until)
 
     def plan_for(self, ms: int, what: str, *details: Any) -> None:
-        """Let something happen later."""
         self._agreed += 1
         self.agenda.append((self.now_ms + ms, self._agreed, what, details))
 
@@ -215,8 +207,6 @@ class World:
             "saved": self.note_saved,
         }
         acts[what](*details)
-
-    # --- the others ---
 
     @property
     def is_worker_busy(self) -> bool:
@@ -244,7 +234,6 @@ class World:
         self._store(key, made)
 
     def remove(self, key: str, by: str) -> None:
-        """Let someone remove whatever is at a key."""
         old = self._pop(key)
         if old is not None:
             self.history.append(Event(self.now_ms, by, "remove", key, old=old))
@@ -287,10 +276,7 @@ class World:
         if there is not None and there.etag == etag:
             self.remove(key, "worker")
 
-    # --- the store ---
-
     def read(self, call: Call) -> http.Reply:
-        """Answer a request that only reads."""
         if call.kind == "list":
             return wire.answer(200, self.store_ms, self._list(call))
         version = self.objects.get(call.key)
@@ -302,11 +288,10 @@ class World:
 
     def _list(self, call: Call) -> str:
         """Return a page of a listing, written anew only when something under its prefix changed."""
-        most = min(call.most, self.page)
-        asked = (call.prefix, call.after, most, call.is_encoded)
+        asked = (call.prefix, call.after, call.most, call.is_encoded)
         listing = self._listings.get(asked)
         if listing is None:
-            listing = wire.write_listing(call, self.objects, most=most)
+            listing = wire.write_listing(call, self.objects)
             self._listings[asked] = listing
         return listing
 
@@ -319,7 +304,6 @@ class World:
     def carry_out(
         self, call: Call, sending: Sending, captured: Version | None = None
     ) -> http.Reply:
-        """Let a request that was accepted take effect, and answer."""
         if call.kind == "copy":
             return self._copy(call, sending, captured)
         if call.kind == "rename":
@@ -350,7 +334,6 @@ class World:
         return self.store_ms > sending.expires_at_ms
 
     def refuse_late(self, call: Call) -> http.Reply:
-        """Answer a request that has expired."""
         if call.kind == "delete_many":
             return wire.answer_deletes(dict.fromkeys(call.keys, "AccessDenied"), self.store_ms)
         return self._refuse("AccessDenied", call.key, "Request has expired")
@@ -372,7 +355,6 @@ class World:
         return wire.answer_error(code, self.store_ms, key=key, text=text)
 
     def _replay(self, call: Call, sending: Sending) -> None:
-        """Let a request come a second time."""
         if not self.has_expired(sending):
             self.has_replayed = True
             self.carry_out(call, replace(sending, is_replay=True))
@@ -460,7 +442,6 @@ class World:
             self.take(key)
 
     def _pop(self, key: str) -> Version | None:
-        """Take a key's object away."""
         self._forget_listings(key)
         return self.objects.pop(key, None)
 
@@ -489,12 +470,10 @@ class World:
 
 
 def get_etag(body: bytes) -> str:
-    """Return the ETag that a plain put gets."""
     return hashlib.md5(body, usedforsecurity=False).hexdigest()
 
 
 def get_name(key: str) -> str:
-    """Return an object's name without its prefixes."""
     return key.rpartition("/")[2]
 
 

@@ -67,27 +67,16 @@ def _move(_inv: Any, plan: Plan) -> Effect:
     return Effect("moved", {"moved": 9})
 
 
-def _restart(_inv: Any, _plan: Plan) -> Effect:
-    _wait("restarting")
-    return Effect("restarted", {})
-
-
 def _verify(_inv: Any, _plan: Plan) -> Effect:
     return Effect("looked", {})
 
 
 MOVE = PlanKind("slow/move/1", _move, _verify, resume=_move)
-RESTART = PlanKind("slow/restart/1", _restart, _verify)
 
 
 def _plan_move(inv: Any) -> Plan:
     facts = {"step": "6.1", "action": "move", "target": "files"}
     return write_plan(inv.incident.folder / "plans", MOVE, "move", now=inv.now(), **facts)
-
-
-def _plan_restart(inv: Any) -> Plan:
-    facts = {"step": "6.2", "action": "restart", "target": "worker"}
-    return write_plan(inv.incident.folder / "plans", RESTART, "restart", now=inv.now(), **facts)
 
 
 def _conclude(_inv: Any) -> Conclusion:
@@ -109,7 +98,6 @@ CHANGE = SimpleNamespace(
     STEPS={},
     ACTIONS=by_id(
         ActionStep("6.1", "Move", _plan_move, (MOVE,)),
-        ActionStep("6.2", "Restart", _plan_restart, (RESTART,)),
     ),
     conclude=_conclude,
 )
