@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
 
-from objectmove.bucket import S3Bucket
+from objectmove.bucket import Answer, Request, S3Bucket
 from objectmove.errors import RefusedError
 from objectmove.plan import Abilities, Timing
 from objectmove.probe import FAULTS, probe, survey
-from tests.support.memory_bucket import MemoryBucket
-from tests.support.memory_store import MemoryStore
+from tests.support.memory_store import MemoryBucket
 
 
-def make_bucket(**changes: Any) -> S3Bucket:
-    store = MemoryStore(clock=lambda: datetime.now(UTC))
-    return cast("S3Bucket", MemoryBucket(store, **changes))
+class Careless(MemoryBucket):
+    """A store that ignores every condition but that on a copy's source."""
+
+    def _do(self, request: Request) -> Answer:
+        keys = dict.fromkeys(request.keys, "")
+        etag = request.if_match if request.kind == "copy" else ""
+        return super()._do(replace(request, if_match=etag, if_absent=False, keys=keys))
+
+
+class Unfenced(MemoryBucket):
+    """A store that accepts requests whose signature has expired."""
+
+    def send(self, requests: Any, *, signed_at: datetime, **options: Any) -> list[Answer]:
+        return super().send(requests, signed_at=max(signed_at, self.clock()), **options)
+
+
+def make_bucket(kind: type[MemoryBucket] = MemoryBucket) -> S3Bucket:
+    return cast("S3Bucket", kind(lambda: datetime.now(UTC)))
 
 
 def list_lacking(bucket: S3Bucket) -> set[str]:
@@ -34,17 +49,17 @@ def test_a_store_with_conditions_lacks_only_what_a_move_can_do_without() -> None
 
 
 def test_a_store_that_ignores_conditions_is_told_and_not_refused() -> None:
-    lacking = list_lacking(make_bucket(is_strict=False))
+    lacking = list_lacking(make_bucket(Careless))
     assert not lacking & FAULTS.keys()
     assert lacking > {"conditional_put", "conditional_copy", "conditional_delete"}
-    abilities = probe(make_bucket(is_strict=False), timing=Timing(), source="in/")
+    abilities = probe(make_bucket(Careless), timing=Timing(), source="in/")
     assert {name for name in Abilities.model_fields if not getattr(abilities, name)} <= lacking
 
 
 def test_a_store_that_accepts_expired_requests_is_refused_but_can_be_surveyed() -> None:
-    assert "expires" in list_lacking(make_bucket(is_fenced=False))
+    assert "expires" in list_lacking(make_bucket(Unfenced))
     with pytest.raises(RefusedError, match="expired"):
-        probe(make_bucket(is_fenced=False), timing=Timing(), source="in/")
+        probe(make_bucket(Unfenced), timing=Timing(), source="in/")
 
 
 def test_a_listing_in_another_order_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
