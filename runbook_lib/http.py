@@ -270,13 +270,12 @@ class HttpClient:
         answer = self._ask(method, path, json=body)
         return self.read_as(path, answer.body.strip() or b"null", shape)
 
-    def get_text(self, path: str) -> str:
-        """Return an answer's text; bytes that are not UTF-8 are replaced."""
-        return self._ask("GET", path).body.decode("utf-8", "replace")
-
     def read_health(self) -> str:
-        """Return the text of the health endpoint; raises a ``ClientError`` unless it is 2xx."""
-        return self.get_text(self.HEALTH)
+        """Return the text of the health endpoint; raises a ``ClientError`` unless it is 2xx.
+
+        Bytes that are not UTF-8 are replaced.
+        """
+        return self._ask("GET", self.HEALTH).body.decode("utf-8", "replace")
 
     def read_clock(self) -> datetime:
         """Return the server's time from its ``Date`` header, to the second, whatever the status.

@@ -155,11 +155,6 @@ class Incident:
         data = {"section": "", "what": what, "reason": reason, "facts": facts}
         return self.journal.append("mark", data).at
 
-    def tell(self, what: str, reason: str) -> None:
-        """Append a mark, and say its reason on stderr."""
-        self.mark(what, reason)
-        _log.warning(reason)
-
     def close(self, verdict: Verdict | None, *, reason: str = "") -> None:
         """Close the incident, unless it is closed; without a verdict, as unknown."""
         if not self.is_closed:
@@ -180,15 +175,6 @@ class Incident:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._#-]{0,150}", name):
             raise UsageError(f"{name!r} is not a name of a file in {kind}/")
         return self.folder / kind / name
-
-    def find_free_notebook(self, section: str) -> Path:
-        """Return a path for the next run of a section's notebook. No file is there yet."""
-        path = self.path("notebooks", f"{section}.ipynb")
-        number = 1
-        while path.exists():
-            number += 1
-            path = path.with_name(f"{section}-{number}.ipynb")
-        return path
 
 
 def create_incident(

@@ -362,10 +362,8 @@ def report(
         return documents.ReportDocument(
             schema_name="runbook/verify-report/1",
             exit_code=ExitCode.of(not checked.problems),
-            incident=checked.incident,
             report=str(path),
-            problems=checked.problems,
-            newer=checked.newer,
+            **checked._asdict(),
         )
     opened = _open(settings, incident)
     return documents.ReportDocument(

@@ -168,6 +168,18 @@ def test_an_error_with_json_is_one_document(runbook: Runbook) -> None:
     assert "nope" in document["error"]
 
 
+@pytest.mark.parametrize("line", ["RUNBOOK_OPERATOR ann", "X='not closed"])
+def test_a_damaged_line_of_the_settings_is_named_without_what_it_holds(
+    runbook: Runbook, line: str
+) -> None:
+    (runbook.folder / ".env").write_text(f"# settings\n\nHTTP_TIMEOUT_S=4\n{line}\n")
+    for done in (runbook.run("incidents"), runbook.run("incidents", "--json")):
+        (sentence,) = done.stderr.splitlines()
+        assert done.code == 2
+        assert f"{runbook.folder / '.env'}, line " in sentence
+        assert line not in sentence
+
+
 HEAVY = {
     *("pandas", "matplotlib", "IPython", "papermill", "ipywidgets", "minio", "supervisor"),
     "nbformat",

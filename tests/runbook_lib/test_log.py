@@ -16,19 +16,10 @@ from runbook_lib.redact import MASK, Redactor
 NOW = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
 
 
-def open_log(path: Path) -> Journal:
-    return Journal(path, redactor=Redactor(["admin12345"]), clock=lambda: NOW)
-
-
 @pytest.fixture
 def log(tmp_path: Path) -> Journal:
-    return open_log(tmp_path / "deep" / "journal.jsonl")
-
-
-def write_three(log: Journal) -> list[bytes]:
-    for number in (1, 2, 3):
-        log.append("note", {"n": number})
-    return log.path.read_bytes().splitlines(keepends=True)
+    path = tmp_path / "deep" / "journal.jsonl"
+    return Journal(path, redactor=Redactor(["admin12345"]), clock=lambda: NOW)
 
 
 def test_secrets_are_hidden_before_they_are_written(log: Journal) -> None:
@@ -49,13 +40,12 @@ def test_numbers_that_are_none_become_text_so_that_each_line_is_json(log: Journa
 
 
 def test_damage_is_an_error_of_the_tree_that_names_the_line(log: Journal) -> None:
-    lines = write_three(log)
-    lines[1] = lines[1].replace(b'"n":2', b'"n":9')
-    log.path.write_bytes(b"".join(lines))
-    with pytest.raises(RecordError, match=r"line 2: ") as caught:
+    log.append("note", {"n": 1})
+    damaged = log.path.read_bytes().replace(b'"n":1', b'"n":9')
+    log.path.write_bytes(damaged)
+    with pytest.raises(RecordError, match=r"line 1: ") as caught:
         log.view()
     assert isinstance(caught.value.__cause__, LogDamagedError)
-    before = log.path.read_bytes()
-    with pytest.raises(RecordError, match=r"line 2: "):
+    with pytest.raises(RecordError, match=r"line 1: "):
         log.append("note", {})
-    assert log.path.read_bytes() == before
+    assert log.path.read_bytes() == damaged
