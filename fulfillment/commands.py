@@ -20,7 +20,15 @@ from runbook_lib import errors, model
 from runbook_lib.approvals import SHORT_HASH, is_approved
 from runbook_lib.errors import ExitCode
 from runbook_lib.investigation import make_incident
-from runbook_lib.model import ActionEntry, ActionPhase, Json, Progress, Verdict, keep_quiet
+from runbook_lib.model import (
+    ActionEntry,
+    ActionPhase,
+    Json,
+    Progress,
+    Verdict,
+    count_of,
+    keep_quiet,
+)
 from runbook_lib.record.incident import open_incident
 from runbook_lib.record.journal import utc_now
 from runbook_lib.redact import Redactor
@@ -30,7 +38,7 @@ from runbook_lib.run.documents import Document, Part, SectionsDocument
 from runbook_lib.run.move_commands import Approval, MoveCommands
 from runbook_lib.section import check_fields
 from runbook_lib.settings import find_env_file
-from runbook_lib.show.text import capitalise, count_of
+from runbook_lib.show.text import capitalise
 
 from .change import synthetic
 from .change.drill_record import REVERT_COMMAND

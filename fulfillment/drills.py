@@ -23,7 +23,7 @@ from objectmove.state import find_holder, read_state
 from runbook_lib import errors
 from runbook_lib.errors import ExitCode
 from runbook_lib.investigation import make_incident
-from runbook_lib.model import ActionPhase, Json, Progress, Verdict, format_time
+from runbook_lib.model import ActionPhase, Json, Progress, Verdict, count_of, format_time
 from runbook_lib.record.detection import TRIGGER
 from runbook_lib.record.incident import ENDED_WELL, Incident, list_incidents
 from runbook_lib.record.journal import utc_now
@@ -32,7 +32,6 @@ from runbook_lib.run.commands import run_sections
 from runbook_lib.run.interrupts import Interrupts, hold_interrupts
 from runbook_lib.run.notebooks import RunStatus
 from runbook_lib.section import attempt
-from runbook_lib.show.text import count_of
 
 from .change.drill_record import (
     REVERT_COMMAND,

@@ -15,12 +15,13 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from ..errors import ExitCode
-from ..model import CauseStatus, Finding, Json, Note, Observed, Timestamp, Verdict
+from ..language import gettext
+from ..model import CauseStatus, Finding, Json, Note, Observed, Timestamp, Verdict, count_of
 from ..record.history import HistoryRow
 from ..record.journal import utc_now
 from ..runbook import name_runbook
 from ..show.tables import Table, get_tone, say_value, tabulate_findings
-from ..show.text import VERDICT_WORDS, count_of, format_value, visible
+from ..show.text import VERDICT_WORDS, format_value, visible
 from .notebooks import NotebookRun
 
 
@@ -45,7 +46,7 @@ class Document(Part, populate_by_name=True, ser_json_inf_nan="null"):
     @property
     def answer(self) -> str:
         """What a person wants to know first."""
-        return VERDICT_WORDS[self.verdict] if self.verdict else ""
+        return gettext(VERDICT_WORDS[self.verdict]) if self.verdict else ""
 
     @property
     def mark(self) -> str:
@@ -114,11 +115,11 @@ class SectionsDocument(IncidentDocument):
         """The verdict and since when, why, and how much is affected."""
         words = super().answer
         if self.since:
-            words += f" since {format_value(self.since)}"
+            words += f" {gettext('since')} {format_value(self.since)}"
         if self.until:
-            words += f" until {format_value(self.until)}"
+            words += f" {gettext('until')} {format_value(self.until)}"
         causes = [
-            f"{finding.name}: {finding.reason}"
+            f"{finding.name}: {gettext(finding.reason)}"
             for finding in self.causes
             if finding.status is CauseStatus.SUPPORTED
         ]
@@ -145,7 +146,7 @@ class CloseDocument(IncidentDocument):
     @property
     def answer(self) -> str:
         """That the incident is over, the verdict and why."""
-        return f"Closed. {super().answer}: {self.reason}"
+        return f"{gettext('Closed')}. {super().answer}: {self.reason}"
 
 
 class NoteDocument(Document):
@@ -268,9 +269,9 @@ def _lay_out(document: Document, name: str, value: Json) -> Iterator[Table | str
     elif isinstance(value, list | tuple) and isinstance(value[0], dict):
         yield Table(label, value, _COLUMNS.get(name, ()))
     elif isinstance(value, list | tuple) and len(value) > 1:
-        yield "\n".join([f"{label}:", *map(str, value)])
+        yield "\n".join([f"{gettext(label)}:", *map(str, value)])
     else:
-        yield f"{label}: {say_value(value, name)}"
+        yield f"{gettext(label)}: {say_value(value, name)}"
 
 
 def _print_whole(console: Console, text: str) -> None:
@@ -280,13 +281,15 @@ def _print_whole(console: Console, text: str) -> None:
 
 def _to_rich(table: Table) -> RichTable:
     """Return a table for a terminal; a column without anything in it is left out."""
-    shown = RichTable(title=table.caption, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    shown = RichTable(
+        title=gettext(table.caption), title_justify="left", box=SIMPLE_HEAD, pad_edge=False
+    )
     shown.collapse_padding = True
     names = table.names
-    rows = [{name: say_value(row.get(name), name) for name in names} for row in table.rows]
+    rows = [{name: gettext(say_value(row.get(name), name)) for name in names} for row in table.rows]
     filled = [name for name in names if any(row[name] not in ("", "–") for row in rows)]
     for name in filled:
-        shown.add_column(name.replace("_", " "), overflow="fold", no_wrap=name in _WHOLE)
+        shown.add_column(gettext(name.replace("_", " ")), overflow="fold", no_wrap=name in _WHOLE)
     for row in rows:
         shown.add_row(*(Text(visible(row[name])) for name in filled))
     return shown

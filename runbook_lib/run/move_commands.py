@@ -19,14 +19,14 @@ from typer.core import TyperCommand
 from ..approvals import SHORT_HASH, Plan, load_plan
 from ..errors import ActionInterruptedError, ClientError, ExitCode, SafetyError, UsageError
 from ..investigation import close_if_quiet
-from ..model import ActionEntry, ActionPhase, Json, Progress, format_time, keep_quiet
+from ..model import ActionEntry, ActionPhase, Json, Progress, count_of, format_time, keep_quiet
 from ..moving import OPEN, OTHERS, MoveError, MoveGate, NotNowError
 from ..record.incident import Incident, list_incidents
 from ..redact import Redactor
 from ..report import write_outputs
 from ..section import Sections
 from ..settings import Settings
-from ..show.text import VERDICT_WORDS, capitalise, count_of, format_bytes
+from ..show.text import capitalise, format_bytes
 from .console import IncidentId, command, list_options
 from .documents import IncidentDocument
 
@@ -68,7 +68,7 @@ class MoveDocument(IncidentDocument, extra="allow"):
         """What came of the plan; then the incident's verdict now."""
         lines = [capitalise(self.summary)]
         if self.verdict:
-            lines.append(f"{VERDICT_WORDS[self.verdict]}: {self.reason}")
+            lines.append(f"{super().answer}: {self.reason}")
         return "\n".join(lines)
 
     @property

@@ -78,6 +78,7 @@ def test_the_wheel_holds_the_packages_with_their_files_and_nothing_else(installe
         assert (installed / file.relative_to(ROOT)).is_file()
     assert (installed / "alerting" / "templates" / "incidents.html").is_file()
     assert (installed / "runbook_lib" / "py.typed").is_file()
+    assert (installed / "fulfillment" / "locale" / "vi.po").is_file()
     for name in ("store/look.json", "store/change.json", "runbook_serve/runbook-serve.service"):
         assert (installed / "addons" / name).is_file()
     example = (installed / "fulfillment" / "env.example").read_bytes()
