@@ -17,6 +17,7 @@ from babel.messages.pofile import read_po
 from jinja2 import Environment, nodes
 
 from fulfillment.analysis.causes import CAUSES
+from fulfillment.change.service_actions import SERVICE_ACTIONS
 from fulfillment.policy import POLICY
 from fulfillment.sections import SECTIONS
 from runbook_lib.run.documents import SectionsDocument
@@ -63,12 +64,15 @@ def list_asked() -> set[str]:
     for why, step in POLICY.rules.values():
         asked += [why, step.reason]
     asked += POLICY.actions.values()
+    for action in SERVICE_ACTIONS.values():
+        asked += [action.effect, action.way_back]
     for cause in CAUSES.values():
         asked += [cause.words, cause.then, cause.repair.person, cause.repair.action]
         asked += cause.follow_ups
         asked += [sign.says for option in cause.options for sign in option.signs]
     for section in SECTIONS.values():
-        asked += [section.TITLE, *(step.title for step in section.STEPS.values())]
+        steps = (*section.STEPS.values(), *section.ACTIONS.values())
+        asked += [section.TITLE, *(step.title for step in steps)]
     return {text for text in asked if isinstance(text, str) and text}
 
 
@@ -84,8 +88,9 @@ def list_texts() -> set[str]:
 def list_problems() -> list[str]:
     """Return what is missing, what no code says any more, and what has other values."""
     entries = read_catalogs()
-    texts = list_texts()
-    problems = [f"no translation: {text!r}" for text in sorted(list_asked() - entries.keys())]
+    asked_for = list_asked()
+    texts = asked_for | list_texts()
+    problems = [f"no translation: {text!r}" for text in sorted(asked_for - entries.keys())]
     for asked, told in entries.items():
         if not {asked, asked.removesuffix("s")} & texts:
             problems.append(f"not in the code: {asked!r}")

@@ -440,7 +440,7 @@ def _list_rows(model: ReportModel) -> Iterator[EventRow]:
             event.at,
             "trigger",
             event.text,
-            gettext("as %(system)s says", system=event.source),
+            gettext("as %(system)s says", system=gettext(event.source)),
             link,
         )
     if model.since is not None:

@@ -18,6 +18,7 @@ from ..errors import (
     compute_exit_code,
 )
 from ..investigation import close_if_quiet, judge_incident
+from ..language import gettext
 from ..model import (
     ActionPhase,
     Json,
@@ -394,8 +395,9 @@ def close(
     _read_again(settings, sections, incident)
     judgement = judge_incident(incident)
     verdict = judgement.verdict or Verdict.UNKNOWN
-    words = verdict.replace("_", " ")
-    incident.close(verdict, reason=f"closed by {settings.operator} as {words}: {judgement.reason}")
+    words = gettext(verdict.replace("_", " "))
+    by = f"{gettext('closed by')} {settings.operator} {gettext('as')} {words}"
+    incident.close(verdict, reason=f"{by}: {judgement.reason}")
     journal = incident.journal.view()
     next_command = "" if verdict in ENDED_WELL else "runbook investigate"
     return documents.CloseDocument(
