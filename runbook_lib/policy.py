@@ -321,6 +321,7 @@ class Policy:
         held = count_of(impact.affected, self.request)
         if impact.affected is None:
             held = f"{gettext('Nobody knows how many')} {held}"
+        # None, and what nobody counted, are said in the plural.
         number = impact.affected or 2
         verb = ngettext("is held back", "are held back", number)
         if is_over:
