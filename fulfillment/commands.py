@@ -19,7 +19,14 @@ from runbook_lib import errors, model
 from runbook_lib.approvals import SHORT_HASH, is_approved
 from runbook_lib.errors import ExitCode
 from runbook_lib.investigation import make_incident
-from runbook_lib.model import ActionEntry, ActionPhase, Json, Progress, Verdict, keep_quiet
+from runbook_lib.model import (
+    ActionEntry,
+    ActionPhase,
+    Json,
+    Progress,
+    Verdict,
+    keep_quiet,
+)
 from runbook_lib.record.incident import open_incident
 from runbook_lib.record.journal import utc_now
 from runbook_lib.redact import Redactor

@@ -17,13 +17,12 @@ from typer import Argument, Exit, Option, Typer
 from objectmove.errors import MoveError
 from runbook_lib import errors
 from runbook_lib.errors import ExitCode
-from runbook_lib.model import Json, Progress, Verdict
+from runbook_lib.model import Json, Progress, Verdict, count_of
 from runbook_lib.redact import Redactor
 from runbook_lib.report import write_outputs
 from runbook_lib.run.console import command
 from runbook_lib.run.documents import Document, list_commands
 from runbook_lib.settings import find_checkout, find_root
-from runbook_lib.show.text import count_of
 
 from .change.drill_record import REVERT_COMMAND, find_open_drill, lock_drills
 from .change.environment_guard import check_environment

@@ -23,7 +23,8 @@ from objectmove.state import find_holder, read_state
 from runbook_lib import errors
 from runbook_lib.errors import ExitCode
 from runbook_lib.investigation import make_incident
-from runbook_lib.model import ActionPhase, Json, Progress, Verdict, format_time
+from runbook_lib.language import gettext
+from runbook_lib.model import ActionPhase, Json, Progress, Verdict, count_of, format_time
 from runbook_lib.record.detection import TRIGGER
 from runbook_lib.record.incident import ENDED_WELL, Incident, list_incidents
 from runbook_lib.record.journal import utc_now
@@ -33,7 +34,6 @@ from runbook_lib.run.documents import Document
 from runbook_lib.run.interrupts import Interrupts, hold_interrupts
 from runbook_lib.run.notebooks import RunStatus
 from runbook_lib.section import attempt
-from runbook_lib.show.text import count_of
 
 from .change.drill_record import (
     REVERT_COMMAND,
@@ -603,7 +603,11 @@ def _note_trigger(drill: Drill, incident: Incident) -> None:
     A drill does so after it was scored, so that no look that counts for the score knows the fault.
     """
     began_at = drill.injected_at or utc_now()
-    text = f"the drill {drill.incident.id} injected {drill.scenario.name}"
+    text = gettext(
+        "the drill %(incident)s injected %(fault)s",
+        incident=drill.incident.id,
+        fault=drill.scenario.name,
+    )
     incident.mark(TRIGGER, at=format_time(began_at), text=text, source="the drill")
 
 

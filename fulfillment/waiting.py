@@ -19,9 +19,9 @@ from objectmove.plan import PlanRow
 from objectmove.planning import Judgement
 from runbook_lib.errors import BadAnswerError, ClientError, SafetyError
 from runbook_lib.frames import FLAG, NUMBER, TEXT, TIME, WHOLE, Dtype
-from runbook_lib.model import Json, Outcome, Status, format_time
+from runbook_lib.language import gettext
+from runbook_lib.model import Json, Outcome, Status, count_of, format_time
 from runbook_lib.record.journal import get_run
-from runbook_lib.show.text import count_of
 
 from .analysis.artifacts import (
     compute_age_start,
@@ -123,12 +123,13 @@ class Waiting:
 
     def describe(self) -> str:
         """Say what waits and for how long."""
-        text = count_of(len(self.real), "file")
-        text += f" waiting, {len(self.overdue):,} over {self.limit_minutes:g} min"
+        unit = gettext("min")
+        text = f"{count_of(len(self.real), 'file')} {gettext('waiting')}"
+        text += f", {len(self.overdue):,} {gettext('over')} {self.limit_minutes:g} {unit}"
         if self.real:
-            text += f" (longest {self.longest_minutes:.1f} min)"
+            text += f" ({gettext('longest')} {self.longest_minutes:.1f} {unit})"
         if self.synthetic:
-            text += f"; {len(self.synthetic):,} synthetic"
+            text += f"; {len(self.synthetic):,} {gettext('synthetic')}"
         return text
 
     def judge(self, outcome: Outcome, *words: str) -> Outcome:

@@ -69,7 +69,7 @@ def list_problems(error: ValidationError) -> dict[str, str]:
 
 
 class SettingsError(UsageError):
-    """A setting is missing or malformed. The text names the variable, never its value."""
+    """A setting is missing or malformed. The text names the variable, and never a secret."""
 
 
 class ClientError(RunbookError):

@@ -208,11 +208,8 @@ class HttpClient:
         answer = self._ask(method, path, json=body)
         return self.read_as(path, answer.body.strip() or b"null", shape)
 
-    def get_text(self, path: str) -> str:
-        return self._ask("GET", path).body.decode("utf-8", "replace")
-
     def read_health(self) -> str:
-        return self.get_text(self.HEALTH)
+        return self._ask("GET", self.HEALTH).body.decode("utf-8", "replace")
 
     def read_clock(self) -> datetime:
         """Return the server's time to the second, by any answer's ``Date``, or BadAnswerError."""

@@ -143,7 +143,8 @@ class Investigation(Generic[S, C]):
             made = make_incident(settings)
             text = f"Incident {current.id} is closed: another episode has begun, in {made.id}."
             current.close(judge_incident(current).verdict, reason=text)
-            made.tell("took_over", text)
+            made.mark("took_over", text)
+            _log.warning(text)
         return made, True
 
     @classmethod

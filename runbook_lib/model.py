@@ -11,6 +11,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 
+from .language import ngettext
+
 #: Called with what is going on, how much of it is done, and of how much (0 if unknown).
 Progress = Callable[..., None]
 
@@ -40,10 +42,11 @@ def format_time(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def count_of(number: int, noun: str) -> str:
-    if number != 1:
-        noun += "s"
-    return f"{number:,} {noun}"
+def count_of(number: int | None, noun: str) -> str:
+    """Write ``1 row`` or ``1,204 rows``; for None ``rows``."""
+    if number is None:
+        return ngettext(noun, f"{noun}s", 2)
+    return f"{number:,} {ngettext(noun, f'{noun}s', number)}"
 
 
 def to_utc(at: datetime) -> datetime:
@@ -304,10 +307,6 @@ class Reading(Outcome, Observed):
     role: Role | None = None
     alerts: dict[str, AlertState] = {}
     well_since: Timestamp | None = None
-
-    @property
-    def measured(self) -> dict[str, Json]:
-        return {each.quantity: each.value for each in self.measurements}
 
 
 class Finding(_Journalled):

@@ -12,6 +12,7 @@ from datetime import datetime
 from operator import attrgetter
 from typing import NamedTuple
 
+from .language import gettext, ngettext
 from .model import (
     ActionPhase,
     CauseStatus,
@@ -112,12 +113,11 @@ class Impact(NamedTuple):
     noun: str = "request"
 
     def __str__(self) -> str:
-        count = f"{self.noun}s not counted"
-        if self.affected is not None:
-            count = f"{count_of(self.affected, self.noun)} affected"
+        words = gettext("not counted" if self.affected is None else "affected")
+        count = f"{count_of(self.affected, self.noun)} {words}"
         if self.longest_minutes is None:
             return count
-        return f"{count}; longest wait {self.longest_minutes:.1f} min"
+        return f"{count}; {gettext('longest wait')} {self.longest_minutes:.1f} {gettext('min')}"
 
 
 class Score(NamedTuple):
@@ -220,7 +220,7 @@ class Policy:
         read = quantities.list_shown(reading.step for reading in journal.readings)
         is_read = any(quantities.parts.get(name) in folds.TROUBLE for name in read)
         if close is None and not is_read:
-            reason = "no symptom was read yet"
+            reason = gettext("no symptom was read yet")
             return Judgement(None, reason, self.first_step, since, None, seen_at)
         looks = [entry.at for entry in (*journal.readings, *journal.actions)]
         at = now or max(looks, default=journal.entries[-1].at)
@@ -241,11 +241,11 @@ class Policy:
         reason, next_step = self.rules.get(judged.rule, ("", _NOWHERE))
         details = _list_details(judged, folds.read_now(entries, at))
         if judged.rule == "alert_clears" and clears_by is not None:
-            details = [f"it clears by {format_time(clears_by)}"]
+            details = [f"{gettext('it clears by')} {format_time(clears_by)}"]
         has_ended = judged.verdict in (Verdict.FIXED, Verdict.MITIGATED)
         return Judgement(
             verdict=Verdict(close.facts["verdict"]) if close else judged.verdict,
-            reason=": ".join(filter(None, [reason, "; ".join(details)])),
+            reason=": ".join(filter(None, [gettext(reason), "; ".join(details)])),
             next=next_step,
             since=since,
             until=until if has_ended else None,
@@ -318,29 +318,31 @@ class Policy:
 
     def make_title(self, impact: Impact, causes: Sequence[Finding], *, is_over: bool) -> str:
         """Return what was held back, for how many requests, and why, in one sentence."""
-        verb = "were" if is_over else "are"
-        if impact.affected == 1:
-            verb = "was" if is_over else "is"
-        held = f"Nobody knows how many {self.request}s"
-        if impact.affected is not None:
-            held = count_of(impact.affected, self.request)
-        title = f"{held} {verb} held back"
+        held = count_of(impact.affected, self.request)
+        if impact.affected is None:
+            held = f"{gettext('Nobody knows how many')} {held}"
+        # None, and what nobody counted, are said in the plural.
+        number = impact.affected or 2
+        verb = ngettext("is held back", "are held back", number)
+        if is_over:
+            verb = ngettext("was held back", "were held back", number)
+        title = f"{held} {verb}"
         if causes:
-            return f"{title} by {say_causes(causes)}"
-        return f"{title}; the cause is not known" if impact.affected else title
+            return f"{title}{gettext(' by ')}{say_causes(causes)}"
+        return f"{title}; {gettext('the cause is not known')}" if impact.affected else title
 
     def describe_action(self, action: ActionRecord) -> str:
         """Return what was done, in the past tense; if it was only tried, the action's name."""
         name = action.first.action
         target = action.first.target
         if action.applied is None or name not in self.actions:
-            return f"{name.replace('_', ' ')}: {target}"
-        number = action.changed
-        objects = f"{self.noun}s" if number is None else count_of(number, self.noun)
+            return f"{gettext(name.replace('_', ' '))}: {target}"
+        objects = count_of(action.changed, self.noun)
         if action.stayed:
-            objects = f"{objects} ({action.stayed:,} stayed)"
+            objects = f"{objects} ({action.stayed:,} {gettext('stayed')})"
         # The target's text may hold braces: so no str.format, and the target is filled in last.
-        return self.actions[name].replace("{objects}", objects).replace("{target}", target)
+        done = gettext(self.actions[name])
+        return done.replace("{objects}", objects).replace("{target}", target)
 
 
 def _list_details(judged: folds.Ruling, current: Mapping[Key, Measurement]) -> list[str]:
@@ -349,7 +351,7 @@ def _list_details(judged: folds.Ruling, current: Mapping[Key, Measurement]) -> l
     for key in judged.keys:
         measured = current.get(key)
         if measured is None:
-            texts.append(f"the {key.quantity} was not read")
+            texts.append(gettext("the %(quantity)s was not read", quantity=key.quantity))
         elif measured.is_stale:
             texts.append(f"{measured.step} was read at {measured.at:%H:%M:%SZ}, which is too old")
         else:
@@ -359,4 +361,5 @@ def _list_details(judged: folds.Ruling, current: Mapping[Key, Measurement]) -> l
 
 def say_causes(findings: Sequence[Finding]) -> str:
     """Return causes in words."""
-    return " and ".join(finding.words or finding.name for finding in findings)
+    words = [gettext(finding.words or finding.name) for finding in findings]
+    return gettext(" and ").join(words)

@@ -228,4 +228,4 @@ def read_parameters(section: SectionModule, namespace: Mapping[str, Any]) -> dic
 
 def split_list(text: str) -> list[str]:
     parts = [part.strip() for part in text.split(",")]
-    return [part for part in parts if part]
+    return list(filter(None, parts))

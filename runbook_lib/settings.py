@@ -11,14 +11,16 @@ import io
 import os
 import socket
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 from urllib.parse import unquote, urlsplit
+from zoneinfo import ZoneInfo
 
 from dotenv.parser import parse_stream
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from .errors import SettingsError, list_problems
+from .language import choose_language
 
 
 class Settings(BaseSettings):
@@ -35,13 +37,15 @@ class Settings(BaseSettings):
     runbook_home: Path = Path("reports")
     runbook_environment: str = "production"
     runbook_operator: str = ""
+    runbook_lang: Literal["en", "vi"] = "en"
+    runbook_timezone: ZoneInfo | None = None
     http_timeout_s: float = Field(5, gt=0, le=60)
     ca_bundle: Path | None = None
     proxy_url: str = ""
 
     @classmethod
     def load(cls, folder: Path | None = None) -> Self:
-        """Read the settings from the environment and ``.env``.
+        """Read the settings from the environment and ``.env``; speak the language that they name.
 
         Parameters
         ----------
@@ -51,7 +55,7 @@ class Settings(BaseSettings):
         ------
         SettingsError
             When a value or a line of ``.env`` is malformed, or a file cannot be read. The message
-            names the variable or the line, not the value.
+            names the variable or the line, and no secret.
         """
         checkout = find_checkout(inspect.getfile(cls))
         root = find_root(folder or Path.cwd(), checkout)
@@ -71,6 +75,13 @@ class Settings(BaseSettings):
         ca_bundle = paths.get("ca_bundle")
         if ca_bundle is not None and not os.access(ca_bundle, os.R_OK):
             raise SettingsError("CA_BUNDLE is not a readable file. Correct it, or leave it empty.")
+        catalog = f"locale/{settings.runbook_lang}.po"
+        catalogs = [
+            Path(inspect.getfile(kind)).parent / catalog
+            for kind in cls.__mro__
+            if issubclass(kind, Settings)
+        ]
+        choose_language(*catalogs, zone=settings.runbook_timezone)
         return settings.model_copy(update=paths)
 
     @classmethod

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from operator import attrgetter, not_
 from typing import Literal, NamedTuple
 
+from runbook_lib.language import gettext
 from runbook_lib.model import CauseStatus, Finding, Json, Reading
 
 #: If a larger share of carrier requests fails, the carrier is at fault.
@@ -188,16 +189,16 @@ def _judge(cause: str, observations: Mapping[str, Observation], hiding: Sequence
             unknown = []
     status = CauseStatus.UNDECIDED
     if hiding:
-        reason = f"hidden by {CAUSES[hiding[0]].words}"
+        reason = f"{gettext('hidden by')} {gettext(CAUSES[hiding[0]].words)}"
     elif found:
         status = CauseStatus.SUPPORTED
         signs = found
         reason = _say(found)
     elif unknown:
-        reason = f"not known: {_say(unknown)}"
+        reason = f"{gettext('not known')}: {gettext(_say(unknown))}"
     elif hints:
         signs = hints
-        reason = f"not enough: {_say(hints)}"
+        reason = f"{gettext('not enough')}: {gettext(_say(hints))}"
     else:
         status = CauseStatus.REFUTED
         reason = "nothing speaks for it"
@@ -212,8 +213,11 @@ def _judge(cause: str, observations: Mapping[str, Observation], hiding: Sequence
 
 
 def _say(signs: Iterable[Sign]) -> str:
-    """Return what signs say, each once."""
-    return "; ".join(dict.fromkeys(sign.says for sign in signs))
+    """Return what signs say, each once; a single one in English, to be looked up where it shows."""
+    says = list(dict.fromkeys(sign.says for sign in signs))
+    if len(says) > 1:
+        says = list(map(gettext, says))
+    return "; ".join(says)
 
 
 _KEY_FIRST = "set MINIO_ROOT_PASSWORD of {worker} to the store's secret"
@@ -243,7 +247,7 @@ def _log_often(reason: str, says: str) -> Sign:
     return Sign(f"logged_{reason}", is_over(OFTEN - 1), says)
 
 
-def _make_carrier_record(words: str, outcome: str, says: str, measure: str) -> CauseRecord:
+def _make_carrier_record(words: str, outcome: str, says: str, follow_up: str) -> CauseRecord:
     """Return the record of a cause that lies with the carrier.
 
     Parameters
@@ -251,7 +255,7 @@ def _make_carrier_record(words: str, outcome: str, says: str, measure: str) -> C
     words : the cause in words
     outcome : of a carrier request, as the worker counts and logs it
     says : the sign in words
-    measure : what an alert should watch
+    follow_up : which alert tells of it next time
     """
     return CauseRecord(
         words=words,
@@ -259,7 +263,7 @@ def _make_carrier_record(words: str, outcome: str, says: str, measure: str) -> C
         repair=Repair(
             person="call the carrier: labels without tracking number wait for it; no restart helps"
         ),
-        follow_ups=("retry the carrier with backoff", f"alert on the carrier's {measure}"),
+        follow_ups=("retry the carrier with backoff", follow_up),
     )
 
 
@@ -434,10 +438,13 @@ CAUSES: Mapping[str, CauseRecord] = {
         "a carrier that answers slower than the client waits",
         "timeout",
         "the carrier does not answer in time",
-        "latency",
+        "alert on the carrier's latency",
     ),
     "carrier_errors": _make_carrier_record(
-        "errors of the carrier", "error", "the carrier answers with errors", "error rate"
+        "errors of the carrier",
+        "error",
+        "the carrier answers with errors",
+        "alert on the carrier's error rate",
     ),
     "surge": CauseRecord(
         words="labels that arrive faster than a healthy worker drains them",
@@ -496,9 +503,9 @@ CAUSES: Mapping[str, CauseRecord] = {
 # This command plans the actions of the advice one by one, and says how to approve each.
 _RUN = "runbook fix"
 _STRATEGY_WORDS: Mapping[Strategy, str] = {
-    "release": f"6.1 release by move what is finished ({_RUN})",
-    "retrigger": f"6.1 re-trigger the worker ({_RUN})",
-    "none": f"then plan the release again ({_RUN})",
+    "release": "6.1 release by move what is finished",
+    "retrigger": "6.1 re-trigger the worker",
+    "none": "then plan the release again",
 }
 
 
@@ -557,10 +564,10 @@ def advise(causes: Sequence[str], values: Values) -> Advice:
         reasons.append(": ".join([cause, *texts]))
         if repair.target:
             actions.append(repair)
-            texts.append(f"6.2 {repair.action} {repair.target} ({_RUN})")
-        texts = [", then ".join(texts), CAUSES[cause].then]
+            texts.append(f"6.2 {gettext(repair.action)} {repair.target} ({_RUN})")
+        texts = [f", {gettext('then')} ".join(texts), gettext(CAUSES[cause].then)]
         steps += [(text, frozenset([cause])) for text in texts if text]
-    move = (_STRATEGY_WORDS[strategy], stopping)
+    move = (f"{gettext(_STRATEGY_WORDS[strategy])} ({_RUN})", stopping)
     if strategy == "release":
         steps.insert(0, move)
     # After a cause that forbids a release, labels that another one stopped still need a release.
@@ -591,7 +598,9 @@ def find_repair(cause: str, values: Values) -> Repair:
             repair = Repair("resume", "{worker}")
         elif values.get("worker_listed") is False:
             repair = Repair(person="deploy {worker} again: no such service is there to start")
-    return Repair(*(text.format(worker=values["worker"], dag=values["dag"]) for text in repair))
+    names = {"worker": values["worker"], "dag": values["dag"]}
+    person = gettext(repair.person)
+    return repair._replace(target=repair.target.format(**names), person=person.format(**names))
 
 
 def choose_strategy(causes: Iterable[str], values: Values) -> tuple[Strategy, str]:

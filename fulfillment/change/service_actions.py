@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from runbook_lib.approvals import Effect, Plan, PlanKind, make_empty_plan, read_mark, write_plan
 from runbook_lib.errors import SafetyError
+from runbook_lib.language import gettext
 from runbook_lib.model import Json, format_time
 from runbook_lib.section import attempt
 
@@ -223,7 +224,7 @@ def plan_service(
     state: State = {}
     if not needs_repair:
         state = chosen.read_state(inv.clients, target)
-    effect = chosen.effect.format(target=target)
+    effect = gettext(chosen.effect).format(target=target)
     if chosen.is_needless(state):
         return make_empty_plan(step=step, target=target, reason=effect)
     hide = inv.incident.redactor.json
@@ -235,7 +236,7 @@ def plan_service(
         step=step,
         action=action,
         target=target,
-        way_back=hide(chosen.way_back.format(target=target)),
+        way_back=hide(gettext(chosen.way_back).format(target=target)),
         summary=hide({"reason": reason, "state": state, "check": effect}),
     )
 

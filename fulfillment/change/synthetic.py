@@ -13,9 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from objectmove.bucket import Seen, is_key_supported
 from runbook_lib import errors
 from runbook_lib.approvals import Effect, Plan, PlanKind, make_empty_plan, write_plan
-from runbook_lib.model import Json
+from runbook_lib.model import Json, count_of
 from runbook_lib.section import ChangeParameters, get_parameters
-from runbook_lib.show.text import count_of
 
 from ..analysis.artifacts import is_synthetic
 from ..clients.object_store import ObjectStore

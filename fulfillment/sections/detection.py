@@ -12,6 +12,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from runbook_lib.frames import TIME
+from runbook_lib.language import gettext
 from runbook_lib.model import (
     ActionPhase,
     Conclusion,
@@ -19,6 +20,7 @@ from runbook_lib.model import (
     Plot,
     Role,
     Status,
+    count_of,
 )
 from runbook_lib.record.folds import Key
 from runbook_lib.section import (
@@ -30,7 +32,6 @@ from runbook_lib.section import (
     step,
     to_rows,
 )
-from runbook_lib.show.text import count_of
 
 from ..clients.http_systems import Shipment
 from ..investigation import Investigation
@@ -247,7 +248,7 @@ def read_backlog_objects(inv: Investigation) -> Outcome:
     elif inv.since is not None:  # without trouble, nothing to compare
         outcome.measurements = measure({}, backlog=compare_backlog(inv, waiting))
     if without_label:
-        counted += f"; {count_of(len(without_label), 'order')} without any label"
+        counted += f"; {count_of(len(without_label), 'order')} {gettext('without any label')}"
     return waiting.judge(outcome, counted)
 
 
@@ -283,7 +284,9 @@ def _read_metric(inv: Investigation, unit: str) -> tuple[Plot, str]:
         lines=tuple(own),
         marks=tuple((entry.at, f"{entry.step} {entry.action}") for entry in applied[-5:]),
     )
-    words = "no metric to compare with" if error else f"the metric says {counted:,.0f}"
+    words = gettext("no metric to compare with")
+    if not error:
+        words = f"{gettext('the metric says')} {counted:,.0f}"
     return plot, words
 
 
@@ -293,8 +296,9 @@ def _read_unserved(inv: Investigation, waiting: Waiting) -> Unserved | None:
     None if nobody can know which orders have no label.
     """
     alert_reading = inv.latest().get("2.1")
-    uploads = alert_reading.measured.get(Quantity.UPLOADS) if alert_reading else None
-    if uploads not in NO_UPLOADS:
+    measured = alert_reading.measurements if alert_reading else ()
+    uploads = [each.value for each in measured if each.quantity == Quantity.UPLOADS]
+    if not set(NO_UPLOADS).intersection(uploads):
         return Unserved((), 0.0)
     unserved, _ = attempt(lambda: read_unserved(inv, waiting))
     return unserved

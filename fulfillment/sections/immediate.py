@@ -11,10 +11,10 @@ from datetime import datetime, timedelta
 
 from runbook_lib.errors import AccessDeniedError, ClientError
 from runbook_lib.frames import TEXT, TIME, WHOLE
-from runbook_lib.model import AlertState, Conclusion, Json, Outcome, Role
+from runbook_lib.model import AlertState, Conclusion, Json, Outcome, Role, count_of
 from runbook_lib.record.folds import Key
 from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, rows_of, step
-from runbook_lib.show.text import clip, count_of
+from runbook_lib.show.text import clip
 
 from ..analysis.log_groups import group_lines
 from ..analysis.samples import sum_growth

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from runbook_lib.frames import TIME
+from runbook_lib.language import gettext
 from runbook_lib.model import (
     Conclusion,
     Json,
     Outcome,
     Role,
     Status,
+    count_of,
 )
 from runbook_lib.record.folds import list_remedies, list_spans
 from runbook_lib.section import (
@@ -23,7 +25,6 @@ from runbook_lib.section import (
     step,
     to_rows,
 )
-from runbook_lib.show.text import count_of
 
 from ..analysis.causes import CAUSES
 from ..clients.http_systems import Notification
@@ -75,13 +76,13 @@ def _read_cleared(inv: Investigation) -> Outcome:
         measurements=measure({}, alerts=find_alert_states(alerts)),
     )
     if active:
-        return outcome.breach(f"{active[0].name} is still {active[0].state}")
+        return outcome.breach(f"{active[0].name} {gettext('is still')} {active[0].state}")
     if not has_fired:
         return outcome.left_out("no alert fired in this incident")
     if not inv.settings.notifications_url:
         return outcome.left_out("the alert cleared; NOTIFICATIONS_URL is empty")
     if untold:
-        return outcome.breach(f"no `resolved` at {', '.join(untold)}")
+        return outcome.breach(f"{gettext('no `resolved` at')} {', '.join(untold)}")
     return outcome.ok("the alert cleared, and every channel was told")
 
 
@@ -126,7 +127,9 @@ def _read_log(inv: Investigation) -> Outcome:
     if missing:
         # The incident may be closed by the time that somebody types this.
         advice = f'runbook note "what helped" --incident {inv.incident.id}'
-        return outcome.unknown(f"the journal has no {', no '.join(missing)} yet. {advice}")
+        facts = gettext(", no ").join(map(gettext, missing))
+        lack = gettext("the journal has no %(facts)s yet", facts=facts)
+        return outcome.unknown(f"{lack}. {advice}")
     return outcome.ok(counts)
 
 
@@ -198,7 +201,7 @@ def _read_documents(inv: Investigation) -> Outcome:
     broken = [f"{r.step} {r.name}" for r in readings if r.status is Status.BREACH]
     unread = [r.step for r in readings if r.status is Status.UNKNOWN]
     documents = {r.status for r in readings if r.step in references.DOCUMENTS}
-    doubt = f"could not be checked: {', '.join(unread)}" if unread else ""
+    doubt = f"{gettext('could not be checked')}: {', '.join(unread)}" if unread else ""
     if not documents:
         doubt = "the documents were not checked: run section 8"
     if documents == {Status.LEFT_OUT} and not (broken or doubt or inv.journal.note("7.5")):
@@ -220,9 +223,9 @@ def _judge_point(
     outcome = Outcome(value=len(open_items), rows=[{"open": text} for text in open_items])
     note = inv.journal.note(step_id)
     if note:
-        return outcome.ok(f"noted: {note}")
+        return outcome.ok(f"{gettext('noted')}: {note}")
     if open_items:
-        return outcome.breach(f"open: {'; '.join(open_items)}")
+        return outcome.breach(f"{gettext('open:')} {'; '.join(map(gettext, open_items))}")
     if doubt:
         return outcome.unknown(doubt)
     return outcome.ok("nothing is open")

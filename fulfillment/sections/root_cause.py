@@ -9,6 +9,7 @@ from objectmove.errors import MoveError
 from runbook_lib import model
 from runbook_lib.errors import ClientError, ClientTimeoutError, NotConfiguredError, NotFoundError
 from runbook_lib.frames import TEXT, TIME
+from runbook_lib.language import gettext
 from runbook_lib.model import ActionPhase, CauseStatus, Finding, Role
 from runbook_lib.policy import IN_TROUBLE
 from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, rows_of, step
@@ -79,7 +80,8 @@ def read_worker(inv: Investigation) -> model.Outcome:
         holding_plan = _find_own_hold(inv) if worker.paused else ""
         is_paused_by_others = worker.paused and not holding_plan
         if worker.paused_at and is_paused_by_others:
-            text = f"the worker was paused by {worker.paused_by or 'somebody'}"
+            who = worker.paused_by or gettext("somebody")
+            text = gettext("the worker was paused by %(who)s", who=who)
             events.append(model.Event(worker.paused_at, "trigger", text, "fulfillment"))
     latency, _ = attempt(lambda: read_lines(inv, _LATENCY, labels=("outcome",)))
     outcome = model.Outcome(
@@ -290,7 +292,8 @@ def read_pipeline(inv: Investigation) -> model.Outcome:
     events = []
     # A pause that has ended is shown only if it belongs to this incident.
     if pause is not None and (dag.is_paused or pause.at > find_beginning(inv)):
-        text = f"the DAG {dag.id} was paused by {pause.by or 'somebody'}"
+        who = pause.by or gettext("somebody")
+        text = gettext("the DAG %(dag)s was paused by %(who)s", dag=dag.id, who=who)
         events.append(model.Event(pause.at, "trigger", text, "pipeline", link=link))
     newest = ended[0].state if ended else "no run"
     outcome = model.Outcome(
@@ -464,12 +467,12 @@ def conclude(inv: Investigation) -> model.Conclusion:
     words = advice.words if advice.causes or verdict in IN_TROUBLE else ()
     configuration = inv.latest().get(read_configuration.id)
     if configuration is not None and configuration.ways_on:
-        words = (f"{capitalise(_OWN_KEY)}.", *words)
+        words = (f"{capitalise(gettext(_OWN_KEY))}.", *words)
     supported = [finding for finding in findings if finding.name in advice.causes]
-    summary = "; ".join(f"{finding.name}: {finding.reason}" for finding in supported)
+    summary = "; ".join(f"{finding.name}: {gettext(finding.reason)}" for finding in supported)
     return model.Conclusion(
         verdict=verdict,
-        summary=summary or f"no cause is supported; {reason}",
+        summary=summary or f"{gettext('no cause is supported')}; {reason}",
         findings=findings,
         advice=words,
     )

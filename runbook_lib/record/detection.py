@@ -14,7 +14,7 @@ TRIGGER = "trigger"
 
 
 class Moment(NamedTuple):
-    name: str
+    words: str  # they follow how long the detection took
     at: datetime
 
 
@@ -53,10 +53,10 @@ def find_detection(
     moments = []
     for event in list_events(journal):
         if is_firing(event):
-            moments.append(Moment("the alert fired", event.at))
+            moments.append(Moment("until the alert fired", event.at))
         elif event.kind == "notice" and event.state != "resolved":
-            moments.append(Moment("a channel was told", event.at))
+            moments.append(Moment("until a channel was told", event.at))
     if seen_at is not None:
-        moments.append(Moment("the runbook saw it", seen_at))
+        moments.append(Moment("until the runbook saw it", seen_at))
     known = [moment for moment in moments if since and moment.at >= since]
     return min(known, key=attrgetter("at"), default=None)

@@ -65,7 +65,6 @@ Entry = Measurement | ActionEntry
 
 #: Older readings don't describe the present.
 FRESH = timedelta(minutes=10)
-_BAD = (Status.BREACH, Status.UNKNOWN)
 #: The trouble lasts while a symptom is a breach or an alert fires.
 TROUBLE = (Part.SYMPTOM, Part.ALERT)
 
@@ -313,7 +312,7 @@ def judge(  # noqa: PLR0911, PLR0912  # a rule after the other
         return Ruling(trouble, "symptom" if is_diagnosed else "undiagnosed", breaches)
     firing = find(Part.ALERT, Status.BREACH)
     missing = _list_missing(current, quantities)
-    recovery = find(Part.RECOVERY, *_BAD)
+    recovery = find(Part.RECOVERY, Status.BREACH, Status.UNKNOWN)
     if CauseStatus.SUPPORTED in causes.values():
         is_over = had_symptom or bool(applied)
         if is_over and not (missing or firing or recovery or is_unfinished):

@@ -134,11 +134,6 @@ class Incident:
         data = {"section": "", "what": what, "reason": reason, "facts": facts}
         return self.journal.append("mark", data).at
 
-    def tell(self, what: str, reason: str) -> None:
-        """Append a mark, and print its reason on stderr."""
-        self.mark(what, reason)
-        _log.warning(reason)
-
     def close(self, verdict: Verdict | None, *, reason: str = "") -> None:
         """Close the incident if it is open; None means ``unknown``."""
         if not self.is_closed:
@@ -159,14 +154,6 @@ class Incident:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._#-]{0,150}", name):
             raise UsageError(f"{name!r} cannot be the name of a file in {kind}/")
         return self.folder / kind / name
-
-    def find_free_notebook(self, section: str) -> Path:
-        path = self.path("notebooks", f"{section}.ipynb")
-        number = 1
-        while path.exists():
-            number += 1
-            path = path.with_name(f"{section}-{number}.ipynb")
-        return path
 
 
 def create_incident(

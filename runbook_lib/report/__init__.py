@@ -13,8 +13,6 @@ from .export import export_notebooks, is_newer
 from .model import ReportModel
 from .render import write_report
 
-__all__ = ["ReportModel", "export_notebooks", "write_outputs", "write_report"]
-
 #: A large report takes a minute.
 _LONGEST_WRITE_S = 120
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from chainlog import LogError, read_entries
 
 from ..errors import RecordError
+from ..language import gettext
 from ..model import (
     Finding,
     Json,
@@ -22,6 +23,7 @@ from ..model import (
     Status,
     Timestamp,
     Verdict,
+    count_of,
     format_time,
 )
 from ..policy import say_causes
@@ -42,7 +44,7 @@ from ..record.notes import find_note_with, list_follow_ups
 from ..record.view import JournalView, order_of
 from ..runbook import load_policy
 from ..section import SectionModule
-from ..show.text import VERDICT_WORDS, capitalise, count_of
+from ..show.text import VERDICT_WORDS, capitalise
 from .chart import Chart, draw_chart
 
 #: The marks that stand in the timeline, besides those of the policy.
@@ -252,10 +254,10 @@ def summarise(model: ReportModel) -> Summary:
     journal = model.journal
     impact = model.impact
     verdict = model.verdict
-    state = VERDICT_WORDS[verdict] if verdict else "Not judged yet"
-    made = model.policy.exercise_word
+    state = gettext(VERDICT_WORDS[verdict] if verdict else "Not judged yet")
+    made = gettext(model.policy.exercise_word)
     if model.score is not None:
-        state = f"{made} {model.outcome}"
+        state = f"{made} {gettext(model.outcome)}"
     words = find_note_with(journal, "summary")
     links: dict[str, str] = {}
     for reading in journal.readings:
@@ -306,35 +308,40 @@ def _tell_story(model: ReportModel, summary: str) -> Iterator[str]:
     if summary:
         yield summary
     elif model.triggers:
-        yield f"{capitalise(model.triggers[0].text)} at {model.triggers[0].at:%H:%M:%SZ}."
+        trigger = model.triggers[0]
+        event = capitalise(trigger.text)
+        yield gettext("%(event)s at %(time)s.", event=event, time=f"{trigger.at:%H:%M:%SZ}")
     elif model.causes:
-        yield f"Evidence: {model.causes[0].reason.rstrip('.')}."
+        reason = gettext(model.causes[0].reason)
+        yield f"{gettext('Evidence')}: {reason.rstrip('.')}."
     if model.remedies:
         done = map(model.policy.describe_action, model.remedies)
-        yield f"We {', '.join(done)}."
+        yield gettext("We %(actions)s.", actions=", ".join(done))
     elif model.since:
-        yield "The runbook changed nothing."
+        yield gettext("The runbook changed nothing.")
 
 
 def _list_numbers(model: ReportModel) -> Iterator[Number]:
     """Yield the five numbers; a duration is that of the seconds that are shown."""
     impact = model.impact
     noun = model.policy.noun
-    files = f" (up to {count_of(impact.files, noun)})" if impact.files else ""
+    held = f"{count_of(None, model.policy.request)} {gettext('held back')}"
+    if impact.files:
+        held = f"{held} ({gettext('up to')} {count_of(impact.files, noun)})"
+    lost = f"{count_of(None, noun)} {gettext('lost or shipped twice')}"
     lasted = count_seconds(model.began_at, model.until)
     seen = detection.find_detection(model.journal, model.since, model.judgement.seen_at)
     detected = count_seconds(model.began_at, seen.at if seen else None)
-    until = seen.name if seen else "an alert fired"
     proofs = list_proofs(model.journal)
     harmed = sum(proof["lost"] + proof.get("duplicated", 0) for proof in proofs)
     for name, value, unit, words in (
-        ("affected", impact.affected, "", f"{model.policy.request}s held back{files}"),
+        ("affected", impact.affected, "", held),
         ("longest_wait_minutes", impact.longest_minutes, "min", "longest wait"),
         ("lasted_s", lasted, "s", "from cause to recovery"),
-        ("detected_s", detected, "s", f"until {until}"),
-        ("harmed", harmed if proofs else None, "", f"{noun}s lost or shipped twice"),
+        ("detected_s", detected, "s", seen.words if seen else "until an alert fired"),
+        ("harmed", harmed if proofs else None, "", lost),
     ):
-        yield Number(name=name, value=value, unit=unit, words=words)
+        yield Number(name=name, value=value, unit=unit, words=gettext(words))
 
 
 def draw_waiting(model: ReportModel) -> Chart | None:
@@ -351,9 +358,8 @@ def draw_waiting(model: ReportModel) -> Chart | None:
     if model.until:
         marks["recovery"] = model.until
     start = model.began_at - timedelta(minutes=2)
-    return draw_chart(
-        f"{model.policy.noun.capitalize()}s waiting", steps[0].readings, marks, start=start
-    )
+    title = f"{count_of(None, model.policy.noun)} {gettext('waiting')}"
+    return draw_chart(capitalise(title), steps[0].readings, marks, start=start)
 
 
 def list_signals(model: ReportModel) -> Iterator[Signal]:
@@ -390,33 +396,35 @@ def list_tasks(model: ReportModel) -> Iterator[Task]:
     if model.damage:
         yield Task(text=model.damage)
     for command in model.journal.ways_on:
-        yield Task(text=f"Finish what was begun: {command}")
+        yield Task(text=f"{gettext('Finish what was begun')}: {command}")
     noun = model.policy.noun
     for action in model.tried:
         left = 0 if action.is_taken_back else action.waiting
         if left or action.doubtful:
             verb = "resume" if left else "settle"
-            waiting = f"{count_of(left, noun)} waiting"
-            doubtful = f"{count_of(action.doubtful, noun)} in doubt"
-            command = f"runbook {verb} {action.plan}"
-            yield Task(text=f"{action.plan} is not finished, {waiting}, {doubtful}: {command}")
+            words = gettext(
+                "is not finished, %(waiting)s waiting, %(doubtful)s in doubt",
+                waiting=count_of(left, noun),
+                doubtful=count_of(action.doubtful, noun),
+            )
+            yield Task(text=f"{action.plan} {words}: runbook {verb} {action.plan}")
     next_step = model.judgement.next
     if model.facts.get("closed_at"):
         if model.verdict not in ENDED_WELL:
-            yield Task(text="Closed before all was well: look again. runbook investigate")
+            yield Task(text=gettext("Closed before all was well: look again. runbook investigate"))
     elif model.verdict and model.verdict not in ENDED_WELL:
-        yield Task(text=f"{next_step.reason} {next_step.command}")
+        yield Task(text=f"{gettext(next_step.reason)} {next_step.command}")
     follow_ups = list_follow_ups(model.journal)
     for note in follow_ups:
         yield Task.model_validate(note, from_attributes=True)
     advised = [each.follow_ups for each in model.journal.conclusions if each.follow_ups]
     for text in advised[-1] if advised else ():
         if text not in [note.text for note in follow_ups]:
-            yield Task(text=capitalise(text))
+            yield Task(text=capitalise(gettext(text)))
 
 
 def _tell(at: datetime, tone: str, text: str, note: str = "", link: str = "") -> EventRow:
-    return EventRow(at=at, tone=tone, text=capitalise(text), note=note, link=link)
+    return EventRow(at=at, tone=tone, text=capitalise(gettext(text)), note=note, link=link)
 
 
 def _list_rows(model: ReportModel) -> Iterator[EventRow]:
@@ -429,15 +437,21 @@ def _list_rows(model: ReportModel) -> Iterator[EventRow]:
             yield _tell(written.at, "note", f"{written.operator}: {written.text}")
     for event in model.triggers:
         link = model.fill_in(event.link)
-        yield _tell(event.at, "trigger", event.text, f"as {event.source} says", link)
+        yield _tell(
+            event.at,
+            "trigger",
+            event.text,
+            gettext("as %(system)s says", system=gettext(event.source)),
+            link,
+        )
     if model.since is not None:
         yield _tell(model.since, "breach", "first sign of trouble")
         yield from _list_alerts(model, model.since)
     for cause in model.causes:
         if cause.named_at is not None:
-            yield _tell(cause.named_at, "cause", f"cause named: {say_causes([cause])}")
+            yield _tell(cause.named_at, "cause", f"{gettext('cause named')}: {say_causes([cause])}")
     for action in model.tried:
-        by = f"approved by {action.approver}" if action.applied else action.last.reason
+        by = f"{gettext('approved by')} {action.approver}" if action.applied else action.last.reason
         text = model.policy.describe_action(action)
         yield _tell(action.decisive.at, action.state, text, by)
     if model.until:
@@ -458,6 +472,6 @@ def _list_alerts(model: ReportModel, since: datetime) -> Iterator[EventRow]:
         text = first.text
         if first.kind == "notice":
             channels = dict.fromkeys(event.channel for event in same)
-            text = f"{', '.join(channels)} received: {first.subject}: {first.state}"
+            text = f"{', '.join(channels)} {gettext('received')}: {first.subject}: {first.state}"
         link = model.fill_in(first.link)
         yield EventRow(at=first.at, tone=first.kind, text=text, link=link)

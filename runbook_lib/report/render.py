@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ..errors import disk_errors
+from ..language import gettext
 from ..model import Role, format_time
 from ..record.incident import Incident, write_file, write_json
 from ..record.journal import utc_now
@@ -59,11 +60,12 @@ def write_report(incident: Incident, model: ReportModel) -> Path:
 
 def write_summary(told: Summary, link: str) -> str:
     """Return the incident in a few lines, for a chat or a ticket."""
-    tasks = [f"{task.text} ({task.owner or 'nobody yet'})" for task in told.do_next]
+    tasks = [f"{task.text} ({task.owner or gettext('nobody yet')})" for task in told.do_next]
     numbers = [number for number in told.numbers if number.value is not None]
     fields = {
         "Verdict": f"{told.state}, SEV-{told.severity}: {told.title} ({told.incident})",
-        "Time": f"since {format_value(told.since)}; until {format_value(told.until)}",
+        "Time": f"{gettext('since')} {format_value(told.since)}; "
+        f"{gettext('until')} {format_value(told.until)}",
         "What happened": " ".join(told.story),
         "Numbers": "; ".join(
             f"{format_value(each.value, each.unit)} {each.words}" for each in numbers
@@ -71,7 +73,11 @@ def write_summary(told: Summary, link: str) -> str:
         "Do next": "; ".join(tasks),
         "Report": link,
     }
-    lines = [f"{name}: {' '.join(visible(text).split())}" for name, text in fields.items() if text]
+    lines = [
+        f"{gettext(name)}: {' '.join(visible(text).split())}"
+        for name, text in fields.items()
+        if text
+    ]
     return "\n".join([*lines, ""])
 
 

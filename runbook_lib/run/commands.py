@@ -18,6 +18,7 @@ from ..errors import (
     compute_exit_code,
 )
 from ..investigation import close_if_quiet, judge_incident
+from ..language import gettext
 from ..model import (
     ActionPhase,
     CauseStatus,
@@ -28,6 +29,7 @@ from ..model import (
     Progress,
     Role,
     Verdict,
+    count_of,
     format_time,
     keep_quiet,
 )
@@ -52,7 +54,7 @@ from ..runbook import load_policy
 from ..section import SectionModule, Sections, check_fields, check_parameters
 from ..settings import Settings
 from ..show.tables import tabulate_plans
-from ..show.text import VERDICT_WORDS, count_of, format_value
+from ..show.text import VERDICT_WORDS, format_value
 from .console import IncidentId, command, list_options
 from .documents import Document, list_commands
 from .interrupts import Interrupts, do_nothing, hold_interrupts
@@ -223,13 +225,15 @@ def _say_outcome(
     reason: str,
     affected: str,
 ) -> str:
-    words = VERDICT_WORDS[verdict] if verdict else ""
+    words = gettext(VERDICT_WORDS[verdict]) if verdict else ""
     if judged.since:
-        words += f" since {format_value(judged.since)}"
+        words += f" {gettext('since')} {format_value(judged.since)}"
     if judged.until:
-        words += f" until {format_value(judged.until)}"
+        words += f" {gettext('until')} {format_value(judged.until)}"
     supported = [
-        f"{cause.name}: {cause.reason}" for cause in causes if cause.status is CauseStatus.SUPPORTED
+        f"{cause.name}: {gettext(cause.reason)}"
+        for cause in causes
+        if cause.status is CauseStatus.SUPPORTED
     ]
     return ". ".join(filter(None, [words, *(supported or [reason]), affected]))
 
@@ -354,10 +358,8 @@ def report(
             schema_name="runbook/verify-report/1",
             exit_code=ExitCode.of(not count),
             answer=f"{count_of(count, 'problem')} found" if count else "Done",
-            incident=checked.incident,
             report=str(path),
-            problems=checked.problems,
-            newer=checked.newer,
+            **checked._asdict(),
         )
     opened = _open_incident(settings, incident)
     return Document(
@@ -384,8 +386,9 @@ def close(
     _read_again(settings, sections, incident)
     judgement = judge_incident(incident)
     verdict = judgement.verdict or Verdict.UNKNOWN
-    words = verdict.replace("_", " ")
-    incident.close(verdict, reason=f"closed by {settings.operator} as {words}: {judgement.reason}")
+    words = gettext(verdict.replace("_", " "))
+    by = f"{gettext('closed by')} {settings.operator} {gettext('as')} {words}"
+    incident.close(verdict, reason=f"{by}: {judgement.reason}")
     journal = incident.journal.view()
     next_command = "" if verdict in ENDED_WELL else "runbook investigate"
     next_command = next(iter(journal.ways_on), next_command)
@@ -394,7 +397,7 @@ def close(
         incident=incident.id,
         verdict=verdict,
         exit_code=compute_exit_code(verdict),
-        answer=f"Closed. {VERDICT_WORDS[verdict]}: {judgement.reason}",
+        answer=f"{gettext('Closed')}. {gettext(VERDICT_WORDS[verdict])}: {judgement.reason}",
         commands=list_commands(journal.ways_on, next_command),
         report=str(write_outputs(incident, sections)),
         reason=judgement.reason,

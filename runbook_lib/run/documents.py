@@ -15,6 +15,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from ..errors import ExitCode
+from ..language import gettext
 from ..model import Json, Timestamp, Verdict
 from ..record.journal import utc_now
 from ..runbook import name_runbook
@@ -132,9 +133,9 @@ def _lay_out(document: Document, name: str, value: Json) -> Iterator[Table | str
     elif isinstance(value, list | tuple) and isinstance(value[0], dict):
         yield Table(label, value, _COLUMNS.get(name, ()))
     elif isinstance(value, list | tuple) and len(value) > 1:
-        yield "\n".join([f"{label}:", *map(str, value)])
+        yield "\n".join([f"{gettext(label)}:", *map(str, value)])
     else:
-        yield f"{label}: {say_value(value, name)}"
+        yield f"{gettext(label)}: {say_value(value, name)}"
 
 
 def _print_whole(console: Console, text: str) -> None:
@@ -143,13 +144,15 @@ def _print_whole(console: Console, text: str) -> None:
 
 
 def _to_rich(table: Table) -> RichTable:
-    shown = RichTable(title=table.caption, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    shown = RichTable(
+        title=gettext(table.caption), title_justify="left", box=SIMPLE_HEAD, pad_edge=False
+    )
     shown.collapse_padding = True
     names = table.names
-    rows = [{name: say_value(row.get(name), name) for name in names} for row in table.rows]
+    rows = [{name: gettext(say_value(row.get(name), name)) for name in names} for row in table.rows]
     filled = [name for name in names if any(row[name] not in ("", "–") for row in rows)]
     for name in filled:
-        shown.add_column(name.replace("_", " "), overflow="fold", no_wrap=name in _WHOLE)
+        shown.add_column(gettext(name.replace("_", " ")), overflow="fold", no_wrap=name in _WHOLE)
     for row in rows:
         shown.add_row(*(Text(visible(row[name])) for name in filled))
     return shown

@@ -19,14 +19,15 @@ from typer.core import TyperCommand
 from ..approvals import SHORT_HASH, Plan, load_plan
 from ..errors import ActionInterruptedError, ClientError, ExitCode, SafetyError, UsageError
 from ..investigation import close_if_quiet
-from ..model import ActionEntry, ActionPhase, Json, Progress, format_time, keep_quiet
+from ..language import gettext
+from ..model import ActionEntry, ActionPhase, Json, Progress, count_of, format_time, keep_quiet
 from ..moving import OPEN, OTHERS, MoveError, MoveGate, NotNowError
 from ..record.incident import Incident, list_incidents
 from ..redact import Redactor
 from ..report import write_outputs
 from ..section import Sections
 from ..settings import Settings
-from ..show.text import VERDICT_WORDS, capitalise, count_of, format_bytes
+from ..show.text import VERDICT_WORDS, capitalise, format_bytes
 from .console import IncidentId, command, list_options
 from .documents import Document, list_commands
 
@@ -206,7 +207,7 @@ class MoveCommands:
         told |= fields
         lines = [capitalise(told["summary"])]
         if told.get("verdict"):
-            lines.append(f"{VERDICT_WORDS[told['verdict']]}: {told['reason']}")
+            lines.append(f"{gettext(VERDICT_WORDS[told['verdict']])}: {told['reason']}")
         commands = told["way_on"] or list_commands((), told["next"])
         shown = {"answer": "\n".join(lines), "commands": commands}
         return Document.model_validate(told | shown)

@@ -196,7 +196,11 @@ def run_notebook(
     """
     given = {**parameters, "incident_id": incident.id}
     values = check_parameters(sections[name], given).model_dump(mode="json", include=set(given))
-    path = incident.find_free_notebook(name)
+    path = incident.path("notebooks", f"{name}.ipynb")
+    number = 1
+    while path.exists():
+        number += 1
+        path = path.with_name(f"{name}-{number}.ipynb")
     path.touch(exist_ok=False)
     started = time.monotonic()
     mark_run(path.name)

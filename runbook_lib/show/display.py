@@ -16,12 +16,13 @@ from .. import investigation
 from ..approvals import Plan
 from ..frames import TEXT, to_frame
 from ..investigation import C, S
-from ..model import ActionEntry, Conclusion, Reading
+from ..language import gettext
+from ..model import ActionEntry, Conclusion, Reading, count_of
 from ..runbook import load_policy
 from .plots import Picture, plot_reading
 from .progress import print_lines
 from .tables import Table, get_tone, render_html, tabulate_facts, tabulate_findings, tabulate_plans
-from .text import VERDICT_WORDS, count_of, format_value, visible
+from .text import VERDICT_WORDS, format_value, visible
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -122,7 +123,7 @@ def _describe_reading(reading: Reading) -> Card:
 @describe.register
 def _describe_conclusion(conclusion: Conclusion) -> Card:
     return Card(
-        f"{VERDICT_WORDS[conclusion.verdict]}: {conclusion.summary}",
+        f"{gettext(VERDICT_WORDS[conclusion.verdict])}: {conclusion.summary}",
         conclusion.verdict,
         lines=conclusion.advice,
         tables=(tabulate_findings(conclusion.findings),),
@@ -167,7 +168,10 @@ def _describe_investigation(inv: investigation.Investigation[Any, Any]) -> Card:
     step = inv.policy.judge(inv.journal, now=inv.now()).next
     return Card(
         f"{inv.section.TITLE} on incident {inv.incident.id}",
-        lines=(f"{inv.settings.runbook_environment}, in {inv.incident.folder}", step.reason),
+        lines=(
+            f"{inv.settings.runbook_environment}, in {inv.incident.folder}",
+            gettext(step.reason),
+        ),
         link=f"{step.section}.ipynb" if step.section else "",
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,14 +10,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from markupsafe import Markup
 
 from ..approvals import SHORT_HASH
-from ..model import ActionPhase, CauseStatus, Finding, Json
+from ..language import format_local, gettext
+from ..model import ActionPhase, CauseStatus, Finding, Json, count_of
 from ..policy import say_causes
 from ..record.folds import group_actions
 from ..record.view import JournalView, order_of
 from ..runbook import load_policy
 from .text import (
     capitalise,
-    count_of,
     format_bytes,
     format_value,
     safe,
@@ -49,8 +48,6 @@ _TONES = {
 }
 #: Columns whose cells are shown as pills.
 _PILL_COLUMNS = ("status", "phase", "verdict", "met")
-#: Values that need no line of their own.
-EMPTY: tuple[Json, ...] = (None, "", [], {}, ())
 
 
 class Table(NamedTuple):
@@ -71,16 +68,14 @@ def tabulate_facts(facts: Mapping[str, Json], caption: str) -> Table:
     rows = [
         {"name": name.replace("_", " "), "value": say_value(value, name)}
         for name, value in facts.items()
-        if value not in EMPTY
+        if value not in (None, "", [], {}, ())
     ]
     return Table(caption, rows)
 
 
 def tabulate_findings(findings: Sequence[Finding]) -> Table:
     """Return the causes that are not refuted as a table, the most supported first."""
-    rows = []
-    for status in (CauseStatus.SUPPORTED, CauseStatus.UNDECIDED, CauseStatus.PAST):
-        rows += [vars(finding) for finding in findings if finding.status is status]
+    rows = [vars(each) for each in findings if each.status is not CauseStatus.REFUTED]
     return Table("Causes, the most supported first", rows, ("name", "status", "reason"))
 
 
@@ -130,7 +125,7 @@ def say_value(value: Json, name: str = "") -> str:
 def pill(word: str) -> Markup:
     """Return a status as icon, word and colour. The word alone is enough to understand it."""
     tone, icon = get_tone(word)
-    shown = safe(word.replace("_", " "), 40)
+    shown = safe(gettext(word.replace("_", " ")), 40)
     html = Markup('<span style="{};border-radius:4px;padding:1px 7px;font-weight:600">{} {}</span>')
     return html.format(_TONES[tone][0], icon, shown)
 
@@ -147,12 +142,6 @@ def _show_cell(value: Json, name: str) -> Markup:
     """Return a cell's HTML."""
     text = say_value(value, name)
     return pill(text) if name in _PILL_COLUMNS and text else safe(text, 500)
-
-
-def _format_local(at: datetime) -> str:
-    """Write a time of day by this machine's clock, with its zone; empty where that is UTC."""
-    local = at.astimezone()
-    return f"{local:%H:%M%z}" if local.utcoffset() else ""
 
 
 @cache
@@ -172,10 +161,11 @@ def _load_templates() -> Environment:
         pill=pill,
         value=format_value,
         cell=_show_cell,
-        local=_format_local,
+        local=format_local,
         sentence=capitalise,
     )
     environment.globals.update(
+        _=gettext,
         Table=Table,
         tabulate_facts=tabulate_facts,
         count_of=count_of,

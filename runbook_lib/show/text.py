@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 
 from markupsafe import Markup, escape
 
+from ..language import gettext
 from ..model import Json, Verdict
-from ..model import count_of as count_of  # noqa: PLC0414  # policies write counts, too
 from ..runbook import name_runbook
 
 # C0 except tab and newline, DEL and C1, soft hyphen, bidi and zero-width marks, line separators,
@@ -79,11 +79,11 @@ def format_duration(span: timedelta) -> str:
     """Write a duration for people, such as ``64 min`` or ``2 h 04 min``."""
     seconds = span.total_seconds()
     if seconds < 90:
-        return f"{seconds:.0f} s"
+        return f"{seconds:.0f} {gettext('s')}"
     minutes = round(seconds / 60)
     if minutes < 120:
-        return f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
+        return f"{minutes} {gettext('min')}"
+    return f"{minutes // 60} {gettext('h')} {minutes % 60:02d} {gettext('min')}"
 
 
 def format_value(value: Json, unit: str = "") -> str:
@@ -109,4 +109,4 @@ def format_value(value: Json, unit: str = "") -> str:
         text = f"{round(value, 3):,.12g}"
     else:
         text = str(value)
-    return f"{text} {unit}".strip()
+    return f"{text} {gettext(unit)}".strip()

@@ -58,7 +58,7 @@ def test_what_is_not_json_is_a_bad_answer(httpserver: HTTPServer, body: bytes, k
 def test_a_body_over_the_bound_is_refused(httpserver: HTTPServer) -> None:
     httpserver.expect_request("/a").respond_with_data(b"x" * (33 * 1024 * 1024))
     with pytest.raises(BadAnswerError, match="more than 32 MiB"):
-        make_client(httpserver, 30).get_text("/a")
+        make_client(httpserver, 30).get("/a", object)
 
 
 @pytest.mark.process

@@ -7,17 +7,18 @@ difference before it is committed.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import cast
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from dataflow_stack.faults import FAULTS
 from fulfillment.analysis.causes import CAUSES, CauseRecord
 from fulfillment.sections import SECTIONS
+from runbook_lib import language
 from tests.fulfillment.test_sections_readings import CASES
 from tests.support.golden import expect_golden
 from tests.support.stories import Story, tell_drill, tell_incident
@@ -29,13 +30,9 @@ _SILENT = {"style", "script", "svg", "head"}
 
 
 @pytest.fixture
-def local_time(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Have the clock on the wall seven hours ahead, wherever this runs."""
-    with monkeypatch.context() as patch:
-        patch.setenv("TZ", "ICT-7")
-        time.tzset()
-        yield
-    time.tzset()
+def local_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the reader's clock seven hours ahead."""
+    monkeypatch.setattr(language._Reader, "zone", ZoneInfo("Asia/Ho_Chi_Minh"))
 
 
 @pytest.fixture

@@ -8,13 +8,8 @@ import pytest
 
 from fulfillment.policy import _RULES, POLICY
 from fulfillment.sections import SECTIONS
-from runbook_lib.model import (
-    ActionPhase,
-    CauseStatus,
-    Finding,
-    Verdict,
-)
-from runbook_lib.record.folds import ActionRecord, group_actions
+from runbook_lib.model import ActionPhase, CauseStatus, Finding, Verdict
+from runbook_lib.record.folds import group_actions
 from runbook_lib.record.view import JournalView
 from tests.support.incidents import PLAN, Teller, make_incident
 
@@ -35,14 +30,6 @@ def finding(name: str, status: str = "supported") -> Finding:
 def diagnose(tell: Teller, *findings: Finding) -> None:
     tell.start("05_root_cause")
     tell.conclude(Verdict.INCIDENT, "why", findings=findings)
-
-
-def list_records(tell: Teller) -> list[ActionRecord]:
-    return group_actions(view_of(tell).actions)
-
-
-def get_record(tell: Teller, plan: str) -> ActionRecord:
-    return next(record for record in list_records(tell) if record.plan == plan)
 
 
 class TestCauses:
@@ -105,4 +92,5 @@ def test_a_word_on_some_labels_proves_nothing_of_the_others(
         ActionPhase.FAILED, action="settle", step="6.1.2", result={"plan": word["plan"], **known}
     )
     tell.act(ActionPhase.FAILED, result={**known, "unproven": unproven})
-    assert get_record(tell, PLAN).is_proven is (unproven == 0)
+    records = {record.plan: record for record in group_actions(view_of(tell).actions)}
+    assert records[PLAN].is_proven is (unproven == 0)

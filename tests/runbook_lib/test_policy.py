@@ -23,4 +23,5 @@ def make_impact(orders: int | None, minutes: float = 0) -> Impact:
 def test_the_severity_follows_from_how_many_waited_and_how_long(
     orders: int | None, minutes: float, severity: int
 ) -> None:
-    assert POLICY.compute_severity(make_impact(orders, minutes)) == severity
+    impact = Impact(requests={}, affected=orders, files=0, longest_minutes=minutes or None)
+    assert POLICY.compute_severity(impact) == severity

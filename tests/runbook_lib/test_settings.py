@@ -45,6 +45,8 @@ def test_only_local_and_demo_are_playgrounds(
         ("READY_PREFIX", "pending/"),
         ("MINIO_ENDPOINT", f"u:{SECRET}@host"),
         ("LAG_THRESHOLD_MINUTES", SECRET),
+        ("RUNBOOK_LANG", SECRET),
+        ("RUNBOOK_TIMEZONE", "Mars/Base"),
         ("RUNBOOK_OPERATOR", f" \x07Drill:{SECRET}"),
         ("PROXY_URL", f"https://u:{SECRET}@proxy:3128"),
         ("ORDER_ID_FROM", f"key:({SECRET}"),
