@@ -71,10 +71,9 @@ def present(work: Callable[[Progress], Document], *, as_json: bool) -> NoReturn:
     from rich.console import Console
 
     from .run.documents import print_document
-    from .show.progress import show_progress
+    from .show.progress import print_lines
 
-    with show_progress(Console(stderr=True, quiet=as_json)) as progress:
-        document = work(progress)
+    document = work(print_lines(Console(stderr=True, quiet=as_json)))
     # The work is done. So the first Ctrl-C while its result is printed interrupts nothing.
     with Interrupts():
         if as_json:

@@ -301,9 +301,12 @@ class Investigation(Generic[S, C]):
         return Reading.model_validate(self.incident.redactor.json(content))
 
     def _fill_in(self, text: str) -> str:
-        """Return a text with the values of the settings that it names as ``$name``."""
+        """Return a text with the values of the settings that it names as ``$name``.
+
+        An empty one is named, such as ``GRAFANA_URL``.
+        """
         values = {
-            name: f"{value:g}" if isinstance(value, float) else value
+            name: f"{value:g}" if isinstance(value, float) else value or name.upper()
             for name, value in self.settings
         }
         return Template(text).safe_substitute(values)

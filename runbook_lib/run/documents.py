@@ -113,10 +113,10 @@ class SectionsDocument(IncidentDocument):
     def answer(self) -> str:
         """The verdict and since when, why, and how much is affected."""
         words = super().answer
-        if self.since:
-            words += f" since {format_value(self.since)}"
         if self.until:
-            words += f" until {format_value(self.until)}"
+            words += f". Trouble from {format_value(self.since)} to {format_value(self.until)}"
+        elif self.since:
+            words += f" since {format_value(self.since)}"
         causes = [
             f"{finding.name}: {finding.reason}"
             for finding in self.causes
@@ -188,7 +188,7 @@ _STYLES = {"good": "green", "bad": "bold red", "unsure": "yellow", "plain": ""}
 _STATUS_OF_CODE = {
     ExitCode.OK: "ok",
     ExitCode.UNKNOWN: "unknown",
-    ExitCode.REFUSED: "refused",
+    ExitCode.REFUSED: "planned",
 }
 #: The values that have a line of their own. The answer says what the others are.
 _LINES = (

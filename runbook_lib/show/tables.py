@@ -19,7 +19,6 @@ from ..runbook import load_policy
 from .text import (
     capitalise,
     count_of,
-    format_bytes,
     format_value,
     safe,
 )
@@ -78,9 +77,7 @@ def tabulate_facts(facts: Mapping[str, Json], caption: str) -> Table:
 
 def tabulate_findings(findings: Sequence[Finding]) -> Table:
     """Return the causes that are not refuted as a table, the most supported first."""
-    rows = []
-    for status in (CauseStatus.SUPPORTED, CauseStatus.UNDECIDED, CauseStatus.PAST):
-        rows += [vars(finding) for finding in findings if finding.status is status]
+    rows = [vars(finding) for finding in findings if finding.status is not CauseStatus.REFUTED]
     return Table("Causes, the most supported first", rows, ("name", "status", "reason"))
 
 
@@ -93,6 +90,7 @@ def tabulate_plans(journal: JournalView) -> Table:
     which the table does not show.
     """
     rows = []
+    noun = load_policy().noun
     for action in sorted(
         group_actions(journal.actions), key=lambda each: order_of(each.first.step)
     ):
@@ -100,16 +98,11 @@ def tabulate_plans(journal: JournalView) -> Table:
         if entry is None:
             continue
         facts = entry.result
-        counts = []
-        if "objects" in facts:
-            counts.append(count_of(facts["objects"], load_policy().noun))
-        if "bytes" in facts:
-            counts.append(format_bytes(facts["bytes"]))
         row = {
             "step": entry.step,
             "status": action.state,
             "what": f"{entry.action} on {entry.target}",
-            "how_many": ", ".join(counts),
+            "how_many": count_of(facts["objects"], noun) if "objects" in facts else "",
             "hash": facts["sha256"][:SHORT_HASH],
             "why": facts.get("reason", ""),
             "plan": action.plan,
