@@ -194,13 +194,13 @@ def _judge(cause: str, observations: Mapping[str, Observation], hiding: Sequence
         signs = found
         reason = _say(found)
     elif unknown:
-        reason = f"not known: {_say(unknown)}"
+        reason = f"not known whether {_say(unknown)}"
     elif hints:
         signs = hints
         reason = f"not enough: {_say(hints)}"
     else:
         status = CauseStatus.REFUTED
-        reason = "nothing speaks for it"
+        reason = "nothing points to it now"
     evidence = {observations[sign.name].evidence for sign in signs if sign.name in observations}
     return Finding(
         name=cause,
