@@ -137,7 +137,6 @@ def _plan_or_write_marker(settings: Settings, marker: str, approve: str) -> Docu
         return _tell_marker(
             "not written: it allows chaos, faults and drills on this bucket",
             exit_code=ExitCode.REFUSED,
-            status="planned",
             writes=writes,
             sha256=sha256,
             # Perhaps the setting was given for this command only: the next one needs it, too.

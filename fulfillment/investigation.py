@@ -64,8 +64,8 @@ class Investigation(display.Investigation[Settings, Clients]):
 
         Returns
         -------
-        One row a sample: ``at``, ``value``, and the labels of its series. If Prometheus can't
-        answer, one row whose ``error`` says why.
+        One row a sample, the newest last: ``at``, ``value``, and the labels of its series. If
+        Prometheus can't answer, one row whose ``error`` says why.
         """
         now = self.now()
         step_s = max(1.0, self.window.total_seconds() / 200)
@@ -74,7 +74,8 @@ class Investigation(display.Investigation[Settings, Clients]):
         rows: list[dict[str, Json]] = [{"error": error}] if error else []
         for series in found or ():
             rows += [{"at": at, "value": value, **series.labels} for at, value in series.samples]
-        return to_frame(rows, {"at": TIME, "value": NUMBER})
+        samples = to_frame(rows, {"at": TIME, "value": NUMBER})
+        return samples.sort_values("at", kind="stable", ignore_index=True)
 
     def judge_now(self, steps: Mapping[str, Step]) -> tuple[Verdict, str]:
         """Return the incident's verdict by the current readings, and why.

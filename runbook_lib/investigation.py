@@ -267,8 +267,9 @@ class Investigation(Generic[S, C]):
         return Reading.model_validate(self.incident.redactor.json(content))
 
     def _fill_in(self, text: str) -> str:
+        """Put settings in place of their ``$name``; an empty one is named, as ``GRAFANA_URL``."""
         values = {
-            name: f"{value:g}" if isinstance(value, float) else value
+            name: f"{value:g}" if isinstance(value, float) else value or name.upper()
             for name, value in self.settings
         }
         return Template(text).safe_substitute(values)

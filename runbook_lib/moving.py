@@ -228,7 +228,9 @@ class MoveGate:
         """
         plan_id = get_parameters(inv, MoveParameters).undo
         if not plan_id:
-            return self._plan_nothing(self.undo_step)
+            return make_empty_plan(
+                step=self.undo_step, target=self.action, reason=f"no {self.action} is named"
+            )
         release = self._load(inv, plan_id)
         move: plans.Plan = release.content
         found = proof.verify_plan(self.get_read_store(inv.clients), move)
@@ -245,6 +247,7 @@ class MoveGate:
             path=release.path.with_stem(move.undo_id),
             step=self.undo_step,
             action="undo",
+            way_back="runbook plan",
             sha256=move.undo_approval,
             expires_at=until,
         )
@@ -259,7 +262,9 @@ class MoveGate:
         taken = parameters.taken
         not_taken = parameters.not_taken
         if not (taken or not_taken):
-            return self._plan_nothing(self.settle_step)
+            return make_empty_plan(
+                step=self.settle_step, target=self.action, reason="no answer is given"
+            )
         release = self._load(inv, parameters.settle)
         doubts = settling.list_doubts(self.get_read_store(inv.clients), release.content)
         open_keys = {doubt.key for doubt in doubts if doubt.is_open}
@@ -276,16 +281,13 @@ class MoveGate:
             path=release.path.with_stem(f"{release.id}-settle-{approval[:8]}"),
             step=self.settle_step,
             action="settle",
+            way_back=f"runbook settle {release.id}",
             sha256=approval,
             expires_at=inv.now() + LIFETIME,
         )
 
     def _load(self, inv: Any, plan_id: str) -> Plan:
         return load_plan(inv.incident.find_plan(plan_id), (self.kind,))
-
-    def _plan_nothing(self, step: str) -> Plan:
-        reason = f"no {self.action} is named"
-        return make_empty_plan(step=step, target=self.action, reason=reason)
 
     def admit(self, move: plans.Plan, path: Path) -> Plan:
         header = move.header
@@ -462,11 +464,11 @@ def _derive_plan(plan: Plan, summary: Mapping[str, Json], **facts: Any) -> Plan:
         about=plan.id,
         rows=(),
         is_empty=not summary["objects"],
-        way_back=f"runbook settle {plan.id}",
+        target=plan.id,
         summary={
-            "window": plan.summary["window"],
-            "expires_at": format_time(facts["expires_at"]),
             **summary,
+            "expires_at": format_time(facts["expires_at"]),
+            "window": plan.summary["window"],
         },
         **facts,
     )

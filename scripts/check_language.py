@@ -79,7 +79,11 @@ def list_asked() -> set[str]:
 def list_texts() -> set[str]:
     """Return every text in code and templates, and the words that stand for names."""
     texts = {*VERDICT_WORDS.values(), *Document.model_fields}
-    texts |= {str(node.value) for node in _list_code() if isinstance(node, ast.Constant)}
+    for node in _list_code():
+        if isinstance(node, ast.Constant):
+            texts.add(str(node.value))
+        elif isinstance(node, ast.keyword):  # a field of a document is a label
+            texts.add(str(node.arg))
     for template in _list_templates():
         texts |= {str(each.value) for each in template.find_all(nodes.Const)}
     return texts | {text.replace("_", " ") for text in texts}

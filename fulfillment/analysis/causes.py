@@ -195,13 +195,13 @@ def _judge(cause: str, observations: Mapping[str, Observation], hiding: Sequence
         signs = found
         reason = _say(found)
     elif unknown:
-        reason = f"{gettext('not known')}: {gettext(_say(unknown))}"
+        reason = f"{gettext('not known whether')} {gettext(_say(unknown))}"
     elif hints:
         signs = hints
         reason = f"{gettext('not enough')}: {gettext(_say(hints))}"
     else:
         status = CauseStatus.REFUTED
-        reason = "nothing speaks for it"
+        reason = "nothing points to it now"
     evidence = {observations[sign.name].evidence for sign in signs if sign.name in observations}
     return Finding(
         name=cause,

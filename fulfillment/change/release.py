@@ -33,8 +33,8 @@ from ..waiting import NOT_WANTED, LabelJudge, ask_again, explain_left, read_ship
 from .other_movers import WorkerHold, make_hold
 
 _PROMISES_OF_UNDO = (
-    "the approval needs your word that no consumer takes from the destination meanwhile "
-    "(--consumer-stands-still). If nobody holds the worker, you also promise that it moves nothing"
+    "you confirm that nothing consumes from the destination meanwhile "
+    "(--consumer-stands-still), and if nobody holds the worker, that it moves nothing"
 )
 _SPLIT = (
     "Cut the plan into parts under one approval; the limit is then per part:\n"

@@ -506,7 +506,7 @@ class TimelineEntry:
     at: Annotated[_Time, Field(validation_alias="timestamp")] = None
     source: str = ""
     status: Text = ""
-    order_id: int | None = None
+    order_id: str | None = None
     raw: dict[str, Json] = field(default_factory=dict)
 
 

@@ -127,17 +127,18 @@ def _describe_timeline(case: Case) -> dict[str, Json]:
 STEPS = by_id(_read_document)
 
 
-def _plan_backlog(inv: Investigation) -> Plan:
-    return synthetic.plan_backlog(inv, "4.1")
-
-
 def _plan_revert(inv: Investigation) -> Plan:
     parameters = get_parameters(inv, Parameters)
     return synthetic.plan_revert(inv, "4.2", drill_id=parameters.drill_id, prefix=parameters.prefix)
 
 
 ACTIONS = by_id(
-    ActionStep("4.1", "Create a synthetic backlog", _plan_backlog, (synthetic.CREATE,)),
+    ActionStep(
+        "4.1",
+        "Create a synthetic backlog",
+        lambda inv: synthetic.plan_backlog(inv, "4.1"),
+        (synthetic.CREATE,),
+    ),
     ActionStep("4.2", "Remove the synthetic backlog", _plan_revert, (synthetic.REMOVE,)),
 )
 
@@ -151,5 +152,6 @@ def conclude(inv: Investigation) -> Conclusion:
     if reading is None:
         return Conclusion(verdict=Verdict.UNKNOWN, summary="4.3 was not read")
     verdict = Verdict.HEALTHY if reading.status is Status.OK else Verdict.UNKNOWN
-    summary = f"{reading.value} synthetic objects; {reading.reason}"
-    return inv.conclude_without_symptoms(verdict, summary)
+    return inv.conclude_without_symptoms(
+        verdict, f"4.3 found {reading.value} synthetic objects; {reading.reason}"
+    )

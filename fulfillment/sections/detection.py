@@ -117,7 +117,7 @@ def read_alert(inv: Investigation) -> Outcome:
         since=min(filter(None, [*starts, over_since]), default=None),
         longest_minutes=lag.value if lag.is_listed else None,
         plot=Plot(
-            title="Lag of the oldest waiting object",
+            title="Lag of the oldest waiting file",
             unit="minutes",
             threshold=limit,
             lines=(draw_line("lag", lag.samples),),
@@ -279,7 +279,7 @@ def _read_metric(inv: Investigation, unit: str) -> tuple[Plot, str]:
     counted = sum(line.points[-1][1] for line in own if line.points)
     applied = inv.journal.list_actions(ActionPhase.APPLIED)
     plot = Plot(
-        title=f"{unit.capitalize()} waiting, by prefix",
+        title="What waits, by prefix and origin",
         unit=unit,
         lines=tuple(own),
         marks=tuple((entry.at, f"{entry.step} {entry.action}") for entry in applied[-5:]),

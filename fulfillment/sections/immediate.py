@@ -242,9 +242,10 @@ def _read_worker_log(inv: Investigation) -> Outcome:
         return outcome.unknown(f"the log has no line {span}: that proves nothing")
     if errors:
         largest = max(errors, key=lambda group: group.count)
-        words = f"{count_of(count, 'error')} {span}"
-        return outcome.breach(f"{words}; most often: {clip(largest.template, 160)}")
-    return outcome.ok(f"no error {span} that is not past; lines read: {len(lines)}")
+        return outcome.breach(
+            f"{count_of(count, 'error')} {span}; most often: {clip(largest.template, 160)}"
+        )
+    return outcome.ok(f"no error {span} that still matters; lines read: {len(lines)}")
 
 
 STEPS = by_id(_read_delivery, _read_longest_wait, read_store_health, _read_sample, _read_worker_log)

@@ -136,9 +136,9 @@ def _read_log(inv: Investigation) -> Outcome:
 def _list_measures(inv: Investigation) -> list[dict[str, Json]]:
     """Return a row for each remedy; without any, for each remark or answer to 7.2."""
     policy = inv.policy
-    rows: list[tuple[Json, ...]] = [
+    rows = [
         (
-            action.applied.at,
+            action.decisive.at,
             action.first.step,
             policy.describe_action(action),
             action.approver,
@@ -152,7 +152,7 @@ def _list_measures(inv: Investigation) -> list[dict[str, Json]]:
         for note in inv.journal.notes
         if note.is_remark or note.checklist == "7.2"
     ]
-    return to_rows(("at", "step", "what", "approved by", "proof"), rows or notes)
+    return to_rows(("at", "step", "what", "approved by", "proof"), sorted(rows) or notes)
 
 
 def _checklist_step(step_id: str, title: str, source: str) -> Callable[[ReadStep], Step]:

@@ -166,12 +166,12 @@ def conclude(inv: Investigation) -> Conclusion:
     Outside an incident, the verdict is ``healthy`` if at least one reference is right, else
     ``unknown``.
     """
-    readings = inv.latest()
-    right = [s for s in STEPS if s in readings and readings[s].status is Status.OK]
+    readings = [reading for step_id, reading in inv.latest().items() if step_id in STEPS]
+    right = [reading for reading in readings if reading.status is Status.OK]
     others = [
-        f"{step_id} {readings[step_id].status}"
-        for step_id in STEPS
-        if step_id in readings and step_id not in right
+        f"{reading.step} {reading.status.replace('_', ' ')}"
+        for reading in readings
+        if reading not in right
     ]
     summary = "; ".join([f"{len(right)} of {len(STEPS)} references are right", *others])
     verdict = Verdict.HEALTHY if right else Verdict.UNKNOWN

@@ -145,14 +145,14 @@ def _plan_repair(inv: Investigation) -> Plan:
 
 def _plan_refresh(inv: Investigation) -> Plan:
     if not inv.ticket_id:
-        return _plan_nothing("6.4", "ticket", "no ticket given")
+        return make_empty_plan(step="6.4", target="ticket", reason="no ticket given")
     return _plan_service(inv, "6.4", "refresh", inv.ticket_id, "so that support sees what changed")
 
 
 def _plan_clean_up(inv: Investigation) -> Plan:
-    drill_id = get_parameters(inv, Parameters).drill_id
+    parameters = get_parameters(inv, Parameters)
     return _plan_or_say(
-        "6.3", "synthetic objects", lambda: plan_revert(inv, "6.3", drill_id=drill_id)
+        "6.3", "synthetic objects", lambda: plan_revert(inv, "6.3", drill_id=parameters.drill_id)
     )
 
 
@@ -167,7 +167,7 @@ def _plan_service(
 ) -> Plan:
     """Plan an action on a service. ``needs_repair``: 6.2 must bring the service back first."""
     if action == "none":
-        return _plan_nothing(step_id, target, reason)
+        return make_empty_plan(step=step_id, target=target, reason=reason)
     plan = partial(
         plan_service,
         inv,
@@ -185,11 +185,9 @@ def _plan_or_say(step_id: str, target: str, plan: Callable[[], Plan]) -> Plan:
     try:
         return plan()
     except (StoreError, ClientError, SafetyError, RefusedError) as error:
-        return _plan_nothing(step_id, target, f"{target} cannot be planned: {error}")
-
-
-def _plan_nothing(step_id: str, target: str, reason: str) -> Plan:
-    return make_empty_plan(step=step_id, target=target, reason=reason)
+        return make_empty_plan(
+            step=step_id, target=target, reason=f"{target} cannot be planned: {error}"
+        )
 
 
 def put_in_order(release: Plan, repair: Plan) -> tuple[Plan, Plan]:

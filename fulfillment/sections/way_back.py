@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from objectmove.errors import RefusedError, StoreError
 from runbook_lib.approvals import load_plan
+from runbook_lib.frames import TEXT
 from runbook_lib.model import Conclusion, Outcome, Role
 from runbook_lib.section import by_id, get_parameters, step
 
@@ -34,12 +35,13 @@ class Parameters(remediation.Parameters):
     role=Role.EFFECT,
     unit="labels",
     source="s3://$fulfillment_bucket; $fulfillment_url/fulfillment/shipments",
+    columns=dict.fromkeys(TO_SETTLE, TEXT),
 )
 def read_to_settle(inv: Investigation) -> Outcome:
     """List the labels that a person must settle, with what is known of each order. Only reads."""
     plan_id = get_parameters(inv, Parameters).release
     if not plan_id:
-        return Outcome().ok("no release is named: set release to its id")
+        return Outcome().ok("no release is named: set release, and run the cells from there again")
     try:
         rows = GATE.list_to_settle(inv, load_plan(inv.incident.find_plan(plan_id), (MOVE,)))
     except StoreError as error:
@@ -47,7 +49,7 @@ def read_to_settle(inv: Investigation) -> Outcome:
     except RefusedError as error:
         # A release that was never begun has nothing to settle.
         return Outcome().ok(str(error))
-    outcome = Outcome(value=len(rows), rows=rows, columns=TO_SETTLE)
+    outcome = Outcome(value=len(rows), rows=rows)
     if not rows:
         return outcome.ok("nothing is open")
     return outcome.ok(f"{len(rows)} wait for your answer: taken, or not taken")

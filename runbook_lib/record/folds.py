@@ -155,8 +155,9 @@ class ActionRecord:
 
     @property
     def decisive(self) -> ActionEntry:
-        """The entry that stands for the action: ``applied``, else the newest."""
-        return self.applied or self.last
+        """The entry that stands for the action: the first ``applied``, else the newest."""
+        applied = (entry for entry in self.phases if entry.phase is ActionPhase.APPLIED)
+        return next(applied, self.last)
 
     @property
     def approver(self) -> str:

@@ -226,10 +226,12 @@ def _say_outcome(
     affected: str,
 ) -> str:
     words = gettext(VERDICT_WORDS[verdict]) if verdict else ""
-    if judged.since:
-        words += f" {gettext('since')} {format_value(judged.since)}"
+    since = format_value(judged.since)
     if judged.until:
-        words += f" {gettext('until')} {format_value(judged.until)}"
+        until = format_value(judged.until)
+        words += f". {gettext('Trouble from %(since)s to %(until)s', since=since, until=until)}"
+    elif judged.since:
+        words += f" {gettext('since')} {since}"
     supported = [
         f"{cause.name}: {gettext(cause.reason)}"
         for cause in causes

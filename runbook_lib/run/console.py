@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from rich.console import Console
 
 from ..runbook import find_runbook
-from ..show.progress import show_progress
+from ..show.progress import print_lines
 from .documents import Document, print_document
 from .interrupts import Interrupts, hold_interrupts
 
@@ -79,10 +79,10 @@ def command(
                 for name, value in typed.items()
                 if value is not None or name not in more
             }
-            with show_progress(Console(stderr=True, quiet=as_json)) as progress:
-                with hold_interrupts():
-                    values |= {name: given[name](progress) for name in known}
-                document = function(**values)
+            progress = print_lines(Console(stderr=True, quiet=as_json))
+            with hold_interrupts():
+                values |= {name: given[name](progress) for name in known}
+            document = function(**values)
             # The work is done, so ignore the first Ctrl-C.
             with Interrupts():
                 if as_json:

@@ -61,7 +61,7 @@ _STYLES = {"good": "green", "bad": "bold red", "unsure": "yellow", "plain": ""}
 _STATUS_OF_CODE = {
     ExitCode.OK: "ok",
     ExitCode.UNKNOWN: "unknown",
-    ExitCode.REFUSED: "refused",
+    ExitCode.REFUSED: "planned",
 }
 #: Values with a line of their own; the answer has the rest.
 _LINES = (

@@ -228,7 +228,6 @@ class MoveCommands:
         ]
         shown = {
             "exit_code": ExitCode.REFUSED,
-            "status": "planned",
             "summary": ": ".join(filter(None, (words, facts.get("reason")))),
             "sha256": plan.sha256,
             "others": facts[OTHERS],

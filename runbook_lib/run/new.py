@@ -9,7 +9,7 @@ from typing import Annotated
 
 from typer import Argument, Typer
 
-from ..errors import UsageError, disk_errors
+from ..errors import UsageError
 from .console import command
 from .documents import Document
 
@@ -31,20 +31,18 @@ def new(
     if not re.fullmatch(r"[a-z][a-z0-9_]{1,30}", name):
         raise UsageError(f"{name[:40]!r} can't be a package: use small letters, digits and _")
     folder = Path(name).absolute()
-    if folder.exists() or find_spec(name) is not None:
+    if folder.exists() or find_spec(name):
         raise UsageError(f"there is a folder or a package {name} already; choose another name")
-    for source in sorted(_SAMPLE.rglob("*")):
+    for source in _SAMPLE.rglob("*"):
         if source.is_file() and "__pycache__" not in source.parts:
             place = str(source.relative_to(_SAMPLE)).replace("dot.env", ".env")
             target = folder / place.replace("sample", name)
             text = source.read_text("utf-8")
-            with disk_errors(f"cannot write {target}"):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                renamed = text.replace("sample", name).replace("SAMPLE", name.upper())
-                target.write_text(renamed, "utf-8")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            renamed = text.replace("sample", name).replace("SAMPLE", name.upper())
+            target.write_text(renamed, "utf-8")
     return Document(
         schema_name="runbook/new/1",
         answer=f"{folder} holds a runbook that looks and reports. Begin with its README.md",
         commands=(f"cd {name} && python -m pip install -e '.[test]' && python -m pytest",),
-        path=str(folder),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from ..runbook import load_policy
 from .plots import Picture, plot_reading
 from .progress import print_lines
 from .tables import Table, get_tone, render_html, tabulate_facts, tabulate_findings, tabulate_plans
-from .text import VERDICT_WORDS, format_value, visible
+from .text import format_value, visible
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -91,9 +92,9 @@ class ShownReading:
     source: str
     frame: DataFrame
 
-    def plot(self, threshold: float | None = None) -> Picture | None:
-        """Draw the series that was read; None if there are no two samples to draw."""
-        return plot_reading(self.reading, threshold)
+    def plot(self, threshold: float | None = None) -> Picture | Card:
+        """Draw the series that was read."""
+        return plot_reading(self.reading, threshold) or Card("There are no two samples to draw.")
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         return _bundle(self.reading)
@@ -102,7 +103,8 @@ class ShownReading:
 @describe.register
 def _describe_reading(reading: Reading) -> Card:
     judgement = reading.reason
-    if reading.value is not None:
+    # A value that is a word says no more than the reason.
+    if isinstance(reading.value, int | float):
         judgement = f"{format_value(reading.value, reading.unit)}; {judgement}"
     shown = reading.rows[:_SHOWN_ROWS]
     caption = (
@@ -123,7 +125,7 @@ def _describe_reading(reading: Reading) -> Card:
 @describe.register
 def _describe_conclusion(conclusion: Conclusion) -> Card:
     return Card(
-        f"{gettext(VERDICT_WORDS[conclusion.verdict])}: {conclusion.summary}",
+        conclusion.summary,
         conclusion.verdict,
         lines=conclusion.advice,
         tables=(tabulate_findings(conclusion.findings),),
@@ -132,11 +134,15 @@ def _describe_conclusion(conclusion: Conclusion) -> Card:
 
 @describe.register
 def _describe_action(entry: ActionEntry) -> Card:
+    if entry.action == "none":
+        return Card(f"{entry.step} {entry.reason}", "nothing to do")
+    keys = entry.result.get("keys")
     return Card(
         f"{entry.step} {entry.action} on {entry.target}",
         entry.phase,
         lines=(entry.reason, f"Way back: {entry.undo or 'there is none'}"),
-        tables=(tabulate_facts(entry.result, "What came of it"),),
+        tables=(tabulate_facts({**entry.result, "keys": None}, "What came of it"),),
+        text=json.dumps(keys, indent=2) if keys else "",
     )
 
 
@@ -172,7 +178,7 @@ def _describe_investigation(inv: investigation.Investigation[Any, Any]) -> Card:
             f"{inv.settings.runbook_environment}, in {inv.incident.folder}",
             gettext(step.reason),
         ),
-        link=f"{step.section}.ipynb" if step.section else "",
+        link="" if step.section in ("", inv.section.NAME) else f"{step.section}.ipynb",
     )
 
 
@@ -205,12 +211,16 @@ class Investigation(investigation.Investigation[S, C]):
         """Carry out some steps as ``read_step`` does, and return a table of the readings."""
         readings = [vars(self.read_step(step_id, **reuse)) for step_id in step_ids]
         columns = ("step", "status", "name", "value", "unit", "reason")
-        return Card(f"Readings: {len(readings)}", tables=(Table("Readings", readings, columns),))
+        return Card(
+            f"Readings: {len(readings)}",
+            tables=(Table("The newest of each step", readings, columns),),
+        )
 
     def read_plans(self) -> DataFrame:
         """Return the incident's plans: what each would change, and how far it has come."""
         table = tabulate_plans(self.journal)
-        return to_frame(table.rows, dict.fromkeys(table.columns, TEXT))
+        columns = [*table.columns, "plan"]
+        return to_frame(table.rows, dict.fromkeys(columns, TEXT))[columns]
 
     def _begin(self) -> None:
         """In IPython, show values and progress."""
@@ -219,5 +229,8 @@ class Investigation(investigation.Investigation[S, C]):
         if shell is not None:
             for kind in describe.registry.keys() - {object}:
                 shell.display_formatter.mimebundle_formatter.for_type(kind, _bundle)
+            from pandas import set_option  # commands that show no frame start without it
+
+            set_option("display.max_colwidth", None)  # keys and errors are shown whole
             self.progress = print_lines(Console(force_jupyter=False))
             self.is_by_hand = not hasattr(shell, "keeps_notebook")

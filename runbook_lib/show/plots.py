@@ -12,7 +12,7 @@ import io
 import math
 import warnings
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any
 
@@ -94,16 +94,20 @@ def plot_reading(reading: Reading, threshold: float | None = None) -> Picture | 
         axes: Any = figure.subplots()
         for name, points in lines.items():
             values = list(points.values())
-            axes.plot(list(points), values, label=visible(name))
-            ends = f"from {values[0]:g} to {values[-1]:g}"
-            said.append(f"{name}: {ends}, highest {max(values):g} {plot.unit}")
+            # Markers on every sample would hide the line.
+            every = len(values) // 12 or 1
+            axes.plot(list(points), values, label=visible(name), markevery=every)
+            said.append(
+                f"{name}: from {values[0]:g} to {values[-1]:g}, highest {max(values):g} {plot.unit}"
+            )
         limit = plot.threshold if threshold is None else threshold
         if limit is not None:
-            axes.axhline(limit, **_MARK, label=f"threshold {limit:g}")
+            axes.axhline(limit, **_MARK | {"linestyle": "--"}, label=f"threshold {limit:g}")
             said.append(f"the threshold is {limit:g} {plot.unit}")
         for at, text in plot.marks:
             axes.axvline(at, **_MARK, label=visible(text))
             said.append(f"{text} at {at:%H:%M:%S}")
+        axes.axvline(times[-1] - timedelta(minutes=1), alpha=0)  # the axis is never shorter
         axes.set(title=visible(plot.title), xlabel="UTC", ylabel=plot.unit)
         axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
         figure.legend(loc="outside lower left", ncols=2)

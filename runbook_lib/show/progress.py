@@ -1,10 +1,8 @@
-"""How far a long piece of work is: on a terminal by rich, elsewhere as lines."""
+"""How far a long piece of work is, as lines."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from rich.console import Console
 from rich.text import Text
@@ -16,29 +14,15 @@ from .text import visible
 _GAP_S = 10.0
 
 
-@contextmanager
-def show_progress(console: Console) -> Iterator[Progress]:
-    """Show the work at hand: on a terminal in one place, elsewhere as ``print_lines`` does."""
-    if not console.is_terminal:
-        yield print_lines(console)
-        return
-    with console.status("starting") as status:
-
-        def report(words: str, done: int = 0, total: int = 0) -> None:
-            status.update(Text(_say_progress(words, done, total)))
-
-        yield report
-
-
 def print_lines(console: Console) -> Progress:
-    """Return a function that prints a line for each piece of work, and for a long one more."""
+    """Return a function that prints when a piece of work begins and ends, and now and then."""
     words_before = ""
     printed_at = 0.0
 
     def report(words: str, done: int = 0, total: int = 0) -> None:
         nonlocal words_before, printed_at
         now = time.monotonic()
-        if words != words_before or now - printed_at > _GAP_S:
+        if words != words_before or now - printed_at > _GAP_S or 0 < done == total:
             console.print(Text(f"… {_say_progress(words, done, total)}"))
             words_before = words
             printed_at = now

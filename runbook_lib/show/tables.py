@@ -18,7 +18,6 @@ from ..record.view import JournalView, order_of
 from ..runbook import load_policy
 from .text import (
     capitalise,
-    format_bytes,
     format_value,
     safe,
 )
@@ -88,6 +87,7 @@ def tabulate_plans(journal: JournalView) -> Table:
     which the table does not show.
     """
     rows = []
+    noun = load_policy().noun
     for action in sorted(
         group_actions(journal.actions), key=lambda each: order_of(each.first.step)
     ):
@@ -95,16 +95,11 @@ def tabulate_plans(journal: JournalView) -> Table:
         if entry is None:
             continue
         facts = entry.result
-        counts = []
-        if "objects" in facts:
-            counts.append(count_of(facts["objects"], load_policy().noun))
-        if "bytes" in facts:
-            counts.append(format_bytes(facts["bytes"]))
         row = {
             "step": entry.step,
             "status": action.state,
             "what": f"{entry.action} on {entry.target}",
-            "how_many": ", ".join(counts),
+            "how_many": count_of(facts["objects"], noun) if "objects" in facts else "",
             "hash": facts["sha256"][:SHORT_HASH],
             "why": facts.get("reason", ""),
             "plan": action.plan,

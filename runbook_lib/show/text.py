@@ -7,7 +7,7 @@ are shown by their code point. Escaping for HTML is done by markupsafe, on the r
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from markupsafe import Markup, escape
 
@@ -75,11 +75,8 @@ def format_bytes(size_bytes: float) -> str:
     return f"{size_bytes / 1024:.1f} GiB"
 
 
-def format_duration(span: timedelta) -> str:
-    """Write a duration for people, such as ``64 min`` or ``2 h 04 min``."""
-    seconds = span.total_seconds()
-    if seconds < 90:
-        return f"{seconds:.0f} {gettext('s')}"
+def _format_duration(seconds: float) -> str:
+    """Write a duration of a minute or more for people, such as ``64 min`` or ``2 h 04 min``."""
     minutes = round(seconds / 60)
     if minutes < 120:
         return f"{minutes} {gettext('min')}"
@@ -105,8 +102,8 @@ def format_value(value: Json, unit: str = "") -> str:
         if unit in ("bytes", "B"):
             return format_bytes(value)
         if unit == "s" and value >= 90:
-            return format_duration(timedelta(seconds=value))
-        text = f"{round(value, 3):,.12g}"
+            return _format_duration(value)
+        text = f"{round(value, 3):,.15g}"
     else:
         text = str(value)
     return f"{text} {gettext(unit)}".strip()

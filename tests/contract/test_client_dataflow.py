@@ -71,7 +71,7 @@ def test_a_ticket_is_read_with_times_in_three_forms(httpserver: HTTPServer) -> N
         "shipment",
         "fulfillment-service",
         "LABEL_PENDING",
-        4242,
+        "4242",
     )
 
 
@@ -86,7 +86,7 @@ def test_a_ticket_id_cannot_lead_elsewhere(httpserver: HTTPServer, ticket: str) 
 
 @pytest.mark.parametrize(
     "body",
-    [[], {**CASE, "timeline": [{"orderId": "many"}]}],
+    [[], {**CASE, "timeline": [{"orderId": ["many"]}]}],
 )
 def test_a_ticket_of_another_shape_is_a_bad_answer(httpserver: HTTPServer, body: Any) -> None:
     httpserver.expect_request(f"/support/cases/{TICKET}").respond_with_json(body)
