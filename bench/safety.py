@@ -146,7 +146,7 @@ COLUMNS = {
     "twice": "one of its contents was shipped twice, or shipped and at the destination again",
     "overwritten": "it had arrived, and other content replaced it before anybody took it",
     "told wrong": "right after the move, what the tool said of it was not so",
-    "in doubt": "the tool says that nobody can know whether it was shipped, and asks you",
+    "in doubt": "the tool can't tell whether it was shipped, says so, and asks you",
     "left": "it is at its source, or parked",
 }
 HARM = ("lost", "twice", "overwritten", "told wrong")
@@ -565,47 +565,37 @@ def find_breaches(tallies: Tallies) -> list[str]:
     return breaches
 
 
-def write_case(name: str, tools: Sequence[str], tallies: Tallies) -> str:
-    """Return a case's heading, how it is made, and its table."""
-    case = CASES[name]
-    stores, why = case.unpromised
-    rows = [["", "store", "files", *COLUMNS]]
-    for tool in tools:
-        for kind in SERVERS:
-            tally = tallies[name, tool, kind]
-            mark = " ¹" if tool == OURS and kind in stores else ""
-            numbers = [str(tally[column]) for column in COLUMNS]
-            rows.append([tool + mark, kind, str(tally["files"]), *numbers])
-    parts = [f"## {case.title}", case.made, tabulate(rows)]
-    if stores:
-        parts.append(f"¹ Not promised: {why}.")
-    return "\n\n".join(parts)
+def say(tallies: Sequence[Tally], mark: str) -> str:
+    """Return how many files were harmed, and how; then those that a person must settle."""
+    sums = {name: sum(tally[name] for tally in tallies) for name in (*HARM, "in doubt")}
+    harmed = sum(sums[name] for name in HARM)
+    parts = [f"{sums[name]} {name}" for name in sums if sums[name]]
+    return f"**{harmed}**{mark}{': ' if parts else ''}{', '.join(parts)}"
 
 
-def write_page(
-    tools: Sequence[str],
-    cases: Sequence[str],
-    tallies: Tallies,
-    *,
-    facts: str,
-) -> str:
-    """Return the page."""
-    rows = [["lost + twice + overwritten + told wrong", *tools]]
-    for case in cases:
-        row = [CASES[case].title]
+def write_page(tools: Sequence[str], tallies: Tallies, *, facts: str) -> str:
+    """Return the page: one table, and what its words mean."""
+    rows = [["case", "files", *tools]]
+    for case, about in CASES.items():
+        row = [about.title, str(sum(tallies[case, OURS, kind]["files"] for kind in SERVERS))]
         for tool in tools:
-            harmed = sum(tallies[case, tool, kind][harm] for kind in SERVERS for harm in HARM)
-            files = sum(tallies[case, tool, kind]["files"] for kind in SERVERS)
-            mark = " ¹" if tool == OURS and CASES[case].unpromised[0] else ""
-            row.append(f"{harmed} of {files}{mark}")
+            mark = " ¹" if tool == OURS and about.unpromised[0] else ""
+            row.append(say([tallies[case, tool, kind] for kind in SERVERS], mark))
         rows.append(row)
+    made = []
+    for about in CASES.values():
+        stores, why = about.unpromised
+        words = f"- **{about.title}.** {about.made}"
+        if stores:
+            words += f" ¹ Not promised on {' and '.join(stores)}: {why}."
+        made.append(words)
     safe = [f"- **{name}**: {tool.safe}." for name, tool in TOOLS.items() if name in tools]
-    columns = [f"- **{column}**: {words}." for column, words in COLUMNS.items()]
+    columns = [f"- **{name}**: {COLUMNS[name]}." for name in (*HARM, "in doubt")]
     parts = [
         "# What movers do when something goes wrong",
-        facts,
+        f"{facts} [safety.json](safety.json) has each store's numbers.",
         tabulate(rows),
-        "Both stores together. ¹ Not promised, or not on both stores: see the case.",
+        "\n".join(made),
         f"**{OURS}** is `runbook plan`, `apply` and `verify`, with a lock that lapses after 8 s. "
         "Each tool has its own defaults for concurrency and retries, and its own safe options:",
         "\n".join(safe),
@@ -616,7 +606,6 @@ def write_page(
         "of skipped and failed files count as *not moved*.",
         "One more object stays in `ready/`. Without it, the gateway sometimes confirms a copy and "
         "loses it, whoever copies: when a consumer takes the last object at that moment.",
-        *(write_case(case, tools, tallies) for case in cases),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -659,11 +648,12 @@ def main() -> int:
         count=options.files,
         logs=options.logs,
     )
-    page = write_page(options.tools, options.cases, tallies, facts=facts)
+    numbers = {" ".join(key): dict(tally) for key, tally in tallies.items()}
     if set(options.cases) == set(CASES) and set(options.tools) == {OURS, *TOOLS}:
-        PAGE.write_text(page, "utf-8")
+        PAGE.write_text(write_page(options.tools, tallies, facts=facts), "utf-8")
+        PAGE.with_suffix(".json").write_text(json.dumps(numbers, indent=1) + "\n", "utf-8")
     else:
-        print(page)
+        print(json.dumps(numbers, indent=1))
     breaches = find_breaches(tallies)
     print("\n".join(f"BROKEN PROMISE: {words}" for words in breaches))
     return 1 if breaches else 0

