@@ -1,8 +1,7 @@
-"""The HTTP systems around the labels: one client each, with typed answers.
+"""One client with typed answers for each HTTP system.
 
-Prometheus (samples, rules, alerts, targets), Alertmanager (routes, deliveries), Grafana (a panel's
-queries), fulfillment-service (worker, shipments), the pipeline (Airflow 3's REST API), support
-(tickets and their timelines), the synthetic probe, and what the alert receivers got.
+Every method raises a ``ClientError`` if its system fails or can't be reached. Methods named
+``read_``, ``list_``, ``query`` and ``find_`` only read.
 """
 
 from __future__ import annotations
@@ -40,34 +39,27 @@ from .services import try_time
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def _camel(shape: type[T]) -> type[T]:
-    """Make a class a frozen dataclass, for an answer whose field names are written likeThis."""
+    """Make a class a frozen dataclass for an answer whose fields are named likeThis."""
     make_dataclass = dataclass(frozen=True, slots=True)
     read_camel_names = with_config(CAMEL)
     return read_camel_names(make_dataclass(shape))
 
 
 class _SystemClient(HttpClient):
-    """A client of a system that is known by an answer that no other system gives.
-
-    Attributes
-    ----------
-    PROOF : path of that answer, and the field that it must have
-    """
+    """A client that knows its system by an answer that no other system gives."""
 
     PROOF: ClassVar[tuple[str, str]]
+    """Path of that answer, and the field that it must have."""
 
     def check_reachable(self) -> str:
-        """Return the field as text; ``WrongSystemError`` when another system answers."""
+        """Return the field as text, or raise ``WrongSystemError`` if another system answers."""
         path, part = self.PROOF
         value = self.identify(path, object, part=part)
         return value if isinstance(value, str) else f"gives its {part}"
 
 
 def _to_samples(value: list[Json]) -> list[Json]:
-    """Return a list of samples as it is; put a single sample into a list.
-
-    A sample is a list, too: time and value. An instant query answers with a single sample.
-    """
+    """Put the single sample of an instant query into a list; it is a list, too: time and value."""
     is_range = isinstance(value[0], list)
     return value if is_range else [value]
 
@@ -86,10 +78,9 @@ class Series:
 
 @_camel
 class AlertRule:
-    """An alerting rule as Prometheus has loaded it.
+    """An alerting rule in Prometheus; it is evaluated every ``group_interval_s`` seconds.
 
-    ``state`` is inactive, pending, firing or unknown. ``health`` is ``ok``, ``err`` or unknown.
-    ``group_interval_s`` says how often the rule is evaluated.
+    ``state`` is inactive, pending, firing or unknown; ``health`` is ok, err or unknown.
     """
 
     name: str
@@ -104,7 +95,7 @@ class AlertRule:
 
 @_camel
 class Alert:
-    """An alert that is pending or firing, as ``state`` says."""
+    """An alert; ``state`` is pending or firing."""
 
     name: Annotated[str, Field(validation_alias=AliasPath("labels", "alertname"))]
     labels: dict[str, str]
@@ -115,39 +106,30 @@ class Alert:
 
 @_camel
 class Target:
-    """What Prometheus scrapes, and how often."""
-
     job: Annotated[str, Field(validation_alias=AliasPath("labels", "job"))]
     scrape_interval_s: Annotated[Duration, Field(validation_alias="scrapeInterval")]
 
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """A group of rules; ``interval`` is how often they are evaluated, in seconds."""
-
-    interval: float
+    interval: float  # between evaluations, in seconds
     rules: list[AlertRule]
 
 
 class PrometheusClient(_SystemClient):
-    """Read Prometheus. Only reads; every method raises a ``ClientError`` when it cannot."""
-
     SYSTEM = "prometheus"
     HEALTH = "/-/healthy"
     PROOF = ("/api/v1/status/buildinfo", "data.version")
 
     def query(self, promql: str) -> list[Series]:
-        """Return the value of an expression now: one sample per series.
+        """Return an expression's current value: one sample per series.
 
-        If the expression is a range selector, each series has every sample of the range.
+        A range selector instead gives every sample of its range.
         """
         return self._query("/api/v1/query", {"query": promql})
 
     def query_samples(self, selector: str, window_s: float) -> list[Series]:
-        """Return the raw scrapes of a selector in the last ``window_s`` seconds, with their times.
-
-        A range query would give evaluated values at even times instead.
-        """
+        """Return a selector's scrapes of the last ``window_s`` seconds, with their true times."""
         return self.query(f"{selector}[{max(1, round(window_s * 1000))}ms]")
 
     def query_range(
@@ -157,7 +139,7 @@ class PrometheusClient(_SystemClient):
         end: datetime,
         step_s: float,
     ) -> list[Series]:
-        """Return an expression's values from ``start`` to ``end`` every ``step_s`` seconds."""
+        """Return an expression's values every ``step_s`` seconds."""
         params = {
             "query": promql,
             "start": format_time(start),
@@ -167,7 +149,6 @@ class PrometheusClient(_SystemClient):
         return self._query("/api/v1/query_range", params)
 
     def list_rules(self) -> list[AlertRule]:
-        """Return the alerting rules."""
         rules: list[AlertRule] = []
         params = {"type": "alert"}
         for group in self.get("/api/v1/rules", list[_Group], params, "data.groups"):
@@ -175,16 +156,14 @@ class PrometheusClient(_SystemClient):
         return rules
 
     def list_alerts(self) -> list[Alert]:
-        """Return the alerts that are pending or firing."""
         return self.get("/api/v1/alerts", list[Alert], part="data.alerts")
 
     def list_targets(self) -> list[Target]:
-        """Return the targets that are scraped."""
         params = {"state": "active"}
         return self.get("/api/v1/targets", list[Target], params, "data.activeTargets")
 
     def _query(self, path: str, params: Mapping[str, str]) -> list[Series]:
-        """Return the answer to a query as series. A scalar is a series without labels."""
+        """Send a query. A scalar becomes a series without labels."""
         data = self.get(path, dict[str, Json], params, "data")
         with self.parsing(path):
             rows = data["result"]
@@ -194,8 +173,8 @@ class PrometheusClient(_SystemClient):
 
 
 _STATUS = "/api/v2/status"
-#: A line of a configuration whose value is a placeholder. Demo mail addresses may be at
-#: example.com; what matters is the server that takes the mail.
+#: A configuration line whose value is a placeholder. Mail addresses at example.com are fine in a
+#: demo, but not the mail server.
 _PLACEHOLDER = re.compile(r"^[ -]*(\w+: .*(?:REPLACE|CHANGE_?ME|smtp\.example\.).*)", re.M | re.I)
 
 
@@ -209,7 +188,7 @@ _Ids = Annotated[tuple[str, ...], fill(())]
 
 @_camel
 class RoutedAlert:
-    """An alert that Alertmanager holds. ``state`` is active, suppressed or unprocessed."""
+    """An alert in Alertmanager; ``state`` is active, suppressed or unprocessed."""
 
     labels: dict[str, str]
     starts_at: At
@@ -221,7 +200,6 @@ class RoutedAlert:
 
 
 def _flatten_status(alert: dict[str, Json]) -> dict[str, Json]:
-    """Put the fields of an alert's status beside the alert's own."""
     return {**alert, **alert["status"]}
 
 
@@ -229,34 +207,31 @@ _FlatAlert = Annotated[RoutedAlert, BeforeValidator(_flatten_status)]
 
 
 class AlertmanagerClient(_SystemClient):
-    """Read Alertmanager. Only reads; every method raises a ``ClientError`` when it cannot."""
-
     SYSTEM = "alertmanager"
     HEALTH = "/-/healthy"
     PROOF = (_STATUS, "versionInfo.version")
 
     def list_alerts(self) -> list[RoutedAlert]:
-        """Return the alerts, silenced and inhibited ones too."""
+        """Return the alerts, including silenced and inhibited ones."""
         return self.get("/api/v2/alerts", list[_FlatAlert])
 
     def read_placeholders(self) -> list[str]:
-        """Return the lines of the running configuration that still hold a placeholder.
+        """Return the configuration's lines that hold a placeholder.
 
-        Such as ``smtp_smarthost: smtp.example.com:587``. Alertmanager hides secret values (webhook
-        URLs among them), so a placeholder in those cannot be seen.
+        For example, ``smtp_smarthost: smtp.example.com:587``. Webhook URLs and secrets can't be
+        checked, because Alertmanager hides them.
         """
         config = self.get(_STATUS, str, part="config.original")
         return _PLACEHOLDER.findall(config)
 
 
 def _list_queries(targets: list[dict[str, Json]]) -> list[Json]:
-    """Return the queries of a panel's targets, without empty ones."""
     return [target["expr"] for target in targets if target.get("expr")]
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A panel of a dashboard and its queries. A row is a panel, too, and may hold others."""
+    """A dashboard's panel and its queries. A row is a panel, too, with ``panels`` of its own."""
 
     title: Text = ""
     expressions: Annotated[
@@ -270,19 +245,17 @@ class Panel:
 
 
 class GrafanaClient(_SystemClient):
-    """Read Grafana. Only reads."""
-
     SYSTEM = "grafana"
     HEALTH = "/api/health"
     PROOF = (HEALTH, "database")
 
     def find_panel(self, dashboard_uid: str, title: str) -> Panel:
-        """Return a dashboard's panel by its title; upper and lower case do not matter.
+        """Return a dashboard's panel by its title, whose case does not matter.
 
         Raises
         ------
         NotFoundError
-            When there is no such dashboard, or it has no such panel.
+            If there is no such dashboard or panel.
         """
         path = f"/api/dashboards/uid/{dashboard_uid}"
         answer = self.get(path, dict[str, Json])
@@ -303,9 +276,9 @@ _SHIPMENTS = "/fulfillment/shipments"
 
 @_camel
 class WorkerState:
-    """What the worker says of itself; ``raw`` is the whole answer.
+    """The worker's state; ``raw`` is the whole answer.
 
-    ``paused_at`` and ``paused_by`` are about the present pause, where the service tells them.
+    Not every service tells ``paused_at`` and ``paused_by``, which are about the current pause.
     """
 
     paused: StrictBool
@@ -326,11 +299,9 @@ _Time = Annotated[datetime | None, BeforeValidator(try_time)]
 
 @_camel
 class Shipment:
-    """A shipment of an order. A time is None when the service does not give it.
+    """A shipment of an order. Times are None if the service does not give them.
 
-    Attributes
-    ----------
-    tasks : what is done for the shipment; a label that exists has its ``key`` there
+    If a label exists, one of the ``tasks`` has its ``key``.
     """
 
     order_id: str
@@ -342,18 +313,16 @@ class Shipment:
 
 
 class FulfillmentClient(_SystemClient):
-    """Read and steer the label worker; read shipments."""
-
     SYSTEM = "fulfillment"
     PROOF = (f"{_SHIPMENTS}?orderId=1&limit=1", "items")
 
     def read_worker(self) -> WorkerState:
-        """Return the worker's state; ``NotFoundError`` where the service has no such API."""
+        """Return the worker's state; raise ``NotFoundError`` if the service has no such API."""
         answer = self.get(_WORKER, dict[str, Json])
         return self.read_as(_WORKER, _keep_raw(answer), WorkerState)
 
     def trigger_worker(self) -> None:
-        """Make the worker run one pass now. Moves labels; there is no way back."""
+        """Make the worker run one pass now, which moves labels and can't be undone."""
         self.post(f"{_WORKER}/run", object)
 
     def pause_worker(self) -> None:
@@ -365,7 +334,7 @@ class FulfillmentClient(_SystemClient):
         self.post(f"{_WORKER}/resume", object)
 
     def list_shipments(self, order_id: int | None = None, limit: int = 100) -> list[Shipment]:
-        """Return an order's shipments, else the newest."""
+        """Return an order's shipments, or without an order the newest."""
         params = {"orderId": order_id, "limit": limit}
         return self.get(_SHIPMENTS, list[Shipment], params, "items")
 
@@ -375,7 +344,7 @@ _LOGIN = "/auth/token"
 
 @dataclass(frozen=True, slots=True)
 class Dag:
-    """The pipeline's DAG. ``is_stale``: its file is gone, so Airflow schedules no run."""
+    """A DAG. If ``is_stale``, its file is gone, and Airflow schedules no run."""
 
     id: Annotated[str, Field(validation_alias="dag_id")]
     is_paused: StrictBool
@@ -385,7 +354,7 @@ class Dag:
 
 @dataclass(frozen=True, slots=True)
 class DagRun:
-    """One run. ``state`` is queued, running, success or failed."""
+    """A run of the DAG; ``state`` is queued, running, success or failed."""
 
     id: Annotated[str, Field(validation_alias="dag_run_id")]
     state: str
@@ -395,10 +364,7 @@ class DagRun:
 
 @dataclass(frozen=True, slots=True)
 class DagChange:
-    """An entry of Airflow's event log: somebody changed the DAG.
-
-    ``extra`` is the change as JSON text, such as ``{"is_paused": true}``.
-    """
+    """A change of the DAG in Airflow's log; ``extra`` is JSON, such as ``{"is_paused": true}``."""
 
     at: Annotated[At, Field(validation_alias="when")]
     by: Annotated[Text, Field(validation_alias="owner")] = ""
@@ -406,7 +372,6 @@ class DagChange:
 
     @property
     def is_pause(self) -> bool:
-        """Whether the change paused the DAG."""
         try:
             content = json.loads(self.extra)
         except ValueError:
@@ -415,17 +380,10 @@ class DagChange:
 
 
 class PipelineClient(_SystemClient):
-    """Read and pause one DAG.
+    """Read and pause one DAG of Airflow.
 
-    Parameters
-    ----------
-    dag_id : the DAG
-    options : as ``HttpClient`` takes them. User and password of ``auth`` are for a login
-
-    Notes
-    -----
-    Airflow 3 takes tokens, not passwords: the client gets one for each request. A server without a
-    login gets user and password by basic authentication.
+    Airflow 3 takes tokens, not passwords, so the client logs in with the user and password of
+    ``auth`` before each request. A server without a login gets them by basic authentication.
     """
 
     SYSTEM = "pipeline"
@@ -438,12 +396,11 @@ class PipelineClient(_SystemClient):
         self._path = f"/api/v2/dags/{quote(dag_id, safe='')}"
 
     def check_reachable(self) -> str:
-        """Return the DAG's name; ``WrongSystemError`` when the server is another system."""
+        """Return the DAG's name, or raise ``WrongSystemError`` if another system answers."""
         super().check_reachable()
         return f"DAG {self.read_dag().id}"
 
     def read_dag(self) -> Dag:
-        """Return the DAG's state."""
         return self.get(self._path, Dag)
 
     def list_runs(self, limit: int = 10) -> list[DagRun]:
@@ -453,7 +410,7 @@ class PipelineClient(_SystemClient):
         return self.get(path, list[DagRun], query, "dag_runs")
 
     def find_last_pause(self) -> DagChange | None:
-        """Return who paused the DAG last, and when; None when none of its last 20 changes did."""
+        """Return the last pause of the DAG, if it is among its last 20 changes."""
         query = {"dag_id": self._dag_id, "event": "patch_dag", "order_by": "-when", "limit": 20}
         changes = self.get("/api/v2/eventLogs", list[DagChange], query, "event_logs")
         for change in changes:
@@ -462,11 +419,11 @@ class PipelineClient(_SystemClient):
         return None
 
     def set_paused(self, paused: bool) -> Dag:
-        """Pause or unpause the DAG. Changes the pipeline; the opposite undoes it."""
+        """Pause or unpause the DAG; undone by the opposite."""
         return self.post(self._path, Dag, {"is_paused": paused}, "PATCH")
 
     def _ask(self, method: str, path: str, **content: Any) -> Answer:
-        """Send a request with a new token, if there is a login."""
+        """Send a request, with a new token if the server has a login."""
         if self._login:
             try:
                 answer = super()._ask("POST", _LOGIN, json=self._login)
@@ -484,13 +441,12 @@ _NO_CASE = "00000000-0000-0000-0000-000000000000"
 
 @dataclass(frozen=True, slots=True)
 class _NoCase:
-    """What support answers about an unknown ticket. Another system's 404 does not match."""
+    """Support's answer about an unknown ticket. Another system's 404 does not match."""
 
     detail: Annotated[str, Field(pattern=r"(?i)\bticket\b")]
 
 
 def _list_orders(context: list[dict[str, Json]]) -> list[Json]:
-    """Return the order ids in a ticket's context, each once."""
     orders = [item.get("orderId") for item in context if item.get("type") == "order"]
     return [order for order in dict.fromkeys(orders) if order is not None]
 
@@ -500,7 +456,7 @@ _OrderIds = Annotated[tuple[int, ...], BeforeValidator(_list_orders)]
 
 @_camel
 class TimelineEntry:
-    """One event of a ticket. ``at`` is None when its time cannot be read; ``raw`` is all fields."""
+    """An event of a ticket; ``at`` is None if unreadable, and ``raw`` has all fields."""
 
     type: str = ""
     at: Annotated[_Time, Field(validation_alias="timestamp")] = None
@@ -511,7 +467,6 @@ class TimelineEntry:
 
 
 def _keep_raw(entry: dict[str, Json]) -> dict[str, Json]:
-    """Add the whole entry to its own fields, as ``raw``."""
     return {**entry, "raw": entry}
 
 
@@ -520,7 +475,7 @@ _Entry = Annotated[TimelineEntry, BeforeValidator(_keep_raw)]
 
 @_camel
 class Case:
-    """A ticket. Its timeline is empty in answers that do not include it."""
+    """A ticket. Not every answer includes its timeline."""
 
     id: Annotated[str, Field(validation_alias=AliasChoices("id", "ticketId"))]
     status: str = ""
@@ -529,34 +484,32 @@ class Case:
 
 
 class SupportClient(HttpClient):
-    """Read and change tickets."""
-
     SYSTEM = "support"
 
     def read_case(self, ticket_id: str) -> Case:
-        """Return a ticket; raises ``NotFoundError`` when there is none with this id."""
+        """Return a ticket, or raise ``NotFoundError``."""
         params = {"includeTimeline": "true"}
         return self.get(self._path(ticket_id), Case, params)
 
     def check_reachable(self) -> str:
-        """Say that the service knows tickets; ``WrongSystemError`` when it is another system."""
+        """Raise ``WrongSystemError`` if the service does not know tickets."""
         self.identify(f"{_CASES}/{_NO_CASE}", _NoCase, status=404)
         return "knows tickets"
 
     def refresh_timeline(self, ticket_id: str) -> Case:
-        """Make the service drop its cached timeline and collect it again. There is no way back."""
+        """Make the service collect a ticket's timeline again; this can't be undone."""
         path = self._path(ticket_id)
         return self.post(f"{path}/timeline/refresh", Case)
 
     def _path(self, ticket_id: str) -> str:
-        """Return a ticket's path; refuse what is no ticket id, since it could name another path."""
+        """Return a ticket's path; refuse an invalid id, which could lead to another path."""
         checked = check_ticket_id(ticket_id)
         return f"{_CASES}/{checked}"
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeStep:
-    """One step of the probe's run, such as ``timeline_refresh``."""
+    """A step of the probe's run, such as ``timeline_refresh``."""
 
     name: Annotated[str, Field(validation_alias=AliasChoices("step", "name"))]
     status: str
@@ -565,7 +518,7 @@ class ProbeStep:
 
 @dataclass(frozen=True, slots=True)
 class ProbeStatus:
-    """How the probe's last run ended; ``ran_at`` is None before the first run."""
+    """The result of the probe's last run; ``ran_at`` is None before the first."""
 
     status: str
     steps: tuple[ProbeStep, ...]
@@ -573,22 +526,18 @@ class ProbeStatus:
 
 
 class ProbeClient(_SystemClient):
-    """Read the synthetic probe's results. Only reads: it starts no run."""
+    """Read the synthetic probe's results; it starts no run."""
 
     SYSTEM = "probe"
     PROOF = ("/status", "status")
 
     def read_status(self) -> ProbeStatus:
-        """Return how the last run went, step by step."""
         return self.get("/status", ProbeStatus)
 
 
 @_camel
 class Notification:
-    """One notification as it arrived at a receiver.
-
-    ``channel`` is slack, email or teams; ``status`` is firing or resolved.
-    """
+    """A notification by slack, email or teams that an alert is firing or resolved."""
 
     channel: str
     received_at: At
@@ -598,13 +547,11 @@ class Notification:
 
 
 class NotificationsClient(_SystemClient):
-    """Read which notifications arrived at the alert receivers. Only reads."""
-
     SYSTEM = "notifications"
     PROOF = ("/notifications?since=2100-01-01T00:00:00Z", "items")
 
     def list_notifications(self, since: datetime) -> list[Notification]:
-        """Return the notifications that arrived since a time, oldest first."""
+        """Return the notifications that the alert receivers got, oldest first."""
         query = {"since": format_time(since)}
         notifications = self.get("/notifications", list[Notification], query, "items")
         return sorted(notifications, key=lambda item: item.received_at)

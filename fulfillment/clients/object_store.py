@@ -1,8 +1,7 @@
-"""The object store as sections and drills use it.
+"""The object store for sections and drills.
 
-Listings come from the ``minio`` library. Everything else goes through ``objectmove``'s bucket, as a
-release does: a change must expire, an absence must be proven, and a silent store must cost one
-time-out, however many objects are asked for.
+Listings use the ``minio`` library. Everything else uses ``objectmove``'s bucket, as a release does,
+because there a change expires, absence is proven, and a silent store costs only one time-out.
 """
 
 from __future__ import annotations
@@ -39,14 +38,14 @@ if TYPE_CHECKING:
 
 _SYSTEM = "object store"
 _META = "x-amz-meta-"
-#: How long a signature is valid, from the store's time that it names.
+#: How long a signed request is valid, by the store's clock.
 _EXPIRES_S = 20
 _FREE = re.compile(
     rb"^minio_cluster_capacity_(?:usable_)?free_bytes(?:{.*})? (\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*$",
     re.MULTILINE,
 )
 
-# Codes and words of failed requests, by what they mean.
+# What the codes and words of failed requests mean.
 _KINDS: dict[type[errors.ClientError], set[str]] = {
     errors.NotFoundError: {"NoSuchKey", "NoSuchObject", "NoSuchBucket", "HTTP 404"},
     errors.AccessDeniedError: {*REFUSED, "HTTP 401", "HTTP 403"},
@@ -67,23 +66,20 @@ _FULL = (
 
 
 Rights = dict[str, tuple[bool | None, str]]
-"""For each right: whether the keys have it (None: not known), and why not, in words. The words may
-be empty."""
+"""For each right, whether the key has it (None if unknown), and why not, or ""."""
 
 
 def connect_bucket(settings: Settings, *, for_changes: bool) -> S3Bucket:
-    """Return the bucket that the settings name; connects with the first request.
+    """Return the bucket; it connects with the first request.
 
-    Parameters
-    ----------
-    for_changes : use the keys for changes, if the settings have them
+    ``for_changes`` takes the change keys, if the settings have them.
 
     Raises
     ------
     AccessDeniedError
-        When there are no credentials.
+        If there are no credentials.
     SettingsError
-        When ``CA_BUNDLE`` holds no certificates.
+        If ``CA_BUNDLE`` holds no certificates.
     """
     access_key, secret_key, token = settings.read_store_keys(for_changes=for_changes)
     if not access_key or not secret_key:
@@ -111,16 +107,16 @@ def connect_bucket(settings: Settings, *, for_changes: bool) -> S3Bucket:
 
 
 class StoreFullError(errors.BadAnswerError):
-    """The store refuses a write for want of room."""
+    """The store has no room for a write."""
 
 
 class ObjectStore:
-    """One bucket of an S3 store. Its methods raise no errors but subclasses of ``ClientError``.
+    """One bucket of an S3 store. Its methods raise only ``ClientError``.
 
     Parameters
     ----------
-    bucket : with the keys for looking
-    change_bucket : the same bucket, with the keys for changes; None: ``bucket`` is used
+    bucket : with the read keys
+    change_bucket : the same bucket with the change keys, if there are any
     """
 
     def __init__(self, bucket: S3Bucket, change_bucket: S3Bucket | None = None) -> None:
@@ -130,7 +126,7 @@ class ObjectStore:
         self._change_bucket = change_bucket or bucket
 
     def list_objects(self, prefix: str) -> Iterator[Seen]:
-        """Yield the objects under a prefix, without metadata; folder markers are left out."""
+        """Yield the objects under a prefix without their metadata; skip folder markers."""
         from minio.error import MinioException, S3Error
         from urllib3.exceptions import HTTPError
 
@@ -151,7 +147,7 @@ class ObjectStore:
 
     @cached_property
     def _reader(self) -> Minio:
-        """The library that lists: sends nothing twice, and reads nothing from the environment."""
+        """The client for listings. It never retries, and ignores environment variables."""
         import certifi
         import urllib3
         from minio import Minio
@@ -183,16 +179,15 @@ class ObjectStore:
         return reader
 
     def look(self, keys: Sequence[str]) -> dict[str, Seen | None]:
-        """Return each object with its metadata, or None where there is none.
+        """Return each object with its metadata, or None if there is none; several at a time.
 
-        Several keys are read at a time. LastModified is in whole seconds. A key that could not be
-        read is missing from the answer.
+        The answer lacks keys that could not be read. LastModified is in whole seconds.
         """
         with _client_errors():
             return self._bucket.look(keys)
 
     def read_info(self, key: str) -> Seen:
-        """Return one object with its metadata."""
+        """Return an object with its metadata; raise ``NotFoundError`` if there is none."""
         failed: dict[str, StoreError] = {}
         with _client_errors():
             seen = self._bucket.look([key], failed=failed).get(key)
@@ -201,15 +196,15 @@ class ObjectStore:
             return seen
 
     def read(self, key: str) -> bytes | None:
-        """Return an object's content; None when there is no such object."""
+        """Return an object's content, or None if there is no such object."""
         with _client_errors():
             read = self._bucket.read_object(key)
             return None if read is None else read[0]
 
     def put_object(self, key: str, content: bytes, metadata: Texts | None = None) -> None:
-        """Write an object by one request that is sent once.
+        """Write an object, without a retry; undone by ``delete_object``.
 
-        The ending of the key gives the object's content type.
+        The key's suffix decides the content type.
         """
         content_type, _ = mimetypes.guess_type(key)
         headers = {f"{_META}{name.lower()}": text for name, text in (metadata or {}).items()}
@@ -217,14 +212,14 @@ class ObjectStore:
         self._change(Request("put", key, body=content, headers=headers), f"write {key}")
 
     def delete_object(self, info: Seen) -> None:
-        """Delete an object, by one request that is sent once.
+        """Delete an object, without a retry.
 
-        The request names the ETag. Not every store checks it, so look at the object right before.
+        Read the object right before, because not every store checks the request's ETag.
         """
         self._change(Request("delete", info.key, if_match=info.etag), f"delete {info.key}")
 
     def _change(self, request: Request, what: str) -> None:
-        """Send one change; raise a ``ClientError`` that says whether it may have been done.
+        """Send a change; if it fails, raise a ``ClientError`` that says if it may be done anyway.
 
         ``what`` names the change in messages, such as ``write pending/7.pdf``.
         """
@@ -247,18 +242,14 @@ class ObjectStore:
         raise _to_client_error(StoreError(f"{what}: {text}", code=answer.code))
 
     def check_live(self) -> str:
-        """Ask ``/minio/health/live``; where there is none, make a signed listing.
-
-        Returns
-        -------
-        The URL of what succeeded.
+        """Ask ``/minio/health/live``, or list where there is none; return the URL that answered.
 
         Raises
         ------
         AccessDeniedError
-            When a listing is needed, and the credentials may not list.
+            If the credentials may not list, where a listing is needed.
         ClientError
-            When the store is unhealthy, or does not answer. The text says which.
+            If the store is unhealthy, or does not answer.
         """
         path = "/minio/health/live"
         source = f"{self._bucket.url}{path}"
@@ -272,12 +263,12 @@ class ObjectStore:
         return f"{self._bucket.url}/{self.bucket}"
 
     def read_clock(self) -> datetime:
-        """Return the store's time in whole seconds, by its ``Date`` header."""
+        """Return the store's time, in whole seconds."""
         with _client_errors():
             return parse_time(self._bucket.ask("/").headers.get("date", ""))
 
     def read_free_bytes(self) -> int | None:
-        """Return the free capacity from MinIO's cluster metrics; None when it is unknown."""
+        """Return the free capacity from MinIO's cluster metrics, or None if it is unknown."""
         try:
             page = self._bucket.ask("/minio/v2/metrics/cluster").body
         except StoreError:
@@ -287,9 +278,9 @@ class ObjectStore:
         return next(filter(None, known), None)
 
     def is_full(self, prefix: str) -> bool | None:
-        """Tell whether the store refuses our own writes for want of room; None: it does not say.
+        """Tell whether the store has no room for our writes; None if it does not say.
 
-        Changes nothing: it asks for a copy of an object that does not exist.
+        Changes nothing, because it copies an object that does not exist.
         """
         absent = f"{prefix}absent-{secrets.token_hex(8)}"
         try:
@@ -303,7 +294,7 @@ class ObjectStore:
         return None
 
     def accepts_key(self) -> bool:
-        """Tell whether the store knows our key and its secret; another refusal counts as known."""
+        """Tell whether our key and its secret are right; other errors don't make it wrong."""
         try:
             next(self._bucket.list_objects(".runbook/"), None)
         except StoreError as error:
@@ -311,12 +302,12 @@ class ObjectStore:
         return True
 
     def read_rights(self, prefix: str, *, write_under: Sequence[str] = ()) -> Rights:
-        """Return what the access key for looking may do; with ``write_under``, the one for changes.
+        """Return what the read key may do; with ``write_under``, test the change key instead.
 
         Parameters
         ----------
-        prefix : where listing and reading is tried
-        write_under : prefixes under which writing and deleting is tried
+        prefix : where to list and read
+        write_under : prefixes where to write and delete
 
         Returns
         -------
@@ -325,13 +316,13 @@ class ObjectStore:
         Raises
         ------
         ClientError
-            When the store cannot be reached.
+            If the store cannot be reached.
 
         Notes
         -----
-        Changes nothing. Writing is tried by a copy of an object that does not exist, and deleting
-        by a delete of such an object. In a bucket that keeps versions no delete is tried, since it
-        would leave a marker. If nobody knows whether listing is allowed, nothing else is tried.
+        Changes nothing, because it copies and deletes objects that do not exist. In a bucket that
+        keeps versions, it does not delete, which would leave a marker. If the listing gives no
+        clear answer, it tests nothing else.
         """
         store = ObjectStore(self._change_bucket if write_under else self._bucket)
         absent = f"absent-{secrets.token_hex(8)}"
@@ -341,7 +332,7 @@ class ObjectStore:
             copy = Request("copy", to, source=f"{under}{absent}", if_absent=True)
             tries[f"write {under}"] = partial(store._change, copy, "write")
             tries[f"delete {under}"] = partial(store._try_delete, f"{under}{absent}")
-        listed: list[Seen] = []  # gets the first object, if there is one
+        listed: list[Seen] = []  # the first object, if there is one
         may_list, reason = try_right(lambda: listed.extend(islice(store.list_objects(prefix), 1)))
         rights: Rights = {"list": (may_list, reason)}
         if may_list is None:
@@ -356,41 +347,36 @@ class ObjectStore:
         return rights
 
     def _try_delete(self, key: str) -> None:
-        """Delete an object that does not exist, unless the bucket keeps versions.
-
-        A store that cannot keep versions answers ``NotImplemented`` to the question.
-        """
+        """Delete an object that does not exist, unless the bucket keeps versions."""
         request = Request("get", query={"versioning": ""})
         try:
             body = self._change_bucket.fetch(request, "read versioning").body
         except StoreError as error:
-            if error.code != "NotImplemented":
+            if error.code != "NotImplemented":  # the store cannot keep versions
                 raise errors.BadAnswerError(f"bucket versioning cannot be read: {error}") from error
         else:
-            # Without a status the bucket never kept versions. Another answer proves nothing.
+            # Without a status, the bucket never kept versions. Any other answer proves nothing.
             if b"VersioningConfiguration" not in body or b"<Status>" in body:
                 raise errors.BadAnswerError(
                     "not tried: the bucket keeps versions, so a delete leaves a marker"
                 )
-        # No object has this ETag: if there is an object after all, it stays.
+        # No object has this ETag, so an object that exists after all stays.
         self._change(Request("delete", key, if_match="0" * 32), "delete")
 
 
 def _allow_absent(ask: Callable[[], object]) -> None:
-    """Ask about an object that does not exist: an answer that says so proves the right."""
+    """Send a request about an absent object: the answer that it is absent proves the right."""
     with suppress(errors.NotFoundError, errors.PreconditionFailedError):
         ask()
 
 
 def try_right(ask: Callable[[], object]) -> tuple[bool | None, str]:
-    """Send a request; return whether it is allowed, and if not, why.
-
-    None instead of a bool means that nobody knows; then the reason says why.
+    """Send a request; return whether it is allowed (None if the answer doesn't tell), and why not.
 
     Raises
     ------
     ClientError
-        When the system cannot be reached, or another system answers.
+        If the system cannot be reached, or another system answers.
     """
     try:
         ask()
@@ -409,7 +395,7 @@ def try_right(ask: Callable[[], object]) -> tuple[bool | None, str]:
 
 @contextmanager
 def _client_errors() -> Iterator[None]:
-    """Turn the bucket's errors inside the block into a ``ClientError``."""
+    """Turn the bucket's errors into a ``ClientError``."""
     try:
         yield
     except StoreError as error:
@@ -417,7 +403,6 @@ def _client_errors() -> Iterator[None]:
 
 
 def _to_client_error(error: StoreError) -> errors.ClientError:
-    """Return the ``ClientError`` that says what a failed request means."""
     text = str(error)
     fitting = [kind for kind, codes in _KINDS.items() if error.code in codes]
     kind = fitting[0] if fitting else errors.BadAnswerError
