@@ -1,6 +1,6 @@
-"""What ``check``, ``init``, ``chaos``, ``fix`` and the commands of a release do; their documents.
+"""The commands ``check``, ``init``, ``chaos`` and ``fix``, and those of a release.
 
-This module holds the documents of drills, too. Fields of documents are added, never renamed.
+Never rename a field of their documents; scripts read them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ chaos_app = Typer(help="A backlog of fake labels that cannot ship.", no_args_is_
 
 
 _REVERT = "runbook chaos revert"
-#: Where `runbook chaos revert` is refused, this command plans the removal, and asks for approval.
+#: Plans the removal and asks for approval, where `runbook chaos revert` is refused.
 _PLAN_REMOVAL = "runbook run 06"
 
 
@@ -63,25 +63,19 @@ def init(
     A ``.env`` in this folder or above it stays as it is. With ``marker`` no ``.env`` is written, so
     that the approved command reads the same settings as the command before it.
 
-    Parameters
-    ----------
-    marker : ``local`` or ``demo``; empty: no marker is asked for
-    approve : the SHA-256 that an earlier call printed
-
     Raises
     ------
     UsageError
-        When ``marker`` is neither ``local`` nor ``demo``.
+        If ``marker`` is neither ``local`` nor ``demo``.
     EnvironmentForbidsError
-        When ``RUNBOOK_ENVIRONMENT`` is not ``marker`` (unset: production), or the bucket is marked
-        as another environment.
+        If ``RUNBOOK_ENVIRONMENT`` or the bucket's marker names another environment.
     PlanNotApprovedError
-        When ``approve`` is the hash of something else.
+        If ``approve`` is the hash of something else.
 
     Notes
     -----
-    Changes the folder; undone by deleting the file. With an approved ``marker`` it changes the
-    store instead; undone by deleting the marker object.
+    Changes the folder; undone by deleting the file. An approved ``marker`` changes the store
+    instead; undone by deleting the marker object.
     """
     if marker:
         return _plan_or_write_marker(settings, marker, approve)
@@ -101,10 +95,7 @@ def init(
 
 
 def _plan_or_write_marker(settings: Settings, marker: str, approve: str) -> Document:
-    """Write the marker if ``approve`` is its hash; without ``approve``, say what would be written.
-
-    Writes nothing when the bucket has this marker already.
-    """
+    """Say what would be written; with ``approve``, write it. A marked bucket is left alone."""
     if marker not in ("local", "demo"):
         raise errors.UsageError(f"--marker is local or demo, not {marker!r}")
     if settings.runbook_environment != marker:
@@ -133,7 +124,7 @@ def _plan_or_write_marker(settings: Settings, marker: str, approve: str) -> Docu
             status="planned",
             writes=writes,
             sha256=sha256,
-            # Perhaps the setting was given for this command only: the next one needs it, too.
+            # The next command needs the setting, too, which may be set for this one only.
             apply=f"RUNBOOK_ENVIRONMENT={marker} {command}",
         )
     if not is_approved(sha256, approve):
@@ -143,11 +134,7 @@ def _plan_or_write_marker(settings: Settings, marker: str, approve: str) -> Docu
 
 
 def _tell_marker(what: str, **facts: Any) -> Document:
-    """Return what became of the marker.
-
-    ``writes`` is exactly what would be written, and where. ``apply`` is the command that approves
-    its hash.
-    """
+    """Return the document. ``writes`` is what would be written, and ``apply`` approves that."""
     told = {"marker": what, "writes": {}, "sha256": "", "apply": "", **facts}
     head = {"schema": "runbook/init/1", "answer": f"Marker: {what}"}
     return Document.model_validate(head | told)
@@ -159,14 +146,9 @@ def check(settings: Settings, *, progress: Progress = keep_quiet) -> Document:
 
     Returns
     -------
-    Whether looking and releasing are possible, and what is missing; no verdict. Exit code 0 when
-    looking is possible: the store, and Prometheus if there is one, answer and may be read, and no
-    address is that of another system. Else 4. A system's ``reachable`` is None when the settings
-    leave the system out. ``unfinished`` has a row for each release and each killed drill.
-
-    Notes
-    -----
-    Only reads, and leaves no folder behind.
+    Exits with 0 if you can investigate: the store and Prometheus (unless left out) can be read, and
+    no address is that of another system. Otherwise exits with 4. ``reachable`` is None for a system
+    that is left out. ``unfinished`` has a row for each release and each killed drill.
     """
     progress("section 1")
     with tempfile.TemporaryDirectory() as home:
@@ -208,12 +190,7 @@ def check(settings: Settings, *, progress: Progress = keep_quiet) -> Document:
 def create_chaos(
     settings: Settings, *, progress: Progress = keep_quiet, **options: Any
 ) -> Document:
-    """Make fake labels that cannot ship, and expire by themselves; `revert` removes them.
-
-    Parameters
-    ----------
-    options : fields of ``synthetic.Backlog``
-    """
+    """Make fake labels that cannot ship, and expire by themselves; `revert` removes them."""
     progress("make synthetic labels")
     drill_id = synthetic.make_drill_id()
     given = {"drill_id": drill_id, **options}
@@ -237,7 +214,7 @@ def revert_chaos(
     Raises
     ------
     EnvironmentForbidsError
-        Outside a marked playground. There the removal needs a plan and its approval.
+        Outside a marked playground, where the removal needs an approved plan.
     """
     store = Clients(settings).store
     try:
@@ -269,11 +246,7 @@ def read_chaos_status(settings: Settings, *, progress: Progress = keep_quiet) ->
 
 
 def _tell_chaos(command: str, **facts: Any) -> Document:
-    """Return numbers of synthetic objects, and the command that removes those that are there.
-
-    ``kept`` counts other objects, which are left alone; ``failed`` says of each key why it could
-    not be removed.
-    """
+    """Return the document. ``kept`` counts real objects; ``failed`` says why each key is left."""
     told = {"created": 0, "removed": 0, "kept": 0, "drills": {}, "failed": {}, "next": _REVERT}
     told |= facts
     has_any = any(told[name] for name in ("drills", "removed", "failed"))
@@ -287,7 +260,7 @@ def _tell_chaos(command: str, **facts: Any) -> Document:
 
 #: The actions that section 5 advises.
 _ADVISED = ("6.1", "6.2")
-#: Clean-up is none of them: no object is of a drill with this name.
+#: Keeps 6.3 from planning a removal, because no drill has this name.
 _NO_CLEAN_UP = "drill_id=none"
 
 
@@ -301,16 +274,17 @@ def fix(
 ) -> Document:
     """Plan the next action that section 5 advises, and show it; approved, carry it out.
 
-    ``done`` has ``verb``, ``plan``, ``sha256``, ``status`` and more of the approved plan, and
-    ``action`` of the plan that waits for approval; None when section 5 advises no action.
-
-    Runs 06 with the approved plan; then 05 and 06, which stops at a plan; when the incident is
-    fixed, 08.
+    With --approve, runs 06 with that plan. If the verdict is then not good or unknown, or without
+    --approve, runs 05 and 06, which plans the next action. Once fixed, runs 08.
 
     Raises
     ------
     PlanNotApprovedError
-        When the incident has no plan of 6.1 or 6.2 with this hash.
+        If the incident has no plan of 6.1 or 6.2 with this hash.
+
+    Notes
+    -----
+    ``done`` describes the approved plan, and ``action`` the one that waits for approval, if any.
     """
     ran: Document | None = None
     done: list[dict[str, Json]] = []
@@ -325,8 +299,8 @@ def fix(
     if ran is None or ran.exit_code in (ExitCode.NOT_OK, ExitCode.UNKNOWN):
         ran = carry_out(["05", "06"], parameter=[_NO_CLEAN_UP])
         offered = [plan for plan in ran.plans if plan["apply"] and plan["step"] in _ADVISED]
-        # A re-trigger needs the worker. What was done last could be done without end, while more
-        # files arrive.
+        # A re-trigger comes last, because it needs the worker; so does the last action, which
+        # could otherwise be planned forever while more files arrive.
         applied = _list_actions(settings, ran.incident or "", ActionPhase.APPLIED)
         last = ["retrigger", *(entry.action for entry in applied[-1:])]
         for plan in sorted(offered, key=lambda plan: plan["action"] in last)[:1]:
@@ -353,14 +327,13 @@ def fix(
 
 
 def _list_actions(settings: Settings, incident_id: str, phase: ActionPhase) -> list[ActionEntry]:
-    """Return the entries of actions in a phase, of the named incident or the open one."""
+    """Return the actions in a phase, of the named incident or the open one."""
     home = settings.runbook_home.resolve()
     incident = open_incident(home, incident_id, redactor=Redactor())
     return incident.journal.view().list_actions(phase) if incident is not None else []
 
 
 def _find_plan(settings: Settings, incident_id: str, approve: str) -> str:
-    """Return the id of the plan that was approved."""
     for entry in _list_actions(settings, incident_id, ActionPhase.PLANNED):
         if entry.step in _ADVISED and is_approved(entry.result["sha256"], approve):
             return entry.plan
@@ -369,12 +342,10 @@ def _find_plan(settings: Settings, incident_id: str, approve: str) -> str:
 
 
 class ReleaseCommands(MoveCommands):
-    """The commands of a release."""
-
     sections = SECTIONS
     section = remediation.NAME
     gate = GATE
-    # 6.5 looks only once, and does not wait for samples of the metrics.
+    # 6.5 reads only once, and does not wait for samples of the metrics.
     fixed: ClassVar = {"wait_s": 0, "way": "release"}
     plan_options: ClassVar = {
         "prefix": "prefix",

@@ -1,4 +1,4 @@
-"""This runbook, as ``runbook_lib`` finds it by the entry point ``runbook`` in pyproject.toml."""
+"""This runbook, registered as the entry point ``runbook`` in pyproject.toml."""
 
 from __future__ import annotations
 

@@ -365,7 +365,7 @@ def explain_left(left: Mapping[str, int], settings: Settings) -> str:
 
 
 def read_shipment_evidence(client: FulfillmentClient, order_id: str) -> str:
-    """Say what fulfillment-service knows about an order's shipments, or why it couldn't be asked."""
+    """Say what fulfillment-service knows about an order's shipments, or why it didn't answer."""
     if not _is_number(order_id):
         return f"could not be read: the order id {order_id!r} is not a number"
     try:
