@@ -63,15 +63,6 @@ def init(
     A ``.env`` in this folder or above it stays as it is. With ``marker`` no ``.env`` is written, so
     that the approved command reads the same settings as the command before it.
 
-    Raises
-    ------
-    UsageError
-        If ``marker`` is neither ``local`` nor ``demo``.
-    EnvironmentForbidsError
-        If ``RUNBOOK_ENVIRONMENT`` or the bucket's marker names another environment.
-    PlanNotApprovedError
-        If ``approve`` is the hash of something else.
-
     Notes
     -----
     Changes the folder; undone by deleting the file. An approved ``marker`` changes the store
@@ -211,10 +202,7 @@ def revert_chaos(
 ) -> Document:
     """Remove what the metadata proves synthetic; look-alikes stay.
 
-    Raises
-    ------
-    EnvironmentForbidsError
-        Outside a marked playground, where the removal needs an approved plan.
+    Outside a marked playground, a removal needs an approved plan.
     """
     store = Clients(settings).store
     try:
@@ -274,8 +262,8 @@ def fix(
 ) -> Document:
     """Plan the next action that section 5 advises, and show it; approved, carry it out.
 
-    With --approve, runs 06 with that plan. If the verdict is then not good or unknown, or without
-    --approve, runs 05 and 06, which plans the next action. Once fixed, runs 08.
+    With --approve, runs 06 with that plan. If the incident is then not fixed, or its verdict
+    unknown, or without --approve, runs 05 and 06, which plans the next action. Once fixed, runs 08.
 
     Raises
     ------
@@ -327,7 +315,6 @@ def fix(
 
 
 def _list_actions(settings: Settings, incident_id: str, phase: ActionPhase) -> list[ActionEntry]:
-    """Return the actions in a phase, of the named incident or the open one."""
     home = settings.runbook_home.resolve()
     incident = open_incident(home, incident_id, redactor=Redactor())
     return incident.journal.view().list_actions(phase) if incident is not None else []

@@ -92,12 +92,8 @@ def drill_one(settings: Settings, scenario: Scenario, *, progress: Progress) -> 
 def drill_all(settings: Settings, *, progress: Progress) -> Document:
     """Carry out every scenario that fits this system, even if some fail.
 
-    Raises
-    ------
-    SafetyError
-        If the first scenario is refused; nothing was injected.
-    RunInterruptedError
-        On Ctrl-C or SIGTERM, once the running drill has reverted its fault.
+    Raises ``SafetyError`` if the first is refused, and ``RunInterruptedError`` on Ctrl-C or SIGTERM
+    once the running drill has reverted its fault.
     """
     has_stack = settings.runbook_services == "supervisor"
     scenarios = [
@@ -237,12 +233,8 @@ def make_schedule(kind: Kind, scenario: str = "", *, every: bool = False) -> str
     The drill runs in the folder of the nearest ``.env``, or of the local stack's. Its command sets
     RUNBOOK_HOME and RUNBOOK_ENVIRONMENT, because these may be set in this shell only.
 
-    Raises
-    ------
-    UsageError
-        If there is no ``.env``, or no such scenario.
-    EnvironmentForbidsError
-        Outside a local or demo environment.
+    Raises ``UsageError`` without a ``.env`` or such a scenario, and ``EnvironmentForbidsError``
+    outside a local or demo environment.
     """
     folders = [find_root(Path.cwd(), find_checkout()), Settings.load().runbook_stack_home]
     having = [folder for folder in folders if (folder / ".env").is_file()]

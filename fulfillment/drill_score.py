@@ -28,34 +28,21 @@ _Objective = tuple[str, str, str, bool]
 
 @dataclass(frozen=True)
 class Goals:
-    """What a drill must show.
+    """What a drill must show. To the alert's timeouts, a drill adds the waits of its rule."""
 
-    Attributes
-    ----------
-    cause_expected : the cause that section 5 must name; the fault has the same name
-    alert : the alert that must fire, or ""
-    verdict_expected : section 6's verdict once the fault is repaired or reverted
-    releases : labels move, so a proof is needed
-    detect_timeout_s, notify_timeout_s, clear_timeout_s : how long the alert may take to fire, to
-        reach every channel, and to clear. A drill adds the waits of the alert's rule
-    """
-
-    cause_expected: str
-    alert: str = "FulfillmentDelay"
-    verdict_expected: Verdict = Verdict.FIXED
-    releases: bool = False
-    detect_timeout_s: float = 45
-    notify_timeout_s: float = 20
+    cause_expected: str  # for section 5; the fault has the same name
+    alert: str = "FulfillmentDelay"  # or "" if none fires
+    verdict_expected: Verdict = Verdict.FIXED  # of section 6, after repair or revert
+    releases: bool = False  # labels move, so a proof is needed
+    detect_timeout_s: float = 45  # until the alert fires
+    notify_timeout_s: float = 20  # until every channel got it
     clear_timeout_s: float = 45
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
-        """The verdicts that meet the goal.
-
-        Instead of healthy, fixed will do, because a reading may catch brief trouble, such as a
-        probe that fails while a service restarts.
-        """
+        """The verdicts that meet the goal."""
         if self.verdict_expected is Verdict.HEALTHY:
+            # A reading may catch brief trouble, such as a probe that fails during a restart.
             return (Verdict.HEALTHY, Verdict.FIXED)
         return (self.verdict_expected,)
 
@@ -145,17 +132,13 @@ def _count_seconds(start: datetime, end: datetime) -> float:
 def _judge_alert(
     document: Document, journal: JournalView, marks: _Marks, goals: Goals
 ) -> Iterator[_Objective]:
-    """Yield the objectives about the alert.
-
-    Without ``NOTIFICATIONS_URL``, 3.1 judges whether the channels got it.
-    """
     phases = document.phases
     yield _judge_time("alert fires", phases["detect_s"], goals.detect_timeout_s)
     if "notify" in marks:
         missing = [channel for channel, at in phases["notify_s"].items() if at is None]
         actual = f"missing: {', '.join(missing)}" if missing else "all"
         is_met = not missing
-    else:
+    else:  # without NOTIFICATIONS_URL, 3.1 judges the delivery
         delivery = journal.latest().get("3.1")
         actual = delivery.reason if delivery else "3.1 was not read"
         is_met = delivery is not None and delivery.status is not Status.BREACH
@@ -166,7 +149,6 @@ def _judge_alert(
 def _judge(
     document: Document, journal: JournalView, marks: _Marks, goals: Goals
 ) -> Iterator[_Objective]:
-    """Yield each objective, with what was measured."""
     if goals.alert:
         yield from _judge_alert(document, journal, marks, goals)
     expected = document.cause_expected

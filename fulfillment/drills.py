@@ -266,7 +266,7 @@ class Drill:
         alerts = self.clients.prometheus.list_alerts()
         return {alert.state for alert in alerts if alert.name == self.scenario.alert}
 
-    def read_told(self, status: str) -> dict[str, datetime | None]:
+    def read_first_notices(self, status: str) -> dict[str, datetime | None]:
         """Return when each channel first got the alert since the fault, or None if not yet.
 
         ``status`` is ``firing`` or ``resolved``.
@@ -494,10 +494,10 @@ def _wait_for_channels(drill: Drill) -> None:
         return
 
     def are_all_told() -> bool:
-        return None not in drill.read_told("firing").values()
+        return None not in drill.read_first_notices("firing").values()
 
     wait_for(are_all_told, timeout_s=drill.scenario.notify_timeout_s)
-    told = drill.read_told("firing")
+    told = drill.read_first_notices("firing")
     drill.mark("notify", told={c: format_time(at) for c, at in told.items() if at})
 
 
@@ -530,7 +530,7 @@ def _wait_until_clear(drill: Drill) -> None:
         if drill.read_alert_states():
             return False
         has_log = bool(drill.settings.notifications_url)
-        return not has_log or None not in drill.read_told("resolved").values()
+        return not has_log or None not in drill.read_first_notices("resolved").values()
 
     limit_s = drill.scenario.clear_timeout_s
     drill.begin_stage("clear", f"wait until the alert clears, {limit_s:g} s at most")

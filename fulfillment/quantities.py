@@ -112,9 +112,7 @@ def measure(
 ) -> tuple[Measurement, ...]:
     """Return measurements of quantities with these statuses, of alerts, uploads and backlog.
 
-    Parameters
-    ----------
-    begun : since when the lag or a wait is too long, or the alert fires
+    They have lasted since ``begun``, or if ok, since ``well_since``.
     """
 
     def make(

@@ -51,21 +51,14 @@ NOT_WANTED = "not_wanted"
 
 
 class Label(NamedTuple):
-    """A waiting object.
-
-    Attributes
-    ----------
-    since, minutes : since when it waits, and for how long
-    is_complete : whether it may move, by LABEL_FINISHED; None if only shipments tell
-    order_id : by ORDER_ID_FROM, or ""
-    """
+    """A waiting object, as the settings see it."""
 
     info: Seen
     since: datetime
-    minutes: float
+    minutes: float  # waited so far
     origin: Origin
-    is_complete: bool | None
-    order_id: str
+    is_complete: bool | None  # by LABEL_FINISHED; None if only shipments tell
+    order_id: str  # by ORDER_ID_FROM, or ""
 
 
 #: The columns of a table of waiting objects, and their dtypes.
@@ -83,14 +76,7 @@ WAITING_COLUMNS: Mapping[str, Dtype] = {
 class Waiting:
     """Everything that waits, the longest wait first.
 
-    Attributes
-    ----------
-    limit_minutes : LAG_THRESHOLD_MINUTES
-    overdue : the real objects over the limit
-    overdue_synthetic : the number of synthetic objects over the limit
-    since : since when the oldest overdue object waits
-    late_since : since when it has been overdue
-    longest_minutes : the longest wait of a real object, or 0
+    The oldest overdue object has waited since ``since``, and was overdue at ``late_since``.
     """
 
     def __init__(self, objects: Iterable[Label], limit_minutes: float) -> None:
@@ -106,10 +92,7 @@ class Waiting:
 
     @property
     def observations(self) -> dict[str, Json]:
-        """The counts, as the rules of causes name them.
-
-        ``waiting_finished`` is None if only shipments tell which labels are finished.
-        """
+        """The counts that the rules of causes use; None if only shipments tell."""
         complete = [label.is_complete for label in self.real]
         return {
             "waiting_real": len(self.real),
@@ -119,7 +102,6 @@ class Waiting:
         }
 
     def describe(self) -> str:
-        """Say what waits, and how long."""
         text = count_of(len(self.real), "file")
         text += f" waiting, {len(self.overdue):,} over {self.limit_minutes:g} min"
         if self.real:
@@ -135,7 +117,6 @@ class Waiting:
         return outcome.judge(status, "; ".join([self.describe(), *words]))
 
     def rows(self) -> list[dict[str, Json]]:
-        """Return a row for each object; see ``WAITING_COLUMNS``."""
         return [
             {
                 "key": label.info.key,
@@ -181,10 +162,7 @@ _newest: dict[tuple[str, datetime | None], tuple[datetime, Waiting]] = {}
 
 
 def recall_waiting(inv: Investigation) -> Waiting:
-    """Return what waits. A run of notebooks lists at most every 30 s, unless something changed.
-
-    Raises the errors of ``read_waiting``.
-    """
+    """Return what waits. A run of notebooks lists at most every 30 s, unless something changed."""
     key = (inv.incident.id, inv.journal.last_applied_at)
     if key in _newest:
         listed_at, waiting = _newest[key]
@@ -203,10 +181,7 @@ def read_waiting(inv: Investigation) -> Waiting:
     A late order's label is overdue the moment it's written, yet normally leaves within seconds. So
     for its first 10 s, count its wait from when it was written, not from ``pending-since``.
 
-    Raises
-    ------
-    ClientError
-        If the store cannot be listed.
+    Raises a ``ClientError`` if the store cannot be listed.
     """
     settings = inv.settings
     now = inv.now()
@@ -247,12 +222,8 @@ def _is_complete(metadata: Mapping[str, str], rule: str) -> bool | None:
 def read_order_id(key: str, metadata: Mapping[str, str], order_id_from: str) -> str:
     """Return a label's order, or "" if it is unknown, unprintable or over 64 characters. Pure.
 
-    Parameters
-    ----------
-    metadata : with lower-case names
-    order_id_from : ``metadata:<name>``, or ``key:<regex>`` whose first group is the order. The
-        regex applies to the key after its last ``/``. An object without that metadata is searched
-        with DataFlow's regex
+    ``order_id_from`` is ``metadata:<name>`` in lower case, or ``key:<regex>``, for the key after
+    its last ``/``. If an object lacks the metadata, DataFlow's regex is tried.
     """
     source, _, name_or_pattern = order_id_from.partition(":")
     text = ""
@@ -270,24 +241,17 @@ def read_order_id(key: str, metadata: Mapping[str, str], order_id_from: str) -> 
 class LabelJudge:
     """Judges whether waiting objects may move, and since when they wait. Only reads.
 
-    ``_find_exclusion`` has the reasons why an object stays. A judgement's facts are ``order_id``
-    and, where shipments decide, ``status`` and ``tracking_number`` of those that want the label.
-
-    Attributes
-    ----------
-    now : the plan's time
-    only_orders : move only labels of these orders, for example a drill's own
-    older_than_s : move only labels that have waited so long
-    parks : move only labels that nobody wants
-    wanted : by order, the shipments that want their label; lacks orders that nobody asked for
+    A judgement's facts are ``order_id`` and, where shipments decide, ``status`` and
+    ``tracking_number`` of those that want the label.
     """
 
     settings: Settings
     client: FulfillmentClient
     now: datetime
-    only_orders: frozenset[str] | None = None
+    only_orders: frozenset[str] | None = None  # for example, a drill's own
     older_than_s: float = 0.0
-    parks: bool = False
+    parks: bool = False  # move only labels that nobody wants
+    #: For each order asked for so far, the shipments that want their label.
     wanted: dict[str, list[Shipment]] = field(default_factory=dict)
 
     def __call__(self, objects: Sequence[Seen]) -> Sequence[Judgement]:
@@ -335,13 +299,8 @@ class LabelJudge:
         return next((reason for reason, applies in checks.items() if applies), "")
 
 
-def explain_left(left: Mapping[str, int], settings: Settings) -> str:
-    """Say why objects stay, and which setting decides that, or return "". Pure.
-
-    Parameters
-    ----------
-    left : the number of objects that stay, by reason
-    """
+def explain_exclusions(excluded: Mapping[str, int], settings: Settings) -> str:
+    """Say why objects stay, and which setting decides that, or return "". Pure."""
     explanations = {
         "incomplete": f"not finished by LABEL_FINISHED={settings.label_finished}",
         NOT_WANTED: f"no shipment of their order wants a label (LABEL_FINISHED="
@@ -358,7 +317,7 @@ def explain_left(left: Mapping[str, int], settings: Settings) -> str:
         "destination_taken": "other content lies where they would go: look at both",
     }
     sentences = []
-    for reason, count in sorted(left.items()):
+    for reason, count in sorted(excluded.items()):
         if count and reason not in _NOT_EXPLAINED:
             sentences.append(f"{count} stay: {explanations.get(reason, reason)}")
     return "; ".join(sentences)
@@ -387,9 +346,7 @@ def ask_again(
 ) -> list[str | None]:
     """Check right before planned labels move whether their orders still want them.
 
-    Returns
-    -------
-    For each row "" if it may move, why it must stay, or None if fulfillment-service can't tell.
+    Returns "" for a label that may move, why it must stay, or None if the service can't tell.
     """
     if settings.label_finished != "shipment":
         return [""] * len(rows)

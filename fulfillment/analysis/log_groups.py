@@ -26,36 +26,25 @@ _NUMBER = re.compile(r"[\w.:+-]*\d[\w.:+-]*")
 
 @dataclass(frozen=True, slots=True)
 class LogGroup:
-    """Lines that say the same.
+    """Lines that say the same."""
 
-    Attributes
-    ----------
-    level : error, warning or info, or ""
-    template : their common text, with ``<text>`` and ``<n>`` for what differs
-    first, last : when the first and the last line was logged, if known
-    example : the first line, at most 600 characters
-    """
-
-    level: str
+    level: str  # error, warning or info, or ""
     count: int
-    template: str
+    template: str  # with <text> and <n> for what differs
     first: datetime | None
     last: datetime | None
-    example: str
+    example: str  # the first line, at most 600 characters
 
 
 def group_lines(lines: Iterable[tuple[datetime | None, str]]) -> list[LogGroup]:
     """Group lines, text or JSON, that differ only in quoted text and in words with digits.
 
     Skips blank and indented lines and the heading of a traceback, which belong to other lines.
+    Returns at most 200 groups: errors first, then warnings; the largest first.
 
     Parameters
     ----------
     lines : time, if known, and text of each line, oldest first
-
-    Returns
-    -------
-    At most 200 groups: errors first, then warnings; the largest first.
     """
     times: dict[tuple[str, str], list[datetime | None]] = defaultdict(list)
     examples: dict[tuple[str, str], str] = {}
@@ -105,6 +94,5 @@ def _find_first(fields: Mapping[str, Json], *names: str) -> str:
 
 
 def _clean(text: str) -> str:
-    """Return a text as a line of at most 600 printable characters."""
     line = " ".join(text[: 4 * _MAX_CHARS].split())[:_MAX_CHARS]
     return "".join(char if char.isprintable() else "\ufffd" for char in line)

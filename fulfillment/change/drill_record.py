@@ -28,7 +28,6 @@ class DrillError(RunbookError):
 
 
 def make_approver(incident_id: str) -> str:
-    """Return the name with which an incident's drill approves."""
     return f"{_APPROVER}d{incident_id.removeprefix('inc-').lower()}"
 
 

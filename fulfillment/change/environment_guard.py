@@ -14,10 +14,7 @@ MARKER_KEY = ".runbook/environment.json"
 def read_marker(store: ObjectStore) -> str:
     """Return the environment in the bucket's marker object, or ``unreadable``, or "" without one.
 
-    Raises
-    ------
-    ClientError
-        If the store cannot be read.
+    Raises a ``ClientError`` if the store cannot be read.
     """
     content = store.read(MARKER_KEY)
     if content is None:

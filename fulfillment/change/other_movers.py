@@ -30,17 +30,10 @@ _STOPPED = frozenset({"STOPPED", "FATAL", "exited", "dead", "created", "stopped"
 
 
 class WorkerActivity(NamedTuple):
-    """Whether the worker is paused and idle, as far as anything tells.
+    """Whether the worker is paused and idle, as far as anything tells."""
 
-    Attributes
-    ----------
-    paused : paused or stopped; None while it starts or stops
-    moving : in the middle of a pass
-    last_move_at : when it last moved a label
-    """
-
-    paused: bool | None
-    moving: bool = False
+    paused: bool | None  # or stopped; None while it starts or stops
+    moving: bool = False  # in the middle of a pass
     last_move_at: datetime | None = None
 
 
@@ -52,23 +45,19 @@ def _do_nothing() -> None:
 class WorkerHold:
     """Pauses and resumes the worker, and checks whether it is idle.
 
-    Attributes
-    ----------
-    name : the worker's, the same on every machine
-    words, way_back : how the worker is held, for the plan, and how a person resumes it
-    ask, do_pause, do_resume : may raise ``ClientError``; ``ask`` may raise ``MoversError``, too
-    can_pause : whether ``pause`` keeps the worker idle; if not, ``check`` only watches it
-    _idle : what the last successful ``check`` read, since pause or resume
+    ``ask``, ``do_pause`` and ``do_resume`` may raise ``ClientError``; ``ask`` may raise
+    ``MoversError``, too.
     """
 
-    name: str
-    words: str
+    name: str  # the worker's, the same on every machine
+    words: str  # how the worker is held, for the plan
     ask: Callable[[], WorkerActivity]
     sleep: Callable[[float], None]
     do_pause: Callable[[], object] = _do_nothing
     do_resume: Callable[[], object] = _do_nothing
-    way_back: str = ""
-    can_pause: bool = True
+    way_back: str = ""  # how a person resumes the worker
+    can_pause: bool = True  # if not, `check` only watches the worker
+    #: What the last successful `check` read, since pause or resume.
     _idle: WorkerActivity | None = None
 
     def read(self) -> WorkerActivity:
@@ -97,12 +86,9 @@ class WorkerHold:
         """Make sure that the worker is idle; the first time, wait until its pass has ended.
 
         The worker is idle between two objects of a pass, too, so two readings in a row must show
-        the same last move. Later checks read it once, and compare with the previous check.
+        the same last move. Later checks read the worker once, and compare with the previous check.
 
-        Raises
-        ------
-        MoversError
-            If the worker is not paused, moved since the last check, or does not stop within 30 s.
+        Raises ``MoversError`` if the worker is not paused, moved since, or moves longer than 30 s.
         """
         before = self._idle
         self._idle = None

@@ -29,7 +29,7 @@ from runbook_lib.section import get_parameters
 from ..clients import Clients
 from ..investigation import Investigation
 from ..settings import is_nested
-from ..waiting import NOT_WANTED, LabelJudge, ask_again, explain_left, read_shipment_evidence
+from ..waiting import NOT_WANTED, LabelJudge, ask_again, explain_exclusions, read_shipment_evidence
 from .other_movers import WorkerHold, make_hold
 
 _PROMISES_OF_UNDO = (
@@ -222,7 +222,7 @@ def make_release_plan(
     except LimitError as error:
         split = _SPLIT.format(limit=settings.release_limit_objects)
         raise LimitError(f"{error}. {split}") from error
-    why_they_stay = explain_left(plan.content.header.excluded, settings)
+    why_they_stay = explain_exclusions(plan.content.header.excluded, settings)
     return replace(plan, summary={**plan.summary, "reason": why_they_stay})
 
 

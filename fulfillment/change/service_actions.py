@@ -93,27 +93,18 @@ def _check_refreshed(before: State, now: State) -> str:
 
 
 class _Action(NamedTuple):
-    """An action on a target, which fills in ``{target}`` in the texts.
-
-    Attributes
-    ----------
-    done, effect, way_back : what was done, what we check, and how to undo it
-    read_state : raises ``ClientError``
-    goal : fields that the state must have afterwards
-    is_repeated : act although the state has the goal already
-    check : compares the state before and now; says what is missing beside the goal, or ""
-    is_repair : you may ask 6.2 for it
-    """
+    """An action on a target, whose name replaces ``{target}`` in the texts."""
 
     done: str
-    effect: str
+    effect: str  # what we check
     way_back: str
     change: Callable[[Clients, str], object]
-    read_state: Callable[[Clients, str], State] = _read_service
-    goal: Mapping[str, bool] = {}
-    is_repeated: bool = False
+    read_state: Callable[[Clients, str], State] = _read_service  # may raise ClientError
+    goal: Mapping[str, bool] = {}  # what the state must be afterwards
+    is_repeated: bool = False  # act although the state has the goal already
+    #: Given the state before and now, says what is missing beside the goal, or "".
     check: Callable[[State, State], str] = _need_nothing
-    is_repair: bool = True
+    is_repair: bool = True  # you may ask 6.2 for it
 
     def has_goal(self, state: State) -> bool:
         return self.goal.items() <= state.items()

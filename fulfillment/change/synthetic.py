@@ -54,24 +54,15 @@ class BacklogParameters(Backlog, ChangeParameters):
 
 
 class Found(NamedTuple):
-    """Synthetic objects under some prefixes.
-
-    Attributes
-    ----------
-    kept : the number of other objects, which are left alone
-    removed : the number of removed ``objects``
-    failed : why an object could not be removed, by key
-    """
+    """Synthetic objects under some prefixes."""
 
     objects: list[Seen]
-    kept: int
+    kept: int  # other objects, which are left alone
     removed: int = 0
-    failed: Mapping[str, str] = {}
+    failed: Mapping[str, str] = {}  # why an object could not be removed, by key
 
 
 class Label(NamedTuple):
-    """A synthetic label to write."""
-
     key: str
     content: bytes
     metadata: dict[str, str]
@@ -107,12 +98,7 @@ def create_backlog(
 ) -> list[Label]:
     """Create synthetic labels; undone by ``revert_backlog``.
 
-    Raises
-    ------
-    EnvironmentForbidsError
-        Outside a marked playground.
-    UsageError
-        See ``check_prefix``.
+    Raises ``EnvironmentForbidsError`` outside a marked playground; see also ``check_prefix``.
     """
     check_playground(settings, store)
     made = list(make_labels(backlog, settings=settings, now=now))
@@ -157,14 +143,7 @@ def revert_backlog(store: ObjectStore, *prefixes: str, drill_id: str = "") -> Fo
 
 
 def check_prefix(settings: Settings, prefix: str) -> str:
-    """Return the prefix if synthetic objects may be made under it.
-
-    Raises
-    ------
-    UsageError
-        If the prefix does not end with a slash, has an impossible name such as ``..``, or is under
-        ``READY_PREFIX`` or ``.runbook/``.
-    """
+    """Return the prefix; raise ``UsageError`` if no synthetic object may be made under it."""
     if not prefix.endswith("/") or not is_key_supported(prefix[:-1]):
         raise errors.UsageError(f"{prefix!r} is not a prefix: write names with a '/' after each")
     if prefix.startswith((settings.ready_prefix, ".runbook/")):

@@ -38,24 +38,22 @@ class Clients:
 
     @cached_property
     def bucket(self) -> S3Bucket:
-        """The bucket with the read keys."""
         return connect_bucket(self._settings, for_changes=False)
 
     @cached_property
     def change_bucket(self) -> S3Bucket:
-        """The same bucket with the change keys, or ``bucket`` itself if there are none."""
+        """The bucket with the change keys, or ``bucket`` itself if there are none."""
         if not self._settings.minio_change_user:
             return self.bucket
         return connect_bucket(self._settings, for_changes=True)
 
     @cached_property
     def store(self) -> ObjectStore:
-        """The bucket for sections and drills: it reads and changes with separate keys."""
+        """The bucket for sections and drills, which reads and changes with separate keys."""
         return ObjectStore(self.bucket, self.change_bucket)
 
     @cached_property
     def services(self) -> ServicesClient:
-        """The back end for services: compose or supervisor."""
         return connect_services(self._settings)
 
     def find_switch(self, service: str) -> ServicesClient | CommandServices:
@@ -72,7 +70,7 @@ def check_connected(settings: Settings, clients: Clients) -> None:
     Raises
     ------
     NotConnectedError
-        If the object store has no address or no keys, or no configured system answers.
+        If no system answers, or the object store has no address or no keys.
     """
     access_key, secret_key, _ = settings.read_store_keys(for_changes=False)
     if not (settings.minio_endpoint and access_key and secret_key):

@@ -78,28 +78,21 @@ class Series:
 
 @_camel
 class AlertRule:
-    """An alerting rule in Prometheus; it is evaluated every ``group_interval_s`` seconds.
-
-    ``state`` is inactive, pending, firing or unknown; ``health`` is ok, err or unknown.
-    """
-
     name: str
     query: str
     for_s: Annotated[float, Field(validation_alias="duration")] = 0
     keep_firing_for_s: Annotated[float, Field(validation_alias="keepFiringFor")] = 0
     labels: Labels = field(default_factory=dict)
-    state: str = "unknown"
-    health: str = "unknown"
-    group_interval_s: float = 0
+    state: str = "unknown"  # or inactive, pending, firing
+    health: str = "unknown"  # or ok, err
+    group_interval_s: float = 0  # between evaluations
 
 
 @_camel
 class Alert:
-    """An alert; ``state`` is pending or firing."""
-
     name: Annotated[str, Field(validation_alias=AliasPath("labels", "alertname"))]
     labels: dict[str, str]
-    state: str
+    state: str  # pending or firing
     active_at: When = None
     value: float = math.nan
 
@@ -163,11 +156,10 @@ class PrometheusClient(_SystemClient):
         return self.get("/api/v1/targets", list[Target], params, "data.activeTargets")
 
     def _query(self, path: str, params: Mapping[str, str]) -> list[Series]:
-        """Send a query. A scalar becomes a series without labels."""
         data = self.get(path, dict[str, Json], params, "data")
         with self.parsing(path):
             rows = data["result"]
-            if data["resultType"] == "scalar":
+            if data["resultType"] == "scalar":  # becomes a series without labels
                 rows = [{"metric": {}, "value": rows}]
         return self.read_as(path, rows, list[Series])
 
@@ -188,12 +180,12 @@ _Ids = Annotated[tuple[str, ...], fill(())]
 
 @_camel
 class RoutedAlert:
-    """An alert in Alertmanager; ``state`` is active, suppressed or unprocessed."""
+    """An alert in Alertmanager."""
 
     labels: dict[str, str]
     starts_at: At
     receivers: _Names
-    state: str
+    state: str  # active, suppressed or unprocessed
     silenced_by: _Ids
     inhibited_by: _Ids
     muted_by: _Ids = ()
@@ -250,13 +242,7 @@ class GrafanaClient(_SystemClient):
     PROOF = (HEALTH, "database")
 
     def find_panel(self, dashboard_uid: str, title: str) -> Panel:
-        """Return a dashboard's panel by its title, whose case does not matter.
-
-        Raises
-        ------
-        NotFoundError
-            If there is no such dashboard or panel.
-        """
+        """Return the panel with this title in any case, or raise ``NotFoundError``."""
         path = f"/api/dashboards/uid/{dashboard_uid}"
         answer = self.get(path, dict[str, Json])
         panels = self.read_as(path, answer, list[Panel], "dashboard.panels")
@@ -276,10 +262,7 @@ _SHIPMENTS = "/fulfillment/shipments"
 
 @_camel
 class WorkerState:
-    """The worker's state; ``raw`` is the whole answer.
-
-    Not every service tells ``paused_at`` and ``paused_by``, which are about the current pause.
-    """
+    """The worker's state; ``raw`` is the whole answer."""
 
     paused: StrictBool
     moving: StrictBool
@@ -290,7 +273,7 @@ class WorkerState:
     ready_prefix: str = ""
     bucket: str = ""
     raw: dict[str, Json] = field(default_factory=dict)
-    paused_at: When = None
+    paused_at: When = None  # not every service tells this
     paused_by: Text = ""
 
 
@@ -299,16 +282,12 @@ _Time = Annotated[datetime | None, BeforeValidator(try_time)]
 
 @_camel
 class Shipment:
-    """A shipment of an order. Times are None if the service does not give them.
-
-    If a label exists, one of the ``tasks`` has its ``key``.
-    """
-
     order_id: str
     status: Text = ""
     tracking_number: Text = ""
     created_at: _Time = None
     updated_at: _Time = None
+    #: If a label exists, one of these has its ``key``.
     tasks: Annotated[list[dict[str, Json]], fill([])] = field(default_factory=list)
 
 
@@ -334,7 +313,7 @@ class FulfillmentClient(_SystemClient):
         self.post(f"{_WORKER}/resume", object)
 
     def list_shipments(self, order_id: int | None = None, limit: int = 100) -> list[Shipment]:
-        """Return an order's shipments, or without an order the newest."""
+        """Return an order's shipments, or the newest of all."""
         params = {"orderId": order_id, "limit": limit}
         return self.get(_SHIPMENTS, list[Shipment], params, "items")
 
@@ -344,31 +323,27 @@ _LOGIN = "/auth/token"
 
 @dataclass(frozen=True, slots=True)
 class Dag:
-    """A DAG. If ``is_stale``, its file is gone, and Airflow schedules no run."""
-
     id: Annotated[str, Field(validation_alias="dag_id")]
     is_paused: StrictBool
     has_import_errors: StrictBool = False
-    is_stale: StrictBool = False
+    is_stale: StrictBool = False  # its file is gone, so Airflow schedules no run
 
 
 @dataclass(frozen=True, slots=True)
 class DagRun:
-    """A run of the DAG; ``state`` is queued, running, success or failed."""
-
     id: Annotated[str, Field(validation_alias="dag_run_id")]
-    state: str
+    state: str  # queued, running, success or failed
     started_at: Annotated[When, Field(validation_alias="start_date")] = None
     ended_at: Annotated[When, Field(validation_alias="end_date")] = None
 
 
 @dataclass(frozen=True, slots=True)
 class DagChange:
-    """A change of the DAG in Airflow's log; ``extra`` is JSON, such as ``{"is_paused": true}``."""
+    """A change of the DAG, by Airflow's event log."""
 
     at: Annotated[At, Field(validation_alias="when")]
     by: Annotated[Text, Field(validation_alias="owner")] = ""
-    extra: Text = ""
+    extra: Text = ""  # JSON, such as {"is_paused": true}
 
     @property
     def is_pause(self) -> bool:
@@ -410,7 +385,7 @@ class PipelineClient(_SystemClient):
         return self.get(path, list[DagRun], query, "dag_runs")
 
     def find_last_pause(self) -> DagChange | None:
-        """Return the last pause of the DAG, if it is among its last 20 changes."""
+        """Return the DAG's last pause, if it is among its last 20 changes."""
         query = {"dag_id": self._dag_id, "event": "patch_dag", "order_by": "-when", "limit": 20}
         changes = self.get("/api/v2/eventLogs", list[DagChange], query, "event_logs")
         for change in changes:
@@ -509,8 +484,6 @@ class SupportClient(HttpClient):
 
 @dataclass(frozen=True, slots=True)
 class ProbeStep:
-    """A step of the probe's run, such as ``timeline_refresh``."""
-
     name: Annotated[str, Field(validation_alias=AliasChoices("step", "name"))]
     status: str
     message: Text = ""
@@ -518,7 +491,7 @@ class ProbeStep:
 
 @dataclass(frozen=True, slots=True)
 class ProbeStatus:
-    """The result of the probe's last run; ``ran_at`` is None before the first."""
+    """The result of the probe's last run, if it ever ran."""
 
     status: str
     steps: tuple[ProbeStep, ...]
@@ -537,11 +510,9 @@ class ProbeClient(_SystemClient):
 
 @_camel
 class Notification:
-    """A notification by slack, email or teams that an alert is firing or resolved."""
-
-    channel: str
+    channel: str  # slack, email or teams
     received_at: At
-    status: str
+    status: str  # firing or resolved
     alertnames: tuple[str, ...]
     is_drill: Annotated[StrictBool, Field(validation_alias="drill")] = False
 

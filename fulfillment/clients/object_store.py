@@ -70,9 +70,7 @@ Rights = dict[str, tuple[bool | None, str]]
 
 
 def connect_bucket(settings: Settings, *, for_changes: bool) -> S3Bucket:
-    """Return the bucket; it connects with the first request.
-
-    ``for_changes`` takes the change keys, if the settings have them.
+    """Return the bucket, which connects with the first request.
 
     Raises
     ------
@@ -111,13 +109,7 @@ class StoreFullError(errors.BadAnswerError):
 
 
 class ObjectStore:
-    """One bucket of an S3 store. Its methods raise only ``ClientError``.
-
-    Parameters
-    ----------
-    bucket : with the read keys
-    change_bucket : the same bucket with the change keys, if there are any
-    """
+    """A bucket, with a separate client for changes, if any. Raises only ``ClientError``."""
 
     def __init__(self, bucket: S3Bucket, change_bucket: S3Bucket | None = None) -> None:
         self.endpoint = bucket.endpoint
@@ -202,10 +194,7 @@ class ObjectStore:
             return None if read is None else read[0]
 
     def put_object(self, key: str, content: bytes, metadata: Texts | None = None) -> None:
-        """Write an object, without a retry; undone by ``delete_object``.
-
-        The key's suffix decides the content type.
-        """
+        """Write an object, without a retry; undone by ``delete_object``."""
         content_type, _ = mimetypes.guess_type(key)
         headers = {f"{_META}{name.lower()}": text for name, text in (metadata or {}).items()}
         headers["content-type"] = content_type or "application/octet-stream"
@@ -219,9 +208,9 @@ class ObjectStore:
         self._change(Request("delete", info.key, if_match=info.etag), f"delete {info.key}")
 
     def _change(self, request: Request, what: str) -> None:
-        """Send a change; if it fails, raise a ``ClientError`` that says if it may be done anyway.
+        """Send a change once; an error says whether it may have been done.
 
-        ``what`` names the change in messages, such as ``write pending/7.pdf``.
+        Messages name ``what`` was to be done, such as ``write pending/7.pdf``.
         """
         if not is_key_supported(request.key):
             raise errors.BadAnswerError(f"{what}: no request can name this key", system=_SYSTEM)
@@ -244,12 +233,7 @@ class ObjectStore:
     def check_live(self) -> str:
         """Ask ``/minio/health/live``, or list where there is none; return the URL that answered.
 
-        Raises
-        ------
-        AccessDeniedError
-            If the credentials may not list, where a listing is needed.
-        ClientError
-            If the store is unhealthy, or does not answer.
+        Raises a ``ClientError`` if the store is unhealthy, silent, or refuses the listing.
         """
         path = "/minio/health/live"
         source = f"{self._bucket.url}{path}"
@@ -304,25 +288,12 @@ class ObjectStore:
     def read_rights(self, prefix: str, *, write_under: Sequence[str] = ()) -> Rights:
         """Return what the read key may do; with ``write_under``, test the change key instead.
 
-        Parameters
-        ----------
-        prefix : where to list and read
-        write_under : prefixes where to write and delete
+        The rights are ``list``, ``read``, ``write <prefix>`` and ``delete <prefix>``. If the
+        listing gives no clear answer, tests nothing else. Raises a ``ClientError`` if the store
+        cannot be reached.
 
-        Returns
-        -------
-        Rights named ``list``, ``read``, ``write <prefix>`` and ``delete <prefix>``.
-
-        Raises
-        ------
-        ClientError
-            If the store cannot be reached.
-
-        Notes
-        -----
-        Changes nothing, because it copies and deletes objects that do not exist. In a bucket that
-        keeps versions, it does not delete, which would leave a marker. If the listing gives no
-        clear answer, it tests nothing else.
+        Changes nothing, because it copies and deletes objects that do not exist; in a bucket that
+        keeps versions, it does not even try to delete, which would leave a marker.
         """
         store = ObjectStore(self._change_bucket if write_under else self._bucket)
         absent = f"absent-{secrets.token_hex(8)}"
@@ -373,10 +344,7 @@ def _allow_absent(ask: Callable[[], object]) -> None:
 def try_right(ask: Callable[[], object]) -> tuple[bool | None, str]:
     """Send a request; return whether it is allowed (None if the answer doesn't tell), and why not.
 
-    Raises
-    ------
-    ClientError
-        If the system cannot be reached, or another system answers.
+    Raises a ``ClientError`` if the system cannot be reached, or another system answers.
     """
     try:
         ask()

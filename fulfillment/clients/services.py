@@ -1,8 +1,7 @@
 """Read, start and stop the environment's services, never through a shell.
 
-Back ends register in the entry point group ``runbook.services``; the one for docker compose is
-here. So is a back end for the worker alone, which runs your own commands (for systemd, Kubernetes,
-podman or a script).
+Back ends register in the entry point group ``runbook.services``. Here are docker compose, and your
+own commands for the worker alone (with systemd, Kubernetes, podman or a script).
 """
 
 from __future__ import annotations
@@ -47,21 +46,14 @@ _TIME = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class ServiceState:
-    """One service. What the back end doesn't say is None.
-
-    Attributes
-    ----------
-    state : in the back end's words, such as ``RUNNING``, ``FATAL``, ``exited``
-    exit_code : of the last process; None while it runs
-    health : ``healthy``, ``unhealthy``, ``starting``, or "" if nothing checks it
-    """
+    """A service. What the back end doesn't say is None."""
 
     name: str
     running: bool
-    state: str
+    state: str  # in the back end's words, such as RUNNING, FATAL, exited
     since: datetime | None = None
     exit_code: int | None = None
-    health: str = ""
+    health: str = ""  # healthy, unhealthy or starting, if something checks it
 
 
 class LogLine(NamedTuple):
@@ -88,11 +80,7 @@ class ServicesClient(Protocol):
         """Return the last lines since a time, at most 20,000, oldest first."""
 
     def read_effective_settings(self, name: str) -> dict[str, str]:
-        """Return the settings that a service runs with.
-
-        Instead of a secret: ``present``, ``absent``, or ``equal to the store's`` if it is the
-        secret that the runbook uses for the store.
-        """
+        """Return the settings that a service runs with; see ``hide_secrets``."""
 
 
 def connect_services(settings: Settings) -> ServicesClient:
@@ -145,7 +133,6 @@ def _run_program(
 
 
 def _run_command(settings: Settings, setting: str, *, is_change: bool = False) -> str:
-    """Run the command in a setting, and return what it prints."""
     command = getattr(settings, setting.lower())
     if not command:
         text = f"{setting} is empty: the runbook cannot do this"
@@ -168,7 +155,10 @@ def read_service(services: ServicesClient | CommandServices, name: str) -> Servi
 
 
 def hide_secrets(values: Mapping[str, str | None], settings: Settings) -> dict[str, str]:
-    """Return settings sorted by name, with a word for each secret and masked passwords in URLs."""
+    """Return settings sorted by name, with passwords in URLs masked.
+
+    A secret is ``present``, ``absent``, or ``equal to the store's``, if the runbook's is the same.
+    """
     redactor = Redactor(settings.secrets)
     store_secret = settings.minio_root_password.get_secret_value()
     shown: dict[str, str] = {}
@@ -186,11 +176,8 @@ def hide_secrets(values: Mapping[str, str | None], settings: Settings) -> dict[s
 def select_lines(texts: Iterable[str], *, since: datetime, timed: bool = False) -> list[LogLine]:
     """Add each line's time, and return the last 20,000 lines since a time.
 
-    Lines before the first timestamp are kept.
-
-    Parameters
-    ----------
-    timed : each line begins with a timestamp and a space; both are removed
+    Lines before the first timestamp are kept. If ``timed``, each line begins with a timestamp and a
+    space; both are removed.
     """
     lines: list[LogLine] = []
     line_at: datetime | None = None
@@ -259,12 +246,10 @@ class ComposeServices:
         return select_lines(tail, since=since, timed=True)
 
     def change(self, name: str, verb: Verb) -> None:
-        """Stop, start or restart a service that was created before."""
         self._require_config(name)
         self._run_compose(verb, name, is_change=True)
 
     def read_effective_settings(self, name: str) -> dict[str, str]:
-        """Return the environment that compose gives the service."""
         config = self._require_config(name)
         return hide_secrets(config.get("environment") or {}, self._settings)
 
@@ -283,7 +268,6 @@ class ComposeServices:
 
 @contextmanager
 def _parsing() -> Iterator[None]:
-    """Turn errors while reading docker's JSON into a ``BadAnswerError``."""
     try:
         yield
     except (ValueError, LookupError, TypeError, AttributeError) as error:
@@ -291,7 +275,6 @@ def _parsing() -> Iterator[None]:
 
 
 def _make_state(container: dict[str, Json]) -> ServiceState:
-    """Convert the answer of ``docker inspect``."""
     state = container["State"]
     running = state["Status"] == "running"
     health = state.get("Health") or {}
@@ -329,7 +312,6 @@ def _parse_status(output: str) -> bool | None:
 
 
 def read_log_command(settings: Settings, *, since: datetime) -> list[LogLine]:
-    """Return the last lines that WORKER_LOG_CMD prints, since a time."""
     output = _run_command(settings, "WORKER_LOG_CMD")
     lines = output[-MAX_LOG_BYTES:].splitlines()
     return select_lines(lines, since=since)
@@ -338,7 +320,7 @@ def read_log_command(settings: Settings, *, since: datetime) -> list[LogLine]:
 class CommandServices:
     """The worker alone, by ``WORKER_STATUS_CMD``, ``WORKER_STOP_CMD`` and ``WORKER_START_CMD``.
 
-    A ``ClientError`` says that a command failed, or printed something that doesn't tell whether the
+    Raises a ``ClientError`` if a command failed, or printed something that doesn't tell whether the
     worker runs.
     """
 
