@@ -98,7 +98,7 @@ def _plan_or_write_marker(settings: Settings, marker: str, approve: str) -> Docu
         text = f"{store.bucket}/{MARKER_KEY} says {current!r}: this may not be the store you think."
         raise errors.EnvironmentForbidsError(f"{text} Nothing was marked.")
     if current:
-        return _tell_marker(f"the bucket is marked as {marker} already")
+        return _make_marker_document(f"the bucket is marked as {marker} already")
     content = json.dumps({"environment": marker})
     writes = {
         "endpoint": store.endpoint,
@@ -109,7 +109,7 @@ def _plan_or_write_marker(settings: Settings, marker: str, approve: str) -> Docu
     sha256 = hashlib.sha256(json.dumps(writes, sort_keys=True).encode()).hexdigest()
     if not approve:
         command = f"runbook init --marker {marker} --approve {sha256[:SHORT_HASH]}"
-        return _tell_marker(
+        return _make_marker_document(
             "not written: it allows chaos, faults and drills on this bucket",
             exit_code=ExitCode.REFUSED,
             status="planned",
@@ -121,10 +121,10 @@ def _plan_or_write_marker(settings: Settings, marker: str, approve: str) -> Docu
     if not is_approved(sha256, approve):
         raise errors.PlanNotApprovedError(f"this approval is of something else, not of {sha256}")
     store.put_object(MARKER_KEY, content.encode())
-    return _tell_marker(f"written; it reads {read_marker(store)!r}", writes=writes)
+    return _make_marker_document(f"written; it reads {read_marker(store)!r}", writes=writes)
 
 
-def _tell_marker(what: str, **facts: Any) -> Document:
+def _make_marker_document(what: str, **facts: Any) -> Document:
     """Return the document. ``writes`` is what would be written, and ``apply`` approves that."""
     told = {"marker": what, "writes": {}, "sha256": "", "apply": "", **facts}
     head = {"schema": "runbook/init/1", "answer": f"Marker: {what}"}
@@ -148,13 +148,13 @@ def check(settings: Settings, *, progress: Progress = keep_quiet) -> Document:
         readings = {step: inv.read_step(step) for step in inv.section.STEPS}
     rights = readings[read_rights.id]
     obstacles = list_obstacles(rights.rows)
-    hindered = "not " if obstacles else ""
-    sentences = [f"looking is {hindered}possible: {rights.reason}"]
+    can = "cannot" if obstacles else "can"
+    sentences = [f"you {can} investigate: {rights.reason}"]
     for plugin in entry_points(group="runbook.checks"):
         sentences += plugin.load()()
     unfinished = readings[read_unfinished.id].rows
     summary = ". ".join(sentences)
-    begun = [f"{row['plan']} is not over" for row in unfinished]
+    begun = [f"{row['plan']} is unfinished" for row in unfinished]
     commands = [str(row["way_on"]) for row in unfinished]
     if not obstacles:
         commands.append("runbook investigate")
@@ -189,7 +189,7 @@ def create_chaos(
     made = synthetic.create_backlog(
         Clients(settings).store, backlog, settings=settings, now=utc_now()
     )
-    return _tell_chaos("create", created=len(made), drills={drill_id: len(made)})
+    return _make_chaos_document("create", created=len(made), drills={drill_id: len(made)})
 
 
 @command(chaos_app, name="revert")
@@ -213,7 +213,7 @@ def revert_chaos(
     progress("remove synthetic objects")
     prefixes = [prefix] if prefix else list_prefixes(settings)
     removal = synthetic.revert_backlog(store, *prefixes, drill_id=drill_id)
-    return _tell_chaos(
+    return _make_chaos_document(
         "revert",
         exit_code=ExitCode.of(not removal.failed),
         removed=removal.removed,
@@ -230,10 +230,10 @@ def read_chaos_status(settings: Settings, *, progress: Progress = keep_quiet) ->
     found = synthetic.find_synthetic(store, list_prefixes(settings))
     drills = synthetic.count_by_drill(found.objects)
     command = _REVERT if settings.is_playground else _PLAN_REMOVAL
-    return _tell_chaos("status", drills=drills, next=command)
+    return _make_chaos_document("status", drills=drills, next=command)
 
 
-def _tell_chaos(command: str, **facts: Any) -> Document:
+def _make_chaos_document(command: str, **facts: Any) -> Document:
     """Return the document. ``kept`` counts real objects; ``failed`` says why each key is left."""
     told = {"created": 0, "removed": 0, "kept": 0, "drills": {}, "failed": {}, "next": _REVERT}
     told |= facts
@@ -280,7 +280,7 @@ def fix(
     command = "runbook fix"
     carry_out = partial(run, settings, SECTIONS, incident_id=incident_id, progress=progress)
     if approve:
-        plan_id = _find_plan(settings, incident_id, approve)
+        plan_id = _find_approved_plan(settings, incident_id, approve)
         chosen = [f"plan={plan_id}", f"approve={approve}", _NO_CLEAN_UP]
         ran = carry_out(["06"], parameter=chosen)
         done = [plan for plan in ran.plans if plan["plan"] == plan_id]
@@ -320,7 +320,7 @@ def _list_actions(settings: Settings, incident_id: str, phase: ActionPhase) -> l
     return incident.journal.view().list_actions(phase) if incident is not None else []
 
 
-def _find_plan(settings: Settings, incident_id: str, approve: str) -> str:
+def _find_approved_plan(settings: Settings, incident_id: str, approve: str) -> str:
     for entry in _list_actions(settings, incident_id, ActionPhase.PLANNED):
         if entry.step in _ADVISED and is_approved(entry.result["sha256"], approve):
             return entry.plan

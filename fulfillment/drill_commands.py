@@ -154,38 +154,38 @@ def revert_killed_drill(settings: Settings, *, progress: Progress) -> Document:
         if incident is None:
             return Document(
                 schema_name="runbook/drill-revert/1",
-                answer="No drill was killed: nothing is to be taken back",
+                answer="No drill was killed: there is nothing to revert",
                 drill="",
                 reverted=False,
             )
         scenario = find_scenario(incident.state.exercise)
         drill = Drill(settings, Clients(settings), scenario, progress, incident)
-        progress(f"{drill.id} was killed: take back {scenario.name}")
-        ways_on = _take_back(drill)
+        progress(f"{drill.id} was killed: revert {scenario.name}")
+        next_commands = _revert_leftovers(drill)
         progress("is the system healthy again?")
         trouble = wait_until_calm(settings, drill.clients, timeout_s=_CALM_S / 2)
         incident.close(
             Verdict.UNKNOWN, reason=f"Drill {drill.id} was killed; its fault is taken back"
         )
         report = str(write_outputs(incident, SECTIONS))
-    is_done = not trouble and not ways_on
+    is_done = not trouble and not next_commands
     end = "; the system is not healthy yet" if trouble else ", and the system is healthy"
     return Document(
         schema_name="runbook/drill-revert/1",
         incident=incident.id,
         exit_code=ExitCode.of(is_done),
         answer=f"{drill.id} was killed. Its fault, {scenario.name}, is taken back{end}",
-        commands=list_commands(ways_on, "runbook investigate" if trouble else ""),
+        commands=list_commands(next_commands, "runbook investigate" if trouble else ""),
         drill=drill.id,
         scenario=scenario.name,
         reverted=True,
         steady=not trouble,
         report=report,
-        way_on=ways_on,
+        way_on=next_commands,
     )
 
 
-def _take_back(drill: Drill) -> list[str]:
+def _revert_leftovers(drill: Drill) -> list[str]:
     """Revert a drill's fault, remove its labels, and resume the releases that it approved.
 
     Returns a command for each release that is still unfinished.
@@ -193,15 +193,15 @@ def _take_back(drill: Drill) -> list[str]:
     drill.scenario.recover(drill)
     drill.mark("recovered")
     remove_labels(drill)
-    for row in _list_own_releases(drill):
+    for row in _list_unfinished_releases(drill):
         plan_id = str(row["plan"])
         drill.progress(f"resume {plan_id}")
         with suppress(MoveError, errors.ClientError, errors.SafetyError):
             ReleaseCommands(drill.settings, drill.progress).resume(plan_id)
-    return [str(row["way_on"]) for row in _list_own_releases(drill)]
+    return [str(row["way_on"]) for row in _list_unfinished_releases(drill)]
 
 
-def _list_own_releases(drill: Drill) -> list[dict[str, object]]:
+def _list_unfinished_releases(drill: Drill) -> list[dict[str, object]]:
     """Return the unfinished releases that the drill planned."""
     plans = drill.incident.folder / "plans"
     rows = GATE.list_unfinished(drill.clients)
@@ -274,6 +274,6 @@ def make_schedule(kind: Kind, scenario: str = "", *, every: bool = False) -> str
 
 def _quote_for_systemd(word: str) -> str:
     """Quote a word for ``ExecStart=``, so that systemd takes ``%``, ``$`` and spaces literally."""
-    for sign, escaped in (("\\", r"\\"), ('"', r"\""), ("%", "%%"), ("$", "$$")):
-        word = word.replace(sign, escaped)
+    for char, escaped in (("\\", r"\\"), ('"', r"\""), ("%", "%%"), ("$", "$$")):
+        word = word.replace(char, escaped)
     return f'"{word}"'

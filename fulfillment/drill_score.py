@@ -79,7 +79,7 @@ def score(journal: JournalView, goals: Goals, *, incident: str, drill: str) -> D
         report="",
     )
     objectives = to_rows(
-        ("name", "target", "actual", "met"), _judge(document, journal, marks, goals)
+        ("name", "target", "actual", "met"), _list_objectives(document, journal, marks, goals)
     )
     missed = tuple(row["name"] for row in objectives if not row["met"])
     exit_code = ExitCode.RUN_FAILED if document.error else ExitCode.of(not missed)
@@ -129,7 +129,7 @@ def _count_seconds(start: datetime, end: datetime) -> float:
     return round((end - start).total_seconds(), 2)
 
 
-def _judge_alert(
+def _list_alert_objectives(
     document: Document, journal: JournalView, marks: _Marks, goals: Goals
 ) -> Iterator[_Objective]:
     phases = document.phases
@@ -146,11 +146,11 @@ def _judge_alert(
     yield _judge_time("alert clears", phases["clear_s"], goals.clear_timeout_s)
 
 
-def _judge(
+def _list_objectives(
     document: Document, journal: JournalView, marks: _Marks, goals: Goals
 ) -> Iterator[_Objective]:
     if goals.alert:
-        yield from _judge_alert(document, journal, marks, goals)
+        yield from _list_alert_objectives(document, journal, marks, goals)
     expected = document.cause_expected
     found = " and ".join(CAUSES[name].words for name in document.cause_found)
     is_found = expected in document.cause_found

@@ -61,22 +61,17 @@ from .waiting import Waiting, iter_with_metadata, list_prefixes, read_label
 class Scenario(Goals, ABC):
     """A fault that a drill can inject, and what the drill must then show.
 
-    Attributes
-    ----------
-    exercise_steps, remedy_steps : steps of section 4 and of section 6 that the drill approves.
-        Without a remedy, it reverts the fault after the diagnosis
-    only_mitigates : the remedy only moves labels, so the drill reverts the fault after it
-    needs : what the environment must have, in words, or "" if the fault works on every DataFlow
+    The drill approves ``exercise_steps`` of section 4 and ``remedy_steps`` of section 6. Without a
+    remedy, or if it only moves labels, the drill reverts the fault itself.
     """
 
     exercise_steps: tuple[str, ...] = ()
     remedy_steps: tuple[str, ...] = ()
     only_mitigates: bool = False
-    needs: str = ""
+    needs: str = ""  # what the environment must have, in words
 
     @property
     def name(self) -> str:
-        """The name of the scenario, and of its cause."""
         return self.cause_expected
 
     @abstractmethod
@@ -97,14 +92,12 @@ class _SyntheticLabels(Scenario):
     """Labels that cannot ship. Needs only the store, Prometheus and ``addons/``."""
 
     def inject(self, drill: Drill) -> None:
-        """Make labels whose wait appears to be twice the threshold."""
         settings = drill.settings
         age_minutes = 2 * settings.lag_threshold_minutes
         backlog = Backlog(object_size_kb=4, age_minutes=age_minutes, drill_id=drill.id)
         create_backlog(drill.clients.store, backlog, settings=settings, now=utc_now())
 
     def revert(self, drill: Drill) -> None:
-        """Remove this drill's labels, if the remedy did not."""
         remove_labels(drill)
 
 
@@ -134,7 +127,6 @@ def list_scenarios() -> dict[str, Scenario]:
 
 
 def find_scenario(name: str) -> Scenario:
-    """Return the scenario with this name, or raise ``UsageError``, which lists the names."""
     scenarios = list_scenarios()
     if name not in scenarios:
         known = ", ".join(sorted(scenarios))
@@ -143,7 +135,7 @@ def find_scenario(name: str) -> Scenario:
 
 
 def choose_scenario(settings: Settings, name: str = "") -> Scenario:
-    """Return a scenario by name. The default is a fault of our local stack, else fake labels."""
+    """Return a scenario; the default is a fault of our local stack, else synthetic labels."""
     if name:
         return find_scenario(name)
     has_stack = settings.runbook_services == "supervisor"
@@ -169,7 +161,7 @@ def wait_for(check: Callable[[], bool], *, timeout_s: float, apart_s: float = 0.
 
 
 def wait_until_calm(settings: Settings, clients: Clients, *, timeout_s: float) -> list[str]:
-    """Wait until there is no trouble; return what trouble remains. Only reads."""
+    """Wait until there is no trouble; return what remains. Only reads."""
     wait_for(lambda: not list_trouble(settings, clients), timeout_s=timeout_s, apart_s=2)
     return list_trouble(settings, clients)
 
@@ -188,7 +180,7 @@ def list_trouble(settings: Settings, clients: Clients) -> list[str]:
             trouble += [f"{alert.name} is {alert.state}" for alert in alerts]
         lock = find_holder(read_state(clients.bucket), settings.release_clock_spread_s)
         if lock is not None:
-            trouble.append(f"{lock.by} on {lock.host} carries out {lock.plan}")
+            trouble.append(f"{lock.by} on {lock.host} is carrying out {lock.plan}")
         for row in GATE.list_unfinished(clients):
             trouble.append(f"{row['plan']} is not finished: {row['way_on']}")
         now = utc_now()
@@ -213,15 +205,7 @@ _EXERCISE = {"count": 5, "object_size_kb": 4}
 
 @dataclass
 class Drill:
-    """A running drill and its incident.
-
-    Attributes
-    ----------
-    id : the drill's name in metadata and approvals
-    order_ids : orders that the drill injected
-    injected_at : when the injection began, if it did
-    has_fault : whether a fault may be left to revert
-    """
+    """A running drill and its incident; ``has_fault`` while a fault may be left to revert."""
 
     settings: Settings
     clients: Clients
@@ -232,20 +216,19 @@ class Drill:
     has_fault: bool = False
 
     def __post_init__(self) -> None:
-        self.id = get_drill_id(self.incident)
+        self.id = get_drill_id(self.incident)  # in metadata and approvals
+        #: The orders that the drill injected.
         self.order_ids = list_drill_orders(self.incident.journal.view())
 
     def mark(self, what: str, reason: str = "", **facts: Json) -> datetime:
-        """Journal what happens now; return its time."""
         return self.incident.mark(f"drill_{what.replace(' ', '_')}", reason, **facts)
 
     def begin_stage(self, stage: str, words: str) -> datetime:
-        """Show and journal that a stage begins; return its time."""
         self.progress(f"{stage}: {words}")
         return self.mark(stage)
 
     def conclude(self, section_name: str, incident: Incident) -> Verdict:
-        """Read every step of a section, without a notebook; return the section's verdict."""
+        """Read a section without its notebook, and return the verdict."""
         inv = Investigation(
             incident,
             section=SECTIONS[section_name],
@@ -267,10 +250,7 @@ class Drill:
         return {alert.state for alert in alerts if alert.name == self.scenario.alert}
 
     def read_first_notices(self, status: str) -> dict[str, datetime | None]:
-        """Return when each channel first got the alert since the fault, or None if not yet.
-
-        ``status`` is ``firing`` or ``resolved``.
-        """
+        """Return when each channel first got the alert, firing or resolved, since the fault."""
         since = self.injected_at or utc_now()
         notices = self.clients.notifications.list_notifications(since=since)
         # Newest first, so that the oldest remains in the dict.
@@ -324,11 +304,7 @@ def run_drill(
     progress: Progress,
     calm_s: float = PENDING_S,
 ) -> Document:
-    """Carry out one drill and score it.
-
-    Parameters
-    ----------
-    calm_s : how long to wait until trouble is over
+    """Wait ``calm_s`` at most until there is no trouble, then carry out one drill and score it.
 
     Raises
     ------
@@ -403,7 +379,7 @@ def _run(drill: Drill) -> Document:
         raise ending
     with Interrupts() as interrupts:
         _revert(drill)
-    document = _close(drill)
+    document = _score_and_close(drill)
     if is_interrupted or interrupts.count:
         text = "Interrupted. The drill's fault is taken back."
         if drill.has_fault:
@@ -415,7 +391,7 @@ def _run(drill: Drill) -> Document:
 
 
 def _carry_out(drill: Drill) -> None:
-    """Go through every stage, and journal the marks that the score needs."""
+    """Go through every stage, and journal marks for the score."""
     scenario = drill.scenario
     drill.mark("started")
     drill.begin_stage("steady state", "is the system healthy?")
@@ -460,7 +436,6 @@ def _wait_long(check: Callable[[], bool]) -> bool:
 
 
 def _inject(drill: Drill) -> None:
-    """Cause the fault, and journal the orders that the drill injected."""
     drill.has_fault = True
     drill.injected_at = drill.begin_stage("inject", drill.scenario.name)
     # Finish before an interrupt: half a fault could take effect after it was reverted.
@@ -485,10 +460,7 @@ def _wait_for_alert(drill: Drill) -> None:
 
 
 def _wait_for_channels(drill: Drill) -> None:
-    """Wait until every channel got the alert, and journal when.
-
-    Without ``NOTIFICATIONS_URL`` that can't be read; 3.1 then judges the delivery.
-    """
+    """Wait until every channel got the alert. Without ``NOTIFICATIONS_URL``, 3.1 judges that."""
     drill.begin_stage("channels", "wait until each got the alert")
     if not (drill.scenario.alert and drill.settings.notifications_url):
         return
@@ -506,8 +478,7 @@ def _approve_and_run(
 ) -> None:
     """Run a section up to its plans, approve those of some steps, and run it again.
 
-    Approves nothing if the first run fails. Takes plans of earlier runs, too, because the run that
-    makes what 4.2 removes also plans the removal.
+    Takes plans of earlier runs, too, because the run that makes what 4.2 removes plans the removal.
     """
     if not drill.run(section_name, **parameters):
         return
@@ -522,7 +493,7 @@ def _approve_and_run(
 
 
 def _wait_until_clear(drill: Drill) -> None:
-    """Wait until the alert is gone and, with ``NOTIFICATIONS_URL``, every channel knows it."""
+    """Wait until the alert is gone, and every channel knows it (with ``NOTIFICATIONS_URL``)."""
     if not drill.scenario.alert:
         return
 
@@ -559,7 +530,7 @@ def _revert(drill: Drill) -> None:
         drill.mark("reverted")
 
 
-def _close(drill: Drill) -> Document:
+def _score_and_close(drill: Drill) -> Document:
     """Score the drill, write its report, and close its incident unless the fault is left."""
     incident = drill.incident
     document = score(incident.journal.view(), drill.scenario, incident=incident.id, drill=drill.id)
@@ -578,10 +549,7 @@ def _close(drill: Drill) -> Document:
 
 
 def _note_trigger(drill: Drill, incident: Incident) -> None:
-    """Journal that a drill's fault began an incident's trouble.
-
-    Only after the score: until then, no reading may know the fault.
-    """
+    """Journal that the fault began an incident's trouble, but only once the drill is scored."""
     began_at = drill.injected_at or utc_now()
     text = f"the drill {drill.incident.id} injected {drill.scenario.name}"
     incident.mark(TRIGGER, at=format_time(began_at), text=text, source="the drill")

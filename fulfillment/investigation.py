@@ -54,7 +54,7 @@ class Investigation(display.Investigation[Settings, Clients]):
         return timedelta(minutes=settings.lag_for_minutes)
 
     def link_to(self, kind: str, name: str) -> str:
-        """Return a link by its kind's template, such as TICKET_URL, or ""."""
+        """Return a link by a template such as TICKET_URL, or ""."""
         template: str = getattr(self.settings, f"{kind}_url")
         return template.replace("{" + kind + "}", quote(name, safe=""))
 
@@ -76,7 +76,7 @@ class Investigation(display.Investigation[Settings, Clients]):
     def judge_now(self, steps: Mapping[str, Step]) -> tuple[Verdict, str]:
         """Return the incident's verdict by the current readings, and why.
 
-        If the section has some of ``steps``, only its own needed steps must have been read.
+        If the section has some of ``steps``, only those must have been read.
         """
         own_steps = self.section.STEPS.keys() & steps.keys()
         judging = own_steps or steps.keys()
@@ -91,27 +91,20 @@ class Investigation(display.Investigation[Settings, Clients]):
         return Conclusion(verdict=verdict, summary=summary)
 
     def conclude_without_symptoms(self, verdict: Verdict, summary: str) -> Conclusion:
-        """Conclude a section that judges no symptom.
-
-        Once trouble was seen, the incident's verdict replaces ``verdict``.
-        """
+        """Conclude a section that judges no symptom; after trouble, with the incident's verdict."""
         judgement = self.policy.judge(self.journal, now=self.now())
         if judgement.verdict is None or self.since is None:
             return Conclusion(verdict=verdict, summary=summary)
         return Conclusion(verdict=judgement.verdict, summary=f"{judgement.reason}; {summary}")
 
     def conclude(self) -> Conclusion:
-        """Conclude; in a notebook that a person runs, write the report, too."""
+        """Conclude, and in a notebook that a person runs, write the report, too."""
         conclusion = super().conclude()
         self._write_report()
         return conclusion
 
     def _write_report(self) -> None:
-        """Write the report in a notebook that a person runs; other runs write it at their end.
-
-        The report of an incident that was closed before stays as it is.
-        """
-        if self.is_by_hand and not self.is_over:
+        if self.is_by_hand and not self.is_over:  # other runs write it at their end
             from runbook_lib.report import write_outputs
 
             write_outputs(self.incident, find_runbook().sections, packs=self.incident.is_closed)

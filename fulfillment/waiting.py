@@ -265,7 +265,7 @@ class LabelJudge:
         labels = [read_label(info, self.settings, self.now) for info in objects]
         if self.settings.label_finished == "shipment":
             orders = {label.order_id for label in labels if not self._find_exclusion(label)}
-            self.wanted.update(_ask_for_orders(self.client, orders - self.wanted.keys()))
+            self.wanted.update(_find_wanting_shipments(self.client, orders - self.wanted.keys()))
         return [self._judge_one(label) for label in labels]
 
     def _judge_one(self, label: Label) -> Judgement:
@@ -288,7 +288,7 @@ class LabelJudge:
         checks = {
             "unreadable": label.info.metadata is None,
             "synthetic": label.origin == "synthetic",
-            "no_order_id": needs_order_number and not _is_number(order_id),
+            "no_order_id": needs_order_number and not _is_order_number(order_id),
             "not_of_this_drill": is_foreign,
             "too_young": label.minutes * 60 < self.older_than_s,
             "incomplete": label.is_complete is False,
@@ -325,7 +325,7 @@ def explain_exclusions(excluded: Mapping[str, int], settings: Settings) -> str:
 
 def read_shipment_evidence(client: FulfillmentClient, order_id: str) -> str:
     """Say what fulfillment-service knows about an order's shipments, or why it didn't answer."""
-    if not _is_number(order_id):
+    if not _is_order_number(order_id):
         return f"could not be read: the order id {order_id!r} is not a number"
     try:
         shipments = _list_shipments(client, order_id)
@@ -341,7 +341,7 @@ def read_shipment_evidence(client: FulfillmentClient, order_id: str) -> str:
     return _clean("; ".join(evidence)) or f"order {order_id} has no shipment"
 
 
-def ask_again(
+def recheck_orders(
     settings: Settings, client: FulfillmentClient, rows: Sequence[PlanRow]
 ) -> list[str | None]:
     """Check right before planned labels move whether their orders still want them.
@@ -352,7 +352,7 @@ def ask_again(
         return [""] * len(rows)
     orders = [row.facts.get("order_id", "") for row in rows]
     try:
-        wanted = _ask_for_orders(client, set(orders))
+        wanted = _find_wanting_shipments(client, set(orders))
     except SafetyError:
         return [None] * len(rows)
     answers: list[str | None] = []
@@ -364,12 +364,11 @@ def ask_again(
 
 
 def _clean(text: str) -> str:
-    """Return the first 300 printable characters of a text."""
     shown = "".join(char for char in text if char.isprintable())
     return shown[:_MAX_EVIDENCE_CHARS]
 
 
-def _ask_for_orders(
+def _find_wanting_shipments(
     client: FulfillmentClient, order_ids: Iterable[str]
 ) -> dict[str, list[Shipment]]:
     """Return the shipments that want their label, by order id.
@@ -409,6 +408,6 @@ def _list_shipments(client: FulfillmentClient, order_id: str) -> list[Shipment]:
     return shipments
 
 
-def _is_number(order_id: str) -> bool:
+def _is_order_number(order_id: str) -> bool:
     """Tell whether fulfillment-service accepts an order id: a number that fits 64 bits."""
     return order_id.isascii() and order_id.isdecimal() and len(order_id) <= 18

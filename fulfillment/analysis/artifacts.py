@@ -43,7 +43,7 @@ def compute_lag_minutes(since: datetime, now: datetime) -> float:
 
 
 def has_value(metadata: Mapping[str, str], name: str) -> bool:
-    """Tell whether the metadata has a value, beyond white space, under a name."""
+    """Tell whether a name has a value other than white space."""
     return bool(metadata.get(name, "").strip())
 
 

@@ -49,5 +49,4 @@ def list_growth(counters: Iterable[Iterable[Sample]]) -> list[Sample]:
 
 
 def sum_growth(counters: Iterable[Iterable[Sample]], since: datetime) -> float:
-    """Return how much some counters grew after ``since``."""
     return math.fsum(grown.value for grown in list_growth(counters) if grown.at > since)

@@ -29,7 +29,13 @@ from runbook_lib.section import get_parameters
 from ..clients import Clients
 from ..investigation import Investigation
 from ..settings import is_nested
-from ..waiting import NOT_WANTED, LabelJudge, ask_again, explain_exclusions, read_shipment_evidence
+from ..waiting import (
+    NOT_WANTED,
+    LabelJudge,
+    explain_exclusions,
+    read_shipment_evidence,
+    recheck_orders,
+)
 from .other_movers import WorkerHold, make_hold
 
 _PROMISES_OF_UNDO = (
@@ -106,7 +112,7 @@ class ReleaseGate(MoveGate):
 
     def ask(self, inv: Investigation, rows: Sequence[PlanRow]) -> Sequence[str | None]:
         """Read the shipments again right before labels move, because orders get cancelled."""
-        return ask_again(inv.settings, inv.clients.fulfillment, rows)
+        return recheck_orders(inv.settings, inv.clients.fulfillment, rows)
 
     def describe_undo(self, inv: Investigation) -> str:
         """Say how the worker is held, what it does next, and what the approver promises."""

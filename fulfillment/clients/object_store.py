@@ -46,15 +46,15 @@ _FREE = re.compile(
 )
 
 # What the codes and words of failed requests mean.
-_KINDS: dict[type[errors.ClientError], set[str]] = {
+_ERROR_CODES: dict[type[errors.ClientError], set[str]] = {
     errors.NotFoundError: {"NoSuchKey", "NoSuchObject", "NoSuchBucket", "HTTP 404"},
     errors.AccessDeniedError: {*REFUSED, "HTTP 401", "HTTP 403"},
     errors.PreconditionFailedError: {*UNMET, "HTTP 412"},
     errors.ConnectionRefusedClientError: {"NoAnswer", "NotSent"},
 }
 _WRONG_KEY = {"SignatureDoesNotMatch", "InvalidAccessKeyId"}
-_LATE = ("no answer in time", "timed out")
-_FULL = (
+_TIME_OUT_WORDS = ("no answer in time", "timed out")
+_FULL_WORDS = (
     "storagefull",
     "storage full",
     "insufficientstor",
@@ -188,7 +188,6 @@ class ObjectStore:
             return seen
 
     def read(self, key: str) -> bytes | None:
-        """Return an object's content, or None if there is no such object."""
         with _client_errors():
             read = self._bucket.read_object(key)
             return None if read is None else read[0]
@@ -226,7 +225,7 @@ class ObjectStore:
             text = f"{answer.message}; whether it was done is not known"
         elif answer.code == "NotSent":
             text = answer.message
-        elif any(word in text.lower() for word in _FULL):
+        elif any(word in text.lower() for word in _FULL_WORDS):
             raise StoreFullError(f"storage full: {what}: {text}", system=_SYSTEM)
         raise _to_client_error(StoreError(f"{what}: {text}", code=answer.code))
 
@@ -252,7 +251,7 @@ class ObjectStore:
             return parse_time(self._bucket.ask("/").headers.get("date", ""))
 
     def read_free_bytes(self) -> int | None:
-        """Return the free capacity from MinIO's cluster metrics, or None if it is unknown."""
+        """Return the free capacity by MinIO's cluster metrics, if known."""
         try:
             page = self._bucket.ask("/minio/v2/metrics/cluster").body
         except StoreError:
@@ -363,7 +362,6 @@ def try_right(ask: Callable[[], object]) -> tuple[bool | None, str]:
 
 @contextmanager
 def _client_errors() -> Iterator[None]:
-    """Turn the bucket's errors into a ``ClientError``."""
     try:
         yield
     except StoreError as error:
@@ -372,13 +370,13 @@ def _client_errors() -> Iterator[None]:
 
 def _to_client_error(error: StoreError) -> errors.ClientError:
     text = str(error)
-    fitting = [kind for kind, codes in _KINDS.items() if error.code in codes]
+    fitting = [kind for kind, codes in _ERROR_CODES.items() if error.code in codes]
     kind = fitting[0] if fitting else errors.BadAnswerError
     if error.code in _WRONG_KEY:
         text += ". Your own key or password is wrong: see MINIO_ROOT_PASSWORD"
         text += " (for changes: MINIO_CHANGE_PASSWORD)."
     elif kind is errors.ConnectionRefusedClientError:
         text += ". Are MINIO_ENDPOINT, MINIO_SECURE, CA_BUNDLE and PROXY_URL right?"
-        if any(word in text for word in _LATE):
+        if any(word in text for word in _TIME_OUT_WORDS):
             kind = errors.ClientTimeoutError
     return kind(text, system=_SYSTEM)

@@ -289,7 +289,7 @@ def _make_state(container: dict[str, Json]) -> ServiceState:
 
 
 #: Whether the worker runs, by the words of a status command.
-_MEANINGS = {
+_RUNS_BY_WORD = {
     **dict.fromkeys(("running", "active"), True),
     **dict.fromkeys(("stopped", "inactive", "failed", "exited", "dead", "created"), False),
 }
@@ -305,7 +305,7 @@ def _parse_status(output: str) -> bool | None:
         if word.isdecimal():
             answers.add(int(word) > 0)
         elif word != "loaded":  # systemd's word that the unit exists
-            answers.add(_MEANINGS.get(word))
+            answers.add(_RUNS_BY_WORD.get(word))
     if len(answers) != 1:
         return None
     return answers.pop()

@@ -31,7 +31,7 @@ AGAINST: dict[str, Callable[[World], Any]] = {
     "FulfillmentDelay is firing": lambda world: world.fire(),
     "FulfillmentUploadFailing is pending": let_an_alert_be_pending,
     "1 overdue real label": lambda world: world.put_label(25),
-    "ops on box carries out rel-7": take_the_lock,
+    "ops on box is carrying out rel-7": take_the_lock,
     "the store does not say that it is healthy": lambda world: world.down.add("store"),
     "it cannot be seen": lambda world: world.down.add("prometheus"),
 }
