@@ -234,7 +234,7 @@ def read_chaos_status(settings: Settings, *, progress: Progress = keep_quiet) ->
 
 
 def _make_chaos_document(command: str, **facts: Any) -> Document:
-    """Return the document. ``kept`` counts real objects; ``failed`` says why each key is left."""
+    """Return the document. ``kept`` counts other objects; ``failed`` says why a key is left."""
     told = {"created": 0, "removed": 0, "kept": 0, "drills": {}, "failed": {}, "next": _REVERT}
     told |= facts
     has_any = any(told[name] for name in ("drills", "removed", "failed"))

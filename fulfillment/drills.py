@@ -250,7 +250,7 @@ class Drill:
         return {alert.state for alert in alerts if alert.name == self.scenario.alert}
 
     def read_first_notices(self, status: str) -> dict[str, datetime | None]:
-        """Return when each channel first got the alert, firing or resolved, since the fault."""
+        """Return when each channel first got a notice with this status since the fault."""
         since = self.injected_at or utc_now()
         notices = self.clients.notifications.list_notifications(since=since)
         # Newest first, so that the oldest remains in the dict.
@@ -549,7 +549,10 @@ def _score_and_close(drill: Drill) -> Document:
 
 
 def _note_trigger(drill: Drill, incident: Incident) -> None:
-    """Journal that the fault began an incident's trouble, but only once the drill is scored."""
+    """Journal that the fault began an incident's trouble.
+
+    Only once the drill is scored, because the diagnosis must not read it.
+    """
     began_at = drill.injected_at or utc_now()
     text = f"the drill {drill.incident.id} injected {drill.scenario.name}"
     incident.mark(TRIGGER, at=format_time(began_at), text=text, source="the drill")

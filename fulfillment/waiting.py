@@ -76,7 +76,7 @@ WAITING_COLUMNS: Mapping[str, Dtype] = {
 class Waiting:
     """Everything that waits, the longest wait first.
 
-    The oldest overdue object has waited since ``since``, and was overdue at ``late_since``.
+    The oldest overdue object has waited since ``since``, and been overdue since ``late_since``.
     """
 
     def __init__(self, objects: Iterable[Label], limit_minutes: float) -> None:
@@ -92,7 +92,7 @@ class Waiting:
 
     @property
     def observations(self) -> dict[str, Json]:
-        """The counts that the rules of causes use; None if only shipments tell."""
+        """Counts for the rules of causes; ``waiting_finished`` is None if only shipments tell."""
         complete = [label.is_complete for label in self.real]
         return {
             "waiting_real": len(self.real),
@@ -157,7 +157,7 @@ def iter_with_metadata(store: ObjectStore, prefix: str) -> Iterator[Seen]:
 
 
 #: The last listing of this process, which may run several notebooks in turn: its time, and what
-#: waited, by the incident and the time of the last change before it.
+#: waited. The key is the incident, and the time of the last change before the listing.
 _newest: dict[tuple[str, datetime | None], tuple[datetime, Waiting]] = {}
 
 

@@ -252,7 +252,7 @@ def check_move_rights(clients: Clients, source: str, to: str) -> None:
     """Raise SafetyError if the change key may not write under ``to``, or delete under ``source``.
 
     Without the right to delete, a copied label would also stay at the source, and ship twice. A
-    right that cannot be tested, as in a bucket that keeps versions, counts as given.
+    right that can't be tested, such as deleting in a bucket with versions, counts as given.
     """
     rights = clients.store.read_rights(source, write_under=(source, to))
     needed = (f"write {to}", f"delete {source}")

@@ -69,7 +69,7 @@ class Label(NamedTuple):
 
 
 def make_labels(backlog: Backlog, *, settings: Settings, now: datetime) -> Iterator[Label]:
-    """Yield labels that look as if they waited, without writing them; see ``check_prefix``.
+    """Yield labels that seem to have waited, without writing them; see ``check_prefix``.
 
     Their ``pending-since`` is backdated, so that a drill need not wait.
     """

@@ -46,7 +46,7 @@ def _camel(shape: type[T]) -> type[T]:
 
 
 class _SystemClient(HttpClient):
-    """A client that knows its system by an answer that no other system gives."""
+    """A client that recognizes its system by an answer that no other system gives."""
 
     PROOF: ClassVar[tuple[str, str]]
     """Path of that answer, and the field that it must have."""
@@ -59,7 +59,7 @@ class _SystemClient(HttpClient):
 
 
 def _to_samples(value: list[Json]) -> list[Json]:
-    """Put the single sample of an instant query into a list; it is a list, too: time and value."""
+    """Put an instant query's one sample, which is a list of time and value, into a list."""
     is_range = isinstance(value[0], list)
     return value if is_range else [value]
 

@@ -277,7 +277,7 @@ class ObjectStore:
         return None
 
     def accepts_key(self) -> bool:
-        """Tell whether our key and its secret are right; other errors don't make it wrong."""
+        """Tell whether the store knows our key and secret; another refusal counts as yes."""
         try:
             next(self._bucket.list_objects(".runbook/"), None)
         except StoreError as error:

@@ -157,7 +157,7 @@ def read_service(services: ServicesClient | CommandServices, name: str) -> Servi
 def hide_secrets(values: Mapping[str, str | None], settings: Settings) -> dict[str, str]:
     """Return settings sorted by name, with passwords in URLs masked.
 
-    A secret is ``present``, ``absent``, or ``equal to the store's``, if the runbook's is the same.
+    A secret becomes ``present``, ``absent``, or for our store's password, ``equal to the store's``.
     """
     redactor = Redactor(settings.secrets)
     store_secret = settings.minio_root_password.get_secret_value()
@@ -296,7 +296,7 @@ _RUNS_BY_WORD = {
 
 
 def _parse_status(output: str) -> bool | None:
-    """Tell whether the worker runs, by the words or numbers of copies that its command printed.
+    """Tell whether the worker runs, by its command's output: words, or how many copies run.
 
     None if there is no word, one is unknown, or they contradict each other.
     """
