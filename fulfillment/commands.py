@@ -54,7 +54,7 @@ _PLAN_REMOVAL = "runbook run 06"
 def init(
     settings: Settings,
     *,
-    marker: Annotated[str, Option(help="local or demo: mark the bucket as such")] = "",
+    marker: Annotated[str, Option(help="mark the bucket as local or demo")] = "",
     approve: Annotated[str, Option(help="the SHA-256 of what will be written")] = "",
     progress: Progress = keep_quiet,
 ) -> Document:
@@ -200,7 +200,7 @@ def revert_chaos(
     drill_id: Annotated[str, Option(help="only this drill's objects")] = "",
     progress: Progress = keep_quiet,
 ) -> Document:
-    """Remove what the metadata proves synthetic; look-alikes stay.
+    """Remove objects that the metadata proves synthetic; look-alikes stay.
 
     Outside a marked playground, a removal needs an approved plan.
     """
@@ -260,7 +260,7 @@ def fix(
     incident_id: IncidentId = "",
     progress: Progress = keep_quiet,
 ) -> Document:
-    """Plan the next action that section 5 advises, and show it; approved, carry it out.
+    """Plan and show the next action that section 5 advises; with --approve, carry it out.
 
     With --approve, runs 06 with that plan. If the incident is then not fixed, or its verdict
     unknown, or without --approve, runs 05 and 06, which plans the next action. Once fixed, runs 08.

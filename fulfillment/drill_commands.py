@@ -58,7 +58,7 @@ def drill(
     old_scenario: Annotated[str, Option("--scenario", hidden=True)] = "",
     every: Annotated[bool, Option("--all", help="every scenario that fits, in turn")] = False,
     revert: Annotated[
-        bool, Option("--revert", help="only take back what a killed drill left")
+        bool, Option("--revert", help="only revert what a killed drill left")
     ] = False,
     print_cron: Annotated[
         bool, Option("--print-cron", help="only print a crontab line for a weekly drill")
@@ -68,7 +68,7 @@ def drill(
     ] = False,
     progress: Progress,
 ) -> Document:
-    """Inject a real fault, carry out the runbook, score it, put everything back."""
+    """Inject a real fault, run the runbook against it, score that, and put everything back."""
     if [bool(scenario), bool(old_scenario), every, revert].count(True) > 1:
         raise errors.UsageError("choose one scenario, or --all, or --revert")
     scenario = scenario or old_scenario

@@ -12,7 +12,7 @@ from .sections import SECTIONS
 from .settings import Settings
 
 RUNBOOK = Runbook(
-    summary="The fulfilment backlog runbook: look, plan, change, prove.",
+    summary="The fulfilment backlog runbook: investigate, plan, change, prove.",
     commands=(
         ("", commands.app),
         ("", commands.ReleaseCommands.make_app()),

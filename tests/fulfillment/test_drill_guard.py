@@ -33,7 +33,7 @@ AGAINST: dict[str, Callable[[World], Any]] = {
     "1 overdue real label": lambda world: world.put_label(25),
     "ops on box is carrying out rel-7": take_the_lock,
     "the store does not say that it is healthy": lambda world: world.down.add("store"),
-    "it cannot be seen": lambda world: world.down.add("prometheus"),
+    "cannot be read": lambda world: world.down.add("prometheus"),
 }
 
 
