@@ -147,9 +147,9 @@ def iter_with_metadata(store: ObjectStore, prefix: str) -> Iterator[Seen]:
     """
     listing = store.list_objects(prefix)
     while chunk := list(islice(listing, _CHUNK)):
-        heads = store.look([info.key for info in chunk])
+        heads = store.read_infos([info.key for info in chunk])
         for info in chunk:
-            # `look` returns None for a vanished object, and no entry for an unreadable one; for
+            # `read_infos` gives None for a vanished object, and no entry for an unreadable one; for
             # that, use what the listing said.
             current = heads.get(info.key, info)
             if current is not None:
@@ -274,8 +274,8 @@ class LabelJudge:
         shipments = self.wanted.get(label.order_id)
         if shipments:
             numbers = [shipment.tracking_number or "none" for shipment in shipments]
-            facts["status"] = _clean(", ".join(shipment.status for shipment in shipments))
-            facts["tracking_number"] = _clean(", ".join(numbers))
+            facts["status"] = _make_printable(", ".join(shipment.status for shipment in shipments))
+            facts["tracking_number"] = _make_printable(", ".join(numbers))
         elif self.parks:
             facts["status"] = NOT_WANTED
         return Judgement(self._find_exclusion(label), label.since, facts)
@@ -314,7 +314,7 @@ def explain_exclusions(excluded: Mapping[str, int], settings: Settings) -> str:
         "not_of_this_drill": "only_orders does not name their orders",
         "unreadable": "they cannot be read: check the rights of the access key (MINIO_CHANGE_USER)",
         "in_doubt": "an unfinished or unsettled release touched them: 1.5 says how to resume",
-        "destination_taken": "other content lies where they would go: look at both",
+        "destination_taken": "there is other content where they would go: compare both",
     }
     sentences = []
     for reason, count in sorted(excluded.items()):
@@ -338,13 +338,13 @@ def read_shipment_evidence(client: FulfillmentClient, order_id: str) -> str:
             since = f" since {format_time(shipment.updated_at)}"
         status = f"shipment {shipment.status or 'without a status'}{since}"
         evidence.append(f"{status}, tracking number {shipment.tracking_number or 'none'}")
-    return _clean("; ".join(evidence)) or f"order {order_id} has no shipment"
+    return _make_printable("; ".join(evidence)) or f"order {order_id} has no shipment"
 
 
 def recheck_orders(
     settings: Settings, client: FulfillmentClient, rows: Sequence[PlanRow]
 ) -> list[str | None]:
-    """Check right before planned labels move whether their orders still want them.
+    """Check right before labels move whether their orders still want them, or still do not.
 
     Returns "" for a label that may move, why it must stay, or None if the service can't tell.
     """
@@ -363,7 +363,7 @@ def recheck_orders(
     return answers
 
 
-def _clean(text: str) -> str:
+def _make_printable(text: str) -> str:
     shown = "".join(char for char in text if char.isprintable())
     return shown[:_MAX_EVIDENCE_CHARS]
 

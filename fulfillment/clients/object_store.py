@@ -170,7 +170,7 @@ class ObjectStore:
             reader.enable_virtual_style_endpoint()  # type: ignore[no-untyped-call]
         return reader
 
-    def look(self, keys: Sequence[str]) -> dict[str, Seen | None]:
+    def read_infos(self, keys: Sequence[str]) -> dict[str, Seen | None]:
         """Return each object with its metadata, or None if there is none; several at a time.
 
         The answer lacks keys that could not be read. LastModified is in whole seconds.

@@ -66,7 +66,7 @@ class MemoryStore:
         info = self._get("head", key).info
         return replace(info, last_modified=info.last_modified.replace(microsecond=0))
 
-    def look(self, keys: Iterable[str]) -> dict[str, Seen | None]:
+    def read_infos(self, keys: Iterable[str]) -> dict[str, Seen | None]:
         """Return each object with its metadata, None where there is none."""
         found: dict[str, Seen | None] = {}
         for key in keys:
