@@ -11,7 +11,7 @@ __all__ = ["Investigation"]
 
 
 def __getattr__(name: str) -> object:
-    """Load ``Investigation`` when a notebook asks for it, so that importing stays quick."""
+    """Load ``Investigation`` on demand, so that importing stays quick."""
     if name == "Investigation":
         from .investigation import Investigation
 

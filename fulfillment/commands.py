@@ -1,6 +1,6 @@
-"""What ``check``, ``init``, ``chaos``, ``fix`` and the commands of a release do; their documents.
+"""The commands ``check``, ``init``, ``chaos`` and ``fix``, and those of a release.
 
-This module holds the documents of drills, too. Fields of documents are added, never renamed.
+Never rename a field of their documents; scripts read them.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ chaos_app = Typer(help="A backlog of fake labels that cannot ship.", no_args_is_
 
 
 _REVERT = "runbook chaos revert"
-#: Where `runbook chaos revert` is refused, this command plans the removal, and asks for approval.
+#: Plans the removal and asks for approval, where `runbook chaos revert` is refused.
 _PLAN_REMOVAL = "runbook run 06"
 
 
@@ -61,7 +61,7 @@ _PLAN_REMOVAL = "runbook run 06"
 def init(
     settings: Settings,
     *,
-    marker: Annotated[str, Option(help="local or demo: mark the bucket as such")] = "",
+    marker: Annotated[str, Option(help="mark the bucket as local or demo")] = "",
     approve: Annotated[str, Option(help="the SHA-256 of what will be written")] = "",
     progress: Progress = keep_quiet,
 ) -> Document:
@@ -70,25 +70,10 @@ def init(
     A ``.env`` in this folder or above it stays as it is. With ``marker`` no ``.env`` is written, so
     that the approved command reads the same settings as the command before it.
 
-    Parameters
-    ----------
-    marker : ``local`` or ``demo``; empty: no marker is asked for
-    approve : the SHA-256 that an earlier call printed
-
-    Raises
-    ------
-    UsageError
-        When ``marker`` is neither ``local`` nor ``demo``.
-    EnvironmentForbidsError
-        When ``RUNBOOK_ENVIRONMENT`` is not ``marker`` (unset: production), or the bucket is marked
-        as another environment.
-    PlanNotApprovedError
-        When ``approve`` is the hash of something else.
-
     Notes
     -----
-    Changes the folder; undone by deleting the file. With an approved ``marker`` it changes the
-    store instead; undone by deleting the marker object.
+    Changes the folder; undone by deleting the file. An approved ``marker`` changes the store
+    instead; undone by deleting the marker object.
     """
     if marker:
         return _plan_or_write_marker(settings, marker, approve)
@@ -108,10 +93,7 @@ def init(
 
 
 def _plan_or_write_marker(settings: Settings, marker: str, approve: str) -> Document:
-    """Write the marker if ``approve`` is its hash; without ``approve``, say what would be written.
-
-    Writes nothing when the bucket has this marker already.
-    """
+    """Say what would be written; with ``approve``, write it. A marked bucket is left alone."""
     if marker not in ("local", "demo"):
         raise errors.UsageError(f"--marker is local or demo, not {marker!r}")
     if settings.runbook_environment != marker:
@@ -123,7 +105,7 @@ def _plan_or_write_marker(settings: Settings, marker: str, approve: str) -> Docu
         text = f"{store.bucket}/{MARKER_KEY} says {current!r}: this may not be the store you think."
         raise errors.EnvironmentForbidsError(f"{text} Nothing was marked.")
     if current:
-        return _tell_marker(f"the bucket is marked as {marker} already")
+        return _make_marker_document(f"the bucket is marked as {marker} already")
     content = json.dumps({"environment": marker})
     writes = {
         "endpoint": store.endpoint,
@@ -134,26 +116,22 @@ def _plan_or_write_marker(settings: Settings, marker: str, approve: str) -> Docu
     sha256 = hashlib.sha256(json.dumps(writes, sort_keys=True).encode()).hexdigest()
     if not approve:
         command = f"runbook init --marker {marker} --approve {sha256[:SHORT_HASH]}"
-        return _tell_marker(
+        return _make_marker_document(
             "not written: it allows chaos, faults and drills on this bucket",
             exit_code=ExitCode.REFUSED,
             writes=writes,
             sha256=sha256,
-            # Perhaps the setting was given for this command only: the next one needs it, too.
+            # The next command needs the setting, too, which may be set for this one only.
             apply=f"RUNBOOK_ENVIRONMENT={marker} {command}",
         )
     if not is_approved(sha256, approve):
         raise errors.PlanNotApprovedError(f"this approval is of something else, not of {sha256}")
     store.put_object(MARKER_KEY, content.encode())
-    return _tell_marker(f"written; it reads {read_marker(store)!r}", writes=writes)
+    return _make_marker_document(f"written; it reads {read_marker(store)!r}", writes=writes)
 
 
-def _tell_marker(what: str, **facts: Any) -> Document:
-    """Return what became of the marker.
-
-    ``writes`` is exactly what would be written, and where. ``apply`` is the command that approves
-    its hash.
-    """
+def _make_marker_document(what: str, **facts: Any) -> Document:
+    """Return the document. ``writes`` is what would be written, and ``apply`` approves that."""
     told = {"marker": what, "writes": {}, "sha256": "", "apply": "", **facts}
     head = {"schema": "runbook/init/1", "answer": f"Marker: {what}"}
     return Document.model_validate(head | told)
@@ -165,14 +143,9 @@ def check(settings: Settings, *, progress: Progress = keep_quiet) -> Document:
 
     Returns
     -------
-    Whether looking and releasing are possible, and what is missing; no verdict. Exit code 0 when
-    looking is possible: the store, and Prometheus if there is one, answer and may be read, and no
-    address is that of another system. Else 4. A system's ``reachable`` is None when the settings
-    leave the system out. ``unfinished`` has a row for each release and each killed drill.
-
-    Notes
-    -----
-    Only reads, and leaves no folder behind.
+    Exits with 0 if you can investigate: the store and Prometheus (unless left out) can be read, and
+    no address is that of another system. Otherwise exits with 4. ``reachable`` is None for a system
+    that is left out. ``unfinished`` has a row for each release and each killed drill.
     """
     progress("section 1")
     with tempfile.TemporaryDirectory() as home:
@@ -181,13 +154,13 @@ def check(settings: Settings, *, progress: Progress = keep_quiet) -> Document:
         readings = {step: inv.read_step(step) for step in inv.section.STEPS}
     rights = readings[read_rights.id]
     obstacles = list_obstacles(rights.rows)
-    hindered = "not " if obstacles else ""
-    sentences = [f"looking is {hindered}possible: {rights.reason}"]
+    can = "cannot" if obstacles else "can"
+    sentences = [f"you {can} investigate: {rights.reason}"]
     for plugin in entry_points(group="runbook.checks"):
         sentences += plugin.load()()
     unfinished = readings[read_unfinished.id].rows
     summary = ". ".join(sentences)
-    begun = [f"{row['plan']} is not over" for row in unfinished]
+    begun = [f"{row['plan']} is unfinished" for row in unfinished]
     commands = [str(row["way_on"]) for row in unfinished]
     if not obstacles:
         commands.append("runbook investigate")
@@ -214,12 +187,7 @@ def check(settings: Settings, *, progress: Progress = keep_quiet) -> Document:
 def create_chaos(
     settings: Settings, *, progress: Progress = keep_quiet, **options: Any
 ) -> Document:
-    """Make fake labels that cannot ship, and expire by themselves; `revert` removes them.
-
-    Parameters
-    ----------
-    options : fields of ``synthetic.Backlog``
-    """
+    """Make fake labels that cannot ship, and expire by themselves; `revert` removes them."""
     progress("make synthetic labels")
     drill_id = synthetic.make_drill_id()
     given = {"drill_id": drill_id, **options}
@@ -227,7 +195,7 @@ def create_chaos(
     made = synthetic.create_backlog(
         Clients(settings).store, backlog, settings=settings, now=utc_now()
     )
-    return _tell_chaos("create", created=len(made), drills={drill_id: len(made)})
+    return _make_chaos_document("create", created=len(made), drills={drill_id: len(made)})
 
 
 @command(chaos_app, name="revert")
@@ -238,12 +206,9 @@ def revert_chaos(
     drill_id: Annotated[str, Option(help="only this drill's objects")] = "",
     progress: Progress = keep_quiet,
 ) -> Document:
-    """Remove what the metadata proves synthetic; look-alikes stay.
+    """Remove objects that the metadata proves synthetic; look-alikes stay.
 
-    Raises
-    ------
-    EnvironmentForbidsError
-        Outside a marked playground. There the removal needs a plan and its approval.
+    Outside a marked playground, a removal needs an approved plan.
     """
     store = Clients(settings).store
     try:
@@ -254,7 +219,7 @@ def revert_chaos(
     progress("remove synthetic objects")
     prefixes = [prefix] if prefix else list_prefixes(settings)
     removal = synthetic.revert_backlog(store, *prefixes, drill_id=drill_id)
-    return _tell_chaos(
+    return _make_chaos_document(
         "revert",
         exit_code=ExitCode.of(not removal.failed),
         removed=removal.removed,
@@ -271,15 +236,11 @@ def read_chaos_status(settings: Settings, *, progress: Progress = keep_quiet) ->
     found = synthetic.find_synthetic(store, list_prefixes(settings))
     drills = synthetic.count_by_drill(found.objects)
     command = _REVERT if settings.is_playground else _PLAN_REMOVAL
-    return _tell_chaos("status", drills=drills, next=command)
+    return _make_chaos_document("status", drills=drills, next=command)
 
 
-def _tell_chaos(command: str, **facts: Any) -> Document:
-    """Return numbers of synthetic objects, and the command that removes those that are there.
-
-    ``kept`` counts other objects, which are left alone; ``failed`` says of each key why it could
-    not be removed.
-    """
+def _make_chaos_document(command: str, **facts: Any) -> Document:
+    """Return the document. ``kept`` counts other objects; ``failed`` says why a key is left."""
     told = {"created": 0, "removed": 0, "kept": 0, "drills": {}, "failed": {}, "next": _REVERT}
     told |= facts
     has_any = any(told[name] for name in ("drills", "removed", "failed"))
@@ -293,7 +254,7 @@ def _tell_chaos(command: str, **facts: Any) -> Document:
 
 #: The actions that section 5 advises.
 _ADVISED = ("6.1", "6.2")
-#: Clean-up is none of them: no object is of a drill with this name.
+#: Keeps 6.3 from planning a removal, because no drill has this name.
 _NO_CLEAN_UP = "drill_id=none"
 
 
@@ -305,18 +266,19 @@ def fix(
     incident_id: IncidentId = "",
     progress: Progress = keep_quiet,
 ) -> Document:
-    """Plan the next action that section 5 advises, and show it; approved, carry it out.
+    """Plan and show the next action that section 5 advises; with --approve, carry it out.
 
-    ``done`` has ``verb``, ``plan``, ``sha256``, ``status`` and more of the approved plan, and
-    ``action`` of the plan that waits for approval; None when section 5 advises no action.
-
-    Runs 06 with the approved plan; then 05 and 06, which stops at a plan; when the incident is
-    fixed, 08.
+    With --approve, runs 06 with that plan. If the incident is then not fixed, or its verdict
+    unknown, or without --approve, runs 05 and 06, which plans the next action. Once fixed, runs 08.
 
     Raises
     ------
     PlanNotApprovedError
-        When the incident has no plan of 6.1 or 6.2 with this hash.
+        If the incident has no plan of 6.1 or 6.2 with this hash.
+
+    Notes
+    -----
+    ``done`` describes the approved plan, and ``action`` the one that waits for approval, if any.
     """
     ran: Document | None = None
     done: list[dict[str, Json]] = []
@@ -324,15 +286,15 @@ def fix(
     command = "runbook fix"
     carry_out = partial(run, settings, SECTIONS, incident_id=incident_id, progress=progress)
     if approve:
-        plan_id = _find_plan(settings, incident_id, approve)
+        plan_id = _find_approved_plan(settings, incident_id, approve)
         chosen = [f"plan={plan_id}", f"approve={approve}", _NO_CLEAN_UP]
         ran = carry_out(["06"], parameter=chosen)
         done = [plan for plan in ran.plans if plan["plan"] == plan_id]
     if ran is None or ran.exit_code in (ExitCode.NOT_OK, ExitCode.UNKNOWN):
         ran = carry_out(["05", "06"], parameter=[_NO_CLEAN_UP])
         offered = [plan for plan in ran.plans if plan["apply"] and plan["step"] in _ADVISED]
-        # A re-trigger needs the worker. What was done last could be done without end, while more
-        # files arrive.
+        # A re-trigger comes last, because it needs the worker; so does the last action, which
+        # could otherwise be planned forever while more files arrive.
         applied = _list_actions(settings, ran.incident or "", ActionPhase.APPLIED)
         last = ["retrigger", *(entry.action for entry in applied[-1:])]
         for plan in sorted(offered, key=lambda plan: plan["action"] in last)[:1]:
@@ -359,14 +321,12 @@ def fix(
 
 
 def _list_actions(settings: Settings, incident_id: str, phase: ActionPhase) -> list[ActionEntry]:
-    """Return the entries of actions in a phase, of the named incident or the open one."""
     home = settings.runbook_home.resolve()
     incident = open_incident(home, incident_id, redactor=Redactor())
     return incident.journal.view().list_actions(phase) if incident is not None else []
 
 
-def _find_plan(settings: Settings, incident_id: str, approve: str) -> str:
-    """Return the id of the plan that was approved."""
+def _find_approved_plan(settings: Settings, incident_id: str, approve: str) -> str:
     for entry in _list_actions(settings, incident_id, ActionPhase.PLANNED):
         if entry.step in _ADVISED and is_approved(entry.result["sha256"], approve):
             return entry.plan
@@ -375,12 +335,10 @@ def _find_plan(settings: Settings, incident_id: str, approve: str) -> str:
 
 
 class ReleaseCommands(MoveCommands):
-    """The commands of a release."""
-
     sections = SECTIONS
     section = remediation.NAME
     gate = GATE
-    # 6.5 looks only once, and does not wait for samples of the metrics.
+    # 6.5 reads only once, and does not wait for samples of the metrics.
     fixed: ClassVar = {"wait_s": 0, "way": "release"}
     plan_options: ClassVar = {
         "prefix": "prefix",

@@ -1,7 +1,4 @@
-"""What ``runbook drill`` does: run one scenario, run all, or only take back a killed drill.
-
-``make_schedule`` makes the text of a schedule for drills, and installs nothing.
-"""
+"""``runbook drill``: run one scenario or all, revert a killed drill, or print a schedule."""
 
 from __future__ import annotations
 
@@ -60,7 +57,7 @@ def drill(
     old_scenario: Annotated[str, Option("--scenario", hidden=True)] = "",
     every: Annotated[bool, Option("--all", help="every scenario that fits, in turn")] = False,
     revert: Annotated[
-        bool, Option("--revert", help="only take back what a killed drill left")
+        bool, Option("--revert", help="only revert what a killed drill left")
     ] = False,
     print_cron: Annotated[
         bool, Option("--print-cron", help="only print a crontab line for a weekly drill")
@@ -70,7 +67,7 @@ def drill(
     ] = False,
     progress: Progress,
 ) -> Document:
-    """Inject a real fault, carry out the runbook, score it, put everything back."""
+    """Inject a real fault, run the runbook against it, score that, and put everything back."""
     if [bool(scenario), bool(old_scenario), every, revert].count(True) > 1:
         raise errors.UsageError("choose one scenario, or --all, or --revert")
     scenario = scenario or old_scenario
@@ -86,22 +83,16 @@ def drill(
 
 
 def drill_one(settings: Settings, scenario: Scenario, *, progress: Progress) -> Document:
-    """Take back what a killed drill left, then carry out one scenario; raises as ``run_drill``."""
+    """Revert what a killed drill left, then carry out one scenario; see ``run_drill``."""
     revert_killed_drill(settings, progress=progress)
     return run_drill(settings, scenario, progress=progress)
 
 
 def drill_all(settings: Settings, *, progress: Progress) -> Document:
-    """Carry out every scenario that fits this system, one after the other.
+    """Carry out every scenario that fits this system, even if some fail.
 
-    A drill that fails does not stop the others. Each has its own incident, report and score.
-
-    Raises
-    ------
-    SafetyError
-        When the first scenario is refused, as ``run_drill`` says. Nothing was injected.
-    RunInterruptedError
-        On Ctrl-C or SIGTERM, once the running drill has taken its fault back.
+    Raises ``SafetyError`` if the first is refused, and ``RunInterruptedError`` on Ctrl-C or SIGTERM
+    once the running drill has reverted its fault.
     """
     has_stack = settings.runbook_services == "supervisor"
     scenarios = [
@@ -139,25 +130,21 @@ def drill_all(settings: Settings, *, progress: Progress) -> Document:
         exit_code=ExitCode.of(passed == len(rows)),
         answer=f"{passed} of {count_of(len(rows), 'drill')} passed",
         commands=(REVERT_COMMAND,) if is_left else (),
-        hidden=("drills",),  # the rows say the same in short
+        hidden=("drills",),  # the rows summarize them
         rows=rows,
         drills=drills,
     )
 
 
 def revert_killed_drill(settings: Settings, *, progress: Progress) -> Document:
-    """Take back a killed drill's fault and labels, finish its releases, close its incident.
+    """Revert a killed drill's fault, remove its labels, finish its releases, close its incident.
 
-    Returns
-    -------
-    What was taken back. Exit code 3 when the system is not healthy yet, or a release is not
-    finished.
+    Exits with 3 if the system is not healthy yet, or a release is unfinished.
 
     Raises
     ------
     DrillError
-        When the drill is still under way, or its fault could not be taken back. Its incident stays
-        open.
+        If the drill still runs, or its fault cannot be reverted. The incident stays open.
     """
     check_environment(settings)
     home = settings.runbook_home.resolve()
@@ -166,72 +153,62 @@ def revert_killed_drill(settings: Settings, *, progress: Progress) -> Document:
         if incident is None:
             return Document(
                 schema_name="runbook/drill-revert/1",
-                answer="No drill was killed: nothing is to be taken back",
+                answer="No drill was killed: there is nothing to revert",
                 drill="",
                 reverted=False,
             )
         scenario = find_scenario(incident.state.exercise)
         drill = Drill(settings, Clients(settings), scenario, progress, incident)
-        progress(f"{drill.id} was killed: take back {scenario.name}")
-        ways_on = _take_back(drill)
+        progress(f"{drill.id} was killed: revert {scenario.name}")
+        next_commands = _revert_leftovers(drill)
         progress("is the system healthy again?")
         trouble = wait_until_calm(settings, drill.clients, timeout_s=_CALM_S / 2)
         incident.close(
             Verdict.UNKNOWN, reason=f"Drill {drill.id} was killed; its fault is taken back"
         )
         report = str(write_outputs(incident, SECTIONS))
-    is_done = not trouble and not ways_on
+    is_done = not trouble and not next_commands
     end = "; the system is not healthy yet" if trouble else ", and the system is healthy"
     return Document(
         schema_name="runbook/drill-revert/1",
         incident=incident.id,
         exit_code=ExitCode.of(is_done),
         answer=f"{drill.id} was killed. Its fault, {scenario.name}, is taken back{end}",
-        commands=list_commands(ways_on, "runbook investigate" if trouble else ""),
+        commands=list_commands(next_commands, "runbook investigate" if trouble else ""),
         drill=drill.id,
         scenario=scenario.name,
         reverted=True,
         steady=not trouble,
         report=report,
-        way_on=ways_on,
+        way_on=next_commands,
     )
 
 
-def _take_back(drill: Drill) -> list[str]:
-    """Take a drill's fault and labels back, and resume its releases.
+def _revert_leftovers(drill: Drill) -> list[str]:
+    """Revert a drill's fault, remove its labels, and resume the releases that it approved.
 
-    The drill approved these releases, and they move only labels of its own orders.
-
-    Returns
-    -------
-    A command for each release that is still unfinished.
+    Returns a command for each release that is still unfinished.
     """
     drill.scenario.recover(drill)
     drill.mark("recovered")
     remove_labels(drill)
-    for row in _list_own_releases(drill):
+    for row in _list_unfinished_releases(drill):
         plan_id = str(row["plan"])
         drill.progress(f"resume {plan_id}")
         with suppress(MoveError, errors.ClientError, errors.SafetyError):
             ReleaseCommands(drill.settings, drill.progress).resume(plan_id)
-    return [str(row["way_on"]) for row in _list_own_releases(drill)]
+    return [str(row["way_on"]) for row in _list_unfinished_releases(drill)]
 
 
-def _list_own_releases(drill: Drill) -> list[dict[str, object]]:
-    """Return the unfinished releases whose plans lie in the folder of the drill's incident."""
+def _list_unfinished_releases(drill: Drill) -> list[dict[str, object]]:
+    """Return the unfinished releases that the drill planned."""
     plans = drill.incident.folder / "plans"
     rows = GATE.list_unfinished(drill.clients)
     return [row for row in rows if (plans / f"{row['plan']}.jsonl").is_file()]
 
 
 def revert_until(settings: Settings, *, timeout_s: float, progress: Progress) -> None:
-    """Take back a killed drill. Try again until that works, somebody else did it, or time is up.
-
-    Raises
-    ------
-    RunbookError, MoveError, OSError
-        The error of the last attempt, when time is up.
-    """
+    """Revert a killed drill, and retry until time is up; then raise the last error."""
     deadline = time.monotonic() + timeout_s
     while True:
         try:
@@ -252,15 +229,11 @@ _TEMPLATES = Path(__file__).with_name("templates")
 def make_schedule(kind: Kind, scenario: str = "", *, every: bool = False) -> str:
     """Return a crontab line, or a systemd service and timer, for a weekly drill.
 
-    The drill runs in the folder of the nearest ``.env``, else of the local stack's. The line names
-    the runbook, and RUNBOOK_HOME and RUNBOOK_ENVIRONMENT, which may be set in this shell only.
+    The drill runs in the folder of the nearest ``.env``, or of the local stack's. Its command sets
+    RUNBOOK_HOME and RUNBOOK_ENVIRONMENT, because these may be set in this shell only.
 
-    Raises
-    ------
-    UsageError
-        When there is no ``.env``, or no such scenario.
-    EnvironmentForbidsError
-        Outside a local or demo environment.
+    Raises ``UsageError`` without a ``.env`` or such a scenario, and ``EnvironmentForbidsError``
+    outside a local or demo environment.
     """
     folders = [find_root(Path.cwd(), find_checkout()), Settings.load().runbook_stack_home]
     having = [folder for folder in folders if (folder / ".env").is_file()]
@@ -269,7 +242,7 @@ def make_schedule(kind: Kind, scenario: str = "", *, every: bool = False) -> str
             "a scheduled drill reads its settings from .env, and there is none: `runbook "
             "init` writes one; `runbook stack up` starts the local stack, which has its own"
         )
-    # The drill will run in that folder. So its settings count, not this folder's.
+    # The drill will use that folder's settings, not this one's.
     settings = Settings.load(having[0])
     check_environment(settings)
     home = settings.runbook_home.resolve()
@@ -287,19 +260,19 @@ def make_schedule(kind: Kind, scenario: str = "", *, every: bool = False) -> str
     template = (_TEMPLATES / f"{kind}.txt").read_text("utf-8")
     if kind == "systemd":
         words = [_quote_for_systemd(word) for word in command]
-        # systemd takes this path as it is, but for specifiers.
+        # In a path, systemd interprets only specifiers.
         return template.format(command=" ".join(words), folder=folder.replace("%", "%%"))
     texts = {
         "home": shlex.quote(str(home)),
         "command": shlex.join(command),
         "folder": shlex.quote(folder),
     }
-    # To cron, a bare % ends the command.
+    # For cron, an unescaped % ends the command.
     return template.format(**{name: text.replace("%", r"\%") for name, text in texts.items()})
 
 
 def _quote_for_systemd(word: str) -> str:
-    """Return a word for ``ExecStart=``, without a meaning for ``%``, ``$``, blanks or quotes."""
-    for sign, escaped in (("\\", r"\\"), ('"', r"\""), ("%", "%%"), ("$", "$$")):
-        word = word.replace(sign, escaped)
+    """Quote a word for ``ExecStart=``, so that systemd takes ``%``, ``$`` and spaces literally."""
+    for char, escaped in (("\\", r"\\"), ('"', r"\""), ("%", "%%"), ("$", "$$")):
+        word = word.replace(char, escaped)
     return f'"{word}"'

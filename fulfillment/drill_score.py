@@ -1,4 +1,4 @@
-"""A drill's score: a pure function of its journal. Its marks say when each phase began or ended."""
+"""A drill's score, computed from the marks in its journal. Pure."""
 
 from __future__ import annotations
 
@@ -28,45 +28,31 @@ _Objective = tuple[str, str, str, bool]
 
 @dataclass(frozen=True)
 class Goals:
-    """What a drill must show.
+    """What a drill must show. To the alert's timeouts, a drill adds the waits of its rule."""
 
-    Attributes
-    ----------
-    cause_expected : the fault's name, and the cause that section 5 must name
-    alert : the alert that must fire, or empty if none is expected
-    verdict_expected : section 6's verdict at the end, when the fault is repaired or taken back
-    releases : whether labels are moved, so that a proof is needed
-    detect_timeout_s, notify_timeout_s, clear_timeout_s : how long the alert may take to fire, to
-        reach every channel, and to clear. The waits of this environment's alert rule come on top
-    """
-
-    cause_expected: str
-    alert: str = "FulfillmentDelay"
-    verdict_expected: Verdict = Verdict.FIXED
-    releases: bool = False
-    detect_timeout_s: float = 45
-    notify_timeout_s: float = 20
+    cause_expected: str  # for section 5; the fault has the same name
+    alert: str = "FulfillmentDelay"  # or "" if none fires
+    verdict_expected: Verdict = Verdict.FIXED  # of section 6, after repair or revert
+    releases: bool = False  # labels move, so a proof is needed
+    detect_timeout_s: float = 45  # until the alert fires
+    notify_timeout_s: float = 20  # until every channel got it
     clear_timeout_s: float = 45
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
-        """The verdicts that meet the goal.
-
-        Where healthy is expected, fixed will do: a look may catch a brief trouble, such as a probe
-        that fails while a service restarts.
-        """
+        """The verdicts that meet the goal."""
         if self.verdict_expected is Verdict.HEALTHY:
+            # A reading may catch brief trouble, such as a probe that fails during a restart.
             return (Verdict.HEALTHY, Verdict.FIXED)
         return (self.verdict_expected,)
 
 
 def score(journal: JournalView, goals: Goals, *, incident: str, drill: str) -> Document:
-    """Return what a drill measured, and which goals it met; the ids are the document's.
+    """Return what a drill measured, and which goals it met.
 
-    ``phases`` has seconds: from the injection until the alert fires (``detect_s``) and until each
-    channel is notified; to diagnose, to remediate, and to take the fault back; and from the repair,
-    or from the end of the fault where nothing repaired it, until the alert is gone and every
-    channel said so (``clear_s``). None: the phase was not reached, or is not known.
+    ``phases`` are in seconds, or None if not reached or unknown. ``detect_s`` and ``notify_s``
+    count from the injection, and ``clear_s`` from the last repair or revert until the alert is gone
+    and every channel knows it.
     """
     marks = {mark.what.removeprefix("drill_"): mark for mark in journal.marks}
     proofs = list_proofs(journal)
@@ -93,7 +79,7 @@ def score(journal: JournalView, goals: Goals, *, incident: str, drill: str) -> D
         report="",
     )
     objectives = to_rows(
-        ("name", "target", "actual", "met"), _judge(document, journal, marks, goals)
+        ("name", "target", "actual", "met"), _list_objectives(document, journal, marks, goals)
     )
     missed = tuple(row["name"] for row in objectives if not row["met"])
     exit_code = ExitCode.RUN_FAILED if document.error else ExitCode.of(not missed)
@@ -106,14 +92,12 @@ def score(journal: JournalView, goals: Goals, *, incident: str, drill: str) -> D
 
 
 def list_durations(phases: Mapping[str, Json]) -> dict[str, Json]:
-    """Return the phases in seconds; the channels' is that of the last one that got the alert."""
+    """Return the phases in seconds; ``notify_s`` is that of the last channel."""
     told = [seconds for seconds in phases["notify_s"].values() if seconds is not None]
     return {**phases, "notify_s": max(told, default=None)}
 
 
 def _measure_phases(journal: JournalView, marks: _Marks) -> dict[str, Json]:
-    """Return how long each phase took."""
-
     def measure(start: str, end: str) -> float | None:
         if start in marks and end in marks:
             return _count_seconds(marks[start].at, marks[end].at)
@@ -145,20 +129,16 @@ def _count_seconds(start: datetime, end: datetime) -> float:
     return round((end - start).total_seconds(), 2)
 
 
-def _judge_alert(
+def _list_alert_objectives(
     document: Document, journal: JournalView, marks: _Marks, goals: Goals
 ) -> Iterator[_Objective]:
-    """Yield the objectives about the alert.
-
-    Without ``NOTIFICATIONS_URL`` nobody says what the receivers got; 3.1 then judges the delivery.
-    """
     phases = document.phases
     yield _judge_time("alert fires", phases["detect_s"], goals.detect_timeout_s)
     if "notify" in marks:
         missing = [channel for channel, at in phases["notify_s"].items() if at is None]
         actual = f"missing: {', '.join(missing)}" if missing else "all"
         is_met = not missing
-    else:
+    else:  # without NOTIFICATIONS_URL, 3.1 judges the delivery
         delivery = journal.latest().get("3.1")
         actual = delivery.reason if delivery else "3.1 was not read"
         is_met = delivery is not None and delivery.status is not Status.BREACH
@@ -166,12 +146,11 @@ def _judge_alert(
     yield _judge_time("alert clears", phases["clear_s"], goals.clear_timeout_s)
 
 
-def _judge(
+def _list_objectives(
     document: Document, journal: JournalView, marks: _Marks, goals: Goals
 ) -> Iterator[_Objective]:
-    """Yield each objective, with what was measured."""
     if goals.alert:
-        yield from _judge_alert(document, journal, marks, goals)
+        yield from _list_alert_objectives(document, journal, marks, goals)
     expected = document.cause_expected
     found = " and ".join(CAUSES[name].words for name in document.cause_found)
     is_found = expected in document.cause_found
@@ -188,7 +167,7 @@ def _judge(
     is_over = document.reverted and is_steady
     yield "the fault is taken back", "reverted, healthy again", f"{reverted}, {health}", is_over
     if goals.releases:
-        # A label that a consumer took after it had arrived counts as in place.
+        # A label that arrived and was then taken by a consumer counts as in place.
         in_place = sum(p["in_place"] + p["gone_after_landed"] for p in list_proofs(journal))
         target = "at least 1 proven in place"
         yield "labels are released", target, f"{in_place} proven in place", in_place > 0
@@ -201,6 +180,6 @@ def _judge(
 
 
 def _judge_time(name: str, actual_s: float | None, limit_s: float) -> _Objective:
-    """Judge a time in seconds against its limit; None: what it measures did not happen."""
+    """Judge a time against its limit; None never meets it."""
     actual = "not reached" if actual_s is None else f"{actual_s:.1f} s"
     return name, f"within {limit_s:.0f} s", actual, actual_s is not None and actual_s <= limit_s

@@ -1,18 +1,18 @@
-"""A drill's watchdog: it takes the fault back if the drill is killed, or cannot do so itself.
+"""A drill's watchdog: a process that reverts the fault if the drill can't, or is killed.
 
-It is a process of its own, which outlives the drill: ``python -m fulfillment.drill_watch``.
+It outlives the drill. Start it with ``python -m fulfillment.drill_watch``.
 """
 
 from __future__ import annotations
 
 import sys
 
-#: How long the watchdog goes on trying, for example while the network is away.
+#: How long the watchdog retries, for example while the network is down.
 _TRIES_S = 600.0
 
 
 def main() -> None:
-    """Wait until the drill ends; then take back what it left."""
+    """Wait until the drill ends, then revert what it left."""
     sys.stdin.buffer.read()  # ends when the drill closes the pipe, or its process dies
     # Imported only now, so that the watchdog starts quickly.
     from chainlog import LogError

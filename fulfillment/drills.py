@@ -1,7 +1,7 @@
-"""A drill: steady state, inject, detect, run the notebooks, revert, score from the journal.
+"""A drill: check that all is well, inject a fault, detect it, run the notebooks, revert, score.
 
-A drill runs the code of a real incident. It approves as ``drill:<id>``, and releases only labels of
-orders that it injected itself. An environment registers its scenarios through the entry point group
+A drill runs the same code as a real incident. It approves as ``drill:<id>``, and releases only
+labels of orders that it injected. Environments register scenarios in the entry point group
 ``runbook.scenarios``.
 """
 
@@ -59,58 +59,50 @@ from .waiting import Waiting, iter_with_metadata, list_prefixes, read_label
 
 @dataclass(frozen=True)
 class Scenario(Goals, ABC):
-    """One fault that a drill can inject, and what the drill must then show.
+    """A fault that a drill can inject, and what the drill must then show.
 
-    Attributes
-    ----------
-    exercise_steps : steps of section 4 that the drill approves
-    remedy_steps : steps of section 6 that the drill approves; none: the fault is taken back
-        after the diagnosis, and no time to remediate is measured
-    only_mitigates : the remedy only moves labels, so the drill takes the fault back after it
-    needs : what the environment must have, in words; empty: it runs on every DataFlow
+    The drill approves ``exercise_steps`` of section 4 and ``remedy_steps`` of section 6. Without a
+    remedy, or if it only moves labels, the drill reverts the fault itself.
     """
 
     exercise_steps: tuple[str, ...] = ()
     remedy_steps: tuple[str, ...] = ()
     only_mitigates: bool = False
-    needs: str = ""
+    needs: str = ""  # what the environment must have, in words
 
     @property
     def name(self) -> str:
-        """The scenario's name, which is its cause's."""
         return self.cause_expected
 
     @abstractmethod
     def inject(self, drill: Drill) -> None:
-        """Cause the fault for real; add the orders that it injects to ``drill.order_ids``."""
+        """Cause the fault for real, and add the orders that it injects to ``drill.order_ids``."""
 
     @abstractmethod
     def revert(self, drill: Drill) -> None:
-        """Take the fault back, whatever state the drill ended in."""
+        """Revert the fault, however the drill ended."""
 
     def recover(self, drill: Drill) -> None:
-        """Take back what a killed drill left: the fault, and all that it left half done."""
+        """Revert the fault of a killed drill, and what it left half done."""
         self.revert(drill)
 
 
 @dataclass(frozen=True)
 class _SyntheticLabels(Scenario):
-    """Labels that cannot ship. Needs only the store, Prometheus, and the parts of ``addons/``."""
+    """Labels that cannot ship. Needs only the store, Prometheus and ``addons/``."""
 
     def inject(self, drill: Drill) -> None:
-        """Make labels that seem to wait twice as long as the threshold."""
         settings = drill.settings
         age_minutes = 2 * settings.lag_threshold_minutes
         backlog = Backlog(object_size_kb=4, age_minutes=age_minutes, drill_id=drill.id)
         create_backlog(drill.clients.store, backlog, settings=settings, now=utc_now())
 
     def revert(self, drill: Drill) -> None:
-        """Remove this drill's labels, if the remedy did not."""
         remove_labels(drill)
 
 
 def remove_labels(drill: Drill) -> None:
-    """Remove a drill's synthetic labels; raises ``DrillError`` when one is left."""
+    """Remove a drill's synthetic labels; raise ``DrillError`` if one is left."""
     prefixes = list_prefixes(drill.settings)
     removal = revert_backlog(drill.clients.store, *prefixes, drill_id=drill.id)
     if removal.failed:
@@ -125,10 +117,7 @@ _SYNTHETIC = _SyntheticLabels(
 
 
 def list_scenarios() -> dict[str, Scenario]:
-    """Return every registered scenario by name, and the one that every DataFlow can run.
-
-    If the programs of an environment are not installed, its scenarios are missing.
-    """
+    """Return the scenarios by name, except those of an environment that isn't installed."""
     scenarios: dict[str, Scenario] = {}
     for entry in entry_points(group="runbook.scenarios"):
         with suppress(ImportError):
@@ -138,7 +127,6 @@ def list_scenarios() -> dict[str, Scenario]:
 
 
 def find_scenario(name: str) -> Scenario:
-    """Return the scenario with this name; raises ``UsageError`` with the known names."""
     scenarios = list_scenarios()
     if name not in scenarios:
         known = ", ".join(sorted(scenarios))
@@ -147,21 +135,21 @@ def find_scenario(name: str) -> Scenario:
 
 
 def choose_scenario(settings: Settings, name: str = "") -> Scenario:
-    """Return a scenario by name; by default a fault of our local stack, else synthetic labels."""
+    """Return a scenario; the default is a fault of our local stack, else synthetic labels."""
     if name:
         return find_scenario(name)
     has_stack = settings.runbook_services == "supervisor"
     return find_scenario("pipeline_paused") if has_stack else _SYNTHETIC
 
 
-#: Alerts about labels. The alert that a drill is overdue must not prevent the drill.
+#: The alerts that prevent a drill. The alert that a drill is overdue must not.
 _ALERTS = (DELAY_ALERT, UPLOAD_ALERT, BLIND_ALERT)
 
 
 def wait_for(check: Callable[[], bool], *, timeout_s: float, apart_s: float = 0.5) -> bool:
-    """Call ``check`` every ``apart_s`` seconds until it is true or time is up; return the last.
+    """Call ``check`` every ``apart_s`` seconds until it is true or time is up; return its result.
 
-    An error of a client counts as "not yet", but in the last try it is raised.
+    A ``ClientError`` counts as False, except in the last call, which raises it.
     """
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
@@ -173,16 +161,16 @@ def wait_for(check: Callable[[], bool], *, timeout_s: float, apart_s: float = 0.
 
 
 def wait_until_calm(settings: Settings, clients: Clients, *, timeout_s: float) -> list[str]:
-    """Wait until there is no trouble; return what is left when time is up. Only reads."""
+    """Wait until there is no trouble; return what remains. Only reads."""
     wait_for(lambda: not list_trouble(settings, clients), timeout_s=timeout_s, apart_s=2)
     return list_trouble(settings, clients)
 
 
 def list_trouble(settings: Settings, clients: Clients) -> list[str]:
-    """Return each trouble that a drill must not meet, in words. Only reads.
+    """Return why no drill may begin, in words. Only reads.
 
-    That is an alert about labels, work in the bucket, an unfinished release, or a real backlog. A
-    system that can't be read is a trouble, too, unless the settings leave it out.
+    Reasons are an alert about labels, a run or an unfinished release in the bucket, overdue real
+    labels, and a system that can't be read, unless the settings leave it out.
     """
     trouble: list[str] = []
     try:
@@ -192,7 +180,7 @@ def list_trouble(settings: Settings, clients: Clients) -> list[str]:
             trouble += [f"{alert.name} is {alert.state}" for alert in alerts]
         lock = find_holder(read_state(clients.bucket), settings.release_clock_spread_s)
         if lock is not None:
-            trouble.append(f"{lock.by} on {lock.host} carries out {lock.plan}")
+            trouble.append(f"{lock.by} on {lock.host} is carrying out {lock.plan}")
         for row in GATE.list_unfinished(clients):
             trouble.append(f"{row['plan']} is not finished: {row['way_on']}")
         now = utc_now()
@@ -205,27 +193,19 @@ def list_trouble(settings: Settings, clients: Clients) -> list[str]:
     except errors.StoreNotReadyError as error:
         return [str(error)]
     except (errors.ClientError, MoveError) as error:
-        return [f"it cannot be seen whether all is calm ({error})"]
+        return [f"whether all is well cannot be read ({error})"]
     return trouble
 
 
-#: How long a single late label may keep an alert pending.
+#: How long a single late label keeps an alert pending.
 PENDING_S = 15.0
-#: Parameters of section 4: its exercise stays small.
+#: Parameters of section 4, for a small exercise.
 _EXERCISE = {"count": 5, "object_size_kb": 4}
 
 
 @dataclass
 class Drill:
-    """A drill at work, on its incident.
-
-    Attributes
-    ----------
-    id : the drill's name in metadata and approvals
-    order_ids : orders that the drill injected itself
-    injected_at : when the injection of the fault began; None: nothing was injected yet
-    has_fault : whether something is still to be taken back
-    """
+    """A running drill and its incident; ``has_fault`` while a fault may be left to revert."""
 
     settings: Settings
     clients: Clients
@@ -236,20 +216,19 @@ class Drill:
     has_fault: bool = False
 
     def __post_init__(self) -> None:
-        self.id = get_drill_id(self.incident)
+        self.id = get_drill_id(self.incident)  # in metadata and approvals
+        #: The orders that the drill injected.
         self.order_ids = list_drill_orders(self.incident.journal.view())
 
     def mark(self, what: str, reason: str = "", **facts: Json) -> datetime:
-        """Write what happens now into the journal; return its time."""
         return self.incident.mark(f"drill_{what.replace(' ', '_')}", reason, **facts)
 
     def begin_stage(self, stage: str, words: str) -> datetime:
-        """Say and write down that a stage begins; return its time."""
         self.progress(f"{stage}: {words}")
         return self.mark(stage)
 
     def conclude(self, section_name: str, incident: Incident) -> Verdict:
-        """Read every step of a section now, without a notebook; return the section's verdict."""
+        """Read a section without its notebook, and return the verdict."""
         inv = Investigation(
             incident,
             section=SECTIONS[section_name],
@@ -261,25 +240,20 @@ class Drill:
         return inv.conclude().verdict
 
     def is_well(self) -> bool:
-        """Read section 5, and tell whether symptom, cause and alert are gone."""
+        """Read section 5; tell whether symptom, cause and alert are gone."""
         verdict = self.conclude("05_root_cause", self.incident)
         return verdict in (Verdict.HEALTHY, Verdict.FIXED)
 
     def read_alert_states(self) -> set[str]:
-        """Return ``pending``, ``firing``, both, or nothing when the alert is not active."""
+        """Return the states of the alert's series: pending, firing, both or none."""
         alerts = self.clients.prometheus.list_alerts()
         return {alert.state for alert in alerts if alert.name == self.scenario.alert}
 
-    def read_told(self, status: str) -> dict[str, datetime | None]:
-        """Return when each channel's receiver first got the alert since the fault; None: not yet.
-
-        Parameters
-        ----------
-        status : ``firing`` or ``resolved``: what the notification says of the alert
-        """
+    def read_first_notices(self, status: str) -> dict[str, datetime | None]:
+        """Return when each channel first got a notice with this status since the fault."""
         since = self.injected_at or utc_now()
         notices = self.clients.notifications.list_notifications(since=since)
-        # The newest come first, so that the oldest one stays.
+        # Newest first, so that the oldest remains in the dict.
         told = {
             notice.channel: notice.received_at
             for notice in reversed(notices)
@@ -288,7 +262,7 @@ class Drill:
         return {channel: told.get(channel) for channel in CHANNELS}
 
     def run(self, *section_names: str, **parameters: object) -> bool:
-        """Run the notebooks of some sections; tell whether each ran to its end or to its plans."""
+        """Run sections' notebooks; tell whether each ran to its end or stopped at a plan."""
         runs = run_sections(
             self.incident,
             SECTIONS,
@@ -301,11 +275,10 @@ class Drill:
 
 @contextmanager
 def watch_drill(home: Path) -> Iterator[Callable[[], None]]:
-    """Run a watchdog beside a drill; yield what ends it, for a drill that left nothing.
+    """Start a watchdog, which reverts the drill's fault when this process or the block ends.
 
-    The watchdog reads from a pipe whose other end only this process holds. So it wakes when this
-    process ends, however that happens, or leaves the context. It inherits environment and working
-    folder, and reads its settings from them.
+    Yields a function that ends the watchdog, for a drill that left no fault. The watchdog notices
+    the end, even by a kill, because only this process holds the other end of its stdin.
     """
     with (home / "drill-watch.log").open("ab") as log:
         command = [sys.executable, "-m", "fulfillment.drill_watch", str(home)]
@@ -331,23 +304,19 @@ def run_drill(
     progress: Progress,
     calm_s: float = PENDING_S,
 ) -> Document:
-    """Carry out one drill and score it.
-
-    Parameters
-    ----------
-    calm_s : how long trouble may last that keeps the drill from beginning
+    """Wait ``calm_s`` at most until there is no trouble, then carry out one drill and score it.
 
     Raises
     ------
     EnvironmentForbidsError
         Outside a marked local or demo environment.
     SafetyError
-        When there is trouble, as ``list_trouble`` says.
+        If there is trouble; see ``list_trouble``.
     DrillError
-        When another drill runs, the environment lacks what the scenario needs, or the system is not
-        in its steady state.
+        If another drill runs, the environment lacks what the scenario needs, or the system is not
+        healthy.
     RunInterruptedError
-        On Ctrl-C or SIGTERM. Its message says whether the fault is taken back.
+        On Ctrl-C or SIGTERM. Its message says whether the fault is reverted.
     """
     check_environment(settings)
     clients = Clients(settings)
@@ -373,15 +342,12 @@ def run_drill(
 
 
 def _add_waits(clients: Clients, scenario: Scenario) -> Scenario:
-    """Return the scenario with timeouts that include the waits of the alert's rule.
-
-    These are ``for``, ``keep_firing_for`` and evaluation intervals; without the rule, none.
-    """
+    """Add the waits of the alert's rule to the scenario's timeouts."""
     rules, _ = attempt(clients.prometheus.list_rules)
     for rule in rules or ():
         if rule.name == scenario.alert:
-            # Prometheus needs a scrape and some evaluations to see a fault, and again to see it
-            # gone. Four evaluation intervals are enough for each.
+            # To see that a fault begins or ends, Prometheus needs a scrape and some evaluations:
+            # four intervals are enough.
             observe_s = 4 * rule.group_interval_s
             clear_s = rule.keep_firing_for_s + observe_s
             return replace(
@@ -393,16 +359,10 @@ def _add_waits(clients: Clients, scenario: Scenario) -> Scenario:
 
 
 def _run(drill: Drill) -> Document:
-    """Carry out a drill that may begin. However it ends, take its fault back and score it.
+    """Carry out a drill. However it ends, revert its fault and score it.
 
-    A second Ctrl-C while the fault is taken back ends the drill; its watchdog then does the rest.
-
-    Raises
-    ------
-    DrillError
-        When the system is not healthy. Nothing was injected, and nothing is scored.
-    RunInterruptedError
-        After an interrupt, once the drill is scored. Before the injection, nothing is scored.
+    A second Ctrl-C, while the fault is reverted, ends the drill; its watchdog then does the rest. A
+    drill that ends before the injection is not scored.
     """
     ending: BaseException | None = None
     try:
@@ -419,19 +379,19 @@ def _run(drill: Drill) -> Document:
         raise ending
     with Interrupts() as interrupts:
         _revert(drill)
-    document = _close(drill)
+    document = _score_and_close(drill)
     if is_interrupted or interrupts.count:
         text = "Interrupted. The drill's fault is taken back."
         if drill.has_fault:
             text = f"Interrupted. The fault is still there. Take it back with: {REVERT_COMMAND}."
         if isinstance(ending, errors.ActionInterruptedError):
-            text += f" {ending}"  # how to go on with the change that was cut off
+            text += f" {ending}"  # how to resume the change that was cut off
         raise errors.RunInterruptedError(text)
     return document
 
 
 def _carry_out(drill: Drill) -> None:
-    """Go through every stage; write marks from which the score is computed."""
+    """Go through every stage, and journal marks for the score."""
     scenario = drill.scenario
     drill.mark("started")
     drill.begin_stage("steady state", "is the system healthy?")
@@ -465,28 +425,27 @@ def _carry_out(drill: Drill) -> None:
 
 
 def _find_cause(drill: Drill) -> bool:
-    """Run section 5, and tell whether it named a cause: a sign may need longer than the alert."""
+    """Run section 5; tell whether it named a cause, which may show later than the alert."""
     drill.run("05_root_cause")
     return bool(POLICY.list_causes(drill.incident.journal.view()))
 
 
 def _wait_long(check: Callable[[], bool]) -> bool:
-    """Wait for 90 s: a cause may outlast its fault that long, since rates and logs look back."""
+    """Wait for up to 90 s, because rates and logs show a cause that long after its fault."""
     return wait_for(check, timeout_s=90, apart_s=3)
 
 
 def _inject(drill: Drill) -> None:
-    """Cause the fault, and note the orders that the drill injected."""
     drill.has_fault = True
     drill.injected_at = drill.begin_stage("inject", drill.scenario.name)
-    # An interrupt waits: a half-made fault could take effect after it was taken back.
+    # Finish before an interrupt: half a fault could take effect after it was reverted.
     with hold_interrupts():
         drill.scenario.inject(drill)
     drill.mark("injected", orders=sorted(drill.order_ids))
 
 
 def _wait_for_alert(drill: Drill) -> None:
-    """Wait until the alert fires; if none is expected, until section 5 sees trouble."""
+    """Wait until the alert fires, or if none is expected, until section 5 sees trouble."""
 
     def is_seen() -> bool:
         if drill.scenario.alert:
@@ -501,29 +460,25 @@ def _wait_for_alert(drill: Drill) -> None:
 
 
 def _wait_for_channels(drill: Drill) -> None:
-    """Wait until every channel got the alert, and write down when each got it.
-
-    Without ``NOTIFICATIONS_URL`` nobody says what the receivers got; 3.1 then judges the delivery.
-    """
+    """Wait until every channel got the alert. Without ``NOTIFICATIONS_URL``, 3.1 judges that."""
     drill.begin_stage("channels", "wait until each got the alert")
     if not (drill.scenario.alert and drill.settings.notifications_url):
         return
 
     def are_all_told() -> bool:
-        return None not in drill.read_told("firing").values()
+        return None not in drill.read_first_notices("firing").values()
 
     wait_for(are_all_told, timeout_s=drill.scenario.notify_timeout_s)
-    told = drill.read_told("firing")
+    told = drill.read_first_notices("firing")
     drill.mark("notify", told={c: format_time(at) for c, at in told.items() if at})
 
 
 def _approve_and_run(
     drill: Drill, section_name: str, steps: tuple[str, ...], parameters: Mapping[str, object] = {}
 ) -> None:
-    """Run a section up to its plans; then approve the plans of some steps, and run it again.
+    """Run a section up to its plans, approve those of some steps, and run it again.
 
-    If the first run fails, nothing is approved. A plan may be of an earlier run: what 4.2 removes
-    is planned in the run that makes it.
+    Takes plans of earlier runs, too, because the run that makes what 4.2 removes plans the removal.
     """
     if not drill.run(section_name, **parameters):
         return
@@ -538,7 +493,7 @@ def _approve_and_run(
 
 
 def _wait_until_clear(drill: Drill) -> None:
-    """Wait until the alert is gone, and every receiver that can be asked got the news."""
+    """Wait until the alert is gone, and every channel knows it (with ``NOTIFICATIONS_URL``)."""
     if not drill.scenario.alert:
         return
 
@@ -546,7 +501,7 @@ def _wait_until_clear(drill: Drill) -> None:
         if drill.read_alert_states():
             return False
         has_log = bool(drill.settings.notifications_url)
-        return not has_log or None not in drill.read_told("resolved").values()
+        return not has_log or None not in drill.read_first_notices("resolved").values()
 
     limit_s = drill.scenario.clear_timeout_s
     drill.begin_stage("clear", f"wait until the alert clears, {limit_s:g} s at most")
@@ -555,14 +510,13 @@ def _wait_until_clear(drill: Drill) -> None:
 
 
 def _wait_for_verdict(drill: Drill) -> None:
-    """Read section 6 until its verdict is as expected, since a fault's signs outlast the fault."""
-
+    """Read section 6 until its verdict is as expected; symptoms may outlast the fault."""
     verdicts = drill.scenario.verdicts
     _wait_long(lambda: drill.conclude("06_remediation", drill.incident) in verdicts)
 
 
 def _revert(drill: Drill) -> None:
-    """Take the fault back, unless that is done already; write a failure down."""
+    """Revert the fault, unless that is done; journal a failure."""
     if not drill.has_fault:
         return
     drill.progress("revert")
@@ -576,11 +530,8 @@ def _revert(drill: Drill) -> None:
         drill.mark("reverted")
 
 
-def _close(drill: Drill) -> Document:
-    """Score the drill, close its incident, and write its report.
-
-    The incident stays open while the fault is not taken back.
-    """
+def _score_and_close(drill: Drill) -> Document:
+    """Score the drill, write its report, and close its incident unless the fault is left."""
     incident = drill.incident
     document = score(incident.journal.view(), drill.scenario, incident=incident.id, drill=drill.id)
     drill.mark(
@@ -598,9 +549,9 @@ def _close(drill: Drill) -> Document:
 
 
 def _note_trigger(drill: Drill, incident: Incident) -> None:
-    """Write into an incident's journal that a drill's fault began its trouble.
+    """Journal that the fault began an incident's trouble.
 
-    A drill does so after it was scored, so that no look that counts for the score knows the fault.
+    Only once the drill is scored, because the diagnosis must not read it.
     """
     began_at = drill.injected_at or utc_now()
     text = gettext(
@@ -612,9 +563,9 @@ def _note_trigger(drill: Drill, incident: Incident) -> None:
 
 
 def _close_other_incidents(drill: Drill) -> None:
-    """Close incidents that others opened because of the fault, if a last look finds them well.
+    """Close incidents that others opened because of the fault, if all is well now.
 
-    One in which somebody planned a change belongs to that person, and is left out.
+    Skips an incident in which somebody planned a change.
     """
     for folder in list_incidents(drill.incident.folder.parent):
         other = Incident(folder, redactor=drill.incident.redactor)

@@ -1,4 +1,4 @@
-"""One section at work on one incident, with this runbook's settings and clients."""
+"""The investigation with this runbook's settings and clients."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 class Investigation(display.Investigation[Settings, Clients]):
-    """One section at work on one incident, as sections, commands and notebooks use it."""
+    """One section of the runbook, working on one incident."""
 
     @classmethod
     def check_ticket(cls, settings: Settings, ticket_id: str) -> None:
-        """Raise UsageError for a ticket that the support service, if it answers, does not know."""
+        """Raise UsageError if the support service answers that it does not know the ticket."""
         if not ticket_id:
             return
         try:
@@ -41,31 +41,28 @@ class Investigation(display.Investigation[Settings, Clients]):
 
     @classmethod
     def connect(cls, settings: Settings) -> Clients:
-        """Return every client. None sends a request before it is used."""
         return Clients(settings)
 
     @classmethod
     def check_connected(cls, settings: Settings) -> None:
-        """Raise NotConnectedError without credentials, or where nothing answers."""
+        """Raise NotConnectedError without credentials, or if no system answers."""
         check_connected(settings, cls.connect(settings))
 
     @classmethod
     def read_calm(cls, settings: Settings) -> timedelta:
-        """Return LAG_FOR_MINUTES: an episode counts as ended once all was well for so long."""
+        """Return how long all must be well until an episode ends: LAG_FOR_MINUTES."""
         return timedelta(minutes=settings.lag_for_minutes)
 
     def link_to(self, kind: str, name: str) -> str:
-        """Return a link by the template of its kind, such as TICKET_URL; empty without one."""
+        """Return a link by a template such as TICKET_URL, or ""."""
         template: str = getattr(self.settings, f"{kind}_url")
         return template.replace("{" + kind + "}", quote(name, safe=""))
 
     def query(self, promql: str) -> DataFrame:
-        """Return an expression's values over the window, for whatever you want to ask beside.
+        """Return an expression's values over the window, for a question of your own.
 
-        Returns
-        -------
-        One row a sample, the newest last: ``at``, ``value``, and the labels of its series. If
-        Prometheus can't answer, one row whose ``error`` says why.
+        Each row is a sample, the newest last: ``at``, ``value``, and the labels of its series. If
+        Prometheus can't answer, one row has the ``error``.
         """
         now = self.now()
         step_s = max(1.0, self.window.total_seconds() / 200)
@@ -80,7 +77,7 @@ class Investigation(display.Investigation[Settings, Clients]):
     def judge_now(self, steps: Mapping[str, Step]) -> tuple[Verdict, str]:
         """Return the incident's verdict by the current readings, and why.
 
-        If the section itself has some of ``steps``, only its own needed steps must have been read.
+        If the section has some of ``steps``, only those must have been read.
         """
         own_steps = self.section.STEPS.keys() & steps.keys()
         judging = own_steps or steps.keys()
@@ -88,34 +85,27 @@ class Investigation(display.Investigation[Settings, Clients]):
         return judgement.verdict or Verdict.UNKNOWN, judgement.reason
 
     def conclude_symptoms(self, steps: Mapping[str, Step], remark: str = "") -> Conclusion:
-        """Draw a section's conclusion from the symptoms in the journal, and add a remark to it."""
+        """Conclude a section from the symptoms in the journal."""
         verdict, summary = self.judge_now(steps)
         if remark:
             summary += f"; {remark}"
         return Conclusion(verdict=verdict, summary=summary)
 
     def conclude_without_symptoms(self, verdict: Verdict, summary: str) -> Conclusion:
-        """Draw the conclusion of a section that judges no symptom.
-
-        Once trouble was seen, the conclusion has the incident's verdict, not ``verdict``.
-        """
+        """Conclude a section that judges no symptom; after trouble, with the incident's verdict."""
         judgement = self.policy.judge(self.journal, now=self.now())
         if judgement.verdict is None or self.since is None:
             return Conclusion(verdict=verdict, summary=summary)
         return Conclusion(verdict=judgement.verdict, summary=f"{judgement.reason}; {summary}")
 
     def conclude(self) -> Conclusion:
-        """Conclude as the helper does; by hand, write the report, too."""
+        """Conclude, and in a notebook that a person runs, write the report, too."""
         conclusion = super().conclude()
         self._write_report()
         return conclusion
 
     def _write_report(self) -> None:
-        """Write the report if a person runs the notebook; other runs write it at their end.
-
-        If the incident was closed before, its report stays as it is.
-        """
-        if self.is_by_hand and not self.is_over:
+        if self.is_by_hand and not self.is_over:  # other runs write it at their end
             from runbook_lib.report import write_outputs
 
             write_outputs(self.incident, find_runbook().sections, packs=self.incident.is_closed)

@@ -1,4 +1,4 @@
-"""What this runbook measures: each quantity, and its part in the verdict."""
+"""What this runbook measures, and how each quantity counts for the verdict."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from runbook_lib.record.folds import Part
 
 
 class Quantity(StrEnum):
-    """A quantity that a step names: several steps show it, or it is not the step's status."""
+    """A quantity that several steps show, or that is not its step's own status."""
 
     # Symptoms
     LAG = auto()
@@ -29,34 +29,33 @@ class Quantity(StrEnum):
 
 
 class Uploads(StrEnum):
-    """Whether labels get into the store."""
+    """Whether labels arrive in the store."""
 
     SUCCEEDING = "succeeding"
     FAILING = "failing"
     NONE = "none"
-    """Orders want labels, and no label arrives."""
+    """Orders want labels, but none arrives."""
     UNASKED = "unasked"
-    """No order wanted a label lately, or nobody counts the labels that arrive."""
+    """No order wanted a label lately, or nothing counts the labels that arrive."""
 
 
 class Backlog(StrEnum):
     """What waits, compared with the hour before the incident.
 
-    If the settings leave out Prometheus, nothing measures the lag: the listing alone decides.
+    Without Prometheus, the listing alone decides.
     """
 
     USUAL = "usual"
     ABOVE = "above"
     """More labels wait than usual; no label is overdue."""
     OVERDUE = "overdue"
-    """A label waits longer than the threshold."""
     UNPROVEN = "unproven"
-    """Nothing compared what waits with that hour."""
+    """The comparison could not be made."""
 
 
 DELAY_ALERT = "FulfillmentDelay"
 UPLOAD_ALERT = "FulfillmentUploadFailing"
-#: The part of each quantity. A step whose quantity is not named here shows one of its own.
+#: How each quantity counts. A step whose quantity is not named here shows one of its own.
 PARTS: Mapping[str, Part] = {
     **dict.fromkeys(Quantity, Part.SYMPTOM),
     Quantity.ALERT: Part.ALERT,
@@ -83,9 +82,7 @@ _LOW = {True: Status.OK, False: Status.BREACH, None: Status.UNKNOWN}
 def measure_lag(status: Status, *, is_over: bool | None, is_low: bool | None) -> dict[str, Status]:
     """Return the lag's own status, and whether it is low enough for a recovery.
 
-    Parameters
-    ----------
-    status : of step 2.1; an alert that fires at a low lag is no late label
+    ``status`` is that of step 2.1, which an alert may breach although the lag is low.
     """
     is_alert_alone = status is Status.BREACH and is_over is False
     lag = Status.OK if is_alert_alone else status
@@ -93,7 +90,7 @@ def measure_lag(status: Status, *, is_over: bool | None, is_low: bool | None) ->
 
 
 def measure_recovery(is_low: bool | None, backlog: Backlog) -> dict[str, Status]:
-    """Return what a look at the recovery says of lag and backlog."""
+    """Return the status of lag and backlog after a reading of the recovery."""
     is_late = backlog is Backlog.OVERDUE
     statuses: dict[str, Status] = {
         Quantity.LOW_LAG: _LOW[is_low],
@@ -115,10 +112,7 @@ def measure(
 ) -> tuple[Measurement, ...]:
     """Return measurements of quantities with these statuses, of alerts, uploads and backlog.
 
-    Parameters
-    ----------
-    begun : since when the lag or a wait is too long, or the alert fires
-    well_since : since when all is well
+    They have lasted since ``begun``, or if ok, since ``well_since``.
     """
 
     def make(
@@ -142,7 +136,7 @@ def measure(
 
 
 def convert(reading: Reading) -> tuple[Measurement, ...]:
-    """Return what an older version's reading says of quantities: it has observations instead."""
+    """Convert a reading of an older version, which has observations instead of measurements."""
     seen = reading.observations
     is_signal = reading.step == "2.1"
     is_low = seen.get("lag_is_low")

@@ -1,4 +1,4 @@
-"""This runbook, as ``runbook_lib`` finds it by the entry point ``runbook`` in pyproject.toml."""
+"""This runbook, registered as the entry point ``runbook`` in pyproject.toml."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .sections import SECTIONS
 from .settings import Settings
 
 RUNBOOK = Runbook(
-    summary="The fulfilment backlog runbook: look, plan, change, prove.",
+    summary="The fulfilment backlog runbook: investigate, plan, change, prove.",
     commands=(
         ("", commands.app),
         ("", commands.ReleaseCommands.make_app()),

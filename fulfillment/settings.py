@@ -1,4 +1,4 @@
-"""This runbook's settings: where its systems are, what may be released, its thresholds."""
+"""This runbook's settings: its systems, what it may release, and its thresholds."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _METADATA = r"metadata:[A-Za-z0-9._-]{1,100}"
 
 
 def _must_match(pattern: str, message: str) -> AfterValidator:
-    """Return a validator that refuses, with the message, a text that the pattern does not match."""
+    """Return a validator that refuses a text that doesn't match, with the message."""
 
     def check(value: str) -> str:
         if not re.fullmatch(pattern, value):
@@ -44,10 +44,7 @@ def _must_match(pattern: str, message: str) -> AfterValidator:
 
 
 def _check_order_id_from(value: str) -> str:
-    """Check ORDER_ID_FROM: ``metadata:<key>``, ``key:<regex>`` or ``key``.
-
-    ``metadata:<key>`` is returned in lower case. ``key`` alone gets DataFlow's regex.
-    """
+    """Check ``metadata:<key>``, ``key:<regex>`` or ``key``, which stands for DataFlow's regex."""
     if re.fullmatch(_METADATA, value):
         return value.lower()
     kind, _, pattern = value.partition(":")
@@ -59,7 +56,7 @@ def _check_order_id_from(value: str) -> str:
 
 
 def _check_command(value: str) -> str:
-    """Return a command without outer blanks; refuse one that cannot be split into words."""
+    """Strip a command; refuse one that cannot be split into words."""
     try:
         shlex.split(value)
     except ValueError:
@@ -68,12 +65,12 @@ def _check_command(value: str) -> str:
 
 
 def is_nested(prefix: str, other: str) -> bool:
-    """Tell whether two prefixes are the same, or one lies in the other."""
+    """Tell whether two prefixes are the same, or one is inside the other."""
     return prefix.startswith(other) or other.startswith(prefix)
 
 
 def _read_auth(auth: SecretStr) -> SecretStr:
-    """Return credentials that can be sent: those given, or for ``@FILE``, those in the file."""
+    """Return the credentials, or those in the file if they are ``@FILE``."""
     text = auth.get_secret_value()
     if text.startswith("@"):
         file = base.find_root(Path.cwd(), base.find_checkout()) / text[1:]
@@ -88,7 +85,7 @@ def _read_auth(auth: SecretStr) -> SecretStr:
 
 @cache
 def _warn_of_old_names(*names: str) -> None:
-    """Say once, in one line, which settings were found under old names."""
+    """Log once which settings have old names."""
     if names:
         new = ", ".join(names).upper()
         _log.warning("set %s as .env.example says: the old names work in this version only", new)
@@ -106,8 +103,6 @@ _Command = Annotated[str, AfterValidator(_check_command)]
 
 
 class Settings(base.Settings):
-    """Where the systems are, with which credentials, and the runbook's thresholds."""
-
     minio_endpoint: _Endpoint = ""
     minio_secure: bool = False
     minio_root_user: str = ""
@@ -175,7 +170,7 @@ class Settings(base.Settings):
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
-        """Refuse values that do not fit each other; the message names every such setting."""
+        """Refuse values that contradict each other; the message names every such setting."""
         wrong: list[str] = []
         if is_nested(self.pending_prefix, self.ready_prefix):
             wrong.append("READY_PREFIX: must be neither PENDING_PREFIX nor inside it nor around it")
@@ -199,7 +194,7 @@ class Settings(base.Settings):
         by_services = self.worker_control in ("compose", "supervisor")
         if by_services and self.worker_control != self.runbook_services:
             wrong.append(f"WORKER_CONTROL: needs RUNBOOK_SERVICES={self.worker_control}")
-        # One second is for the request's signature, and one is a margin.
+        # One second for the time in the signature, and one as a margin.
         longest_request_s = self.release_effect_s + self.release_clock_spread_s + 2
         if self.release_lease_s <= longest_request_s:
             wrong.append(
@@ -212,7 +207,7 @@ class Settings(base.Settings):
 
     @classmethod
     def read_old_names(cls, env_file: Path) -> dict[str, str]:
-        """Return each ``_auth`` that only ``_TOKEN``, or ``_USER`` and ``_PASSWORD`` give."""
+        """Return each ``_auth`` that is set only as ``_TOKEN``, or ``_USER`` and ``_PASSWORD``."""
         given = {**dotenv_values(env_file), **os.environ}
         replaced: dict[str, str] = {}
         for system in HTTP_SYSTEMS:
@@ -226,10 +221,10 @@ class Settings(base.Settings):
         return replaced
 
     def read_store_keys(self, *, for_changes: bool) -> tuple[str, str, str]:
-        """Return access key, secret key and session token, for looking or for changes.
+        """Return access key, secret key and session token, to change or only to read.
 
-        Without MINIO_CHANGE_USER the same keys serve for both. The session token belongs to
-        MINIO_ROOT_USER, so MINIO_CHANGE_USER has none.
+        Without MINIO_CHANGE_USER, both are the same. It has no session token; that belongs to
+        MINIO_ROOT_USER.
         """
         if for_changes and self.minio_change_user:
             return self.minio_change_user, self.minio_change_password.get_secret_value(), ""

@@ -1,7 +1,6 @@
-"""Labels that wait: list them, say since when each waits, and which of them may be released.
+"""List waiting labels: since when each waits, and whether it may be released. Only reads.
 
-A label is an object under the pending or the chaos prefix. ``objectmove`` moves labels; this module
-says why one stays. Only reads.
+A label is an object under the pending or the chaos prefix.
 """
 
 from __future__ import annotations
@@ -42,35 +41,27 @@ _RECENT = timedelta(seconds=30)
 _QUESTIONS_AT_A_TIME = 8
 _MAX_ID_CHARS = 64
 _MAX_EVIDENCE_CHARS = 300
-#: DataFlow's words for a shipment that still wants its label. A tracking number proves nothing: a
-#: shipment gets it when it is made.
+#: DataFlow's words for a shipment that still wants its label. A tracking number proves nothing,
+#: because every shipment has one from the start.
 _WANTING = ("pending", "ready", "processing", "packed", "delayed", "shipped")
-#: Reasons to leave an object out of a plan that need no explanation: it is not real, it is gone, or
-#: it is left for a later plan.
+#: Why a plan leaves an object out, if that needs no explanation.
 _NOT_EXPLAINED = ("synthetic", "left_for_later")
-#: No shipment of the order wants the label: a release leaves it, and a plan may park it.
+#: No shipment of the order wants the label: a release leaves it, but you may park it.
 NOT_WANTED = "not_wanted"
 
 
 class Label(NamedTuple):
-    """One object that waits.
-
-    Attributes
-    ----------
-    since, minutes : since when it waits, and for how many minutes
-    is_complete : whether LABEL_FINISHED says that it may move; None when only shipments can say
-    order_id : found as ORDER_ID_FROM says; empty when it is unknown
-    """
+    """A waiting object, as the settings see it."""
 
     info: Seen
     since: datetime
-    minutes: float
+    minutes: float  # waited so far
     origin: Origin
-    is_complete: bool | None
-    order_id: str
+    is_complete: bool | None  # by LABEL_FINISHED; None if only shipments tell
+    order_id: str  # by ORDER_ID_FROM, or ""
 
 
-#: The columns of a table of waiting objects, and their dtypes in a frame.
+#: The columns of a table of waiting objects, and their dtypes.
 WAITING_COLUMNS: Mapping[str, Dtype] = {
     "key": TEXT,
     "order": TEXT,
@@ -85,15 +76,7 @@ WAITING_COLUMNS: Mapping[str, Dtype] = {
 class Waiting:
     """Everything that waits, the longest wait first.
 
-    Attributes
-    ----------
-    limit_minutes : LAG_THRESHOLD_MINUTES
-    real, synthetic : the objects of each origin
-    overdue : the real objects that wait longer than the limit
-    overdue_synthetic : the number of synthetic objects that wait longer than the limit
-    since : since when the oldest overdue object waits; None: none is overdue
-    late_since : since when that object waits longer than the limit; None: none is overdue
-    longest_minutes : how long the oldest real object waits; 0 when none does
+    The oldest overdue object has waited since ``since``, and been overdue since ``late_since``.
     """
 
     def __init__(self, objects: Iterable[Label], limit_minutes: float) -> None:
@@ -109,10 +92,7 @@ class Waiting:
 
     @property
     def observations(self) -> dict[str, Json]:
-        """The counts, by the names that the rules of causes use.
-
-        How many are finished is None while only shipments can say it.
-        """
+        """Counts for the rules of causes; ``waiting_finished`` is None if only shipments tell."""
         complete = [label.is_complete for label in self.real]
         return {
             "waiting_real": len(self.real),
@@ -122,7 +102,6 @@ class Waiting:
         }
 
     def describe(self) -> str:
-        """Say what waits and for how long."""
         unit = gettext("min")
         text = f"{count_of(len(self.real), 'file')} {gettext('waiting')}"
         text += f", {len(self.overdue):,} {gettext('over')} {self.limit_minutes:g} {unit}"
@@ -133,13 +112,12 @@ class Waiting:
         return text
 
     def judge(self, outcome: Outcome, *words: str) -> Outcome:
-        """Return an outcome as a breach if a real object waits over the limit; else as ok."""
+        """Judge an outcome: a breach if a real object is overdue, else ok."""
         outcome.since = self.since
         status = Status.BREACH if self.overdue else Status.OK
         return outcome.judge(status, "; ".join([self.describe(), *words]))
 
     def rows(self) -> list[dict[str, Json]]:
-        """Return a row for each object, with the ``WAITING_COLUMNS``."""
         return [
             {
                 "key": label.info.key,
@@ -155,10 +133,7 @@ class Waiting:
 
 
 def list_prefixes(settings: Settings) -> list[str]:
-    """Return where objects wait: under the chaos and the pending prefix.
-
-    If one of the two lies inside the other, return only the outer prefix: nothing is listed twice.
-    """
+    """Return the chaos and the pending prefix; if they are nested, only the outer one."""
     chaos = settings.chaos_prefix
     pending = settings.pending_prefix
     if is_nested(chaos, pending):
@@ -169,30 +144,26 @@ def list_prefixes(settings: Settings) -> list[str]:
 def iter_with_metadata(store: ObjectStore, prefix: str) -> Iterator[Seen]:
     """Yield a prefix's objects with their metadata, by a listing and concurrent HEADs.
 
-    An object that vanished meanwhile is left out. If an object's metadata cannot be read, its
-    ``metadata`` is None.
+    Skips objects that vanish meanwhile. Metadata that cannot be read is None.
     """
     listing = store.list_objects(prefix)
     while chunk := list(islice(listing, _CHUNK)):
-        heads = store.look([info.key for info in chunk])
+        heads = store.read_infos([info.key for info in chunk])
         for info in chunk:
-            # `look` gives None for a vanished object, and no entry for one that it could not read:
-            # then the listing's info, without metadata, stands.
+            # `read_infos` gives None for a vanished object, and no entry for an unreadable one; for
+            # that, use what the listing said.
             current = heads.get(info.key, info)
             if current is not None:
                 yield current
 
 
-#: The newest listing of this process, which runs several notebooks one after the other: when, and
-#: what waited. The key is the incident, and the time of the last change before the listing.
+#: The last listing of this process, which may run several notebooks in turn: its time, and what
+#: waited. The key is the incident, and the time of the last change before the listing.
 _newest: dict[tuple[str, datetime | None], tuple[datetime, Waiting]] = {}
 
 
 def recall_waiting(inv: Investigation) -> Waiting:
-    """Return what waits: in a run of notebooks by its last listing, if that is half a minute old.
-
-    Errors are those of ``read_waiting``.
-    """
+    """Return what waits. A run of notebooks lists at most every 30 s, unless something changed."""
     key = (inv.incident.id, inv.journal.last_applied_at)
     if key in _newest:
         listed_at, waiting = _newest[key]
@@ -208,17 +179,10 @@ def recall_waiting(inv: Investigation) -> Waiting:
 def read_waiting(inv: Investigation) -> Waiting:
     """List what waits under the ``list_prefixes``, with metadata.
 
-    The label of a late order is over the lag threshold when it arrives, and leaves within seconds.
-    So a real object that was written less than 10 s ago waits since then.
+    A late order's label is overdue the moment it's written, yet normally leaves within seconds. So
+    for its first 10 s, count its wait from when it was written, not from ``pending-since``.
 
-    Raises
-    ------
-    ClientError
-        When the store cannot be listed.
-
-    Notes
-    -----
-    Only reads.
+    Raises a ``ClientError`` if the store cannot be listed.
     """
     settings = inv.settings
     now = inv.now()
@@ -234,7 +198,7 @@ def read_waiting(inv: Investigation) -> Waiting:
 
 
 def read_label(info: Seen, settings: Settings, now: datetime) -> Label:
-    """Return what an object is by its metadata and the settings. Pure."""
+    """Describe an object by its metadata and the settings. Pure."""
     metadata = info.metadata or {}
     since = compute_age_start(metadata, info.last_modified, now)
     return Label(
@@ -248,7 +212,7 @@ def read_label(info: Seen, settings: Settings, now: datetime) -> Label:
 
 
 def _is_complete(metadata: Mapping[str, str], rule: str) -> bool | None:
-    """Apply LABEL_FINISHED to metadata; None when only shipments can say."""
+    """Apply LABEL_FINISHED to metadata; return None if only shipments tell."""
     if rule == "shipment":
         return None
     if rule == "always":
@@ -257,14 +221,10 @@ def _is_complete(metadata: Mapping[str, str], rule: str) -> bool | None:
 
 
 def read_order_id(key: str, metadata: Mapping[str, str], order_id_from: str) -> str:
-    """Return the order of a label; empty when it is unknown, or too odd to be an order's id. Pure.
+    """Return a label's order, or "" if it is unknown, unprintable or over 64 characters. Pure.
 
-    Parameters
-    ----------
-    metadata : of the object, names in small letters
-    order_id_from : ``metadata:<name>`` or ``key:<regex>``. The regex is searched in the part of the
-        key after the last ``/``, and its first group is the order. If an object lacks that
-        metadata, DataFlow's pattern is searched in its key
+    ``order_id_from`` is ``metadata:<name>`` in lower case, or ``key:<regex>``, for the key after
+    its last ``/``. If an object lacks the metadata, DataFlow's regex is tried.
     """
     source, _, name_or_pattern = order_id_from.partition(":")
     text = ""
@@ -280,85 +240,68 @@ def read_order_id(key: str, metadata: Mapping[str, str], order_id_from: str) -> 
 
 @dataclass
 class LabelJudge:
-    """Judges waiting objects: may they move, and since when do they wait? Only reads.
+    """Judges whether waiting objects may move, and since when they wait. Only reads.
 
-    A judgement has a reason, the first that applies: ``unreadable``, ``synthetic``, ``no_order_id``
-    (only where shipments say what is finished), ``not_of_this_drill``, ``too_young``,
-    ``incomplete`` (by metadata), ``not_wanted`` (by shipments). Facts: ``order_id``;
-    where shipments decide, ``status`` and ``tracking_number`` of each shipment that
-    wants the label.
-
-    Attributes
-    ----------
-    now : the plan's time; decides what lies in the future, and what is too young
-    only_orders : a drill's own orders; labels of others are ``not_of_this_drill``; None: no drill
-    older_than_s : a label that has waited less long is ``too_young``
-    parks : only labels that nobody wants may move; others are ``wanted``
-    wanted : for each order that was asked for, its shipments that want their label
+    A judgement's facts are ``order_id`` and, where shipments decide, ``status`` and
+    ``tracking_number`` of those that want the label.
     """
 
     settings: Settings
     client: FulfillmentClient
     now: datetime
-    only_orders: frozenset[str] | None = None
+    only_orders: frozenset[str] | None = None  # for example, a drill's own
     older_than_s: float = 0.0
-    parks: bool = False
+    parks: bool = False  # move only labels that nobody wants
+    #: For each order asked for so far, the shipments that want their label.
     wanted: dict[str, list[Shipment]] = field(default_factory=dict)
 
     def __call__(self, objects: Sequence[Seen]) -> Sequence[Judgement]:
-        """Judge some objects, in their order; ask for orders that were not asked for yet.
+        """Judge objects, in their order. Asks for the shipments of each order once.
 
         Raises
         ------
         SafetyError
-            When ``LABEL_FINISHED=shipment`` and fulfillment-service cannot say.
+            If ``LABEL_FINISHED=shipment``, and fulfillment-service does not answer.
         """
         labels = [read_label(info, self.settings, self.now) for info in objects]
         if self.settings.label_finished == "shipment":
             orders = {label.order_id for label in labels if not self._find_exclusion(label)}
-            self.wanted.update(_ask_for_orders(self.client, orders - self.wanted.keys()))
+            self.wanted.update(_find_wanting_shipments(self.client, orders - self.wanted.keys()))
         return [self._judge_one(label) for label in labels]
 
     def _judge_one(self, label: Label) -> Judgement:
-        """Judge a label by its metadata, and by the shipments that are known so far."""
+        """Judge a label by its metadata, and by the shipments known so far."""
         facts = {"order_id": label.order_id}
         shipments = self.wanted.get(label.order_id)
         if shipments:
             numbers = [shipment.tracking_number or "none" for shipment in shipments]
-            facts["status"] = _clean(", ".join(shipment.status for shipment in shipments))
-            facts["tracking_number"] = _clean(", ".join(numbers))
+            facts["status"] = _make_printable(", ".join(shipment.status for shipment in shipments))
+            facts["tracking_number"] = _make_printable(", ".join(numbers))
         elif self.parks:
             facts["status"] = NOT_WANTED
         return Judgement(self._find_exclusion(label), label.since, facts)
 
     def _find_exclusion(self, label: Label) -> str:
-        """Return why a label stays, the first reason that applies; empty when it may move."""
+        """Return the first reason why a label stays, or "" if it may move."""
         order_id = label.order_id
         needs_order_number = self.settings.label_finished == "shipment"
         is_foreign = self.only_orders is not None and order_id not in self.only_orders
         checks = {
             "unreadable": label.info.metadata is None,
             "synthetic": label.origin == "synthetic",
-            "no_order_id": needs_order_number and not _is_number(order_id),
+            "no_order_id": needs_order_number and not _is_order_number(order_id),
             "not_of_this_drill": is_foreign,
             "too_young": label.minutes * 60 < self.older_than_s,
             "incomplete": label.is_complete is False,
-            # The order was asked for, and none of its shipments wants a label.
+            # We asked for the order, and none of its shipments wants a label.
             NOT_WANTED: self.wanted.get(order_id) == [] and not self.parks,
             "wanted": bool(self.wanted.get(order_id)) and self.parks,
         }
         return next((reason for reason, applies in checks.items() if applies), "")
 
 
-def explain_left(left: Mapping[str, int], settings: Settings) -> str:
-    """Say why waiting objects will stay, and which setting decides it. Pure.
-
-    Empty when none stays, or each stays for a reason that needs no explanation.
-
-    Parameters
-    ----------
-    left : how many objects were left out, by reason
-    """
+def explain_exclusions(excluded: Mapping[str, int], settings: Settings) -> str:
+    """Say why objects stay, and which setting decides that, or return "". Pure."""
     explanations = {
         "incomplete": f"not finished by LABEL_FINISHED={settings.label_finished}",
         NOT_WANTED: f"no shipment of their order wants a label (LABEL_FINISHED="
@@ -372,18 +315,18 @@ def explain_left(left: Mapping[str, int], settings: Settings) -> str:
         "not_of_this_drill": "only_orders does not name their orders",
         "unreadable": "they cannot be read: check the rights of the access key (MINIO_CHANGE_USER)",
         "in_doubt": "an unfinished or unsettled release touched them: 1.5 says how to resume",
-        "destination_taken": "other content lies where they would go: look at both",
+        "destination_taken": "there is other content where they would go: compare both",
     }
     sentences = []
-    for reason, count in sorted(left.items()):
+    for reason, count in sorted(excluded.items()):
         if count and reason not in _NOT_EXPLAINED:
             sentences.append(f"{count} stay: {explanations.get(reason, reason)}")
     return "; ".join(sentences)
 
 
 def read_shipment_evidence(client: FulfillmentClient, order_id: str) -> str:
-    """Say what fulfillment-service knows of an order's shipments; never raises a ClientError."""
-    if not _is_number(order_id):
+    """Say what fulfillment-service knows about an order's shipments, or why it didn't answer."""
+    if not _is_order_number(order_id):
         return f"could not be read: the order id {order_id!r} is not a number"
     try:
         shipments = _list_shipments(client, order_id)
@@ -396,23 +339,21 @@ def read_shipment_evidence(client: FulfillmentClient, order_id: str) -> str:
             since = f" since {format_time(shipment.updated_at)}"
         status = f"shipment {shipment.status or 'without a status'}{since}"
         evidence.append(f"{status}, tracking number {shipment.tracking_number or 'none'}")
-    return _clean("; ".join(evidence)) or f"order {order_id} has no shipment"
+    return _make_printable("; ".join(evidence)) or f"order {order_id} has no shipment"
 
 
-def ask_again(
+def recheck_orders(
     settings: Settings, client: FulfillmentClient, rows: Sequence[PlanRow]
 ) -> list[str | None]:
-    """Say of planned labels, right before they move, whether their orders still want them.
+    """Check right before labels move whether their orders still want them, or still do not.
 
-    Returns
-    -------
-    For each row: empty if it may move, why it must stay, or None if nobody can tell now.
+    Returns "" for a label that may move, why it must stay, or None if the service can't tell.
     """
     if settings.label_finished != "shipment":
         return [""] * len(rows)
     orders = [row.facts.get("order_id", "") for row in rows]
     try:
-        wanted = _ask_for_orders(client, set(orders))
+        wanted = _find_wanting_shipments(client, set(orders))
     except SafetyError:
         return [None] * len(rows)
     answers: list[str | None] = []
@@ -423,21 +364,17 @@ def ask_again(
     return answers
 
 
-def _clean(text: str) -> str:
-    """Return at most 300 visible characters of a text by which a person decides."""
+def _make_printable(text: str) -> str:
     shown = "".join(char for char in text if char.isprintable())
     return shown[:_MAX_EVIDENCE_CHARS]
 
 
-def _ask_for_orders(
+def _find_wanting_shipments(
     client: FulfillmentClient, order_ids: Iterable[str]
 ) -> dict[str, list[Shipment]]:
-    """Return the shipments that want their label. The keys are the order ids.
+    """Return the shipments that want their label, by order id.
 
-    Raises
-    ------
-    SafetyError
-        When fulfillment-service does not answer for every order.
+    Raises ``SafetyError`` unless fulfillment-service answers for every order.
     """
 
     def ask(order_id: str) -> list[Shipment]:
@@ -445,7 +382,7 @@ def _ask_for_orders(
 
     orders = sorted(order_ids)
     try:
-        # The first error cancels the questions that were not asked yet: each could cost a time-out.
+        # The first error cancels the requests not sent yet, because each could cost a time-out.
         with ThreadPoolExecutor(_QUESTIONS_AT_A_TIME) as pool:
             return dict(zip(orders, pool.map(ask, orders), strict=True))
     except ClientError as error:
@@ -456,15 +393,15 @@ def _ask_for_orders(
 
 
 def _wants_label(shipment: Shipment) -> bool:
-    """Tell whether a shipment still wants its label. A shipped one may have a second parcel."""
+    """Tell whether a shipment still wants its label; a shipped one may have a second parcel."""
     return shipment.status.strip().lower() in _WANTING
 
 
 def _list_shipments(client: FulfillmentClient, order_id: str) -> list[Shipment]:
-    """Return an order's shipments; ``BadAnswerError`` when the answer is about something else."""
+    """Return an order's shipments; raise ``BadAnswerError`` for those of another order."""
     number = int(order_id)
     shipments = client.list_shipments(number)
-    # A service that ignores the order id would answer with others' shipments. These would release
+    # A service that ignores the order id answers with other orders' shipments, which would release
     # labels that nobody wants.
     if any(shipment.order_id != str(number) for shipment in shipments):
         text = f"the answer for order {order_id} is not about its shipments"
@@ -472,6 +409,6 @@ def _list_shipments(client: FulfillmentClient, order_id: str) -> list[Shipment]:
     return shipments
 
 
-def _is_number(order_id: str) -> bool:
-    """Tell whether fulfillment-service accepts an order id: a number that fits into 64 bits."""
+def _is_order_number(order_id: str) -> bool:
+    """Tell whether fulfillment-service accepts an order id: a number that fits 64 bits."""
     return order_id.isascii() and order_id.isdecimal() and len(order_id) <= 18

@@ -1,1 +1,1 @@
-"""Pure analysis: numbers and metadata in, numbers out; nothing here reads or writes."""
+"""Pure analysis of numbers, metadata and log lines: nothing here reads or writes."""

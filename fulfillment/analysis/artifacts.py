@@ -1,7 +1,6 @@
-"""Whether a waiting object is synthetic, and since when it waits.
+"""Tell by its metadata whether a waiting object is synthetic, and since when it waits. Pure.
 
-Pure functions over the object's metadata. Metadata keys are lower-case and without the prefix
-``x-amz-meta-``.
+Metadata names are lower-case, without ``x-amz-meta-``.
 """
 
 from __future__ import annotations
@@ -13,9 +12,8 @@ from datetime import UTC, datetime
 def is_synthetic(metadata: Mapping[str, str]) -> bool:
     """Tell whether the metadata proves that a chaos script made the object.
 
-    The proof is ``chaos-scenario`` (our chaos script and DataFlow's write it), or ``drill-id``
-    together with ``hold-until`` or ``expires-at``. The object's key proves nothing. A ``drill-id``
-    alone proves nothing either, since an order of a drill is a real order with real labels.
+    The proof is ``chaos-scenario``, or ``drill-id`` with ``hold-until`` or ``expires-at``. A
+    ``drill-id`` alone proves nothing, because a drill also injects real orders with real labels.
     """
     if has_value(metadata, "chaos-scenario"):
         return True
@@ -26,10 +24,9 @@ def is_synthetic(metadata: Mapping[str, str]) -> bool:
 def compute_age_start(
     metadata: Mapping[str, str], last_modified: datetime, now: datetime
 ) -> datetime:
-    """Compute since when an object waits.
+    """Return the earlier of LastModified and a ``pending-since`` that is a time in the past.
 
-    That is the earlier of ``pending-since`` and LastModified; LastModified alone, if
-    ``pending-since`` lies after ``now`` or is no time. A time without a zone is UTC.
+    A time without a zone is UTC.
     """
     written_at = _as_utc(last_modified)
     try:
@@ -40,13 +37,13 @@ def compute_age_start(
 
 
 def compute_lag_minutes(since: datetime, now: datetime) -> float:
-    """Compute for how long an object waits; 0 if the store's clock runs ahead."""
+    """Return how long an object has waited; 0 if the store's clock is ahead."""
     age = now - since
     return max(0.0, age.total_seconds() / 60)
 
 
 def has_value(metadata: Mapping[str, str], name: str) -> bool:
-    """Tell whether the metadata has a name, with more than white space under it."""
+    """Tell whether a name has a value other than white space."""
     return bool(metadata.get(name, "").strip())
 
 

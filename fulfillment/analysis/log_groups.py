@@ -1,8 +1,4 @@
-"""Group log lines that say the same: what they say, how often, and when first and last. Pure.
-
-Lines may be JSON or text; nothing in them is executed. A blank or indented line, and
-the heading of a traceback, belong to another line: they are left out.
-"""
+"""Group log lines that say the same. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +12,7 @@ from runbook_lib.model import Json, parse_json
 
 _MAX_CHARS = 600
 _MAX_GROUPS = 200
-#: The first word for a level counts; so does the exception that ends a traceback.
+#: The first word for a level, or the exception that ends a traceback.
 _LEVEL = re.compile(
     r"(?P<error>\b(?:critical|crit|fatal|error|err|panic|exception)\b|^[\w.]+(?:error|exception)\b)"
     r"|(?P<warning>\bwarn(?:ing)?\b)|(?P<info>\b(?:info|notice|debug|trace)\b)",
@@ -24,40 +20,31 @@ _LEVEL = re.compile(
 )
 _ORDER = ("error", "warning")
 _QUOTED = re.compile(r"\"[^\"]{0,300}\"|(?<!\w)'[^']{0,300}'(?!\w)")
-#: A number, a time, an id or a hash: a word with a digit.
+#: A word with a digit: a number, a time, an id or a hash.
 _NUMBER = re.compile(r"[\w.:+-]*\d[\w.:+-]*")
 
 
 @dataclass(frozen=True, slots=True)
 class LogGroup:
-    """Lines that say the same.
+    """Lines that say the same."""
 
-    Attributes
-    ----------
-    level : error, warning or info; empty when unknown
-    template : the text that they share, with ``<text>`` and ``<n>`` for what differs
-    first, last : when the first and the last line was logged; None when unknown
-    example : the first line's text, at most 600 characters
-    """
-
-    level: str
+    level: str  # error, warning or info, or ""
     count: int
-    template: str
+    template: str  # with <text> and <n> for what differs
     first: datetime | None
     last: datetime | None
-    example: str
+    example: str  # the first line, at most 600 characters
 
 
 def group_lines(lines: Iterable[tuple[datetime | None, str]]) -> list[LogGroup]:
-    """Group lines by what they say once quoted text, and words with digits, are masked.
+    """Group lines, text or JSON, that differ only in quoted text and in words with digits.
+
+    Skips blank and indented lines and the heading of a traceback, which belong to other lines.
+    Returns at most 200 groups: errors first, then warnings; the largest first.
 
     Parameters
     ----------
-    lines : time (None when unknown) and text of each line, oldest first
-
-    Returns
-    -------
-    At most 200 groups: errors first, then warnings; within a level the largest first.
+    lines : time, if known, and text of each line, oldest first
     """
     times: dict[tuple[str, str], list[datetime | None]] = defaultdict(list)
     examples: dict[tuple[str, str], str] = {}
@@ -81,7 +68,7 @@ def group_lines(lines: Iterable[tuple[datetime | None, str]]) -> list[LogGroup]:
 
 
 def _parse(raw: str) -> tuple[str, str]:
-    """Return the level and the message of a line."""
+    """Return a line's level and message."""
     try:
         fields = parse_json(raw)
     except ValueError:
@@ -96,17 +83,16 @@ def _parse(raw: str) -> tuple[str, str]:
 
 
 def _find_level(text: str) -> str:
-    """Return the level that stands near the start of a text; empty when none does."""
+    """Return the level in the first 160 characters, or ""."""
     match = _LEVEL.search(text[:160])
     return str(match.lastgroup) if match else ""
 
 
 def _find_first(fields: Mapping[str, Json], *names: str) -> str:
-    """Return the first value under these names that is neither empty nor zero; else ``""``."""
+    """Return the first value under these names that is neither empty nor zero, or ""."""
     return next((str(fields[name]) for name in names if fields.get(name)), "")
 
 
 def _clean(text: str) -> str:
-    """Return a text as one line of at most 600 printable characters."""
     line = " ".join(text[: 4 * _MAX_CHARS].split())[:_MAX_CHARS]
     return "".join(char if char.isprintable() else "\ufffd" for char in line)

@@ -1,7 +1,4 @@
-"""Compute changes from samples. Pure.
-
-A counter that falls was reset to zero.
-"""
+"""Compute changes from samples. Pure."""
 
 from __future__ import annotations
 
@@ -14,24 +11,24 @@ from typing import NamedTuple
 
 from runbook_lib.model import Timestamp
 
-#: The interval of fewer than two samples, from which none can be computed.
+#: The interval assumed for fewer than two samples.
 _USUAL_INTERVAL_S = 15.0
 
 
 class Sample(NamedTuple):
-    """One value; it may be NaN or infinite, as in Prometheus."""
+    """A value of Prometheus, which may be NaN or infinite."""
 
     at: Timestamp
     value: float
 
 
 def clean(samples: Iterable[Sample]) -> list[Sample]:
-    """Return the samples that hold a finite value, oldest first."""
+    """Return the samples with a finite value, oldest first."""
     return sorted(sample for sample in samples if math.isfinite(sample.value))
 
 
 def compute_interval_s(samples: Sequence[Sample]) -> float:
-    """Return the median time between two samples in seconds; 15 for fewer than two samples."""
+    """Return the median time between samples, in seconds; 15 for fewer than two."""
     if len(samples) < 2:
         return _USUAL_INTERVAL_S
     gaps = [new.at - old.at for old, new in pairwise(samples)]
@@ -39,12 +36,7 @@ def compute_interval_s(samples: Sequence[Sample]) -> float:
 
 
 def list_growth(counters: Iterable[Iterable[Sample]]) -> list[Sample]:
-    """Return when any of some counters grew, and by how much each time, oldest first.
-
-    Parameters
-    ----------
-    counters : the samples of each counter, oldest first
-    """
+    """Return each increase of some counters, oldest first, as their samples are."""
     growth = []
     for samples in counters:
         for old, new in pairwise(samples):
@@ -57,5 +49,4 @@ def list_growth(counters: Iterable[Iterable[Sample]]) -> list[Sample]:
 
 
 def sum_growth(counters: Iterable[Iterable[Sample]], since: datetime) -> float:
-    """Return by how much some counters grew after ``since``."""
     return math.fsum(grown.value for grown in list_growth(counters) if grown.at > since)

@@ -1,4 +1,4 @@
-"""Where chaos, faults and drills may run: the setting and a marker object both say so."""
+"""Allow chaos, faults and drills only where the setting and a marker object both say so."""
 
 from __future__ import annotations
 
@@ -12,14 +12,9 @@ MARKER_KEY = ".runbook/environment.json"
 
 
 def read_marker(store: ObjectStore) -> str:
-    """Return the environment that the bucket's marker object names.
+    """Return the environment in the bucket's marker object, or ``unreadable``, or "" without one.
 
-    Empty when there is no marker; ``unreadable`` when it is not the JSON that ``init`` writes.
-
-    Raises
-    ------
-    ClientError
-        When the store cannot be read.
+    Raises a ``ClientError`` if the store cannot be read.
     """
     content = store.read(MARKER_KEY)
     if content is None:
@@ -31,13 +26,7 @@ def read_marker(store: ObjectStore) -> str:
 
 
 def check_environment(settings: Settings) -> None:
-    """Refuse unless RUNBOOK_ENVIRONMENT is local or demo. Asks no system.
-
-    Raises
-    ------
-    EnvironmentForbidsError
-        When RUNBOOK_ENVIRONMENT is another one, or unset.
-    """
+    """Raise EnvironmentForbidsError unless RUNBOOK_ENVIRONMENT is local or demo."""
     if not settings.is_playground:
         environment = settings.runbook_environment
         rule = "chaos, faults and drills run only in 'local' or 'demo'. Nothing was changed."
@@ -45,13 +34,7 @@ def check_environment(settings: Settings) -> None:
 
 
 def check_playground(settings: Settings, store: ObjectStore) -> None:
-    """Refuse unless the environment and the bucket's marker both say local or demo.
-
-    Raises
-    ------
-    EnvironmentForbidsError
-        When the setting or the marker says something else, or when the two differ.
-    """
+    """Raise EnvironmentForbidsError unless setting and marker both say local, or both demo."""
     check_environment(settings)
     environment = settings.runbook_environment
     marker = read_marker(store)

@@ -1,7 +1,7 @@
-"""The release of waiting labels: what this runbook adds to a move of objects.
+"""The release of waiting labels.
 
-``runbook_lib.moving`` carries plans of ``objectmove`` through the gate. This module adds what only
-this runbook knows: which labels move, how the worker is held, the state of an order, and the words.
+``runbook_lib.moving`` carries plans of ``objectmove`` through the gate. This module adds which
+labels move, how the worker is held, the state of an order, and the words.
 """
 
 from __future__ import annotations
@@ -29,7 +29,13 @@ from runbook_lib.section import get_parameters
 from ..clients import Clients
 from ..investigation import Investigation
 from ..settings import is_nested
-from ..waiting import NOT_WANTED, LabelJudge, ask_again, explain_left, read_shipment_evidence
+from ..waiting import (
+    NOT_WANTED,
+    LabelJudge,
+    explain_exclusions,
+    read_shipment_evidence,
+    recheck_orders,
+)
 from .other_movers import WorkerHold, make_hold
 
 _PROMISES_OF_UNDO = (
@@ -44,10 +50,10 @@ _SPLIT = (
     "or raise RELEASE_LIMIT_OBJECTS (up to 100000)."
 )
 
-#: Stands in the selection of a plan that parks.
+#: Marks the selection of a plan that parks.
 _PARKS = "park unwanted"
 
-#: The columns of the table of labels in doubt, which a person settles.
+#: The columns of the table of labels in doubt, for the person who settles them.
 TO_SETTLE = ("key", "order", "evidence", "why", "taken_does", "not_taken_does")
 
 
@@ -57,15 +63,15 @@ class ReleaseParameters(MoveParameters):
     way: Literal["auto", "release", "retrigger", "none"] = "auto"
     """6.1: auto does what section 5 advises"""
     prefix: str = ""
-    """6.1: release from; empty: PENDING_PREFIX"""
+    """6.1: release from here instead of PENDING_PREFIX"""
     to: str = ""
-    """6.1: release to; empty: READY_PREFIX"""
+    """6.1: release to here instead of READY_PREFIX"""
     match: str = ""
-    """6.1: shell pattern of names; empty: RELEASE_MATCH"""
+    """6.1: shell pattern of names, instead of RELEASE_MATCH"""
     older_than_minutes: Annotated[float, BeforeValidator(read_minutes)] = Field(0, ge=0)
     """6.1: leave out labels that have waited less: minutes, or 90s, 10m, 2h"""
     limit: int = Field(0, ge=0, le=100_000)
-    """6.1: release at most this many labels; 0: all"""
+    """6.1: release at most this many labels; 0 for all"""
     only_orders: str = ""
     """6.1: only these orders, comma-separated"""
     park_unwanted: bool = False
@@ -73,26 +79,23 @@ class ReleaseParameters(MoveParameters):
 
 
 class ReleaseGate(MoveGate):
-    """The gate for releases: it holds the worker, and knows what became of an order."""
+    """The gate for releases, which holds the worker, and asks for the state of orders."""
 
     noun = "file"
     action = "release"
     columns: ClassVar = {"order": "order_id"}
 
     def get_store(self, clients: Clients) -> S3Bucket:
-        """Return the bucket, with the keys that may change it."""
         return clients.change_bucket
 
     def get_read_store(self, clients: Clients) -> S3Bucket:
-        """Return the bucket, with the keys for looking."""
         return clients.bucket
 
     def make_hold(self, inv: Investigation) -> WorkerHold:
-        """Return the hold that ``WORKER_CONTROL`` names."""
         return make_hold(inv.settings, inv.clients, sleep=inv.sleep)
 
     def check_ready(self, inv: Investigation, move: MovePlan, action: str) -> None:
-        """Refuse unless the store is healthy, has room, and lets our keys move the labels."""
+        """Refuse unless the store is healthy, has room, and lets our key move the labels."""
         check_store(inv.clients)
         if action == "apply":
             check_room(inv.clients, move)
@@ -101,18 +104,18 @@ class ReleaseGate(MoveGate):
             check_move_rights(inv.clients, move.header.to, move.header.source)
 
     def admit(self, move: MovePlan, path: Path) -> Plan:
-        """Return a plan as the gate sees it. Its summary counts the labels by status, if known."""
+        """Return the plan, whose summary also counts labels by status, if known."""
         plan = super().admit(move, path)
         statuses = Counter(row.facts["status"] for row in move.rows if "status" in row.facts)
         plan.summary["by_status"] = dict(statuses)
         return replace(plan, action="park") if _PARKS in move.header.selection else plan
 
     def ask(self, inv: Investigation, rows: Sequence[PlanRow]) -> Sequence[str | None]:
-        """Ask the shipments once more, right before labels move: an order may be cancelled."""
-        return ask_again(inv.settings, inv.clients.fulfillment, rows)
+        """Read the shipments again right before labels move, because orders get cancelled."""
+        return recheck_orders(inv.settings, inv.clients.fulfillment, rows)
 
     def describe_undo(self, inv: Investigation) -> str:
-        """Say how the worker is held, what it does next, and what whoever approves promises."""
+        """Say how the worker is held, what it does next, and what the approver promises."""
         hold = self.make_hold(inv)
         after = "nobody pauses the worker here, so it may release what comes back at once"
         if hold.can_pause:
@@ -120,10 +123,7 @@ class ReleaseGate(MoveGate):
         return f"{hold.words}; {after}; {_PROMISES_OF_UNDO}"
 
     def read_evidence(self, inv: Investigation, rows: Sequence[PlanRow]) -> list[str]:
-        """Return what fulfillment-service knows of each row's order, in words.
-
-        Each order is asked for once.
-        """
+        """Say what fulfillment-service knows about each row's order."""
         read = cache(partial(read_shipment_evidence, inv.clients.fulfillment))
         return [read(row.facts.get("order_id", "")) for row in rows]
 
@@ -135,7 +135,7 @@ DONE = {
     "release": "released {objects}",
     "park": "parked {objects} that nobody wants",
     "undo": "took {objects} back",
-    "settle": "settled {objects} by a person's word",
+    "settle": "settled {objects} by hand",
 }
 
 
@@ -144,30 +144,23 @@ def make_release_plan(
 ) -> Plan:
     """Plan the release of waiting labels, by the parameters of 6.1 and the settings.
 
-    Parameters
-    ----------
-    reason : why labels are to be released, in words
-    only_orders : only labels of these orders; None: of all
-
     Raises
     ------
     UsageError
-        When labels are shipped from the source (READY_PREFIX): moving those back is an undo.
+        If the source is READY_PREFIX, whose labels ship: only an undo moves those back.
     StoreNotReadyError
-        When the store is unhealthy.
+        If the store is unhealthy.
     SafetyError
-        When the keys for changes lack a right that the move needs, or fulfillment-service cannot
-        say which labels are wanted (LABEL_FINISHED=shipment).
+        If the change key lacks a right, or LABEL_FINISHED=shipment and fulfillment-service does
+        not answer.
     LimitError
-        When more labels would move than RELEASE_LIMIT_OBJECTS allows; the message says how to
-        split them.
+        If more labels would move than RELEASE_LIMIT_OBJECTS; says how to split them.
     MoveError
-        When the store cannot be read, or lacks what a move needs.
+        If the store cannot be read, or lacks what a move needs.
 
     Notes
     -----
-    Changes scratch objects under ``.runbook/probe/``, and the incident
-    folder. Source: the runbook's section 6.1.
+    Changes scratch objects under ``.runbook/probe/``, and the incident folder.
     """
     parameters = get_parameters(inv, ReleaseParameters)
     settings = inv.settings
@@ -203,7 +196,7 @@ def make_release_plan(
     )
 
     def judge(objects: Sequence[Seen]) -> Sequence[Judgement]:
-        """Judge by the rules, and show how far the listing is."""
+        """Judge by the rules, and show the listing's progress."""
         nonlocal listed
         listed += len(objects)
         inv.progress("listed", listed)
@@ -212,7 +205,7 @@ def make_release_plan(
     header = {
         "source": source,
         "to": to,
-        # A plan shows this as "who else moves"; the reason has no field of its own.
+        # A plan has no field for the reason, so show it before "who else moves".
         "others": f"{reason}; {GATE.make_hold(inv).words}",
         "timing": Timing(
             lease_s=settings.release_lease_s,
@@ -235,26 +228,20 @@ def make_release_plan(
     except LimitError as error:
         split = _SPLIT.format(limit=settings.release_limit_objects)
         raise LimitError(f"{error}. {split}") from error
-    why_they_stay = explain_left(plan.content.header.excluded, settings)
+    why_they_stay = explain_exclusions(plan.content.header.excluded, settings)
     return replace(plan, summary={**plan.summary, "reason": why_they_stay})
 
 
 def check_store(clients: Clients) -> None:
-    """Refuse unless the store says that it is healthy.
-
-    Raises
-    ------
-    StoreNotReadyError
-        Says what the store answered.
-    """
+    """Raise StoreNotReadyError unless the store says that it is healthy."""
     try:
         clients.store.check_live()
     except ClientError as error:
-        raise StoreNotReadyError(f"the store does not say that it is well ({error})") from error
+        raise StoreNotReadyError(f"the store does not say that it is healthy ({error})") from error
 
 
 def check_room(clients: Clients, move: MovePlan) -> None:
-    """Refuse without room for two copies of the largest object. Unknown room counts as enough."""
+    """Refuse without room for two copies of the largest object, if the free room is known."""
     free_bytes = clients.store.read_free_bytes()
     largest_bytes = max((row.size_bytes for row in move.rows), default=0)
     if free_bytes is not None and free_bytes < 2 * largest_bytes:
@@ -262,15 +249,10 @@ def check_room(clients: Clients, move: MovePlan) -> None:
 
 
 def check_move_rights(clients: Clients, source: str, to: str) -> None:
-    """Refuse when the keys for changes may not write at the destination, or delete at the source.
+    """Raise SafetyError if the change key may not write under ``to``, or delete under ``source``.
 
-    Without the right to delete, a copied label would stay at the source, too, and ship twice.
-
-    Raises
-    ------
-    SafetyError
-        Names the missing rights. A right that cannot be tried, such as deleting in a bucket that
-        keeps versions, does not count as missing.
+    Without the right to delete, a copied label would also stay at the source, and ship twice. A
+    right that can't be tested, such as deleting in a bucket with versions, counts as given.
     """
     rights = clients.store.read_rights(source, write_under=(source, to))
     needed = (f"write {to}", f"delete {source}")

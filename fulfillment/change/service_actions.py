@@ -1,7 +1,4 @@
-"""Change services, not objects: restart, start, stop, unpause, re-trigger, resume, refresh.
-
-Each action has four functions: ``read_state``, ``plan_service``, ``change`` and ``check``.
-"""
+"""Change services: restart, start, stop, unpause, re-trigger, resume, refresh."""
 
 from __future__ import annotations
 
@@ -19,15 +16,15 @@ from ..clients import Clients
 from ..clients.services import read_service
 from ..investigation import Investigation
 
-#: How long ``_verify`` waits for the effect, and the time between two looks.
+#: How long ``_verify`` waits for the effect, and between two readings.
 _WAIT_S = 30.0
 _APART_S = 0.5
-#: What an action looks at before and after: the state of its target, by field.
+#: The state of an action's target, by field, which is read before and after.
 State = dict[str, Json]
 
 
 def _read_service(clients: Clients, name: str) -> State:
-    """Read the state of a service. It is well if it runs and no health check says otherwise."""
+    """Read a service. It is well if it runs and no health check says otherwise."""
     service = read_service(clients.find_switch(name), name)
     return {
         "running": service.running,
@@ -39,12 +36,11 @@ def _read_service(clients: Clients, name: str) -> State:
 
 
 def _read_dag(clients: Clients, _: str) -> State:
-    """Read whether the DAG is paused."""
     return {"is_paused": clients.pipeline.read_dag().is_paused}
 
 
 def _read_worker(clients: Clients, _: str) -> State:
-    """Read what the worker says of itself. Times are text, as the worker's clock has them."""
+    """Read the worker's state, with times as text by the worker's clock."""
     worker = clients.fulfillment.read_worker()
     return {
         "paused": worker.paused,
@@ -55,7 +51,7 @@ def _read_worker(clients: Clients, _: str) -> State:
 
 
 def _read_timeline(clients: Clients, ticket_id: str) -> State:
-    """Read how new a ticket's timeline is: by shipments, as 2.5 judges it."""
+    """Read how new the shipments in a ticket's timeline are, as 2.5 does."""
     case = clients.support.read_case(ticket_id)
     times = [
         format_time(entry.at) for entry in case.timeline if entry.type == "shipment" and entry.at
@@ -64,25 +60,25 @@ def _read_timeline(clients: Clients, ticket_id: str) -> State:
 
 
 def _to_text(at: datetime | None) -> str:
-    """Return a time in the text form of the journal; such texts sort by time. Empty: no time."""
+    """Return a time as text, or ""; such texts sort by time."""
     return format_time(at) if at else ""
 
 
-def _find_nothing(_before: State, _now: State) -> str:
+def _need_nothing(_before: State, _now: State) -> str:
     return ""
 
 
 def _check_restarted(before: State, now: State) -> str:
-    """Say why a service does not count as restarted; empty: it runs as a new process."""
-    # With WORKER_CONTROL=command, nothing shows since when the worker runs.
+    """Say why a service does not count as restarted, or return ""."""
+    # With WORKER_CONTROL=command, we don't know since when the worker runs.
     if before["since"] and before["since"] == now["since"]:
         return "it is still the same process"
     return ""
 
 
 def _check_ran(before: State, now: State) -> str:
-    """Say why the worker has not run well since the change; empty: it ran, without an error."""
-    # Both times are by the worker's clock, so a wrong clock does no harm.
+    """Say why the worker has not run well since the change, or return ""."""
+    # Both times are by the worker's clock, so it does no harm if that is wrong.
     if now["last_run_at"] <= before["last_run_at"]:
         return "the worker has not run since the change"
     if now["last_error"]:
@@ -91,43 +87,31 @@ def _check_ran(before: State, now: State) -> str:
 
 
 def _check_refreshed(before: State, now: State) -> str:
-    """Say why a timeline does not count as collected again; empty: it counts."""
+    """Say why a timeline does not count as collected again, or return ""."""
     if not now["newest_at"] or now["newest_at"] < before["newest_at"]:
         return "the timeline has no shipment event, or its newest is older than before"
     return ""
 
 
 class _Action(NamedTuple):
-    """One action on a target.
-
-    Attributes
-    ----------
-    done, effect, way_back : what was done, what the check looks for, and how to take the change
-        back, in words; ``{target}`` is filled in
-    change : carries the change out
-    read_state : reads the state of the target; raises ``ClientError``
-    goal : what the state must be afterwards, by field
-    is_repeated : whether the action is carried out although the state has the goal already
-    check : given the state before and now, says what is missing beside the goal; empty: nothing
-    is_repair : whether 6.2 may be asked for it
-    """
+    """An action on a target, whose name replaces ``{target}`` in the texts."""
 
     done: str
-    effect: str
+    effect: str  # what we check
     way_back: str
     change: Callable[[Clients, str], object]
-    read_state: Callable[[Clients, str], State] = _read_service
-    goal: Mapping[str, bool] = {}
-    is_repeated: bool = False
-    check: Callable[[State, State], str] = _find_nothing
-    is_repair: bool = True
+    read_state: Callable[[Clients, str], State] = _read_service  # may raise ClientError
+    goal: Mapping[str, bool] = {}  # what the state must be afterwards
+    is_repeated: bool = False  # act although the state has the goal already
+    #: Given the state before and now, says what is missing beside the goal, or "".
+    check: Callable[[State, State], str] = _need_nothing
+    is_repair: bool = True  # you may ask 6.2 for it
 
     def has_goal(self, state: State) -> bool:
-        """Tell whether the state has the goal."""
         return self.goal.items() <= state.items()
 
     def is_needless(self, state: State) -> bool:
-        """Tell whether there is nothing to do, as the state is."""
+        """Tell whether there is nothing to do; False if the state is not known."""
         return bool(state) and not self.is_repeated and self.has_goal(state)
 
 
@@ -205,20 +189,18 @@ def plan_service(
     reason: str,
     needs_repair: bool = False,
 ) -> Plan:
-    """Look at a service and plan to change it. Changes nothing but the incident folder.
+    """Read a service and plan to change it. Changes only the incident folder.
 
     Parameters
     ----------
     action : one of ``SERVICE_ACTIONS``
     target : name of the service, of the DAG or of the ticket
-    reason : why, in words
-    needs_repair : another plan must bring the target back first; the target's state is then read
-        only when the plan is applied
+    needs_repair : another plan must first bring the target back, so don't read its state now
 
     Raises
     ------
     ClientError
-        When there is no such target, or its state is needed now and cannot be read.
+        If the target's state cannot be read.
     """
     chosen = SERVICE_ACTIONS[action]
     state: State = {}
@@ -242,7 +224,7 @@ def plan_service(
 
 
 def _read_state(inv: Investigation, plan: Plan) -> State:
-    """Read the state of a plan's target; refuse a re-trigger of a worker that is away."""
+    """Read the state of a plan's target; refuse to re-trigger a worker that doesn't run."""
     read = SERVICE_ACTIONS[plan.action].read_state
     if plan.action != "retrigger":
         return read(inv.clients, plan.target)
@@ -254,10 +236,7 @@ def _read_state(inv: Investigation, plan: Plan) -> State:
 
 
 def _apply(inv: Investigation, plan: Plan) -> Effect:
-    """Make the planned change, unless the state is as wanted already.
-
-    If the client fails, ``_verify`` finds out whether the change was made.
-    """
+    """Make the planned change, unless it is needless. If it fails, ``_verify`` reads its effect."""
     action = SERVICE_ACTIONS[plan.action]
     before = read_mark(plan)
     if not action.is_needless(before):
@@ -266,12 +245,12 @@ def _apply(inv: Investigation, plan: Plan) -> Effect:
 
 
 def _verify(inv: Investigation, plan: Plan) -> Effect:
-    """Look again and again until the plan's effect is there, or time is up."""
+    """Read the target until the plan's effect is there, or time is up."""
     action = SERVICE_ACTIONS[plan.action]
     before = read_mark(plan)
     began_at = inv.now()
     while True:
-        # A service that restarts cannot be read for a moment: then the error says what is missing.
+        # A service that restarts cannot be read for a moment; then the error is what is missing.
         state, missing = attempt(lambda: action.read_state(inv.clients, plan.target))
         if state is not None:
             shown = [f"{name} {value}" for name, value in state.items() if value != ""]

@@ -1,4 +1,4 @@
-"""Synthetic objects: create, list and remove them. They can never reach ``ready/``."""
+"""Create, list and remove synthetic objects, which can never reach ``ready/``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .drill_record import get_drill_id
 from .environment_guard import check_playground
 
 _SCENARIO = "fulfillment-delay"
-#: How many keys a result shows, as a sample of all.
+#: How many keys a result shows.
 SAMPLE = 5
 
 
@@ -41,9 +41,9 @@ class Backlog(BaseModel):
     object_size_kb: int = Field(128, ge=1, le=10240)
     """size of each, in KiB"""
     age_minutes: float = Field(0, ge=0, le=1440)
-    """how long they seem to wait already, in minutes"""
+    """how long they appear to have waited, in minutes"""
     prefix: str = ""
-    """prefix of the objects; empty: CHAOS_PREFIX"""
+    """prefix of the objects, instead of CHAOS_PREFIX"""
     drill_id: str = Field("", pattern=r"^[A-Za-z0-9-]{0,64}$")
     """id of the drill; 4.2 removes only its objects"""
 
@@ -53,40 +53,24 @@ class BacklogParameters(Backlog, ChangeParameters):
 
 
 class Found(NamedTuple):
-    """Synthetic objects under some prefixes.
-
-    Attributes
-    ----------
-    objects : the synthetic objects
-    kept : how many other objects there are, which are left alone
-    removed : how many of ``objects`` were removed
-    failed : why others could not be removed, by key
-    """
+    """Synthetic objects under some prefixes."""
 
     objects: list[Seen]
-    kept: int
+    kept: int  # other objects, which are left alone
     removed: int = 0
-    failed: Mapping[str, str] = {}
+    failed: Mapping[str, str] = {}  # why an object could not be removed, by key
 
 
 class Label(NamedTuple):
-    """A synthetic label to write."""
-
     key: str
     content: bytes
     metadata: dict[str, str]
 
 
 def make_labels(backlog: Backlog, *, settings: Settings, now: datetime) -> Iterator[Label]:
-    """Yield the labels of a backlog, which look like labels that wait. Changes nothing.
+    """Yield labels that seem to have waited, without writing them; see ``check_prefix``.
 
-    The backlog's id is part of the keys and the metadata. ``pending-since`` is backdated by the
-    backlog's age, so that a drill need not wait.
-
-    Raises
-    ------
-    UsageError
-        See ``check_prefix``.
+    Their ``pending-since`` is backdated, so that a drill need not wait.
     """
     prefix = check_prefix(settings, backlog.prefix or settings.chaos_prefix)
     expires_at = (now + timedelta(minutes=backlog.hold_minutes)).isoformat()
@@ -111,14 +95,9 @@ def make_labels(backlog: Backlog, *, settings: Settings, now: datetime) -> Itera
 def create_backlog(
     store: ObjectStore, backlog: Backlog, *, settings: Settings, now: datetime
 ) -> list[Label]:
-    """Create synthetic labels, which never leave; undone by ``revert_backlog``.
+    """Create synthetic labels; undone by ``revert_backlog``.
 
-    Raises
-    ------
-    EnvironmentForbidsError
-        Outside a marked playground.
-    UsageError
-        See ``check_prefix``.
+    Raises ``EnvironmentForbidsError`` outside a marked playground; see also ``check_prefix``.
     """
     check_playground(settings, store)
     made = list(make_labels(backlog, settings=settings, now=now))
@@ -128,7 +107,7 @@ def create_backlog(
 
 
 def find_synthetic(store: ObjectStore, prefixes: Iterable[str], *, drill_id: str = "") -> Found:
-    """Find what the metadata proves synthetic, of one drill or, without id, of all. Only reads."""
+    """Find what the metadata proves synthetic, of all drills or one. Only reads."""
     objects: list[Seen] = []
     kept = 0
     for prefix in prefixes:
@@ -143,17 +122,16 @@ def find_synthetic(store: ObjectStore, prefixes: Iterable[str], *, drill_id: str
 
 
 def count_by_drill(objects: Iterable[Seen]) -> Counter[str]:
-    """Count synthetic objects by the id of their drill; DataFlow's script gives none."""
+    """Count synthetic objects by drill. DataFlow's script gives no id."""
     return Counter((info.metadata or {}).get("drill-id", "without an id") for info in objects)
 
 
 def revert_backlog(store: ObjectStore, *prefixes: str, drill_id: str = "") -> Found:
     """Delete the objects that ``find_synthetic`` finds; look-alikes stay.
 
-    Changes the store. Each object is read right before its delete, which names the ETag. There is
-    no way back, and none is needed.
+    Changes the store. This can't be undone, and need not be.
     """
-    # List everything before the first delete: a listing skips some keys if others vanish meanwhile.
+    # List all before the first delete, because a listing may skip keys when others vanish.
     found = find_synthetic(store, prefixes, drill_id=drill_id)
     failed: dict[str, str] = {}
     for info in found.objects:
@@ -164,14 +142,7 @@ def revert_backlog(store: ObjectStore, *prefixes: str, drill_id: str = "") -> Fo
 
 
 def check_prefix(settings: Settings, prefix: str) -> str:
-    """Return the prefix if synthetic objects may be made under it.
-
-    Raises
-    ------
-    UsageError
-        When the prefix does not end with a slash, has a name that no request can have (such as
-        ``..``), or lies under ``READY_PREFIX`` or ``.runbook/``.
-    """
+    """Return the prefix; raise ``UsageError`` if no synthetic object may be made under it."""
     if not prefix.endswith("/") or not is_key_supported(prefix[:-1]):
         raise errors.UsageError(f"{prefix!r} is not a prefix: write names with a '/' after each")
     if prefix.startswith((settings.ready_prefix, ".runbook/")):
@@ -180,9 +151,9 @@ def check_prefix(settings: Settings, prefix: str) -> str:
 
 
 def _remove(store: ObjectStore, key: str) -> str:
-    """Delete a synthetic object; return why it stays; empty: it is gone."""
+    """Delete a synthetic object; return why it stays, or ""."""
     try:
-        # Read it right before the delete, because not every store checks a delete's ETag.
+        # Read it right before, because not every store checks a delete's ETag.
         fresh = store.read_info(key)
         if not is_synthetic(fresh.metadata or {}):
             return "was replaced by a real object; left alone"
@@ -195,27 +166,18 @@ def _remove(store: ObjectStore, key: str) -> str:
 
 
 def _make_document(order_id: str, artifact_id: str, size_bytes: int) -> bytes:
-    """Return what begins and ends as a PDF does, and says DRILL, filled up to a size."""
+    """Return a file of this size that begins and ends like a PDF, and says DRILL."""
     head = f"%PDF-1.4\n% DRILL - order {order_id} - {artifact_id}\n".encode()
     tail = b"\n%%EOF\n"
     return head.ljust(size_bytes - len(tail), b"x") + tail
 
 
 def make_drill_id() -> str:
-    """Return a new name for a drill."""
     return f"d{secrets.token_hex(4)}"
 
 
 def plan_backlog(inv: Investigation, step: str) -> Plan:
-    """Plan a synthetic backlog by the section's parameters.
-
-    Raises
-    ------
-    EnvironmentForbidsError
-        Outside a marked playground.
-    UsageError
-        See ``check_prefix``.
-    """
+    """Plan a synthetic backlog by the section's parameters; raises as ``create_backlog``."""
     backlog = Backlog.model_validate(get_parameters(inv, BacklogParameters).model_dump())
     check_playground(inv.settings, inv.clients.store)
     backlog.prefix = check_prefix(inv.settings, backlog.prefix or inv.settings.chaos_prefix)
@@ -236,12 +198,9 @@ def plan_backlog(inv: Investigation, step: str) -> Plan:
 
 
 def plan_revert(inv: Investigation, step: str, *, drill_id: str, prefix: str = "") -> Plan:
-    """Plan to remove the objects whose metadata proves them synthetic.
+    """Plan to remove synthetic objects, of all drills or one.
 
-    Parameters
-    ----------
-    drill_id : only the objects of this drill; empty: of every drill
-    prefix : where; empty: the chaos and the pending prefix
+    Looks under ``prefix``, or under the chaos and the pending prefix.
     """
     prefixes = [check_prefix(inv.settings, prefix)] if prefix else list_prefixes(inv.settings)
     objects = find_synthetic(inv.clients.store, prefixes, drill_id=drill_id).objects
@@ -265,7 +224,6 @@ def plan_revert(inv: Investigation, step: str, *, drill_id: str, prefix: str = "
 
 
 def _write_plan(inv: Investigation, kind: PlanKind, **facts: Json) -> Plan:
-    """Write a plan of synthetic objects; its summary says how many, and where."""
     summary = facts["summary"]
     objects = count_of(summary["objects"], "synthetic object")
     where = ",".join(summary["prefixes"])
@@ -280,22 +238,20 @@ def _write_plan(inv: Investigation, kind: PlanKind, **facts: Json) -> Plan:
 
 
 def _create(inv: Investigation, plan: Plan) -> Effect:
-    """Create the objects of the plan."""
     backlog = Backlog.model_validate(plan.summary)
     made = create_backlog(inv.clients.store, backlog, settings=inv.settings, now=inv.now())
     return Effect("", {"created": len(made), "sample": [label.key for label in made[:SAMPLE]]})
 
 
 def _check_created(inv: Investigation, plan: Plan) -> Effect:
-    """Count the plan's objects: all must be there."""
     count = _count_planned(inv, plan)
     wanted = plan.summary["objects"]
-    reason = f"{count} of {wanted} objects are there, all proven synthetic"
+    reason = f"{count} of {wanted} synthetic objects are there"
     return Effect(reason, {"objects": count}, is_ok=count == wanted)
 
 
 def _remove_planned(inv: Investigation, plan: Plan) -> Effect:
-    """Remove what the plan says; allowed in every environment."""
+    """Remove the plan's objects, in any environment."""
     removal = revert_backlog(
         inv.clients.store, *plan.summary["prefixes"], drill_id=plan.summary["drill_id"]
     )
@@ -303,7 +259,6 @@ def _remove_planned(inv: Investigation, plan: Plan) -> Effect:
 
 
 def _check_removed(inv: Investigation, plan: Plan) -> Effect:
-    """Count the plan's objects: none may be left."""
     count = _count_planned(inv, plan)
     reason = f"left: {count_of(count, 'synthetic object')}"
     if count:

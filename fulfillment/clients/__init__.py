@@ -22,16 +22,7 @@ from .services import CommandServices, ServicesClient, connect_services
 class Clients:
     """A client of every outside system. None sends anything before it is used.
 
-    Without an address, an HTTP client raises ``NotConfiguredError`` at its first question.
-
-    Parameters
-    ----------
-    settings : addresses, credentials and time-outs
-
-    Attributes
-    ----------
-    prometheus, alertmanager, grafana, support, fulfillment, pipeline, probe, notifications
-        The systems that are asked over HTTP; ``settings.HTTP_SYSTEMS`` names them all.
+    An HTTP client without an address raises ``NotConfiguredError`` at its first request.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -47,28 +38,26 @@ class Clients:
 
     @cached_property
     def bucket(self) -> S3Bucket:
-        """The object store's bucket, with the keys for looking."""
         return connect_bucket(self._settings, for_changes=False)
 
     @cached_property
     def change_bucket(self) -> S3Bucket:
-        """The same bucket with the keys for changes, or ``bucket`` itself without such keys."""
+        """The bucket with the change keys, or ``bucket`` itself if there are none."""
         if not self._settings.minio_change_user:
             return self.bucket
         return connect_bucket(self._settings, for_changes=True)
 
     @cached_property
     def store(self) -> ObjectStore:
-        """The bucket as sections and drills use it; looks and changes use their own keys."""
+        """The bucket for sections and drills, which reads and changes with separate keys."""
         return ObjectStore(self.bucket, self.change_bucket)
 
     @cached_property
     def services(self) -> ServicesClient:
-        """The back end that reads, restarts, stops and starts services: compose or supervisor."""
         return connect_services(self._settings)
 
     def find_switch(self, service: str) -> ServicesClient | CommandServices:
-        """Return what stops and starts a service: the worker's own commands, or the back end."""
+        """Return what starts and stops a service: the worker's own commands, or the back end."""
         settings = self._settings
         if settings.worker_status_cmd and service == settings.worker_service:
             return CommandServices(settings)
@@ -81,7 +70,7 @@ def check_connected(settings: Settings, clients: Clients) -> None:
     Raises
     ------
     NotConnectedError
-        When the object store has no address or no keys, or no configured system answers.
+        If no system answers, or the object store has no address or no keys.
     """
     access_key, secret_key, _ = settings.read_store_keys(for_changes=False)
     if not (settings.minio_endpoint and access_key and secret_key):

@@ -1,8 +1,7 @@
-"""The HTTP systems around the labels: one client each, with typed answers.
+"""One client with typed answers for each HTTP system.
 
-Prometheus (samples, rules, alerts, targets), Alertmanager (routes, deliveries), Grafana (a panel's
-queries), fulfillment-service (worker, shipments), the pipeline (Airflow 3's REST API), support
-(tickets and their timelines), the synthetic probe, and what the alert receivers got.
+Every method raises a ``ClientError`` if its system fails or can't be reached. Methods named
+``read_``, ``list_``, ``query`` and ``find_`` only read.
 """
 
 from __future__ import annotations
@@ -40,34 +39,27 @@ from .services import try_time
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def _camel(shape: type[T]) -> type[T]:
-    """Make a class a frozen dataclass, for an answer whose field names are written likeThis."""
+    """Make a class a frozen dataclass for an answer whose fields are named likeThis."""
     make_dataclass = dataclass(frozen=True, slots=True)
     read_camel_names = with_config(CAMEL)
     return read_camel_names(make_dataclass(shape))
 
 
 class _SystemClient(HttpClient):
-    """A client of a system that is known by an answer that no other system gives.
-
-    Attributes
-    ----------
-    PROOF : path of that answer, and the field that it must have
-    """
+    """A client that recognizes its system by an answer that no other system gives."""
 
     PROOF: ClassVar[tuple[str, str]]
+    """Path of that answer, and the field that it must have."""
 
     def check_reachable(self) -> str:
-        """Return the field as text; ``WrongSystemError`` when another system answers."""
+        """Return the field as text, or raise ``WrongSystemError`` if another system answers."""
         path, part = self.PROOF
         value = self.identify(path, object, part=part)
         return value if isinstance(value, str) else f"gives its {part}"
 
 
 def _to_samples(value: list[Json]) -> list[Json]:
-    """Return a list of samples as it is; put a single sample into a list.
-
-    A sample is a list, too: time and value. An instant query answers with a single sample.
-    """
+    """Put an instant query's one sample, which is a list of time and value, into a list."""
     is_range = isinstance(value[0], list)
     return value if is_range else [value]
 
@@ -86,68 +78,51 @@ class Series:
 
 @_camel
 class AlertRule:
-    """An alerting rule as Prometheus has loaded it.
-
-    ``state`` is inactive, pending, firing or unknown. ``health`` is ``ok``, ``err`` or unknown.
-    ``group_interval_s`` says how often the rule is evaluated.
-    """
-
     name: str
     query: str
     for_s: Annotated[float, Field(validation_alias="duration")] = 0
     keep_firing_for_s: Annotated[float, Field(validation_alias="keepFiringFor")] = 0
     labels: Labels = field(default_factory=dict)
-    state: str = "unknown"
-    health: str = "unknown"
-    group_interval_s: float = 0
+    state: str = "unknown"  # or inactive, pending, firing
+    health: str = "unknown"  # or ok, err
+    group_interval_s: float = 0  # between evaluations
 
 
 @_camel
 class Alert:
-    """An alert that is pending or firing, as ``state`` says."""
-
     name: Annotated[str, Field(validation_alias=AliasPath("labels", "alertname"))]
     labels: dict[str, str]
-    state: str
+    state: str  # pending or firing
     active_at: When = None
     value: float = math.nan
 
 
 @_camel
 class Target:
-    """What Prometheus scrapes, and how often."""
-
     job: Annotated[str, Field(validation_alias=AliasPath("labels", "job"))]
     scrape_interval_s: Annotated[Duration, Field(validation_alias="scrapeInterval")]
 
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """A group of rules; ``interval`` is how often they are evaluated, in seconds."""
-
-    interval: float
+    interval: float  # between evaluations, in seconds
     rules: list[AlertRule]
 
 
 class PrometheusClient(_SystemClient):
-    """Read Prometheus. Only reads; every method raises a ``ClientError`` when it cannot."""
-
     SYSTEM = "prometheus"
     HEALTH = "/-/healthy"
     PROOF = ("/api/v1/status/buildinfo", "data.version")
 
     def query(self, promql: str) -> list[Series]:
-        """Return the value of an expression now: one sample per series.
+        """Return an expression's current value: one sample per series.
 
-        If the expression is a range selector, each series has every sample of the range.
+        A range selector instead gives every sample of its range.
         """
         return self._query("/api/v1/query", {"query": promql})
 
     def query_samples(self, selector: str, window_s: float) -> list[Series]:
-        """Return the raw scrapes of a selector in the last ``window_s`` seconds, with their times.
-
-        A range query would give evaluated values at even times instead.
-        """
+        """Return a selector's scrapes of the last ``window_s`` seconds, with their true times."""
         return self.query(f"{selector}[{max(1, round(window_s * 1000))}ms]")
 
     def query_range(
@@ -157,7 +132,7 @@ class PrometheusClient(_SystemClient):
         end: datetime,
         step_s: float,
     ) -> list[Series]:
-        """Return an expression's values from ``start`` to ``end`` every ``step_s`` seconds."""
+        """Return an expression's values every ``step_s`` seconds."""
         params = {
             "query": promql,
             "start": format_time(start),
@@ -167,7 +142,6 @@ class PrometheusClient(_SystemClient):
         return self._query("/api/v1/query_range", params)
 
     def list_rules(self) -> list[AlertRule]:
-        """Return the alerting rules."""
         rules: list[AlertRule] = []
         params = {"type": "alert"}
         for group in self.get("/api/v1/rules", list[_Group], params, "data.groups"):
@@ -175,27 +149,24 @@ class PrometheusClient(_SystemClient):
         return rules
 
     def list_alerts(self) -> list[Alert]:
-        """Return the alerts that are pending or firing."""
         return self.get("/api/v1/alerts", list[Alert], part="data.alerts")
 
     def list_targets(self) -> list[Target]:
-        """Return the targets that are scraped."""
         params = {"state": "active"}
         return self.get("/api/v1/targets", list[Target], params, "data.activeTargets")
 
     def _query(self, path: str, params: Mapping[str, str]) -> list[Series]:
-        """Return the answer to a query as series. A scalar is a series without labels."""
         data = self.get(path, dict[str, Json], params, "data")
         with self.parsing(path):
             rows = data["result"]
-            if data["resultType"] == "scalar":
+            if data["resultType"] == "scalar":  # becomes a series without labels
                 rows = [{"metric": {}, "value": rows}]
         return self.read_as(path, rows, list[Series])
 
 
 _STATUS = "/api/v2/status"
-#: A line of a configuration whose value is a placeholder. Demo mail addresses may be at
-#: example.com; what matters is the server that takes the mail.
+#: A configuration line whose value is a placeholder. Mail addresses at example.com are fine in a
+#: demo, but not the mail server.
 _PLACEHOLDER = re.compile(r"^[ -]*(\w+: .*(?:REPLACE|CHANGE_?ME|smtp\.example\.).*)", re.M | re.I)
 
 
@@ -209,19 +180,18 @@ _Ids = Annotated[tuple[str, ...], fill(())]
 
 @_camel
 class RoutedAlert:
-    """An alert that Alertmanager holds. ``state`` is active, suppressed or unprocessed."""
+    """An alert in Alertmanager."""
 
     labels: dict[str, str]
     starts_at: At
     receivers: _Names
-    state: str
+    state: str  # active, suppressed or unprocessed
     silenced_by: _Ids
     inhibited_by: _Ids
     muted_by: _Ids = ()
 
 
 def _flatten_status(alert: dict[str, Json]) -> dict[str, Json]:
-    """Put the fields of an alert's status beside the alert's own."""
     return {**alert, **alert["status"]}
 
 
@@ -229,34 +199,31 @@ _FlatAlert = Annotated[RoutedAlert, BeforeValidator(_flatten_status)]
 
 
 class AlertmanagerClient(_SystemClient):
-    """Read Alertmanager. Only reads; every method raises a ``ClientError`` when it cannot."""
-
     SYSTEM = "alertmanager"
     HEALTH = "/-/healthy"
     PROOF = (_STATUS, "versionInfo.version")
 
     def list_alerts(self) -> list[RoutedAlert]:
-        """Return the alerts, silenced and inhibited ones too."""
+        """Return the alerts, including silenced and inhibited ones."""
         return self.get("/api/v2/alerts", list[_FlatAlert])
 
     def read_placeholders(self) -> list[str]:
-        """Return the lines of the running configuration that still hold a placeholder.
+        """Return the configuration's lines that hold a placeholder.
 
-        Such as ``smtp_smarthost: smtp.example.com:587``. Alertmanager hides secret values (webhook
-        URLs among them), so a placeholder in those cannot be seen.
+        For example, ``smtp_smarthost: smtp.example.com:587``. Webhook URLs and secrets can't be
+        checked, because Alertmanager hides them.
         """
         config = self.get(_STATUS, str, part="config.original")
         return _PLACEHOLDER.findall(config)
 
 
 def _list_queries(targets: list[dict[str, Json]]) -> list[Json]:
-    """Return the queries of a panel's targets, without empty ones."""
     return [target["expr"] for target in targets if target.get("expr")]
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A panel of a dashboard and its queries. A row is a panel, too, and may hold others."""
+    """A dashboard's panel and its queries. A row is a panel, too, with ``panels`` of its own."""
 
     title: Text = ""
     expressions: Annotated[
@@ -270,20 +237,12 @@ class Panel:
 
 
 class GrafanaClient(_SystemClient):
-    """Read Grafana. Only reads."""
-
     SYSTEM = "grafana"
     HEALTH = "/api/health"
     PROOF = (HEALTH, "database")
 
     def find_panel(self, dashboard_uid: str, title: str) -> Panel:
-        """Return a dashboard's panel by its title; upper and lower case do not matter.
-
-        Raises
-        ------
-        NotFoundError
-            When there is no such dashboard, or it has no such panel.
-        """
+        """Return the panel with this title in any case, or raise ``NotFoundError``."""
         path = f"/api/dashboards/uid/{dashboard_uid}"
         answer = self.get(path, dict[str, Json])
         panels = self.read_as(path, answer, list[Panel], "dashboard.panels")
@@ -303,10 +262,7 @@ _SHIPMENTS = "/fulfillment/shipments"
 
 @_camel
 class WorkerState:
-    """What the worker says of itself; ``raw`` is the whole answer.
-
-    ``paused_at`` and ``paused_by`` are about the present pause, where the service tells them.
-    """
+    """The worker's state; ``raw`` is the whole answer."""
 
     paused: StrictBool
     moving: StrictBool
@@ -317,7 +273,7 @@ class WorkerState:
     ready_prefix: str = ""
     bucket: str = ""
     raw: dict[str, Json] = field(default_factory=dict)
-    paused_at: When = None
+    paused_at: When = None  # not every service tells this
     paused_by: Text = ""
 
 
@@ -326,34 +282,26 @@ _Time = Annotated[datetime | None, BeforeValidator(try_time)]
 
 @_camel
 class Shipment:
-    """A shipment of an order. A time is None when the service does not give it.
-
-    Attributes
-    ----------
-    tasks : what is done for the shipment; a label that exists has its ``key`` there
-    """
-
     order_id: str
     status: Text = ""
     tracking_number: Text = ""
     created_at: _Time = None
     updated_at: _Time = None
+    #: If a label exists, one of these has its ``key``.
     tasks: Annotated[list[dict[str, Json]], fill([])] = field(default_factory=list)
 
 
 class FulfillmentClient(_SystemClient):
-    """Read and steer the label worker; read shipments."""
-
     SYSTEM = "fulfillment"
     PROOF = (f"{_SHIPMENTS}?orderId=1&limit=1", "items")
 
     def read_worker(self) -> WorkerState:
-        """Return the worker's state; ``NotFoundError`` where the service has no such API."""
+        """Return the worker's state; raise ``NotFoundError`` if the service has no such API."""
         answer = self.get(_WORKER, dict[str, Json])
         return self.read_as(_WORKER, _keep_raw(answer), WorkerState)
 
     def trigger_worker(self) -> None:
-        """Make the worker run one pass now. Moves labels; there is no way back."""
+        """Make the worker run one pass now, which moves labels and can't be undone."""
         self.post(f"{_WORKER}/run", object)
 
     def pause_worker(self) -> None:
@@ -365,7 +313,7 @@ class FulfillmentClient(_SystemClient):
         self.post(f"{_WORKER}/resume", object)
 
     def list_shipments(self, order_id: int | None = None, limit: int = 100) -> list[Shipment]:
-        """Return an order's shipments, else the newest."""
+        """Return an order's shipments, or the newest of all."""
         params = {"orderId": order_id, "limit": limit}
         return self.get(_SHIPMENTS, list[Shipment], params, "items")
 
@@ -375,38 +323,30 @@ _LOGIN = "/auth/token"
 
 @dataclass(frozen=True, slots=True)
 class Dag:
-    """The pipeline's DAG. ``is_stale``: its file is gone, so Airflow schedules no run."""
-
     id: Annotated[str, Field(validation_alias="dag_id")]
     is_paused: StrictBool
     has_import_errors: StrictBool = False
-    is_stale: StrictBool = False
+    is_stale: StrictBool = False  # its file is gone, so Airflow schedules no run
 
 
 @dataclass(frozen=True, slots=True)
 class DagRun:
-    """One run. ``state`` is queued, running, success or failed."""
-
     id: Annotated[str, Field(validation_alias="dag_run_id")]
-    state: str
+    state: str  # queued, running, success or failed
     started_at: Annotated[When, Field(validation_alias="start_date")] = None
     ended_at: Annotated[When, Field(validation_alias="end_date")] = None
 
 
 @dataclass(frozen=True, slots=True)
 class DagChange:
-    """An entry of Airflow's event log: somebody changed the DAG.
-
-    ``extra`` is the change as JSON text, such as ``{"is_paused": true}``.
-    """
+    """A change of the DAG, by Airflow's event log."""
 
     at: Annotated[At, Field(validation_alias="when")]
     by: Annotated[Text, Field(validation_alias="owner")] = ""
-    extra: Text = ""
+    extra: Text = ""  # JSON, such as {"is_paused": true}
 
     @property
     def is_pause(self) -> bool:
-        """Whether the change paused the DAG."""
         try:
             content = json.loads(self.extra)
         except ValueError:
@@ -415,17 +355,10 @@ class DagChange:
 
 
 class PipelineClient(_SystemClient):
-    """Read and pause one DAG.
+    """Read and pause one DAG of Airflow.
 
-    Parameters
-    ----------
-    dag_id : the DAG
-    options : as ``HttpClient`` takes them. User and password of ``auth`` are for a login
-
-    Notes
-    -----
-    Airflow 3 takes tokens, not passwords: the client gets one for each request. A server without a
-    login gets user and password by basic authentication.
+    Airflow 3 takes tokens, not passwords, so the client logs in with the user and password of
+    ``auth`` before each request. A server without a login gets them by basic authentication.
     """
 
     SYSTEM = "pipeline"
@@ -438,12 +371,11 @@ class PipelineClient(_SystemClient):
         self._path = f"/api/v2/dags/{quote(dag_id, safe='')}"
 
     def check_reachable(self) -> str:
-        """Return the DAG's name; ``WrongSystemError`` when the server is another system."""
+        """Return the DAG's name, or raise ``WrongSystemError`` if another system answers."""
         super().check_reachable()
         return f"DAG {self.read_dag().id}"
 
     def read_dag(self) -> Dag:
-        """Return the DAG's state."""
         return self.get(self._path, Dag)
 
     def list_runs(self, limit: int = 10) -> list[DagRun]:
@@ -453,7 +385,7 @@ class PipelineClient(_SystemClient):
         return self.get(path, list[DagRun], query, "dag_runs")
 
     def find_last_pause(self) -> DagChange | None:
-        """Return who paused the DAG last, and when; None when none of its last 20 changes did."""
+        """Return the DAG's last pause, if it is among its last 20 changes."""
         query = {"dag_id": self._dag_id, "event": "patch_dag", "order_by": "-when", "limit": 20}
         changes = self.get("/api/v2/eventLogs", list[DagChange], query, "event_logs")
         for change in changes:
@@ -462,11 +394,11 @@ class PipelineClient(_SystemClient):
         return None
 
     def set_paused(self, paused: bool) -> Dag:
-        """Pause or unpause the DAG. Changes the pipeline; the opposite undoes it."""
+        """Pause or unpause the DAG; undone by the opposite."""
         return self.post(self._path, Dag, {"is_paused": paused}, "PATCH")
 
     def _ask(self, method: str, path: str, **content: Any) -> Answer:
-        """Send a request with a new token, if there is a login."""
+        """Send a request, with a new token if the server has a login."""
         if self._login:
             try:
                 answer = super()._ask("POST", _LOGIN, json=self._login)
@@ -484,13 +416,12 @@ _NO_CASE = "00000000-0000-0000-0000-000000000000"
 
 @dataclass(frozen=True, slots=True)
 class _NoCase:
-    """What support answers about an unknown ticket. Another system's 404 does not match."""
+    """Support's answer about an unknown ticket. Another system's 404 does not match."""
 
     detail: Annotated[str, Field(pattern=r"(?i)\bticket\b")]
 
 
 def _list_orders(context: list[dict[str, Json]]) -> list[Json]:
-    """Return the order ids in a ticket's context, each once."""
     orders = [item.get("orderId") for item in context if item.get("type") == "order"]
     return [order for order in dict.fromkeys(orders) if order is not None]
 
@@ -500,7 +431,7 @@ _OrderIds = Annotated[tuple[int, ...], BeforeValidator(_list_orders)]
 
 @_camel
 class TimelineEntry:
-    """One event of a ticket. ``at`` is None when its time cannot be read; ``raw`` is all fields."""
+    """An event of a ticket; ``at`` is None if unreadable, and ``raw`` has all fields."""
 
     type: str = ""
     at: Annotated[_Time, Field(validation_alias="timestamp")] = None
@@ -511,7 +442,6 @@ class TimelineEntry:
 
 
 def _keep_raw(entry: dict[str, Json]) -> dict[str, Json]:
-    """Add the whole entry to its own fields, as ``raw``."""
     return {**entry, "raw": entry}
 
 
@@ -520,7 +450,7 @@ _Entry = Annotated[TimelineEntry, BeforeValidator(_keep_raw)]
 
 @_camel
 class Case:
-    """A ticket. Its timeline is empty in answers that do not include it."""
+    """A ticket. Not every answer includes its timeline."""
 
     id: Annotated[str, Field(validation_alias=AliasChoices("id", "ticketId"))]
     status: str = ""
@@ -529,35 +459,31 @@ class Case:
 
 
 class SupportClient(HttpClient):
-    """Read and change tickets."""
-
     SYSTEM = "support"
 
     def read_case(self, ticket_id: str) -> Case:
-        """Return a ticket; raises ``NotFoundError`` when there is none with this id."""
+        """Return a ticket, or raise ``NotFoundError``."""
         params = {"includeTimeline": "true"}
         return self.get(self._path(ticket_id), Case, params)
 
     def check_reachable(self) -> str:
-        """Say that the service knows tickets; ``WrongSystemError`` when it is another system."""
+        """Raise ``WrongSystemError`` if the service does not know tickets."""
         self.identify(f"{_CASES}/{_NO_CASE}", _NoCase, status=404)
         return "knows tickets"
 
     def refresh_timeline(self, ticket_id: str) -> Case:
-        """Make the service drop its cached timeline and collect it again. There is no way back."""
+        """Make the service collect a ticket's timeline again; this can't be undone."""
         path = self._path(ticket_id)
         return self.post(f"{path}/timeline/refresh", Case)
 
     def _path(self, ticket_id: str) -> str:
-        """Return a ticket's path; refuse what is no ticket id, since it could name another path."""
+        """Return a ticket's path; refuse an invalid id, which could lead to another path."""
         checked = check_ticket_id(ticket_id)
         return f"{_CASES}/{checked}"
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeStep:
-    """One step of the probe's run, such as ``timeline_refresh``."""
-
     name: Annotated[str, Field(validation_alias=AliasChoices("step", "name"))]
     status: str
     message: Text = ""
@@ -565,7 +491,7 @@ class ProbeStep:
 
 @dataclass(frozen=True, slots=True)
 class ProbeStatus:
-    """How the probe's last run ended; ``ran_at`` is None before the first run."""
+    """The result of the probe's last run, if it ever ran."""
 
     status: str
     steps: tuple[ProbeStep, ...]
@@ -573,38 +499,30 @@ class ProbeStatus:
 
 
 class ProbeClient(_SystemClient):
-    """Read the synthetic probe's results. Only reads: it starts no run."""
+    """Read the synthetic probe's results; it starts no run."""
 
     SYSTEM = "probe"
     PROOF = ("/status", "status")
 
     def read_status(self) -> ProbeStatus:
-        """Return how the last run went, step by step."""
         return self.get("/status", ProbeStatus)
 
 
 @_camel
 class Notification:
-    """One notification as it arrived at a receiver.
-
-    ``channel`` is slack, email or teams; ``status`` is firing or resolved.
-    """
-
-    channel: str
+    channel: str  # slack, email or teams
     received_at: At
-    status: str
+    status: str  # firing or resolved
     alertnames: tuple[str, ...]
     is_drill: Annotated[StrictBool, Field(validation_alias="drill")] = False
 
 
 class NotificationsClient(_SystemClient):
-    """Read which notifications arrived at the alert receivers. Only reads."""
-
     SYSTEM = "notifications"
     PROOF = ("/notifications?since=2100-01-01T00:00:00Z", "items")
 
     def list_notifications(self, since: datetime) -> list[Notification]:
-        """Return the notifications that arrived since a time, oldest first."""
+        """Return the notifications that the alert receivers got, oldest first."""
         query = {"since": format_time(since)}
         notifications = self.get("/notifications", list[Notification], query, "items")
         return sorted(notifications, key=lambda item: item.received_at)

@@ -1,8 +1,7 @@
-"""The object store as sections and drills use it.
+"""The object store for sections and drills.
 
-Listings come from the ``minio`` library. Everything else goes through ``objectmove``'s bucket, as a
-release does: a change must expire, an absence must be proven, and a silent store must cost one
-time-out, however many objects are asked for.
+Listings use the ``minio`` library. Everything else uses ``objectmove``'s bucket, as a release does,
+because there a change expires, absence is proven, and a silent store costs only one time-out.
 """
 
 from __future__ import annotations
@@ -39,23 +38,23 @@ if TYPE_CHECKING:
 
 _SYSTEM = "object store"
 _META = "x-amz-meta-"
-#: How long a signature is valid, from the store's time that it names.
+#: How long a signed request is valid, by the store's clock.
 _EXPIRES_S = 20
 _FREE = re.compile(
     rb"^minio_cluster_capacity_(?:usable_)?free_bytes(?:{.*})? (\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*$",
     re.MULTILINE,
 )
 
-# Codes and words of failed requests, by what they mean.
-_KINDS: dict[type[errors.ClientError], set[str]] = {
+# What the codes and words of failed requests mean.
+_ERROR_CODES: dict[type[errors.ClientError], set[str]] = {
     errors.NotFoundError: {"NoSuchKey", "NoSuchObject", "NoSuchBucket", "HTTP 404"},
     errors.AccessDeniedError: {*REFUSED, "HTTP 401", "HTTP 403"},
     errors.PreconditionFailedError: {*UNMET, "HTTP 412"},
     errors.ConnectionRefusedClientError: {"NoAnswer", "NotSent"},
 }
 _WRONG_KEY = {"SignatureDoesNotMatch", "InvalidAccessKeyId"}
-_LATE = ("no answer in time", "timed out")
-_FULL = (
+_TIME_OUT_WORDS = ("no answer in time", "timed out")
+_FULL_WORDS = (
     "storagefull",
     "storage full",
     "insufficientstor",
@@ -67,23 +66,18 @@ _FULL = (
 
 
 Rights = dict[str, tuple[bool | None, str]]
-"""For each right: whether the keys have it (None: not known), and why not, in words. The words may
-be empty."""
+"""For each right, whether the key has it (None if unknown), and why not, or ""."""
 
 
 def connect_bucket(settings: Settings, *, for_changes: bool) -> S3Bucket:
-    """Return the bucket that the settings name; connects with the first request.
-
-    Parameters
-    ----------
-    for_changes : use the keys for changes, if the settings have them
+    """Return the bucket, which connects with the first request.
 
     Raises
     ------
     AccessDeniedError
-        When there are no credentials.
+        If there are no credentials.
     SettingsError
-        When ``CA_BUNDLE`` holds no certificates.
+        If ``CA_BUNDLE`` holds no certificates.
     """
     access_key, secret_key, token = settings.read_store_keys(for_changes=for_changes)
     if not access_key or not secret_key:
@@ -111,17 +105,11 @@ def connect_bucket(settings: Settings, *, for_changes: bool) -> S3Bucket:
 
 
 class StoreFullError(errors.BadAnswerError):
-    """The store refuses a write for want of room."""
+    """The store has no room for a write."""
 
 
 class ObjectStore:
-    """One bucket of an S3 store. Its methods raise no errors but subclasses of ``ClientError``.
-
-    Parameters
-    ----------
-    bucket : with the keys for looking
-    change_bucket : the same bucket, with the keys for changes; None: ``bucket`` is used
-    """
+    """A bucket, with a separate client for changes, if any. Raises only ``ClientError``."""
 
     def __init__(self, bucket: S3Bucket, change_bucket: S3Bucket | None = None) -> None:
         self.endpoint = bucket.endpoint
@@ -130,7 +118,7 @@ class ObjectStore:
         self._change_bucket = change_bucket or bucket
 
     def list_objects(self, prefix: str) -> Iterator[Seen]:
-        """Yield the objects under a prefix, without metadata; folder markers are left out."""
+        """Yield the objects under a prefix without their metadata; skip folder markers."""
         from minio.error import MinioException, S3Error
         from urllib3.exceptions import HTTPError
 
@@ -151,7 +139,7 @@ class ObjectStore:
 
     @cached_property
     def _reader(self) -> Minio:
-        """The library that lists: sends nothing twice, and reads nothing from the environment."""
+        """The client for listings. It never retries, and ignores environment variables."""
         import certifi
         import urllib3
         from minio import Minio
@@ -182,17 +170,16 @@ class ObjectStore:
             reader.enable_virtual_style_endpoint()  # type: ignore[no-untyped-call]
         return reader
 
-    def look(self, keys: Sequence[str]) -> dict[str, Seen | None]:
-        """Return each object with its metadata, or None where there is none.
+    def read_infos(self, keys: Sequence[str]) -> dict[str, Seen | None]:
+        """Return each object with its metadata, or None if there is none; several at a time.
 
-        Several keys are read at a time. LastModified is in whole seconds. A key that could not be
-        read is missing from the answer.
+        The answer lacks keys that could not be read. LastModified is in whole seconds.
         """
         with _client_errors():
             return self._bucket.look(keys)
 
     def read_info(self, key: str) -> Seen:
-        """Return one object with its metadata."""
+        """Return an object with its metadata; raise ``NotFoundError`` if there is none."""
         failed: dict[str, StoreError] = {}
         with _client_errors():
             seen = self._bucket.look([key], failed=failed).get(key)
@@ -201,32 +188,28 @@ class ObjectStore:
             return seen
 
     def read(self, key: str) -> bytes | None:
-        """Return an object's content; None when there is no such object."""
         with _client_errors():
             read = self._bucket.read_object(key)
             return None if read is None else read[0]
 
     def put_object(self, key: str, content: bytes, metadata: Texts | None = None) -> None:
-        """Write an object by one request that is sent once.
-
-        The ending of the key gives the object's content type.
-        """
+        """Write an object, without a retry; undone by ``delete_object``."""
         content_type, _ = mimetypes.guess_type(key)
         headers = {f"{_META}{name.lower()}": text for name, text in (metadata or {}).items()}
         headers["content-type"] = content_type or "application/octet-stream"
         self._change(Request("put", key, body=content, headers=headers), f"write {key}")
 
     def delete_object(self, info: Seen) -> None:
-        """Delete an object, by one request that is sent once.
+        """Delete an object, without a retry.
 
-        The request names the ETag. Not every store checks it, so look at the object right before.
+        Read the object right before, because not every store checks the request's ETag.
         """
         self._change(Request("delete", info.key, if_match=info.etag), f"delete {info.key}")
 
     def _change(self, request: Request, what: str) -> None:
-        """Send one change; raise a ``ClientError`` that says whether it may have been done.
+        """Send a change once; an error says whether it may have been done.
 
-        ``what`` names the change in messages, such as ``write pending/7.pdf``.
+        Messages name ``what`` was to be done, such as ``write pending/7.pdf``.
         """
         if not is_key_supported(request.key):
             raise errors.BadAnswerError(f"{what}: no request can name this key", system=_SYSTEM)
@@ -242,23 +225,14 @@ class ObjectStore:
             text = f"{answer.message}; whether it was done is not known"
         elif answer.code == "NotSent":
             text = answer.message
-        elif any(word in text.lower() for word in _FULL):
+        elif any(word in text.lower() for word in _FULL_WORDS):
             raise StoreFullError(f"storage full: {what}: {text}", system=_SYSTEM)
         raise _to_client_error(StoreError(f"{what}: {text}", code=answer.code))
 
     def check_live(self) -> str:
-        """Ask ``/minio/health/live``; where there is none, make a signed listing.
+        """Ask ``/minio/health/live``, or list where there is none; return the URL that answered.
 
-        Returns
-        -------
-        The URL of what succeeded.
-
-        Raises
-        ------
-        AccessDeniedError
-            When a listing is needed, and the credentials may not list.
-        ClientError
-            When the store is unhealthy, or does not answer. The text says which.
+        Raises a ``ClientError`` if the store is unhealthy, silent, or refuses the listing.
         """
         path = "/minio/health/live"
         source = f"{self._bucket.url}{path}"
@@ -272,12 +246,12 @@ class ObjectStore:
         return f"{self._bucket.url}/{self.bucket}"
 
     def read_clock(self) -> datetime:
-        """Return the store's time in whole seconds, by its ``Date`` header."""
+        """Return the store's time, in whole seconds."""
         with _client_errors():
             return parse_time(self._bucket.ask("/").headers.get("date", ""))
 
     def read_free_bytes(self) -> int | None:
-        """Return the free capacity from MinIO's cluster metrics; None when it is unknown."""
+        """Return the free capacity by MinIO's cluster metrics, if known."""
         try:
             page = self._bucket.ask("/minio/v2/metrics/cluster").body
         except StoreError:
@@ -287,9 +261,9 @@ class ObjectStore:
         return next(filter(None, known), None)
 
     def is_full(self, prefix: str) -> bool | None:
-        """Tell whether the store refuses our own writes for want of room; None: it does not say.
+        """Tell whether the store has no room for our writes; None if it does not say.
 
-        Changes nothing: it asks for a copy of an object that does not exist.
+        Changes nothing, because it copies an object that does not exist.
         """
         absent = f"{prefix}absent-{secrets.token_hex(8)}"
         try:
@@ -303,7 +277,7 @@ class ObjectStore:
         return None
 
     def accepts_key(self) -> bool:
-        """Tell whether the store knows our key and its secret; another refusal counts as known."""
+        """Tell whether the store knows our key and secret; another refusal counts as yes."""
         try:
             next(self._bucket.list_objects(".runbook/"), None)
         except StoreError as error:
@@ -311,27 +285,14 @@ class ObjectStore:
         return True
 
     def read_rights(self, prefix: str, *, write_under: Sequence[str] = ()) -> Rights:
-        """Return what the access key for looking may do; with ``write_under``, the one for changes.
+        """Return what the read key may do; with ``write_under``, test the change key instead.
 
-        Parameters
-        ----------
-        prefix : where listing and reading is tried
-        write_under : prefixes under which writing and deleting is tried
+        The rights are ``list``, ``read``, ``write <prefix>`` and ``delete <prefix>``. If the
+        listing gives no clear answer, tests nothing else. Raises a ``ClientError`` if the store
+        cannot be reached.
 
-        Returns
-        -------
-        Rights named ``list``, ``read``, ``write <prefix>`` and ``delete <prefix>``.
-
-        Raises
-        ------
-        ClientError
-            When the store cannot be reached.
-
-        Notes
-        -----
-        Changes nothing. Writing is tried by a copy of an object that does not exist, and deleting
-        by a delete of such an object. In a bucket that keeps versions no delete is tried, since it
-        would leave a marker. If nobody knows whether listing is allowed, nothing else is tried.
+        Changes nothing, because it copies and deletes objects that do not exist; in a bucket that
+        keeps versions, it does not even try to delete, which would leave a marker.
         """
         store = ObjectStore(self._change_bucket if write_under else self._bucket)
         absent = f"absent-{secrets.token_hex(8)}"
@@ -341,7 +302,7 @@ class ObjectStore:
             copy = Request("copy", to, source=f"{under}{absent}", if_absent=True)
             tries[f"write {under}"] = partial(store._change, copy, "write")
             tries[f"delete {under}"] = partial(store._try_delete, f"{under}{absent}")
-        listed: list[Seen] = []  # gets the first object, if there is one
+        listed: list[Seen] = []  # the first object, if there is one
         may_list, reason = try_right(lambda: listed.extend(islice(store.list_objects(prefix), 1)))
         rights: Rights = {"list": (may_list, reason)}
         if may_list is None:
@@ -356,41 +317,33 @@ class ObjectStore:
         return rights
 
     def _try_delete(self, key: str) -> None:
-        """Delete an object that does not exist, unless the bucket keeps versions.
-
-        A store that cannot keep versions answers ``NotImplemented`` to the question.
-        """
+        """Delete an object that does not exist, unless the bucket keeps versions."""
         request = Request("get", query={"versioning": ""})
         try:
             body = self._change_bucket.fetch(request, "read versioning").body
         except StoreError as error:
-            if error.code != "NotImplemented":
+            if error.code != "NotImplemented":  # the store cannot keep versions
                 raise errors.BadAnswerError(f"bucket versioning cannot be read: {error}") from error
         else:
-            # Without a status the bucket never kept versions. Another answer proves nothing.
+            # Without a status, the bucket never kept versions. Any other answer proves nothing.
             if b"VersioningConfiguration" not in body or b"<Status>" in body:
                 raise errors.BadAnswerError(
                     "not tried: the bucket keeps versions, so a delete leaves a marker"
                 )
-        # No object has this ETag: if there is an object after all, it stays.
+        # No object has this ETag, so an object that exists after all stays.
         self._change(Request("delete", key, if_match="0" * 32), "delete")
 
 
 def _allow_absent(ask: Callable[[], object]) -> None:
-    """Ask about an object that does not exist: an answer that says so proves the right."""
+    """Send a request about an absent object: the answer that it is absent proves the right."""
     with suppress(errors.NotFoundError, errors.PreconditionFailedError):
         ask()
 
 
 def try_right(ask: Callable[[], object]) -> tuple[bool | None, str]:
-    """Send a request; return whether it is allowed, and if not, why.
+    """Send a request; return whether it is allowed (None if the answer doesn't tell), and why not.
 
-    None instead of a bool means that nobody knows; then the reason says why.
-
-    Raises
-    ------
-    ClientError
-        When the system cannot be reached, or another system answers.
+    Raises a ``ClientError`` if the system cannot be reached, or another system answers.
     """
     try:
         ask()
@@ -409,7 +362,6 @@ def try_right(ask: Callable[[], object]) -> tuple[bool | None, str]:
 
 @contextmanager
 def _client_errors() -> Iterator[None]:
-    """Turn the bucket's errors inside the block into a ``ClientError``."""
     try:
         yield
     except StoreError as error:
@@ -417,15 +369,14 @@ def _client_errors() -> Iterator[None]:
 
 
 def _to_client_error(error: StoreError) -> errors.ClientError:
-    """Return the ``ClientError`` that says what a failed request means."""
     text = str(error)
-    fitting = [kind for kind, codes in _KINDS.items() if error.code in codes]
+    fitting = [kind for kind, codes in _ERROR_CODES.items() if error.code in codes]
     kind = fitting[0] if fitting else errors.BadAnswerError
     if error.code in _WRONG_KEY:
         text += ". Your own key or password is wrong: see MINIO_ROOT_PASSWORD"
         text += " (for changes: MINIO_CHANGE_PASSWORD)."
     elif kind is errors.ConnectionRefusedClientError:
         text += ". Are MINIO_ENDPOINT, MINIO_SECURE, CA_BUNDLE and PROXY_URL right?"
-        if any(word in text for word in _LATE):
+        if any(word in text for word in _TIME_OUT_WORDS):
             kind = errors.ClientTimeoutError
     return kind(text, system=_SYSTEM)

@@ -1,8 +1,7 @@
-"""The processes of the environment: status, logs, restart, settings; never through a shell.
+"""Read, start and stop the environment's services, never through a shell.
 
-Each back end registers itself in the entry point group ``runbook.services``. This module has one
-for docker compose. It also has a switch for the worker alone, by three commands (for systemd,
-Kubernetes, podman, a script).
+Back ends register in the entry point group ``runbook.services``. Here are docker compose, and your
+own commands for the worker alone (with systemd, Kubernetes, podman or a script).
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ _SECRET_NAME = re.compile(
 )
 Verb = Literal["restart", "start", "stop"]
 _bad = partial(errors.BadAnswerError, system="services")
-#: The time with which a line begins, or a field of its JSON.
+#: A time at the start of a line, or in a field of its JSON.
 _TIME = re.compile(
     r"^\[?(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?)"
     r'|"(?:ts|time|timestamp|@timestamp|at)" ?: ?"?([^",}]+)'
@@ -47,57 +46,41 @@ _TIME = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class ServiceState:
-    """One service.
-
-    Attributes
-    ----------
-    state : in the back end's words, such as ``RUNNING``, ``FATAL``, ``exited``
-    since : when this state began; None when the back end does not say
-    exit_code : of the last process; None while it runs, or when the back end does not say
-    health : ``healthy``, ``unhealthy``, ``starting``, or empty when nothing checks it
-    """
+    """A service. What the back end doesn't say is None."""
 
     name: str
     running: bool
-    state: str
+    state: str  # in the back end's words, such as RUNNING, FATAL, exited
     since: datetime | None = None
     exit_code: int | None = None
-    health: str = ""
+    health: str = ""  # healthy, unhealthy or starting, if something checks it
 
 
 class LogLine(NamedTuple):
-    """One line of a log.
-
-    ``at`` is the line's time. If it has none, ``at`` is that of the last earlier line with a time,
-    or None without such a line.
-    """
+    """A log line. Without a time of its own, it has that of the line before, if any."""
 
     at: datetime | None
     text: str
 
 
 class ServicesClient(Protocol):
-    """Status, logs and settings of services, and what stops and starts them.
+    """Reads, stops and starts services.
 
-    Every method raises a ``ClientError`` when the back end cannot be asked, and
-    ``NotFoundError`` for a name that is not a service.
+    Every method raises a ``ClientError`` if the back end can't be asked, and ``NotFoundError`` for
+    an unknown service.
     """
 
     def list_services(self) -> list[ServiceState]:
-        """Return every service, by name."""
+        """Return every service, sorted by name."""
 
     def change(self, name: str, verb: Verb) -> None:
-        """Stop, start or restart a service; a restart has no way back."""
+        """Stop, start or restart a service; a restart can't be undone."""
 
     def read_logs(self, name: str, *, since: datetime) -> list[LogLine]:
-        """Return a service's last lines since a time, at most 20,000, oldest first."""
+        """Return the last lines since a time, at most 20,000, oldest first."""
 
     def read_effective_settings(self, name: str) -> dict[str, str]:
-        """Return the settings that a service runs with; a word stands for each secret.
-
-        The word is ``present``, ``absent``, or ``equal to the store's`` when it is the secret that
-        the runbook itself uses for the store.
-        """
+        """Return the settings that a service runs with; see ``hide_secrets``."""
 
 
 def connect_services(settings: Settings) -> ServicesClient:
@@ -106,9 +89,9 @@ def connect_services(settings: Settings) -> ServicesClient:
     Raises
     ------
     NotConfiguredError
-        When the setting is ``none``.
+        If the setting is ``none``.
     ConnectionRefusedClientError
-        When the back end is not installed.
+        If the back end is not installed.
     """
     if settings.runbook_services == "none":
         text = "RUNBOOK_SERVICES=none: the runbook can neither see nor restart services"
@@ -126,19 +109,9 @@ def connect_services(settings: Settings) -> ServicesClient:
 def _run_program(
     words: Sequence[str], settings: Settings, *, setting: str, is_change: bool = False
 ) -> str:
-    """Run a program, without a shell, and return what it prints.
+    """Run a program without a shell, and return what it prints.
 
-    Parameters
-    ----------
-    words : the program and its arguments
-    settings : their secrets are redacted in messages
-    setting : the setting that names the program; messages name it
-    is_change : whether the program changes something: then its time-out is longer
-
-    Raises
-    ------
-    ClientTimeoutError, ConnectionRefusedClientError, BadAnswerError
-        When the program does not end in time, cannot be run, or fails.
+    Messages name the ``setting`` that holds the command, and redact the secrets of ``settings``.
     """
     timeout_s = _CHANGE_TIMEOUT_S if is_change else _READ_TIMEOUT_S
     logging.getLogger(__name__).info("%s", shlex.join(words))
@@ -160,7 +133,6 @@ def _run_program(
 
 
 def _run_command(settings: Settings, setting: str, *, is_change: bool = False) -> str:
-    """Run the command that a setting holds; return what it prints."""
     command = getattr(settings, setting.lower())
     if not command:
         text = f"{setting} is empty: the runbook cannot do this"
@@ -169,14 +141,13 @@ def _run_command(settings: Settings, setting: str, *, is_change: bool = False) -
 
 
 def make_unknown_service_error(name: str, known: Iterable[str]) -> errors.ClientError:
-    """Return the error for a name that is not a service."""
     names = ", ".join(sorted(known)) or "none"
     text = f"there is no service {name[:80]!r}; there are: {names}"
     return errors.NotFoundError(text, system="services")
 
 
 def read_service(services: ServicesClient | CommandServices, name: str) -> ServiceState:
-    """Return the state of one service; ``NotFoundError`` for a name that is not one."""
+    """Return a service's state; raise ``NotFoundError`` for an unknown service."""
     states = {state.name: state for state in services.list_services()}
     if name not in states:
         raise make_unknown_service_error(name, states)
@@ -184,7 +155,10 @@ def read_service(services: ServicesClient | CommandServices, name: str) -> Servi
 
 
 def hide_secrets(values: Mapping[str, str | None], settings: Settings) -> dict[str, str]:
-    """Return settings by name; a word stands for each secret, and passwords in URLs are masked."""
+    """Return settings sorted by name, with passwords in URLs masked.
+
+    A secret becomes ``present``, ``absent``, or for our store's password, ``equal to the store's``.
+    """
     redactor = Redactor(settings.secrets)
     store_secret = settings.minio_root_password.get_secret_value()
     shown: dict[str, str] = {}
@@ -200,14 +174,10 @@ def hide_secrets(values: Mapping[str, str | None], settings: Settings) -> dict[s
 
 
 def select_lines(texts: Iterable[str], *, since: datetime, timed: bool = False) -> list[LogLine]:
-    """Give each line its time, and return the last 20,000 lines from ``since`` on.
+    """Add each line's time, and return the last 20,000 lines since a time.
 
-    Parameters
-    ----------
-    texts : lines, oldest first
-    since : earlier lines are left out. A line without a time has the time of the line before it.
-        Lines before the first time are kept
-    timed : whether each line begins with a time and a blank, which are cut off
+    Lines before the first timestamp are kept. If ``timed``, each line begins with a timestamp and a
+    space; both are removed.
     """
     lines: list[LogLine] = []
     line_at: datetime | None = None
@@ -225,7 +195,7 @@ def select_lines(texts: Iterable[str], *, since: datetime, timed: bool = False) 
 
 
 def _find_time(text: str) -> datetime | None:
-    """Return the time with which a line begins, or that its JSON names; None without one."""
+    """Return the time at the start of a line or in its JSON, if any."""
     match = _TIME.search(text)
     if match is None:
         return None
@@ -233,7 +203,7 @@ def _find_time(text: str) -> datetime | None:
 
 
 def try_time(value: Json) -> datetime | None:
-    """Parse a time, as text or in seconds since 1970; None when it is neither."""
+    """Parse a time, as text or in seconds since 1970; return None if it is neither."""
     with suppress(TypeError, ValueError, OverflowError, OSError):
         return datetime.fromtimestamp(float(value), UTC)
     with suppress(ValueError, OverflowError):
@@ -242,12 +212,7 @@ def try_time(value: Json) -> datetime | None:
 
 
 class ComposeServices:
-    """The compose back end; see ``ServicesClient``.
-
-    Parameters
-    ----------
-    settings : ``compose_cmd`` (words), and the secrets to hide. Compose reads COMPOSE_FILE itself
-    """
+    """The compose back end. Compose itself reads COMPOSE_FILE."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -255,7 +220,7 @@ class ComposeServices:
         self._command = shlex.split(settings.compose_cmd)
 
     def list_services(self) -> list[ServiceState]:
-        """Return every service, sorted by name, without those that were never created."""
+        """Return every service that was ever created."""
         ids = self._run_compose("ps", "--all", "--quiet").split()
         if not ids:
             return []
@@ -265,7 +230,6 @@ class ComposeServices:
             return sorted(states, key=lambda state: state.name)
 
     def read_logs(self, name: str, *, since: datetime) -> list[LogLine]:
-        """Return a service's last lines since a time, oldest first."""
         self._require_config(name)
         output = self._run_compose(
             "logs",
@@ -282,17 +246,15 @@ class ComposeServices:
         return select_lines(tail, since=since, timed=True)
 
     def change(self, name: str, verb: Verb) -> None:
-        """Stop, start or restart a service that was created before."""
         self._require_config(name)
         self._run_compose(verb, name, is_change=True)
 
     def read_effective_settings(self, name: str) -> dict[str, str]:
-        """Return the environment that compose gives the service."""
         config = self._require_config(name)
         return hide_secrets(config.get("environment") or {}, self._settings)
 
     def _require_config(self, name: str) -> dict[str, Json]:
-        """Return a service's part of compose's configuration; ``NotFoundError`` without one."""
+        """Return a service's part of compose's configuration, or raise ``NotFoundError``."""
         output = self._run_compose("config", "--format", "json")
         with _parsing():
             configs: dict[str, dict[str, Json]] = dict(json.loads(output)["services"])
@@ -301,13 +263,11 @@ class ComposeServices:
         return configs[name]
 
     def _run_compose(self, *words: str, is_change: bool = False) -> str:
-        """Run a compose command."""
         return self._execute([*self._command, *words], is_change=is_change)
 
 
 @contextmanager
 def _parsing() -> Iterator[None]:
-    """Turn the errors of code that reads docker's JSON into a ``BadAnswerError``."""
     try:
         yield
     except (ValueError, LookupError, TypeError, AttributeError) as error:
@@ -315,7 +275,6 @@ def _parsing() -> Iterator[None]:
 
 
 def _make_state(container: dict[str, Json]) -> ServiceState:
-    """Return a service's state from what ``docker inspect`` says of its container."""
     state = container["State"]
     running = state["Status"] == "running"
     health = state.get("Health") or {}
@@ -329,49 +288,46 @@ def _make_state(container: dict[str, Json]) -> ServiceState:
     )
 
 
-#: Whether a word of a status command says that the worker runs.
-_MEANINGS = {
+#: Whether the worker runs, by the words of a status command.
+_RUNS_BY_WORD = {
     **dict.fromkeys(("running", "active"), True),
     **dict.fromkeys(("stopped", "inactive", "failed", "exited", "dead", "created"), False),
 }
 
 
 def _parse_status(output: str) -> bool | None:
-    """Tell whether the words of a status command say that the worker runs.
+    """Tell whether the worker runs, by its command's output: words, or how many copies run.
 
-    A number says how many copies of the worker run. None when a word is unknown, the words do not
-    agree, or there is no word.
+    None if there is no word, one is unknown, or they contradict each other.
     """
     answers: set[bool | None] = set()
     for word in output.lower().split():
         if word.isdecimal():
             answers.add(int(word) > 0)
         elif word != "loaded":  # systemd's word that the unit exists
-            answers.add(_MEANINGS.get(word))
+            answers.add(_RUNS_BY_WORD.get(word))
     if len(answers) != 1:
         return None
     return answers.pop()
 
 
 def read_log_command(settings: Settings, *, since: datetime) -> list[LogLine]:
-    """Return the last lines since a time of what WORKER_LOG_CMD prints."""
     output = _run_command(settings, "WORKER_LOG_CMD")
     lines = output[-MAX_LOG_BYTES:].splitlines()
     return select_lines(lines, since=since)
 
 
 class CommandServices:
-    """The worker as the only service, by ``WORKER_STATUS_CMD``, ``_STOP_CMD``, ``_START_CMD``.
+    """The worker alone, by ``WORKER_STATUS_CMD``, ``WORKER_STOP_CMD`` and ``WORKER_START_CMD``.
 
-    The status command prints words that say whether the worker runs, or how
-    many copies of it run. A ``ClientError`` says that the command failed, or printed other words.
+    Raises a ``ClientError`` if a command failed, or printed something that doesn't tell whether the
+    worker runs.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
     def list_services(self) -> list[ServiceState]:
-        """Return the worker as the only service."""
         output = _run_command(self._settings, "WORKER_STATUS_CMD")
         running = _parse_status(output)
         if running is None:
@@ -383,7 +339,6 @@ class CommandServices:
         return [ServiceState(self._settings.worker_service, running, state)]
 
     def change(self, _name: str, verb: Verb) -> None:
-        """Stop the worker, start it, or both."""
         if verb != "start":
             _run_command(self._settings, "WORKER_STOP_CMD", is_change=True)
         if verb != "stop":

@@ -142,7 +142,7 @@ def test_the_two_keys_look_release_and_undo_over_tls_and_can_no_more(
         f"write {CHAOS}",
         f"delete {CHAOS}",
     }
-    assert "looking is possible" in look_only.summary
+    assert "you can investigate" in look_only.summary
 
 
 def release_and_undo(settings: Settings) -> list[str]:

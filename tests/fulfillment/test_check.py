@@ -1,4 +1,4 @@
-"""``runbook check``: whether looking is possible, and what is missing."""
+"""``runbook check``: whether you can investigate and release, and what is missing."""
 
 from __future__ import annotations
 

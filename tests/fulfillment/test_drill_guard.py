@@ -31,9 +31,9 @@ AGAINST: dict[str, Callable[[World], Any]] = {
     "FulfillmentDelay is firing": lambda world: world.fire(),
     "FulfillmentUploadFailing is pending": let_an_alert_be_pending,
     "1 overdue real label": lambda world: world.put_label(25),
-    "ops on box carries out rel-7": take_the_lock,
-    "the store does not say that it is well": lambda world: world.down.add("store"),
-    "it cannot be seen": lambda world: world.down.add("prometheus"),
+    "ops on box is carrying out rel-7": take_the_lock,
+    "the store does not say that it is healthy": lambda world: world.down.add("store"),
+    "cannot be read": lambda world: world.down.add("prometheus"),
 }
 
 
