@@ -28,9 +28,9 @@ WINDOW = 32
 STILL_WINDOW = 256
 #: The most rows at once whose content passes through our memory, because the store cannot copy.
 _PUT_WINDOW = 4
-#: How often open rows are gone through.
+#: The most rounds over open rows.
 _ROUNDS = 6
-#: How old a look may be when a request is sent that the store guards by no condition.
+#: How old a look may be when we send a request without a condition that the store honours.
 _MAX_LOOK_AGE_S = 2.0
 #: Past this size of the state, nothing more is announced.
 _MAX_STATE_BYTES = 1_000_000
@@ -39,11 +39,11 @@ _NEVER_COPIED = (State.WAITING, State.RENAMING)
 _OVERLOADED = ("SlowDown", "HTTP 503", "ServiceUnavailable")
 
 Ask = Callable[[Sequence[PlanRow]], Sequence[str | None]]
-"""Takes rows right before they are announced. Returns for each row an empty text (move it), why it
-must stay (it is skipped), or None (nobody knows: it waits for the next run)."""
+"""Takes rows right before they are announced. Returns for each row "" (move it), why to skip it, or
+None (it can't be known: the row waits for the next run)."""
 
 Evidence = Callable[[Sequence[PlanRow]], Sequence[str]]
-"""Takes rows; returns for each row, in words, what other systems know of its order."""
+"""Returns for each row, in words, what other systems know of its order."""
 
 
 class Holder(Protocol):
@@ -51,10 +51,10 @@ class Holder(Protocol):
 
     Attributes
     ----------
-    name : what is held, the same on every machine
+    name : of the worker, the same on every machine
     words : how it is held; the plan repeats these words
     way_back : how a person ends the hold without us
-    can_pause : whether it can keep the worker from moving, not only watch it
+    can_pause : whether it can pause the worker, or only watch it
     """
 
     name: str
@@ -63,26 +63,21 @@ class Holder(Protocol):
     can_pause: bool
 
     def is_paused(self) -> bool:
-        """Tell whether the worker is paused; raise ``MoversError`` if nobody knows."""
+        """Tell whether the worker is paused; raise ``MoversError`` if that can't be read."""
 
     def pause(self) -> None:
-        """Pause the worker; raise ``MoversError`` when it is not certain that it is paused."""
+        """Pause the worker; raise ``MoversError`` when it may still run."""
 
     def check(self) -> None:
         """Raise ``MoversError`` unless the worker is paused, and its last pass has ended."""
 
     def resume(self) -> None:
-        """Resume the worker; raise a ``MoveError`` when it is not certain that it runs."""
+        """Resume the worker; raise a ``MoveError`` when it may still be paused."""
 
 
 @dataclass(slots=True, kw_only=True)
 class WatchedWorker:
-    """A worker that can only be watched, not paused: ``check`` must show that it is idle.
-
-    Attributes
-    ----------
-    check : raises a ``MoveError`` unless the worker is idle
-    """
+    """A worker that can only be watched: ``check`` raises a ``MoveError`` unless it is idle."""
 
     words: str
     way_back: str = ""
@@ -91,11 +86,9 @@ class WatchedWorker:
     can_pause: bool = False
 
     def is_paused(self) -> bool:
-        """Return True: there is nobody to pause."""
         return True
 
     def pause(self) -> None:
-        """Check that the worker is idle; pause nobody."""
         self.check()
 
     def resume(self) -> None:
@@ -106,12 +99,8 @@ class WatchedWorker:
 class Operator:
     """Who carries a plan out, and with what.
 
-    Attributes
-    ----------
-    name : stands in lock, state and log
-    log : returns this machine's log of a plan, by the plan's id; None: there is none
-    notice, progress : called with what is waited for; with the number of rows dealt with, and of
-        all rows
+    ``log`` returns this machine's log of a plan, by its id. ``notice`` hears what we wait for;
+    ``progress`` hears how many rows are done, and of how many.
     """
 
     name: str
@@ -134,8 +123,6 @@ class Operator:
 
 
 class _Item(NamedTuple):
-    """A row in a step: what is stored of it, what was planned, and the keys of its two ends."""
-
     number: int
     row: Row
     planned: PlanRow
@@ -143,7 +130,7 @@ class _Item(NamedTuple):
     to: str
 
 
-#: The states of a row after a request without a proof, and those of a row that got nowhere.
+#: A request without a proof leaves a row in doubt. A row that got nowhere is stuck.
 _IN_DOUBT = (State.DOUBTFUL, State.RENAMING, State.DELETING)
 _STUCK = (State.WAITING, State.UNPROVEN, *_IN_DOUBT)
 #: The states of a row whose object is parked.
@@ -154,18 +141,14 @@ _UNSETTLED = (State.UNPROVEN, State.TAKEN)
 class Carrier:
     """Carries the rows of one move, or of one part, within one run.
 
-    Parameters
-    ----------
-    book : the locked state object in which the rows stand
-    still_since : since when nobody takes from where consumers take, as a person confirmed
-    hold : holds the worker, or makes sure that it is held
-
     Attributes
     ----------
+    book : the locked state object that holds the rows
+    hold : pauses the worker, or makes sure that it is paused
     already : how many rows a look of this run found at their destination
     stopped : why nothing more is announced in this run
-    fresh : rows that were ready to move when this run began: until something is noted of them, what
-        the store guards needs no other look
+    fresh : rows that were ready to move when this run began. Until something is noted of them, we
+        don't look again at what the store guards
     """
 
     bucket: S3Bucket
@@ -193,22 +176,15 @@ class Carrier:
     # --- what a run does with rows ---
 
     def finish(self) -> None:
-        """Go through all open rows, and rows to be parked or brought back, to their end."""
+        """Work on open rows, and rows to park or bring back, until they end or nothing changes."""
         unended = self.move.find(*UNENDED)
         self._resolve(set(unended).difference(self.move.list_waiting()))
 
     def carry(self) -> None:
-        """Move the rows that wait: the first one alone, then window after window.
+        """Move the rows that wait: the first one alone, then batch after batch.
 
-        It is ``stopped`` when no row of a window moves, too many stay in doubt, or the state is
+        It stops (``stopped``) when no row of a batch moves, too many stay in doubt, or the state is
         full.
-
-        Raises
-        ------
-        StoppedError
-            When our lock was lost.
-        MoversError
-            When the worker is not paused any more.
         """
         queue = self._list_waiting()
         is_first = True
@@ -234,7 +210,7 @@ class Carrier:
             self.operator.progress(self.move.next - start, self.move.end - start)
 
     def park(self) -> None:
-        """Park what a person must decide on, or decided to be taken, if it is at its source."""
+        """Park what is at its source, and needs a person's decision or was decided to be taken."""
         rows = self.move.rows
         unsettled = [(number, rows[number]) for number in self.move.find(*_UNSETTLED)]
         doubts = look_aside(self.bucket, self.plan, unsettled)
@@ -263,13 +239,12 @@ class Carrier:
     def turn_round(self) -> None:
         """Judge what an undo left open as its release would, because nobody confirmed anything.
 
-        A row whose copy is back, and whose object is where consumers take, stays released.
+        A row that has a copy back, and its object where consumers take, stays released.
         """
         unended = self.move.find(State.DOUBTFUL, State.LANDED, State.DELETING)
         self._change(unended, Way.BACK, way=Way.THERE, state=State.DOUBTFUL)
 
     def _change(self, numbers: Collection[int], going: Way, **changes: Any) -> None:
-        """Change those of some rows that go a way."""
         for number in numbers:
             row = self.move.rows[number]
             if row.way is going:
@@ -278,7 +253,6 @@ class Carrier:
     # --- windows ---
 
     def _list_waiting(self) -> Iterator[int]:
-        """Yield the rows that wait to go the move's own way."""
         move = self.move
         for number in move.list_waiting():
             move.next = max(move.next, number + 1)
@@ -287,7 +261,7 @@ class Carrier:
         move.next = move.end
 
     def _find_room(self) -> int:
-        """Return how many more rows may be in doubt; without room, the run is ``stopped``."""
+        """Return how many more rows may be in doubt; without room, set ``stopped``."""
         if len(self.move.find(*_IN_DOUBT)) >= self._most:
             self.finish()
         in_doubt = len(self.move.find(*_IN_DOUBT))
@@ -310,13 +284,13 @@ class Carrier:
             if answer:
                 self._close(item, State.SKIPPED, answer)
             elif answer is None:
-                self._set(item, why="whether it is still wanted is not known")
+                self._set(item, why="we couldn't find out whether it is still wanted")
             else:
                 wanted.append(item.number)
         return wanted
 
     def _resolve(self, numbers: Collection[int]) -> None:
-        """Go through rows until they have ended, or a round changes none."""
+        """Step through rows until they have ended, or a round changes none."""
         rows = self.move.rows
         for _ in range(_ROUNDS):
             unended = set(self.move.find(*UNENDED))
@@ -333,7 +307,6 @@ class Carrier:
     # --- one step ---
 
     def _get(self, number: int) -> _Item:
-        """Return a row with what was planned."""
         row = self.move.rows[number]
         planned = self.plan.rows[number]
         return _Item(number, row, planned, *get_ends(self.plan, planned, row.way))
@@ -345,7 +318,6 @@ class Carrier:
         return item._replace(row=row)
 
     def _step(self, numbers: Sequence[int]) -> None:
-        """Look at rows, ask the table, and do what it says."""
         if not numbers:
             return
         self.hold()
@@ -369,7 +341,7 @@ class Carrier:
         self._send(sends, deletes)
 
     def _look(self, items: Sequence[_Item]) -> None:
-        """Look at the ends of rows; where the store guards what may be sent, assume them."""
+        """Look at the ends of rows, but assume what the store guards."""
         self._looked_at = self.operator.clock.monotonic()
         keys: list[str] = []
         assumed: dict[str, Any] = {}
@@ -388,12 +360,11 @@ class Carrier:
         looks = look_surely(self.bucket, keys)
         for item in items:
             if looks.get(item.to):
-                # What is there already leads to a delete, and that needs a look at the source.
+                # Content that is there already leads to a delete: look at the source first.
                 assumed.pop(item.source, None)
         self._seen = assumed | looks
 
     def _decide(self, item: _Item) -> Rule:
-        """Ask the table about a row, by the last look."""
         row = item.row
         is_confirmed = self.still_since is not None and (
             row.at is None or row.at >= self.still_since
@@ -410,7 +381,7 @@ class Carrier:
         return decide(direction, state, *ends)
 
     def _close(self, item: _Item, state: State, why: str) -> None:
-        """Note that a row came to an end on its way."""
+        """Note that a row has ended its way."""
         row = item.row
         way = self.move.way
         is_moved = state is State.MOVED
@@ -483,12 +454,11 @@ class Carrier:
         self._width = max(1, self._width // 4) if is_busy else min(self._widest, self._width * 4)
 
     def _find_etag(self, item: _Item) -> str:
-        """Return the ETag that the source of a row must have."""
         seen = self._seen[item.source]
         return seen.etag if seen is not None else ""
 
     def _note(self, items: Sequence[_Item], answer: Answer) -> None:
-        """Note what an answer proves; without a proof, the rows stay as they are."""
+        """Note what an answer proves; without a proof, the rows keep their states."""
         for item in items:
             code = answer.failed.get(item.source, "")
             is_done = answer.effect == "done" and not code
