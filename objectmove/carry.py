@@ -236,7 +236,7 @@ class Carrier:
         waiting = self.move.find(State.WAITING)
         self._change(waiting, self.move.way, state=State.LEFT, why=why)
 
-    def turn_round(self) -> None:
+    def judge_as_release(self) -> None:
         """Judge what an undo left open as its release would, because nobody confirmed anything.
 
         A row that has a copy back, and its object where consumers take, stays released.

@@ -130,7 +130,7 @@ class Run:
                     f"{self.plan.undo_id} is safe only while nothing consumes from "
                     f"{self.plan.header.to}: stop the consumer, and confirm it with "
                     "--consumer-stands-still",
-                    way_on=self._name_way_on(undo or release),
+                    way_on=self._find_next_command(undo or release),
                 )
             if undo is not None or not release.parts or self.stop_here:
                 return self._finish(release, undo)
@@ -145,7 +145,7 @@ class Run:
                     raise
                 self.stopped = str(error)  # another machine works on it
         with self._open("long") as release, self._catching(release):
-            self._let_go()
+            self._resume_if_safe()
             return self._report()
 
     def settle(self, taken: Sequence[str], not_taken: Sequence[str], approve: str) -> MoveResult:
@@ -207,7 +207,7 @@ class Run:
                 if release.undo is None:
                     self._leave_unmoved(release, undo)
                 self._carry_all(undo, is_stop=self.stop_here)
-            self._let_go()
+            self._resume_if_safe()
             return self._report()
 
     # --- beginning ---
@@ -254,7 +254,7 @@ class Run:
             if may_begin and move.undo is not None:
                 raise NotNowError(f"{plan.id} was taken back", way_on=f"resume {plan.id}")
             return move
-        why = self._find_change()
+        why = self._find_obstacle()
         if not may_begin:
             way_on = "plan" if why else f"apply {plan.id}"
             raise NotNowError(f"{plan.id} was never begun: nothing was moved", way_on=way_on)
@@ -287,7 +287,7 @@ class Run:
             still_since=self.still_since,
         )
 
-    def _find_change(self) -> str:
+    def _find_obstacle(self) -> str:
         """Say why nothing more of this plan may be announced, or return ""."""
         header = self.plan.header
         if self.operator.clock.now() > header.expires_at:
@@ -384,7 +384,7 @@ class Run:
             has_begun = move.announced_at is not None
             if not self.main.is_lost:
                 with suppress(MoveError, KeyboardInterrupt):
-                    self._let_go()
+                    self._resume_if_safe()
                     held = self.main.state.held
                     is_held = held is not None and held.plan == self.plan.id
                     if not (has_begun or is_held or isinstance(error, HeldError)):
@@ -393,7 +393,7 @@ class Run:
                         else:
                             self.main.state.moves.pop(move.plan, None)
                     self.main.save()
-            way_on = self._name_way_on(move)
+            way_on = self._find_next_command(move)
             if isinstance(error, KeyboardInterrupt):
                 moved = self._report().moved if has_begun else 0
                 is_held = self.main.state.held is not None
@@ -417,7 +417,7 @@ class Run:
         )
         try:
             if piece.is_undo and self.still_since is None:
-                carrier.turn_round()
+                carrier.judge_as_release()
             if is_stop and not piece.is_ended:
                 carrier.stop(_STOPPED)
             for doubt, answer in self.answers:
@@ -459,7 +459,7 @@ class Run:
             until = self.main.stamp + timedelta(seconds=self.plan.header.undo_s)
             move.keep_until = max(move.keep_until, until)
 
-    def _name_way_on(self, move: Move) -> str:
+    def _find_next_command(self, move: Move) -> str:
         """Return the command that resumes a move, or begins one that the bucket doesn't have."""
         with suppress(MoveError):
             read = read_state(self.bucket)
@@ -471,7 +471,7 @@ class Run:
         plan = self.plan
         if move.is_undo or move.undo is not None:
             return f"undo {plan.id} --consumer-stands-still --approve {plan.undo_approval}"
-        if self._find_change():
+        if self._find_obstacle():
             return "plan"
         still = " --consumer-stands-still" if self.still_since else ""
         return f"apply {plan.id}{still} --approve {plan.sha256}"
@@ -487,7 +487,7 @@ class Run:
         if piece.is_undo:
             self._watch_consumer(book, numbers)
             return
-        why = self._find_change()
+        why = self._find_obstacle()
         changed = {} if why else self._find_changed(book, numbers, carrier)
         allowed = max(_FEW_CHANGED, (piece.end - piece.start) // 10)
         if self.is_strict or not self.operator.hold.can_pause:
@@ -571,7 +571,7 @@ class Run:
         if held is not None:
             self._check_name(held)
             state.hold = replace(held, is_sure=is_sure and is_paused)
-        elif not is_paused or self._may_be_late():
+        elif not is_paused or self._may_pause_late():
             state.hold = Hold(
                 name=hold.name,
                 words=hold.words,
@@ -592,7 +592,7 @@ class Run:
         if state.held is not None:
             state.hold = replace(state.held, is_sure=is_sure)
 
-    def _may_be_late(self) -> bool:
+    def _may_pause_late(self) -> bool:
         """Tell whether a run may have paused the worker after the hold of its plan had ended."""
         hold = self.main.state.hold
         return hold is not None and not hold.is_sure and hold.name == self.operator.hold.name
@@ -604,12 +604,12 @@ class Run:
                 f"{self.operator.hold.name}. {held.way_back}"
             )
 
-    def _let_go(self) -> None:
+    def _resume_if_safe(self) -> None:
         """Resume the worker, unless something it could pick up may ship twice."""
         state = self.main.state
         held = state.held
         if held is None:
-            if self._may_be_late() and self.operator.hold.is_paused():
+            if self._may_pause_late() and self.operator.hold.is_paused():
                 self.operator.hold.resume()
             return
         move = state.moves.get(held.plan)
