@@ -1,8 +1,7 @@
 """The durable jobs: investigate what is due, and deliver the message to each target.
 
-dbos, a library for durable jobs, carries them out. After a crash it resumes at the first step
-that had not ended. A job's id comes from the alert or the message that it is about, so starting it
-twice is the same as starting it once. A *look* is one investigation.
+dbos, a library for durable jobs, carries them out. After a crash it resumes at the first step that
+had not ended. A job's id comes from its alert or message, so starting it twice starts it once.
 """
 
 from __future__ import annotations
@@ -37,12 +36,12 @@ _CASE = re.compile(r"[A-Za-z0-9-]{1,64}")
 #: What the incident of a drill's alerts exercises.
 _EXERCISE = "alert"
 _LOOK_ATTEMPTS = 3
-#: The waits between two attempts double. All of a message's attempts take two hours.
+#: The waits between two attempts double, up to five minutes, so the attempts take two hours.
 _DELIVERY_ATTEMPTS = 31
 _LONGEST_WAIT_S = 300.0
 #: How often due alerts are looked for when none comes in.
 _TICK_S = 30.0
-#: How often, and after which wait, a step that raises is repeated: for almost six days.
+#: How often to repeat a step that raises, and after which wait: for almost six days.
 _STEP_ATTEMPTS = 100_000
 _STEP_WAIT_S = 5.0
 _ONCE_A_DAY_S = 86_400.0
@@ -64,7 +63,7 @@ class _JsonSerializer(Serializer):
 
 
 class Jobs:
-    """The two kinds of jobs, and the thread that starts looks, one after the other."""
+    """The two kinds of jobs, and the thread that starts investigations, one after the other."""
 
     def __init__(
         self,
@@ -107,11 +106,11 @@ class Jobs:
 
     @property
     def is_alive(self) -> bool:
-        """Whether looks are started."""
+        """Whether the thread that starts investigations runs."""
         return self._thread.is_alive()
 
     def _run(self) -> None:
-        """Start the look that is due, wait for its end, and so on."""
+        """Investigate whatever is due, one investigation at a time."""
         failures = 0
         while True:
             self._bell.clear()
@@ -119,8 +118,9 @@ class Jobs:
                 due = self._book.list_due()
                 if due:
                     oldest = due[0]
-                    name = f"{oldest.fingerprint} {oldest.starts_at} {oldest.told} {failures}"
-                    with SetWorkflowID(name):
+                    # A failed job keeps its result, so a retry needs a new id.
+                    job_id = f"{oldest.fingerprint} {oldest.starts_at} {oldest.told} {failures}"
+                    with SetWorkflowID(job_id):
                         handle = DBOS.start_workflow(self._look_job, oldest.is_drill)
                     handle.get_result()
                 failures = 0
@@ -150,7 +150,7 @@ class Jobs:
     def _take(self, is_drill: bool) -> list[KnownAlert]:
         """Return the due alerts, of drills or real ones.
 
-        There is nothing more to tell about alerts that end after their incident was closed.
+        The end of an alert is not told after its incident was closed.
         """
         alerts = [alert for alert in self._book.list_due() if alert.is_drill == is_drill]
         if all(alert.told and self._is_closed(alert.incident) for alert in alerts):
@@ -159,21 +159,20 @@ class Jobs:
         return alerts
 
     def _investigate(self, alerts: list[KnownAlert]) -> Look:
-        """Carry out the investigation; repeat one that fails."""
         new = [alert for alert in alerts if not alert.told]
         cases = _list_cases(alerts)
         ticket = cases[0] if cases else ""
         for attempt in range(_LOOK_ATTEMPTS):
             time.sleep(attempt)
-            incident = self._choose_drill() if alerts[0].is_drill else ""
+            incident = self._choose_drill_incident() if alerts[0].is_drill else ""
             look = self._looker.investigate(new, incident=incident, ticket=ticket)
             self._metrics.looks.labels("failed" if look.error else look.verdict).inc()
             if not look.error:
                 break
         return look
 
-    def _choose_drill(self) -> str:
-        """Return the open incident that an earlier look made for a drill's alerts; else make it."""
+    def _choose_drill_incident(self) -> str:
+        """Return the open incident of earlier drill alerts, or open a new one."""
         for folder in list_incidents(self._home):
             try:
                 state = Incident(folder, redactor=self._redactor).state
@@ -198,9 +197,9 @@ class Jobs:
         return {**asdict(message), "places": places}
 
     def _end_look(self, alerts: list[KnownAlert], look: Look) -> None:
-        """Mark the alerts as told; then close an incident that nobody else closes.
+        """Mark the alerts as told; close the incident of a drill, or of an alert without trouble.
 
-        A drill's incident is one, and so is one without trouble, once its alerts are resolved.
+        It stays open while one of its alerts fires.
         """
         self._book.mark_told(alerts, look.incident)
         is_quiet = look.verdict == Verdict.HEALTHY and not look.since
@@ -213,7 +212,7 @@ class Jobs:
             _log.warning("%s cannot be closed: %s", look.incident, error)
 
     def _is_closed(self, name: str) -> bool:
-        """Tell whether an incident is closed; no for one that can't be read."""
+        """Tell whether an incident is closed; False if it can't be read."""
         if not name:
             return False
         try:
@@ -229,11 +228,12 @@ class Jobs:
     def _deliver(self, target: str, case: str, message: dict[str, str]) -> None:
         """Try until the target has taken the message, or for two hours."""
         wait_s = 1.0
-        for _ in range(_DELIVERY_ATTEMPTS):
+        for attempt in range(_DELIVERY_ATTEMPTS):
+            if attempt:
+                DBOS.sleep(wait_s)
+                wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
             if _step("attempt", self._attempt, target, case, message):
                 return
-            DBOS.sleep(wait_s)
-            wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
         self._metrics.delivered.labels(target, "failed").inc()
         _log.warning("%s to %s is given up", message["id"], target)
 
@@ -268,10 +268,9 @@ def configure(settings: ServeSettings) -> None:
 
 
 def _step(name: str, work: Callable[..., Any], *arguments: Any) -> Any:
-    """Carry out a step of a job, and keep its result; after a crash the kept result is returned.
+    """Carry out a step of a job, and keep its result; after a crash, return the kept one.
 
-    A step that was interrupted is carried out again. So is one that raises, for example because
-    the disk is full: no job is lost to an error that passes.
+    A step that was interrupted, or that raises (on a full disk, for example), is carried out again.
     """
     options: StepOptions = {
         "name": name,

@@ -20,10 +20,8 @@ _MOST_TEXT_CHARS = 2_000
 class Message:
     """A message, the same for every target.
 
-    Attributes
-    ----------
-    id : the incident and its phase, which is the verdict; stands in the text
-    report : the path of the report, which is attached; empty: there is none
+    ``id`` is the incident and its phase (the verdict), and stands in the text. ``report`` is the
+    path of the attached report, or "".
     """
 
     id: str
@@ -35,13 +33,7 @@ class Message:
 def make_message(
     look: Look, alerts: Sequence[KnownAlert], *, home: Path, page_url: str, redactor: Redactor
 ) -> Message:
-    """Return the message about an investigation, without secrets.
-
-    Parameters
-    ----------
-    alerts : what was investigated
-    page_url : the address of the page of incidents
-    """
+    """Return the message about the investigation of these alerts, without secrets."""
     phase = look.verdict or "failed"
     drill = "[DRILL] " if alerts[0].is_drill else ""
     words = ", ".join(sorted({alert.name for alert in alerts})).split()
@@ -71,7 +63,7 @@ def make_message(
 
 
 def _read_summary(folder: Path) -> list[str]:
-    """Return the first lines of ``summary.txt``; its last one is the report's path here."""
+    """Return the lines of ``summary.txt`` without the last, the report's path on this machine."""
     try:
         lines = (folder / "summary.txt").read_text("utf-8").splitlines()
     except OSError:

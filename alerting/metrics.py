@@ -31,11 +31,11 @@ M = TypeVar("M", Counter, Gauge)
 
 
 class Metrics:
-    """Counters of this process, and gauges that each scrape reads anew.
+    """Counters of this process, and gauges that each scrape reads.
 
     Attributes
     ----------
-    received, folded : alerts that are new and fire, and the others
+    received, folded : new alerts that fire, and all other alerts
     refused : requests, by one of ``REASONS``
     looks : investigations, by verdict or ``failed``
     delivered : attempts to deliver, by target, and ``sent``, ``failed`` or ``retried``
@@ -77,11 +77,9 @@ class Metrics:
         return (utc_now() - oldest).total_seconds() if oldest else 0
 
     def render(self) -> bytes:
-        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
 
 def _count_undelivered(target: str) -> int:
-    """Return how many deliveries to a target have not ended."""
     jobs = DBOS.list_workflows(name=DELIVERY, status=_UNFINISHED, load_output=False)
     return len([job for job in jobs if job.input and job.input["args"][0] == target])

@@ -32,7 +32,6 @@ class ServeSettings(runbook_settings.Settings):
     @field_validator("serve_address")
     @classmethod
     def _check_address(cls, value: str) -> str:
-        """Check that the address is a host and a port from 1 to 65535."""
         match = _HOST_PORT.fullmatch(value)
         if match is None or not 0 < int(match["port"]) < 65536:
             raise ValueError("must be host:port, such as 127.0.0.1:8115")
@@ -54,19 +53,17 @@ class ServeSettings(runbook_settings.Settings):
 
     @classmethod
     def read_old_names(cls, env_file: Path) -> dict[str, str]:
-        """Refuse the files of ``_OLD``: one file has replaced the three of them."""
+        """Refuse the settings that ``SERVE_TARGETS_FILE`` has replaced."""
         given = {**dotenv_values(env_file), **os.environ}
         if any(given.get(name) for name in _OLD):
             raise SettingsError(f"SERVE_TARGETS_FILE replaces {', '.join(_OLD)}: remove these")
         return super().read_old_names(env_file)
 
     def read_token(self) -> str:
-        """Return the token; empty where none is set.
+        """Return the token, or "".
 
-        Raises
-        ------
-        SettingsError
-            When the file can't be read or the token is weak. The message never shows the token.
+        Raises SettingsError when the file can't be read or the token is weak, without showing the
+        token.
         """
         token = _read_file("serve_token_file", self.serve_token_file)
         is_weak = len(token) < _SHORTEST_TOKEN_CHARS or not token.isascii()
@@ -78,10 +75,10 @@ class ServeSettings(runbook_settings.Settings):
         return token
 
     def read_targets(self) -> dict[str, str]:
-        """Return the URLs in ``SERVE_TARGETS_FILE`` by name; comments (#) are skipped.
+        """Return the URLs in ``SERVE_TARGETS_FILE`` by name; skip comments (#).
 
-        A name is the URL's scheme, such as ``slack``; if that is taken, ``slack-2`` for the second
-        URL of the file.
+        A name is the URL's scheme, such as ``slack``; if that is taken, its position is added, as
+        in ``slack-2``. Raises SettingsError when the file can't be read.
         """
         targets: dict[str, str] = {}
         for line in _read_file("serve_targets_file", self.serve_targets_file).splitlines():
@@ -101,12 +98,11 @@ class ServeSettings(runbook_settings.Settings):
 
     @property
     def port(self) -> int:
-        """The port of ``serve_address``."""
         return int(self.serve_address.rpartition(":")[2])
 
     @property
     def own_url(self) -> str:
-        """The URL that this machine reaches the service by."""
+        """The URL of the service for this machine."""
         scheme = "https" if self.serve_tls_cert_file else "http"
         return f"{scheme}://{self.serve_address}"
 
@@ -137,7 +133,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _read_file(name: str, path: Path | None) -> str:
-    """Return a file's text, without spaces around it; ``name`` is the setting to blame."""
+    """Return the stripped text of the file that the setting ``name`` gives."""
     if path is None:
         return ""
     try:

@@ -31,7 +31,7 @@ from .state import read_release, read_state
 
 #: The largest object that S3 copies in one request.
 MAX_COPY_BYTES = 5 * 1024**3
-#: How many objects are judged at a time.
+#: How many objects the caller judges at a time.
 _CHUNK = 1000
 
 
