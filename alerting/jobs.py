@@ -24,7 +24,7 @@ from runbook_lib.record.incident import Incident, list_incidents, open_incident
 from runbook_lib.redact import Redactor
 
 from .alerts import AlertBook, KnownAlert
-from .look import Look, Looker
+from .investigation import Investigation, Investigator
 from .messages import Message, make_message
 from .metrics import DELIVERY, Metrics
 from .settings import ServeSettings
@@ -35,11 +35,11 @@ CASE_LABEL = "support_case"
 _CASE = re.compile(r"[A-Za-z0-9-]{1,64}")
 #: What the incident of a drill's alerts exercises.
 _EXERCISE = "alert"
-_LOOK_ATTEMPTS = 3
+_INVESTIGATION_ATTEMPTS = 3
 #: The waits between two attempts double, up to five minutes, so the attempts take two hours.
 _DELIVERY_ATTEMPTS = 31
 _LONGEST_WAIT_S = 300.0
-#: How often due alerts are looked for when none comes in.
+#: How often to look for due alerts when none comes in.
 _TICK_S = 30.0
 #: How often to repeat a step that raises, and after which wait: for almost six days.
 _STEP_ATTEMPTS = 100_000
@@ -76,23 +76,24 @@ class Jobs:
     ) -> None:
         self._settings = settings
         self._book = book
-        self._looker = Looker(settings)
+        self._investigator = Investigator(settings)
         self._targets = targets
         self._metrics = metrics
         self._redactor = redactor
         self._home = settings.runbook_home.resolve()
         self._bell = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="looks", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="investigations", daemon=True)
 
+        # Unfinished jobs in the database have this name.
         @DBOS.workflow(name="look", max_recovery_attempts=None)
-        def look_job(is_drill: bool) -> None:
-            self._carry_out_look(is_drill=is_drill)
+        def investigation_job(is_drill: bool) -> None:
+            self._carry_out_investigation(is_drill=is_drill)
 
         @DBOS.workflow(name=DELIVERY, max_recovery_attempts=None)
         def delivery_job(target: str, case: str, message: dict[str, str]) -> None:
             self._deliver(target, case, message)
 
-        self._look_job = look_job
+        self._investigation_job = investigation_job
         self._delivery_job = delivery_job
 
     def start(self) -> None:
@@ -121,7 +122,7 @@ class Jobs:
                     # A failed job keeps its result, so a retry needs a new id.
                     job_id = f"{oldest.fingerprint} {oldest.starts_at} {oldest.told} {failures}"
                     with SetWorkflowID(job_id):
-                        handle = DBOS.start_workflow(self._look_job, oldest.is_drill)
+                        handle = DBOS.start_workflow(self._investigation_job, oldest.is_drill)
                     handle.get_result()
                 failures = 0
             except Exception:  # noqa: BLE001 - the next attempt may succeed
@@ -132,20 +133,20 @@ class Jobs:
             if not due:
                 self._bell.wait(_TICK_S)
 
-    # --- a look ---
+    # --- an investigation ---
 
-    def _carry_out_look(self, *, is_drill: bool) -> None:
+    def _carry_out_investigation(self, *, is_drill: bool) -> None:
         """Investigate once for all alerts that are due, and start the deliveries."""
         taken = _step("take", self._take, is_drill)
         if not taken:
             return
         alerts = [KnownAlert(*row) for row in taken]
-        look = Look(*_step("investigate", self._investigate, alerts))
-        message = _step("write", self._write, alerts, look)
+        investigation = Investigation(*_step("investigate", self._investigate, alerts))
+        message = _step("write", self._write, alerts, investigation)
         for target, case in message.pop("places"):
             with SetWorkflowID(f"{message['id']} {target} {case}"):
                 DBOS.start_workflow(self._delivery_job, target, case, message)
-        _step("end", self._end_look, alerts, look)
+        _step("end", self._end_investigation, alerts, investigation)
 
     def _take(self, is_drill: bool) -> list[KnownAlert]:
         """Return the due alerts, of drills or real ones.
@@ -158,18 +159,19 @@ class Jobs:
             return []
         return alerts
 
-    def _investigate(self, alerts: list[KnownAlert]) -> Look:
+    def _investigate(self, alerts: list[KnownAlert]) -> Investigation:
         new = [alert for alert in alerts if not alert.told]
         cases = _list_cases(alerts)
         ticket = cases[0] if cases else ""
-        for attempt in range(_LOOK_ATTEMPTS):
+        for attempt in range(_INVESTIGATION_ATTEMPTS):
             time.sleep(attempt)
             incident = self._choose_drill_incident() if alerts[0].is_drill else ""
-            look = self._looker.investigate(new, incident=incident, ticket=ticket)
-            self._metrics.looks.labels("failed" if look.error else look.verdict).inc()
-            if not look.error:
+            investigation = self._investigator.investigate(new, incident=incident, ticket=ticket)
+            result = "failed" if investigation.error else investigation.verdict
+            self._metrics.investigations.labels(result).inc()
+            if not investigation.error:
                 break
-        return look
+        return investigation
 
     def _choose_drill_incident(self) -> str:
         """Return the open incident of earlier drill alerts, or open a new one."""
@@ -182,10 +184,10 @@ class Jobs:
                 return folder.name
         return make_incident(self._settings, exercise=_EXERCISE).id
 
-    def _write(self, alerts: list[KnownAlert], look: Look) -> dict[str, Any]:
+    def _write(self, alerts: list[KnownAlert], investigation: Investigation) -> dict[str, Any]:
         """Return the fields of an investigation's message, and its places: targets with cases."""
         message = make_message(
-            look,
+            investigation,
             alerts,
             home=self._home,
             page_url=self._settings.page_url,
@@ -196,20 +198,21 @@ class Jobs:
             places += [("ticket", case) for case in _list_cases(alerts)]
         return {**asdict(message), "places": places}
 
-    def _end_look(self, alerts: list[KnownAlert], look: Look) -> None:
+    def _end_investigation(self, alerts: list[KnownAlert], investigation: Investigation) -> None:
         """Mark the alerts as told; close the incident of a drill, or of an alert without trouble.
 
         It stays open while one of its alerts fires.
         """
-        self._book.mark_told(alerts, look.incident)
-        is_quiet = look.verdict == Verdict.HEALTHY and not look.since
-        if not look.incident or not (is_quiet or alerts[0].is_drill):
+        incident = investigation.incident
+        self._book.mark_told(alerts, incident)
+        is_quiet = investigation.verdict == Verdict.HEALTHY and not investigation.since
+        if not incident or not (is_quiet or alerts[0].is_drill):
             return
-        if self._book.count_firing(look.incident) or self._is_closed(look.incident):
+        if self._book.count_firing(incident) or self._is_closed(incident):
             return
-        error = self._looker.close(look.incident)
+        error = self._investigator.close(incident)
         if error:
-            _log.warning("%s cannot be closed: %s", look.incident, error)
+            _log.warning("%s cannot be closed: %s", incident, error)
 
     def _is_closed(self, name: str) -> bool:
         """Tell whether an incident is closed; False if it can't be read."""

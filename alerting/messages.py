@@ -10,7 +10,7 @@ from runbook_lib.redact import Redactor
 from runbook_lib.show.text import visible
 
 from .alerts import KnownAlert
-from .look import Look
+from .investigation import Investigation
 
 _MOST_SUBJECT_CHARS = 200
 _MOST_TEXT_CHARS = 2_000
@@ -31,25 +31,30 @@ class Message:
 
 
 def make_message(
-    look: Look, alerts: Sequence[KnownAlert], *, home: Path, page_url: str, redactor: Redactor
+    investigation: Investigation,
+    alerts: Sequence[KnownAlert],
+    *,
+    home: Path,
+    page_url: str,
+    redactor: Redactor,
 ) -> Message:
     """Return the message about the investigation of these alerts, without secrets."""
-    phase = look.verdict or "failed"
+    phase = investigation.verdict or "failed"
     drill = "[DRILL] " if alerts[0].is_drill else ""
     words = ", ".join(sorted({alert.name for alert in alerts})).split()
     report = Path()
     # Without an incident, the oldest alert stands for it.
-    about = look.incident or f"{alerts[0].fingerprint} {alerts[0].starts_at}"
+    about = investigation.incident or f"{alerts[0].fingerprint} {alerts[0].starts_at}"
     lines = []
-    if look.error:
-        lines += [f"The investigation failed: {look.error}", "Next: runbook investigate"]
+    if investigation.error:
+        lines += [f"The investigation failed: {investigation.error}", "Next: runbook investigate"]
     ends = []
-    if look.incident:
-        report = home / look.incident / "report.html"
-        lines += _read_summary(home / look.incident)
-        if look.next:
-            lines.append(f"Next: {look.next}")
-        ends.append(f"Report: {page_url}/incidents/{look.incident}/report.html")
+    if investigation.incident:
+        report = home / investigation.incident / "report.html"
+        lines += _read_summary(home / investigation.incident)
+        if investigation.next:
+            lines.append(f"Next: {investigation.next}")
+        ends.append(f"Report: {page_url}/incidents/{investigation.incident}/report.html")
     name = f"{about} {phase}"
     ends.append(f"[{name}]")
     subject = f"{drill}{phase}: {about}: {' '.join(words)}"

@@ -37,7 +37,7 @@ class Metrics:
     ----------
     received, folded : new alerts that fire, and all other alerts
     refused : requests, by one of ``REASONS``
-    looks : investigations, by verdict or ``failed``
+    investigations : by verdict or ``failed``
     delivered : attempts to deliver, by target, and ``sent``, ``failed`` or ``retried``
     """
 
@@ -50,7 +50,7 @@ class Metrics:
             Counter, "alerts_folded", "Alerts that are known, or ended before we heard of them."
         )
         self.refused = self._add(Counter, "requests_refused", "Requests refused.", "reason")
-        self.looks = self._add(Counter, "looks", "Investigations, by verdict.", "result")
+        self.investigations = self._add(Counter, "looks", "Investigations, by verdict.", "result")
         self.delivered = self._add(
             Counter, "deliveries", "Attempts to deliver, by result.", "target", "result"
         )
@@ -63,7 +63,7 @@ class Metrics:
         for reason in REASONS:
             self.refused.labels(reason)
         for result in (*Verdict, "failed"):
-            self.looks.labels(result)
+            self.investigations.labels(result)
         for target in targets:
             undelivered.labels(target).set_function(partial(_count_undelivered, target))
             for result in ("sent", "failed", "retried"):

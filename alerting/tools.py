@@ -23,7 +23,7 @@ from runbook_lib.runbook import load_policy
 from runbook_lib.show.tables import tabulate_plans
 from runbook_lib.show.text import visible
 
-from .look import Looker
+from .investigation import Investigator
 from .settings import ServeSettings
 
 _INSTRUCTIONS = """\
@@ -71,14 +71,14 @@ class Tools:
     def __init__(self, settings: ServeSettings) -> None:
         self._home = settings.runbook_home.resolve()
         self._redactor = Redactor(settings.secrets)
-        self._looker = Looker(settings)
+        self._investigator = Investigator(settings)
 
     def investigate(self, incident: str = "", ticket: str = "") -> Fact:
         """Look at the system now, and return the report's summary. It takes some seconds."""
-        look = self._looker.investigate([], incident=incident, ticket=ticket)
-        if look.error:
-            raise ToolError(self._clean(look.error))
-        return self.report(look.incident)
+        investigation = self._investigator.investigate([], incident=incident, ticket=ticket)
+        if investigation.error:
+            raise ToolError(self._clean(investigation.error))
+        return self.report(investigation.incident)
 
     def readings(self, incident: str = "") -> list[Fact]:
         """Return the newest reading of each step: ok, breach, unknown or left_out."""

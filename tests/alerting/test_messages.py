@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from alerting.alerts import KnownAlert
-from alerting.look import Look
+from alerting.investigation import Investigation
 from alerting.messages import Message, make_message
 from fulfillment.sections import SECTIONS
 from runbook_lib.redact import Redactor
@@ -37,7 +37,9 @@ def write(home: Path, *, incident: str = "", error: str = "", is_drill: bool = F
         told="",
     )
     verdict = "" if error else "incident"
-    look = Look(incident=incident, verdict=verdict, next="runbook run 06", since="", error=error)
+    look = Investigation(
+        incident=incident, verdict=verdict, next="runbook run 06", since="", error=error
+    )
     page_url = "https://x.example.net"
     return make_message(look, [alert], home=home, page_url=page_url, redactor=Redactor([SECRET]))
 

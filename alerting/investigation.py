@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _TIMEOUT_S = 300
 
 
-class Look(NamedTuple):
+class Investigation(NamedTuple):
     """The result of an investigation.
 
     Attributes
@@ -43,7 +43,7 @@ class Look(NamedTuple):
     error: str
 
 
-class Looker:
+class Investigator:
     """Runs the runbook's own commands that change no system, one at a time.
 
     Each command runs in a child process, which doesn't get the key ``MINIO_CHANGE_USER``. The child
@@ -60,7 +60,7 @@ class Looker:
         *,
         incident: str = "",
         ticket: str = "",
-    ) -> Look:
+    ) -> Investigation:
         """Run ``runbook investigate`` and return its result.
 
         Without ``incident``, the command chooses it. ``ticket`` is a customer's case; if support
@@ -79,9 +79,9 @@ class Looker:
             if ticket:
                 code, document = self._run_command([*command, "--ticket", ticket])
                 if code != ExitCode.USAGE:
-                    return _read_look(document, code)
+                    return _read_document(document, code)
             code, document = self._run_command(command)
-        return _read_look(document, code)
+        return _read_document(document, code)
 
     def close(self, incident: str) -> str:
         """Close an incident; return the error, or ""."""
@@ -124,12 +124,12 @@ class Looker:
         return process.returncode, document
 
 
-def _read_look(document: dict[str, Json], code: int) -> Look:
+def _read_document(document: dict[str, Json], code: int) -> Investigation:
     """Return the result that a command's document describes; without a verdict it has an error."""
     error = str(document.get("error", ""))
     if not error and not document.get("verdict"):
         error = f"the command ended with exit code {code}"
-    return Look(
+    return Investigation(
         incident=str(document.get("incident") or ""),
         verdict=str(document.get("verdict") or ""),
         next=str(document.get("next") or ""),
