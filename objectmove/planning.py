@@ -57,7 +57,6 @@ def make_plan(  # noqa: PLR0912  # one step after the other
     *,
     header: Mapping[str, Any],
     judge: Judge = allow_all,
-    needs_metadata: bool = False,
     match: str = "*",
     first: int | None = None,
     begun: Iterable[Plan] = (),
@@ -70,7 +69,7 @@ def make_plan(  # noqa: PLR0912  # one step after the other
     ----------
     header : of ``PlanHeader``: ``source``, ``to``, ``step``, ``made_at``, ``made_by``,
         ``expires_at``, ``limit_objects``, ``others``, and optional fields
-    needs_metadata : whether ``judge`` reads metadata, which costs a look at each object
+    judge : gets the metadata, too, which costs a look at each object; ``allow_all`` needs none
     match : shell pattern for the key after the prefix, in any case
     first : plan only so many objects
     begun : the plans that this machine's log shows as announced and not ended
@@ -145,7 +144,7 @@ def make_plan(  # noqa: PLR0912  # one step after the other
     for chunk in iter(lambda: list(islice(listing, _CHUNK)), []):
         reasons = {seen.key: explain(seen) for seen in chunk}
         looks: Look = {seen.key: seen for seen in chunk if not reasons[seen.key]}
-        if needs_metadata or not abilities.hash_etags:
+        if judge is not allow_all or not abilities.hash_etags:
             looks = look_surely(bucket, [*looks])
         candidates = [seen for seen in looks.values() if seen is not None]
         found = scan(bucket, plan_header.to, [plan_header.get_to(seen.key) for seen in candidates])

@@ -211,7 +211,6 @@ class MoveGate:
             self.get_store(inv.clients),
             header={**defaults, **header},
             judge=judge,
-            needs_metadata=judge is not planning.allow_all,
             match=match,
             first=first,
             begun=list_begun(inv.settings.runbook_home.resolve()),

@@ -49,7 +49,6 @@ def main(endpoint: str, name: str, access_key: str, secret_key: str) -> None:
         bucket,
         header=header,
         judge=allow_all,
-        needs_metadata=False,
         match="*",
         first=None,
         begun=(),

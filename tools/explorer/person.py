@@ -191,7 +191,6 @@ class Desk:
             process.bucket,
             header=header,
             judge=_judge,
-            needs_metadata=True,
             match=match,
             first=None,
             begun=list_begun(process.machine),
