@@ -235,8 +235,7 @@ def _complete(args: Namespace, needed: str) -> str:
 
 def _carry(args: Namespace, bucket: S3Bucket) -> Facts:
     plan = _find(args, bucket)
-    approvals = {"apply": plan.sha256, "undo": plan.undo_approval}
-    approval = _complete(args, approvals.get(args.verb, ""))
+    approval = _complete(args, plan.get_approval(args.verb))
     return _report(_make_run(args, bucket, plan).carry_out(args.verb, approval))
 
 

@@ -217,9 +217,10 @@ class Plan:
     def undo_id(self) -> str:
         return f"{self.id}-undo"
 
-    @property
-    def undo_approval(self) -> str:
-        return self.digest("undo")
+    def get_approval(self, verb: str) -> str:
+        """Return the hash that approves ``apply`` or ``undo``; other verbs need none."""
+        approvals = {"apply": self.sha256, "undo": self.digest("undo")}
+        return approvals.get(verb, "")
 
     def digest(self, *words: str) -> str:
         return hashlib.sha256("\n".join([self.sha256, *words]).encode()).hexdigest()

@@ -109,14 +109,13 @@ class Run:
         """Begin a release or an undo, or resume what is unfinished of a plan.
 
         ``apply`` begins or resumes the release. ``undo`` takes back, from any machine, what moved
-        and was not taken. ``resume`` begins nothing, and prefers the undo to the release. To
-        ``apply``, approve the plan's SHA-256; to ``undo``, ``plan.undo_approval``.
+        and was not taken. ``resume`` begins nothing, and prefers the undo to the release.
+        ``plan.get_approval(verb)`` approves.
 
         Raises NotNowError when the plan is too old, or the undo period is over. Changes the planned
         objects and ``.runbook/``; undone by ``undo``.
         """
-        approvals = {"apply": self.plan.sha256, "undo": self.plan.undo_approval}
-        needed = approvals.get(verb, "")
+        needed = self.plan.get_approval(verb)
         if approve != needed:
             raise NotApprovedError(f"to {verb} {self.plan.id}, approve {needed}", needed=needed)
         may_begin = verb == "apply"
@@ -470,7 +469,7 @@ class Run:
                 return get_resume(read.state.unfinished)
         plan = self.plan
         if move.is_undo or move.undo is not None:
-            return f"undo {plan.id} --consumer-stands-still --approve {plan.undo_approval}"
+            return f"undo {plan.id} --consumer-stands-still --approve {plan.get_approval('undo')}"
         if self._find_obstacle():
             return "plan"
         still = " --consumer-stands-still" if self.still_since else ""

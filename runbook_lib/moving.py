@@ -244,7 +244,7 @@ class MoveGate:
             path=release.path.with_stem(move.undo_id),
             step=self.undo_step,
             action="undo",
-            sha256=move.undo_approval,
+            sha256=move.get_approval("undo"),
             expires_at=until,
         )
 

@@ -144,7 +144,7 @@ class Desk:
             return moving.carry_out("apply", planned.sha256)
         if line.verb == "undo":
             self.world.say("undo", "", planned.id)
-            return moving.carry_out("undo", planned.undo_approval)
+            return moving.carry_out("undo", planned.get_approval("undo"))
         if line.verb == "settle":
             return self._settle(process, planned, moving)
         if "--resume-worker" in line.flags:
