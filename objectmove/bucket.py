@@ -196,18 +196,18 @@ class S3Bucket(Reach):
             if not page.tag:
                 raise StoreError(f"{what}: the answer is not a listing")
             for item in page.iterfind("Contents"):
-                key = unquote_plus(_text(item, "Key"))
+                key = unquote_plus(item.findtext("Key", ""))
                 if key.endswith("/"):
                     continue
                 yield Seen(
                     key,
-                    _text(item, "ETag").strip('"'),
-                    int(_text(item, "Size") or 0),
-                    parse_time(_text(item, "LastModified")),
+                    item.findtext("ETag", "").strip('"'),
+                    int(item.findtext("Size") or 0),
+                    parse_time(item.findtext("LastModified", "")),
                 )
-            if _text(page, "IsTruncated") != "true":
+            if page.findtext("IsTruncated", "") != "true":
                 return
-            token = _text(page, "NextContinuationToken")
+            token = page.findtext("NextContinuationToken", "")
             if not token or query.get("continuation-token") == token:
                 raise StoreError(f"{what}: the listing stops before its end")
             query["continuation-token"] = token
@@ -428,12 +428,13 @@ def read_answer(request: Request, reply: Reply) -> Answer:
         case "put" | "rename", 200:
             is_done = not reply.body
         case "copy", 200:
-            etag = _text(parse_xml(reply.body, "CopyObjectResult"), "ETag").strip('"')
+            result = parse_xml(reply.body, "CopyObjectResult")
+            etag = result.findtext("ETag", "").strip('"')
             is_done = etag != ""
         case "delete_many", 200:
             result = parse_xml(reply.body, "DeleteResult")
             for item in result.iterfind("Error"):
-                failed[_text(item, "Key")] = _text(item, "Code") or "Unknown"
+                failed[item.findtext("Key", "")] = item.findtext("Code") or "Unknown"
             is_done = result.tag != "" and failed.keys() <= request.keys.keys()
     if is_done:
         return Answer("done", etag, failed=failed, date=reply.headers.get("date", ""))
@@ -442,15 +443,11 @@ def read_answer(request: Request, reply: Reply) -> Answer:
     return Answer("none" if is_refused else "unknown", code=code, message=message)
 
 
-def _text(element: ET.Element, name: str) -> str:
-    return element.findtext(name, "")
-
-
 def _parse_error(reply: Reply) -> tuple[str, str]:
     if reply.error:
         return "NotSent" if reply.status == Reply.NOT_SENT else "NoAnswer", reply.error
     error = parse_xml(reply.body, "Error")
-    return _text(error, "Code") or f"HTTP {reply.status}", _text(error, "Message")
+    return error.findtext("Code") or f"HTTP {reply.status}", error.findtext("Message", "")
 
 
 def parse_xml(body: bytes, root: str) -> ET.Element:

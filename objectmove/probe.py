@@ -54,9 +54,13 @@ class _Trial(NamedTuple):
     is_secret: str = ""
 
 
-def _parse(line: str) -> _Trial:
-    """Read a line of the table, in which a dot is an empty text."""
-    return _Trial(*[word.strip(".") for word in line.split()])
+def _parse(table: str) -> list[_Trial]:
+    """Read a table of trials, in which a dot is an empty text."""
+    trials = []
+    for line in table.strip().split("\n"):
+        words = [word.strip(".") for word in line.split()]
+        trials.append(_Trial(*words))
+    return trials
 
 
 # No two trials of a round share an object, or one would have to wait.
@@ -107,8 +111,8 @@ first put         \U0001f4e6  . . free listing_order
 first put         m  . . free encrypted_copies secret
 met   copy        t  m m free encrypted_copies
 """
-_TRIALS = [_parse(line) for line in _TABLE.split("\n") if line]
-_SURVEY = [_parse(line) for line in (_TABLE + _MORE).split("\n") if line]
+_TRIALS = _parse(_TABLE)
+_SURVEY = _TRIALS + _parse(_MORE)
 #: The scratch objects that are removed.
 _REMOVED = set("xyz")
 #: What ``survey`` finds out in addition.
