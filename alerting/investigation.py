@@ -26,21 +26,13 @@ _TIMEOUT_S = 300
 
 
 class Investigation(NamedTuple):
-    """The result of an investigation.
-
-    Attributes
-    ----------
-    verdict : or "" if the investigation failed
-    next : the next command
-    since : when the trouble began, or "" if there was none
-    error : why the investigation failed
-    """
+    """The result of an investigation."""
 
     incident: str
-    verdict: str
-    next: str
-    since: str
-    error: str
+    verdict: str  # or "" if the investigation failed
+    next: str  # the next command
+    since: str  # when the trouble began, or ""
+    error: str  # why the investigation failed
 
 
 class Investigator:

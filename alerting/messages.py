@@ -18,16 +18,12 @@ _MOST_TEXT_CHARS = 2_000
 
 @dataclass(frozen=True)
 class Message:
-    """A message, the same for every target.
+    """A message, the same for every target."""
 
-    ``id`` is the incident and its phase (the verdict), and stands in the text. ``report`` is the
-    path of the attached report, or "".
-    """
-
-    id: str
+    id: str  # the incident and its phase (the verdict); stands in the text
     subject: str
     text: str
-    report: str
+    report: str  # the path of the attached report, or ""
 
 
 def make_message(

@@ -33,12 +33,7 @@ M = TypeVar("M", Counter, Gauge)
 class Metrics:
     """Counters of this process, and gauges that each scrape reads.
 
-    Attributes
-    ----------
-    received, folded : new alerts that fire, and all other alerts
-    refused : requests, by one of ``REASONS``
-    investigations : by verdict or ``failed``
-    delivered : attempts to deliver, by target, and ``sent``, ``failed`` or ``retried``
+    ``received`` counts new alerts that fire, ``folded`` all other alerts.
     """
 
     def __init__(self, book: AlertBook, targets: Iterable[str]) -> None:

@@ -20,8 +20,6 @@ _HOST_PORT = re.compile(r"(?P<host>[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>
 
 
 class ServeSettings(runbook_settings.Settings):
-    """Where alerts come in, and where reports go."""
-
     serve_address: str = "127.0.0.1:8115"
     serve_page_url: str = ""
     serve_token_file: Path | None = None
@@ -39,7 +37,7 @@ class ServeSettings(runbook_settings.Settings):
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:
-        """Check settings that need each other; name all that are wrong at once."""
+        """Name all wrong settings at once."""
         wrong: list[str] = []
         if bool(self.serve_tls_cert_file) != bool(self.serve_tls_key_file):
             wrong.append("SERVE_TLS_KEY_FILE: set both it and SERVE_TLS_CERT_FILE, or neither")
@@ -93,7 +91,6 @@ class ServeSettings(runbook_settings.Settings):
 
     @property
     def host(self) -> str:
-        """The host of ``serve_address``, without the brackets of an IPv6 address."""
         return self.serve_address.rpartition(":")[0].strip("[]")
 
     @property
@@ -113,7 +110,6 @@ class ServeSettings(runbook_settings.Settings):
 
     @property
     def serve_home(self) -> Path:
-        """The folder for the database and the lock files."""
         return self.runbook_home.resolve() / "serve"
 
     @property
@@ -123,7 +119,6 @@ class ServeSettings(runbook_settings.Settings):
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether only this machine reaches a host."""
     if host == "localhost":
         return True
     try:

@@ -43,8 +43,6 @@ class NotSentError(Exception):
 
 @dataclass(frozen=True)
 class _CaseMessage:
-    """One message in a customer's case; other fields of the answer are ignored."""
-
     message: str = ""
 
     __pydantic_config__ = CAMEL
@@ -110,7 +108,7 @@ class AppriseTarget:
     def send(self, message: Message, _case: str) -> None:
         """Send a message, with the report if the service takes files.
 
-        Raises NotSentError when the service did not take the message, or its answer was lost.
+        Raises NotSentError as ``TicketTarget`` does.
         """
         result = self._service.notify(
             title=message.subject,

@@ -74,12 +74,9 @@ def read_entries(path: Path) -> Iterator[Entry]:
 class ChainedLog:
     """Append to one log file, safely from several processes and threads.
 
-    ``clock`` returns a time with a zone. ``lock_timeout_s`` is how long to wait for another
-    process.
-
     However long the log is, an append reads only lines that are new to this object, and writes one.
-    It first moves a torn last line to ``<name>.torn-<n>``, and logs that as ``torn_tail``. After a
-    failed write this object appends no more, because it can't know what is on the disk.
+    It first moves a torn last line to ``<name>.torn-<n>``. After a failed write this object appends
+    no more, because it can't know what is on the disk. Reading raises as ``read_entries`` does.
     """
 
     def __init__(
@@ -104,8 +101,7 @@ class ChainedLog:
     def locked(self) -> Iterator[None]:
         """Keep other processes from appending; other threads can still append through this object.
 
-        Raises LogError when another process holds the lock for too long, or the folder can't be
-        written.
+        Raises LogError when another process holds the lock for too long, or the disk refuses.
         """
         with self._mutex:
             self._acquire()
@@ -116,15 +112,15 @@ class ChainedLog:
                 self._lock.release()
 
     def _acquire(self) -> AbstractContextManager[object]:
-        """Take the file's lock. A ``with`` block over the returned object releases it."""
+        """Take the file's lock; a ``with`` block releases it."""
         with _raising_log_error(f"cannot lock {self.path}"):
             return self._lock.acquire()  # filelock makes the folder, too
 
     def append(self, kind: str, data: dict[str, Any], *, sync: bool = True) -> Entry:
         """Append one entry. Without ``sync``, a power cut may lose it; a kill can't.
 
-        Raises LogError when the entry could not be appended or an earlier write failed, and
-        LogDamagedError when a new line was altered, or does not follow the line before.
+        Raises LogError when that fails or an earlier write failed, and LogDamagedError as
+        ``read_entries`` does.
         """
         with self._mutex:
             # Inside ``locked``: to take the file's lock again would cost as much as the append.
@@ -143,7 +139,7 @@ class ChainedLog:
         return self._write(kind, data, sync)
 
     def reserve(self) -> None:
-        """Keep 256 KiB aside, so that the log can be written when the disk is full.
+        """Keep 256 KiB aside for entries on a full disk.
 
         Raises LogError without such room: then begin nothing that must be logged.
         """
@@ -162,10 +158,7 @@ class ChainedLog:
         self._reserve.unlink(missing_ok=True)
 
     def read(self) -> list[Entry]:
-        """Return every complete entry, and keep all in memory: the next call reads only new lines.
-
-        Raises as ``read_entries`` does.
-        """
+        """Return every complete entry, and keep them: the next call reads only new lines."""
         with self._mutex:
             if self._kept_entries is None:
                 self._start_over()  # appends before this call kept no entries
@@ -174,9 +167,9 @@ class ChainedLog:
             return list(self._kept_entries)
 
     def scan(self) -> Iterator[Entry]:
-        """Yield every complete entry, and keep none in memory. Raises as ``read_entries`` does.
+        """Yield every complete entry, and keep none in memory.
 
-        If the caller takes all entries, the next append needn't read their lines again.
+        After a whole scan, the next append needn't read these lines again.
         """
         last = _START
         checked_bytes = 0
@@ -220,7 +213,6 @@ class ChainedLog:
             self._kept_entries.append(entry)
 
     def _move_torn_tail(self) -> str:
-        """Move the torn last line to a file of its own; return that file's name."""
         number = 1
         while True:
             torn_path = self.path.with_name(f"{self.path.name}.torn-{number}")
@@ -272,7 +264,6 @@ def _write_whole(file: BinaryIO, line: bytes) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Put the names of a folder's new files on the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -291,7 +282,7 @@ def _read(path: Path, start_bytes: int, last: Entry) -> Iterator[tuple[Entry, in
 
 
 def _parse(path: Path, line: bytes, last: Entry) -> Entry:
-    """Return a line's entry; raise LogDamagedError unless it is unaltered and follows ``last``."""
+    """Return a line's entry, which must be unaltered and follow ``last``."""
     number = last.seq + 1
     try:
         entry = _decode(line)
@@ -309,7 +300,7 @@ def _parse(path: Path, line: bytes, last: Entry) -> Entry:
 
 
 def _decode(line: bytes) -> Entry:
-    """Return the entry that a line holds, without checking its hash."""
+    """Read a line without checking its hash."""
     text = line.decode("utf-8", "surrogatepass")
     fields = json.loads(text)
     fields["at"] = datetime.fromisoformat(fields["at"])
@@ -317,11 +308,7 @@ def _decode(line: bytes) -> Entry:
 
 
 def _make_line(last: Entry, at: datetime, kind: str, data: dict[str, Any]) -> bytes:
-    """Return the line that follows ``last``.
-
-    The two parts around the field ``hash`` are hashed together, so that ``data``, which may be
-    large, is encoded only once.
-    """
+    # ``data`` may be large: encode it once, hash the line without ``hash``, then put that in.
     before = _encode_canonical({"at": _format_time(at), "data": data})
     after = _encode_canonical({"kind": kind, "prev": last.hash, "seq": last.seq + 1})
     start = before.removesuffix(b"}") + b","
@@ -336,7 +323,6 @@ def _format_time(at: datetime) -> str:
 
 
 def _encode_canonical(fields: dict[str, Any]) -> bytes:
-    """Encode fields in the only form that a line's hash allows: sorted names, no blanks."""
     return _ENCODER.encode(fields).encode("utf-8", "surrogatepass")
 
 

@@ -57,14 +57,8 @@ OWN_CLOCK = Clock()
 class Book:
     """A state object that this run has locked.
 
-    Attributes
-    ----------
-    part : of the plan whose state it is; 0 for the bucket's state
-    patience : wait for the lock of a run that works (``long``), only of one that may have died
-        (``short``), or not at all
-    state : what the object holds, or will hold after the next save
-    stamp : the store's time of the last save, or a little less
-    is_lost : whether somebody else may have the lock
+    ``patience`` says whether to wait for the lock of a run that works (``long``), only of one that
+    may have died (``short``), or not at all.
     """
 
     bucket: S3Bucket
@@ -75,14 +69,14 @@ class Book:
     plan: str
     by: str
     is_conditional: bool
-    part: int = 0
+    part: int = 0  # 0 for the bucket's state
     patience: Patience = "short"
 
     def __post_init__(self) -> None:
         self.key = get_part_key(self.plan, self.part) if self.part else STATE
-        self.state = BucketState("", _FORMAT)
-        self.stamp = _NEVER
-        self.is_lost = False
+        self.state = BucketState("", _FORMAT)  # as it will be after the next save
+        self.stamp = _NEVER  # the store's time of the last save, or a little less
+        self.is_lost = False  # whether somebody else may have the lock
         self.size_bytes = 0
         token = secrets.token_hex(8)
         self._lock = Lock(token, self.plan, self.by, socket.gethostname(), self.timing.lease_s)

@@ -101,23 +101,17 @@ class Seen(Version):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request; all but ``get`` and ``head`` change the bucket.
-
-    Attributes
-    ----------
-    if_match : the ETag that the object at ``source``, or else at ``key``, must have; "" for any
-    if_absent : do it only if nothing is at ``key``
-    keys : of a bulk delete: each key with its ``if_match``
-    """
+    """One request; all but ``get`` and ``head`` change the bucket."""
 
     kind: Literal["copy", "rename", "put", "delete", "delete_many", "get", "head"]
     key: str = ""
     source: str = ""
+    #: The ETag that the object at ``source``, or else at ``key``, must have; "" for any.
     if_match: str = ""
-    if_absent: bool = False
+    if_absent: bool = False  # do it only if nothing is at ``key``
     body: bytes = b""
     headers: Texts = field(default_factory=dict)
-    keys: Texts = field(default_factory=dict)
+    keys: Texts = field(default_factory=dict)  # of a bulk delete: each key with its ``if_match``
     query: Texts = field(default_factory=dict)
 
 
@@ -125,18 +119,15 @@ class Request:
 class Answer:
     """What became of a request.
 
-    Attributes
-    ----------
-    effect : ``done`` only by a well-formed answer that says so; ``none`` only when the request was
-        never sent, or refused before the store acted; else ``unknown``
-    etag : of the object that a copy or a put made
-    failed : the error code of each key that a bulk delete didn't delete
+    ``effect`` is ``done`` only by a well-formed answer that says so, and ``none`` only when the
+    request was never sent, or refused before the store acted.
     """
 
     effect: Literal["done", "none", "unknown"]
-    etag: str = ""
+    etag: str = ""  # of the object that a copy or a put made
     code: str = ""
     message: str = ""
+    #: The error code of each key that a bulk delete didn't delete.
     failed: Texts = field(default_factory=dict)
     date: str = ""
 

@@ -24,10 +24,10 @@ from .state import Move, Row, Way
 from .table import UNENDED, Act, Direction, Rule, State, decide
 
 #: The most rows in doubt at once; more while a person confirms that nobody takes them.
-WINDOW = 32
-STILL_WINDOW = 256
+MOST_IN_DOUBT = 32
+MOST_IN_DOUBT_STILL = 256
 #: The most rows at once whose content passes through our memory, because the store cannot copy.
-_PUT_WINDOW = 4
+_MOST_PUTS = 4
 #: The most rounds over open rows.
 _ROUNDS = 6
 #: How old a look may be when we send a request without a condition that the store honours.
@@ -47,20 +47,12 @@ Evidence = Callable[[Sequence[PlanRow]], Sequence[str]]
 
 
 class Holder(Protocol):
-    """Holds the worker: keeps everyone else from moving objects; the caller provides it.
+    """Holds the worker: keeps everyone else from moving objects; the caller provides it."""
 
-    Attributes
-    ----------
-    name : of the worker, the same on every machine
-    words : how it is held; the plan repeats these words
-    way_back : how a person ends the hold without us
-    can_pause : whether it can pause the worker, or only watch it
-    """
-
-    name: str
-    words: str
-    way_back: str
-    can_pause: bool
+    name: str  # of the worker, the same on every machine
+    words: str  # how it is held; the plan repeats these words
+    way_back: str  # how a person ends the hold without us
+    can_pause: bool  # whether it can pause the worker, or only watch it
 
     def is_paused(self) -> bool:
         """Tell whether the worker is paused; raise ``MoversError`` if that can't be read."""
@@ -139,34 +131,26 @@ _UNSETTLED = (State.UNPROVEN, State.TAKEN)
 
 @dataclass(kw_only=True)
 class Carrier:
-    """Carries the rows of one move, or of one part, within one run.
-
-    Attributes
-    ----------
-    book : the locked state object that holds the rows
-    hold : pauses the worker, or makes sure that it is paused
-    already : how many rows a look of this run found at their destination
-    stopped : why nothing more is announced in this run
-    fresh : rows that were ready to move when this run began. Until something is noted of them, we
-        don't look again at what the store guards
-    """
+    """Carries the rows of one move, or of one part, within one run."""
 
     bucket: S3Bucket
     plan: Plan
     operator: Operator
-    book: Book
+    book: Book  # the locked state object that holds the rows
     move: Move
     abilities: Abilities
     still_since: datetime | None
-    hold: Callable[[], None]
+    hold: Callable[[], None]  # pauses the worker, or makes sure that it is paused
 
     def __post_init__(self) -> None:
-        self.already = 0
-        self.stopped = ""
+        self.already = 0  # how many rows a look found at their destination
+        self.stopped = ""  # why nothing more is announced in this run
+        #: Rows that were ready to move when this run began. Until something is noted of them, we
+        #: don't look again at what the store guards.
         self.fresh: set[int] = set()
         self._seen: Look = {}
-        self._most = STILL_WINDOW if self.still_since is not None else WINDOW
-        self._widest = self._most if self.abilities.copies else _PUT_WINDOW
+        self._most = MOST_IN_DOUBT_STILL if self.still_since is not None else MOST_IN_DOUBT
+        self._widest = self._most if self.abilities.copies else _MOST_PUTS
         self._width = 1
         self._looked_at = 0.0
         #: Which kinds of requests need no look before them, because the store guards them.
@@ -250,7 +234,7 @@ class Carrier:
             if row.way is going:
                 self.move.rows[number] = replace(row, **changes)
 
-    # --- windows ---
+    # --- batches ---
 
     def _list_waiting(self) -> Iterator[int]:
         move = self.move

@@ -26,11 +26,8 @@ from dataclasses import dataclass
 class MoveError(Exception):
     """What this package raises on purpose. IPython shows the text without a traceback.
 
-    Attributes
-    ----------
-    way_on : the next command, without the program's name, or ""
-    code : the store's error code, or else ``HTTP`` and the status, ``NotSent``, ``NoAnswer`` or ""
-    needed : the hash that would approve it, if an approval is missing
+    ``way_on`` is the next command, without the program's name. ``code`` is the store's, or else
+    ``HTTP`` and the status, ``NotSent`` or ``NoAnswer``. ``needed`` is the hash that would approve.
     """
 
     HEADING = "STOPPED."

@@ -67,23 +67,16 @@ class Reply:
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class Reach:
-    """How to reach a server.
-
-    Parameters
-    ----------
-    ca_file : the certificates to trust; certifi's by default
-    proxy_url : ``http://[user:password@]host:port``, or "" without a proxy
-    read_s : the most seconds without a byte of the answer; an answer without a sink must be
-        complete within twice as long
-    connections : the most requests at a time
-    """
+    """How to reach a server."""
 
     secure: bool = False
-    ca_file: str = ""
-    proxy_url: str = ""
+    ca_file: str = ""  # the certificates to trust; certifi's by default
+    proxy_url: str = ""  # ``http://[user:password@]host:port``, or "" without a proxy
     connect_s: float = 2.0
+    #: The most seconds without a byte of the answer. Without a sink, the answer must be complete
+    #: within twice as long.
     read_s: float = 10.0
-    connections: int = 64
+    connections: int = 64  # the most requests at a time
 
 
 @dataclass

@@ -51,40 +51,25 @@ class FrozenModel(BaseModel):
 
 
 class Abilities(FrozenModel):
-    """What the store honours, as the probe found on scratch objects.
+    """What the store honours, as the probe found on scratch objects."""
 
-    Attributes
-    ----------
-    conditional_copy : a copy, or the put in its place, overwrites nothing (``If-None-Match: *``)
-    conditional_put : so does a put; with ``If-Match`` it overwrites only that ETag
-    conditional_delete, conditional_bulk : a delete (a bulk delete) spares objects with other ETags
-    copies : else we read each object, and put it at its destination
-    hash_etags : the ETag of a plain put and of its copy is the MD5 of the content
-    """
-
-    conditional_copy: bool
-    conditional_put: bool
-    conditional_delete: bool
+    conditional_copy: bool  # a copy, or the put in its place, overwrites nothing
+    conditional_put: bool  # a put overwrites nothing, or only the ETag that it names
+    conditional_delete: bool  # a delete spares objects with other ETags
     conditional_bulk: bool = False
     rename: bool = False
-    hash_etags: bool = True
-    # Not written where it is so: plans from before this field stay what was approved.
+    hash_etags: bool = True  # the ETag of a plain put and of its copy is the MD5 of the content
+    #: Otherwise we read each object, and put it at its destination. True is not written, so that
+    #: plans from before this field stay what was approved.
     copies: bool = Field(True, exclude_if=bool)
 
 
 class Timing(FrozenModel):
-    """How long things may take, in seconds.
+    """How long things may take, in seconds."""
 
-    Attributes
-    ----------
-    lease_s : from the last save until the lock lapses, by the store's clock
-    effect_s : until an accepted request has taken effect
-    spread_s : how far the clocks of the store's nodes may differ
-    """
-
-    lease_s: float = 60
-    effect_s: float = 10
-    spread_s: float = 5
+    lease_s: float = 60  # from the last save until the lock lapses, by the store's clock
+    effect_s: float = 10  # until an accepted request has taken effect
+    spread_s: float = 5  # how far the clocks of the store's nodes may differ
 
     @property
     def expires_s(self) -> int:
@@ -102,16 +87,7 @@ class Timing(FrozenModel):
 
 
 class PlanHeader(FrozenModel):
-    """What the plan is about.
-
-    Attributes
-    ----------
-    undo_s : how long after its first copy the release can be undone
-    limit_objects : the most objects in the plan, or in each of its parts
-    parts : into how many ranges of rows it is cut, for several machines; 0 for one machine
-    others : how everyone else is kept from moving objects, in words
-    excluded : how many objects were left out, by reason
-    """
+    """What the plan is about."""
 
     format: Literal["objectmove/plan/8"] = Field("objectmove/plan/8", alias="schema")
     id: PlanId
@@ -123,18 +99,19 @@ class PlanHeader(FrozenModel):
     made_at: Timestamp
     made_by: str
     expires_at: Timestamp
-    undo_s: float = 900
-    limit_objects: int
+    undo_s: float = 900  # how long after its first copy the release can be undone
+    limit_objects: int  # the most objects in the plan, or in each of its parts
+    #: Into how many ranges of rows it is cut, for several machines; 0 for one machine.
     parts: int = 0
     abilities: Abilities
     timing: Timing
-    others: str
+    others: str  # how everyone else is kept from moving objects, in words
     selection: dict[str, str] = {}
     bucket_id: str
     parked: str = "parked/"
     objects: int = 0
     bytes: int = 0
-    excluded: dict[str, int] = {}
+    excluded: dict[str, int] = {}  # how many objects were left out, by reason
 
     @model_validator(mode="after")
     def _check_prefixes(self) -> Self:
@@ -164,20 +141,13 @@ class PlanHeader(FrozenModel):
 
 @dataclass(frozen=True, slots=True)
 class PlanRow(Version):
-    """One object that would move: the version that was planned.
-
-    Attributes
-    ----------
-    to : the destination key
-    age_start, facts : the caller's: since when the object waits, and what else the approver sees
-    sha256 : of the content, or "" if the ETag is the content's MD5
-    """
+    """One object that would move: the version that was planned."""
 
     last_modified: Timestamp
     to: str
-    age_start: Timestamp
-    facts: Mapping[str, str] = field(default_factory=dict)
-    sha256: str = ""
+    age_start: Timestamp  # since when the object waits, by the caller's rules
+    facts: Mapping[str, str] = field(default_factory=dict)  # what else the caller shows an approver
+    sha256: str = ""  # of the content, or "" if the ETag is its MD5
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     def to_json(self) -> dict[str, Any]:

@@ -18,21 +18,15 @@ _NAMED = 100
 class MoveProof(NamedTuple):
     """What an independent look found.
 
-    Attributes
-    ----------
-    at : the store's time of the look
-    counts : how many objects have each outcome of ``table.Proof``, and ``foreign_changed``: a row's
-        content was written under the destination since the move began, at a key that no row names
-    keys : for each outcome but ``in_place``, at most 100 keys
-    taken_back_by : the undo that took rows back, or ""
-    undo_until : the release can be undone until then
+    ``counts`` has each outcome of ``table.Proof``, and ``foreign_changed``: a row's content was
+    written under the destination since the move began, at a key that no row names.
     """
 
-    at: datetime
+    at: datetime  # the store's time of the look
     counts: dict[str, int]
-    keys: dict[str, list[str]]
-    taken_back_by: str
-    undo_until: datetime | None
+    keys: dict[str, list[str]]  # for each outcome but ``in_place``, at most 100
+    taken_back_by: str  # the undo that took rows back, or ""
+    undo_until: datetime | None  # the release can be undone until then
 
 
 def verify_plan(bucket: S3Bucket, plan: Plan) -> MoveProof:

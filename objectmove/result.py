@@ -13,35 +13,21 @@ from .table import UNENDED, State
 
 @dataclass(frozen=True, slots=True)
 class MoveResult:
-    """What this run of a plan and earlier ones did.
-
-    Attributes
-    ----------
-    moved : rows that moved, whether or not a consumer took them since
-    already : those of them whose content this run found at the destination
-    skipped : ``key`` and ``reason`` of rows that this plan doesn't move
-    conflicts : those of them with other content at their destination
-    failed : ``key`` and ``reason`` of rows that were tried, and wait or are open
-    unproven : keys of objects that a consumer may have taken
-    left : rows that a new plan may move
-    stopped : why the run ended early, or ""
-    in_reach : keys that may ship twice if the worker is resumed, so it stays paused
-    ways_on : the next commands, without the program's name
-    """
+    """What this run of a plan and earlier ones did."""
 
     plan: str
-    moved: int
-    already: int
-    skipped: list[dict[str, str]]
-    conflicts: list[dict[str, str]]
-    failed: list[dict[str, str]]
-    unproven: list[str]
+    moved: int  # whether or not a consumer took them since
+    already: int  # those whose content this run found at the destination
+    skipped: list[dict[str, str]]  # key and reason of rows that this plan doesn't move
+    conflicts: list[dict[str, str]]  # those of them with other content at their destination
+    failed: list[dict[str, str]]  # key and reason of rows that were tried, and wait or are open
+    unproven: list[str]  # keys of objects that a consumer may have taken
     waiting: int
-    left: int
+    left: int  # rows that a new plan may move
     is_held: bool
-    stopped: str
-    in_reach: list[str]
-    ways_on: list[str]
+    stopped: str  # why the run ended early, or ""
+    in_reach: list[str]  # keys that may ship twice if the worker is resumed, so it stays paused
+    ways_on: list[str]  # the next commands, without the program's name
 
 
 def list_ways_on(bucket: S3Bucket, state: BucketState, release: Move) -> list[str]:

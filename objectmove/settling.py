@@ -79,9 +79,9 @@ def list_answerable(bucket: S3Bucket, release: Move) -> list[Doubt]:
 
 
 def list_doubts(bucket: S3Bucket, plan: Plan) -> list[Doubt]:
-    """Return the rows of a plan on which a person must or may answer. Only reads.
+    """Return the rows on which a person must or may answer. Only reads.
 
-    Raises NotNowError when the bucket doesn't know the plan, and StoreError when it can't be read.
+    Raises as ``read_release`` does.
     """
     release, _ = read_release(bucket, plan.id)
     return list_answerable(bucket, release)

@@ -37,22 +37,15 @@ class Way(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of a move that didn't simply move.
-
-    Attributes
-    ----------
-    way : what is under way, or was done last; ``PARK`` for a closed row that lies parked
-    at : when it was announced, by the store's clock
-    evidence : what was known of the object's order before we parked it
-    rest : its state once it is parked
-    """
+    """A row of a move that didn't simply move."""
 
     state: State
+    #: Of what is under way, or was done last; PARK for a closed row that lies parked.
     way: Way = Way.THERE
-    at: Timestamp | None = None
+    at: Timestamp | None = None  # when it was announced, by the store's clock
     why: str = ""
-    evidence: str = ""
-    rest: State = State.UNPROVEN
+    evidence: str = ""  # what was known of the object's order before we parked it
+    rest: State = State.UNPROVEN  # its state once it is parked
 
     @property
     def is_held(self) -> bool:
@@ -91,32 +84,22 @@ Rows = Annotated[
 
 @dataclass(slots=True)
 class Move:
-    """What was done about a plan: its release, or its undo.
-
-    Attributes
-    ----------
-    start, next, end : rows below ``next`` were announced; those without an entry in ``rows`` have
-        moved. Rows from ``end`` on are left: this move doesn't announce them
-    stopped : why rows are left
-    announced_at : when the first row was announced, by the store's clock
-    still_since : since when nobody takes from where consumers take, as a person confirmed
-    keep_until : don't forget the move before that
-    parts : into how many ranges of rows it is cut for several machines, or 0
-    pieces : what the state object of each part that has begun holds
-    """
+    """What was done about a plan: its release, or its undo."""
 
     plan: str
-    sha256: str
+    sha256: str  # of the plan's bytes
     start: int
-    end: int
-    keep_until: Timestamp
+    end: int  # rows from here on are left: this move doesn't announce them
+    keep_until: Timestamp  # don't forget the move before that
     is_undo: bool = False
-    next: int = 0
-    stopped: str = ""
-    announced_at: Timestamp | None = None
+    next: int = 0  # rows below it were announced; those of them that are not in ``rows`` have moved
+    stopped: str = ""  # why rows are left
+    announced_at: Timestamp | None = None  # when the first row was announced, by the store's clock
+    #: Since when nobody takes from where consumers take, as a person confirmed.
     still_since: Timestamp | None = None
-    parts: int = 0
+    parts: int = 0  # into how many ranges of rows it is cut for several machines, or 0
     begun: set[int] = field(default_factory=set)
+    #: What the state object of each part that has begun holds.
     pieces: Annotated[dict[int, Move], Field(exclude=True)] = field(default_factory=dict)
     rows: Rows = field(default_factory=dict)
     undo: Move | None = None
@@ -185,23 +168,17 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Whom we hold paused, and for which plan.
-
-    Attributes
-    ----------
-    way_back : how a person ends the hold without us
-    is_kept : only ``resume PLAN --resume-worker`` ends it, because an undo needs it
-    is_sure : a run saw the worker paused. Otherwise a run may have stopped between note and pause,
-        and may still pause it later
-    """
+    """Whom we hold paused, and for which plan."""
 
     name: str
     words: str
-    way_back: str
+    way_back: str  # how a person ends the hold without us
     by: str
     since: Timestamp
     plan: str
-    is_kept: bool = False
+    is_kept: bool = False  # only ``resume PLAN --resume-worker`` ends it, because an undo needs it
+    #: Whether a run saw the worker paused. Otherwise a run may have stopped between note and pause,
+    #: and may still pause it later.
     is_sure: bool = False
     ended_at: Timestamp | None = None
 

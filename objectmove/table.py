@@ -31,8 +31,6 @@ class Direction(StrEnum):
 
 
 class State(StrEnum):
-    """What the bucket knows of a row that didn't simply move."""
-
     #: Never sent, or certainly without effect.
     WAITING = "waiting"
     #: A copy was announced; no answer shows what became of it.
@@ -241,7 +239,6 @@ def decide(direction: Direction, state: State, source: Place, destination: Place
 
 
 def print_rules() -> None:
-    """Print the rules as a Markdown table."""
     lines = ["direction | state | source | destination | act | proof | reason"]
     lines.append(" | ".join(["---"] * 7))
     lines += [" | ".join(map(str, rule)) for rule in RULES]
