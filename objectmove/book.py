@@ -192,11 +192,11 @@ class Book:
         refuses.
         """
         if self.is_lost:
-            raise StoppedError("our lock had lapsed")
+            raise StoppedError("our lock lapsed")
         self.is_lost = True  # until it is certain that we wrote, whatever is raised before
         if not self._save():
             why = "this machine slept, the store was slow, or somebody removed .runbook/"
-            raise StoppedError(f"our lock had lapsed: {why}")
+            raise StoppedError(f"our lock lapsed: {why}")
         self.is_lost = False
 
     def _save(self) -> bool:

@@ -252,9 +252,7 @@ class Carrier:
         if in_doubt >= self._most:
             self.stopped = f"{in_doubt} objects are in doubt"
         if self.book.size_bytes > _MAX_STATE_BYTES:
-            self.stopped = (
-                "too many rows of this plan need an entry of their own: plan fewer, or --parts"
-            )
+            self.stopped = "the bucket's state is full: plan fewer objects, or use --parts"
         return min(self._width, self._most - in_doubt)
 
     def _ask(self, numbers: Sequence[int]) -> list[int]:

@@ -96,11 +96,12 @@ class Run:
     is_strict: bool = False
     stop_here: bool = False
     part: int = 0
-    main: Book = field(init=False)
+    main: Book = field(init=False)  # the bucket's state, while this run has its lock
     already: int = 0
     stopped: str = ""
     in_reach: Mapping[str, str] = field(default_factory=dict)
-    held_at: float | None = None
+    held_at: float | None = None  # when we last saw the worker paused, while we hold it
+    #: For each row that a person decided, the state that it gets.
     answers: Sequence[tuple[Doubt, State]] = ()
 
     # --- what a run is asked to do ---
@@ -163,7 +164,7 @@ class Run:
                 self.answers = choose_answers(doubts, taken, not_taken)
             needed = digest_answers(self.plan, self.answers)
             if approve != needed:
-                text = "the approval is not of these answers, or something changed since"
+                text = "the approval is for other answers, or something changed since"
                 way_on = f"settle {self.plan.id}"
                 raise NotApprovedError(f"{text}: look again", needed=needed, way_on=way_on)
             self.operator.note(self.plan.id, "answered")
@@ -187,7 +188,7 @@ class Run:
             if keys and approve != needed:
                 some = ", ".join(keys[:10])
                 raise NotApprovedError(
-                    f"if the worker is resumed, it may ship twice: {some}",
+                    f"if you resume the worker, these may ship twice: {some}",
                     needed=needed,
                     way_on=f"resume {self.plan.id} --resume-worker --approve {needed}",
                 )
@@ -249,9 +250,9 @@ class Run:
         move = moves.get(plan.id)
         if move is not None:
             if move.sha256 != plan.sha256:
-                raise NotApprovedError(f"{plan.id} is not the plan that was begun by that name")
+                raise NotApprovedError(f"another plan was begun under the id {plan.id}")
             if may_begin and move.undo is not None:
-                raise NotNowError(f"{plan.id} was taken back", way_on=f"resume {plan.id}")
+                raise NotNowError(f"the undo of {plan.id} has begun", way_on=f"resume {plan.id}")
             return move
         why = self._find_obstacle()
         if not may_begin:
@@ -292,7 +293,7 @@ class Run:
         if self.operator.clock.now() > header.expires_at:
             return f"{self.plan.id} expired at {format_time(header.expires_at)}"
         if self._abilities != header.abilities:
-            return f"the store does not honour what it did when {self.plan.id} was made"
+            return f"the store honours other requests than when {self.plan.id} was made"
         return ""
 
     def _refuse_unfinished(self) -> None:
@@ -322,7 +323,7 @@ class Run:
             raise NotNowError(f"nothing of {plan.id} was moved")
         until = release.announced_at + timedelta(seconds=plan.header.undo_s)
         if self.main.stamp > until:
-            text = f"{plan.id} could be taken back until {format_time(until)}"
+            text = f"{plan.id} could be undone until {format_time(until)}"
             raise NotNowError(f"{text}: what it moved may be in use by now")
         return self._make_move(until, is_undo=True)
 
@@ -494,7 +495,7 @@ class Run:
         if len(changed) > allowed:
             some = [f"{self.plan.rows[n].key}: {text}" for n, text in sorted(changed.items())[:5]]
             why = (
-                f"{len(changed)} of {len(self.plan.rows)} planned objects are not what they were: "
+                f"{len(changed)} of {len(self.plan.rows)} planned objects have changed: "
                 f"{'; '.join(some)}"
             )
             if self.main.state.moves[self.plan.id].announced_at is None:
@@ -599,7 +600,7 @@ class Run:
     def _check_name(self, held: Hold) -> None:
         if held.name != self.operator.hold.name:
             raise RefusedError(
-                f"{held.name} is held ({held.words}), and these settings hold "
+                f"{held.name} is paused ({held.words}), but these settings control "
                 f"{self.operator.hold.name}. {held.way_back}"
             )
 
