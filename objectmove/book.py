@@ -106,7 +106,7 @@ class Book:
                 raise HeldError(f"{text}. Try again")
             first_count = count
             self.notice(text)
-            # At random: two runs that withdraw at once must not do so for ever.
+            # Wait at random, or two runs that withdraw at once could do so forever.
             self.clock.sleep(0.5 + int.from_bytes(os.urandom(1)) / 256)
 
     def __exit__(self, *_: object) -> None:

@@ -224,7 +224,7 @@ class S3Bucket(Reach):
         headers = reply.headers
         is_absent = reply.status == 404
         if is_absent and ABSENCE_MARK not in headers:
-            # The key itself is the first that a listing can have with the key as prefix.
+            # With the key as prefix, the key itself would be listed first.
             first = next(self.list_objects(key, page_size=1), None)
             is_absent = first is None or first.key != key
         if is_absent:

@@ -23,7 +23,7 @@ from .settling import look_aside
 from .state import Move, Row, Way
 from .table import UNENDED, Act, Direction, Rule, State, decide
 
-#: The most rows in doubt at once; more while a person confirms that nobody takes them.
+#: The most rows in doubt at once, and while a person confirms that nothing consumes them.
 MOST_IN_DOUBT = 32
 MOST_IN_DOUBT_STILL = 256
 #: The most rows at once whose content passes through our memory, because the store cannot copy.
@@ -125,7 +125,7 @@ class _Item(NamedTuple):
 #: A request without a proof leaves a row in doubt. A row that got nowhere is stuck.
 _IN_DOUBT = (State.DOUBTFUL, State.RENAMING, State.DELETING)
 _STUCK = (State.WAITING, State.UNPROVEN, *_IN_DOUBT)
-#: The states of a row whose object is parked.
+#: In these states, an object that is at its source must be parked.
 _UNSETTLED = (State.UNPROVEN, State.TAKEN)
 
 
@@ -371,11 +371,12 @@ class Carrier:
             state = row.rest
             why = row.why
             way = Way.PARK if is_moved else way
-        elif row.way is Way.FREE:  # else its source is occupied, or the parked object has gone
+        elif row.way is Way.FREE:
+            # If it stayed, its source is occupied, or the parked object has gone.
             state = State.FREED if is_moved else State.UNPROVEN
             way = Way.PARK
         elif row.way is not way and state is not State.UNPROVEN:
-            state = State.LEFT  # a row of an undo that was turned round
+            state = State.LEFT  # ``judge_as_release`` judged it
         if state is State.MOVED:
             del self.move.rows[item.number]
         else:

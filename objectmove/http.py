@@ -88,7 +88,7 @@ class _Line:
 
 class Connections:
     def __init__(self, host: str, reach: Reach) -> None:
-        # Not ``reach`` itself: a bucket is one, and holds these connections.
+        # Don't keep ``reach``: it is the bucket, which holds these connections.
         self._read_s = reach.read_s
         self._prefix = ""
         self._headers = {"host": host}

@@ -131,7 +131,7 @@ def make_plan(  # noqa: PLR0912  # one step after the other
     )
     explain_held = make_explain(bucket, state)
     limit = plan_header.limit_objects * max(1, plan_header.parts)
-    # As bytes: a hundred thousand rows as objects take 60 MiB more.
+    # As bytes: 100,000 rows as objects would take 60 MiB more.
     rows: list[bytes] = []
     excluded: Counter[str] = Counter()
 
@@ -158,7 +158,7 @@ def make_plan(  # noqa: PLR0912  # one step after the other
                 except StoreError:
                     reason = "unreadable"
             there = found.get(plan_header.get_to(seen.key))
-            # Where a run compares content, what is there may be the same.
+            # With a SHA-256, a run compares contents: what is there may be the same.
             if there is not None and not (sha256 or there.has_same_content(seen)):
                 reason = reason or "destination_taken"
             reasons[seen.key] = reason

@@ -233,7 +233,7 @@ def _try_requests(
                 given = set(answer.failed.values()) or {answer.code}
                 if not given <= codes:
                     why = f"{trial.kind}: {', '.join(given) or 'done'} {answer.message}"
-                    # A put can do what a copy does not, if it overwrites nothing.
+                    # A put can replace a missing copy, if it overwrites nothing.
                     is_missing = trial.kind == "copy" and answer.code == "NotImplemented"
                     can_put = "conditional_put" not in lacking and trial.shows not in _BESIDE
                     shows = "copies" if is_missing and can_put else trial.shows

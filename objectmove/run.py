@@ -63,7 +63,7 @@ _WATCH_S = 3.0
 #: How often a run tries the rows that wait.
 _PASSES = 2
 _STOPPED = "it was stopped by --stop-here"
-#: How long we believe that the worker is still paused.
+#: How old a check that the worker is paused may be.
 _HOLD_CHECK_S = 2.0
 
 
@@ -377,7 +377,7 @@ class Run:
 
     @contextmanager
     def _catching(self, move: Move) -> Iterator[None]:
-        """Give every error its ``way_on``; drop a move that announced nothing."""
+        """Let every error name the next command; drop a move that announced nothing."""
         try:
             yield
         except (MoveError, KeyboardInterrupt) as error:
@@ -524,7 +524,7 @@ class Run:
                 changed[number] = "an earlier plan holds it"
             elif seen is not None and looks.get(row.to, seen) is None:
                 carrier.fresh.add(number)
-        # A HEAD tells whole seconds: what is put again from now on must have a later one.
+        # A HEAD gives whole seconds: wait, so that what is put again from now on has a later one.
         wait_s = (youngest - book.stamp).total_seconds()
         if 0 < wait_s <= self.plan.header.timing.spread_s:
             self.operator.clock.sleep(wait_s)
