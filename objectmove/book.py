@@ -176,7 +176,7 @@ class Book:
         return None
 
     def _withdraw(self) -> None:
-        """Remove our claim; one that stays lapses."""
+        """Remove our claim; if that fails, it lapses."""
         if not self.is_conditional:
             self.send([Request("delete", self._claim)])
 

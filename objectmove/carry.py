@@ -194,7 +194,7 @@ class Carrier:
             self.operator.progress(self.move.next - start, self.move.end - start)
 
     def park(self) -> None:
-        """Park what is at its source, and needs a person's decision or was decided to be taken."""
+        """Park the unproven and the taken objects that are at their sources."""
         rows = self.move.rows
         unsettled = [(number, rows[number]) for number in self.move.find(*_UNSETTLED)]
         doubts = look_aside(self.bucket, self.plan, unsettled)
@@ -223,7 +223,7 @@ class Carrier:
     def judge_as_release(self) -> None:
         """Judge what an undo left open as its release would, because nobody confirmed anything.
 
-        A row that has a copy back, and its object where consumers take, stays released.
+        If an object is back, but is still where consumers take, too, the row stays released.
         """
         unended = self.move.find(State.DOUBTFUL, State.LANDED, State.DELETING)
         self._change(unended, Way.BACK, way=Way.THERE, state=State.DOUBTFUL)
@@ -363,7 +363,7 @@ class Carrier:
         return decide(direction, state, *ends)
 
     def _close(self, item: _Item, state: State, why: str) -> None:
-        """Note that a row has ended its way."""
+        """Store the state in which a row ended."""
         row = item.row
         way = self.move.way
         is_moved = state is State.MOVED

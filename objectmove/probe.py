@@ -29,9 +29,9 @@ _CODES = {
 }
 #: What is wrong with a store that we refuse.
 FAULTS = {
-    "works": "the store does not do with a scratch object what a move needs",
+    "works": "the store fails at a plain put, copy or delete of a scratch object",
     "expires": "the store accepts expired requests: a request of ours could take effect much later",
-    "names": "the store copies an object that is not the one that was named",
+    "names": "the store copies another version than the one that was named",
 }
 
 
@@ -197,10 +197,9 @@ def _list_removals(bucket: S3Bucket, prefix: str) -> list[Request]:
 def _try_requests(
     bucket: S3Bucket, timing: Timing, source: str, trials: Sequence[_Trial]
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield the beginning of the scratch objects' keys, and what the store lacks.
+    """Yield the scratch objects' prefix, and what the store does instead, by ability or fault.
 
-    The values say what the store does instead. The scratch objects stay until the ``with`` block
-    ends.
+    The scratch objects stay until the ``with`` block ends.
     """
     root = f"{PROBE}{secrets.token_hex(8)}-"
     began = bucket.read_clock()

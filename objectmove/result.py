@@ -31,7 +31,7 @@ class MoveResult:
 
 
 def list_ways_on(bucket: S3Bucket, state: BucketState, release: Move) -> list[str]:
-    """Return the next commands about a plan, without ``plan``; none when it is over."""
+    """Return the next commands about a plan, except ``plan``; none when it is over."""
     if release.unended is not None:
         return [get_resume(release.unended)]
     plan = release.plan
