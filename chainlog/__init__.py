@@ -66,7 +66,7 @@ def read_entries(path: Path) -> Iterator[Entry]:
     """Yield a log's entries, but not a torn last line.
 
     Raises LogError when the file can't be read, and LogDamagedError at the first line that was
-    altered, or that does not follow the line before it.
+    altered or doesn't follow the line before it.
     """
     return (entry for entry, _ in _read(path, 0, _START))
 
@@ -112,7 +112,6 @@ class ChainedLog:
                 self._lock.release()
 
     def _acquire(self) -> AbstractContextManager[object]:
-        """Take the file's lock; a ``with`` block releases it."""
         with _raising_log_error(f"cannot lock {self.path}"):
             return self._lock.acquire()  # filelock makes the folder, too
 
@@ -191,10 +190,7 @@ class ChainedLog:
             self._kept_entries = []
 
     def _read_new_lines(self) -> bool:
-        """Read the complete lines that are new; tell whether a torn line follows them.
-
-        Without the file's lock, another process may be writing that line just now.
-        """
+        """Read the complete lines that are new; tell whether a torn line follows them."""
         try:
             file_size = self.path.stat().st_size
         except (FileNotFoundError, NotADirectoryError):
@@ -204,6 +200,7 @@ class ChainedLog:
         if file_size > self._checked_bytes:
             for entry, line_bytes in _read(self.path, self._checked_bytes, self._last_entry):
                 self._move_past(entry, line_bytes)
+        # Without the file's lock, another process may be writing that line just now.
         return file_size > self._checked_bytes
 
     def _move_past(self, entry: Entry, line_bytes: int) -> None:
@@ -256,10 +253,9 @@ class ChainedLog:
 
 
 def _write_whole(file: BinaryIO, line: bytes) -> None:
-    """Write all of a line: one unbuffered write may take only a part."""
     unwritten = line
     while unwritten:
-        written_bytes = file.write(unwritten) or 0
+        written_bytes = file.write(unwritten) or 0  # maybe only a part
         unwritten = unwritten[written_bytes:]
 
 
@@ -282,7 +278,6 @@ def _read(path: Path, start_bytes: int, last: Entry) -> Iterator[tuple[Entry, in
 
 
 def _parse(path: Path, line: bytes, last: Entry) -> Entry:
-    """Return a line's entry, which must be unaltered and follow ``last``."""
     number = last.seq + 1
     try:
         entry = _decode(line)
@@ -300,7 +295,6 @@ def _parse(path: Path, line: bytes, last: Entry) -> Entry:
 
 
 def _decode(line: bytes) -> Entry:
-    """Read a line without checking its hash."""
     text = line.decode("utf-8", "surrogatepass")
     fields = json.loads(text)
     fields["at"] = datetime.fromisoformat(fields["at"])
