@@ -1,6 +1,6 @@
 """The alerts that came in, one row each: a fingerprint and a start make an alert.
 
-The rows say what is still to be told. Nothing else does.
+Only these rows say what is still to be told.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from runbook_lib.record.journal import Clock, utc_now
 
 from .payload import Alert
 
-#: ``told`` is empty until an investigation has seen the alert, then ``firing``, and ``resolved``
-#: once one has seen its end. Times are text.
+#: ``told`` is "" until an investigation has seen the alert, then ``firing``, and ``resolved`` once
+#: one has seen its end. Times are text.
 _TABLE = """
 CREATE TABLE IF NOT EXISTS alerts (
     fingerprint TEXT NOT NULL,
@@ -67,7 +67,6 @@ class KnownAlert(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The alert's name."""
         return self.labels.get("alertname", "unnamed alert")
 
 
@@ -111,7 +110,7 @@ class AlertBook:
         return [KnownAlert(json.loads(labels), *fields) for labels, *fields in rows]
 
     def mark_told(self, alerts: Sequence[KnownAlert], incident: str) -> None:
-        """Note that an investigation has seen these alerts, as they are given here."""
+        """Note that an investigation has seen these alerts as they are here."""
         with self._open() as db:
             for alert in alerts:
                 told = "resolved" if alert.ends_at else "firing"
@@ -119,13 +118,11 @@ class AlertBook:
                 db.execute(_TELL, (told, name, alert.fingerprint, alert.starts_at))
 
     def count_firing(self, incident: str) -> int:
-        """Return how many alerts of an incident fire."""
         query = "SELECT count(*) FROM alerts WHERE incident = ? AND ends_at IS NULL"
         with self._open() as db:
             return int(db.execute(query, (incident,)).fetchone()[0])
 
     def read_waiting(self) -> Waiting:
-        """Return how many alerts no investigation has seen, and since when."""
         query = "SELECT count(*), min(received_at) FROM alerts WHERE told = ''"
         with self._open() as db:
             count, oldest = db.execute(query).fetchone()

@@ -14,8 +14,6 @@ from .settings import ServeSettings, is_loopback
 
 @dataclass(frozen=True)
 class _Health:
-    """The answer of ``/health``."""
-
     status: str
 
 
@@ -34,7 +32,7 @@ def list_warnings() -> list[str]:
 
 
 def _is_locked(settings: ServeSettings) -> bool:
-    """Tell whether ``runbook serve`` works in this home; yes where nobody can tell."""
+    """Tell whether ``runbook serve`` works in this home; True if that can't be read."""
     try:
         with settings.lock_path.open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -46,7 +44,6 @@ def _is_locked(settings: ServeSettings) -> bool:
 
 
 def _answers(settings: ServeSettings) -> bool:
-    """Tell whether ``runbook serve`` listens on the address of the settings."""
     ca_file = str(settings.ca_bundle or "")
     timeout_s = settings.http_timeout_s
     client = HttpClient(settings.own_url, timeout_s=timeout_s, ca_file=ca_file)

@@ -25,7 +25,10 @@ def serve() -> None:
 
 @assistant_app.callback(invoke_without_command=True)
 def mcp() -> None:
-    """Let an assistant look: read-only tools, on stdin and stdout. Changes no system."""
+    """Serve tools for an AI assistant on stdin and stdout.
+
+    They change no system; `investigate` writes an incident.
+    """
     with _require_extra("mcp"):
         from .tools import build_server
     from .settings import ServeSettings
@@ -35,10 +38,7 @@ def mcp() -> None:
 
 @contextmanager
 def _require_extra(extra: str) -> Iterator[None]:
-    """Turn a failed import into an error that names the package extra to install.
-
-    ``extra`` is also the command's name.
-    """
+    """Name the package extra (also the command's name) to install after a failed import."""
     try:
         yield
     except ImportError as error:

@@ -1,8 +1,7 @@
 """The durable jobs: investigate what is due, and deliver the message to each target.
 
-dbos, a library for durable jobs, carries them out. After a crash it resumes at the first step
-that had not ended. A job's id comes from the alert or the message that it is about, so starting it
-twice is the same as starting it once. A *look* is one investigation.
+dbos, a library for durable jobs, carries them out. After a crash it resumes at the first step that
+had not ended. A job's id comes from its alert or message, so starting it twice starts it once.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from runbook_lib.record.incident import Incident, list_incidents, open_incident
 from runbook_lib.redact import Redactor
 
 from .alerts import AlertBook, KnownAlert
-from .look import Look, Looker
+from .investigation import Investigation, Investigator
 from .messages import Message, make_message
 from .metrics import DELIVERY, Metrics
 from .settings import ServeSettings
@@ -36,13 +35,13 @@ CASE_LABEL = "support_case"
 _CASE = re.compile(r"[A-Za-z0-9-]{1,64}")
 #: What the incident of a drill's alerts exercises.
 _EXERCISE = "alert"
-_LOOK_ATTEMPTS = 3
-#: The waits between two attempts double. All of a message's attempts take two hours.
+_INVESTIGATION_ATTEMPTS = 3
+#: The waits between two attempts double, up to five minutes, so the attempts take two hours.
 _DELIVERY_ATTEMPTS = 31
 _LONGEST_WAIT_S = 300.0
-#: How often due alerts are looked for when none comes in.
+#: How often to look for due alerts when none comes in.
 _TICK_S = 30.0
-#: How often, and after which wait, a step that raises is repeated: for almost six days.
+#: How often to repeat a step that raises, and after which wait: for almost six days.
 _STEP_ATTEMPTS = 100_000
 _STEP_WAIT_S = 5.0
 _ONCE_A_DAY_S = 86_400.0
@@ -64,7 +63,7 @@ class _JsonSerializer(Serializer):
 
 
 class Jobs:
-    """The two kinds of jobs, and the thread that starts looks, one after the other."""
+    """The two kinds of jobs, and the thread that starts investigations, one after the other."""
 
     def __init__(
         self,
@@ -77,23 +76,24 @@ class Jobs:
     ) -> None:
         self._settings = settings
         self._book = book
-        self._looker = Looker(settings)
+        self._investigator = Investigator(settings)
         self._targets = targets
         self._metrics = metrics
         self._redactor = redactor
         self._home = settings.runbook_home.resolve()
         self._bell = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="looks", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="investigations", daemon=True)
 
+        # Unfinished jobs in the database have this name.
         @DBOS.workflow(name="look", max_recovery_attempts=None)
-        def look_job(is_drill: bool) -> None:
-            self._carry_out_look(is_drill=is_drill)
+        def investigation_job(is_drill: bool) -> None:
+            self._carry_out_investigation(is_drill=is_drill)
 
         @DBOS.workflow(name=DELIVERY, max_recovery_attempts=None)
         def delivery_job(target: str, case: str, message: dict[str, str]) -> None:
             self._deliver(target, case, message)
 
-        self._look_job = look_job
+        self._investigation_job = investigation_job
         self._delivery_job = delivery_job
 
     def start(self) -> None:
@@ -107,11 +107,11 @@ class Jobs:
 
     @property
     def is_alive(self) -> bool:
-        """Whether looks are started."""
+        """Whether the thread that starts investigations runs."""
         return self._thread.is_alive()
 
     def _run(self) -> None:
-        """Start the look that is due, wait for its end, and so on."""
+        """Investigate whatever is due, one investigation at a time."""
         failures = 0
         while True:
             self._bell.clear()
@@ -119,9 +119,10 @@ class Jobs:
                 due = self._book.list_due()
                 if due:
                     oldest = due[0]
-                    name = f"{oldest.fingerprint} {oldest.starts_at} {oldest.told} {failures}"
-                    with SetWorkflowID(name):
-                        handle = DBOS.start_workflow(self._look_job, oldest.is_drill)
+                    # A failed job keeps its result, so a retry needs a new id.
+                    job_id = f"{oldest.fingerprint} {oldest.starts_at} {oldest.told} {failures}"
+                    with SetWorkflowID(job_id):
+                        handle = DBOS.start_workflow(self._investigation_job, oldest.is_drill)
                     handle.get_result()
                 failures = 0
             except Exception:  # noqa: BLE001 - the next attempt may succeed
@@ -132,25 +133,25 @@ class Jobs:
             if not due:
                 self._bell.wait(_TICK_S)
 
-    # --- a look ---
+    # --- an investigation ---
 
-    def _carry_out_look(self, *, is_drill: bool) -> None:
+    def _carry_out_investigation(self, *, is_drill: bool) -> None:
         """Investigate once for all alerts that are due, and start the deliveries."""
         taken = _step("take", self._take, is_drill)
         if not taken:
             return
         alerts = [KnownAlert(*row) for row in taken]
-        look = Look(*_step("investigate", self._investigate, alerts))
-        message = _step("write", self._write, alerts, look)
+        investigation = Investigation(*_step("investigate", self._investigate, alerts))
+        message = _step("write", self._write, alerts, investigation)
         for target, case in message.pop("places"):
             with SetWorkflowID(f"{message['id']} {target} {case}"):
                 DBOS.start_workflow(self._delivery_job, target, case, message)
-        _step("end", self._end_look, alerts, look)
+        _step("end", self._end_investigation, alerts, investigation)
 
     def _take(self, is_drill: bool) -> list[KnownAlert]:
         """Return the due alerts, of drills or real ones.
 
-        There is nothing more to tell about alerts that end after their incident was closed.
+        The end of an alert is not told after its incident was closed.
         """
         alerts = [alert for alert in self._book.list_due() if alert.is_drill == is_drill]
         if all(alert.told and self._is_closed(alert.incident) for alert in alerts):
@@ -158,22 +159,22 @@ class Jobs:
             return []
         return alerts
 
-    def _investigate(self, alerts: list[KnownAlert]) -> Look:
-        """Carry out the investigation; repeat one that fails."""
+    def _investigate(self, alerts: list[KnownAlert]) -> Investigation:
         new = [alert for alert in alerts if not alert.told]
         cases = _list_cases(alerts)
         ticket = cases[0] if cases else ""
-        for attempt in range(_LOOK_ATTEMPTS):
+        for attempt in range(_INVESTIGATION_ATTEMPTS):
             time.sleep(attempt)
-            incident = self._choose_drill() if alerts[0].is_drill else ""
-            look = self._looker.investigate(new, incident=incident, ticket=ticket)
-            self._metrics.looks.labels("failed" if look.error else look.verdict).inc()
-            if not look.error:
+            incident = self._choose_drill_incident() if alerts[0].is_drill else ""
+            investigation = self._investigator.investigate(new, incident=incident, ticket=ticket)
+            result = "failed" if investigation.error else investigation.verdict
+            self._metrics.investigations.labels(result).inc()
+            if not investigation.error:
                 break
-        return look
+        return investigation
 
-    def _choose_drill(self) -> str:
-        """Return the open incident that an earlier look made for a drill's alerts; else make it."""
+    def _choose_drill_incident(self) -> str:
+        """Return the open incident of earlier drill alerts, or open a new one."""
         for folder in list_incidents(self._home):
             try:
                 state = Incident(folder, redactor=self._redactor).state
@@ -183,10 +184,10 @@ class Jobs:
                 return folder.name
         return make_incident(self._settings, exercise=_EXERCISE).id
 
-    def _write(self, alerts: list[KnownAlert], look: Look) -> dict[str, Any]:
+    def _write(self, alerts: list[KnownAlert], investigation: Investigation) -> dict[str, Any]:
         """Return the fields of an investigation's message, and its places: targets with cases."""
         message = make_message(
-            look,
+            investigation,
             alerts,
             home=self._home,
             page_url=self._settings.page_url,
@@ -197,23 +198,24 @@ class Jobs:
             places += [("ticket", case) for case in _list_cases(alerts)]
         return {**asdict(message), "places": places}
 
-    def _end_look(self, alerts: list[KnownAlert], look: Look) -> None:
-        """Mark the alerts as told; then close an incident that nobody else closes.
+    def _end_investigation(self, alerts: list[KnownAlert], investigation: Investigation) -> None:
+        """Mark the alerts as told; close the incident of a drill, or of an alert without trouble.
 
-        A drill's incident is one, and so is one without trouble, once its alerts are resolved.
+        It stays open while one of its alerts fires.
         """
-        self._book.mark_told(alerts, look.incident)
-        is_quiet = look.verdict == Verdict.HEALTHY and not look.since
-        if not look.incident or not (is_quiet or alerts[0].is_drill):
+        incident = investigation.incident
+        self._book.mark_told(alerts, incident)
+        is_quiet = investigation.verdict == Verdict.HEALTHY and not investigation.since
+        if not incident or not (is_quiet or alerts[0].is_drill):
             return
-        if self._book.count_firing(look.incident) or self._is_closed(look.incident):
+        if self._book.count_firing(incident) or self._is_closed(incident):
             return
-        error = self._looker.close(look.incident)
+        error = self._investigator.close(incident)
         if error:
-            _log.warning("%s cannot be closed: %s", look.incident, error)
+            _log.warning("%s cannot be closed: %s", incident, error)
 
     def _is_closed(self, name: str) -> bool:
-        """Tell whether an incident is closed; no for one that can't be read."""
+        """Tell whether an incident is closed; False if it can't be read."""
         if not name:
             return False
         try:
@@ -229,11 +231,12 @@ class Jobs:
     def _deliver(self, target: str, case: str, message: dict[str, str]) -> None:
         """Try until the target has taken the message, or for two hours."""
         wait_s = 1.0
-        for _ in range(_DELIVERY_ATTEMPTS):
+        for attempt in range(_DELIVERY_ATTEMPTS):
+            if attempt:
+                DBOS.sleep(wait_s)
+                wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
             if _step("attempt", self._attempt, target, case, message):
                 return
-            DBOS.sleep(wait_s)
-            wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
         self._metrics.delivered.labels(target, "failed").inc()
         _log.warning("%s to %s is given up", message["id"], target)
 
@@ -268,10 +271,9 @@ def configure(settings: ServeSettings) -> None:
 
 
 def _step(name: str, work: Callable[..., Any], *arguments: Any) -> Any:
-    """Carry out a step of a job, and keep its result; after a crash the kept result is returned.
+    """Carry out a step of a job, and keep its result; after a crash, return the kept one.
 
-    A step that was interrupted is carried out again. So is one that raises, for example because
-    the disk is full: no job is lost to an error that passes.
+    A step that was interrupted, or that raises (on a full disk, for example), is carried out again.
     """
     options: StepOptions = {
         "name": name,

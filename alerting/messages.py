@@ -10,7 +10,7 @@ from runbook_lib.redact import Redactor
 from runbook_lib.show.text import visible
 
 from .alerts import KnownAlert
-from .look import Look
+from .investigation import Investigation
 
 _MOST_SUBJECT_CHARS = 200
 _MOST_TEXT_CHARS = 2_000
@@ -18,46 +18,39 @@ _MOST_TEXT_CHARS = 2_000
 
 @dataclass(frozen=True)
 class Message:
-    """A message, the same for every target.
+    """A message, the same for every target."""
 
-    Attributes
-    ----------
-    id : the incident and its phase, which is the verdict; stands in the text
-    report : the path of the report, which is attached; empty: there is none
-    """
-
-    id: str
+    id: str  # the incident and its phase (the verdict); stands in the text
     subject: str
     text: str
-    report: str
+    report: str  # the path of the attached report, or ""
 
 
 def make_message(
-    look: Look, alerts: Sequence[KnownAlert], *, home: Path, page_url: str, redactor: Redactor
+    investigation: Investigation,
+    alerts: Sequence[KnownAlert],
+    *,
+    home: Path,
+    page_url: str,
+    redactor: Redactor,
 ) -> Message:
-    """Return the message about an investigation, without secrets.
-
-    Parameters
-    ----------
-    alerts : what was investigated
-    page_url : the address of the page of incidents
-    """
-    phase = look.verdict or "failed"
+    """Return the message about the investigation of these alerts, without secrets."""
+    phase = investigation.verdict or "failed"
     drill = "[DRILL] " if alerts[0].is_drill else ""
     words = ", ".join(sorted({alert.name for alert in alerts})).split()
     report = Path()
     # Without an incident, the oldest alert stands for it.
-    about = look.incident or f"{alerts[0].fingerprint} {alerts[0].starts_at}"
+    about = investigation.incident or f"{alerts[0].fingerprint} {alerts[0].starts_at}"
     lines = []
-    if look.error:
-        lines += [f"The investigation failed: {look.error}", "Next: runbook investigate"]
+    if investigation.error:
+        lines += [f"The investigation failed: {investigation.error}", "Next: runbook investigate"]
     ends = []
-    if look.incident:
-        report = home / look.incident / "report.html"
-        lines += _read_summary(home / look.incident)
-        if look.next:
-            lines.append(f"Next: {look.next}")
-        ends.append(f"Report: {page_url}/incidents/{look.incident}/report.html")
+    if investigation.incident:
+        report = home / investigation.incident / "report.html"
+        lines += _read_summary(home / investigation.incident)
+        if investigation.next:
+            lines.append(f"Next: {investigation.next}")
+        ends.append(f"Report: {page_url}/incidents/{investigation.incident}/report.html")
     name = f"{about} {phase}"
     ends.append(f"[{name}]")
     subject = f"{drill}{phase}: {about}: {' '.join(words)}"
@@ -71,7 +64,7 @@ def make_message(
 
 
 def _read_summary(folder: Path) -> list[str]:
-    """Return the first lines of ``summary.txt``; its last one is the report's path here."""
+    """Return the lines of ``summary.txt`` without the last, the report's path on this machine."""
     try:
         lines = (folder / "summary.txt").read_text("utf-8").splitlines()
     except OSError:

@@ -31,14 +31,9 @@ M = TypeVar("M", Counter, Gauge)
 
 
 class Metrics:
-    """Counters of this process, and gauges that each scrape reads anew.
+    """Counters of this process, and gauges that each scrape reads.
 
-    Attributes
-    ----------
-    received, folded : alerts that are new and fire, and the others
-    refused : requests, by one of ``REASONS``
-    looks : investigations, by verdict or ``failed``
-    delivered : attempts to deliver, by target, and ``sent``, ``failed`` or ``retried``
+    ``received`` counts new alerts that fire, ``folded`` all other alerts.
     """
 
     def __init__(self, book: AlertBook, targets: Iterable[str]) -> None:
@@ -50,7 +45,7 @@ class Metrics:
             Counter, "alerts_folded", "Alerts that are known, or ended before we heard of them."
         )
         self.refused = self._add(Counter, "requests_refused", "Requests refused.", "reason")
-        self.looks = self._add(Counter, "looks", "Investigations, by verdict.", "result")
+        self.investigations = self._add(Counter, "looks", "Investigations, by verdict.", "result")
         self.delivered = self._add(
             Counter, "deliveries", "Attempts to deliver, by result.", "target", "result"
         )
@@ -63,7 +58,7 @@ class Metrics:
         for reason in REASONS:
             self.refused.labels(reason)
         for result in (*Verdict, "failed"):
-            self.looks.labels(result)
+            self.investigations.labels(result)
         for target in targets:
             undelivered.labels(target).set_function(partial(_count_undelivered, target))
             for result in ("sent", "failed", "retried"):
@@ -77,11 +72,9 @@ class Metrics:
         return (utc_now() - oldest).total_seconds() if oldest else 0
 
     def render(self) -> bytes:
-        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
 
 def _count_undelivered(target: str) -> int:
-    """Return how many deliveries to a target have not ended."""
     jobs = DBOS.list_workflows(name=DELIVERY, status=_UNFINISHED, load_output=False)
     return len([job for job in jobs if job.input and job.input["args"][0] == target])

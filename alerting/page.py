@@ -42,10 +42,7 @@ class Page:
         )
 
     def list_rows(self) -> list[dict[str, Json]]:
-        """Return at most 200 incidents: first the open ones, then the closed ones; newest first.
-
-        ``report`` is the path of the report's address on this server.
-        """
+        """Return at most 200 incidents, the open ones first. ``report`` is the path of a URL."""
         history = list_history(self._home, load_policy())
         rows = []
         for incident in sorted(history, key=lambda row: not row.is_open)[:_MOST_ROWS]:
@@ -67,12 +64,7 @@ class Page:
         return template.render(rows=self.list_rows(), now=now, csp=CSP, get_tone=get_tone)
 
     def find_page(self, incident_id: str, notebook: str = "") -> Path | None:
-        """Return the path of an incident's report, or of a notebook's page; None without one.
-
-        Parameters
-        ----------
-        notebook : the name of the notebook's page without ``.html``; empty: the report
-        """
+        """Return the path of an incident's report, or of a notebook's page, if it is there."""
         try:
             incident = open_incident(self._home, incident_id, redactor=self._redactor)
             if incident is None:

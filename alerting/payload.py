@@ -26,8 +26,8 @@ class _FromAlertmanager(BaseModel):
 class Alert(_FromAlertmanager):
     """One alert. ``fingerprint`` and ``starts_at`` are its key.
 
-    ``ends_at`` says when it ended, once the status is ``resolved``. Before that, it is missing, or
-    the year 1, or a time to come.
+    ``ends_at`` counts once the status is ``resolved``. Before that, it is missing, in the year 1,
+    or in the future.
     """
 
     status: Literal["firing", "resolved"]
@@ -38,7 +38,6 @@ class Alert(_FromAlertmanager):
 
     @property
     def key(self) -> tuple[str, str]:
-        """The fingerprint, and the start as text."""
         return self.fingerprint, format_time(self.starts_at)
 
     @property
@@ -48,21 +47,13 @@ class Alert(_FromAlertmanager):
 
 
 class Payload(_FromAlertmanager):
-    """One message of the webhook."""
-
     version: Literal["4"]
     receiver: Annotated[str, StringConstraints(max_length=1024)]
     alerts: tuple[Alert, ...]
 
 
 def read_payload(body: bytes) -> Payload:
-    """Return the payload that a body holds.
-
-    Raises
-    ------
-    PayloadError
-        When it is not JSON, or no payload of version 4. The text says why.
-    """
+    """Return the payload of a body; raise PayloadError, which says why, if there is none."""
     try:
         return Payload.model_validate_json(body, strict=True)
     except ValidationError as error:

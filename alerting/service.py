@@ -26,9 +26,9 @@ from .web import build_app
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-#: Requests at the same time. It limits the memory, because each may hold a whole body.
+#: Requests at the same time. Each may hold a whole body in memory.
 _MOST_REQUESTS = 64
-#: How long requests may go on after the process was told to end.
+#: How long requests may take after the process was told to end.
 _STOP_S = 5
 
 _log = logging.getLogger(__name__)
@@ -37,10 +37,7 @@ _log = logging.getLogger(__name__)
 def serve(settings: ServeSettings) -> None:
     """Take alerts, investigate and deliver, until SIGTERM or Ctrl-C.
 
-    Raises
-    ------
-    UsageError
-        When another process serves the same folder, and so the same database.
+    Raises UsageError when another process serves the same folder, and so the same database.
     """
     home = settings.serve_home
     with disk_errors(f"cannot use {home}"):
@@ -80,7 +77,6 @@ def _end_process() -> NoReturn:
 
 
 def _serve_http(app: FastAPI, settings: ServeSettings) -> None:
-    """Serve the app over HTTP until SIGTERM or Ctrl-C."""
     for number in (signal.SIGINT, signal.SIGTERM):
         # uvicorn ends by these signals, and sends them to this process again afterwards.
         signal.signal(number, signal.SIG_IGN)
@@ -122,12 +118,11 @@ class _RedactingFormatter(logging.Formatter):
         self._redactor = redactor
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line of the log, with secrets hidden."""
         return self._redactor.text(super().format(record))
 
 
 def _configure_log(redactor: Redactor) -> None:
-    """Send every line of the log to stderr, without secrets."""
+    """Send the log to stderr, without secrets."""
     handler = logging.StreamHandler()
     handler.setFormatter(_RedactingFormatter(redactor))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

@@ -20,8 +20,6 @@ _HOST_PORT = re.compile(r"(?P<host>[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>
 
 
 class ServeSettings(runbook_settings.Settings):
-    """Where alerts come in, and where reports go."""
-
     serve_address: str = "127.0.0.1:8115"
     serve_page_url: str = ""
     serve_token_file: Path | None = None
@@ -32,7 +30,6 @@ class ServeSettings(runbook_settings.Settings):
     @field_validator("serve_address")
     @classmethod
     def _check_address(cls, value: str) -> str:
-        """Check that the address is a host and a port from 1 to 65535."""
         match = _HOST_PORT.fullmatch(value)
         if match is None or not 0 < int(match["port"]) < 65536:
             raise ValueError("must be host:port, such as 127.0.0.1:8115")
@@ -40,7 +37,7 @@ class ServeSettings(runbook_settings.Settings):
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:
-        """Check settings that need each other; name all that are wrong at once."""
+        """Name all wrong settings at once."""
         wrong: list[str] = []
         if bool(self.serve_tls_cert_file) != bool(self.serve_tls_key_file):
             wrong.append("SERVE_TLS_KEY_FILE: set both it and SERVE_TLS_CERT_FILE, or neither")
@@ -54,19 +51,17 @@ class ServeSettings(runbook_settings.Settings):
 
     @classmethod
     def read_old_names(cls, env_file: Path) -> dict[str, str]:
-        """Refuse the files of ``_OLD``: one file has replaced the three of them."""
+        """Refuse the settings that ``SERVE_TARGETS_FILE`` has replaced."""
         given = {**dotenv_values(env_file), **os.environ}
         if any(given.get(name) for name in _OLD):
             raise SettingsError(f"SERVE_TARGETS_FILE replaces {', '.join(_OLD)}: remove these")
         return super().read_old_names(env_file)
 
     def read_token(self) -> str:
-        """Return the token; empty where none is set.
+        """Return the token, or "".
 
-        Raises
-        ------
-        SettingsError
-            When the file can't be read or the token is weak. The message never shows the token.
+        Raises SettingsError when the file can't be read or the token is weak, without showing the
+        token.
         """
         token = _read_file("serve_token_file", self.serve_token_file)
         is_weak = len(token) < _SHORTEST_TOKEN_CHARS or not token.isascii()
@@ -78,10 +73,10 @@ class ServeSettings(runbook_settings.Settings):
         return token
 
     def read_targets(self) -> dict[str, str]:
-        """Return the URLs in ``SERVE_TARGETS_FILE`` by name; comments (#) are skipped.
+        """Return the URLs in ``SERVE_TARGETS_FILE`` by name; skip comments (#).
 
-        A name is the URL's scheme, such as ``slack``; if that is taken, ``slack-2`` for the second
-        URL of the file.
+        A name is the URL's scheme, such as ``slack``; if that is taken, its position is added, as
+        in ``slack-2``. Raises SettingsError when the file can't be read.
         """
         targets: dict[str, str] = {}
         for line in _read_file("serve_targets_file", self.serve_targets_file).splitlines():
@@ -96,17 +91,15 @@ class ServeSettings(runbook_settings.Settings):
 
     @property
     def host(self) -> str:
-        """The host of ``serve_address``, without the brackets of an IPv6 address."""
         return self.serve_address.rpartition(":")[0].strip("[]")
 
     @property
     def port(self) -> int:
-        """The port of ``serve_address``."""
         return int(self.serve_address.rpartition(":")[2])
 
     @property
     def own_url(self) -> str:
-        """The URL that this machine reaches the service by."""
+        """The URL of the service for this machine."""
         scheme = "https" if self.serve_tls_cert_file else "http"
         return f"{scheme}://{self.serve_address}"
 
@@ -117,7 +110,6 @@ class ServeSettings(runbook_settings.Settings):
 
     @property
     def serve_home(self) -> Path:
-        """The folder for the database and the lock files."""
         return self.runbook_home.resolve() / "serve"
 
     @property
@@ -127,7 +119,6 @@ class ServeSettings(runbook_settings.Settings):
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether only this machine reaches a host."""
     if host == "localhost":
         return True
     try:
@@ -137,7 +128,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _read_file(name: str, path: Path | None) -> str:
-    """Return a file's text, without spaces around it; ``name`` is the setting to blame."""
+    """Return the stripped text of the file that the setting ``name`` gives."""
     if path is None:
         return ""
     try:

@@ -43,8 +43,6 @@ class NotSentError(Exception):
 
 @dataclass(frozen=True)
 class _CaseMessage:
-    """One message in a customer's case; other fields of the answer are ignored."""
-
     message: str = ""
 
     __pydantic_config__ = CAMEL
@@ -52,7 +50,7 @@ class _CaseMessage:
 
 @dataclass(frozen=True)
 class _Case:
-    """What a customer's case holds. An answer that lacks one of the lists is an error."""
+    """What a customer's case holds. An answer without one of the lists is an error."""
 
     messages: tuple[_CaseMessage, ...]
     attachments: tuple[dict[str, Json], ...]
@@ -64,19 +62,17 @@ class TicketTarget(SupportClient):
     """A customer's case in support-service. It shows its messages, so none is written twice."""
 
     def send(self, message: Message, case: str) -> None:
-        """Attach the report, then write the message; each only where the case has none yet.
+        """Attach the report, then write the message; each only if the case has none yet.
 
-        Raises
-        ------
-        NotSentError
-            When the service did not take the message, or its answer was lost.
+        Raises NotSentError when the service did not take the message, its answer was lost, or the
+        report can't be read.
         """
         path = self._path(check_ticket_id(case))
         try:
             known = self.get(path, _Case)
             if any(f"[{message.id}]" in entry.message for entry in known.messages):
                 return
-            # The API doesn't say which field holds the file's name, so every field's value counts.
+            # The API doesn't say which field holds the file's name, so compare every field.
             attached: list[Json] = []
             for entry in known.attachments:
                 attached += entry.values()
@@ -110,12 +106,9 @@ class AppriseTarget:
             plugin.socket_read_timeout = timeout_s
 
     def send(self, message: Message, _case: str) -> None:
-        """Send a message, with the report where the service takes files.
+        """Send a message, with the report if the service takes files.
 
-        Raises
-        ------
-        NotSentError
-            When the service did not take the message, or its answer was lost.
+        Raises NotSentError as ``TicketTarget`` does.
         """
         result = self._service.notify(
             title=message.subject,
@@ -132,12 +125,9 @@ Target = TicketTarget | AppriseTarget
 
 
 def connect_targets(settings: ServeSettings) -> Mapping[str, Target]:
-    """Return the targets that the settings name, by name. Sends nothing.
+    """Return the targets of the settings, by name. Sends nothing.
 
-    Raises
-    ------
-    SettingsError
-        When Apprise can't read a URL. The message doesn't show it.
+    Raises SettingsError when Apprise can't read a URL, without showing it.
     """
     targets: dict[str, Target] = {}
     if settings.support_url:

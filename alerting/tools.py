@@ -1,8 +1,8 @@
 """The tools that an assistant may call, over the Model Context Protocol on stdin and stdout.
 
-No tool changes a system. ``investigate`` writes an incident's folder; the other tools only read.
-Text from outside, such as names of objects, alerts' labels and answers of systems, stands in fields
-named ``untrusted_text``.
+No tool changes a system. ``investigate`` writes an incident's folder; all others only read. Text
+from outside, such as names of objects, labels and answers of systems, is in fields named
+``untrusted_text``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from runbook_lib.runbook import load_policy
 from runbook_lib.show.tables import tabulate_plans
 from runbook_lib.show.text import visible
 
-from .look import Looker
+from .investigation import Investigator
 from .settings import ServeSettings
 
 _INSTRUCTIONS = """\
@@ -39,8 +39,8 @@ _MOST_CHARS = 4_000
 class Origin(BaseModel):
     """Which incident a fact is about, and when and where it was read.
 
-    ``age_s`` is the time since ``at``, in seconds. ``source`` is an address, steps of the runbook,
-    or a path on this machine.
+    ``age_s`` is the time since ``at``. ``source`` is an address, steps of the runbook, or a path on
+    this machine.
     """
 
     incident: str
@@ -52,8 +52,8 @@ class Origin(BaseModel):
 class Fact(BaseModel):
     """One fact about an incident.
 
-    ``name`` is a step, a cause, a plan's id, or ``report``. ``status`` is the status of that step,
-    cause or plan; for ``report`` it is the verdict.
+    ``name`` is a step, a cause, a plan's id, or ``report``, and ``status`` is its status; for
+    ``report``, the verdict.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Fact(BaseModel):
 
 
 class Tools:
-    """The tools. Each takes an incident's id; empty: the open one.
+    """The tools. Each takes an incident's id, or "" for the open one.
 
     A method's docstring is the tool's description, which the assistant reads.
     """
@@ -71,14 +71,14 @@ class Tools:
     def __init__(self, settings: ServeSettings) -> None:
         self._home = settings.runbook_home.resolve()
         self._redactor = Redactor(settings.secrets)
-        self._looker = Looker(settings)
+        self._investigator = Investigator(settings)
 
     def investigate(self, incident: str = "", ticket: str = "") -> Fact:
         """Look at the system now, and return the report's summary. It takes some seconds."""
-        look = self._looker.investigate([], incident=incident, ticket=ticket)
-        if look.error:
-            raise ToolError(self._clean(look.error))
-        return self.report(look.incident)
+        investigation = self._investigator.investigate([], incident=incident, ticket=ticket)
+        if investigation.error:
+            raise ToolError(self._clean(investigation.error))
+        return self.report(investigation.incident)
 
     def readings(self, incident: str = "") -> list[Fact]:
         """Return the newest reading of each step: ok, breach, unknown or left_out."""
@@ -126,7 +126,10 @@ class Tools:
         return self._make_fact("report", verdict, text, origin)
 
     def _find(self, name: str) -> Incident:
-        """Return the named incident, or the open one; raises ToolError when it can't be read."""
+        """Return the named incident, or the open one.
+
+        Raises ToolError when it can't be read, or none is open.
+        """
         try:
             incident = open_incident(self._home, name, redactor=self._redactor)
             if incident is not None:
@@ -138,7 +141,6 @@ class Tools:
         return incident
 
     def _make_origin(self, incident: Incident, at: datetime, source: str) -> Origin:
-        """Return where a fact comes from; its age counts until now."""
         age_s = (utc_now() - at).total_seconds()
         clean = self._clean(source)
         return Origin(incident=incident.id, at=at, age_s=round(age_s, 1), source=clean)
@@ -159,7 +161,7 @@ def build_server(settings: ServeSettings) -> MCPServer:
     server = MCPServer("runbook", instructions=_INSTRUCTIONS, log_level="ERROR")
     for tool in (tools.readings, tools.causes, tools.plans, tools.report):
         server.add_tool(tool, annotations=ToolAnnotations(read_only_hint=True))
-    # investigate changes no system, but writes incidents' folders: it does not only read.
+    # investigate changes no system, but it writes incidents' folders.
     only_adds = ToolAnnotations(read_only_hint=False, destructive_hint=False)
     server.add_tool(tools.investigate, annotations=only_adds)
     return server

@@ -26,7 +26,7 @@ from .payload import PayloadError, read_payload
 
 _LARGEST_BODY_BYTES = 1 << 20
 _MOST_ALERTS = 1000
-#: So many alerts may wait for an investigation.
+#: The most alerts that may wait for an investigation.
 _QUEUE_ALERTS = 1000
 #: How long a sender may take for a whole body.
 _BODY_DEADLINE_S = 20.0
@@ -44,7 +44,7 @@ class _Refusal(Exception):
 
 
 def build_app(*, token: str, book: AlertBook, jobs: Jobs, metrics: Metrics, page: Page) -> FastAPI:
-    """Return the web application. If a token is set, every route but ``/health`` needs it."""
+    """Return the web application. With a token, every route but ``/health`` needs it."""
     app = FastAPI(openapi_url=None)
 
     def refuse(refusal: _Refusal) -> Response:
@@ -59,7 +59,7 @@ def build_app(*, token: str, book: AlertBook, jobs: Jobs, metrics: Metrics, page
     async def guard(
         request: Request, call_next: Callable[[Request], Awaitable[Response]]
     ) -> Response:
-        # Every request passes here, also one for a route that does not exist.
+        # Every request passes here, even for a route that does not exist.
         is_open = request.url.path == "/health"
         if token and not is_open and not has_token(request.headers.get("authorization"), token):
             answer = refuse(_Refusal(401, "unauthorized", "the token is missing or wrong"))
@@ -108,8 +108,6 @@ def build_app(*, token: str, book: AlertBook, jobs: Jobs, metrics: Metrics, page
 
 
 def _add_pages(app: FastAPI, page: Page) -> None:
-    """Add the routes that show incidents."""
-
     @app.get("/", response_class=HTMLResponse)
     def show_page() -> Response:
         return HTMLResponse(page.render(utc_now()))
@@ -136,9 +134,9 @@ def _send_page(path: Path | None) -> Response:
 
 
 async def _read_body(request: Request) -> bytes:
-    """Return a body; refuse one that is over the limit, or takes more than 20 s.
+    """Return a body, unless it is over the limit or takes more than 20 s.
 
-    No more than the limit and one chunk is ever kept in memory.
+    Memory holds no more than the limit and one chunk.
     """
     body = bytearray()
     try:
@@ -157,7 +155,7 @@ async def _read_body(request: Request) -> bytes:
 def has_token(authorization: str | None, token: str) -> bool:
     """Tell whether a header holds the token: as bearer, or as the password of Basic.
 
-    The time of the comparison does not reveal which characters of a wrong token are right.
+    The time of the comparison doesn't reveal which characters of a wrong token are right.
     """
     scheme, _, value = (authorization or "").partition(" ")
     given = value.strip()

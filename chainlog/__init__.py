@@ -1,9 +1,9 @@
 """An append-only log of JSON lines: locked, fsynced, hash-chained.
 
 Each line holds ``seq``, ``at``, ``kind``, ``data``, ``prev`` (the hash of the line before) and
-``hash`` (SHA-256 of the line without ``hash``). The chain shows accidents and edits. It does not
-show that whole lines were cut off at the end, and it does not stop a forger who rewrites every
-line. A last line without its line break is called *torn*: its writer died in the middle.
+``hash`` (SHA-256 of the line without ``hash``). The chain shows accidents and edits, but not whole
+lines cut off at the end, nor a forger who rewrites every line. A last line without its line break
+is *torn*: its writer died in the middle.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["GENESIS", "ChainedLog", "Entry", "LogDamagedError", "LogError", "rea
 
 #: ``prev`` of the first line.
 GENESIS = "0" * 64
-#: Room for the last lines when the disk is full.
+#: Room for the last lines on a full disk.
 _RESERVE_BYTES = 256 * 1024
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
@@ -38,10 +38,7 @@ class LogError(Exception):
 
 
 class LogDamagedError(LogError):
-    """A line was altered, or a line before it is missing.
-
-    ``path``, ``line`` (from 1) and ``reason`` say which.
-    """
+    """A line was altered, or a line before it is missing; ``line`` counts from 1."""
 
     def __init__(self, path: str, line: int, reason: str) -> None:
         super().__init__(f"{path}, line {line}: {reason}")
@@ -51,11 +48,7 @@ class LogDamagedError(LogError):
 
 
 class Entry(NamedTuple):
-    """One line of a log.
-
-    ``seq`` counts from 1. ``at`` is UTC, by the clock of the machine that wrote the line. ``prev``
-    is the hash of the line before, and ``hash`` is the line's own hash.
-    """
+    """One line of a log; ``at`` is UTC by the writer's clock, ``prev`` the previous line's hash."""
 
     seq: int
     at: datetime
@@ -65,19 +58,15 @@ class Entry(NamedTuple):
     hash: str
 
 
-#: What the first line follows; it stands in no file.
+#: The first line follows this entry, which is in no file.
 _START = Entry(0, datetime.min.replace(tzinfo=UTC), "", {}, "", GENESIS)
 
 
 def read_entries(path: Path) -> Iterator[Entry]:
-    """Yield the entries of a log, checking the chain; a torn last line is left out.
+    """Yield a log's entries, but not a torn last line.
 
-    Raises
-    ------
-    LogError
-        When the file cannot be read.
-    LogDamagedError
-        At the first line that was altered, or that does not follow the line before it.
+    Raises LogError when the file can't be read, and LogDamagedError at the first line that was
+    altered or doesn't follow the line before it.
     """
     return (entry for entry, _ in _read(path, 0, _START))
 
@@ -85,18 +74,9 @@ def read_entries(path: Path) -> Iterator[Entry]:
 class ChainedLog:
     """Append to one log file, safely from several processes and threads.
 
-    Parameters
-    ----------
-    path : the file; the first entry creates it, and its folder
-    clock : returns the current time, with its time zone
-    lock_timeout_s : how long to wait for another process that holds the lock
-
-    Notes
-    -----
-    However long the log is, an append writes one line, and waits for the disk unless ``sync`` is
-    false. Before that, the append reads the lines that are new to this object. If the last of them
-    is torn, it is moved to ``<name>.torn-<n>``, and another entry, ``torn_tail``, says so. After a
-    failed write this object appends no more, because nobody knows what is on the disk.
+    However long the log is, an append reads only lines that are new to this object, and writes one.
+    It first moves a torn last line to ``<name>.torn-<n>``. After a failed write this object appends
+    no more, because it can't know what is on the disk. Reading raises as ``read_entries`` does.
     """
 
     def __init__(
@@ -115,18 +95,13 @@ class ChainedLog:
         self._last_entry = _START
         self._checked_bytes = 0
         self._kept_entries: list[Entry] | None = None  # None until ``read`` is called
-        self._broken = ""  # why nothing can be appended any more; empty: appending works
+        self._broken = ""  # why this object appends no more
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep every other process from appending, until the ``with`` block ends.
+        """Keep other processes from appending; other threads can still append through this object.
 
-        Other threads of this process can append through this object meanwhile.
-
-        Raises
-        ------
-        LogError
-            When another process holds the lock for too long, or the folder cannot be written.
+        Raises LogError when another process holds the lock for too long, or the disk refuses.
         """
         with self._mutex:
             self._acquire()
@@ -137,24 +112,14 @@ class ChainedLog:
                 self._lock.release()
 
     def _acquire(self) -> AbstractContextManager[object]:
-        """Take the file's lock. A ``with`` block over the returned object releases it."""
         with _raising_log_error(f"cannot lock {self.path}"):
             return self._lock.acquire()  # filelock makes the folder, too
 
     def append(self, kind: str, data: dict[str, Any], *, sync: bool = True) -> Entry:
-        """Append one entry.
+        """Append one entry. Without ``sync``, a power cut may lose it; a kill can't.
 
-        Parameters
-        ----------
-        sync : wait for the disk; without that, a power cut may lose the entry, but the end of the
-            process does not
-
-        Raises
-        ------
-        LogError
-            When the entry could not be appended, or an earlier write failed.
-        LogDamagedError
-            When a line that is new to this object was altered, or does not follow the line before.
+        Raises LogError when that fails or an earlier write failed, and LogDamagedError as
+        ``read_entries`` does.
         """
         with self._mutex:
             # Inside ``locked``: to take the file's lock again would cost as much as the append.
@@ -164,7 +129,6 @@ class ChainedLog:
                 return self._append(kind, data, sync)
 
     def _append(self, kind: str, data: dict[str, Any], sync: bool) -> Entry:
-        """Append one entry under the lock. Before that, move a torn last line out of the way."""
         if self._broken:
             raise LogError(f"{self.path} is not written any more: {self._broken}")
         has_torn_tail = self._read_new_lines()
@@ -174,12 +138,9 @@ class ChainedLog:
         return self._write(kind, data, sync)
 
     def reserve(self) -> None:
-        """Keep 256 KiB aside on the disk, so that the log can be written when the disk is full.
+        """Keep 256 KiB aside for entries on a full disk.
 
-        Raises
-        ------
-        LogError
-            When the disk has no such room. Then begin nothing that must be logged.
+        Raises LogError without such room: then begin nothing that must be logged.
         """
         if self._reserve.exists():
             return
@@ -193,17 +154,10 @@ class ChainedLog:
                 raise
 
     def release_reserve(self) -> None:
-        """Give the reserved room back to the disk. Does nothing when none is reserved."""
         self._reserve.unlink(missing_ok=True)
 
     def read(self) -> list[Entry]:
-        """Return every complete entry, and keep all in memory: the next call reads only new lines.
-
-        Raises
-        ------
-        LogDamagedError
-            At the first new line that was altered, or that does not follow the line before it.
-        """
+        """Return every complete entry, and keep them: the next call reads only new lines."""
         with self._mutex:
             if self._kept_entries is None:
                 self._start_over()  # appends before this call kept no entries
@@ -212,14 +166,9 @@ class ChainedLog:
             return list(self._kept_entries)
 
     def scan(self) -> Iterator[Entry]:
-        """Yield every complete entry, and keep none in memory, however long the log is.
+        """Yield every complete entry, and keep none in memory.
 
-        If the caller takes all entries, the next append need not read their lines again.
-
-        Raises
-        ------
-        LogDamagedError
-            At the first line that was altered, or that does not follow the line before it.
+        After a whole scan, the next append needn't read these lines again.
         """
         last = _START
         checked_bytes = 0
@@ -229,23 +178,19 @@ class ChainedLog:
                 checked_bytes += line_bytes
                 yield entry
         with self._mutex:
-            # Where ``read`` keeps entries, do not move on: this scan has kept none of its entries.
+            # If ``read`` keeps entries, don't skip these: this scan has kept none of them.
             if self._kept_entries is None:
                 self._last_entry = last
                 self._checked_bytes = checked_bytes
 
     def _start_over(self) -> None:
-        """Read the file from its beginning next time."""
         self._last_entry = _START
         self._checked_bytes = 0
         if self._kept_entries is not None:
             self._kept_entries = []
 
     def _read_new_lines(self) -> bool:
-        """Read the complete lines that are new; tell whether a torn line follows them.
-
-        Without the file's lock, such a line may be one that another process writes just now.
-        """
+        """Read the complete lines that are new; tell whether a torn line follows them."""
         try:
             file_size = self.path.stat().st_size
         except (FileNotFoundError, NotADirectoryError):
@@ -255,17 +200,16 @@ class ChainedLog:
         if file_size > self._checked_bytes:
             for entry, line_bytes in _read(self.path, self._checked_bytes, self._last_entry):
                 self._move_past(entry, line_bytes)
+        # Without the file's lock, another process may be writing that line just now.
         return file_size > self._checked_bytes
 
     def _move_past(self, entry: Entry, line_bytes: int) -> None:
-        """Note that the file was read up to the end of an entry's line."""
         self._last_entry = entry
         self._checked_bytes += line_bytes
         if self._kept_entries is not None:
             self._kept_entries.append(entry)
 
     def _move_torn_tail(self) -> str:
-        """Move the torn last line to a file of its own; return that file's name."""
         number = 1
         while True:
             torn_path = self.path.with_name(f"{self.path.name}.torn-{number}")
@@ -279,7 +223,6 @@ class ChainedLog:
         return torn_path.name
 
     def _write(self, kind: str, data: dict[str, Any], sync: bool) -> Entry:
-        """Write one entry after the last one. After a failed write, this object appends no more."""
         line = _make_line(self._last_entry, self._clock(), kind, data)
         try:
             self._write_line(line, sync)
@@ -293,7 +236,7 @@ class ChainedLog:
         return entry
 
     def _write_line(self, line: bytes, sync: bool) -> None:
-        """Append a line. When that fails, give the reserved room back and try once more."""
+        """Append a line. If that fails, give the reserved room back and try once more."""
         with self.path.open("ab", buffering=0) as file:
             try:
                 _write_whole(file, line)
@@ -310,15 +253,13 @@ class ChainedLog:
 
 
 def _write_whole(file: BinaryIO, line: bytes) -> None:
-    """Write a line to an unbuffered file, where one write may take only a part of it."""
     unwritten = line
     while unwritten:
-        written_bytes = file.write(unwritten) or 0
+        written_bytes = file.write(unwritten) or 0  # maybe only a part
         unwritten = unwritten[written_bytes:]
 
 
 def _sync_folder(folder: Path) -> None:
-    """Wait until the names of a folder's new files are on the disk, too."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -327,10 +268,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _read(path: Path, start_bytes: int, last: Entry) -> Iterator[tuple[Entry, int]]:
-    """Yield each complete entry that follows ``last``, with its line's length in bytes.
-
-    ``start_bytes`` is where the line of ``last`` ends in the file.
-    """
+    """Yield each complete entry from ``start_bytes`` on, after ``last``; and its line's length."""
     with _raising_log_error(f"{path} cannot be read"), path.open("rb") as file:
         file.seek(start_bytes)
         for line in file:
@@ -340,7 +278,6 @@ def _read(path: Path, start_bytes: int, last: Entry) -> Iterator[tuple[Entry, in
 
 
 def _parse(path: Path, line: bytes, last: Entry) -> Entry:
-    """Return a line's entry; raise LogDamagedError unless it is unaltered and follows ``last``."""
     number = last.seq + 1
     try:
         entry = _decode(line)
@@ -358,7 +295,6 @@ def _parse(path: Path, line: bytes, last: Entry) -> Entry:
 
 
 def _decode(line: bytes) -> Entry:
-    """Return the entry that a line holds, without checking its hash."""
     text = line.decode("utf-8", "surrogatepass")
     fields = json.loads(text)
     fields["at"] = datetime.fromisoformat(fields["at"])
@@ -366,11 +302,7 @@ def _decode(line: bytes) -> Entry:
 
 
 def _make_line(last: Entry, at: datetime, kind: str, data: dict[str, Any]) -> bytes:
-    """Return the line that follows ``last``.
-
-    The two parts before and after the field ``hash`` are hashed together, then the field is put
-    between them. So ``data``, which may be large, is encoded only once.
-    """
+    # ``data`` may be large: encode it once, hash the line without ``hash``, then put that in.
     before = _encode_canonical({"at": _format_time(at), "data": data})
     after = _encode_canonical({"kind": kind, "prev": last.hash, "seq": last.seq + 1})
     start = before.removesuffix(b"}") + b","
@@ -385,13 +317,11 @@ def _format_time(at: datetime) -> str:
 
 
 def _encode_canonical(fields: dict[str, Any]) -> bytes:
-    """Encode fields in the only form that a line's hash allows: sorted names, no blanks."""
     return _ENCODER.encode(fields).encode("utf-8", "surrogatepass")
 
 
 @contextmanager
 def _raising_log_error(failure: str) -> Iterator[None]:
-    """Turn an ``OSError`` into a ``LogError`` that says what failed, and why."""
     try:
         yield
     except OSError as error:

@@ -1,10 +1,9 @@
 """The lock is the state: one run at a time writes a state object, and each save renews the lock.
 
-A save is conditioned on the version that the save before it wrote. Where a store has no conditional
-put, the lock is a claim: a run puts a claim of its own, and then lists the claims; a run that sees
-another live one withdraws its own. Every other change expires so early that it cannot take effect
-once the lock can lapse: a process that slept changes nothing when it wakes, and whoever takes a
-lapsed lock knows that nothing of the dead run is in flight.
+A save is conditioned on the version that the save before it wrote. Without conditional puts, the
+lock is a claim: a run puts one, lists all, and withdraws its own if another is live. Every other
+change expires before the lock can lapse. So a process that slept changes nothing when it wakes, and
+whoever takes a lapsed lock knows that nothing of the dead run is in flight.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from .state import (
 )
 
 CLAIMS = ".runbook/claims/"
-#: How often a conditional save is sent again when nobody knows what became of it.
+#: How often to send a conditional save without a clear answer.
 _TRIES = 3
 _FORMAT: Literal["objectmove/state/1"] = "objectmove/state/1"
 _NEVER = datetime.min.replace(tzinfo=UTC)
@@ -46,8 +45,6 @@ Notice = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """The machine's own clock. The caller may bring another ``now``, in UTC, and ``sleep``."""
-
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     sleep: Callable[[float], None] = time.sleep
     monotonic: Callable[[], float] = time.monotonic
@@ -58,22 +55,10 @@ OWN_CLOCK = Clock()
 
 @dataclass
 class Book:
-    """A state object that this run has locked; a context manager.
+    """A state object that this run has locked.
 
-    Parameters
-    ----------
-    plan, by : what is carried out, and by whom: others read this in the lock
-    is_conditional : whether the store honours conditions of puts
-    part : of the plan whose state it is; 0: the bucket's state
-    patience : whether to wait for the lock of a run that works (``long``), only of one that may
-        have died (``short``), or not at all
-
-    Attributes
-    ----------
-    state : what the object holds, or will hold after the next save
-    stamp : the store's time of the last save, or a little less
-    is_lost : whether somebody else may have the lock
-    size_bytes : of the object that was saved last
+    ``patience`` says whether to wait for the lock of a run that works (``long``), only of one that
+    may have died (``short``), or not at all.
     """
 
     bucket: S3Bucket
@@ -84,14 +69,14 @@ class Book:
     plan: str
     by: str
     is_conditional: bool
-    part: int = 0
+    part: int = 0  # 0 for the bucket's state
     patience: Patience = "short"
 
     def __post_init__(self) -> None:
         self.key = get_part_key(self.plan, self.part) if self.part else STATE
-        self.state = BucketState("", _FORMAT)
-        self.stamp = _NEVER
-        self.is_lost = False
+        self.state = BucketState("", _FORMAT)  # as it will be after the next save
+        self.stamp = _NEVER  # the store's time of the last save, or a little less
+        self.is_lost = False  # whether somebody else may have the lock
         self.size_bytes = 0
         token = secrets.token_hex(8)
         self._lock = Lock(token, self.plan, self.by, socket.gethostname(), self.timing.lease_s)
@@ -101,14 +86,10 @@ class Book:
         self._unknown_until = _NEVER
 
     def __enter__(self) -> Self:
-        """Take the lock. Wait for the lock of a run that may have died.
+        """Take the lock; wait for the lock of a run that may have died.
 
-        Raises
-        ------
-        HeldError
-            When another run works; the message says which.
-        StoreError
-            When the state cannot be read or written.
+        Raises HeldError when another run works, and StoreError when the state can't be read or
+        written.
         """
         first_count: int | None = None
         began = self.clock.monotonic()
@@ -125,11 +106,11 @@ class Book:
                 raise HeldError(f"{text}. Try again")
             first_count = count
             self.notice(text)
-            # At random: two runs that withdraw at once must not do so for ever.
+            # Wait at random, or two runs that withdraw at once could do so forever.
             self.clock.sleep(0.5 + int.from_bytes(os.urandom(1)) / 256)
 
     def __exit__(self, *_: object) -> None:
-        """Give the lock back, unless a change of ours may still take effect: then it lapses."""
+        """Give the lock back, or let it lapse if a change of ours may still take effect."""
         if not (self.is_lost or self.has_unknown_change):
             with suppress(StoreError, StoppedError):
                 self.state.lock = None
@@ -165,7 +146,7 @@ class Book:
         return holder or self._lock, read.state.count if read else -1
 
     def _keep_old_out(self) -> None:
-        """Make version 0.1 refuse this bucket; look again whether it began something meanwhile."""
+        """Make version 0.1 refuse this bucket; check again that it began nothing meanwhile."""
         try:
             self.send([Request("put", NEWER, body=b"{}", if_absent=self.is_conditional)])
             check_old_releases(self.bucket)
@@ -176,7 +157,6 @@ class Book:
             raise
 
     def _read_clock(self) -> None:
-        """Estimate the store's time."""
         self._stamped_at = self.clock.monotonic()
         self.stamp = self.bucket.read_clock()
 
@@ -196,37 +176,33 @@ class Book:
         return None
 
     def _withdraw(self) -> None:
-        """Remove our claim; a claim that stays lapses."""
+        """Remove our claim; if that fails, it lapses."""
         if not self.is_conditional:
             self.send([Request("delete", self._claim)])
 
     def renew(self) -> None:
-        """Save if requests have lost half of their validity; raises as ``save`` does."""
+        """Save if requests have lost half of their validity."""
         if self.clock.monotonic() - self._stamped_at > self.timing.expires_s / 2:
             self.save()
 
     def save(self) -> None:
-        """Write the state, and renew the lock.
+        """Write the state, which renews the lock.
 
-        Raises
-        ------
-        StoppedError
-            When the lock was lost, or may have been.
-        StoreError
-            When the store refuses the write.
+        Raises StoppedError when the lock was lost or may have been, and StoreError when the store
+        refuses.
         """
         if self.is_lost:
-            raise StoppedError("our lock had lapsed")
+            raise StoppedError("our lock lapsed")
         self.is_lost = True  # until it is certain that we wrote, whatever is raised before
         if not self._save():
             why = "this machine slept, the store was slow, or somebody removed .runbook/"
-            raise StoppedError(f"our lock had lapsed: {why}")
+            raise StoppedError(f"our lock lapsed: {why}")
         self.is_lost = False
 
     def _save(self) -> bool:
-        """Write the state if it is the one that we read or wrote; return whether that is certain.
+        """Write the state unless somebody else did; return whether that is certain.
 
-        Only a conditional save may be sent again: both would write the same, and nothing over it.
+        Only a conditional save may be sent again, because a second one changes nothing.
         """
         self.state.count += 1
         body = self.state.encode()
@@ -247,7 +223,7 @@ class Book:
         return False
 
     def _put(self, body: bytes) -> Answer:
-        """Send the state once: a conditional save signed afresh, any other like a change."""
+        """Send the state once: sign a conditional save afresh, and any other like a change."""
         sent_at = self.clock.monotonic()
         put = Request("put", self.key, body=body)
         if self.is_conditional:
@@ -262,7 +238,6 @@ class Book:
         return answer
 
     def _read_back(self) -> bool:
-        """Tell whether the state is what we wrote last."""
         sent_at = self.clock.monotonic()
         read = read_state(self.bucket, self.key)
         ours = (self.state.lock, self.state.count)
@@ -281,11 +256,11 @@ class Book:
         requests: Sequence[Request],
         on_answer: Callable[[int, Answer], object] = lambda _index, _answer: None,
     ) -> list[Answer]:
-        """Send changes, each once; the store refuses those whose signatures have expired."""
+        """Send changes, each once. None can take effect once the lock can lapse."""
         expires_s = self.timing.expires_s
 
         def take(index: int, answer: Answer) -> Answer:
-            """A refusal that came after the signature expired proves nothing."""
+            # A refusal that came after the signature expired proves nothing.
             is_late = self.clock.monotonic() - self._stamped_at >= expires_s - 1
             is_refusal = (answer.effect == "none" and answer.code != "NotSent") or answer.failed
             if is_late and is_refusal:

@@ -1,11 +1,10 @@
 """One bucket of an S3 store, and the one place that sends requests that change it.
 
-Every request about the bucket is presigned. The caller names date and expiry of a request that
-changes something, so that the store itself refuses the request when it comes too late. Such a
-request is sent once: no layer here, or below, sends it again. A read is sent once more when its
-connection breaks, unless its body is taken in parts.
+Requests are presigned. For a change, the caller sets date and expiry, so that the store itself
+refuses it when it comes too late. A change is sent once: no layer here or below repeats it. A read
+is sent once more when its connection breaks, unless a sink takes its body.
 
-Nothing here reads the environment: proxy, CA bundle, token and addressing are arguments.
+Nothing here reads the environment.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _META = "x-amz-meta-"
 ENCRYPTION = "x-amz-server-side-encryption"
 _CUSTOMER_KEY = "x-amz-server-side-encryption-customer-algorithm"
 ABSENCE_MARK = "x-amz-request-id"
-"""A 404 that bears this header comes from the store, not from something in front of it."""
+"""A 404 with this header comes from the store, not from something in front of it."""
 REFUSED = {
     "AccessDenied",
     "AllAccessDisabled",
@@ -44,14 +43,14 @@ REFUSED = {
     "RequestTimeTooSkewed",
     "SignatureDoesNotMatch",
 }
-"""Codes of a 403 by which the store says that it checked signature and rights, and did nothing."""
-#: Codes of a store that refuses a request because its condition is not met.
+"""Codes of a 403 after which we know that the store did nothing: signature or rights failed."""
+#: Codes of a request that the store refused because its condition is not met.
 UNMET = {"PreconditionFailed", "ConditionalRequestConflict"}
-#: What some requests cannot carry: controls, surrogates, and what XML 1.0 forbids; a segment that
-#: is empty, ``.`` or ``..``.
+#: What some requests can't carry: control characters, surrogates, what XML 1.0 forbids, and the
+#: segments "", ``.`` and ``..``.
 _UNSUPPORTED = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]|(^|/)\.{0,2}(/|$)")
 _MD5 = re.compile("[0-9a-fA-F]{32}")
-#: How long the signature of a read is valid.
+#: How long the signature of a read is valid, in seconds.
 _READ_EXPIRES_S = 900
 #: The headers that an object keeps when it is put again.
 _KEPT = re.compile(
@@ -73,7 +72,6 @@ class Version:
     last_modified: datetime
 
     def has_same_content(self, other: Version) -> bool:
-        """Tell whether both have the same ETag and size."""
         return (self.etag, self.size_bytes) == (other.etag, other.size_bytes)
 
 
@@ -81,9 +79,8 @@ class Version:
 class Seen(Version):
     """One object as a listing or a HEAD shows it; a HEAD gives its time in whole seconds.
 
-    ``headers`` are those of the answer to a HEAD, and ``metadata`` (names in small letters, without
-    ``x-amz-meta-``) is a part of them; a listing gives neither. An empty ``etag`` means that it has
-    none: on the JuiceFS gateway, a copy may have none if its source was deleted at that moment.
+    Only a HEAD gives headers and metadata (names in small letters, without ``x-amz-meta-``). The
+    ETag may be "": on the JuiceFS gateway, that of a copy whose source was deleted at that moment.
     """
 
     metadata: Texts | None = None
@@ -93,8 +90,8 @@ class Seen(Version):
     def has_hash(self) -> bool:
         """Whether the ETag can be the MD5 of the content, by what a HEAD says.
 
-        After a multipart upload, and when an object is encrypted with a KMS key or a client's key,
-        the ETag is no MD5. The probe finds out whether this store's other ETags are MD5s.
+        It can't after a multipart upload, nor under a KMS key or a client's key. The probe finds
+        out whether this store's other ETags are MD5s.
         """
         is_md5 = _MD5.fullmatch(self.etag) is not None
         encryption = self.headers.get(ENCRYPTION, "")
@@ -104,30 +101,17 @@ class Seen(Version):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request; all but ``get`` and ``head`` change the bucket.
-
-    Attributes
-    ----------
-    kind : what the request does
-    key : the object that is changed or read; empty in a bulk delete, and to get a listing
-    source : of a copy and a rename: the key to take from
-    if_match : the ETag that an object must have, else nothing is done: in a copy and a rename the
-        object at ``source``, else the object at ``key``; empty: any ETag
-    if_absent : of a copy, a rename and a put: do it only if nothing is at ``key``
-    body : of a put
-    headers : of a put
-    keys : of a bulk delete; the values are ETags as in ``if_match``
-    query : of a get
-    """
+    """One request; all but ``get`` and ``head`` change the bucket."""
 
     kind: Literal["copy", "rename", "put", "delete", "delete_many", "get", "head"]
     key: str = ""
     source: str = ""
+    #: The ETag that the object at ``source``, or else at ``key``, must have; "" for any.
     if_match: str = ""
-    if_absent: bool = False
+    if_absent: bool = False  # do it only if nothing is at ``key``
     body: bytes = b""
     headers: Texts = field(default_factory=dict)
-    keys: Texts = field(default_factory=dict)
+    keys: Texts = field(default_factory=dict)  # of a bulk delete: each key with its ``if_match``
     query: Texts = field(default_factory=dict)
 
 
@@ -135,20 +119,15 @@ class Request:
 class Answer:
     """What became of a request.
 
-    Attributes
-    ----------
-    effect : ``done`` only by a well-formed answer that says so; ``none`` only when the request was
-        refused before the store acted, or never sent; everything else is ``unknown``
-    etag : of the object that a copy or a put made
-    date : the store's time of the answer, as its header gives it
-    code, message : the store's error, or what broke
-    failed : of a bulk delete: for each key that was not deleted, the error code
+    ``effect`` is ``done`` only by a well-formed answer that says so, and ``none`` only when the
+    request was never sent, or refused before the store acted.
     """
 
     effect: Literal["done", "none", "unknown"]
-    etag: str = ""
+    etag: str = ""  # of the object that a copy or a put made
     code: str = ""
     message: str = ""
+    #: The error code of each key that a bulk delete didn't delete.
     failed: Texts = field(default_factory=dict)
     date: str = ""
 
@@ -158,25 +137,17 @@ Look = dict[str, Seen | None]
 
 
 def is_key_supported(key: str) -> bool:
-    """Tell whether every request (copy, bulk delete, listing) can name the key exactly.
+    """Tell whether every request can name the key exactly.
 
-    Clients and servers remove empty segments and the segments ``.`` and ``..``: the request would
-    name another key. Control characters cannot stand in the XML of a bulk delete.
+    Clients and servers drop empty segments, ``.`` and ``..``, and so name another key. The XML of a
+    bulk delete can't hold control characters.
     """
     return _UNSUPPORTED.search(key) is None
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class S3Bucket(Reach):
-    """A bucket behind any S3 server. Of this package's errors, it raises only ``StoreError``.
-
-    Parameters
-    ----------
-    endpoint : host:port
-    bucket : the bucket's name
-    access_key, secret_key, session_token, region : for signatures
-    virtual_host : whether requests name the bucket in the host name, not in the path
-    """
+    """A bucket behind any S3 server (``host:port``). Of our errors, it raises only StoreError."""
 
     endpoint: str
     bucket: str
@@ -199,15 +170,10 @@ class S3Bucket(Reach):
         self._http = Connections(self._host, self)
 
     def list_objects(self, prefix: str, *, start: str = "", page_size: int = 0) -> Iterator[Seen]:
-        """Yield the objects under a prefix, in any order.
+        """Yield the objects under a prefix; ``start`` skips most before it, if keys are in order.
 
-        Keys that end with ``/`` are left out. A store on a file system lists such keys for folders
-        that a bulk delete emptied.
-
-        Parameters
-        ----------
-        start : leave out most keys before this one, where the store lists keys in their order
-        page_size : how many keys to ask for at a time; 0: as many as the store gives
+        Keys that end with ``/`` are left out: a store on a file system lists them for folders that
+        a bulk delete emptied.
         """
         query = {"list-type": "2", "prefix": prefix, "encoding-type": "url"}
         if start:
@@ -221,32 +187,24 @@ class S3Bucket(Reach):
             if not page.tag:
                 raise StoreError(f"{what}: the answer is not a listing")
             for item in page.iterfind("Contents"):
-                key = unquote_plus(_text(item, "Key"))
+                key = unquote_plus(item.findtext("Key", ""))
                 if key.endswith("/"):
                     continue
                 yield Seen(
                     key,
-                    _text(item, "ETag").strip('"'),
-                    int(_text(item, "Size") or 0),
-                    parse_time(_text(item, "LastModified")),
+                    item.findtext("ETag", "").strip('"'),
+                    int(item.findtext("Size") or 0),
+                    parse_time(item.findtext("LastModified", "")),
                 )
-            if _text(page, "IsTruncated") != "true":
+            if page.findtext("IsTruncated", "") != "true":
                 return
-            token = _text(page, "NextContinuationToken")
+            token = page.findtext("NextContinuationToken", "")
             if not token or query.get("continuation-token") == token:
-                raise StoreError(f"{what}: the listing does not go on")
+                raise StoreError(f"{what}: the listing stops before its end")
             query["continuation-token"] = token
 
     def look(self, keys: Sequence[str], *, failed: dict[str, StoreError] | None = None) -> Look:
-        """Return each object with its metadata; leave out the keys that could not be read.
-
-        A 404 counts if it bears the mark of the store. After any other 404, a listing must show
-        that nothing is there.
-
-        Parameters
-        ----------
-        failed : is filled: for each key that could not be read, the error
-        """
+        """Return each object with its metadata, without the keys that could not be read."""
         looks: Look = {}
         replies = self._ask([Request("head", key) for key in keys])
         for key, reply in zip(keys, replies, strict=True):
@@ -258,15 +216,15 @@ class S3Bucket(Reach):
         return looks
 
     def _find(self, key: str, reply: Reply) -> Seen | None:
-        """Return which object the answer to a read shows; None when there is no such object.
+        """Return the object that the answer to a read shows, or None if there is none.
 
-        A 404 without the store's mark may come from something in front of the store: then a
-        listing decides.
+        A 404 without the store's mark may come from something in front of the store: then a listing
+        decides.
         """
         headers = reply.headers
         is_absent = reply.status == 404
         if is_absent and ABSENCE_MARK not in headers:
-            # The key itself is the first that a listing can have with the key as prefix.
+            # With the key as prefix, the key itself would be listed first.
             first = next(self.list_objects(key, page_size=1), None)
             is_absent = first is None or first.key != key
         if is_absent:
@@ -287,15 +245,11 @@ class S3Bucket(Reach):
         return Seen(key, etag, int(length), at, metadata, headers)
 
     def _ask(self, requests: Sequence[Request], sink: Sink | None = None) -> list[Reply]:
-        """Return the answers to reads, whatever their status."""
         makers = [partial(self._make_message, request) for request in requests]
         return self._http.exchange(makers, resend=True, sink=sink)
 
     def read_object(self, key: str) -> tuple[bytes, Seen, datetime] | None:
-        """Return an object's content, its version, and the store's time of the answer.
-
-        None when there is no such object.
-        """
+        """Return an object's content, version, and the store's time, or None."""
         (reply,) = self._ask([Request("get", key)])
         seen = self._find(key, reply)
         if seen is None:
@@ -303,18 +257,14 @@ class S3Bucket(Reach):
         return reply.body, seen, parse_time(reply.headers.get("date", ""))
 
     def read_hash(self, key: str, algorithm: str) -> str:
-        """Return a hash of an object's content, which is read in parts."""
         digest = hashlib.new(algorithm, usedforsecurity=False)
         self.fetch(Request("get", key), f"read {key}", digest.update)
         return digest.hexdigest()
 
     def read_put(self, copy: Request) -> Request:
-        """Read the source of a copy, and return the put that makes the same object.
+        """Read a copy's source; return the put that makes the same object.
 
-        Raises
-        ------
-        StoreError
-            When the source is not the version that the copy names, or cannot be read.
+        Raises StoreError when the source isn't the version that the copy names any more.
         """
         reply = self.fetch(
             Request("get", copy.source, if_match=copy.if_match), f"read {copy.source}"
@@ -325,17 +275,9 @@ class S3Bucket(Reach):
         return Request("put", copy.key, if_absent=copy.if_absent, body=reply.body, headers=headers)
 
     def fetch(self, request: Request, what: str, sink: Sink | None = None) -> Reply:
-        """Return the answer to a read that succeeded.
+        """Return the answer to a read; raise StoreError about ``what`` unless its status is 200.
 
-        Parameters
-        ----------
-        what : what the request does, in words
-        sink : takes the body in parts, as they come; the answer then has no body
-
-        Raises
-        ------
-        StoreError
-            When the status is not 200.
+        ``sink`` takes the body in parts; the answer then has none.
         """
         (reply,) = self._ask([request], sink)
         if reply.status != 200:
@@ -349,13 +291,7 @@ class S3Bucket(Reach):
         return parse_time(reply.headers.get("date", ""))
 
     def ask(self, path: str) -> Reply:
-        """Return the answer to an unsigned GET of one of the server's own pages.
-
-        Raises
-        ------
-        StoreError
-            When there is no answer.
-        """
+        """Return the answer to an unsigned GET of one of the server's own pages."""
         (reply,) = self._http.exchange([partial(Message, "GET", path)], resend=True)
         if reply.status < 1:  # NOT_SENT or NO_ANSWER
             raise _make_error(reply, f"GET {self.url}{path}")
@@ -369,14 +305,10 @@ class S3Bucket(Reach):
         expires_s: int,
         on_answer: Callable[[int, Answer], Answer] = lambda _index, answer: answer,
     ) -> list[Answer]:
-        """Send requests that change something, each once, in any order, several at a time.
+        """Send changes, each once, in any order, several at a time.
 
-        Parameters
-        ----------
-        signed_at, expires_s : the store refuses each request that comes later than ``expires_s``
-            seconds after ``signed_at``
-        on_answer : called with the index of a request and its answer, as answers come; returns what
-            counts as the answer
+        ``on_answer`` gets each request's index and answer, and returns what counts as the answer.
+        The store refuses what comes later than ``expires_s`` after ``signed_at``.
 
         Raises
         ------
@@ -387,7 +319,6 @@ class S3Bucket(Reach):
         answers = [Answer("none")] * len(requests)
 
         def take(index: int, reply: Reply) -> None:
-            """Keep what a reply proves, and pass it on."""
             answers[index] = on_answer(index, read_answer(requests[index], reply))
 
         makers = [partial(self._make_message, each, signed_at, expires_s) for each in requests]
@@ -400,12 +331,7 @@ class S3Bucket(Reach):
         at: datetime | None = None,
         expires_s: int = _READ_EXPIRES_S,
     ) -> Message:
-        """Return the HTTP message of a request.
-
-        Parameters
-        ----------
-        at : the date of the signature; None: the time of our own clock, which is enough for a read
-        """
+        """Return the HTTP message of a request; without ``at``, our own clock dates it (a read)."""
         headers = {"host": self._host, **request.headers}
         query = request.query
         body = request.body
@@ -442,12 +368,6 @@ class S3Bucket(Reach):
         at: datetime,
         expires_s: int,
     ) -> str:
-        """Return the query of a presigned URL (AWS signature version 4).
-
-        Parameters
-        ----------
-        method_and_path : both as in the request, with a line break between them
-        """
         date = at.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
         scope = f"{date[:8]}/{self.region}/s3/aws4_request"
         signed_names = ";".join(sorted(headers))
@@ -489,7 +409,7 @@ def _write_delete(keys: Texts) -> bytes:
 
 
 def read_answer(request: Request, reply: Reply) -> Answer:
-    """Return what an HTTP reply proves of a changing request's effect. Pure."""
+    """Return what an HTTP reply proves about a change. Pure."""
     is_done = False
     etag = reply.headers.get("etag", "").strip('"')
     failed = {}
@@ -499,12 +419,13 @@ def read_answer(request: Request, reply: Reply) -> Answer:
         case "put" | "rename", 200:
             is_done = not reply.body
         case "copy", 200:
-            etag = _text(parse_xml(reply.body, "CopyObjectResult"), "ETag").strip('"')
+            result = parse_xml(reply.body, "CopyObjectResult")
+            etag = result.findtext("ETag", "").strip('"')
             is_done = etag != ""
         case "delete_many", 200:
             result = parse_xml(reply.body, "DeleteResult")
             for item in result.iterfind("Error"):
-                failed[_text(item, "Key")] = _text(item, "Code") or "Unknown"
+                failed[item.findtext("Key", "")] = item.findtext("Code") or "Unknown"
             is_done = result.tag != "" and failed.keys() <= request.keys.keys()
     if is_done:
         return Answer("done", etag, failed=failed, date=reply.headers.get("date", ""))
@@ -513,24 +434,15 @@ def read_answer(request: Request, reply: Reply) -> Answer:
     return Answer("none" if is_refused else "unknown", code=code, message=message)
 
 
-def _text(element: ET.Element, name: str) -> str:
-    """Return the text of an element's child; empty when there is none."""
-    return element.findtext(name, "")
-
-
 def _parse_error(reply: Reply) -> tuple[str, str]:
-    """Return code and message of a request that failed."""
     if reply.error:
         return "NotSent" if reply.status == Reply.NOT_SENT else "NoAnswer", reply.error
     error = parse_xml(reply.body, "Error")
-    return _text(error, "Code") or f"HTTP {reply.status}", _text(error, "Message")
+    return error.findtext("Code") or f"HTTP {reply.status}", error.findtext("Message", "")
 
 
 def parse_xml(body: bytes, root: str) -> ET.Element:
-    """Return the root element; one without a name unless the body is XML and the root has this one.
-
-    All names are without their namespace.
-    """
+    """Return the root element, without namespaces; a nameless one unless the body has this root."""
     nothing = ET.Element("")
     try:
         element = ET.fromstring(body)  # noqa: S314  # expat 2.4 and newer bounds entities
@@ -542,18 +454,11 @@ def parse_xml(body: bytes, root: str) -> ET.Element:
 
 
 def format_time(at: datetime) -> str:
-    """Write a time as ISO 8601 UTC with ``Z`` and milliseconds."""
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def parse_time(text: str) -> datetime:
-    """Parse ISO 8601, or the form of HTTP headers. A time without a zone is UTC.
-
-    Raises
-    ------
-    StoreError
-        When the text is not a time.
-    """
+    """Parse ISO 8601, or the form of HTTP headers; UTC if there is no zone. Raises StoreError."""
     try:
         at = datetime.fromisoformat(text) if text[:1].isdigit() else parsedate_to_datetime(text)
     except ValueError as error:
@@ -562,11 +467,5 @@ def parse_time(text: str) -> datetime:
 
 
 def _make_error(reply: Reply, what: str) -> StoreError:
-    """Return the error that says why a request failed.
-
-    Parameters
-    ----------
-    what : what the request does, in words
-    """
     code, message = _parse_error(reply)
     return StoreError(f"{what}: {code} {message}".strip(), code=code)

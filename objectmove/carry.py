@@ -23,14 +23,14 @@ from .settling import look_aside
 from .state import Move, Row, Way
 from .table import UNENDED, Act, Direction, Rule, State, decide
 
-#: The most rows in doubt at once; more while a person confirms that nobody takes them.
-WINDOW = 32
-STILL_WINDOW = 256
+#: The most rows in doubt at once, and while a person confirms that nothing consumes them.
+MOST_IN_DOUBT = 32
+MOST_IN_DOUBT_STILL = 256
 #: The most rows at once whose content passes through our memory, because the store cannot copy.
-_PUT_WINDOW = 4
-#: How often open rows are gone through.
+_MOST_PUTS = 4
+#: The most rounds over open rows.
 _ROUNDS = 6
-#: How old a look may be when a request is sent that the store guards by no condition.
+#: How old a look may be when we send a request without a condition that the store honours.
 _MAX_LOOK_AGE_S = 2.0
 #: Past this size of the state, nothing more is announced.
 _MAX_STATE_BYTES = 1_000_000
@@ -39,50 +39,37 @@ _NEVER_COPIED = (State.WAITING, State.RENAMING)
 _OVERLOADED = ("SlowDown", "HTTP 503", "ServiceUnavailable")
 
 Ask = Callable[[Sequence[PlanRow]], Sequence[str | None]]
-"""Takes rows right before they are announced. Returns for each row an empty text (move it), why it
-must stay (it is skipped), or None (nobody knows: it waits for the next run)."""
+"""Takes rows right before they are announced. Returns for each row "" (move it), why to skip it, or
+None (it can't be known: the row waits for the next run)."""
 
 Evidence = Callable[[Sequence[PlanRow]], Sequence[str]]
-"""Takes rows; returns for each row, in words, what other systems know of its order."""
+"""Returns for each row, in words, what other systems know of its order."""
 
 
 class Holder(Protocol):
-    """Holds the worker: keeps everyone else from moving objects; the caller provides it.
+    """Holds the worker: keeps everyone else from moving objects; the caller provides it."""
 
-    Attributes
-    ----------
-    name : what is held, the same on every machine
-    words : how it is held; the plan repeats these words
-    way_back : how a person ends the hold without us
-    can_pause : whether it can keep the worker from moving, not only watch it
-    """
-
-    name: str
-    words: str
-    way_back: str
-    can_pause: bool
+    name: str  # of the worker, the same on every machine
+    words: str  # how it is held; the plan repeats these words
+    way_back: str  # how a person ends the hold without us
+    can_pause: bool  # whether it can pause the worker, or only watch it
 
     def is_paused(self) -> bool:
-        """Tell whether the worker is paused; raise ``MoversError`` if nobody knows."""
+        """Tell whether the worker is paused; raise ``MoversError`` if that can't be read."""
 
     def pause(self) -> None:
-        """Pause the worker; raise ``MoversError`` when it is not certain that it is paused."""
+        """Pause the worker; raise ``MoversError`` when it may still run."""
 
     def check(self) -> None:
         """Raise ``MoversError`` unless the worker is paused, and its last pass has ended."""
 
     def resume(self) -> None:
-        """Resume the worker; raise a ``MoveError`` when it is not certain that it runs."""
+        """Resume the worker; raise a ``MoveError`` when it may still be paused."""
 
 
 @dataclass(slots=True, kw_only=True)
 class WatchedWorker:
-    """A worker that can only be watched, not paused: ``check`` must show that it is idle.
-
-    Attributes
-    ----------
-    check : raises a ``MoveError`` unless the worker is idle
-    """
+    """A worker that can only be watched: ``check`` raises a ``MoveError`` unless it is idle."""
 
     words: str
     way_back: str = ""
@@ -91,11 +78,9 @@ class WatchedWorker:
     can_pause: bool = False
 
     def is_paused(self) -> bool:
-        """Return True: there is nobody to pause."""
         return True
 
     def pause(self) -> None:
-        """Check that the worker is idle; pause nobody."""
         self.check()
 
     def resume(self) -> None:
@@ -106,12 +91,8 @@ class WatchedWorker:
 class Operator:
     """Who carries a plan out, and with what.
 
-    Attributes
-    ----------
-    name : stands in lock, state and log
-    log : returns this machine's log of a plan, by the plan's id; None: there is none
-    notice, progress : called with what is waited for; with the number of rows dealt with, and of
-        all rows
+    ``log`` returns this machine's log of a plan, by its id. ``notice`` hears what we wait for;
+    ``progress`` hears how many rows are done, and of how many.
     """
 
     name: str
@@ -134,8 +115,6 @@ class Operator:
 
 
 class _Item(NamedTuple):
-    """A row in a step: what is stored of it, what was planned, and the keys of its two ends."""
-
     number: int
     row: Row
     planned: PlanRow
@@ -143,47 +122,35 @@ class _Item(NamedTuple):
     to: str
 
 
-#: The states of a row after a request without a proof, and those of a row that got nowhere.
+#: A request without a proof leaves a row in doubt. A row that got nowhere is stuck.
 _IN_DOUBT = (State.DOUBTFUL, State.RENAMING, State.DELETING)
 _STUCK = (State.WAITING, State.UNPROVEN, *_IN_DOUBT)
-#: The states of a row whose object is parked.
+#: In these states, an object that is at its source must be parked.
 _UNSETTLED = (State.UNPROVEN, State.TAKEN)
 
 
 @dataclass(kw_only=True)
 class Carrier:
-    """Carries the rows of one move, or of one part, within one run.
-
-    Parameters
-    ----------
-    book : the locked state object in which the rows stand
-    still_since : since when nobody takes from where consumers take, as a person confirmed
-    hold : holds the worker, or makes sure that it is held
-
-    Attributes
-    ----------
-    already : how many rows a look of this run found at their destination
-    stopped : why nothing more is announced in this run
-    fresh : rows that were ready to move when this run began: until something is noted of them, what
-        the store guards needs no other look
-    """
+    """Carries the rows of one move, or of one part, within one run."""
 
     bucket: S3Bucket
     plan: Plan
     operator: Operator
-    book: Book
+    book: Book  # the locked state object that holds the rows
     move: Move
     abilities: Abilities
     still_since: datetime | None
-    hold: Callable[[], None]
+    hold: Callable[[], None]  # pauses the worker, or makes sure that it is paused
 
     def __post_init__(self) -> None:
-        self.already = 0
-        self.stopped = ""
+        self.already = 0  # how many rows a look found at their destination
+        self.stopped = ""  # why nothing more is announced in this run
+        #: Rows that were ready to move when this run began. Until something is noted of them, we
+        #: don't look again at what the store guards.
         self.fresh: set[int] = set()
         self._seen: Look = {}
-        self._most = STILL_WINDOW if self.still_since is not None else WINDOW
-        self._widest = self._most if self.abilities.copies else _PUT_WINDOW
+        self._most = MOST_IN_DOUBT_STILL if self.still_since is not None else MOST_IN_DOUBT
+        self._widest = self._most if self.abilities.copies else _MOST_PUTS
         self._width = 1
         self._looked_at = 0.0
         #: Which kinds of requests need no look before them, because the store guards them.
@@ -193,22 +160,15 @@ class Carrier:
     # --- what a run does with rows ---
 
     def finish(self) -> None:
-        """Go through all open rows, and rows to be parked or brought back, to their end."""
+        """Work on open rows, and rows to park or bring back, until they end or nothing changes."""
         unended = self.move.find(*UNENDED)
         self._resolve(set(unended).difference(self.move.list_waiting()))
 
     def carry(self) -> None:
-        """Move the rows that wait: the first one alone, then window after window.
+        """Move the rows that wait: the first one alone, then batch after batch.
 
-        It is ``stopped`` when no row of a window moves, too many stay in doubt, or the state is
+        It stops (``stopped``) when no row of a batch moves, too many stay in doubt, or the state is
         full.
-
-        Raises
-        ------
-        StoppedError
-            When our lock was lost.
-        MoversError
-            When the worker is not paused any more.
         """
         queue = self._list_waiting()
         is_first = True
@@ -234,7 +194,7 @@ class Carrier:
             self.operator.progress(self.move.next - start, self.move.end - start)
 
     def park(self) -> None:
-        """Park what a person must decide on, or decided to be taken, if it is at its source."""
+        """Park the unproven and the taken objects that are at their sources."""
         rows = self.move.rows
         unsettled = [(number, rows[number]) for number in self.move.find(*_UNSETTLED)]
         doubts = look_aside(self.bucket, self.plan, unsettled)
@@ -260,25 +220,23 @@ class Carrier:
         waiting = self.move.find(State.WAITING)
         self._change(waiting, self.move.way, state=State.LEFT, why=why)
 
-    def turn_round(self) -> None:
+    def judge_as_release(self) -> None:
         """Judge what an undo left open as its release would, because nobody confirmed anything.
 
-        A row whose copy is back, and whose object is where consumers take, stays released.
+        If an object is back, but is still where consumers take, too, the row stays released.
         """
         unended = self.move.find(State.DOUBTFUL, State.LANDED, State.DELETING)
         self._change(unended, Way.BACK, way=Way.THERE, state=State.DOUBTFUL)
 
     def _change(self, numbers: Collection[int], going: Way, **changes: Any) -> None:
-        """Change those of some rows that go a way."""
         for number in numbers:
             row = self.move.rows[number]
             if row.way is going:
                 self.move.rows[number] = replace(row, **changes)
 
-    # --- windows ---
+    # --- batches ---
 
     def _list_waiting(self) -> Iterator[int]:
-        """Yield the rows that wait to go the move's own way."""
         move = self.move
         for number in move.list_waiting():
             move.next = max(move.next, number + 1)
@@ -287,16 +245,14 @@ class Carrier:
         move.next = move.end
 
     def _find_room(self) -> int:
-        """Return how many more rows may be in doubt; without room, the run is ``stopped``."""
+        """Return how many more rows may be in doubt; without room, set ``stopped``."""
         if len(self.move.find(*_IN_DOUBT)) >= self._most:
             self.finish()
         in_doubt = len(self.move.find(*_IN_DOUBT))
         if in_doubt >= self._most:
             self.stopped = f"{in_doubt} objects are in doubt"
         if self.book.size_bytes > _MAX_STATE_BYTES:
-            self.stopped = (
-                "too many rows of this plan need an entry of their own: plan fewer, or --parts"
-            )
+            self.stopped = "the bucket's state is full: plan fewer objects, or use --parts"
         return min(self._width, self._most - in_doubt)
 
     def _ask(self, numbers: Sequence[int]) -> list[int]:
@@ -310,13 +266,13 @@ class Carrier:
             if answer:
                 self._close(item, State.SKIPPED, answer)
             elif answer is None:
-                self._set(item, why="whether it is still wanted is not known")
+                self._set(item, why="we couldn't find out whether it is still wanted")
             else:
                 wanted.append(item.number)
         return wanted
 
     def _resolve(self, numbers: Collection[int]) -> None:
-        """Go through rows until they have ended, or a round changes none."""
+        """Step through rows until they have ended, or a round changes none."""
         rows = self.move.rows
         for _ in range(_ROUNDS):
             unended = set(self.move.find(*UNENDED))
@@ -333,7 +289,6 @@ class Carrier:
     # --- one step ---
 
     def _get(self, number: int) -> _Item:
-        """Return a row with what was planned."""
         row = self.move.rows[number]
         planned = self.plan.rows[number]
         return _Item(number, row, planned, *get_ends(self.plan, planned, row.way))
@@ -345,7 +300,6 @@ class Carrier:
         return item._replace(row=row)
 
     def _step(self, numbers: Sequence[int]) -> None:
-        """Look at rows, ask the table, and do what it says."""
         if not numbers:
             return
         self.hold()
@@ -369,7 +323,7 @@ class Carrier:
         self._send(sends, deletes)
 
     def _look(self, items: Sequence[_Item]) -> None:
-        """Look at the ends of rows; where the store guards what may be sent, assume them."""
+        """Look at the ends of rows, but assume what the store guards."""
         self._looked_at = self.operator.clock.monotonic()
         keys: list[str] = []
         assumed: dict[str, Any] = {}
@@ -388,12 +342,11 @@ class Carrier:
         looks = look_surely(self.bucket, keys)
         for item in items:
             if looks.get(item.to):
-                # What is there already leads to a delete, and that needs a look at the source.
+                # Content that is there already leads to a delete: look at the source first.
                 assumed.pop(item.source, None)
         self._seen = assumed | looks
 
     def _decide(self, item: _Item) -> Rule:
-        """Ask the table about a row, by the last look."""
         row = item.row
         is_confirmed = self.still_since is not None and (
             row.at is None or row.at >= self.still_since
@@ -410,7 +363,7 @@ class Carrier:
         return decide(direction, state, *ends)
 
     def _close(self, item: _Item, state: State, why: str) -> None:
-        """Note that a row came to an end on its way."""
+        """Store the state in which a row ended."""
         row = item.row
         way = self.move.way
         is_moved = state is State.MOVED
@@ -418,11 +371,12 @@ class Carrier:
             state = row.rest
             why = row.why
             way = Way.PARK if is_moved else way
-        elif row.way is Way.FREE:  # else its source is occupied, or the parked object has gone
+        elif row.way is Way.FREE:
+            # If it stayed, its source is occupied, or the parked object has gone.
             state = State.FREED if is_moved else State.UNPROVEN
             way = Way.PARK
         elif row.way is not way and state is not State.UNPROVEN:
-            state = State.LEFT  # a row of an undo that was turned round
+            state = State.LEFT  # ``judge_as_release`` judged it
         if state is State.MOVED:
             del self.move.rows[item.number]
         else:
@@ -483,12 +437,11 @@ class Carrier:
         self._width = max(1, self._width // 4) if is_busy else min(self._widest, self._width * 4)
 
     def _find_etag(self, item: _Item) -> str:
-        """Return the ETag that the source of a row must have."""
         seen = self._seen[item.source]
         return seen.etag if seen is not None else ""
 
     def _note(self, items: Sequence[_Item], answer: Answer) -> None:
-        """Note what an answer proves; without a proof, the rows stay as they are."""
+        """Note what an answer proves; without a proof, the rows keep their states."""
         for item in items:
             code = answer.failed.get(item.source, "")
             is_done = answer.effect == "done" and not code

@@ -68,7 +68,6 @@ _HOLD = WatchedWorker(words="nobody is paused: make sure that nobody else moves 
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Carry out one command, show what came of it, and return the exit code."""
     args = _parse(words)
     try:
         facts = _VERBS[args.verb](args, _connect(args))
@@ -114,13 +113,11 @@ def _list_lines(facts: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _escape(value: object) -> str:
-    """Return a text in which a terminal finds no control character."""
     text = "yes" if value is True else str(value)
     return text if text.isprintable() else ascii(text)
 
 
 def _parse(words: Sequence[str] | None) -> Namespace:
-    """Read the words of a command; exit with 2 when they cannot be understood."""
     parser = ArgumentParser(
         "objectmove",
         description=__doc__,
@@ -153,7 +150,6 @@ def _parse(words: Sequence[str] | None) -> Namespace:
 
 
 def _connect(args: Namespace) -> S3Bucket:
-    """Return the bucket, by the environment and the file of AWS's own tools."""
     profile = os.environ.get("AWS_PROFILE", "default")
     path = os.environ.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")
     profiles = ConfigParser(interpolation=None, strict=False)
@@ -179,7 +175,6 @@ def _connect(args: Namespace) -> S3Bucket:
 
 
 def _plan(args: Namespace, bucket: S3Bucket) -> Facts:
-    """Make a plan, and keep it in the bucket."""
     now = datetime.now(UTC)
     plan = make_plan(
         bucket,
@@ -213,7 +208,6 @@ def _plan(args: Namespace, bucket: S3Bucket) -> Facts:
 
 
 def _find(args: Namespace, bucket: S3Bucket) -> Plan:
-    """Return the plan that is meant."""
     listed = bucket.list_objects(PLANS)
     for seen in sorted(listed, key=lambda seen: seen.last_modified, reverse=True):
         plan = fetch_plan(bucket, seen.key, seen.key.removeprefix(PLANS))
@@ -224,7 +218,6 @@ def _find(args: Namespace, bucket: S3Bucket) -> Plan:
 
 
 def _make_run(args: Namespace, bucket: S3Bucket, plan: Plan) -> Run:
-    """Return the run about a plan."""
     operator = Operator(
         name=args.by,
         hold=_HOLD,
@@ -241,15 +234,12 @@ def _complete(args: Namespace, needed: str) -> str:
 
 
 def _carry(args: Namespace, bucket: S3Bucket) -> Facts:
-    """Apply, resume or undo a plan."""
     plan = _find(args, bucket)
-    approvals = {"apply": plan.sha256, "undo": plan.undo_approval}
-    approval = _complete(args, approvals.get(args.verb, ""))
+    approval = _complete(args, plan.get_approval(args.verb))
     return _report(_make_run(args, bucket, plan).carry_out(args.verb, approval))
 
 
 def _settle(args: Namespace, bucket: S3Bucket) -> Facts:
-    """Show what is in doubt, or carry out answers."""
     plan = _find(args, bucket)
     doubts = list_doubts(bucket, plan)
     answers = choose_answers(doubts, args.taken, args.not_taken)
@@ -265,7 +255,7 @@ def _settle(args: Namespace, bucket: S3Bucket) -> Facts:
 
 
 def _report(done: MoveResult) -> Facts:
-    """Return what a run did; 3 says that something is left to do, or was left out."""
+    """Return what a run did; exit with 3 if something is left to do, or was left out."""
     facts = asdict(done)
     is_open = done.skipped or done.failed or done.unproven or done.waiting or done.stopped
     facts["next"] = facts.pop("ways_on")
@@ -273,7 +263,6 @@ def _report(done: MoveResult) -> Facts:
 
 
 def _verify(args: Namespace, bucket: S3Bucket) -> Facts:
-    """Prove where each planned object is."""
     plan = _find(args, bucket)
     found = verify_plan(bucket, plan)
     seen = {name for name, count in found.counts.items() if count}
@@ -283,7 +272,6 @@ def _verify(args: Namespace, bucket: S3Bucket) -> Facts:
 
 
 def _probe(args: Namespace, bucket: S3Bucket) -> Facts:
-    """Show what the store honours, and what it does instead."""
     instead = survey(bucket, timing=Timing(), source=args.ends[0])
     honours = {name: not text for name, text in instead.items()}
     is_usable = all(honours[name] for name in FAULTS)

@@ -3,22 +3,19 @@
 ::
 
     MoveError
-    ├── StoreError           the store could not be read or changed; says which request
-    ├── PlanError            a plan that cannot be made, read or used: malformed, altered, not found
-    ├── RefusedError         a safety rule refuses, or the store can't do it; nothing was changed
-    │   ├── NotApprovedError the approval is missing or names something else
-    │   ├── NotNowError      the time, or what the bucket knows of a plan, forbids the command
-    │   ├── DriftError       planned objects changed since the plan was made
-    │   ├── LimitError       more objects than a plan may hold
-    │   ├── HeldError        another run works in the bucket
-    │   └── MoversError      someone else moves objects, or may be moving them
-    └── StoppedError         the run ended before its work was done; resume the plan
+    ├── StoreError
+    ├── PlanError
+    ├── RefusedError
+    │   ├── NotApprovedError
+    │   ├── NotNowError
+    │   ├── DriftError
+    │   ├── LimitError
+    │   ├── HeldError
+    │   └── MoversError
+    └── StoppedError
 
     KeyboardInterrupt
-    └── InterruptedMoveError a person interrupted the run; says how far the plan came
-
-``way_on`` of an error is the command that leads on, without the program's name, such as
-``resume rel-1``; empty when there is none.
+    └── InterruptedMoveError
 """
 
 from __future__ import annotations
@@ -27,15 +24,10 @@ from dataclasses import dataclass
 
 
 class MoveError(Exception):
-    """Anything that this package raises on purpose. IPython shows the text without a traceback.
+    """What this package raises on purpose. IPython shows the text without a traceback.
 
-    Attributes
-    ----------
-    way_on : see above
-    code : of a failed request: the store's error code, ``HTTP`` and the status if the answer has
-        none, ``NotSent``, or ``NoAnswer``; empty when it is about no single answer
-    needed : of a missing approval: the hash that would approve it
-    EXIT_CODE : what the command ``objectmove`` returns to the shell
+    ``way_on`` is the next command, without the program's name. ``code`` is the store's, or else
+    ``HTTP`` and the status, ``NotSent`` or ``NoAnswer``. ``needed`` is the hash that would approve.
     """
 
     HEADING = "STOPPED."
@@ -58,7 +50,7 @@ class StoreError(MoveError):
 
 
 class PlanError(MoveError):
-    """A plan cannot be made, read or used; says what is wrong with it."""
+    """A plan cannot be made, found, read or used."""
 
     EXIT_CODE = 2
 
@@ -75,7 +67,7 @@ class NotApprovedError(RefusedError):
 
 
 class NotNowError(RefusedError):
-    """The time, or what the bucket knows or does not know of a plan, forbids the command."""
+    """The time, or what the bucket knows of a plan, forbids the command."""
 
 
 class DriftError(RefusedError):
@@ -95,20 +87,14 @@ class MoversError(RefusedError):
 
 
 class StoppedError(MoveError):
-    """The run ended before its work was done."""
+    """The run ended before its work was done: resume the plan."""
 
     EXIT_CODE = 3
 
 
 @dataclass(eq=False)
 class InterruptedMoveError(KeyboardInterrupt):
-    """A person interrupted a run.
-
-    Attributes
-    ----------
-    moved : how many objects of the plan are moved
-    is_held : whether the worker is still held
-    """
+    """A person interrupted a run after ``moved`` objects; ``is_held`` if the worker is paused."""
 
     moved: int
     way_on: str

@@ -1,8 +1,7 @@
 """HTTP over a few connections that stay open: no change is sent twice.
 
-``http.client`` connects, and reads the answers. A request is written here, in one piece: after a
-request that it refuses, ``http.client`` sends what it has of that one before the next. The reply
-says whether the request was sent and answered, and the caller decides what to do.
+``http.client`` connects, and reads the answers. We write each request ourselves, in one piece:
+after a request that it refuses, ``http.client`` sends the beginning of that one before the next.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ from weakref import finalize
 import certifi
 from urllib3.util import wait_for_read, wait_for_write
 
-#: How long a connection may have been idle.
+#: How long a connection may be idle before we open it afresh.
 _IDLE_S = 2.0
 #: How long answers may still come after an interrupt.
 _GRACE_S = 0.7
-#: A request is handed over within this: whatever sleeps meanwhile does not send the rest when it
-#: wakes. The store has checked the date by then.
+#: A request must leave within this time, so that a process that slept doesn't send the rest when it
+#: wakes, when the store has already checked the date.
 _SEND_S = 5.0
 _LATE = "no answer in time"
 
@@ -52,14 +51,9 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back for one request.
+    """What came back for one request; ``headers`` by names in small letters.
 
-    Attributes
-    ----------
-    status : the HTTP status; ``NOT_SENT`` when nothing left this machine, ``NO_ANSWER`` when no
-        whole answer came
-    headers : the keys are the headers' names in small letters
-    error : why there is no answer; empty when there is an answer
+    ``NOT_SENT`` means that nothing left this machine, ``NO_ANSWER`` that no whole answer came.
     """
 
     NOT_SENT = 0
@@ -73,41 +67,28 @@ class Reply:
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class Reach:
-    """How a server is reached.
-
-    Parameters
-    ----------
-    secure : whether to use TLS
-    ca_file : the certificates to trust; empty: certifi's list
-    proxy_url : ``http://[user:password@]host:port``; empty: no proxy
-    connect_s : the most seconds that connecting may take
-    read_s : the most seconds without a byte of the answer; an answer that no sink takes must be
-        complete within twice as long
-    connections : the most requests at a time
-    """
+    """How to reach a server."""
 
     secure: bool = False
-    ca_file: str = ""
-    proxy_url: str = ""
+    ca_file: str = ""  # the certificates to trust; certifi's by default
+    proxy_url: str = ""  # ``http://[user:password@]host:port``, or "" without a proxy
     connect_s: float = 2.0
+    #: The most seconds without a byte of the answer. Without a sink, the answer must be complete
+    #: within twice as long.
     read_s: float = 10.0
-    connections: int = 64
+    connections: int = 64  # the most requests at a time
 
 
 @dataclass
 class _Line:
-    """A connection: one request at a time."""
-
     http: Any
     lock: Lock
     used_at: float = -_IDLE_S
 
 
 class Connections:
-    """Connections to one server, ``host:port``."""
-
     def __init__(self, host: str, reach: Reach) -> None:
-        # Not ``reach`` itself: a bucket is one, and holds these connections.
+        # Don't keep ``reach``: it is the bucket, which holds these connections.
         self._read_s = reach.read_s
         self._prefix = ""
         self._headers = {"host": host}
@@ -145,19 +126,16 @@ class Connections:
         Parameters
         ----------
         messages : functions that make a message right before it is sent
-        take : called with the index of a message and its reply, as replies come, on another thread,
-            one at a time. If ``take`` raises an error, the messages that still wait are not sent
-        resend : for reads only: a read is sent once more when its connection breaks, unless there
-            is a ``sink``. After a time-out nothing more is sent, so that a silent server costs one
-            time-out
+        take : called with each message's index and reply, as replies come, on another thread, one
+            at a time. After an error in ``take``, nothing more is sent
+        resend : for reads only: send one again if its connection breaks and it has no ``sink``.
+            After a time-out nothing more is sent, so that a silent server costs one time-out
         sink : takes the body in parts; the reply then has none
 
         Raises
         ------
         KeyboardInterrupt
-            After ``take`` was called for every message: with ``NOT_SENT`` for a message that was
-            not sent, with ``NO_ANSWER`` for one that was not answered within ``_GRACE_S``. Nothing
-            is sent after that.
+            After ``take`` was called for every message, within ``_GRACE_S``.
         Exception
             The error that ``take`` raised first.
         """
@@ -169,7 +147,6 @@ class Connections:
         ended = Event()
 
         def work(line: _Line) -> None:
-            """Send the messages that wait, one after the other."""
             for index in waiting:
                 with line.lock:
                     reply = self._send(line, messages[index], sink, halt)
@@ -213,7 +190,7 @@ class Connections:
         sink: Sink | None,
         halt: list[str],
     ) -> Reply:
-        """Send one message once; return its reply. A failure is a reply, too."""
+        """Send one message once; return its reply, even for a failure."""
         http = line.http
         is_idle = monotonic() - line.used_at >= _IDLE_S
         line.used_at = -_IDLE_S  # until an answer is read to its end
@@ -221,7 +198,7 @@ class Connections:
         try:
             message = make()
             request = self._write(message)
-            # What can be read is the end, or an answer that nobody asked for.
+            # Anything readable is the connection's end, or an answer that nobody asked for.
             if not halt and (is_idle or wait_for_read(http.sock, timeout=0)):
                 http.close()
                 http.connect()
@@ -246,13 +223,7 @@ class Connections:
             return Reply(status, error=text)
 
     def _write(self, message: Message) -> bytes:
-        """Return a request as it is sent.
-
-        Raises
-        ------
-        ValueError
-            When it cannot be sent: it must be Latin-1, without more lines than headers.
-        """
+        """Return a request's bytes; raise ValueError unless each header is one line of Latin-1."""
         headers = {**self._headers, **message.headers}
         if message.method not in ("GET", "HEAD"):
             headers["content-length"] = str(len(message.body))
@@ -264,13 +235,7 @@ class Connections:
         return head + message.body
 
     def _read(self, line: _Line, method: str, sink: Sink | None) -> Reply:
-        """Read an answer to its end.
-
-        Raises
-        ------
-        ValueError
-            When the answer cannot be trusted; says why.
-        """
+        """Read an answer to its end; raise ValueError when it can't be trusted."""
         late_at = monotonic() + 2 * self._read_s
         response = HTTPResponse(line.http.sock, method=method)
         response.begin()

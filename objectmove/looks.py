@@ -10,10 +10,10 @@ from .plan import Plan, PlanRow
 from .state import STATE, Way
 from .table import Direction, Place
 
-#: The most keys that ``scan`` asks for at a time, and the most rows that ``scan_rows`` looks at.
+#: The most keys ``scan`` looks at in one call, and the most rows ``scan_rows`` lists at a time.
 _PORTION = 1000
 _ROWS = 5_000
-#: The direction of each way, unless a person confirmed more.
+#: Each way's direction, unless a person confirmed more.
 DIRECTIONS = {
     Way.THERE: Direction.THERE,
     Way.BACK: Direction.BACK,
@@ -23,7 +23,6 @@ DIRECTIONS = {
 
 
 def get_ends(plan: Plan, row: PlanRow, way: Way) -> tuple[str, str]:
-    """Return the keys from which and to which a row goes."""
     parked = plan.header.get_parked_key(row.key)
     ends = {
         Way.THERE: (row.key, row.to),
@@ -35,10 +34,10 @@ def get_ends(plan: Plan, row: PlanRow, way: Way) -> tuple[str, str]:
 
 
 def look_surely(bucket: S3Bucket, keys: list[str]) -> Look:
-    """Look at keys; an absence counts only if the bucket shows our state before and after.
+    """Look at keys; trust an absence only if the bucket shows our state before and after.
 
-    Something in front of the store may answer 404 for every key. A key whose absence does not count
-    is missing in the result, like a key that could not be read.
+    Something in front of the store may answer 404 for every key. A key that could not be read, or
+    whose absence can't be trusted, is missing in the result.
     """
     if not keys:
         return {}
@@ -55,21 +54,15 @@ def scan(
     keys: Collection[str],
     on_way: Callable[[], None] = lambda: None,
 ) -> Look:
-    """Look at many keys under one prefix: by a listing, and one by one where that is no proof.
+    """Look at many keys under one prefix: in a listing, and one by one where that proves nothing.
 
-    The listing of one folder begins at the first key, and ends behind the last; of several folders,
-    everything is listed, because some stores list folder by folder. It proves no absence when it
-    shows that the store has another order, or is cut, because to look at each key costs less. A key
-    that could not be read is missing in the result.
+    The listing of one folder starts at the first key and stops after the last. Several folders are
+    listed whole, because some stores list folder by folder. A listing proves no absence if the
+    store has another order, or if it is cut because single looks are cheaper. A key that could not
+    be read is missing in the result.
 
-    Parameters
-    ----------
-    on_way : called again and again, so that the caller can keep its lock
-
-    Raises
-    ------
-    StoreError
-        When the bucket cannot be listed.
+    Calls ``on_way`` again and again, so that the caller can keep its lock. Raises StoreError when
+    the bucket cannot be listed.
     """
     if not keys:
         return {}
@@ -106,7 +99,7 @@ def scan(
 def scan_rows(
     bucket: S3Bucket, plan: Plan, numbers: Sequence[int], on_way: Callable[[], None] = lambda: None
 ) -> Iterator[tuple[int, PlanRow, Look]]:
-    """Yield rows, each after its number and with the looks at its source and its destination."""
+    """Yield each row's number, the row, and the looks at its source and destination."""
     for first in range(0, len(numbers), _ROWS):
         rows = {number: plan.rows[number] for number in numbers[first : first + _ROWS]}
         looks = scan(bucket, plan.header.source, [row.key for row in rows.values()], on_way)
@@ -148,6 +141,5 @@ def judge(bucket: S3Bucket, row: PlanRow, looks: Look, key: str) -> Place:
 def judge_ends(
     bucket: S3Bucket, plan: Plan, row: PlanRow, way: Way, looks: Look
 ) -> tuple[Place, Place]:
-    """Say what looks at both ends of a row's way mean."""
     source, to = get_ends(plan, row, way)
     return judge(bucket, row, looks, source), judge(bucket, row, looks, to)

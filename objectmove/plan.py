@@ -1,8 +1,7 @@
-"""A plan: exactly which objects would move. Its bytes are hashed, and the hash is the approval.
+"""A plan: exactly which objects would move. The hash of its bytes is the approval.
 
-The file is a header, with the totals, and one line per object, ordered by key. A line that is not
-written exactly as this module writes it is refused, so that what an approver sees in the file is
-all that there is.
+The file is a header line with the totals, then one line per object, ordered by key. A line that
+this module would write differently is refused, so that an approver sees all that the file holds.
 """
 
 from __future__ import annotations
@@ -48,52 +47,33 @@ PlanId = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,120}$")]
 
 
 class FrozenModel(BaseModel):
-    """A model that never changes, and refuses fields that it does not know."""
-
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
 class Abilities(FrozenModel):
-    """What the store honours, as the probe found on scratch objects.
+    """What the store honours, as the probe found on scratch objects."""
 
-    Attributes
-    ----------
-    conditional_copy : a copy, or the put in its place, with ``If-None-Match: *`` overwrites nothing
-    conditional_put : a put with ``If-Match`` or ``If-None-Match`` overwrites nothing else
-    conditional_delete : a delete with ``If-Match`` deletes only an object with that ETag
-    conditional_bulk : a bulk delete with ETags deletes only objects with these ETags
-    rename : ``renameObject`` moves an object in one request, on both conditions
-    copies : it copies at all; else an object is read, and put at its destination
-    hash_etags : the ETag of a plain put and of its copy is the MD5 of the content
-    """
-
-    conditional_copy: bool
-    conditional_put: bool
-    conditional_delete: bool
+    conditional_copy: bool  # a copy, or the put in its place, overwrites nothing
+    conditional_put: bool  # a put overwrites nothing, or only the ETag that it names
+    conditional_delete: bool  # a delete spares objects with other ETags
     conditional_bulk: bool = False
     rename: bool = False
-    hash_etags: bool = True
-    # Not written where it is so: plans from before this field stay what was approved.
+    hash_etags: bool = True  # the ETag of a plain put and of its copy is the MD5 of the content
+    #: Otherwise we read each object, and put it at its destination. True is not written, so that
+    #: plans from before this field stay what was approved.
     copies: bool = Field(True, exclude_if=bool)
 
 
 class Timing(FrozenModel):
-    """How long things may take, in seconds.
+    """How long things may take, in seconds."""
 
-    Attributes
-    ----------
-    lease_s : from the last save until the lock lapses, by the store's time
-    effect_s : an accepted request takes effect within this
-    spread_s : the store's nodes agree on the time within this
-    """
-
-    lease_s: float = 60
-    effect_s: float = 10
-    spread_s: float = 5
+    lease_s: float = 60  # from the last save until the lock lapses, by the store's clock
+    effect_s: float = 10  # until an accepted request has taken effect
+    spread_s: float = 5  # how far the clocks of the store's nodes may differ
 
     @property
     def expires_s(self) -> int:
-        """Seconds that a request's signature is valid, at most 20.
+        """How long a request's signature is valid, at most 20 s.
 
         When the lock lapses, no request can take effect any more, with a second or more to spare.
         """
@@ -102,27 +82,12 @@ class Timing(FrozenModel):
 
     @property
     def fence_s(self) -> float:
-        """Seconds after a signature's date until the signed request cannot take effect any more."""
+        """Seconds from a signature's date until its request can't take effect any more."""
         return self.expires_s + self.effect_s + self.spread_s
 
 
 class PlanHeader(FrozenModel):
-    """What the plan is about.
-
-    Attributes
-    ----------
-    step : id of the caller's step that the plan belongs to
-    source, to : prefixes
-    undo_s : how long after its first copy the release may be taken back, in seconds
-    limit_objects : the most objects that the plan, or each of its parts, may hold
-    parts : into how many ranges of rows the plan is cut, for several machines; 0: one machine
-    others : how everyone else is kept from moving objects
-    selection : how the rows were chosen
-    bucket_id : of the bucket's state when the plan was made
-    parked : the prefix under which objects are parked
-    objects, bytes : totals of the rows
-    excluded : for each reason, how many objects were left out
-    """
+    """What the plan is about."""
 
     format: Literal["objectmove/plan/8"] = Field("objectmove/plan/8", alias="schema")
     id: PlanId
@@ -134,22 +99,22 @@ class PlanHeader(FrozenModel):
     made_at: Timestamp
     made_by: str
     expires_at: Timestamp
-    undo_s: float = 900
-    limit_objects: int
+    undo_s: float = 900  # how long after its first copy the release can be undone
+    limit_objects: int  # the most objects in the plan, or in each of its parts
+    #: Into how many ranges of rows it is cut, for several machines; 0 for one machine.
     parts: int = 0
     abilities: Abilities
     timing: Timing
-    others: str
+    others: str  # how everyone else is kept from moving objects, in words
     selection: dict[str, str] = {}
     bucket_id: str
     parked: str = "parked/"
     objects: int = 0
     bytes: int = 0
-    excluded: dict[str, int] = {}
+    excluded: dict[str, int] = {}  # how many objects were left out, by reason
 
     @model_validator(mode="after")
     def _check_prefixes(self) -> Self:
-        """Refuse prefixes when one lies in another, or when one is not a prefix."""
         prefixes = (self.source, self.to, self.parked)
         for prefix in prefixes:
             inside = [each for each in prefixes if each.startswith(prefix)]
@@ -168,35 +133,24 @@ class PlanHeader(FrozenModel):
         return "; ".join([*parts, _NOT_PROMISED]).format(seconds=2 + self.timing.fence_s)
 
     def get_to(self, key: str) -> str:
-        """Return where the object with this source key goes."""
         return self.to + key.removeprefix(self.source)
 
     def get_parked_key(self, key: str) -> str:
-        """Return where the object with this source key is parked."""
         return f"{self.parked}{self.id}/{key.removeprefix(self.source)}"
 
 
 @dataclass(frozen=True, slots=True)
 class PlanRow(Version):
-    """One object that would move: the version that was planned.
-
-    Attributes
-    ----------
-    to : the key that the object gets
-    age_start : since when the object waits, by the caller's rules
-    facts : what else the approved plan says of the object, by the caller's rules
-    sha256 : of the content, if the ETag is not the content's MD5; else empty
-    """
+    """One object that would move: the version that was planned."""
 
     last_modified: Timestamp
     to: str
-    age_start: Timestamp
-    facts: Mapping[str, str] = field(default_factory=dict)
-    sha256: str = ""
+    age_start: Timestamp  # since when the object waits, by the caller's rules
+    facts: Mapping[str, str] = field(default_factory=dict)  # what else the caller shows an approver
+    sha256: str = ""  # of the content, or "" if the ETag is its MD5
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields of the row's line in the file."""
         return dict(ROW.dump_python(self, mode="json"))
 
 
@@ -204,7 +158,7 @@ ROW = TypeAdapter(PlanRow)
 
 
 class Rows(Sequence[PlanRow]):
-    """The rows of a plan, each parsed when it is asked for: a large plan is kept as bytes."""
+    """The rows of a plan, parsed on demand: as bytes, a large plan needs little memory."""
 
     def __init__(self, lines: Sequence[bytes]) -> None:
         self.lines = lines
@@ -220,8 +174,6 @@ class Rows(Sequence[PlanRow]):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A plan's file as it was read: exactly the bytes that were hashed are carried out."""
-
     content: bytes = field(repr=False)
     sha256: str
     header: PlanHeader
@@ -229,25 +181,22 @@ class Plan:
 
     @property
     def id(self) -> str:
-        """Name of the file without its ending."""
         return self.header.id
 
     @property
     def undo_id(self) -> str:
-        """Id of the move that takes the plan back."""
         return f"{self.id}-undo"
 
-    @property
-    def undo_approval(self) -> str:
-        """The hash that approves taking the plan back."""
-        return self.digest("undo")
+    def get_approval(self, verb: str) -> str:
+        """Return the hash that approves ``apply`` or ``undo``; other verbs need none."""
+        approvals = {"apply": self.sha256, "undo": self.digest("undo")}
+        return approvals.get(verb, "")
 
     def digest(self, *words: str) -> str:
-        """Return the hash that approves the plan together with other words."""
         return hashlib.sha256("\n".join([self.sha256, *words]).encode()).hexdigest()
 
     def get_range(self, part: int) -> tuple[int, int]:
-        """Return the first row of a part, and the first row after it; 0: of the whole plan."""
+        """Return a part's first row, and the first row after it; part 0 is the whole plan."""
         count = len(self.rows)
         if part == 0:
             return 0, count
@@ -256,13 +205,7 @@ class Plan:
 
 
 def build_plan(header: PlanHeader, rows: Iterable[PlanRow]) -> Plan:
-    """Return the plan of these rows: its file has them by key, and their totals in its header.
-
-    Raises
-    ------
-    ValueError
-        When a row may not be moved.
-    """
+    """Return the plan of these rows; raise ValueError when one may not be moved."""
     found = {}
     total_bytes = 0
     for row in rows:
@@ -278,14 +221,7 @@ def build_plan(header: PlanHeader, rows: Iterable[PlanRow]) -> Plan:
 
 
 def parse_plan(content: bytes, name: str) -> Plan:
-    """Hash a plan's bytes and read them.
-
-    Raises
-    ------
-    PlanError
-        When the file, by this name, is not exactly what this module writes, or has rows that may
-        not be moved.
-    """
+    """Read a plan's bytes; raise PlanError unless this module would write exactly these."""
     head, *lines = content.splitlines() or [b""]
     try:
         plan = build_plan(PlanHeader.model_validate_json(head), Rows(lines))
@@ -298,13 +234,7 @@ def parse_plan(content: bytes, name: str) -> Plan:
 
 
 def fetch_plan(bucket: S3Bucket, plan_id: str, sha256: str) -> Plan:
-    """Return a plan that the bucket keeps.
-
-    Raises
-    ------
-    StoreError
-        When the bucket does not have these bytes.
-    """
+    """Return a plan that the bucket keeps; raise StoreError when it doesn't have these bytes."""
     read = bucket.read_object(PLANS + sha256)
     if read is None or hashlib.sha256(read[0]).hexdigest() != sha256:
         raise StoreError(f"the bucket does not have the bytes of {plan_id} any more")

@@ -31,19 +31,12 @@ from .state import read_release, read_state
 
 #: The largest object that S3 copies in one request.
 MAX_COPY_BYTES = 5 * 1024**3
-#: How many objects are judged at a time.
+#: How many objects the caller judges at a time.
 _CHUNK = 1000
 
 
 class Judgement(NamedTuple):
-    """What the caller says of one waiting object.
-
-    Attributes
-    ----------
-    exclude : why the object must not move, in a word; empty when it may
-    age_start : since when the object waits
-    facts : what else stands in the approved row
-    """
+    """What the caller says of one waiting object; ``exclude`` says why it must not move, or ""."""
 
     exclude: str
     age_start: datetime
@@ -64,7 +57,6 @@ def make_plan(  # noqa: PLR0912  # one step after the other
     *,
     header: Mapping[str, Any],
     judge: Judge = allow_all,
-    needs_metadata: bool = False,
     match: str = "*",
     first: int | None = None,
     begun: Iterable[Plan] = (),
@@ -75,33 +67,29 @@ def make_plan(  # noqa: PLR0912  # one step after the other
 
     Parameters
     ----------
-    header : ``source``, ``to``, ``step``, ``made_at``, ``made_by``, ``expires_at``,
-        ``limit_objects`` and ``others``; if they differ from the default also ``timing``,
-        ``undo_s``, ``parts``, ``selection`` and ``parked``: see ``PlanHeader``
-    needs_metadata : whether ``judge`` reads metadata; then each object is looked at
-    match : shell pattern for the key after the prefix; upper and lower case are the same
-    first : plan only so many objects, in the order of the listing; None: all
-    begun : the plans of which this machine's log shows an announcement and no end
-    memory_removed : plan objects although the bucket forgot what became of them: the plan's rows
-        name the plan that had them
+    header : of ``PlanHeader``: ``source``, ``to``, ``step``, ``made_at``, ``made_by``,
+        ``expires_at``, ``limit_objects``, ``others``, and optional fields
+    judge : gets the metadata, too, which costs a look at each object; ``allow_all`` needs none
+    match : shell pattern for the key after the prefix, in any case
+    first : plan only so many objects
+    begun : the plans that this machine's log shows as announced and not ended
+    memory_removed : plan objects although the bucket forgot what became of them; their rows name
+        the plan that had them
 
     Raises
     ------
-    PlanError
-        When one prefix lies in the other, or the bucket's state cannot be understood.
     NotNowError
-        When this machine announced rows of a plan that the bucket does not know any more.
+        When this machine announced rows of a plan that the bucket has forgotten.
     RefusedError
         When the store does not do what a move needs, or the credentials may not delete.
     LimitError
         When more would move than the limit allows.
-    StoreError
-        When the bucket cannot be read.
+    PlanError, StoreError
+        When a prefix cannot be used, or the bucket cannot be understood or read.
 
     Notes
     -----
-    Changes only scratch objects, and removes them. Writes ``.runbook/state.json`` where there is
-    none.
+    Changes only scratch objects, and removes them. Writes a missing ``.runbook/state.json``.
     """
     timing = header.get("timing") or Timing()
     abilities = probe(bucket, timing=timing, source=header["source"])
@@ -143,12 +131,11 @@ def make_plan(  # noqa: PLR0912  # one step after the other
     )
     explain_held = make_explain(bucket, state)
     limit = plan_header.limit_objects * max(1, plan_header.parts)
-    # As bytes: a hundred thousand rows as objects take 60 MiB more.
+    # As bytes: 100,000 rows as objects would take 60 MiB more.
     rows: list[bytes] = []
     excluded: Counter[str] = Counter()
 
     def explain(seen: Seen) -> str:
-        """Return, in a word, why an object stays; empty when it may move."""
         if len(rows) == first:
             return "left_for_later"
         return _find_obstacle(plan_header, match, seen) or explain_held(seen)
@@ -157,12 +144,12 @@ def make_plan(  # noqa: PLR0912  # one step after the other
     for chunk in iter(lambda: list(islice(listing, _CHUNK)), []):
         reasons = {seen.key: explain(seen) for seen in chunk}
         looks: Look = {seen.key: seen for seen in chunk if not reasons[seen.key]}
-        if needs_metadata or not abilities.hash_etags:
+        if judge is not allow_all or not abilities.hash_etags:
             looks = look_surely(bucket, [*looks])
         candidates = [seen for seen in looks.values() if seen is not None]
         found = scan(bucket, plan_header.to, [plan_header.get_to(seen.key) for seen in candidates])
         for seen, judgement in zip(candidates, judge(candidates), strict=True):
-            # Ask again: enough rows may be chosen by now.
+            # Ask again: there may be enough rows by now.
             reason = judgement.exclude or explain(seen)
             sha256 = ""
             if not reason and not (seen.has_hash and abilities.hash_etags):
@@ -171,7 +158,7 @@ def make_plan(  # noqa: PLR0912  # one step after the other
                 except StoreError:
                     reason = "unreadable"
             there = found.get(plan_header.get_to(seen.key))
-            # If a run has to compare the content, it may be the same.
+            # With a SHA-256, a run compares contents: what is there may be the same.
             if there is not None and not (sha256 or there.has_same_content(seen)):
                 reason = reason or "destination_taken"
             reasons[seen.key] = reason
@@ -196,7 +183,7 @@ def make_plan(  # noqa: PLR0912  # one step after the other
 
 
 def _find_obstacle(header: PlanHeader, match: str, seen: Seen) -> str:
-    """Return, in a word, why an object is none of a plan's, or cannot be moved; else nothing."""
+    """Return, in a word, why an object is none of a plan's or can't be moved, or ""."""
     if not seen.etag:
         return "no_etag"
     if not fnmatchcase(seen.key.removeprefix(header.source).lower(), match.lower()):
@@ -210,12 +197,7 @@ def _find_obstacle(header: PlanHeader, match: str, seen: Seen) -> str:
 def find_plan(bucket: S3Bucket, plan_id: str) -> Plan:
     """Return a plan that the bucket knows, by its own id or its undo's. Only reads.
 
-    Raises
-    ------
-    NotNowError
-        When the bucket does not know it.
-    PlanError, StoreError
-        When the bucket cannot be read or understood.
+    Raises as ``read_release`` and ``fetch_plan`` do.
     """
     release, _ = read_release(bucket, plan_id.removesuffix("-undo"))
     return fetch_plan(bucket, release.plan, release.sha256)

@@ -1,11 +1,7 @@
 """Find out what a store honours: try requests on scratch objects.
 
-For each condition, a request is tried that the store must refuse, and one that it must carry out.
-Every request that must succeed bears conditions that are met, so that a bucket whose policy demands
-conditions can be probed, too.
-
-``probe`` finds out what a move needs, and refuses a store that cannot be used. ``survey`` tries
-more, for a person, and refuses none.
+For each condition, we try a request that the store must refuse, and one that it must carry out. The
+latter meets its conditions, so that a bucket whose policy demands conditions can be probed, too.
 """
 
 from __future__ import annotations
@@ -22,34 +18,30 @@ from .errors import RefusedError, StoreError
 from .plan import Abilities, Timing
 
 PROBE = ".runbook/probe/"
-#: How long before now a request is signed that has expired.
+#: How long ago an expired request was signed.
 _EXPIRED = timedelta(minutes=10)
-#: The rounds of a probe, and with which codes a store may answer in each; a success has none.
+#: The rounds of a probe, and the codes of the answers that a store may give; a success has none.
 _CODES = {
     "first": {""},
     "late": {"AccessDenied", "RequestTimeTooSkewed", "ExpiredToken", "RequestExpired"},
     "unmet": UNMET,
     "met": {""},
 }
-#: What is wrong with a store that cannot be used.
+#: What is wrong with a store that we refuse.
 FAULTS = {
-    "works": "the store does not do with a scratch object what a move needs",
+    "works": "the store fails at a plain put, copy or delete of a scratch object",
     "expires": "the store accepts expired requests: a request of ours could take effect much later",
-    "names": "the store copies an object that is not the one that was named",
+    "names": "the store copies another version than the one that was named",
 }
 
 
 class _Trial(NamedTuple):
     """A request on scratch objects, which have letters as names.
 
-    Attributes
-    ----------
-    round : ``first``: it makes the object; ``late``: it must be refused because it has expired;
-        ``unmet``: because of its condition; ``met``: it must be carried out
-    etag : the object's whose ETag is named; ``0`` is no object's
-    is_free : ``free``: only if nothing is at ``key``
-    shows : the ability, or the key of the fault, that the trial is about
-    is_secret : whether the store shall encrypt the object
+    In the round ``first`` it makes the object. In ``late`` it must be refused because it has
+    expired, in ``unmet`` because of its condition; in ``met`` it must be carried out. ``etag``
+    names the object whose ETag is meant; ``0`` is no object's. ``shows`` is an ability, or a key of
+    ``FAULTS``.
     """
 
     round: str
@@ -62,12 +54,16 @@ class _Trial(NamedTuple):
     is_secret: str = ""
 
 
-def _parse(line: str) -> _Trial:
-    """Read a line of the table; a dot is an empty text."""
-    return _Trial(*[word.strip(".") for word in line.split()])
+def _parse(table: str) -> list[_Trial]:
+    """Read a table of trials, in which a dot is an empty text."""
+    trials = []
+    for line in table.strip().split("\n"):
+        words = [word.strip(".") for word in line.split()]
+        trials.append(_Trial(*words))
+    return trials
 
 
-# No two of a round are about one object, for which they would wait.
+# No two trials of a round share an object, or one would have to wait.
 _TABLE = """
 first put         a . . free works
 first put         b . . free works
@@ -102,8 +98,8 @@ unmet rename      r j 0 free rename
 unmet rename      k l l free rename
 met   rename      s z z free rename
 """
-# What ``survey`` tries beside these. The keys sort otherwise in a store on a file system, in one
-# that compares UTF-16, and in one that ignores case.
+# What ``survey`` tries, too. These keys sort differently in a store on a file system, in one that
+# compares UTF-16, and in one that ignores case.
 _MORE = """
 first put         -  . . free listing_order
 first put         /- . . free listing_order
@@ -115,34 +111,30 @@ first put         \U0001f4e6  . . free listing_order
 first put         m  . . free encrypted_copies secret
 met   copy        t  m m free encrypted_copies
 """
-_TRIALS = [_parse(line) for line in _TABLE.split("\n") if line]
-_SURVEY = [_parse(line) for line in (_TABLE + _MORE).split("\n") if line]
+_TRIALS = _parse(_TABLE)
+_SURVEY = _TRIALS + _parse(_MORE)
 #: The scratch objects that are removed.
 _REMOVED = set("xyz")
-#: What ``survey`` finds out beside faults and abilities.
+#: What ``survey`` finds out in addition.
 _BESIDE = ("encrypted_copies", "versions", "listing_order", "listing_at_once")
 
 
 def probe(bucket: S3Bucket, *, timing: Timing, source: str) -> Abilities:
     """Try every kind of request that a move sends: valid, expired, and with unmet conditions.
 
-    Parameters
-    ----------
-    timing : how long the requests of a move are valid, and how far clocks may differ
-    source : the prefix under which a move deletes: a delete of a random absent key is tried there
-
     Raises
     ------
     RefusedError
-        When a valid request does not work, or an expired one does. When nothing may be deleted
-        under ``source``. When the store copies another version than the one that is named. When its
-        Date and its LastModified differ by more than clocks may.
+        When a valid request does not work, or an expired one does; nothing may be deleted under
+        ``source``; the store copies another version than named; or its Date and its LastModified
+        differ by more than ``timing`` allows.
     StoreError
-        When a request is not answered: what the store honours is not known then.
+        When a request is not answered.
 
     Notes
     -----
-    Changes scratch objects under ``.runbook/probe/``, and removes them.
+    Changes scratch objects under ``.runbook/probe/``, and removes them. Under ``source``, it tries
+    to delete a random absent key.
     """
     with _try_requests(bucket, timing, source, _TRIALS) as (_, lacking):
         for name, text in FAULTS.items():
@@ -155,29 +147,16 @@ def probe(bucket: S3Bucket, *, timing: Timing, source: str) -> Abilities:
 def survey(bucket: S3Bucket, *, timing: Timing, source: str) -> dict[str, str]:
     """Try what ``probe`` tries, and what else a person wants to know of a store.
 
-    Parameters
-    ----------
-    timing, source : as in ``probe``
+    Returns what the store does instead, or "" if it does what it should. The names are those of
+    ``FAULTS`` and ``Abilities``, and
 
-    Returns
-    -------
-    For each name, what the store does instead; empty when it does what it should. The names are
-
-    - ``works``, ``expires`` and ``names``, without which ``probe`` refuses the store;
-    - those of ``Abilities``;
-    - ``encrypted_copies``: an object that the store encrypts can be copied;
-    - ``versions``: an object that is overwritten is kept as an older version;
-    - ``listing_order``: keys are listed in the order of their bytes, also page by page;
+    - ``encrypted_copies``: it can copy an object that it encrypts;
+    - ``versions``: it keeps an overwritten object as an older version;
+    - ``listing_order``: it lists keys in the order of their bytes, also page by page;
     - ``listing_at_once``: a listing shows what was written and removed right before it.
 
-    Raises
-    ------
-    RefusedError, StoreError
-        As ``probe`` raises them, but for what a store lacks.
-
-    Notes
-    -----
-    Changes scratch objects under ``.runbook/probe/``, and removes them with all their versions.
+    Raises as ``probe`` does, but not for what a store lacks. Changes scratch objects under
+    ``.runbook/probe/``, and removes them with all their versions.
     """
     with _try_requests(bucket, timing, source, _SURVEY) as (root, lacking):
         listed = [seen.key for seen in bucket.list_objects(root)]
@@ -201,7 +180,7 @@ def survey(bucket: S3Bucket, *, timing: Timing, source: str) -> dict[str, str]:
 
 
 def _list_removals(bucket: S3Bucket, prefix: str) -> list[Request]:
-    """Return for each version and delete marker the request that removes it for good."""
+    """Return, for each version and delete marker, the request that removes it for good."""
     removals = []
     with suppress(StoreError):  # not every store can list versions
         query = {"versions": "", "prefix": prefix}
@@ -218,16 +197,14 @@ def _list_removals(bucket: S3Bucket, prefix: str) -> list[Request]:
 def _try_requests(
     bucket: S3Bucket, timing: Timing, source: str, trials: Sequence[_Trial]
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield the beginning of the scratch objects' keys, and what the store lacks.
+    """Yield the scratch objects' prefix, and what the store does instead, by ability or fault.
 
-    For each ability and each fault that is lacking, that is what the store does instead. The
-    scratch objects are there until the ``with`` block ends.
+    The scratch objects stay until the ``with`` block ends.
     """
     root = f"{PROBE}{secrets.token_hex(8)}-"
     began = bucket.read_clock()
 
     def send(requests: Sequence[Request], signed_at: datetime = began) -> list[Answer]:
-        """Send requests; raise ``StoreError`` when one of them is not answered."""
         answers = bucket.send(requests, signed_at=signed_at, expires_s=timing.expires_s)
         for request, answer in zip(requests, answers, strict=True):
             if answer.code in ("NoAnswer", "NotSent"):
@@ -255,7 +232,7 @@ def _try_requests(
                 given = set(answer.failed.values()) or {answer.code}
                 if not given <= codes:
                     why = f"{trial.kind}: {', '.join(given) or 'done'} {answer.message}"
-                    # A put can do what a copy does not, if it overwrites nothing.
+                    # A put can replace a missing copy, if it overwrites nothing.
                     is_missing = trial.kind == "copy" and answer.code == "NotImplemented"
                     can_put = "conditional_put" not in lacking and trial.shows not in _BESIDE
                     shows = "copies" if is_missing and can_put else trial.shows
@@ -281,7 +258,6 @@ def _try_requests(
 
 
 def _make_request(trial: _Trial, root: str, etags: Mapping[str, str]) -> Request:
-    """Return the request of a trial; ``etags`` are those of the scratch objects."""
     key = root + trial.key
     etag = etags.get(trial.etag, trial.etag)
     if trial.kind == "delete_many":
@@ -300,7 +276,6 @@ def _make_request(trial: _Trial, root: str, etags: Mapping[str, str]) -> Request
 def _look(
     bucket: S3Bucket, root: str, keys: Collection[str], began: datetime, timing: Timing
 ) -> dict[str, str]:
-    """Return the letters of the scratch objects that are there, with the ETag of each."""
     looks = bucket.look(sorted(keys))
     if len(looks) != len(keys):
         raise RefusedError("the store does not show its own scratch objects")

@@ -1,4 +1,4 @@
-"""Prove a move by a new look: find where each planned object is, and what else was touched."""
+"""Prove a move by a new look: where each planned object is, and what else was touched."""
 
 from __future__ import annotations
 
@@ -18,33 +18,22 @@ _NAMED = 100
 class MoveProof(NamedTuple):
     """What an independent look found.
 
-    Attributes
-    ----------
-    at : the store's time of the look
-    counts : how many objects have each outcome: those of ``table.Proof``, and ``foreign_changed``:
-        content of a row was written under the destination, at a key that no row names, since the
-        move began
-    keys : for each outcome but ``in_place``, at most 100 keys
-    taken_back_by : the undo that took rows back; empty when no undo did
-    undo_until : until when the release may be taken back; None when nothing was announced
+    ``counts`` has each outcome of ``table.Proof``, and ``foreign_changed``: a row's content was
+    written under the destination since the move began, at a key that no row names.
     """
 
-    at: datetime
+    at: datetime  # the store's time of the look
     counts: dict[str, int]
-    keys: dict[str, list[str]]
-    taken_back_by: str
-    undo_until: datetime | None
+    keys: dict[str, list[str]]  # for each outcome but ``in_place``, at most 100
+    taken_back_by: str  # the undo that took rows back, or ""
+    undo_until: datetime | None  # the release can be undone until then
 
 
 def verify_plan(bucket: S3Bucket, plan: Plan) -> MoveProof:
-    """List source and destination anew, and ask the table about each row. Only reads.
+    """List source and destination, and ask the table about each row. Only reads.
 
-    Raises
-    ------
-    NotNowError
-        When the bucket does not know the plan: nothing of it was moved, or it was forgotten.
-    StoreError, PlanError
-        When the bucket cannot be read or understood: nothing is proven then.
+    Raises NotNowError when the bucket doesn't know the plan (never begun, or forgotten), and
+    StoreError or PlanError when it can't be read or understood, so that nothing is proven.
     """
     release, now = read_release(bucket, plan.id)
     header = plan.header

@@ -1,4 +1,4 @@
-"""What became of a plan by the end of a run, and which commands lead on."""
+"""What became of a plan by the end of a run, and the commands to run next."""
 
 from __future__ import annotations
 
@@ -13,49 +13,32 @@ from .table import UNENDED, State
 
 @dataclass(frozen=True, slots=True)
 class MoveResult:
-    """What this run of a plan and earlier ones did.
-
-    Attributes
-    ----------
-    plan : id of the move: the plan's, or ``<plan>-undo``
-    moved : how many rows moved, whether or not a consumer took them since
-    already : of how many a look of this run found the content at the destination
-    skipped : ``key`` and ``reason`` of rows that this plan does not move
-    conflicts : those of them whose destination was taken by other content
-    failed : ``key`` and ``reason`` of rows that were tried, and wait or are open
-    unproven : keys of which nobody can know whether a consumer took the object
-    waiting : how many rows still wait or are open
-    left : how many rows a new plan may move
-    is_held : whether the worker is held
-    stopped : why the run ended early; empty when it did not
-    in_reach : keys that the worker may ship a second time if it is resumed; so it stays held
-    ways_on : commands that lead on, without the program's name
-    """
+    """What this run of a plan and earlier ones did."""
 
     plan: str
-    moved: int
-    already: int
-    skipped: list[dict[str, str]]
-    conflicts: list[dict[str, str]]
-    failed: list[dict[str, str]]
-    unproven: list[str]
+    moved: int  # whether or not a consumer took them since
+    already: int  # those whose content this run found at the destination
+    skipped: list[dict[str, str]]  # key and reason of rows that this plan doesn't move
+    conflicts: list[dict[str, str]]  # those of them with other content at their destination
+    failed: list[dict[str, str]]  # key and reason of rows that were tried, and wait or are open
+    unproven: list[str]  # keys of objects that a consumer may have taken
     waiting: int
-    left: int
+    left: int  # rows that a new plan may move
     is_held: bool
-    stopped: str
-    in_reach: list[str]
-    ways_on: list[str]
+    stopped: str  # why the run ended early, or ""
+    in_reach: list[str]  # keys that may ship twice if the worker is resumed, so it stays paused
+    ways_on: list[str]  # the next commands, without the program's name
 
 
 def list_ways_on(bucket: S3Bucket, state: BucketState, release: Move) -> list[str]:
-    """Return the commands that lead on about a plan, without ``plan``; none when it is over."""
+    """Return the next commands about a plan, except ``plan``; none when it is over."""
     if release.unended is not None:
         return [get_resume(release.unended)]
     plan = release.plan
     doubts = list_answerable(bucket, release)
     ways_on = []
     if any(doubt.is_open for doubt in doubts):
-        # While another plan is unfinished, nothing can be settled.
+        # `settle` refuses while another plan is unfinished.
         other = state.unfinished
         ways_on.append(get_resume(other) if other is not None else f"settle {plan}")
     held = state.held
@@ -67,7 +50,7 @@ def list_ways_on(bucket: S3Bucket, state: BucketState, release: Move) -> list[st
 
 
 def get_resume(move: Move) -> str:
-    """Return the command that goes on with a move; it repeats what a person confirmed."""
+    """Return the command that resumes a move, with what a person confirmed."""
     command = f"resume {move.plan}"
     if move.is_ended or (move.still_since is None and not move.is_undo):
         return command
@@ -76,14 +59,9 @@ def get_resume(move: Move) -> str:
 
 
 class Unfinished(NamedTuple):
-    """A plan about which something is left to do.
+    """A plan that needs more work: its next command, and who paused the worker for it, or "".
 
-    Attributes
-    ----------
-    plan : id of its release, or of its undo
-    rows : how many rows wait, are open or unproven
-    way_on : the command that leads on
-    held_by, held_since : who holds the worker for it, and since when; empty when nobody does
+    ``rows`` counts those that wait, are open or unproven.
     """
 
     plan: str
@@ -94,13 +72,7 @@ class Unfinished(NamedTuple):
 
 
 def list_unfinished(bucket: S3Bucket) -> list[Unfinished]:
-    """Return the plans about which something is left to do. Only reads.
-
-    Raises
-    ------
-    StoreError, PlanError
-        As ``read_state`` raises them.
-    """
+    """Return the plans that need more work. Only reads; raises as ``read_state`` does."""
     read = read_state(bucket)
     found: list[Unfinished] = []
     if read is None:

@@ -1,8 +1,8 @@
-"""Carry out a plan: release, resume, undo, settle, and let the worker go.
+"""Carry out a plan: release, resume, undo, settle, and resume the worker.
 
-Each takes the lock, refuses what may not begin, lets ``carry`` do all that can be done with the
-rows while the worker is held, and resumes the worker when nothing that it could pick up may ship
-twice. A later run does the same from the states of the rows: there is no recovery.
+Each takes the lock, refuses what may not begin, lets ``carry`` do all it can with the rows while
+the worker is held, and resumes the worker if nothing it could pick up may ship twice. A later run
+does the same from the states of the rows: there is no recovery code.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ from .table import UNENDED, Place, State
 
 #: For ``still_since``: from now on.
 FROM_NOW_ON = datetime.max.replace(tzinfo=UTC)
-#: A release goes on if at most this many of its objects changed, or at most a tenth.
+#: A release skips changed objects, up to this many or a tenth of them. Past that, it ends.
 _FEW_CHANGED = 3
-#: How long the consumer is watched before an undo.
+#: How long an undo watches the consumer first.
 _WATCH_S = 3.0
-#: How often a run goes through the rows that wait.
+#: How often a run tries the rows that wait.
 _PASSES = 2
 _STOPPED = "it was stopped by --stop-here"
-#: For how long a look at the worker holds.
+#: How old a check that the worker is paused may be.
 _HOLD_CHECK_S = 2.0
 
 
@@ -74,25 +74,19 @@ class Run:
     Parameters
     ----------
     still_since : since when nobody takes from where consumers take, until this run has ended, as a
-        person confirmed; ``FROM_NOW_ON``; None: they may take at any time
+        person confirmed; maybe ``FROM_NOW_ON``. None if they may take at any time
     is_strict : refuse when any planned object changed
-    stop_here : announce nothing more; finish what is open, and end it
-    part : carry out only this part of a release; 0: every part that nobody works on
+    stop_here : announce nothing more, finish what is open, and end the move
+    part : carry out only this part; 0 for every part that nobody works on
 
     Raises
     ------
     RefusedError
         When a safety rule refuses; nothing was changed.
     StoppedError
-        When the run ended early; ``way_on`` leads on.
+        When the run ended early; ``way_on`` is the next command.
     InterruptedMoveError
         When a person interrupted the run.
-
-    Attributes
-    ----------
-    answers : a person's answers: for each row, the state that it gets
-    main : the bucket's state, while this run has its lock
-    held_at : when the worker was last seen paused; None: this run does not hold it yet
     """
 
     bucket: S3Bucket
@@ -102,37 +96,27 @@ class Run:
     is_strict: bool = False
     stop_here: bool = False
     part: int = 0
-    main: Book = field(init=False)
+    main: Book = field(init=False)  # the bucket's state, while this run has its lock
     already: int = 0
     stopped: str = ""
     in_reach: Mapping[str, str] = field(default_factory=dict)
-    held_at: float | None = None
+    held_at: float | None = None  # when we last saw the worker paused, while we hold it
+    #: For each row that a person decided, the state that it gets.
     answers: Sequence[tuple[Doubt, State]] = ()
 
     # --- what a run is asked to do ---
 
     def carry_out(self, verb: Literal["apply", "resume", "undo"], approve: str = "") -> MoveResult:
-        """Begin a release or an undo, or go on with what is unfinished of a plan.
+        """Begin a release or an undo, or resume what is unfinished of a plan.
 
-        Parameters
-        ----------
-        verb : ``apply`` carries the release out; if it was begun, it goes on. ``undo`` takes the
-            release back, from any machine: what moved and was not taken goes to its source.
-            ``resume`` begins nothing, and goes on with the undo, else with the release
-        approve : of a release, the plan's SHA-256, as the operator typed it; of an undo,
-            ``plan.undo_approval``; of ``resume``, nothing
+        ``apply`` begins or resumes the release. ``undo`` takes back, from any machine, what moved
+        and was not taken. ``resume`` begins nothing, and prefers the undo to the release.
+        ``plan.get_approval(verb)`` approves.
 
-        Raises
-        ------
-        NotNowError
-            When the plan is too old, or the time for an undo is over.
-
-        Notes
-        -----
-        Changes the planned objects and ``.runbook/``; a release is undone by ``undo``.
+        Raises NotNowError when the plan is too old, or the undo period is over. Changes the planned
+        objects and ``.runbook/``; undone by ``undo``.
         """
-        approvals = {"apply": self.plan.sha256, "undo": self.plan.undo_approval}
-        needed = approvals.get(verb, "")
+        needed = self.plan.get_approval(verb)
         if approve != needed:
             raise NotApprovedError(f"to {verb} {self.plan.id}, approve {needed}", needed=needed)
         may_begin = verb == "apply"
@@ -146,7 +130,7 @@ class Run:
                     f"{self.plan.undo_id} is safe only while nothing consumes from "
                     f"{self.plan.header.to}: stop the consumer, and confirm it with "
                     "--consumer-stands-still",
-                    way_on=self._name_way_on(undo or release),
+                    way_on=self._find_next_command(undo or release),
                 )
             if undo is not None or not release.parts or self.stop_here:
                 return self._finish(release, undo)
@@ -161,21 +145,17 @@ class Run:
                     raise
                 self.stopped = str(error)  # another machine works on it
         with self._open("long") as release, self._catching(release):
-            self._let_go()
+            self._resume_if_safe()
             return self._report()
 
     def settle(self, taken: Sequence[str], not_taken: Sequence[str], approve: str) -> MoveResult:
-        """Carry out a person's answers: whether consumers took objects of which nobody can know.
+        """Carry out a person's answers: which source keys consumers took, and which not.
 
-        Parameters
-        ----------
-        taken, not_taken : source keys
-        approve : of ``settling.digest_answers``: it covers the answers and what was shown
+        ``settling.digest_answers`` gives the approval, of the answers and of what was shown. Raises
+        NotApprovedError when it is of other answers, or something changed since.
 
-        Raises
-        ------
-        NotApprovedError
-            When the approval is of other answers, or something changed since.
+        Parks what was taken, and returns what was not. A later answer overrules, while the object
+        is where it was.
         """
         with self._open() as release:
             self._refuse_unfinished()
@@ -184,21 +164,17 @@ class Run:
                 self.answers = choose_answers(doubts, taken, not_taken)
             needed = digest_answers(self.plan, self.answers)
             if approve != needed:
-                text = "the approval is not of these answers, or something changed since"
+                text = "the approval is for other answers, or something changed since"
                 way_on = f"settle {self.plan.id}"
                 raise NotApprovedError(f"{text}: look again", needed=needed, way_on=way_on)
             self.operator.note(self.plan.id, "answered")
             return self._finish(release, release.undo)
 
     def resume_worker(self, approve: str) -> MoveResult:
-        """Resume the worker that a plan holds, whatever may ship twice, if that is approved.
+        """Resume the worker that a plan holds.
 
-        Raises
-        ------
-        NotApprovedError
-            When objects may ship twice and the approval does not name them; ``needed`` does.
-        NotNowError
-            When the worker is not held for the plan.
+        Raises NotApprovedError when objects may ship twice and the approval doesn't name them
+        (``needed`` does), and NotNowError when the worker is held for another plan.
         """
         with self._open() as release:
             held = self.main.state.held
@@ -212,7 +188,7 @@ class Run:
             if keys and approve != needed:
                 some = ", ".join(keys[:10])
                 raise NotApprovedError(
-                    f"if the worker is resumed, it may ship twice: {some}",
+                    f"if you resume the worker, these may ship twice: {some}",
                     needed=needed,
                     way_on=f"resume {self.plan.id} --resume-worker --approve {needed}",
                 )
@@ -222,7 +198,7 @@ class Run:
             return self._report()
 
     def _finish(self, release: Move, undo: Move | None) -> MoveResult:
-        """Go on with the release; before an undo goes on, end the release."""
+        """Carry out the release, or end it before its undo."""
         with self._catching(undo or release):
             self._carry_all(release, is_stop=self.stop_here or undo is not None)
             if undo is not None:
@@ -231,28 +207,19 @@ class Run:
                 if release.undo is None:
                     self._leave_unmoved(release, undo)
                 self._carry_all(undo, is_stop=self.stop_here)
-            self._let_go()
+            self._resume_if_safe()
             return self._report()
 
     # --- beginning ---
 
     @cached_property
     def _abilities(self) -> Abilities:
-        """What the store honours now."""
         header = self.plan.header
         return probe(self.bucket, timing=header.timing, source=header.source)
 
     @contextmanager
     def _open(self, patience: Patience = "short", *, may_begin: bool = False) -> Iterator[Move]:
-        """Take the main lock, and yield the release's move; make it if the release may begin.
-
-        Raises
-        ------
-        ForgottenError
-            When the bucket forgot this plan's state.
-        NotNowError, NotApprovedError, RefusedError
-            When the release may not begin or go on.
-        """
+        """Take the main lock, and yield the release's move; make it if the release may begin."""
         with self._make_book(patience) as self.main:
             if self.main.state.id != self.plan.header.bucket_id:
                 raise NotNowError(
@@ -277,18 +244,17 @@ class Run:
         )
 
     def _find_release(self, *, may_begin: bool) -> Move:
-        """Return the release's move; make it if the release may begin."""
         plan = self.plan
         header = plan.header
         moves = self.main.state.moves
         move = moves.get(plan.id)
         if move is not None:
             if move.sha256 != plan.sha256:
-                raise NotApprovedError(f"{plan.id} is not the plan that was begun by that name")
+                raise NotApprovedError(f"another plan was begun under the id {plan.id}")
             if may_begin and move.undo is not None:
-                raise NotNowError(f"{plan.id} was taken back", way_on=f"resume {plan.id}")
+                raise NotNowError(f"the undo of {plan.id} has begun", way_on=f"resume {plan.id}")
             return move
-        why = self._find_change()
+        why = self._find_obstacle()
         if not may_begin:
             way_on = "plan" if why else f"apply {plan.id}"
             raise NotNowError(f"{plan.id} was never begun: nothing was moved", way_on=way_on)
@@ -321,17 +287,16 @@ class Run:
             still_since=self.still_since,
         )
 
-    def _find_change(self) -> str:
-        """Say why nothing of this plan may be announced any more; empty when it may."""
+    def _find_obstacle(self) -> str:
+        """Say why nothing more of this plan may be announced, or return ""."""
         header = self.plan.header
         if self.operator.clock.now() > header.expires_at:
             return f"{self.plan.id} expired at {format_time(header.expires_at)}"
         if self._abilities != header.abilities:
-            return f"the store does not honour what it did when {self.plan.id} was made"
+            return f"the store honours other requests than when {self.plan.id} was made"
         return ""
 
     def _refuse_unfinished(self) -> None:
-        """Refuse while a move is unfinished."""
         move = self.main.state.unfinished
         if move is not None:
             raise NotNowError(f"{move.id} is not finished", way_on=get_resume(move))
@@ -351,7 +316,6 @@ class Run:
             self.main.send([Request("delete", key) for key in keys])
 
     def _make_undo(self, release: Move) -> Move:
-        """Return the move that takes a release back."""
         plan = self.plan
         if release.is_ended:
             self._refuse_unfinished()
@@ -359,7 +323,7 @@ class Run:
             raise NotNowError(f"nothing of {plan.id} was moved")
         until = release.announced_at + timedelta(seconds=plan.header.undo_s)
         if self.main.stamp > until:
-            text = f"{plan.id} could be taken back until {format_time(until)}"
+            text = f"{plan.id} could be undone until {format_time(until)}"
             raise NotNowError(f"{text}: what it moved may be in use by now")
         return self._make_move(until, is_undo=True)
 
@@ -373,12 +337,7 @@ class Run:
     # --- work ---
 
     def _carry_all(self, move: Move, *, is_stop: bool = False) -> None:
-        """Do all that can be done with the rows of a move whose parts nobody works on.
-
-        Parameters
-        ----------
-        is_stop : announce nothing more, and end it
-        """
+        """Do all that can be done with a move's rows; with ``is_stop``, end it."""
         for number in move.begun:
             with self._open_part(move, number) as (book, piece):
                 self._carry(book, piece, is_stop=is_stop)
@@ -388,13 +347,7 @@ class Run:
             move.stopped = _STOPPED  # the parts that never began end, too
 
     def _work_part(self, number: int, *, may_begin: bool) -> None:
-        """Carry out one part, under a lock of its own.
-
-        Raises
-        ------
-        HeldError
-            When somebody else works on it.
-        """
+        """Carry out one part under its own lock. Raises HeldError if somebody else works on it."""
         with ExitStack() as stack:
             with self._open("long", may_begin=may_begin) as move:
                 has_begun = number in move.begun
@@ -413,7 +366,6 @@ class Run:
 
     @contextmanager
     def _open_part(self, move: Move, number: int) -> Iterator[tuple[Book, Move]]:
-        """Take the lock of a part, and yield its move."""
         with self._make_book("none", number) as book:
             piece = book.state.moves.get(move.plan)
             if piece is None:
@@ -425,14 +377,14 @@ class Run:
 
     @contextmanager
     def _catching(self, move: Move) -> Iterator[None]:
-        """Let every error name the command that leads on; drop a move that announced nothing."""
+        """Let every error name the next command; drop a move that announced nothing."""
         try:
             yield
         except (MoveError, KeyboardInterrupt) as error:
             has_begun = move.announced_at is not None
             if not self.main.is_lost:
                 with suppress(MoveError, KeyboardInterrupt):
-                    self._let_go()
+                    self._resume_if_safe()
                     held = self.main.state.held
                     is_held = held is not None and held.plan == self.plan.id
                     if not (has_begun or is_held or isinstance(error, HeldError)):
@@ -441,7 +393,7 @@ class Run:
                         else:
                             self.main.state.moves.pop(move.plan, None)
                     self.main.save()
-            way_on = self._name_way_on(move)
+            way_on = self._find_next_command(move)
             if isinstance(error, KeyboardInterrupt):
                 moved = self._report().moved if has_begun else 0
                 is_held = self.main.state.held is not None
@@ -453,7 +405,6 @@ class Run:
             raise
 
     def _carry(self, book: Book, piece: Move, *, is_stop: bool = False) -> None:
-        """Do all that can be done with the rows of a piece, and save it."""
         carrier = Carrier(
             bucket=self.bucket,
             plan=self.plan,
@@ -466,7 +417,7 @@ class Run:
         )
         try:
             if piece.is_undo and self.still_since is None:
-                carrier.turn_round()
+                carrier.judge_as_release()
             if is_stop and not piece.is_ended:
                 carrier.stop(_STOPPED)
             for doubt, answer in self.answers:
@@ -495,7 +446,7 @@ class Run:
             self.operator.note(self.plan.id, "ended", move=piece.id)
 
     def _begin(self, move: Move) -> None:
-        """Note when the first row of a move is announced: its time for an undo begins.
+        """Before a move's first announcement, note the time: the undo period starts.
 
         From then on, only ``resume_worker`` ends the hold of an undo.
         """
@@ -508,11 +459,8 @@ class Run:
             until = self.main.stamp + timedelta(seconds=self.plan.header.undo_s)
             move.keep_until = max(move.keep_until, until)
 
-    def _name_way_on(self, move: Move) -> str:
-        """Return the command that goes on with a move.
-
-        If the bucket does not have it, that is the command that begins it: it goes on, too.
-        """
+    def _find_next_command(self, move: Move) -> str:
+        """Return the command that resumes a move, or begins one that the bucket doesn't have."""
         with suppress(MoveError):
             read = read_state(self.bucket)
             known = read and read.state.moves.get(move.plan)
@@ -522,8 +470,8 @@ class Run:
                 return get_resume(read.state.unfinished)
         plan = self.plan
         if move.is_undo or move.undo is not None:
-            return f"undo {plan.id} --consumer-stands-still --approve {plan.undo_approval}"
-        if self._find_change():
+            return f"undo {plan.id} --consumer-stands-still --approve {plan.get_approval('undo')}"
+        if self._find_obstacle():
             return "plan"
         still = " --consumer-stands-still" if self.still_since else ""
         return f"apply {plan.id}{still} --approve {plan.sha256}"
@@ -531,18 +479,15 @@ class Run:
     # --- checks before the first announcement of a run ---
 
     def _check_rows(self, book: Book, piece: Move, carrier: Carrier) -> None:
-        """Look at all rows that wait; leave out what changed, or end the move if that is much.
+        """Look at all rows that wait; skip what changed, or end the move if too much did.
 
-        Raises
-        ------
-        DriftError
-            When nothing was announced yet, and too much changed; in an undo, when a consumer takes.
+        Raises DriftError if nothing was announced yet; in an undo, if a consumer still takes.
         """
         numbers = piece.list_waiting()
         if piece.is_undo:
             self._watch_consumer(book, numbers)
             return
-        why = self._find_change()
+        why = self._find_obstacle()
         changed = {} if why else self._find_changed(book, numbers, carrier)
         allowed = max(_FEW_CHANGED, (piece.end - piece.start) // 10)
         if self.is_strict or not self.operator.hold.can_pause:
@@ -550,7 +495,7 @@ class Run:
         if len(changed) > allowed:
             some = [f"{self.plan.rows[n].key}: {text}" for n, text in sorted(changed.items())[:5]]
             why = (
-                f"{len(changed)} of {len(self.plan.rows)} planned objects are not what they were: "
+                f"{len(changed)} of {len(self.plan.rows)} planned objects have changed: "
                 f"{'; '.join(some)}"
             )
             if self.main.state.moves[self.plan.id].announced_at is None:
@@ -563,7 +508,7 @@ class Run:
             piece.rows[number] = Row(State.SKIPPED, why=text)
 
     def _find_changed(self, book: Book, numbers: Sequence[int], carrier: Carrier) -> dict[int, str]:
-        """Return which rows that wait may not move, and why; note which destinations are taken."""
+        """Return why waiting rows may not move; note which others need no second look."""
         explain = make_explain(self.bucket, self.main.state, beside=self.plan.id)
         changed = {}
         youngest = book.stamp
@@ -579,14 +524,13 @@ class Run:
                 changed[number] = "an earlier plan holds it"
             elif seen is not None and looks.get(row.to, seen) is None:
                 carrier.fresh.add(number)
-        # A HEAD tells whole seconds: what is put again from now on must have a later one.
+        # A HEAD gives whole seconds: wait, so that what is put again from now on has a later one.
         wait_s = (youngest - book.stamp).total_seconds()
         if 0 < wait_s <= self.plan.header.timing.spread_s:
             self.operator.clock.sleep(wait_s)
         return changed
 
     def _watch_consumer(self, book: Book, numbers: Sequence[int]) -> None:
-        """Look twice at what an undo takes back; refuse if something vanishes meanwhile."""
         keys = [self.plan.rows[number].to for number in numbers]
         look = partial(scan, self.bucket, self.plan.header.to, keys, book.renew)
         before = look()
@@ -603,10 +547,7 @@ class Run:
     # --- the worker ---
 
     def _hold(self) -> None:
-        """Hold the worker; once it is held, make sure every few seconds that it is paused.
-
-        A worker that a person had paused before is not ours to resume: no hold is noted.
-        """
+        """Pause the worker; later, check every few seconds that it is still paused."""
         hold = self.operator.hold
         now = self.operator.clock.monotonic()
         if self.held_at is None:
@@ -618,7 +559,10 @@ class Run:
         self.held_at = now
 
     def _pause(self) -> None:
-        """Note the hold, and pause the worker."""
+        """Note the hold, then pause the worker.
+
+        A worker that a person paused before is not ours to resume, so no hold is noted.
+        """
         hold = self.operator.hold
         state = self.main.state
         held = state.held
@@ -627,7 +571,7 @@ class Run:
         if held is not None:
             self._check_name(held)
             state.hold = replace(held, is_sure=is_sure and is_paused)
-        elif not is_paused or self._may_be_late():
+        elif not is_paused or self._may_pause_late():
             state.hold = Hold(
                 name=hold.name,
                 words=hold.words,
@@ -648,25 +592,24 @@ class Run:
         if state.held is not None:
             state.hold = replace(state.held, is_sure=is_sure)
 
-    def _may_be_late(self) -> bool:
+    def _may_pause_late(self) -> bool:
         """Tell whether a run may have paused the worker after the hold of its plan had ended."""
         hold = self.main.state.hold
         return hold is not None and not hold.is_sure and hold.name == self.operator.hold.name
 
     def _check_name(self, held: Hold) -> None:
-        """Refuse to hold or resume another worker than the one that is held."""
         if held.name != self.operator.hold.name:
             raise RefusedError(
-                f"{held.name} is held ({held.words}), and these settings hold "
+                f"{held.name} is paused ({held.words}), but these settings control "
                 f"{self.operator.hold.name}. {held.way_back}"
             )
 
-    def _let_go(self) -> None:
-        """Resume the worker, unless something that it could pick up may ship twice."""
+    def _resume_if_safe(self) -> None:
+        """Resume the worker, unless something it could pick up may ship twice."""
         state = self.main.state
         held = state.held
         if held is None:
-            if self._may_be_late() and self.operator.hold.is_paused():
+            if self._may_pause_late() and self.operator.hold.is_paused():
                 self.operator.hold.resume()
             return
         move = state.moves.get(held.plan)
@@ -679,10 +622,7 @@ class Run:
     def _end_hold(self, held: Hold) -> None:
         """Resume the worker, and note that the hold has ended.
 
-        Raises
-        ------
-        StoppedError
-            When the worker may still be paused.
+        Raises StoppedError when the worker may still be paused.
         """
         self._check_name(held)
         self.main.save()

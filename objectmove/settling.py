@@ -17,14 +17,9 @@ _ANSWERABLE = (State.UNPROVEN, State.TAKEN, State.FREED)
 
 
 class Doubt(NamedTuple):
-    """A row whose object a move holds, or of which a person answered that it was not taken.
+    """A row whose object a move holds, or that a person answered was not taken.
 
-    Attributes
-    ----------
-    number : of the row in the plan
-    planned : what was planned of it
-    row : what is stored of it
-    source, parked : what is at its source, and at its parking place
+    ``source`` and ``parked`` say what is at its source, and at its parking place.
     """
 
     number: int
@@ -36,7 +31,6 @@ class Doubt(NamedTuple):
 
     @property
     def is_open(self) -> bool:
-        """Whether an answer is needed, because there is none."""
         return self.row.state is State.UNPROVEN
 
     @property
@@ -48,15 +42,14 @@ class Doubt(NamedTuple):
     def is_in_reach(self) -> bool:
         """Whether the worker may ship it a second time.
 
-        A request about an open row may act yet. What was looked at beside something that was not
-        answered in time may be old.
+        A request about an open row may still act, and a look beside an unanswered request may be
+        old.
         """
         may_be_there = self.source.may_be_here or self.parked is Place.UNKNOWN
         return self.row.is_held and (self.row.state in OPEN or may_be_there)
 
 
 def look_aside(bucket: S3Bucket, plan: Plan, rows: Iterable[tuple[int, Row]]) -> list[Doubt]:
-    """Return rows of a plan with what is at the source and at the parking place of each."""
     found = [(number, plan.rows[number], row) for number, row in rows]
     keys: list[str] = []
     for _, planned, _ in found:
@@ -70,7 +63,7 @@ def look_aside(bucket: S3Bucket, plan: Plan, rows: Iterable[tuple[int, Row]]) ->
 
 
 def list_held(bucket: S3Bucket, release: Move) -> list[Doubt]:
-    """Return the rows of a plan whose objects a move holds, and those that a person freed."""
+    """Return the rows whose objects a plan holds, and those that a person freed."""
     rows = [each for each in release.list_rows(*State) if each[1].is_held]
     rows += release.list_rows(State.FREED)
     if not rows:
@@ -80,32 +73,22 @@ def list_held(bucket: S3Bucket, release: Move) -> list[Doubt]:
 
 
 def list_answerable(bucket: S3Bucket, release: Move) -> list[Doubt]:
-    """Return the rows on which a person must answer, or may answer anew."""
+    """Return the rows on which a person must answer, or may change an answer."""
     doubts = list_held(bucket, release)
     return [each for each in doubts if each.row.state in _ANSWERABLE and each.is_somewhere]
 
 
 def list_doubts(bucket: S3Bucket, plan: Plan) -> list[Doubt]:
-    """Return the rows of a plan on which a person must or may answer, as they are now. Only reads.
+    """Return the rows on which a person must or may answer. Only reads.
 
-    Raises
-    ------
-    NotNowError
-        When the bucket does not know the plan.
-    StoreError
-        When the bucket cannot be read.
+    Raises as ``read_release`` does.
     """
     release, _ = read_release(bucket, plan.id)
     return list_answerable(bucket, release)
 
 
 def find_in_reach(bucket: S3Bucket, state: BucketState) -> dict[str, str]:
-    """Return the source keys where something lies that the worker may ship a second time.
-
-    Returns
-    -------
-    For each key, the plan that has the row.
-    """
+    """Return the source keys of what the worker may ship a second time, each with its plan."""
     in_reach: dict[str, str] = {}
     for release in state.moves.values():
         for doubt in list_held(bucket, release):
@@ -117,13 +100,9 @@ def find_in_reach(bucket: S3Bucket, state: BucketState) -> dict[str, str]:
 def make_explain(
     bucket: S3Bucket, state: BucketState, *, beside: str = ""
 ) -> Callable[[Version], str]:
-    """Return a function that says in a word why moves hold an object; empty when none does.
+    """Return a function that says in a word why moves hold an object, or "".
 
-    Other content than a row has is another object.
-
-    Parameters
-    ----------
-    beside : the id of a plan whose own moves do not count
+    Other content than a row has is another object. The moves of the plan ``beside`` don't count.
     """
     held: dict[tuple[str, str, int], str] = {}
     for release in state.moves.values():
@@ -140,14 +119,10 @@ def make_explain(
 def choose_answers(
     doubts: Sequence[Doubt], taken: Sequence[str], not_taken: Sequence[str]
 ) -> list[tuple[Doubt, State]]:
-    """Return the rows on which answers are given, each with the state that it gets.
+    """Return the rows on which answers are given, each with its new state.
 
-    Raises
-    ------
-    PlanError
-        When a key has both answers, or is not in doubt.
-    StoreError
-        When an object could not be read.
+    Raises PlanError when a key has both answers or is not in doubt, and StoreError when an object
+    could not be read.
     """
     given = dict.fromkeys(taken, State.TAKEN)
     for key in not_taken:
@@ -165,7 +140,7 @@ def choose_answers(
 
 
 def digest_answers(plan: Plan, answers: Iterable[tuple[Doubt, State]]) -> str:
-    """Return the hash that approves answers; it covers what was shown of each row, too."""
+    """Return the hash that approves answers, together with what was shown of each row."""
     lines = []
     for doubt, answer in answers:
         lines.append("\t".join((doubt.key, answer, doubt.row.state, doubt.source, doubt.parked)))
@@ -175,7 +150,7 @@ def digest_answers(plan: Plan, answers: Iterable[tuple[Doubt, State]]) -> str:
 def answer_row(doubt: Doubt, answer: State) -> Row:
     """Return a row as a person's answer makes it: to be parked, brought back, or done.
 
-    A taken object is parked for good, by ``Carrier.park``. A new plan may move a freed one.
+    ``Carrier.park`` parks a taken object for good. A new plan may move a freed one.
     """
     if answer is State.TAKEN:
         return replace(doubt.row, state=answer, rest=answer)

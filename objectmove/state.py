@@ -1,6 +1,6 @@
 """What the bucket knows: lock, moves and hold in one object, ``.runbook/state.json``.
 
-A part of a plan has an object of its own, of the same format. ``book`` reads and writes them.
+Each part of a plan has an object of its own, in the same format. ``book`` writes them.
 """
 
 from __future__ import annotations
@@ -25,8 +25,6 @@ NEWER = f"{OLD_RELEASES}made-by-a-newer-version/1.json"
 
 
 class Way(StrEnum):
-    """From where to where a row goes: source, destination and parking place are its three keys."""
-
     THERE = "there"
     """From the source to the destination: a release."""
     BACK = "back"
@@ -39,23 +37,15 @@ class Way(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of a move that has not simply moved.
-
-    Attributes
-    ----------
-    way : of what is under way, or was done last; of a closed row that lies parked, ``PARK``
-    at : when it was announced, by the store's clock
-    why : why it is in this state
-    evidence : what was known of the object's order before the object was parked
-    rest : the state in which it ends when it is parked
-    """
+    """A row of a move that didn't simply move."""
 
     state: State
+    #: Of what is under way, or was done last; PARK for a closed row that lies parked.
     way: Way = Way.THERE
-    at: Timestamp | None = None
+    at: Timestamp | None = None  # when it was announced, by the store's clock
     why: str = ""
-    evidence: str = ""
-    rest: State = State.UNPROVEN
+    evidence: str = ""  # what was known of the object's order before we parked it
+    rest: State = State.UNPROVEN  # its state once it is parked
 
     @property
     def is_held(self) -> bool:
@@ -70,7 +60,7 @@ _PACKED = TypeAdapter(_Packed)
 
 
 def _pack(rows: dict[int, Row]) -> _Packed:
-    """Return rows as they are written: equal ones as ranges."""
+    """Return rows as they are written: equal neighbours as ranges."""
     packed: _Packed = []
     for number, row in sorted(rows.items(), key=itemgetter(0)):
         first = number
@@ -94,60 +84,44 @@ Rows = Annotated[
 
 @dataclass(slots=True)
 class Move:
-    """What was done about a plan: its release, or its undo.
-
-    Attributes
-    ----------
-    plan, sha256 : the plan's id, and the hash of its bytes
-    is_undo : whether the rows go back
-    undo : of a release: its undo
-    start, next, end : rows below ``next`` have been announced; a row below ``next`` that is not in
-        ``rows`` has moved. Rows from ``end`` on are left: this move does not announce them
-    stopped : why rows are left
-    announced_at : when the first row was announced, by the store's clock
-    still_since : since when a person confirmed that nobody takes from where consumers take
-    keep_until : until then the move is not forgotten
-    parts, begun : into how many ranges of rows it is cut for several machines, 0 being none; the
-        numbers of those that have begun
-    pieces : of each part that has begun, what its own state object has
-    """
+    """What was done about a plan: its release, or its undo."""
 
     plan: str
-    sha256: str
+    sha256: str  # of the plan's bytes
     start: int
-    end: int
-    keep_until: Timestamp
+    end: int  # rows from here on are left: this move doesn't announce them
+    keep_until: Timestamp  # don't forget the move before that
     is_undo: bool = False
-    next: int = 0
-    stopped: str = ""
-    announced_at: Timestamp | None = None
+    next: int = 0  # rows below it were announced; those of them that are not in ``rows`` have moved
+    stopped: str = ""  # why rows are left
+    announced_at: Timestamp | None = None  # when the first row was announced, by the store's clock
+    #: Since when nobody takes from where consumers take, as a person confirmed.
     still_since: Timestamp | None = None
-    parts: int = 0
+    parts: int = 0  # into how many ranges of rows it is cut for several machines, or 0
     begun: set[int] = field(default_factory=set)
+    #: What the state object of each part that has begun holds.
     pieces: Annotated[dict[int, Move], Field(exclude=True)] = field(default_factory=dict)
     rows: Rows = field(default_factory=dict)
     undo: Move | None = None
 
     @property
     def id(self) -> str:
-        """Of a release, the plan's id; of an undo, ``<plan>-undo``."""
         return f"{self.plan}-undo" if self.is_undo else self.plan
 
     @property
     def all(self) -> list[Move]:
-        """The release, or the parts of it that have begun, and its undo."""
+        """The release (or its parts that have begun), and its undo."""
         moves = [*self.pieces.values()] or [self]
         return [*moves, self.undo] if self.undo is not None else moves
 
     @property
     def unended(self) -> Move | None:
-        """Of the undo and the release, what has not ended."""
+        """The undo or the release, whichever has not ended."""
         moves = (self.undo, self)
         return next((move for move in moves if move is not None and not move.is_ended), None)
 
     @property
     def way(self) -> Way:
-        """The way of its rows, parking aside."""
         return Way.BACK if self.is_undo else Way.THERE
 
     @property
@@ -159,7 +133,6 @@ class Move:
         return self.next >= self.end and not self.find(*UNENDED)
 
     def get_row(self, number: int) -> Row:
-        """Return what is known of a row of the plan."""
         for piece in self.pieces.values():
             if piece.start <= number < max(piece.end, piece.next):
                 return piece.get_row(number)
@@ -171,11 +144,11 @@ class Move:
         return self.rows.get(number, Row(state, self.way))
 
     def find(self, *states: State) -> list[int]:
-        """Return the numbers of the stored rows in these states, in their order."""
+        """Return the numbers of the stored rows in these states, sorted."""
         return sorted(number for number, row in self.rows.items() if row.state in states)
 
     def get_last_row(self, number: int) -> Row:
-        """Return what the undo knows of a row, if it dealt with it; else what the release knows."""
+        """Return what the undo did with a row; if it left the row alone, what the release did."""
         if self.undo is not None:
             row = self.undo.get_row(number)
             if row.state not in (State.LEFT, State.WAITING):
@@ -183,47 +156,36 @@ class Move:
         return self.get_row(number)
 
     def list_rows(self, *states: State) -> list[tuple[int, Row]]:
-        """Return the stored rows of release and undo in these states, with their numbers."""
         rows: list[tuple[int, Row]] = []
         for move in self.all:
             rows += [(number, move.rows[number]) for number in move.find(*states)]
         return rows
 
     def list_waiting(self) -> list[int]:
-        """Return the rows that wait to go the way of the move."""
         waiting = [n for n in self.find(State.WAITING) if self.rows[n].way is self.way]
         return waiting + [n for n in range(self.next, self.end) if n not in self.rows]
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Whom we hold paused.
-
-    Attributes
-    ----------
-    name : of the worker
-    words, way_back : how it is held, and how a person ends that without us
-    plan : the plan for which it was paused
-    is_kept : whether only ``resume PLAN --resume-worker`` ends it, because an undo needs it
-    is_sure : whether a run saw it paused. Else a run may have stopped between note and pause, and
-        may pause it later
-    ended_at : when it was resumed; None while it is held
-    """
+    """Whom we hold paused, and for which plan."""
 
     name: str
     words: str
-    way_back: str
+    way_back: str  # how a person ends the hold without us
     by: str
     since: Timestamp
     plan: str
-    is_kept: bool = False
+    is_kept: bool = False  # only ``resume PLAN --resume-worker`` ends it, because an undo needs it
+    #: Whether a run saw the worker paused. Otherwise a run may have stopped between note and pause,
+    #: and may still pause it later.
     is_sure: bool = False
     ended_at: Timestamp | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """Who works in the bucket; it lapses ``lease_s`` after the object was written last."""
+    """Who works in the bucket; it lapses ``lease_s`` after the last save."""
 
     token: str
     plan: str
@@ -234,7 +196,7 @@ class Lock:
 
 @dataclass(slots=True)
 class BucketState:
-    """The content of the object. ``count`` grows with each save."""
+    """The content of the object; ``count`` grows with each save."""
 
     id: str
     format: Literal["objectmove/state/1"]
@@ -246,16 +208,13 @@ class BucketState:
 
     @property
     def held(self) -> Hold | None:
-        """The hold, while the worker is held."""
         return self.hold if self.hold is not None and self.hold.ended_at is None else None
 
     @property
     def unfinished(self) -> Move | None:
-        """The one move that has not ended."""
         return next(filter(None, [move.unended for move in self.moves.values()]), None)
 
     def encode(self) -> bytes:
-        """Return the bytes of the object."""
         content: bytes = _STATE.dump_json(self, exclude_defaults=True)
         return content
 
@@ -264,22 +223,16 @@ _STATE = TypeAdapter(BucketState)
 
 
 class Read(NamedTuple):
-    """A state as it was read: its version, and the store's time of the answer."""
-
     state: BucketState
     seen: Seen
     now: datetime
 
 
 def read_state(bucket: S3Bucket, key: str = STATE) -> Read | None:
-    """Return what a state object and those of its parts hold; None if there is none. Only reads.
+    """Return what a state object and those of its parts hold, or None. Only reads.
 
-    Raises
-    ------
-    PlanError
-        When it cannot be understood.
-    StoreError
-        When it cannot be read, or the state of a part was removed.
+    Raises PlanError when it can't be understood, and StoreError when it can't be read or a part's
+    state was removed.
     """
     read = bucket.read_object(key)
     if read is None:
@@ -301,14 +254,9 @@ def read_state(bucket: S3Bucket, key: str = STATE) -> Read | None:
 
 
 def read_release(bucket: S3Bucket, plan: str) -> tuple[Move, datetime]:
-    """Return the release of a plan, and the store's time of the answer. Only reads.
+    """Return a plan's release, and the store's time. Only reads.
 
-    Raises
-    ------
-    NotNowError
-        When nothing was, or it was forgotten.
-    PlanError, StoreError
-        As ``read_state`` raises them.
+    Raises NotNowError when the bucket doesn't know the plan, and what ``read_state`` raises.
     """
     read = read_state(bucket)
     if read is None or plan not in read.state.moves:
@@ -317,7 +265,7 @@ def read_release(bucket: S3Bucket, plan: str) -> tuple[Move, datetime]:
 
 
 def find_holder(read: Read | None, spread_s: float) -> Lock | None:
-    """Return who has the lock, by a state as it was read; None when it is free or has lapsed."""
+    """Return who has the lock by this state, or None if it is free or has lapsed."""
     if read is None or read.state.lock is None:
         return None
     lease = timedelta(seconds=read.state.lock.lease_s + spread_s)
@@ -341,5 +289,4 @@ def check_old_releases(bucket: S3Bucket) -> None:
 
 
 def get_part_key(plan: str, number: int) -> str:
-    """Return the key of a part's state object; parts count from 1."""
     return f".runbook/parts/{plan}-{number}.json"

@@ -1,9 +1,8 @@
-"""The one decision table: what to do with a row of a plan, and what a proof says of it. Pure.
+"""Decide what to do with one row of a plan, and what a proof says of it. Pure.
 
 Every way of every move asks ``decide``: a release, an undo, parking, bringing back, and ``verify``.
-Each cell is written out; a test shows that each has exactly one rule. While a request about a row
-may still take effect, the table is not asked about that row. ``python -m objectmove.table`` prints
-the rules.
+Don't ask it while a request about the row may still take effect. Each cell is written out, and a
+test shows that exactly one rule decides it. ``python -m objectmove.table`` prints the rules.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple
 
 
 class Direction(StrEnum):
-    """Who takes from the destination. That decides what may be sent a second time."""
+    """Who takes from the destination, which decides what may be sent a second time."""
 
     THERE = "there"
     """A release: consumers take from the destination at any time."""
@@ -32,28 +31,25 @@ class Direction(StrEnum):
 
 
 class State(StrEnum):
-    """What the bucket knows of a row that has not simply moved."""
-
     #: Never sent, or certainly without effect.
     WAITING = "waiting"
     #: A copy was announced; no answer shows what became of it.
     DOUBTFUL = "doubtful"
     #: A rename was announced; no answer shows what became of it.
     RENAMING = "renaming"
-    #: The copy is at the destination, by its answer or by a look.
+    #: The copy reached the destination, as its answer or a look showed.
     LANDED = "landed"
-    #: On the way back and aside: after a look found the copy, the delete of the source was
-    #: announced.
+    #: The copy was proven, then the delete of the source was announced.
     DELETING = "deleting"
     #: At the destination, and gone from the source. No row is stored for it.
     MOVED = "moved"
-    #: Nobody can know whether a consumer took the object.
+    #: It cannot be known whether a consumer took the object.
     UNPROVEN = "unproven"
     #: Not moved: others changed it, its destination is taken, or the caller does not want it.
     SKIPPED = "skipped"
     #: Not moved: other content is where it would go.
     OCCUPIED = "occupied"
-    #: The move ended without it: a new plan may move it. In an undo: it was not released.
+    #: The move ended without it: a new plan may move it. An undo leaves what was not released.
     LEFT = "left"
     #: A person answered that a consumer took the object.
     TAKEN = "taken"
@@ -63,16 +59,16 @@ class State(StrEnum):
     SHIPPED = "shipped"
 
 
-#: The rows of a move that a later run has to look at.
+#: A later run must look at such rows.
 OPEN = (State.DOUBTFUL, State.RENAMING, State.LANDED, State.DELETING)
-#: The rows that keep a move from its end.
+#: A move has not ended while it has such rows.
 UNENDED = (State.WAITING, *OPEN)
 
 
 class Place(StrEnum):
     """What a look found at one end of a row, compared with the planned content.
 
-    ``again`` (only at a source): the planned content with another LastModified than planned.
+    ``again`` (only at a source): the planned content, but not the planned LastModified.
     ``unknown``: the key could not be read.
     """
 
@@ -84,17 +80,15 @@ class Place(StrEnum):
 
     @property
     def is_here(self) -> bool:
-        """Whether the planned content is there."""
         return self in (Place.SAME, Place.AGAIN)
 
     @property
     def may_be_here(self) -> bool:
-        """Whether the planned content is there, or nobody knows."""
         return self.is_here or self is Place.UNKNOWN
 
 
 class Act(StrEnum):
-    """What to do next with a row. A rule may name a ``State`` instead: the row ends in it."""
+    """What to do next with a row. A rule may name a ``State`` instead, in which the row ends."""
 
     LOOK = "look again"
     SEND = "send"
@@ -103,8 +97,6 @@ class Act(StrEnum):
 
 
 class Proof(StrEnum):
-    """What a proof says of a row."""
-
     IN_PLACE = "in_place"
     GONE_AFTER_LANDED = "gone_after_landed"
     UNPROVEN = "unproven"
@@ -121,10 +113,10 @@ class Proof(StrEnum):
 
 
 class Rule(NamedTuple):
-    """One decision, its reason, and the cells of the table for which it holds.
+    """One decision, its reason, and the cells of the table that it decides.
 
-    The first four fields name the cells: ``any`` stands for every value, ``here`` for ``same`` and
-    ``again``, ``gone`` for ``other`` and ``absent``, and ``a+b`` for ``a`` and ``b``.
+    The first four fields name the cells: ``any`` is every value, ``here`` is ``same`` or ``again``,
+    ``gone`` is ``other`` or ``absent``, and ``a+b`` is ``a`` or ``b``.
     """
 
     direction: str
@@ -136,7 +128,6 @@ class Rule(NamedTuple):
     reason: str
 
     def list_cells(self) -> Iterator[tuple[str, ...]]:
-        """Yield every cell that the rule decides."""
         kinds = (Direction, State, Place, Place)
         return product(*map(_read_names, self, kinds))
 
@@ -145,7 +136,6 @@ _PLACES = {"here": [Place.SAME, Place.AGAIN], "gone": [Place.OTHER, Place.ABSENT
 
 
 def _read_names(column: Any, kind: Iterable[str]) -> list[str]:
-    """Return the values that a rule names in one column."""
     names: list[str] = []
     for name in column.split("+"):
         names += kind if name == "any" else _PLACES.get(name, [name])
@@ -231,7 +221,6 @@ any shipped any any NOTHING GONE_AFTER_LANDED it was taken before the undo came 
 
 
 def _parse(line: str) -> Rule:
-    """Return the rule of one line of the table."""
     direction, state, source, destination, act, proof, reason = line.split(maxsplit=6)
     acts: dict[str, Act | State] = {**Act.__members__, **State.__members__}
     return Rule(direction, state, source, destination, acts[act], Proof[proof], reason)
@@ -245,12 +234,11 @@ for _rule in RULES:
 
 
 def decide(direction: Direction, state: State, source: Place, destination: Place) -> Rule:
-    """Return the one rule for a row in this state, by what a look found at its two ends."""
+    """Return the one rule for a row in this state, with these looks at its two ends."""
     return _BY_CELL[direction, state, source, destination]
 
 
 def print_rules() -> None:
-    """Print the rules as a Markdown table."""
     lines = ["direction | state | source | destination | act | proof | reason"]
     lines.append(" | ".join(["---"] * 7))
     lines += [" | ".join(map(str, rule)) for rule in RULES]

@@ -211,7 +211,6 @@ class MoveGate:
             self.get_store(inv.clients),
             header={**defaults, **header},
             judge=judge,
-            needs_metadata=judge is not planning.allow_all,
             match=match,
             first=first,
             begun=list_begun(inv.settings.runbook_home.resolve()),
@@ -248,7 +247,7 @@ class MoveGate:
             step=self.undo_step,
             action="undo",
             way_back="runbook plan",
-            sha256=move.undo_approval,
+            sha256=move.get_approval("undo"),
             expires_at=until,
         )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from alerting.alerts import KnownAlert
-from alerting.look import Look
+from alerting.investigation import Investigation
 from alerting.messages import Message, make_message
 from fulfillment.sections import SECTIONS
 from runbook_lib.redact import Redactor
@@ -36,7 +36,9 @@ def write(home: Path, incident: str) -> Message:
         incident="",
         told="",
     )
-    look = Look(incident=incident, verdict="incident", next="runbook run 06", since="", error="")
+    look = Investigation(
+        incident=incident, verdict="incident", next="runbook run 06", since="", error=""
+    )
     page_url = "https://x.example.net"
     return make_message(look, [alert], home=home, page_url=page_url, redactor=Redactor([SECRET]))
 

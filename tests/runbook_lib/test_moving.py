@@ -191,7 +191,7 @@ def test_an_undo_is_an_order_with_an_approval_of_its_own(inv: Any) -> None:
     plan.kind.apply(inv, plan)
     order = order_undo(inv, plan)
     assert (order.id, order.step, order.action) == (f"{plan.id}-undo", "1.3.1", "undo")
-    assert order.sha256 == plan.content.undo_approval != plan.sha256
+    assert order.sha256 == plan.content.get_approval("undo") != plan.sha256
     assert order.summary["objects"] == 3
     with pytest.raises(NotNowError, match="--consumer-stands-still"):
         order.kind.apply(inv, order)

@@ -97,7 +97,7 @@ def forget_rows_of_an_undo() -> Iterator[None]:
 
 def doubt_too_much() -> AbstractContextManager[object]:
     """Announce so many rows at once that one kill leaves more than 32 in doubt."""
-    return mock.patch.object(carry, "WINDOW", 64)
+    return mock.patch.object(carry, "MOST_IN_DOUBT", 64)
 
 
 def ask_about_a_stopped_consumer() -> AbstractContextManager[object]:

@@ -138,7 +138,7 @@ class Desk:
             return moving.carry_out("apply", planned.sha256)
         if line.verb == "undo":
             self.world.say("undo", "", planned.id)
-            return moving.carry_out("undo", planned.undo_approval)
+            return moving.carry_out("undo", planned.get_approval("undo"))
         if line.verb == "settle":
             return self._settle(process, planned, moving)
         if "--resume-worker" in line.flags:
@@ -183,7 +183,6 @@ class Desk:
             process.bucket,
             header=header,
             judge=_judge,
-            needs_metadata=True,
             match=match,
             first=None,
             begun=list_begun(process.machine),

@@ -25,30 +25,21 @@ if TYPE_CHECKING:
 _TIMEOUT_S = 300
 
 
-class Look(NamedTuple):
-    """The result of an investigation.
-
-    Attributes
-    ----------
-    incident : the incident's id; empty when there is none
-    verdict : empty when the investigation failed
-    next : the next command, or empty
-    since : when the trouble began; empty when there was none
-    error : why the investigation failed; empty when it did not
-    """
+class Investigation(NamedTuple):
+    """The result of an investigation."""
 
     incident: str
-    verdict: str
-    next: str
-    since: str
-    error: str
+    verdict: str  # or "" if the investigation failed
+    next: str  # the next command
+    since: str  # when the trouble began, or ""
+    error: str  # why the investigation failed
 
 
-class Looker:
+class Investigator:
     """Runs the runbook's own commands that change no system, one at a time.
 
-    Each command runs in a child process, which does not get the key ``MINIO_CHANGE_USER``. The
-    child inherits the lock: if it outlives this process, no second command begins beside it.
+    Each command runs in a child process, which doesn't get the key ``MINIO_CHANGE_USER``. The child
+    inherits the lock: if it outlives this process, no second command begins beside it.
     """
 
     def __init__(self, settings: ServeSettings) -> None:
@@ -61,15 +52,12 @@ class Looker:
         *,
         incident: str = "",
         ticket: str = "",
-    ) -> Look:
-        """Carry out ``runbook investigate`` and return its result.
+    ) -> Investigation:
+        """Run ``runbook investigate`` and return its result.
 
-        Parameters
-        ----------
-        alerts : the alerts to write into the incident's report
-        incident : the incident to work on; empty: ``runbook investigate`` chooses it
-        ticket : the id of a customer's case, or empty. If the command ends with a usage error,
-            as it does for a case that support does not know, it runs again without the case
+        Without ``incident``, the command chooses it. ``ticket`` is a customer's case; if support
+        doesn't know it, or the command ends with another usage error, it runs again without the
+        case.
         """
         rows = [alert._asdict() for alert in alerts]
         command = ["investigate"]
@@ -83,20 +71,17 @@ class Looker:
             if ticket:
                 code, document = self._run_command([*command, "--ticket", ticket])
                 if code != ExitCode.USAGE:
-                    return _read_look(document, code)
+                    return _read_document(document, code)
             code, document = self._run_command(command)
-        return _read_look(document, code)
+        return _read_document(document, code)
 
     def close(self, incident: str) -> str:
-        """Close an incident; return the error, or an empty string."""
+        """Close an incident; return the error, or ""."""
         _, document = self._run_command(["close", incident])
         return str(document.get("error", ""))
 
     def _run_command(self, command: Sequence[str]) -> tuple[int, dict[str, Json]]:
-        """Run a command of the runbook; return its exit code and its document.
-
-        Waits until no other command runs.
-        """
+        """Wait until no other command runs; run one, and return its exit code and its document."""
         keyless = {
             **os.environ,
             "MINIO_CHANGE_USER": "",
@@ -131,12 +116,12 @@ class Looker:
         return process.returncode, document
 
 
-def _read_look(document: dict[str, Json], code: int) -> Look:
-    """Return the look that a command's document describes; without a verdict it has an error."""
+def _read_document(document: dict[str, Json], code: int) -> Investigation:
+    """Return the result that a command's document describes; without a verdict it has an error."""
     error = str(document.get("error", ""))
     if not error and not document.get("verdict"):
         error = f"the command ended with exit code {code}"
-    return Look(
+    return Investigation(
         incident=str(document.get("incident") or ""),
         verdict=str(document.get("verdict") or ""),
         next=str(document.get("next") or ""),
