@@ -1,7 +1,4 @@
-"""What this runbook decides about its incidents: the words of each verdict, and its causes.
-
-Pure: the journal and the time are arguments.
-"""
+"""What this runbook says of its incidents: the words of each verdict, and its causes. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ from .sections import SECTIONS
 _fix = partial(NextStep, "06_remediation", typed="fix")
 _DIAGNOSE = NextStep("05_root_cause", "Find out why.")
 _HELP = _fix("Plan what helps.")
-#: For each rule of ``folds.judge``: why the verdict is what it is, and where to go from here.
+#: For each rule of ``folds.judge``, the reason for the verdict, and what to do next.
 _RULES = {
     "symptom": ("", _HELP),
     "undiagnosed": ("", _DIAGNOSE),
@@ -84,7 +81,7 @@ _DONE = {
 def _judge_causes(journal: JournalView, entries: Sequence[Entry], now: datetime) -> Looked:
     """Judge the causes that stop labels by what was read since the last change.
 
-    A cause that was read before the last symptom ended may be gone by now.
+    A cause that was last read before the last symptom ended may be gone, so it's undecided.
     """
     current = journal.list_current(now).values()
     observations = collect_observations(current)
@@ -114,13 +111,13 @@ def _judge_causes(journal: JournalView, entries: Sequence[Entry], now: datetime)
 def _read_score(journal: JournalView) -> Score | None:
     """Return the score that a drill wrote at its end."""
     scored = journal.find_mark("drill_scored")
-    if scored is None or "is_good" not in scored.facts:  # the older version kept another one
+    if scored is None or "is_good" not in scored.facts:  # an older version's score
         return None
     facts = scored.facts
     return Score(facts["is_good"], facts["phases"], facts["objectives"])
 
 
-#: The marks of a drill that stand in the timeline.
+#: The marks of a drill that the timeline shows.
 _MARKS = (
     "drill_started",
     "drill_injected",

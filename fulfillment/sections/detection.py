@@ -69,7 +69,8 @@ LISTING = "s3://$fulfillment_bucket/$pending_prefix, s3://$fulfillment_bucket/$c
 _ANY_ALERT = " or ".join(ALERTS)
 _MAX_SHIPMENTS = 1000
 _MAX_READY = 20_000
-#: Statuses of a shipment that may still need its first label, in DataFlow and in the demo stack.
+#: Statuses of a shipment that may still need its first label, in DataFlow and in the demo stack. A
+#: ``shipped`` parcel left with one.
 _NEEDS_LABEL = ("pending", "ready", "processing", "packed", "delayed", "handed_over")
 
 
