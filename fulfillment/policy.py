@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import partial
 
 from runbook_lib.model import CauseStatus, Role, Status
-from runbook_lib.policy import Looked, NextStep, Policy, Score
+from runbook_lib.policy import KnownCauses, NextStep, Policy, Score
 from runbook_lib.record import folds
 from runbook_lib.record.folds import Entry
 from runbook_lib.record.view import JournalView
@@ -78,7 +78,7 @@ _DONE = {
 }
 
 
-def _judge_causes(journal: JournalView, entries: Sequence[Entry], now: datetime) -> Looked:
+def _judge_causes(journal: JournalView, entries: Sequence[Entry], now: datetime) -> KnownCauses:
     """Judge the causes that stop labels by what was read since the last change.
 
     A cause that was last read before the last symptom ended may be gone, so it's undecided.
@@ -105,7 +105,7 @@ def _judge_causes(journal: JournalView, entries: Sequence[Entry], now: datetime)
         is_diagnosed = min(looks, default=now) >= max(symptom_ends)
     if not is_diagnosed:
         causes = dict.fromkeys(causes, CauseStatus.UNDECIDED)
-    return Looked(causes, is_diagnosed)
+    return KnownCauses(causes, is_diagnosed)
 
 
 def _read_score(journal: JournalView) -> Score | None:
