@@ -25,20 +25,20 @@ _HELP = _fix("Plan what helps.")
 _RULES = {
     "symptom": ("", _HELP),
     "undiagnosed": ("", _DIAGNOSE),
-    "cause": ("a cause is there that stops labels", _HELP),
+    "cause": ("a cause stops labels", _HELP),
     "mitigated": ("the symptom is gone, and the cause is still there", _HELP),
     "alert": ("an alert fires", _DIAGNOSE),
     "alert_late": ("the alert should have cleared by now", _DIAGNOSE),
     "stale": (
-        "what a verdict needs was not read",
-        NextStep("02_signals_detection", "The signals are old, or were not read. Read them."),
+        "the verdict needs a reading that is missing or too old",
+        NextStep("02_signals_detection", "The signals are missing or too old. Read them."),
     ),
-    "missing": ("what a verdict needs is not known", _DIAGNOSE),
+    "missing": ("the verdict needs a reading that is unknown", _DIAGNOSE),
     "unreadable": (
-        "what a verdict needs is not known",
+        "the verdict needs a reading that is unknown",
         _fix(
-            "Plan what brings it back, or mend it and read it again. If you can't, `runbook close` "
-            "ends the incident with this verdict.",
+            "Plan what brings the system back, or repair it yourself and read again. If you can't, "
+            "`runbook close` ends the incident with this verdict.",
         ),
     ),
     "unfinished": (
@@ -46,16 +46,16 @@ _RULES = {
         _fix("An action was cut off. Finish it first."),
     ),
     "recovery": (
-        "recovery is not there yet",
+        "recovery is not proven yet",
         _fix("Measure again: it needs a minute or two."),
     ),
     "cause_unknown": (
-        "the symptom is gone; whether the cause is gone is not known",
+        "the symptom is gone, but the cause may remain",
         _DIAGNOSE,
     ),
     "unproven": (
-        "all is well, but what was done is not proven",
-        NextStep("06_remediation", "What was done is not proven. Verify it."),
+        "all is well, but an action is not proven yet",
+        NextStep("06_remediation", "An action is not proven yet. Verify it."),
     ),
     "alert_clears": (
         "symptom and cause are gone, and the alert is clearing",
@@ -92,7 +92,7 @@ def _judge_causes(journal: JournalView, entries: Sequence[Entry], now: datetime)
         if CAUSES[finding.name].stops_labels
         and (finding.status is CauseStatus.SUPPORTED or finding.name in known)
     }
-    looks = [reading.observed_at for reading in current if reading.role is Role.CAUSE]
+    read_at = [reading.observed_at for reading in current if reading.role is Role.CAUSE]
     symptom_ends = [
         span.end
         for span in folds.list_spans(entries)
@@ -100,9 +100,9 @@ def _judge_causes(journal: JournalView, entries: Sequence[Entry], now: datetime)
         and span.status is Status.BREACH
         and span.end is not None
     ]
-    is_diagnosed = bool(looks)
+    is_diagnosed = bool(read_at)
     if CauseStatus.SUPPORTED in causes.values() and symptom_ends:
-        is_diagnosed = min(looks, default=now) >= max(symptom_ends)
+        is_diagnosed = min(read_at, default=now) >= max(symptom_ends)
     if not is_diagnosed:
         causes = dict.fromkeys(causes, CauseStatus.UNDECIDED)
     return KnownCauses(causes, is_diagnosed)

@@ -55,13 +55,10 @@ _SEVERITIES = ((500, 240), (20, 60), (1, 10))
 
 
 class Judgement(NamedTuple):
-    """How an incident stands at one time.
+    """How an incident stands. ``since``, ``until`` and ``seen_at`` are those of ``folds.Ends``.
 
-    Attributes
-    ----------
-    verdict : None if no symptom was read yet
-    since, until, seen_at : see ``folds.Ends``
-    advice : what helps, by the newest diagnosis, unless it's out of date
+    Without any reading of a symptom, ``verdict`` is None. ``advice`` is empty if the newest
+    diagnosis is out of date.
     """
 
     verdict: Verdict | None
@@ -86,13 +83,8 @@ class KnownCauses(NamedTuple):
 class Impact(NamedTuple):
     """How much an incident held back.
 
-    Attributes
-    ----------
-    requests : when each request of a customer was first and last seen late, by id
-    affected : how many requests; None if no reading counted them
-    files : the most of their files that waited at once
-    longest_minutes : the longest wait, None if unknown
-    noun : what a customer waits for
+    ``requests`` says for each id when it was first and last seen late. ``affected`` counts them, or
+    is None if no reading did. ``files`` is the most that waited at once.
     """
 
     requests: Mapping[str, tuple[datetime, datetime]]
@@ -110,12 +102,9 @@ class Impact(NamedTuple):
 
 
 class Score(NamedTuple):
-    """The score of an exercise.
+    """An exercise's score. ``phases`` are fields of ``HistoryRow``.
 
-    Attributes
-    ----------
-    phases : fields of ``HistoryRow``
-    objectives : each with ``name target actual met``
+    Each objective has ``name target actual met``.
     """
 
     is_good: bool
@@ -130,11 +119,9 @@ class Policy:
     Attributes
     ----------
     rules : for each rule of ``folds.judge``, the reason for the verdict, and what to do next
-    judge_causes : takes the journal, its entries and the time
     read_old : returns the measurements of a reading that an older version journalled
-    actions : what each action did, in the past tense; ``{objects}`` stands for how many it changed,
-        and ``{target}`` for its target
-    read_score : returns an exercise's score from its journal
+    actions : what each action did, in the past tense, with ``{objects}`` for how many it changed,
+        and ``{target}``
     noun, request : what an action changes, and what a customer waits for
     marks : the runbook's own marks that the timeline shows
     first_step : what to do before anything was read
@@ -249,8 +236,8 @@ class Policy:
     def list_causes(self, journal: JournalView) -> list[Finding]:
         """Return every cause that was supported in this incident, even if it's gone now.
 
-        A cause was an error, and is left out, if a later conclusion refuted it in favour of another
-        before anything was changed. Once a cause is known, a conclusion that all is well adds none.
+        Leave out errors: causes that a later conclusion refuted in favour of another one before
+        anything was changed. Once a cause is known, a conclusion that all is well adds none.
         """
         applied = journal.list_actions(ActionPhase.APPLIED)
         causes: dict[str, Finding] = {}

@@ -41,17 +41,10 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls, folder: Path | None = None) -> Self:
-        """Read the settings from the environment and ``.env``, and choose the language they name.
+        """Read the settings, looking for ``.env`` from ``folder`` up, and choose their language.
 
-        Parameters
-        ----------
-        folder : where to look for ``.env`` first; by default, the current folder
-
-        Raises
-        ------
-        SettingsError
-            If a value or a line of ``.env`` is malformed, or a file can't be read. The message
-            names the variable or the line, and no secret.
+        Raises SettingsError if a value or a line of ``.env`` is malformed, or a file can't be read.
+        The message names the variable or the line, and no secret.
         """
         checkout = find_checkout(inspect.getfile(cls))
         root = find_root(folder or Path.cwd(), checkout)

@@ -246,21 +246,21 @@ def read_rights(inv: Investigation) -> Outcome:
     """
     rows = _list_systems(inv)
     obstacles = list_obstacles(rows)
-    lacks_for_looking = _say_rights("Looking lacks", rows, "missing_for_looking")
-    lacks_for_releasing = _say_rights("Releasing lacks", rows, "missing_for_releasing")
+    for_looking = _say_rights("Missing for an investigation", rows, "missing_for_looking")
+    for_releasing = _say_rights("Missing for a release", rows, "missing_for_releasing")
     parts = [
-        lacks_for_looking,
-        *(f"{row['name']} cannot be read: {row['reason'] or 'not known'}" for row in obstacles),
-        lacks_for_releasing,
-        _say_rights("Cleaning up lacks", rows, "missing_for_clean_up"),
+        for_looking,
+        *(f"{row['name']} can't be read: {row['reason'] or 'reason unknown'}" for row in obstacles),
+        for_releasing,
+        _say_rights("Missing for a clean-up", rows, "missing_for_clean_up"),
     ]
     reason = ". ".join(part for part in parts if part)
     outcome = Outcome(rows=rows, columns=tuple(rows[0]))
-    if lacks_for_looking:
+    if for_looking:
         return outcome.breach(reason)
     if obstacles:
         return outcome.unknown(reason)
-    outcome.value = "looking" if lacks_for_releasing else "looking and releasing"
+    outcome.value = "looking" if for_releasing else "looking and releasing"
     return outcome.ok(reason or "every right that can be checked is there")
 
 
@@ -330,7 +330,7 @@ def read_unfinished(inv: Investigation) -> Outcome:
     try:
         rows += GATE.list_unfinished(inv.clients)
     except (errors.ClientError, MoveError) as error:
-        unread = f"the bucket's records cannot be read: {error}"
+        unread = f"the bucket's state can't be read: {error}"
     outcome = Outcome(
         value=None if unread else len(rows),
         rows=rows,

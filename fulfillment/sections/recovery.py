@@ -40,14 +40,9 @@ _HOUR_STEP_S = 30.0
 
 
 class Lag(NamedTuple):
-    """The lag by Prometheus, or by a listing of the bucket if there is no exporter.
+    """The lag in minutes, oldest first, by Prometheus or, without an exporter, by a listing.
 
-    Attributes
-    ----------
-    samples : oldest first, in minutes
-    problem : why the newest sample says nothing about now, or ``""``
-    is_listed : whether the newest sample is from a listing
-    refresh_age_s : age of the exporter's last refresh
+    A ``problem`` says why the newest sample says nothing about now.
     """
 
     samples: list[Sample]
@@ -149,12 +144,8 @@ def compute_recovery(
     """Decide whether the lag came down after the action: are the newest ``needed`` samples low?
 
     A sample counts if the exporter refreshed after the action. With too few low samples, the
-    outcome is ``unknown``.
-
-    Parameters
-    ----------
-    lag : in minutes, at each scrape; NaN means no sample
-    refresh : at each scrape, the exporter's last refresh in seconds since the epoch
+    outcome is ``unknown``. At each scrape, ``lag`` has the minutes, NaN for none, and ``refresh``
+    the exporter's last refresh, in seconds since the epoch.
     """
     refreshed_s = {sample.at: sample.value for sample in refresh}
     # A refresh precedes its scrape. If it seems to follow it, the exporter's clock is ahead.

@@ -46,9 +46,8 @@ class WorkerMetrics(NamedTuple):
 
     Attributes
     ----------
-    error : why they couldn't be read, or ``""``
     failures : by reason, in the last half minute
-    requests : requests to the carrier by outcome, in the last half minute
+    requests : to the carrier by outcome, in the last half minute
     surplus : arrivals minus moves, in the last five minutes
     drained : moves, in the last half minute
     has_failed : whether anything failed in the last five minutes of this incident
@@ -123,9 +122,10 @@ def find_last_remedy(inv: Investigation) -> datetime | None:
 
 
 def find_log_start(inv: Investigation) -> datetime:
-    """Return since when errors in the worker's log count: our last remedy or the beginning.
+    """Return since when errors in the worker's log count.
 
-    The incident's beginning counts as five minutes ago at least, and as the window's start at most.
+    That is the incident's beginning, inside the window but at least five minutes ago; or our last
+    remedy if that is later.
     """
     now = inv.now()
     start = now - inv.window

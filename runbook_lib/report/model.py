@@ -97,7 +97,7 @@ class ReportModel:
     """
 
     def __init__(self, incident: Incident, modules: Mapping[str, SectionModule]) -> None:
-        # The order matters: a value may need those above it.
+        # A value may need those above it.
         self.incident_id = incident.id
         self.policy = load_policy()
         self.facts: dict[str, Json] = {}
@@ -145,7 +145,7 @@ class ReportModel:
         self.impact = self.policy.compute_impact(self.journal)
 
     def of(self, *roles: Role) -> list[ReportStep]:
-        """Return the steps with one of these roles, in the runbook's order."""
+        """Return the steps with one of these roles, sorted as in the runbook."""
         return [step for step in self.steps.values() if step.role in roles]
 
     def _step(self, step_id: str, title: str, role: Role | None = None) -> ReportStep:

@@ -38,8 +38,7 @@ VERDICT_WORDS = {verdict: verdict.replace("_", " ").capitalize() for verdict in 
 def visible(text: str) -> str:
     """Show every invisible or reordering character as its code, such as ``‹U+202E›``.
 
-    Commands in the text get this runbook's name. Of a letter's combining marks, three stay; ``…``
-    stands for the rest.
+    Commands in the text get this runbook's name. A letter keeps three combining marks.
     """
     text = _STACKED.sub(r"\1…", name_runbook(text).replace("\r\n", "\n"))
     return _INVISIBLE.sub(lambda match: f"‹U+{ord(match[0]):04X}›", text)
