@@ -102,10 +102,7 @@ class Impact(NamedTuple):
 
 
 class Score(NamedTuple):
-    """An exercise's score. ``phases`` are fields of ``HistoryRow``.
-
-    Each objective has ``name target actual met``.
-    """
+    """An exercise's score: phases of ``HistoryRow``, objectives of ``name target actual met``."""
 
     is_good: bool
     phases: Mapping[str, float | None]
@@ -331,6 +328,6 @@ def _list_details(judged: folds.Ruling, current: Mapping[Key, Measurement]) -> l
 
 
 def say_causes(findings: Sequence[Finding]) -> str:
-    """Name the causes in words."""
+    """Join the causes' words."""
     words = [gettext(finding.words or finding.name) for finding in findings]
     return gettext(" and ").join(words)

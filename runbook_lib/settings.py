@@ -182,5 +182,5 @@ def find_checkout(module: str = __file__) -> Path | None:
 
 
 def _clean_name(text: str) -> str:
-    """Make a name fit on a line: nothing invisible, at most 100 characters."""
+    """Keep what is visible, at most 100 characters."""
     return "".join(ch for ch in text if ch.isprintable()).strip()[:100]

@@ -281,10 +281,7 @@ def _predict_clear_time(inv: Investigation, fixed_at: datetime) -> model.ClearTi
 
     An alert sees a change of the lag after the exporter's refresh interval, the scrape interval and
     the rule's evaluation interval. Then ``keep_firing_for`` begins. The rest is a margin.
-
-    Parameters
-    ----------
-    fixed_at : when the lag got low, or the earliest time that it may have
+    ``fixed_at`` is when the lag got low, else the time of the last action.
     """
     prometheus = inv.clients.prometheus
     # Without an active alert, FulfillmentDelay's rule counts.

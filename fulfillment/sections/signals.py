@@ -104,7 +104,7 @@ def find_alert_changes(
     now: datetime,
     link: str = "",
 ) -> list[Event]:
-    """Find when an alert's state begins, and ends with the first evaluation after a last sample.
+    """Find when an alert's state began, and ended: at the first evaluation after a last sample.
 
     Parameters
     ----------

@@ -42,16 +42,11 @@ _LOG_PATTERNS = {
 
 
 class WorkerMetrics(NamedTuple):
-    """What the worker's counters say, each since our last remedy at most.
+    """What the worker's counters say, at most back to our last remedy.
 
-    Attributes
-    ----------
-    failures : by reason, in the last half minute
-    requests : to the carrier by outcome, in the last half minute
-    surplus : arrivals minus moves, in the last five minutes
-    drained : moves, in the last half minute
-    has_failed : whether anything failed in the last five minutes of this incident
-    run_gap_s : the worker's usual time between two passes
+    In the last half minute: ``failures`` by reason, carrier ``requests`` by outcome, and moves as
+    ``drained``. In the last five minutes: ``surplus``, which is arrivals minus moves, and
+    ``has_failed``, which a remedy doesn't reset. ``run_gap_s`` is the usual gap between passes.
     """
 
     error: str = ""

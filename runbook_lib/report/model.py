@@ -81,7 +81,6 @@ class ReportModel:
     ----------
     facts : the incident's state, ``{}`` if it's damaged
     neighbours : ids of incidents that were open at the same time
-    notebooks : names of the executed notebooks
     damage : what is wrong with the journal, or ``""``
     titles : by the section's number
     steps : by id, including those that this version of the runbook no longer has
@@ -239,7 +238,7 @@ class Summary(BaseModel, frozen=True):
 
 
 def summarise(model: ReportModel) -> Summary:
-    """Return the report's summary."""
+    """Return what the report says first."""
     journal = model.journal
     impact = model.impact
     verdict = model.verdict
@@ -281,7 +280,6 @@ def summarise(model: ReportModel) -> Summary:
 
 
 def _list_values(action: ActionRecord) -> dict[str, Json]:
-    """Return an action's result as values."""
     return {
         "plan": action.plan,
         "action": action.first.action,
