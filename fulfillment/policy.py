@@ -1,7 +1,4 @@
-"""What this runbook decides about its incidents: the words of each verdict, and its causes.
-
-Pure: the journal and the time are arguments.
-"""
+"""What this runbook says of its incidents: the words of each verdict, and its causes. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from datetime import datetime
 from functools import partial
 
 from runbook_lib.model import CauseStatus, Role, Status
-from runbook_lib.policy import Looked, NextStep, Policy, Score
+from runbook_lib.policy import KnownCauses, NextStep, Policy, Score
 from runbook_lib.record import folds
 from runbook_lib.record.folds import Entry
 from runbook_lib.record.view import JournalView
@@ -24,24 +21,24 @@ from .sections import SECTIONS
 _fix = partial(NextStep, "06_remediation", typed="fix")
 _DIAGNOSE = NextStep("05_root_cause", "Find out why.")
 _HELP = _fix("Plan what helps.")
-#: For each rule of ``folds.judge``: why the verdict is what it is, and where to go from here.
+#: For each rule of ``folds.judge``, the reason for the verdict, and what to do next.
 _RULES = {
     "symptom": ("", _HELP),
     "undiagnosed": ("", _DIAGNOSE),
-    "cause": ("a cause is there that stops labels", _HELP),
+    "cause": ("a cause stops labels", _HELP),
     "mitigated": ("the symptom is gone, and the cause is still there", _HELP),
     "alert": ("an alert fires", _DIAGNOSE),
     "alert_late": ("the alert should have cleared by now", _DIAGNOSE),
     "stale": (
-        "what a verdict needs was not read",
-        NextStep("02_signals_detection", "The signals are old, or were not read. Read them."),
+        "the verdict needs a reading that is missing or too old",
+        NextStep("02_signals_detection", "The signals are missing or too old. Read them."),
     ),
-    "missing": ("what a verdict needs is not known", _DIAGNOSE),
+    "missing": ("the verdict needs a reading that is unknown", _DIAGNOSE),
     "unreadable": (
-        "what a verdict needs is not known",
+        "the verdict needs a reading that is unknown",
         _fix(
-            "Plan what brings it back, or mend it and read it again. If you can't, `runbook close` "
-            "ends the incident with this verdict.",
+            "Plan what brings the system back, or repair it yourself and read again. If you can't, "
+            "`runbook close` ends the incident with this verdict.",
         ),
     ),
     "unfinished": (
@@ -49,16 +46,16 @@ _RULES = {
         _fix("An action was cut off. Finish it first."),
     ),
     "recovery": (
-        "recovery is not there yet",
+        "recovery is not proven yet",
         _fix("Measure again: it needs a minute or two."),
     ),
     "cause_unknown": (
-        "the symptom is gone; whether the cause is gone is not known",
+        "the symptom is gone, but the cause may remain",
         _DIAGNOSE,
     ),
     "unproven": (
-        "all is well, but what was done is not proven",
-        NextStep("06_remediation", "What was done is not proven. Verify it."),
+        "all is well, but an action is not proven yet",
+        NextStep("06_remediation", "An action is not proven yet. Verify it."),
     ),
     "alert_clears": (
         "symptom and cause are gone, and the alert is clearing",
@@ -81,10 +78,10 @@ _DONE = {
 }
 
 
-def _judge_causes(journal: JournalView, entries: Sequence[Entry], now: datetime) -> Looked:
+def _judge_causes(journal: JournalView, entries: Sequence[Entry], now: datetime) -> KnownCauses:
     """Judge the causes that stop labels by what was read since the last change.
 
-    A cause that was read before the last symptom ended may be gone by now.
+    A cause that was last read before the last symptom ended may be gone, so it's undecided.
     """
     current = journal.list_current(now).values()
     observations = collect_observations(current)
@@ -95,7 +92,7 @@ def _judge_causes(journal: JournalView, entries: Sequence[Entry], now: datetime)
         if CAUSES[finding.name].stops_labels
         and (finding.status is CauseStatus.SUPPORTED or finding.name in known)
     }
-    looks = [reading.observed_at for reading in current if reading.role is Role.CAUSE]
+    read_at = [reading.observed_at for reading in current if reading.role is Role.CAUSE]
     symptom_ends = [
         span.end
         for span in folds.list_spans(entries)
@@ -103,24 +100,24 @@ def _judge_causes(journal: JournalView, entries: Sequence[Entry], now: datetime)
         and span.status is Status.BREACH
         and span.end is not None
     ]
-    is_diagnosed = bool(looks)
+    is_diagnosed = bool(read_at)
     if CauseStatus.SUPPORTED in causes.values() and symptom_ends:
-        is_diagnosed = min(looks, default=now) >= max(symptom_ends)
+        is_diagnosed = min(read_at, default=now) >= max(symptom_ends)
     if not is_diagnosed:
         causes = dict.fromkeys(causes, CauseStatus.UNDECIDED)
-    return Looked(causes, is_diagnosed)
+    return KnownCauses(causes, is_diagnosed)
 
 
 def _read_score(journal: JournalView) -> Score | None:
     """Return the score that a drill wrote at its end."""
     scored = journal.find_mark("drill_scored")
-    if scored is None or "is_good" not in scored.facts:  # the older version kept another one
+    if scored is None or "is_good" not in scored.facts:  # an older version's score
         return None
     facts = scored.facts
     return Score(facts["is_good"], facts["phases"], facts["objectives"])
 
 
-#: The marks of a drill that stand in the timeline.
+#: The marks of a drill that the timeline shows.
 _MARKS = (
     "drill_started",
     "drill_injected",

@@ -1,7 +1,7 @@
-"""What follows from a journal: verdict and its words, next step, causes, impact.
+"""What follows from a journal: verdict, next step, causes, impact.
 
-A runbook hands its quantities, causes and words to ``Policy``. Every answer follows from the
-journal and the time; nothing else is read.
+A runbook gives its quantities, causes and words to ``Policy``, whose answers depend only on the
+journal and the time.
 """
 
 from __future__ import annotations
@@ -30,19 +30,12 @@ from .record.folds import ActionRecord, Entry, Key, Quantities, group_actions
 from .record.incident import ENDED_WELL
 from .record.view import JournalView
 
-#: Verdicts that say that something is wrong.
+#: With these verdicts, something is wrong.
 IN_TROUBLE = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
 
 
 class NextStep(NamedTuple):
-    """Where to go from here.
-
-    Attributes
-    ----------
-    section : name of the section; empty: nowhere in particular
-    reason : why, in words
-    typed : the command's words, if it is not the one that runs the section
-    """
+    """The section to run next, and why; ``typed`` replaces the command that runs the section."""
 
     section: str
     reason: str
@@ -50,26 +43,22 @@ class NextStep(NamedTuple):
 
     @property
     def command(self) -> str:
-        """The command to type, or empty."""
+        """The command to type, or ``""``."""
         if not self.section:
             return ""
         return f"runbook {self.typed or f'run {self.section[:2]}'}"
 
 
 _NOWHERE = NextStep("", "")
-#: For each severity, from 1 on, how many requests were held back, or for how many minutes.
+#: For each severity, from 1 on: at least so many requests were held back, or for so many minutes.
 _SEVERITIES = ((500, 240), (20, 60), (1, 10))
 
 
 class Judgement(NamedTuple):
-    """What to say of an incident at one time.
+    """How an incident stands. ``since``, ``until`` and ``seen_at`` are those of ``folds.Ends``.
 
-    Attributes
-    ----------
-    verdict : None: no symptom was read yet
-    reason : why the verdict is so
-    since, until, seen_at : see ``folds.Ends``
-    advice : what helps, by the newest diagnosis; empty when somebody must diagnose anew
+    Without any reading of a symptom, ``verdict`` is None. ``advice`` is empty if the newest
+    diagnosis is out of date.
     """
 
     verdict: Verdict | None
@@ -81,13 +70,10 @@ class Judgement(NamedTuple):
     advice: tuple[str, ...] = ()
 
 
-class Looked(NamedTuple):
-    """What is known of the causes that keep the trouble going.
+class KnownCauses(NamedTuple):
+    """The causes that keep the trouble going, with their status now.
 
-    Attributes
-    ----------
-    causes : those that this incident found, with their status now
-    is_diagnosed : whether somebody looked for causes since the last change and the last symptom
+    ``is_diagnosed`` says whether they were read since the last change and the last symptom.
     """
 
     causes: Mapping[str, CauseStatus]
@@ -97,13 +83,8 @@ class Looked(NamedTuple):
 class Impact(NamedTuple):
     """How much an incident held back.
 
-    Attributes
-    ----------
-    requests : the ids of what customers wait for, each with when it was first and last seen late
-    affected : how many they are; None when no reading counted them
-    files : the most of their files that waited at once
-    longest_minutes : the longest wait; None: not known
-    noun : what a customer waits for
+    ``requests`` says for each id when it was first and last seen late. ``affected`` counts them, or
+    is None if no reading did. ``files`` is the most that waited at once.
     """
 
     requests: Mapping[str, tuple[datetime, datetime]]
@@ -121,13 +102,7 @@ class Impact(NamedTuple):
 
 
 class Score(NamedTuple):
-    """What an incident that somebody made on purpose had to show, and showed.
-
-    Attributes
-    ----------
-    phases : fields of ``HistoryRow``
-    objectives : each with ``name target actual met``
-    """
+    """An exercise's score: phases of ``HistoryRow``, objectives of ``name target actual met``."""
 
     is_good: bool
     phases: Mapping[str, float | None]
@@ -140,22 +115,19 @@ class Policy:
 
     Attributes
     ----------
-    rules : for each rule of ``folds.judge``, why the verdict is so, and where to go from here
-    judge_causes : says what is known of the causes, by the journal, its entries and the time
-    read_old : the measurements of a reading that an older version journalled
-    actions : what each action did, in the past tense; ``{objects}`` stands for how many it changed,
-        and ``{target}`` for its target
-    read_score : returns the score that the runbook wrote into a journal; None: it wrote none
-    exercise_word, noun, request : what the runbook calls an exercise, what an action changes, and
-        what a customer waits for
-    marks : the runbook's own marks that stand in the timeline
-    first_step : where to go before anything was read
+    rules : for each rule of ``folds.judge``, the reason for the verdict, and what to do next
+    read_old : returns the measurements of a reading that an older version journalled
+    actions : what each action did, in the past tense, with ``{objects}`` for how many it changed,
+        and ``{target}``
+    noun, request : what an action changes, and what a customer waits for
+    marks : the runbook's own marks that the timeline shows
+    first_step : what to do before anything was read
     """
 
     quantities: Quantities
     rules: Mapping[str, tuple[str, NextStep]] = field(default_factory=dict)
-    judge_causes: Callable[[JournalView, Sequence[Entry], datetime], Looked] = lambda *_: Looked(
-        {}, is_diagnosed=True
+    judge_causes: Callable[[JournalView, Sequence[Entry], datetime], KnownCauses] = lambda *_: (
+        KnownCauses({}, is_diagnosed=True)
     )
     read_old: Callable[[Reading], Iterable[Measurement]] = lambda _: ()
     actions: Mapping[str, str] = field(default_factory=dict)
@@ -169,20 +141,17 @@ class Policy:
     def measure(
         self, step: str, status: Status, given: Sequence[Measurement]
     ) -> tuple[Measurement, ...]:
-        """Return what a step says of quantities: those that are given, and the others it shows.
-
-        The others have the step's status.
-        """
+        """Add to the given measurements the step's status for each further quantity it shows."""
         known = {measured.quantity for measured in given}
-        others = [
+        further = [
             Measurement(quantity=key.quantity, subject=key.subject, status=status)
             for key in self.quantities.shown.get(step, ())
             if key.quantity not in known
         ]
-        return (*others, *given)
+        return (*further, *given)
 
     def list_entries(self, journal: JournalView) -> list[Entry]:
-        """Return the measurements and actions of a journal, in its order."""
+        """Return a journal's measurements and actions, in its order."""
         entries: list[Entry] = [*journal.actions]
         for reading in journal.readings:
             given = reading.measurements or tuple(self.read_old(reading))
@@ -203,14 +172,14 @@ class Policy:
         now: datetime | None = None,
         steps: Collection[str] | None = None,
     ) -> Judgement:
-        """Return what ``folds.judge`` says of the journal, with words for it.
+        """Judge the journal by ``folds.judge``, and put that into words.
 
         A closed incident keeps the verdict that it was closed with.
 
         Parameters
         ----------
-        now : the time by which readings are current, or too old; default: when the newest look was
-        steps : need only what these steps show; None: need all
+        now : readings age by this time, by default that of the newest reading or action
+        steps : need only what these steps show; by default, need all
         """
         entries = self.list_entries(journal)
         close = journal.find_mark("closed")
@@ -222,8 +191,8 @@ class Policy:
         if close is None and not is_read:
             reason = gettext("no symptom was read yet")
             return Judgement(None, reason, self.first_step, since, None, seen_at)
-        looks = [entry.at for entry in (*journal.readings, *journal.actions)]
-        at = now or max(looks, default=journal.entries[-1].at)
+        times = [entry.at for entry in (*journal.readings, *journal.actions)]
+        at = now or max(times, default=journal.entries[-1].at)
         if steps is not None:
             shown = quantities.list_shown(steps)
             quantities = replace(quantities, needed=shown.intersection(quantities.needed))
@@ -254,7 +223,7 @@ class Policy:
         )
 
     def is_quiet(self, journal: JournalView) -> bool:
-        """Tell whether no trouble was seen, and no plan waits or was carried out."""
+        """Tell whether no trouble was seen, and every plan was refused."""
         judgement = self.judge(journal)
         if judgement.since or judgement.verdict in IN_TROUBLE:
             return False
@@ -262,11 +231,10 @@ class Policy:
         return all(action.last.phase is ActionPhase.REFUSED for action in actions)
 
     def list_causes(self, journal: JournalView) -> list[Finding]:
-        """Return every cause that was supported in this incident, also if it is gone now.
+        """Return every cause that was supported in this incident, even if it's gone now.
 
-        If a later conclusion refuted a cause in favour of another before anything was changed, the
-        refuted cause was an error: it is left out. Once a cause is known, none is added by a look
-        that found all well.
+        Leave out errors: causes that a later conclusion refuted in favour of another one before
+        anything was changed. Once a cause is known, a conclusion that all is well adds none.
         """
         applied = journal.list_actions(ActionPhase.APPLIED)
         causes: dict[str, Finding] = {}
@@ -285,7 +253,7 @@ class Policy:
         return list(causes.values())
 
     def compute_impact(self, journal: JournalView) -> Impact:
-        """Return which requests were held back, each once, and how long they waited."""
+        """Return which requests were held back, and how long they waited."""
         counted = [reading for reading in journal.readings if reading.order_ids is not None]
         requests: dict[str, tuple[datetime, datetime]] = {}
         for reading in counted:
@@ -305,9 +273,9 @@ class Policy:
         )
 
     def compute_severity(self, impact: Impact) -> int:
-        """Return the severity, from 1, the worst, to 4, by how many waited and how long.
+        """Return the severity, from 1 (worst) to 4, by how many requests waited and how long.
 
-        What nobody counted counts as a few.
+        An unknown number counts as a few.
         """
         if impact.affected is None:
             return len(_SEVERITIES)
@@ -317,11 +285,11 @@ class Policy:
         return len(_SEVERITIES) + 1
 
     def make_title(self, impact: Impact, causes: Sequence[Finding], *, is_over: bool) -> str:
-        """Return what was held back, for how many requests, and why, in one sentence."""
+        """Return how many requests were held back, and why, in one sentence."""
         held = count_of(impact.affected, self.request)
         if impact.affected is None:
-            held = f"{gettext('Nobody knows how many')} {held}"
-        # None, and what nobody counted, are said in the plural.
+            held = f"{gettext('An unknown number of')} {held}"
+        # Zero and an unknown number take the plural.
         number = impact.affected or 2
         verb = ngettext("is held back", "are held back", number)
         if is_over:
@@ -332,7 +300,7 @@ class Policy:
         return f"{title}; {gettext('the cause is not known')}" if impact.affected else title
 
     def describe_action(self, action: ActionRecord) -> str:
-        """Return what was done, in the past tense; if it was only tried, the action's name."""
+        """Say what was done, in the past tense; or name the action, if it was only tried."""
         name = action.first.action
         target = action.first.target
         if action.applied is None or name not in self.actions:
@@ -340,13 +308,13 @@ class Policy:
         objects = count_of(action.changed, self.noun)
         if action.stayed:
             objects = f"{objects} ({action.stayed:,} {gettext('stayed')})"
-        # The target's text may hold braces: so no str.format, and the target is filled in last.
+        # The target may contain braces, so don't use str.format, and fill it in last.
         done = gettext(self.actions[name])
         return done.replace("{objects}", objects).replace("{target}", target)
 
 
 def _list_details(judged: folds.Ruling, current: Mapping[Key, Measurement]) -> list[str]:
-    """Return what was read of the quantities on which a verdict rests, each text once."""
+    """Say what was read of the quantities that a verdict rests on, each text once."""
     texts = []
     for key in judged.keys:
         measured = current.get(key)
@@ -360,6 +328,6 @@ def _list_details(judged: folds.Ruling, current: Mapping[Key, Measurement]) -> l
 
 
 def say_causes(findings: Sequence[Finding]) -> str:
-    """Return causes in words."""
+    """Join the causes' words."""
     words = [gettext(finding.words or finding.name) for finding in findings]
     return gettext(" and ").join(words)

@@ -1,7 +1,4 @@
-"""The settings of any runbook. Only this module reads settings from the environment and ``.env``.
-
-A runbook's own class adds to these.
-"""
+"""The settings of any runbook. Only this module reads the environment and ``.env``."""
 
 from __future__ import annotations
 
@@ -24,14 +21,13 @@ from .language import choose_language
 
 
 class Settings(BaseSettings):
-    """Where incidents are kept, who works on them, and how systems are asked.
+    """The settings of every runbook; a runbook's own class adds to them.
 
-    Every field of this class is an environment variable of the same name in capitals, and stands in
-    ``.env.example``, which says what it is for. A name that ends in ``_URL`` is an address, one
-    that ends in ``_AUTH`` holds credentials. Without ``RUNBOOK_ENVIRONMENT`` it is production.
+    Each field is an environment variable of the same name in capitals, and ``.env.example`` says
+    what it's for. ``_URL`` at the end of a name marks an address, ``_AUTH`` credentials.
     """
 
-    # An infinite threshold would never be breached.
+    # No reading would ever breach an infinite threshold.
     model_config = SettingsConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
     runbook_home: Path = Path("reports")
@@ -45,17 +41,10 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls, folder: Path | None = None) -> Self:
-        """Read the settings from the environment and ``.env``; speak the language that they name.
+        """Read the settings, looking for ``.env`` from ``folder`` up, and choose their language.
 
-        Parameters
-        ----------
-        folder : where ``.env`` is looked for first; None: the current folder
-
-        Raises
-        ------
-        SettingsError
-            When a value or a line of ``.env`` is malformed, or a file cannot be read. The message
-            names the variable or the line, and no secret.
+        Raises SettingsError if a value or a line of ``.env`` is malformed, or a file can't be read.
+        The message names the variable or the line, and no secret.
         """
         checkout = find_checkout(inspect.getfile(cls))
         root = find_root(folder or Path.cwd(), checkout)
@@ -70,7 +59,7 @@ class Settings(BaseSettings):
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(f"{env_file} cannot be read ({type(error).__name__})") from None
         paths = {name: root / value for name, value in settings if isinstance(value, Path)}
-        # In a checkout, all notebooks and commands use one home, wherever they are started.
+        # In a checkout, all notebooks and commands use one home, wherever you start them.
         paths["runbook_home"] = (checkout or root) / settings.runbook_home
         ca_bundle = paths.get("ca_bundle")
         if ca_bundle is not None and not os.access(ca_bundle, os.R_OK):
@@ -86,16 +75,13 @@ class Settings(BaseSettings):
 
     @classmethod
     def read_old_names(cls, env_file: Path) -> dict[str, Any]:  # noqa: ARG003
-        """Return settings that have only their old names; a runbook with such names overrides it.
-
-        The keys are the names of fields.
-        """
+        """Return the fields that only an old name sets; for runbooks that renamed some."""
         return {}
 
     @field_validator("runbook_operator")
     @classmethod
     def _check_operator(cls, value: str) -> str:
-        """Return the cleaned name; refuse one with which only a drill may approve."""
+        """Clean the name, and refuse one with which only a drill may approve."""
         name = _clean_name(value)
         if name.lower().startswith("drill:"):
             raise ValueError("may not begin with 'drill:': only drills approve with such a name")
@@ -104,9 +90,9 @@ class Settings(BaseSettings):
     @field_validator("*", mode="before")
     @classmethod
     def _empty_is_unset(cls, value: object, info: ValidationInfo) -> object:
-        """Return the default in place of an empty text, for fields that may not be empty."""
+        """Replace an empty text by the default, for fields that may not be empty."""
         default = cls.model_fields[str(info.field_name)].default
-        # Where the default is None, empty means unset: as a path it would be the current folder.
+        # If the default is None, empty means unset; as a path, it would be the current folder.
         must_not_be_empty = default is None or info.field_name == "runbook_environment"
         if must_not_be_empty and not str(value).strip():
             return default
@@ -115,7 +101,7 @@ class Settings(BaseSettings):
     @field_validator("*")
     @classmethod
     def _check_url(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse an address that cannot be used; return it without the last ``/``."""
+        """Refuse an unusable address, and remove the last ``/``."""
         if not str(info.field_name).endswith("_url") or not value:
             return value
         try:
@@ -131,7 +117,7 @@ class Settings(BaseSettings):
 
     @property
     def operator(self) -> str:
-        """Who approves and writes notes: ``RUNBOOK_OPERATOR``, else ``login@host``."""
+        """The name that approves and writes notes: ``RUNBOOK_OPERATOR``, else ``login@host``."""
         if self.runbook_operator:
             return self.runbook_operator
         try:
@@ -142,7 +128,7 @@ class Settings(BaseSettings):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Every secret value that is set, also passwords in addresses; for redaction."""
+        """Every secret to redact, including passwords in addresses."""
         secrets = []
         for name, value in self:
             if isinstance(value, SecretStr):
@@ -156,7 +142,7 @@ class Settings(BaseSettings):
 
     @property
     def is_playground(self) -> bool:
-        """Whether chaos, faults and drills may run here, as far as the environment says."""
+        """Whether the environment allows chaos, faults and drills."""
         return self.runbook_environment in ("local", "demo")
 
 
@@ -170,10 +156,9 @@ def _check_lines(env_file: Path) -> None:
 
 
 def find_root(folder: Path, checkout: Path | None) -> Path:
-    """Return the nearest folder at or above ``folder`` that holds ``.env``, else the checkout.
+    """Return the nearest folder with ``.env`` at or above ``folder``, else the checkout or ``~``.
 
-    Without either, it is the user's home folder, wherever the command runs. Relative paths in
-    settings are relative to this root. Only a relative RUNBOOK_HOME is relative to the checkout, if
+    Paths in settings are relative to it, except RUNBOOK_HOME, which is relative to the checkout if
     there is one.
     """
     env_file = find_env_file(folder)
@@ -183,7 +168,7 @@ def find_root(folder: Path, checkout: Path | None) -> Path:
 
 
 def find_env_file(folder: Path) -> Path | None:
-    """Return the nearest ``.env`` in ``folder`` or above it; None where there is none."""
+    """Return the nearest ``.env`` in ``folder`` or above it, if any."""
     for candidate in (folder, *folder.parents):
         if (candidate / ".env").is_file():
             return candidate / ".env"
@@ -191,11 +176,11 @@ def find_env_file(folder: Path) -> Path | None:
 
 
 def find_checkout(module: str = __file__) -> Path | None:
-    """Return the checkout that a module of a package runs from; None where it's installed."""
+    """Return the checkout that a package's module runs from; None if it's installed."""
     folder = Path(module).absolute().parents[1]
     return folder if (folder / "pyproject.toml").is_file() else None
 
 
 def _clean_name(text: str) -> str:
-    """Return a name that can stand in a line: nothing invisible, at most 100 characters."""
+    """Keep what is visible, at most 100 characters."""
     return "".join(ch for ch in text if ch.isprintable()).strip()[:100]

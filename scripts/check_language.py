@@ -69,7 +69,7 @@ def list_asked() -> set[str]:
     for cause in CAUSES.values():
         asked += [cause.words, cause.then, cause.repair.person, cause.repair.action]
         asked += cause.follow_ups
-        asked += [sign.says for option in cause.options for sign in option.signs]
+        asked += [clue.says for option in cause.options for clue in option.clues]
     for section in SECTIONS.values():
         steps = (*section.STEPS.values(), *section.ACTIONS.values())
         asked += [section.TITLE, *(step.title for step in steps)]

@@ -8,20 +8,20 @@ from collections.abc import Iterable
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from fulfillment.analysis.causes import CAUSES, Option, Sign
+from fulfillment.analysis.causes import CAUSES, Clue, Option
 from fulfillment.drills import list_scenarios
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "causes.md"
 _HEAD = "| cause | supported when | labels by | afterwards |\n|---|---|---|---|\n"
 
 
-def _say(signs: Iterable[Sign], word: str) -> str:
-    return f" {word} ".join(sign.says for sign in signs)
+def _say(clues: Iterable[Clue], word: str) -> str:
+    return f" {word} ".join(clue.says for clue in clues)
 
 
 def _describe(option: Option) -> str:
     """Return when an option holds, in words."""
-    text = _say(option.signs, "and")
+    text = _say(option.clues, "and")
     if option.unless:
         text += f", unless {_say(option.unless, 'or')}"
     return text

@@ -1,15 +1,14 @@
-"""Why labels wait: each cause in one record, how causes are judged, what to do about them. Pure.
+"""Why labels wait: the known causes, how each is judged, and what helps. Pure.
 
-The first of these that applies is the status of a cause:
+A cause is
 
-- *supported*: all signs of one of its options are there, and nothing that excuses them;
-- *undecided*: a needed observation is unknown;
-- *undecided*: the first sign of an option is there;
+- *supported* if all clues of one of its options hold, and nothing excuses them; else
+- *undecided* if a needed observation is unknown, or the first clue of an option holds; else
 - *refuted*.
 
-Some causes, such as a store that is down, make the observations of other causes meaningless. While
-such a cause is supported, those other causes are undecided. Advice deals with supported causes in
-the order of the records.
+Some causes, such as a store that is down, hide others, whose observations mean nothing then. While
+such a cause is supported, the causes that it hides are undecided. Advice deals with supported
+causes in the order of the records.
 """
 
 from __future__ import annotations
@@ -26,30 +25,23 @@ from runbook_lib.model import CauseStatus, Finding, Json, Reading
 MAX_FAILED_SHARE = 0.2
 #: If the store has fewer free bytes, it is nearly full.
 MIN_FREE_BYTES = 2**31
-#: A log that names a reason so often in five minutes tells the cause by itself.
+#: This many log lines that name a reason are enough to support its cause.
 OFTEN = 10
-#: A worker that runs, and has moved and logged nothing for so many minutes, hangs.
+#: A worker hangs if it runs, but has moved and logged nothing for longer than this.
 MAX_IDLE_MINUTES = 10
 
 Strategy = Literal["release", "retrigger", "none"]
 
 
 class Observation(NamedTuple):
-    """One observed fact.
-
-    A ``value`` of None means unknown. ``evidence`` is the reading's journal entry, such as ``#12``.
-    """
+    """An observed value, None if unknown, and the journal entry that has it, such as ``#12``."""
 
     value: Json
     evidence: str
 
 
 def collect_observations(readings: Iterable[Reading]) -> dict[str, Observation]:
-    """Return the named observations of readings, each with its journal entry.
-
-    If two steps observed the same, the later reading counts. A known value is never replaced by an
-    unknown one.
-    """
+    """Return the newest known value of each observation, with its journal entry."""
     observations: dict[str, Observation] = {}
     for reading in sorted(readings, key=attrgetter("observed_at")):
         evidence = f"#{reading.seq}" if reading.seq else reading.step
@@ -59,8 +51,8 @@ def collect_observations(readings: Iterable[Reading]) -> dict[str, Observation]:
     return observations
 
 
-class Sign(NamedTuple):
-    """What one observation says: its name, a test of its value, and what is so, in words."""
+class Clue(NamedTuple):
+    """A test of one observation, and what it means if the test holds."""
 
     name: str
     holds: Callable[[Json], bool]
@@ -68,40 +60,36 @@ class Sign(NamedTuple):
 
 
 class Option(NamedTuple):
-    """A way to tell a cause: all of ``signs`` are there, and none of ``unless``.
+    """One way to recognise a cause: all of ``clues`` hold, and none of ``unless``.
 
-    ``decides`` : where all its signs are known, the cause is not undecided. So a system without our
-    counters can refute a cause, too.
+    Once all clues of an option that ``decides`` are known, no other unknown observation leaves the
+    cause undecided. So a system without our counters can refute it, too.
     """
 
-    signs: tuple[Sign, ...]
-    unless: tuple[Sign, ...] = ()
+    clues: tuple[Clue, ...]
+    unless: tuple[Clue, ...] = ()
     decides: bool = False
 
 
-def when(*signs: Sign, unless: Sequence[Sign] = (), decides: bool = False) -> Option:
-    """Return an option."""
-    return Option(signs, tuple(unless), decides)
+def when(*clues: Clue, unless: Sequence[Clue] = (), decides: bool = False) -> Option:
+    """Make an option."""
+    return Option(clues, tuple(unless), decides)
 
 
 def is_over(limit: float) -> Callable[[Json], bool]:
-    """Return a test for a number over a limit."""
+    """Test whether a number is over a limit."""
     return lambda value: value > limit
 
 
 def is_under(limit: float) -> Callable[[Json], bool]:
-    """Return a test for a number under a limit."""
+    """Test whether a number is under a limit."""
     return lambda value: value < limit
 
 
 class Repair(NamedTuple):
-    """What helps against a cause.
+    """What helps: an action of 6.2 on a service or DAG, or what ``person`` tells a person to do.
 
-    Attributes
-    ----------
-    action : of 6.2, such as ``restart``; empty where no action of 6.2 helps
-    target : the service or DAG that it changes; empty where no action helps
-    person : what a person does before the action, or instead of it; empty: nothing
+    With both, the person acts first.
     """
 
     action: str = ""
@@ -110,11 +98,7 @@ class Repair(NamedTuple):
 
 
 Values = Mapping[str, Json]
-"""Observed values by name, and three more entries.
-
-``worker`` and ``dag`` name the worker's service and the DAG. ``retrigger_moved_nothing`` says
-whether the last remedy was a re-trigger after which the worker ran and moved nothing.
-"""
+"""Observed values by name, with ``worker``, ``dag`` and ``retrigger_moved_nothing``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,16 +107,15 @@ class CauseRecord:
 
     Attributes
     ----------
-    words : the cause in words
-    options : the ways to tell it; without all signs of the first one it is not refuted
-    repair : what helps. ``{worker}`` and ``{dag}`` stand for their names
-    starts : services; the first of them that is down is started instead
-    follow_ups : what to change so that it does not come back; empty: no change in operations
-    strategy : how 6.1 gets labels moving. ``release``: by move, before 6.2 repairs the cause.
-        ``retrigger``: the worker moves them, after 6.2. ``none``: no label may be moved
-    then : what to do after the repair, in words; empty: nothing
+    options : the ways to recognise it; while a clue of the first one is unknown, it isn't refuted
+    repair : what helps; ``{worker}`` and ``{dag}`` stand for their names
+    starts : the first of these services that is down is started instead
+    follow_ups : what to change so that it doesn't come back
+    strategy : how 6.1 gets labels moving: ``release`` moves them before 6.2 repairs the cause,
+        ``retrigger`` lets the worker move them after 6.2, and ``none`` moves nothing
+    then : what to do after the repair, or ``""``
     stops_labels : whether the incident lasts as long as the cause
-    hidden_by : causes that make its observations meaningless; their records come earlier
+    hidden_by : causes that make its observations meaningless; their records come first
     """
 
     words: str
@@ -147,20 +130,12 @@ class CauseRecord:
 
 
 def diagnose(observations: Mapping[str, Observation]) -> tuple[Finding, ...]:
-    """Judge every cause.
+    """Judge every cause: supported ones first, then undecided, then refuted.
 
-    Parameters
-    ----------
-    observations : by name; a missing one is unknown
-
-    Returns
-    -------
-    One finding per cause: supported first, then undecided, refuted; of one status in the order of
-    the records.
+    Within a status, they keep the order of the records. A missing observation is unknown.
     """
     judged: dict[str, Finding] = {}
     for cause, record in CAUSES.items():
-        # The causes that may hide this one are judged already: their records come earlier.
         hiding = [c for c in record.hidden_by if judged[c].status is CauseStatus.SUPPORTED]
         judged[cause] = _judge(cause, observations, hiding)
     order = list(CauseStatus)
@@ -168,41 +143,41 @@ def diagnose(observations: Mapping[str, Observation]) -> tuple[Finding, ...]:
 
 
 def _judge(cause: str, observations: Mapping[str, Observation], hiding: Sequence[str]) -> Finding:
-    """Judge one cause; ``hiding`` names the supported causes that hide it."""
+    """Judge one cause; ``hiding`` are the supported causes that hide it."""
     record = CAUSES[cause]
     known = {name: seen.value for name, seen in observations.items() if seen.value is not None}
 
-    def is_known(sign: Sign) -> bool:
-        return sign.name in known
+    def is_known(clue: Clue) -> bool:
+        return clue.name in known
 
-    def is_there(sign: Sign) -> bool:
-        return is_known(sign) and sign.holds(known[sign.name])
+    def is_there(clue: Clue) -> bool:
+        return is_known(clue) and clue.holds(known[clue.name])
 
-    signs = list(record.options[0].signs)
-    unknown = [sign for sign in signs if not is_known(sign)]
-    hints = [option.signs[0] for option in record.options if is_there(option.signs[0])]
-    found: list[Sign] = []
+    clues = list(record.options[0].clues)
+    unknown = [clue for clue in clues if not is_known(clue)]
+    hints = [option.clues[0] for option in record.options if is_there(option.clues[0])]
+    found: list[Clue] = []
     for option in record.options:
-        if all(map(is_there, option.signs)) and not any(map(is_there, option.unless)):
-            found += option.signs
-        if option.decides and all(map(is_known, option.signs)):
+        if all(map(is_there, option.clues)) and not any(map(is_there, option.unless)):
+            found += option.clues
+        if option.decides and all(map(is_known, option.clues)):
             unknown = []
     status = CauseStatus.UNDECIDED
     if hiding:
         reason = f"{gettext('hidden by')} {gettext(CAUSES[hiding[0]].words)}"
     elif found:
         status = CauseStatus.SUPPORTED
-        signs = found
+        clues = found
         reason = _say(found)
     elif unknown:
         reason = f"{gettext('not known whether')} {gettext(_say(unknown))}"
     elif hints:
-        signs = hints
+        clues = hints
         reason = f"{gettext('not enough')}: {gettext(_say(hints))}"
     else:
         status = CauseStatus.REFUTED
         reason = "nothing points to it now"
-    evidence = {observations[sign.name].evidence for sign in signs if sign.name in observations}
+    evidence = {observations[clue.name].evidence for clue in clues if clue.name in observations}
     return Finding(
         name=cause,
         words=record.words,
@@ -212,9 +187,9 @@ def _judge(cause: str, observations: Mapping[str, Observation], hiding: Sequence
     )
 
 
-def _say(signs: Iterable[Sign]) -> str:
-    """Return what signs say, each once; a single one in English, to be looked up where it shows."""
-    says = list(dict.fromkeys(sign.says for sign in signs))
+def _say(clues: Iterable[Clue]) -> str:
+    """Join what the clues say. A single one stays English; whoever shows it translates it."""
+    says = list(dict.fromkeys(clue.says for clue in clues))
     if len(says) > 1:
         says = list(map(gettext, says))
     return "; ".join(says)
@@ -225,41 +200,32 @@ _PLACE_FIRST = (
     "set FULFILLMENT_BUCKET, PENDING_PREFIX and READY_PREFIX of {worker} as 5.4 shows them"
 )
 _DOWN = ("store_down", "worker_stopped")
-#: Each of these causes keeps every label from leaving.
+#: While one of these causes lasts, no label leaves.
 STANDSTILL = frozenset({*_DOWN, "worker_stuck", "pipeline_paused", "pipeline_failing"})
-#: While one of these lasts, the worker finishes fewer labels or none: each label needs the
-#: carrier.
+#: While one of these lasts, the worker finishes few labels or none, because each needs the carrier.
 _CARRIER_CAUSES = frozenset({"carrier_timeout", "carrier_errors"})
 
 
-def _count(reason: str, says: str) -> Sign:
-    """Return the sign that the worker lately counted failures for a reason."""
-    return Sign(f"failures_{reason}", bool, says)
+def _count(reason: str, says: str) -> Clue:
+    """Return the clue that the worker has recently failed for a reason."""
+    return Clue(f"failures_{reason}", bool, says)
 
 
-def _log(reason: str) -> Sign:
-    """Return the sign that the worker's log names a reason."""
-    return Sign(f"logged_{reason}", bool, "the worker's log names it")
+def _log(reason: str) -> Clue:
+    """Return the clue that the worker's log names a reason."""
+    return Clue(f"logged_{reason}", bool, "the worker's log names it")
 
 
-def _log_often(reason: str, says: str) -> Sign:
-    """Return the sign that the worker's log names a reason again and again."""
-    return Sign(f"logged_{reason}", is_over(OFTEN - 1), says)
+def _log_often(reason: str, says: str) -> Clue:
+    """Return the clue that the worker's log names a reason at least ``OFTEN`` times."""
+    return Clue(f"logged_{reason}", is_over(OFTEN - 1), says)
 
 
 def _make_carrier_record(words: str, outcome: str, says: str, follow_up: str) -> CauseRecord:
-    """Return the record of a cause that lies with the carrier.
-
-    Parameters
-    ----------
-    words : the cause in words
-    outcome : of a carrier request, as the worker counts and logs it
-    says : the sign in words
-    follow_up : which alert tells of it next time
-    """
+    """Return the record of a fault of the carrier; ``outcome`` is as the worker counts it."""
     return CauseRecord(
         words=words,
-        options=(when(Sign(f"carrier_{outcome}_share", is_over(MAX_FAILED_SHARE), says)),),
+        options=(when(Clue(f"carrier_{outcome}_share", is_over(MAX_FAILED_SHARE), says)),),
         repair=Repair(
             person="call the carrier: labels without tracking number wait for it; no restart helps"
         ),
@@ -267,22 +233,22 @@ def _make_carrier_record(words: str, outcome: str, says: str, follow_up: str) ->
     )
 
 
-_STORE_DOWN = Sign("store_live", not_, "the object store does not answer, or is not well")
-_REFRESH_STOPPED = Sign("exporter_refresh_age_s", is_over(60), "the exporter stopped refreshing")
-_PAUSED = Sign("worker_paused_by_others", bool, "somebody paused the worker")
-_ANSWERS = Sign("worker_answers", bool, "the worker's API answers")
-_SILENT = Sign("worker_answers", not_, "the worker's API does not answer")
-_DAG_PAUSED = Sign("dag_paused", bool, "the DAG that releases labels is paused")
-_LATE = Sign("overdue_real", bool, "labels wait too long")
-_NONE_LATE = Sign("overdue_real", not_, "no label waits too long")
+_STORE_DOWN = Clue("store_live", not_, "the object store does not answer, or is not well")
+_REFRESH_STOPPED = Clue("exporter_refresh_age_s", is_over(60), "the exporter stopped refreshing")
+_PAUSED = Clue("worker_paused_by_others", bool, "somebody paused the worker")
+_ANSWERS = Clue("worker_answers", bool, "the worker's API answers")
+_SILENT = Clue("worker_answers", not_, "the worker's API does not answer")
+_DAG_PAUSED = Clue("dag_paused", bool, "the DAG that releases labels is paused")
+_LATE = Clue("overdue_real", bool, "labels wait too long")
+_NONE_LATE = Clue("overdue_real", not_, "no label waits too long")
 _UNREACHABLE = _count("store_unreachable", "the worker waits for the store")
 _BAD_KEY = _count("bad_credentials", "the store rejects the worker's key or signature")
-_KEY_MATCHES = Sign("credentials_match", bool, "the worker has the store's secret")
-_KEYLESS = Sign("keyless_denials", bool, "the store denies a worker without a key")
+_KEY_MATCHES = Clue("credentials_match", bool, "the worker has the store's secret")
+_KEYLESS = Clue("keyless_denials", bool, "the store denies a worker without a key")
 _DENIED = _count("access_denied", "the store denies the worker a right")
 _NO_ROOM = _count("storage_full", "writes are refused for want of room")
 
-#: Each cause by its name. The fault that drills inject has the same name.
+#: Each cause by its name, which the fault that drills inject has, too.
 CAUSES: Mapping[str, CauseRecord] = {
     "store_down": CauseRecord(
         words="an object store that is down",
@@ -295,28 +261,28 @@ CAUSES: Mapping[str, CauseRecord] = {
     "metrics_blind": CauseRecord(
         words="metrics that are blind",
         options=(
-            when(Sign("prometheus_answers", not_, "Prometheus does not answer")),
-            when(Sign("exporter_up", not_, "Prometheus cannot scrape the exporter")),
-            when(Sign("lag_present", not_, "there is no fresh value of the lag"), _REFRESH_STOPPED),
+            when(Clue("prometheus_answers", not_, "Prometheus does not answer")),
+            when(Clue("exporter_up", not_, "Prometheus cannot scrape the exporter")),
+            when(Clue("lag_present", not_, "there is no fresh value of the lag"), _REFRESH_STOPPED),
         ),
         repair=Repair(person="restore exporter and Prometheus where they run"),
         starts=("artifact-exporter", "prometheus"),
         follow_ups=("page on FulfillmentMetricsMissing", "restart the exporter by itself"),
         then="believe the listing (2.3) meanwhile",
         stops_labels=False,
-        # Without the store no exporter can see anything.
+        # Without the store, the exporter has nothing to measure.
         hidden_by=("store_down",),
     ),
     "worker_stopped": CauseRecord(
         words="a stopped worker",
         options=(
             when(
-                Sign("worker_running", not_, "the worker's service does not run"),
+                Clue("worker_running", not_, "the worker's service does not run"),
                 unless=[_ANSWERS],
             ),
             when(_PAUSED),
             when(
-                Sign("worker_listed", not_, "no such service is listed any more"),
+                Clue("worker_listed", not_, "no such service is listed any more"),
                 _SILENT,
             ),
         ),
@@ -326,21 +292,21 @@ CAUSES: Mapping[str, CauseRecord] = {
     "worker_stuck": CauseRecord(
         words="a worker that hangs",
         options=(
-            # A worker that waits for an answer begins no pass, either, but its time-out ends the
-            # wait before a label is late.
+            # A worker that waits for an answer begins no pass, either. But its time-out ends that
+            # wait before a label is late, so a late label is needed, too.
             when(
-                Sign("worker_stands_still", bool, "the worker runs, but begins no new pass"),
+                Clue("worker_stands_still", bool, "the worker runs, but begins no new pass"),
                 _LATE,
                 unless=[
                     _UNREACHABLE,
-                    Sign("waiting_finished", not_, "no finished object waits"),
+                    Clue("waiting_finished", not_, "no finished object waits"),
                 ],
             ),
-            when(Sign("worker_hangs", bool, "its process runs, and answers nobody")),
+            when(Clue("worker_hangs", bool, "its process runs, and answers nobody")),
             # A worker without an API.
             when(
-                Sign("worker_idle_minutes", is_over(MAX_IDLE_MINUTES), "it moves and logs nothing"),
-                Sign("worker_running", bool, "its process runs"),
+                Clue("worker_idle_minutes", is_over(MAX_IDLE_MINUTES), "it moves and logs nothing"),
+                Clue("worker_running", bool, "its process runs"),
                 _LATE,
                 unless=[_ANSWERS, _DAG_PAUSED],
                 decides=True,
@@ -362,10 +328,10 @@ CAUSES: Mapping[str, CauseRecord] = {
         words="a pipeline whose runs fail",
         options=(
             when(
-                Sign("dag_failed_runs", bool, "its newest run failed"),
-                Sign("dag_failed_runs", is_over(1), "the run before failed, too"),
+                Clue("dag_failed_runs", bool, "its newest run failed"),
+                Clue("dag_failed_runs", is_over(1), "the run before failed, too"),
             ),
-            when(Sign("dag_import_errors", bool, "the DAG cannot be loaded")),
+            when(Clue("dag_import_errors", bool, "the DAG cannot be loaded")),
         ),
         repair=Repair(
             person="the DAG's own logs say why its runs fail: the runbook cannot repair them"
@@ -380,7 +346,7 @@ CAUSES: Mapping[str, CauseRecord] = {
             when(_KEYLESS, unless=[_KEY_MATCHES]),
             when(_BAD_KEY, _log("bad_credentials")),
             when(
-                Sign("credentials_match", not_, "the worker's secret is not the store's"),
+                Clue("credentials_match", not_, "the worker's secret is not the store's"),
                 _log("bad_credentials"),
             ),
             when(
@@ -408,7 +374,7 @@ CAUSES: Mapping[str, CauseRecord] = {
     ),
     "bad_prefix": CauseRecord(
         words="a worker that watches another prefix",
-        options=(when(Sign("worker_place", bool, "the worker watches or fills another place")),),
+        options=(when(Clue("worker_place", bool, "the worker watches or fills another place")),),
         repair=Repair("restart", "{worker}", _PLACE_FIRST),
         follow_ups=("check prefixes at start", "review of configuration changes"),
         strategy="release",
@@ -419,13 +385,13 @@ CAUSES: Mapping[str, CauseRecord] = {
             when(_NO_ROOM),
             when(
                 _log("storage_full"),
-                Sign("store_free_bytes", is_under(MIN_FREE_BYTES), "under 2 GiB are free"),
+                Clue("store_free_bytes", is_under(MIN_FREE_BYTES), "under 2 GiB are free"),
             ),
             when(
                 _log_often("storage_full", "its log says over and over that the store is full"),
                 decides=True,
             ),
-            when(Sign("store_refuses_ours", bool, "the store has no room for our own write")),
+            when(Clue("store_refuses_ours", bool, "the store has no room for our own write")),
         ),
         repair=Repair(
             person="free or add capacity: a move needs room for the copies, and no restart helps"
@@ -450,29 +416,28 @@ CAUSES: Mapping[str, CauseRecord] = {
         words="labels that arrive faster than a healthy worker drains them",
         options=(
             when(
-                Sign("surplus_objects", is_over(50), "more labels arrive than leave"),
-                Sign("drain_per_minute", bool, "the worker moves labels"),
+                Clue("surplus_objects", is_over(50), "more labels arrive than leave"),
+                Clue("drain_per_minute", bool, "the worker moves labels"),
                 unless=[
-                    Sign("catching_up", bool, "labels that were kept back are no surge"),
-                    Sign("waiting_finished", is_under(20), "no finished objects queue up"),
+                    Clue("catching_up", bool, "labels that were kept back are no surge"),
+                    Clue("waiting_finished", is_under(20), "no finished objects queue up"),
                     _NONE_LATE,
                 ],
             ),
         ),
         repair=Repair(person="the worker drains the queue: a restart only costs time"),
         follow_ups=("a larger batch or more workers", "alert on arrivals over drain"),
-        # While no label leaves, nobody can see whether labels arrive faster than a healthy worker
-        # drains them.
+        # While no label leaves, you can't tell whether a healthy worker would keep up.
         hidden_by=tuple(sorted(STANDSTILL)),
     ),
     "synthetic": CauseRecord(
         words="synthetic objects alone",
         options=(
             when(
-                Sign("overdue_synthetic", bool, "synthetic objects wait over the threshold"),
+                Clue("overdue_synthetic", bool, "synthetic objects wait over the threshold"),
                 _NONE_LATE,
                 # Leftovers do not explain an incident in which real labels were late.
-                unless=[Sign("real_were_overdue", bool, "real labels waited too long")],
+                unless=[Clue("real_were_overdue", bool, "real labels waited too long")],
             ),
         ),
         repair=Repair(person="6.3 clean up the chaos objects (runbook run 06)"),
@@ -482,7 +447,7 @@ CAUSES: Mapping[str, CauseRecord] = {
     ),
     "support_down": CauseRecord(
         words="a support service that is down",
-        options=(when(Sign("support_answers", not_, "the support service does not answer")),),
+        options=(when(Clue("support_answers", not_, "the support service does not answer")),),
         repair=Repair("restart", "support-service"),
         starts=("support-service",),
         follow_ups=("alert on collection failures of support",),
@@ -490,7 +455,7 @@ CAUSES: Mapping[str, CauseRecord] = {
     ),
     "clock_skew": CauseRecord(
         words="a service whose clock is off",
-        options=(when(Sign("clock_skewed", bool, "a system's clock is off")),),
+        options=(when(Clue("clock_skewed", bool, "a system's clock is off")),),
         repair=Repair(
             person="set the clock right (a restart does not help); trust no ages from that system"
         ),
@@ -500,7 +465,7 @@ CAUSES: Mapping[str, CauseRecord] = {
 }
 
 
-# This command plans the actions of the advice one by one, and says how to approve each.
+# This command plans the advised actions one by one, and says how to approve each.
 _RUN = "runbook fix"
 _STRATEGY_WORDS: Mapping[Strategy, str] = {
     "release": "6.1 release by move what is finished",
@@ -514,11 +479,11 @@ class Advice(NamedTuple):
 
     Attributes
     ----------
-    causes : the supported causes, in the order in which to deal with them
+    causes : the supported causes, most urgent first
     strategy, why : what 6.1 does, and why
-    action, target, reason : what 6.2 does, to which service or DAG, and why; action ``none`` when
-        no action of 6.2 helps
-    steps : all that is to be done, in order: in words, and against which causes it helps
+    action, target, reason : what 6.2 does, to which service or DAG, and why; action ``none`` if
+        nothing in 6.2 helps
+    steps : what to do, in order, each with the causes that it helps against
     """
 
     causes: tuple[str, ...]
@@ -531,25 +496,19 @@ class Advice(NamedTuple):
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The steps, numbered."""
+        """The numbered steps."""
         return tuple(f"{number}. {text}" for number, (text, _) in enumerate(self.steps, 1))
 
     def about(self, cause: str) -> str:
-        """Return the steps that help against one cause as one text."""
+        """Return the steps that help against one cause, as one text."""
         return "; ".join(text for text, causes in self.steps if cause in causes)
 
 
 def advise(causes: Sequence[str], values: Values) -> Advice:
-    """Merge what helps against each supported cause.
+    """Merge what helps against each supported cause, in the order of ``causes``.
 
-    A cause that forbids a release comes first. A release by move comes before the repairs, because
-    a repaired worker moves labels, too. A re-trigger comes after the repairs, because it needs the
-    worker.
-
-    Parameters
-    ----------
-    causes : the supported ones, in the order in which to deal with them
-    values : all observed values; a missing one is unknown
+    Causes that forbid a release come first. A release by move comes before the repairs, because a
+    repaired worker moves labels, too. A re-trigger needs the worker, so it comes after them.
     """
     strategy, why = choose_strategy(causes, values)
     forbidding = [cause for cause in causes if CAUSES[cause].strategy == "none"]
@@ -570,7 +529,7 @@ def advise(causes: Sequence[str], values: Values) -> Advice:
     move = (f"{gettext(_STRATEGY_WORDS[strategy])} ({_RUN})", stopping)
     if strategy == "release":
         steps.insert(0, move)
-    # After a cause that forbids a release, labels that another one stopped still need a release.
+    # Once the cause that forbids a release is gone, labels that another stopped still need one.
     elif strategy == "retrigger" or (forbidding and stopping):
         steps.append(move)
     first = actions[0] if actions else Repair("none", values["worker"])
@@ -586,7 +545,7 @@ def advise(causes: Sequence[str], values: Values) -> Advice:
 
 
 def find_repair(cause: str, values: Values) -> Repair:
-    """Return what helps against a cause, by what was observed."""
+    """Return what helps against a cause, given what was observed."""
     record = CAUSES[cause]
     repair = record.repair
     down = values.get("services_down") or ()
@@ -604,7 +563,7 @@ def find_repair(cause: str, values: Values) -> Repair:
 
 
 def choose_strategy(causes: Iterable[str], values: Values) -> tuple[Strategy, str]:
-    """Choose what 6.1 does, and say why: the first rule that holds."""
+    """Choose what 6.1 does by the first rule that holds, and say why."""
     ordered = [cause for cause in CAUSES if cause in set(causes)]
     forbidding = [CAUSES[cause].words for cause in ordered if CAUSES[cause].strategy == "none"]
     disabling = [cause for cause in ordered if CAUSES[cause].strategy == "release"]

@@ -1,4 +1,4 @@
-"""The eight sections of the runbook and the way back, one module each: what is a breach."""
+"""The runbook's eight sections and the way back: one module each decides what is a breach."""
 
 from __future__ import annotations
 

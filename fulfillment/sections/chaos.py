@@ -1,4 +1,4 @@
-"""Section 4: a synthetic backlog. It is created in a marked local or demo environment only."""
+"""Section 4: a synthetic backlog, which is created only in a marked local or demo environment."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..investigation import Investigation
 NAME = "04_chaos_verification"
 TITLE = "Synthetic chaos and verification"
 Parameters = synthetic.BacklogParameters
-#: The HTTP status that DataFlow's script reports for these errors. For other errors it is None.
+#: The HTTP status that DataFlow's script reports for an error, else None.
 _HTTP_STATUS: dict[type[ClientError], int] = {NotFoundError: 404, AccessDeniedError: 403}
 
 
@@ -32,7 +32,7 @@ _HTTP_STATUS: dict[type[ClientError], int] = {NotFoundError: 404, AccessDeniedEr
     threshold="the store's service is down, or the support probe fails",
 )
 def _read_document(inv: Investigation) -> Outcome:
-    """Describe synthetic objects, services and support, in the JSON of DataFlow's chaos script."""
+    """Describe synthetic objects, services and support in the JSON of DataFlow's chaos script."""
     prefix = get_parameters(inv, Parameters).prefix or inv.settings.chaos_prefix
     objects = synthetic.find_synthetic(inv.clients.store, [prefix]).objects
     size_bytes = sum(info.size_bytes for info in objects)
@@ -68,12 +68,8 @@ def _read_document(inv: Investigation) -> Outcome:
 def describe_services(clients: Clients, minio_service: str = "minio") -> dict[str, Json]:
     """Return the states of the services in the JSON of DataFlow's chaos script.
 
-    If the services cannot be read, ``message`` says why. ``minioRunning`` is None when the store's
-    service is not listed.
-
-    Parameters
-    ----------
-    minio_service : the name of the object store's service
+    ``minioRunning`` is None if the store's service isn't listed. If nothing can be read,
+    ``message`` says why.
     """
     listed, error = attempt(lambda: clients.services.list_services())
     states = {state.name: state for state in listed or ()}
@@ -89,10 +85,9 @@ def describe_services(clients: Clients, minio_service: str = "minio") -> dict[st
 
 
 def probe_support(clients: Clients, ticket_id: str) -> dict[str, Json] | None:
-    """Read a ticket's timeline, and return the result in the JSON of DataFlow's chaos script.
+    """Read a ticket's timeline into the JSON of DataFlow's chaos script.
 
-    None when there is no ticket or no support service. ``elapsedSeconds`` says how long the support
-    service took.
+    None without a ticket or a support service.
     """
     if not ticket_id or not clients.support.url:
         return None
@@ -110,7 +105,7 @@ def probe_support(clients: Clients, ticket_id: str) -> dict[str, Json] | None:
 
 
 def _describe_timeline(case: Case) -> dict[str, Json]:
-    """Describe a timeline: its length, and its newest event from fulfillment-service."""
+    """Return a timeline's length and its newest event from fulfillment-service."""
     events = {
         entry.at: entry.raw
         for entry in case.timeline
@@ -144,7 +139,7 @@ ACTIONS = by_id(
 
 
 def conclude(inv: Investigation) -> Conclusion:
-    """Say how many synthetic objects there are. This section judges no symptom.
+    """Say how many synthetic objects there are.
 
     Outside an incident, the verdict is ``healthy`` if 4.3 is ok, else ``unknown``.
     """

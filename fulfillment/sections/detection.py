@@ -1,6 +1,6 @@
 """Section 2: is there an incident? Alert, panel, backlog, ticket, probe. Only reads.
 
-The section lists the bucket, too, so that wrong or missing metrics do not hide an incident.
+It lists the bucket, too, so that wrong or missing metrics don't hide an incident.
 """
 
 from __future__ import annotations
@@ -64,18 +64,18 @@ NAME = "02_signals_detection"
 TITLE = "Signals and detection"
 Parameters = SectionParameters
 
-#: What a listing of the bucket reads.
+#: The source of a step that lists the bucket.
 LISTING = "s3://$fulfillment_bucket/$pending_prefix, s3://$fulfillment_bucket/$chaos_prefix"
 _ANY_ALERT = " or ".join(ALERTS)
 _MAX_SHIPMENTS = 1000
 _MAX_READY = 20_000
-#: Statuses of a shipment that still wants its first label, in DataFlow and in the demo stack. So
-#: ``shipped`` is not among them: such a parcel has left with its label.
-_WANTING = ("pending", "ready", "processing", "packed", "delayed", "handed_over")
+#: Statuses of a shipment that may still need its first label, in DataFlow and in the demo stack. A
+#: ``shipped`` parcel left with one.
+_NEEDS_LABEL = ("pending", "ready", "processing", "packed", "delayed", "handed_over")
 
 
 class Unserved(NamedTuple):
-    """The orders that have no label, and how long the oldest of them has waited."""
+    """The orders without any label, and how long the oldest has waited."""
 
     orders: tuple[str, ...]
     longest_minutes: float
@@ -94,12 +94,11 @@ class Unserved(NamedTuple):
     threshold=f"over $lag_threshold_minutes min for $lag_for_minutes min, or {_ANY_ALERT} fires",
 )
 def read_alert(inv: Investigation) -> Outcome:
-    """Read alerts and raw lag samples from Prometheus.
+    """Read alerts and raw lag samples from Prometheus, or list the bucket if there's no exporter.
 
-    A breach: one of ``ALERTS`` fires without ``drill="true"``, or every raw sample of the lag was
-    over the threshold for ``LAG_FOR_MINUTES``. Without a firing alert, the step is unknown if the
-    lag has no fresh sample, or the exporter stopped refreshing. Where there is no exporter, a
-    listing of the bucket says what the lag is.
+    It's a breach if one of ``ALERTS`` fires without ``drill="true"``, or the lag has been over the
+    threshold for ``LAG_FOR_MINUTES`` without a break. Else the step is unknown if the lag has no
+    fresh sample, or the exporter stopped refreshing.
     """
     limit = inv.settings.lag_threshold_minutes
     alerts = inv.clients.prometheus.list_alerts()
@@ -157,7 +156,7 @@ def read_alert(inv: Investigation) -> Outcome:
 def judge_alert(
     outcome: Outcome, lag: Lag, *, firing: Sequence[str], for_s: float, limit: float
 ) -> Outcome:
-    """Judge the lag and the alerts that fire. Pure."""
+    """Judge the lag and the firing alerts. Pure."""
     words = lag.problem or f"the lag is {lag.value:.1f} min"
     over_since = lag.find_over_since(limit)
     if over_since is not None:
@@ -184,10 +183,7 @@ def judge_alert(
     unit="objects",
 )
 def _read_panel(inv: Investigation) -> Outcome:
-    """Send the panel's queries to Prometheus. 2.3 compares them with a listing.
-
-    Left out without Grafana; unknown if the queries give no number.
-    """
+    """Send the panel's queries to Prometheus; unknown if they return nothing."""
     panel, lines = read_panel(inv)
     current = [(line.name, line.points[-1][1]) for line in lines if line.points]
     outcome = Outcome(
@@ -215,13 +211,13 @@ def _read_panel(inv: Investigation) -> Outcome:
 )
 def read_backlog_objects(inv: Investigation) -> Outcome:
     """Count what waits. A single real object over the lag threshold is a breach."""
-    # The plot before the listing: the reading's time is its end.
+    # Read the plot before the listing, because the reading's time should be the listing's.
     plot, counted = _read_metric(inv, "objects")
     waiting = recall_waiting(inv)
     were_overdue = [r.observations.get("overdue_real") for r in inv.journal.readings]
     unserved = _read_unserved(inv, waiting)
     without_label = unserved.orders if unserved else ()
-    # The key of a label stands for an unknown order.
+    # A label's key stands for its order if that is unknown.
     late_orders = {label.order_id or label.info.key for label in waiting.overdue}
     order_ids = (*sorted(late_orders), *without_label)
     longest_minutes = max(waiting.longest_minutes, unserved.longest_minutes if unserved else 0)
@@ -239,13 +235,13 @@ def read_backlog_objects(inv: Investigation) -> Outcome:
         },
     )
     if waiting.overdue:
-        # A late order's file is old when it comes. So its wait says when trouble began only where
-        # no metric does.
+        # A late order's file is old when it's written. So its wait tells when the trouble began
+        # only where no metric does.
         alert_reading = inv.latest().get(read_alert.id)
         has_metric = alert_reading and alert_reading.observations.get("lag_present")
         late_since = None if has_metric else waiting.late_since
         outcome.measurements = measure({Quantity.BACKLOG: Status.BREACH}, begun=late_since)
-    elif inv.since is not None:  # without trouble, nothing to compare
+    elif inv.since is not None:  # without trouble, there is no "before" to compare with
         outcome.measurements = measure({}, backlog=compare_backlog(inv, waiting))
     if without_label:
         counted += f"; {count_of(len(without_label), 'order')} {gettext('without any label')}"
@@ -263,7 +259,7 @@ def read_backlog_objects(inv: Investigation) -> Outcome:
     threshold="a real object waits over $lag_threshold_minutes min",
 )
 def _read_bytes(inv: Investigation) -> Outcome:
-    """Sum up the bytes that wait. A single real object over the lag threshold is a breach."""
+    """Sum the bytes that wait. A single real object over the lag threshold is a breach."""
     _, counted = _read_metric(inv, "bytes")
     waiting = recall_waiting(inv)
     size_bytes = sum(label.info.size_bytes for label in waiting.real)
@@ -271,7 +267,7 @@ def _read_bytes(inv: Investigation) -> Outcome:
 
 
 def _read_metric(inv: Investigation, unit: str) -> tuple[Plot, str]:
-    """Return how much waited over the window by the metric, drawn, and now, in words."""
+    """Return a plot of what waited by the metric, and what it says now, in words."""
     prefixes = list_prefixes(inv.settings)
     metric = f"fulfillment_artifacts_backlog_{unit}"
     lines, error = attempt(lambda: read_lines(inv, metric, labels=("prefix", "origin")))
@@ -291,9 +287,9 @@ def _read_metric(inv: Investigation, unit: str) -> tuple[Plot, str]:
 
 
 def _read_unserved(inv: Investigation, waiting: Waiting) -> Unserved | None:
-    """List the orders without any label, if 2.1 says that uploads fail or that no label gets in.
+    """Return the orders without any label if 2.1 found that no label gets in, else no orders.
 
-    None if nobody can know which orders have no label.
+    Returns None if it can't be told which orders have one.
     """
     alert_reading = inv.latest().get("2.1")
     measured = alert_reading.measurements if alert_reading else ()
@@ -305,27 +301,26 @@ def _read_unserved(inv: Investigation, waiting: Waiting) -> Unserved | None:
 
 
 def read_unserved(inv: Investigation, waiting: Waiting) -> Unserved | None:
-    """List the orders of the investigation's window that want a label and have none.
+    """List the orders of the window that need a label and have none.
 
-    fulfillment-service's newest 1,000 shipments say which orders want one. The waiting and the
-    ready labels say which orders have one, and so do the tasks of a shipment.
+    fulfillment-service's newest 1,000 shipments say which orders need one. An order has one if a
+    label of it waits or is ready, or a task of its shipment names one.
 
     Returns
     -------
-    None if nobody can know: a label in the bucket does not show its order, or more than 20,000
-    labels are ready.
+    None if a label in the bucket doesn't show its order, or more than 20,000 labels are ready.
 
     Raises
     ------
     ClientError
-        When service or store cannot be asked.
+        If the service or the store can't be read.
     """
     served = {label.order_id for label in waiting.real}
     listing = inv.clients.store.list_objects(inv.settings.ready_prefix)
     ready = list(islice(listing, _MAX_READY + 1))
     for info in ready:
         served.update(_list_orders_in_key(info.key, inv.settings.order_id_from))
-    if "" in served or len(ready) > _MAX_READY:  # the order of a label is not known
+    if "" in served or len(ready) > _MAX_READY:  # an unknown order may be any of them
         return None
     now = inv.now()
     waits_since: dict[str, datetime] = {}
@@ -341,9 +336,9 @@ def read_unserved(inv: Investigation, waiting: Waiting) -> Unserved | None:
 
 
 def _list_orders_in_key(key: str, order_id_from: str) -> list[str]:
-    """Return the order that a key names; else every number in the last part of the key, or "".
+    """Return the order that a key names; else every number in its file name, else ``""``.
 
-    The name of a packing slip may hold several orders.
+    A packing slip's name may hold several orders.
     """
     order_id = read_order_id(key, {}, order_id_from)
     numbers = re.findall(r"\d+", key.rpartition("/")[2])
@@ -351,9 +346,9 @@ def _list_orders_in_key(key: str, order_id_from: str) -> list[str]:
 
 
 def _needs_no_label(shipment: Shipment) -> bool:
-    """Tell whether a shipment has a label already, by its tasks, or wants none any more."""
+    """Tell whether a shipment has a label, by its tasks, or no longer needs one."""
     has_label = any(task.get("key") for task in shipment.tasks)
-    return has_label or shipment.status.strip().lower() not in _WANTING
+    return has_label or shipment.status.strip().lower() not in _NEEDS_LABEL
 
 
 @step(
@@ -369,11 +364,11 @@ def _needs_no_label(shipment: Shipment) -> bool:
     "waits",
 )
 def read_ticket(inv: Investigation) -> Outcome:
-    """Compare the ticket's newest shipment event with the waiting labels of the ticket's orders.
+    """Compare the ticket's newest shipment event with the waiting labels of its orders.
 
-    A breach: a label of the ticket waits, and the newest event is over TIMELINE_STALE_MINUTES old.
-    If there is no event yet, the label's own wait counts as the event's age. While a label of an
-    unknown order waits, which may be one of the ticket's, the reading is unknown.
+    It's a breach if a label of the ticket waits, and the newest event is over
+    TIMELINE_STALE_MINUTES old; without an event, the label's own wait counts. A waiting label of an
+    unknown order may be the ticket's, so then the reading is unknown.
     """
     if not inv.settings.support_url:
         return Outcome().left_out("SUPPORT_URL is empty: there are no tickets here")
@@ -419,7 +414,7 @@ def read_ticket(inv: Investigation) -> Outcome:
     threshold="the timeline refresh has status=error",
 )
 def read_probe(inv: Investigation) -> Outcome:
-    """Read how the probe's last run ended, and its timeline refresh above all."""
+    """Read how the probe's last run ended, and judge its timeline refresh."""
     probe = inv.clients.probe.read_status()
     statuses = {part.name: part.status for part in probe.steps}
     status = statuses.get("timeline_refresh", "missing")
@@ -437,5 +432,5 @@ ACTIONS: dict[str, ActionStep] = {}
 
 
 def conclude(inv: Investigation) -> Conclusion:
-    """Say whether there is an incident, by this section's readings in the journal."""
+    """Say whether there is an incident, by this section's readings."""
     return inv.conclude_symptoms(STEPS)

@@ -1,7 +1,4 @@
-"""Section 3: the first five minutes. Who got the alert, what waits, is the store well?
-
-Only reads.
-"""
+"""Section 3: the first five minutes. Who got the alert, what waits, is the store up? Only reads."""
 
 from __future__ import annotations
 
@@ -30,9 +27,9 @@ from .worker_metrics import SILENCE, find_log_start, read_worker_log
 NAME = "03_immediate_actions"
 TITLE = "Immediate actions"
 Parameters = SectionParameters
-#: Each channel, and the pattern by which Alertmanager's configuration names it.
+#: Each channel, and a pattern for its names in Alertmanager's configuration.
 CHANNELS = {"slack": "slack", "email": "smtp|email", "teams": "teams|webhook"}
-#: Single attempts; a failed notification counts only once Alertmanager has given up.
+#: Counts single attempts. The metric of failed notifications waits until Alertmanager gives up.
 _FAILED = "alertmanager_notification_requests_failed_total"
 
 
@@ -46,10 +43,10 @@ _FAILED = "alertmanager_notification_requests_failed_total"
     threshold="the alert is kept back, or a channel on its route cannot receive it",
 )
 def _read_delivery(inv: Investigation) -> Outcome:
-    """Follow each active alert to its receivers. Drills are followed only without a real alert.
+    """Follow each active alert to its receivers, and a drill's only if no real alert is active.
 
     A channel without the alert is a breach if a fault explains it, such as a placeholder in its
-    configuration; else nobody knows.
+    configuration; else the step is unknown.
     """
     active = inv.clients.alertmanager.list_alerts()
     alerts = [alert for alert in active if alert.labels.get("alertname") in ALERTS]
@@ -88,7 +85,7 @@ def _read_delivery(inv: Investigation) -> Outcome:
 
 
 def _judge_no_alert(inv: Investigation) -> Outcome:
-    """Judge 3.1 when Alertmanager has none of our alerts: ok if none fires in Prometheus."""
+    """Judge 3.1 if Alertmanager has none of our alerts: ok unless one fires in Prometheus."""
     states = find_alert_states(inv.clients.prometheus.list_alerts())
     firing = [name for name, state in states.items() if state is AlertState.FIRING]
     outcome = Outcome(value="no alert to deliver")
@@ -100,8 +97,8 @@ def _judge_no_alert(inv: Investigation) -> Outcome:
 def _list_deliveries(alert: RoutedAlert, notices: Sequence[Notification]) -> list[dict[str, Json]]:
     """Return a row for each channel on an alert's route.
 
-    The name of a receiver contains the name of its channel. A receiver whose name begins with
-    ``drill`` serves all three channels (addons/alertmanager).
+    A receiver's name contains its channel's. One that begins with ``drill`` serves all three
+    (addons/alertmanager).
     """
     name = alert.labels["alertname"]
     own = [
@@ -160,7 +157,7 @@ def _find_faults(inv: Investigation, start: datetime) -> dict[str, str]:
     unit="min",
 )
 def _read_longest_wait(inv: Investigation) -> Outcome:
-    """List what waits, with its ages. A breach: a real label waits over the threshold."""
+    """List what waits. A real label that waits over the threshold is a breach."""
     waiting = recall_waiting(inv)
     outcome = Outcome(value=round(waiting.longest_minutes, 1), rows=waiting.rows())
     return waiting.judge(outcome)
@@ -177,11 +174,11 @@ def _read_longest_wait(inv: Investigation) -> Outcome:
     threshold="the store is not live",
 )
 def read_store_health(inv: Investigation) -> Outcome:
-    """Ask the store whether it is alive. A store that does not answer is a breach."""
+    """Ask the store whether it's live. No answer is a breach."""
     try:
         source = inv.clients.store.check_live()
     except AccessDeniedError:
-        raise  # the store answered: wrong keys make the reading unknown, not a breach
+        raise  # the store did answer, so wrong keys make the reading unknown, not a breach
     except ClientError as error:
         outcome = Outcome(value="down", observations={"store_live": False})
         return outcome.breach(f"restore the store first: {error}")
@@ -199,7 +196,7 @@ def read_store_health(inv: Investigation) -> Outcome:
     unit="objects",
 )
 def _read_sample(inv: Investigation) -> Outcome:
-    """List what waits, the longest wait first. This step has no breach."""
+    """List what waits, the longest wait first. Never a breach."""
     rows = recall_waiting(inv).rows()
     return Outcome(value=len(rows), rows=rows).ok("the longest wait first")
 
@@ -217,8 +214,8 @@ def _read_sample(inv: Investigation) -> Outcome:
 def _read_worker_log(inv: Investigation) -> Outcome:
     """Group the errors and warnings of the log since ``find_log_start``.
 
-    A breach: a group of errors that is not past. A group is past when its last line is a minute
-    old, and the worker has moved a label since.
+    A group of errors is a breach until its last line is over a minute old and the worker has moved
+    a label since.
     """
     start = find_log_start(inv)
     lines = read_worker_log(inv, start)
@@ -253,5 +250,5 @@ ACTIONS: dict[str, ActionStep] = {}
 
 
 def conclude(inv: Investigation) -> Conclusion:
-    """Say whether there is an incident, by current readings of sections 2 and 3."""
+    """Say whether there is an incident, by the current readings of sections 2 and 3."""
     return inv.conclude_symptoms(detection.STEPS | STEPS)

@@ -1,4 +1,4 @@
-"""Section 7: the checklist after the incident, ticked from evidence or left open with a reason."""
+"""Section 7: the checklist after the incident. Evidence or a note ticks a point."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _read_cleared(inv: Investigation) -> Outcome:
     has_fired = has_heard or Quantity.ALERT in breaches
     if not has_fired:
         received = []  # what arrived is about an earlier incident
-    # The notifications come oldest first, so each channel's newest status stays.
+    # Notifications come oldest first, so each channel's newest status wins.
     newest_status = {notice.channel: notice.status for notice in received}
     untold = [channel for channel in CHANNELS if newest_status.get(channel) != "resolved"]
     outcome = Outcome(
@@ -103,10 +103,7 @@ def _list_received(inv: Investigation) -> list[Notification]:
     columns={"at": TIME},
 )
 def _read_log(inv: Investigation) -> Outcome:
-    """Check that the journal has what the incident log needs: time, cause and measures.
-
-    Else the step is unknown; it has no breach.
-    """
+    """Check that the journal has time, cause and measures; else the step is unknown."""
     measures = _list_measures(inv)
     causes = inv.policy.list_causes(inv.journal)
     judgement = inv.policy.judge(inv.journal, now=inv.now())
@@ -125,7 +122,7 @@ def _read_log(inv: Investigation) -> Outcome:
     parts = {"time": judgement.since, "cause": causes, "measures": measures}
     missing = [name for name, part in parts.items() if not part]
     if missing:
-        # The incident may be closed by the time that somebody types this.
+        # The command names the incident, because it may be closed when somebody types this.
         advice = f'runbook note "what helped" --incident {inv.incident.id}'
         facts = gettext(", no ").join(map(gettext, missing))
         lack = gettext("the journal has no %(facts)s yet", facts=facts)
@@ -134,7 +131,7 @@ def _read_log(inv: Investigation) -> Outcome:
 
 
 def _list_measures(inv: Investigation) -> list[dict[str, Json]]:
-    """Return a row for each remedy; without any, for each remark or answer to 7.2."""
+    """Return a row for each remedy; without any, for each remark or note on 7.2."""
     policy = inv.policy
     rows = [
         (
@@ -156,7 +153,7 @@ def _list_measures(inv: Investigation) -> list[dict[str, Json]]:
 
 
 def _checklist_step(step_id: str, title: str, source: str) -> Callable[[ReadStep], Step]:
-    """Return ``@step`` with what the points 7.3 to 7.5 of the checklist share."""
+    """Return ``@step`` with what points 7.3 to 7.5 share."""
     return step(
         step_id,
         title,
@@ -170,7 +167,7 @@ def _checklist_step(step_id: str, title: str, source: str) -> Callable[[ReadStep
 
 @_checklist_step("7.3", "Procedures and automation", "journal of this incident")
 def _read_automation(inv: Investigation) -> Outcome:
-    """List what to change so that the causes of this incident do not come back."""
+    """List what to change so that this incident's causes don't come back."""
     follow_ups: list[str] = []
     doubt = "section 5 named no cause"
     for finding in inv.policy.list_causes(inv.journal):
@@ -181,7 +178,7 @@ def _read_automation(inv: Investigation) -> Outcome:
 
 @_checklist_step("7.4", "Tests and probes", "$prometheus_url/api/v1/rules; $probe_url/status")
 def _read_probes(inv: Investigation) -> Outcome:
-    """Check the alert rules and the probe: are the rules loaded, does the probe run completely?"""
+    """Check that the alert rules are loaded, and that the probe has all its steps."""
     rules = inv.clients.prometheus.list_rules()
     loaded = {rule.name for rule in rules if rule.health != "err"}
     missing = [
@@ -196,7 +193,7 @@ def _read_probes(inv: Investigation) -> Outcome:
 
 @_checklist_step("7.5", "Documents", "readings of section 8")
 def _read_documents(inv: Investigation) -> Outcome:
-    """List the references that section 8 found broken; left out if no document was checked."""
+    """List the references that section 8 found broken; left out if there's no document here."""
     readings = [r for step_id, r in inv.latest().items() if step_id in references.STEPS]
     broken = [f"{r.step} {r.name}" for r in readings if r.status is Status.BREACH]
     unread = [r.step for r in readings if r.status is Status.UNKNOWN]
@@ -212,13 +209,9 @@ def _read_documents(inv: Investigation) -> Outcome:
 def _judge_point(
     inv: Investigation, step_id: str, open_items: list[str], doubt: str = ""
 ) -> Outcome:
-    """Judge a point of the checklist by its open items.
+    """Judge a point by its open items. A note on the step makes it ``ok``, whatever is open.
 
-    A person's note on the step makes the point ``ok``, whatever items are open.
-
-    Parameters
-    ----------
-    doubt : why the point cannot be judged when nothing is open; empty: it can be judged
+    If nothing is open, a ``doubt`` makes it unknown.
     """
     outcome = Outcome(value=len(open_items), rows=[{"open": text} for text in open_items])
     note = inv.journal.note(step_id)
@@ -238,10 +231,10 @@ ACTIONS: dict[str, ActionStep] = {}
 
 
 def conclude(inv: Investigation) -> Conclusion:
-    """Say how many points are ticked; the verdict is the incident's, by current readings."""
+    """Say how many points are ticked. The verdict is the incident's."""
     own = [reading for step_id, reading in inv.latest().items() if step_id in _OWN]
     ticked = [reading for reading in own if reading.status is Status.OK]
-    # A note ticks a point, but the follow-ups of the point stay open.
+    # A note ticks a point, but the point's follow-ups stay open.
     follow_ups: list[str] = []
     for reading in own:
         follow_ups += [row["open"] for row in reading.rows if "open" in row]

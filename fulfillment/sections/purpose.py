@@ -1,4 +1,4 @@
-"""Section 1: the environment, reachability, rights, clocks, unfinished releases. Only reads."""
+"""Section 1: environment, reachability, rights, clocks, unfinished releases. Only reads."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ NAME = "01_purpose"
 TITLE = "Purpose"
 Parameters = SectionParameters
 MAX_SKEW_S = 30.0
-#: Looking is possible only if each of these that is configured can be read.
+#: An investigation must be able to read each of these that is configured.
 _NEEDED_FOR_LOOKING = ("store", "prometheus")
-#: The name of the store's second row in step 1.3, where MINIO_CHANGE_USER is set.
+#: The store's second row in step 1.3, if MINIO_CHANGE_USER is set.
 _CHANGE_KEYS = "store, keys for changes"
-#: The rights that looking needs.
+#: The rights that an investigation needs.
 _LOOKING = ("list", "read")
 _RIGHT_WORDS = {True: "yes", False: "no", None: "not known"}
 
 
 def _ask_all(questions: Sequence[Callable[[], T]]) -> list[T]:
-    """Ask all systems at once: if several do not answer, that costs one time-out, not one each."""
+    """Ask all systems at once, so that several silent ones cost a single time-out."""
     with ThreadPoolExecutor(len(questions)) as pool:
         return list(pool.map(lambda ask: ask(), questions))
 
@@ -59,9 +59,9 @@ def _ask_all(questions: Sequence[Callable[[], T]]) -> list[T]:
     threshold="setting and marker object differ in local or demo",
 )
 def _read_environment(inv: Investigation) -> Outcome:
-    """Compare RUNBOOK_ENVIRONMENT with the marker in the bucket: an exercise needs both to agree.
+    """Compare RUNBOOK_ENVIRONMENT with the bucket's marker: exercises run only if they agree.
 
-    Only ``local`` and ``demo`` are compared: elsewhere no exercise may run, whatever the marker.
+    Outside ``local`` and ``demo`` no exercise may run, so there the step is always ok.
     """
     settings = inv.settings
     environment = settings.runbook_environment
@@ -93,9 +93,9 @@ def _read_environment(inv: Investigation) -> Outcome:
     "notification sink may be away",
 )
 def _read_reachability(inv: Investigation) -> Outcome:
-    """Ask every system that the settings name, and the back end that runs the services.
+    """Ask every configured system, and the back end that runs the services.
 
-    A breach: a system outside ``OPTIONAL`` does not answer, or another system answers at a
+    It's a breach if a system outside ``OPTIONAL`` doesn't answer, or another one does at any
     system's address.
     """
     rows = _list_systems(inv)
@@ -118,7 +118,7 @@ def _read_reachability(inv: Investigation) -> Outcome:
 
 
 def _list_systems(inv: Investigation) -> list[dict[str, Json]]:
-    """Ask every system for our rights; return a row for each, with the columns of step 1.3."""
+    """Ask every system for our rights, and return the rows of step 1.3."""
     settings = inv.settings
     changed_prefixes = (
         settings.pending_prefix,
@@ -131,7 +131,7 @@ def _list_systems(inv: Investigation) -> list[dict[str, Json]]:
     def ask_store(*write_under: str) -> Rights:
         return inv.clients.store.read_rights(settings.pending_prefix, write_under=write_under)
 
-    # Without keys for changes both rows are ``store``, and the question that asks for more stays.
+    # Without keys for changes, both keys here are "store", and the longer question wins.
     questions: dict[str, Callable[[], Rights]] = {
         "store": ask_store,
         _name_change_row(inv): partial(ask_store, *changed_prefixes),
@@ -146,12 +146,9 @@ def _name_change_row(inv: Investigation) -> str:
 
 
 def _try_reading(inv: Investigation, name: str) -> Rights:
-    """Try whether we may read a system. A right that only a change would show stays unknown.
+    """Try to read a system. A right that only a change would show stays unknown.
 
-    Raises
-    ------
-    ClientError
-        When the system cannot be reached, or another one answers at its address.
+    Raises ClientError if the system can't be reached, or another one answers at its address.
     """
     clients = inv.clients
     if name == "services":
@@ -159,7 +156,7 @@ def _try_reading(inv: Investigation, name: str) -> Rights:
         if inv.settings.worker_control in ("compose", "supervisor"):
             rights["stop"] = (None, "")
         return rights
-    # Prometheus and Grafana tell everybody that they are there.
+    # Prometheus and Grafana answer ``check_reachable`` without credentials, so ask for more.
     further: dict[str, Callable[[], object]] = {
         "prometheus": lambda: clients.prometheus.query("1"),
         "grafana": lambda: clients.grafana.find_panel(DASHBOARD_UID, PANEL_TITLE),
@@ -175,8 +172,8 @@ def _try_reading(inv: Investigation, name: str) -> Rights:
 def _make_row(inv: Investigation, name: str, ask: Callable[[], Rights]) -> dict[str, Json]:
     """Ask a system for our rights, and return its row of step 1.3.
 
-    ``reachable`` is None for a system that is not configured. ``recognised`` is None when nobody
-    knows which system answers.
+    ``reachable`` is None if the system isn't configured, ``recognised`` if it's unclear which
+    system answers.
     """
     is_reachable: bool | None = True
     is_recognised: bool | None = True
@@ -192,7 +189,7 @@ def _make_row(inv: Investigation, name: str, ask: Callable[[], Rights]) -> dict[
         is_recognised = None
         is_reachable = None if isinstance(error, errors.NotConfiguredError) else False
         reason = error.message.partition(". ")[0]
-    # An answer that is neither a listing nor a refusal may come from another system.
+    # An answer that neither lists nor refuses may come from another system.
     if rights.get("list", (True, ""))[0] is None:
         is_recognised = None
     missing = [right for right, (is_allowed, _) in rights.items() if is_allowed is False]
@@ -219,9 +216,9 @@ def _make_row(inv: Investigation, name: str, ask: Callable[[], Rights]) -> dict[
 
 
 def list_obstacles(rows: Iterable[Mapping[str, Json]]) -> list[Mapping[str, Json]]:
-    """Return the rows of step 1.3 that keep a person from looking.
+    """Return the rows of step 1.3 that keep you from investigating.
 
-    Another system answers there; or it is the store or Prometheus, and cannot be read.
+    They are the store and Prometheus if they can't be read, and wherever another system answers.
     """
     obstacles = []
     for row in rows:
@@ -243,33 +240,32 @@ def list_obstacles(rows: Iterable[Mapping[str, Json]]) -> list[Mapping[str, Json
     threshold="a right is missing that looking needs",
 )
 def read_rights(inv: Investigation) -> Outcome:
-    """Try each right by a request that changes nothing.
+    """Try each right by a request that changes nothing. A read-only access key is enough.
 
-    A right that only a change would show stays unknown. An access key that may only read is
-    enough for looking.
+    A right that only a change would show stays unknown.
     """
     rows = _list_systems(inv)
     obstacles = list_obstacles(rows)
-    lacks_for_looking = _say_rights("Looking lacks", rows, "missing_for_looking")
-    lacks_for_releasing = _say_rights("Releasing lacks", rows, "missing_for_releasing")
+    for_looking = _say_rights("Missing for an investigation", rows, "missing_for_looking")
+    for_releasing = _say_rights("Missing for a release", rows, "missing_for_releasing")
     parts = [
-        lacks_for_looking,
-        *(f"{row['name']} cannot be read: {row['reason'] or 'not known'}" for row in obstacles),
-        lacks_for_releasing,
-        _say_rights("Cleaning up lacks", rows, "missing_for_clean_up"),
+        for_looking,
+        *(f"{row['name']} can't be read: {row['reason'] or 'reason unknown'}" for row in obstacles),
+        for_releasing,
+        _say_rights("Missing for a clean-up", rows, "missing_for_clean_up"),
     ]
     reason = ". ".join(part for part in parts if part)
     outcome = Outcome(rows=rows, columns=tuple(rows[0]))
-    if lacks_for_looking:
+    if for_looking:
         return outcome.breach(reason)
     if obstacles:
         return outcome.unknown(reason)
-    outcome.value = "looking" if lacks_for_releasing else "looking and releasing"
+    outcome.value = "looking" if for_releasing else "looking and releasing"
     return outcome.ok(reason or "every right that can be checked is there")
 
 
 def _say_rights(heading: str, rows: Iterable[Mapping[str, Json]], field: str) -> str:
-    """Return a heading and the rights under a field of each row; empty when there is no right."""
+    """Return a heading and the rights under a field of each row, or ``""`` without any right."""
     parts = [f"{row['name']} {', '.join(row[field])}" for row in rows if row[field]]
     return f"{heading}: {'; '.join(parts)}" if parts else ""
 
@@ -284,7 +280,7 @@ def _say_rights(heading: str, rows: Iterable[Mapping[str, Json]], field: str) ->
     threshold=f"more than {MAX_SKEW_S:g} s from this machine's clock",
 )
 def read_clocks(inv: Investigation) -> Outcome:
-    """Compare the clock of every system but Grafana with ours, by the ``Date`` header."""
+    """Compare every system's clock but Grafana's with ours, by the ``Date`` header."""
     others = [name for name in HTTP_SYSTEMS if name != "grafana"]
     names = ["store", *(name for name in others if getattr(inv.clients, name).url)]
     answers = _ask_all([partial(attempt, partial(_read_skew_s, inv, name)) for name in names])
@@ -304,12 +300,12 @@ def read_clocks(inv: Investigation) -> Outcome:
 
 
 def _read_skew_s(inv: Investigation, name: str) -> int:
-    """Return by how many seconds a system's clock is ahead of ours; a header has whole seconds."""
+    """Return how far a system's clock is ahead of ours; its header has whole seconds."""
     ahead: timedelta = getattr(inv.clients, name).read_clock() - inv.now()
     return round(ahead.total_seconds())
 
 
-#: The columns of step 1.5, and the fields of ``unfinished`` of ``runbook check``.
+#: The columns of step 1.5, and the fields of ``unfinished`` in ``runbook check``.
 _UNFINISHED = ("plan", "rows", "held_by", "held_since", "way_on")
 
 
@@ -324,10 +320,9 @@ _UNFINISHED = ("plan", "rows", "held_by", "held_since", "way_on")
     threshold="a release is not finished, or unproven",
 )
 def read_unfinished(inv: Investigation) -> Outcome:
-    """List the unfinished releases in the bucket's records, which every machine sees alike.
+    """List the bucket's unfinished releases, from any machine, and a drill killed on this one.
 
-    A drill that was killed on this machine is listed, too. If the bucket's records cannot be read,
-    the step is unknown; but a breach if a killed drill is known.
+    If the bucket's state can't be read, the step is unknown; with a killed drill, still a breach.
     """
     unread = ""
     killed = find_killed_drill(inv.settings.runbook_home.resolve())
@@ -335,7 +330,7 @@ def read_unfinished(inv: Investigation) -> Outcome:
     try:
         rows += GATE.list_unfinished(inv.clients)
     except (errors.ClientError, MoveError) as error:
-        unread = f"the bucket's records cannot be read: {error}"
+        unread = f"the bucket's state can't be read: {error}"
     outcome = Outcome(
         value=None if unread else len(rows),
         rows=rows,
@@ -343,7 +338,7 @@ def read_unfinished(inv: Investigation) -> Outcome:
         ways_on=tuple(str(row["way_on"]) for row in rows),
     )
     if rows:
-        problems = [f"{row['plan']} is not over: {row['way_on']}" for row in rows]
+        problems = [f"{row['plan']} is unfinished: {row['way_on']}" for row in rows]
         return outcome.breach("; ".join(problems))
     if unread:
         return outcome.unknown(unread)
@@ -355,7 +350,7 @@ ACTIONS: dict[str, ActionStep] = {}
 
 
 def conclude(inv: Investigation) -> Conclusion:
-    """Say whether there is an incident, by section 2's readings, and what section 1 read."""
+    """Say whether there is an incident, by section 2's readings, with section 1's problems."""
     own = [reading for step_id, reading in inv.latest().items() if step_id in STEPS]
     problems = [f"{reading.step} {reading.reason}" for reading in own if reading.status.is_open]
     return inv.conclude_symptoms(detection.STEPS, "; ".join(problems))

@@ -1,7 +1,4 @@
-"""The lag, whether labels get into the store, and whether more wait than usual. Only reads.
-
-Several sections share these functions.
-"""
+"""The lag, whether labels get into the store, and whether more wait than usual. Only reads."""
 
 from __future__ import annotations
 
@@ -22,35 +19,30 @@ from .signals import ALERTS, BACKLOG, EXPORTER, LAG, REFRESH, read_samples
 _FAILED_UPLOADS = 'fulfillment_artifacts_failed_total{stage="upload"}'
 _ARRIVED = "fulfillment_artifacts_arrived_total"
 _ORDERS = "fulfillment_orders_received_total"
-#: With these answers no label gets into the store.
+#: No label gets into the store.
 NO_UPLOADS = (Uploads.FAILING, Uploads.NONE)
-#: Uploads longer ago than this say nothing about now.
+#: Older uploads say nothing about now.
 _UPLOADS_WINDOW_S = 300.0
-#: So many labels that got in since the last failure end a fault. If it let every second upload
-#: through, that would happen by chance in less than 1 % of the cases.
-_PROVING = 7
-#: How long an order may have no label before it counts.
+#: Uploads work again once this many labels have got in since the last failure. If every second
+#: upload still failed, seven in a row would get in by chance in less than 1 % of the cases.
+_PROVING_UPLOADS = 7
+#: An order may be without a label for this long.
 PATIENCE = timedelta(seconds=60)
-#: How old the newest sample of a counter may be, if the counter is still scraped.
+#: A counter counts as scraped while its newest sample is no older than this.
 _MAX_SAMPLE_AGE = timedelta(seconds=120)
-#: A value of the lag that is older says nothing about now, unless scrapes are rare.
+#: An older lag says nothing about now, unless scrapes are rare.
 _PATIENCE_S = 60.0
-#: If the metric is younger than this before an incident, what is usual is not known.
+#: The metric must be at least this old when an incident begins to tell what is usual.
 _LEAST_CALM = timedelta(minutes=5)
 _HOUR = timedelta(hours=1)
-#: Step of a range query over an hour.
+#: The step of a range query over an hour.
 _HOUR_STEP_S = 30.0
 
 
 class Lag(NamedTuple):
-    """The lag by Prometheus, or by a listing of the bucket where there is no exporter.
+    """The lag in minutes, oldest first, by Prometheus or, without an exporter, by a listing.
 
-    Attributes
-    ----------
-    samples : of the window, oldest first
-    problem : why the newest sample says nothing about now; empty: it does
-    is_listed : there is no exporter, and the newest sample is from a listing of the bucket
-    refresh_age_s : the age of the exporter's last refresh; None when unknown
+    A ``problem`` says why the newest sample says nothing about now.
     """
 
     samples: list[Sample]
@@ -60,28 +52,26 @@ class Lag(NamedTuple):
 
     @property
     def value(self) -> float | None:
-        """The lag now, in minutes; None when it is not known."""
+        """The lag now, in minutes, if known."""
         return None if self.problem else self.samples[-1].value
 
     def find_over_since(self, limit: float) -> datetime | None:
-        """Return since when the lag is over a limit in minutes; None if it is not, or not known."""
+        """Return since when the lag has been over a limit; None if it isn't, or isn't known."""
         since = None
         for sample in reversed([] if self.problem else self.samples):
             if sample.value <= limit:
                 break
             since = sample.at
         if self.is_listed and since:
-            # A listing has no earlier samples, but the wait tells when it reached the limit.
+            # A listing has no earlier samples, but the wait tells when it passed the limit.
             return since - timedelta(minutes=self.samples[-1].value - limit)
         return since
 
 
-def read_lag(inv: Investigation, *, lists_anew: bool = False) -> Lag:
-    """Read the lag from Prometheus, or list the bucket where there is no exporter.
+def read_lag(inv: Investigation, *, lists_again: bool = False) -> Lag:
+    """Read the lag from Prometheus, or from a listing of the bucket if there is no exporter.
 
-    Parameters
-    ----------
-    lists_anew : do not use a listing that an earlier step made
+    With ``lists_again``, it doesn't reuse an earlier step's listing.
     """
     window = max(inv.window, timedelta(minutes=2 * inv.settings.lag_for_minutes))
     samples = read_samples(inv, LAG, window.total_seconds())
@@ -89,27 +79,27 @@ def read_lag(inv: Investigation, *, lists_anew: bool = False) -> Lag:
         # An exporter that is down is still a target of Prometheus.
         targets, _ = attempt(inv.clients.prometheus.list_targets)
         if targets is not None and all(target.job != EXPORTER for target in targets):
-            return _list_lag(inv, lists_anew=lists_anew)
+            return _list_lag(inv, lists_again=lists_again)
         return Lag([], f"there is no series {LAG}: the exporter is down or cannot list the bucket")
     now = inv.now()
     refreshes = read_samples(inv, REFRESH, 300)
-    # An exporter that does not tell when it refreshed counts as refreshed.
+    # An exporter that doesn't say when it refreshed counts as fresh.
     refresh_age_s = now.timestamp() - refreshes[-1].value if refreshes else None
-    # A failed scrape says nothing about the exporter, so three may be missing.
+    # A failed scrape says nothing about the exporter, so up to three may be missing.
     patience_s = max(_PATIENCE_S, 4 * compute_interval_s(samples[-20:]))
     sample_age_s = (now - samples[-1].at).total_seconds()
+    age_s = max(refresh_age_s or 0.0, sample_age_s)
     problem = ""
-    if max(refresh_age_s or 0.0, sample_age_s) > patience_s:
-        problem = f"the exporter last refreshed {refresh_age_s or sample_age_s:.0f} s ago"
+    if age_s > patience_s:
+        problem = f"the newest lag is {age_s:.0f} s old"
     elif not inv.clients.prometheus.query(LAG):
-        # A series that vanished is stale at once, but its old samples stay readable.
+        # A vanished series ends at once, but its old samples stay readable.
         problem = f"the series of the lag ended at {samples[-1].at:%H:%M:%S} UTC"
     return Lag(samples, problem, refresh_age_s=refresh_age_s)
 
 
-def _list_lag(inv: Investigation, *, lists_anew: bool) -> Lag:
-    """Return how long the oldest label waits, by a listing of the bucket."""
-    read = read_waiting if lists_anew else recall_waiting
+def _list_lag(inv: Investigation, *, lists_again: bool) -> Lag:
+    read = read_waiting if lists_again else recall_waiting
     waiting, error = attempt(lambda: read(inv))
     if waiting is None:
         return Lag([], f"no exporter measures the lag here, and the bucket was not listed: {error}")
@@ -117,14 +107,14 @@ def _list_lag(inv: Investigation, *, lists_anew: bool) -> Lag:
 
 
 def find_judged_from(inv: Investigation) -> datetime:
-    """Return from when on samples count: the last applied action, else the incident's opening."""
+    """Return the time of the last applied action, else of the incident's opening."""
     return inv.journal.last_applied_at or inv.incident.state.opened_at
 
 
 def judge_recovery(inv: Investigation, lag: Lag) -> Outcome:
     """Judge the lag as 6.5 does, by the samples after the last action.
 
-    Where there is no exporter, each listing in the journal is a sample, too.
+    Without an exporter, each listing in the journal is a sample, too.
     """
     samples = lag.samples
     refreshes: list[Sample] = []
@@ -151,18 +141,14 @@ def judge_recovery(inv: Investigation, lag: Lag) -> Outcome:
 def compute_recovery(
     lag: Iterable[Sample], refresh: Iterable[Sample], action_at: datetime, limit: float, needed: int
 ) -> Outcome:
-    """Decide step 6.5 from the raw scrapes: did the lag come down after the action?
+    """Decide whether the lag came down after the action: are the newest ``needed`` samples low?
 
-    A sample counts if it rests on a refresh later than the action. The newest ones, as many as are
-    needed, must be under the limit; while there are too few of them, the outcome is ``unknown``.
-
-    Parameters
-    ----------
-    lag : the lag in minutes at each scrape; NaN means no sample
-    refresh : at each scrape, the exporter's last refresh in seconds since the epoch
+    A sample counts if the exporter refreshed after the action. With too few low samples, the
+    outcome is ``unknown``. At each scrape, ``lag`` has the minutes, NaN for none, and ``refresh``
+    the exporter's last refresh, in seconds since the epoch.
     """
     refreshed_s = {sample.at: sample.value for sample in refresh}
-    # A refresh comes before its scrape. If one seems to come later, the exporter's clock is ahead.
+    # A refresh precedes its scrape. If it seems to follow it, the exporter's clock is ahead.
     ahead_s = max((s - at.timestamp() for at, s in refreshed_s.items()), default=0.0)
     begin_s = action_at.timestamp() + max(ahead_s, 0.0)
     samples_after = [each for each in clean(lag) if refreshed_s.get(each.at, 0.0) > begin_s]
@@ -181,19 +167,18 @@ def compute_recovery(
 
 
 def is_low(recovery: Outcome) -> bool | None:
-    """Tell whether the lag is low in enough samples; None: there are not enough samples yet."""
+    """Tell whether the lag is low; None if there are too few samples yet."""
     if recovery.status is Status.UNKNOWN:
         return None
     return recovery.status is Status.OK
 
 
 def read_uploads(inv: Investigation) -> Uploads:
-    """Tell by the worker's counters whether labels get into the store.
+    """Tell by the worker's counters whether labels have got into the store in five minutes.
 
-    Only the last five minutes count. ``FAILING``: an upload failed, and so few labels have got in
-    since that this may be chance. ``NONE``: an order came over a minute ago, and no
-    label has arrived since. ``UNASKED``: Prometheus does not scrape the counter of arrivals now; or
-    no label arrived, and no order came over a minute ago.
+    ``FAILING``: an upload failed, and fewer than seven labels have got in since. ``NONE``: an order
+    came over a minute ago, and no label since. ``UNASKED``: no label came, and no order has waited
+    a minute for one; or Prometheus doesn't scrape the counter of arrivals.
     """
     arrivals, _ = attempt(lambda: _read_growth(inv, _ARRIVED, _UPLOADS_WINDOW_S))
     if arrivals is None:
@@ -202,7 +187,7 @@ def read_uploads(inv: Investigation) -> Uploads:
     orders, _ = attempt(lambda: _read_growth(inv, _ORDERS, _UPLOADS_WINDOW_S))
     if failures:
         got_in = sum(each.value for each in arrivals if each.at > failures[-1].at)
-        if got_in < _PROVING:
+        if got_in < _PROVING_UPLOADS:
             return Uploads.FAILING
     last_arrival = arrivals[-1].at if arrivals else None
     patience_start = inv.now() - PATIENCE
@@ -216,18 +201,18 @@ def read_uploads(inv: Investigation) -> Uploads:
 def find_well_since(
     inv: Investigation, lag: Lag, recovery: Outcome, alerts: Mapping[str, AlertState]
 ) -> tuple[Uploads, datetime | None]:
-    """Tell whether labels get into the store, and since when all is well; None: not all is."""
+    """Tell whether labels get into the store, and since when all has been well, if it is."""
     uploads = read_uploads(inv)
     is_quiet = set(alerts.values()) == {AlertState.RESOLVED}
     if not is_low(recovery) or not is_quiet or uploads in NO_UPLOADS:
         return uploads, None
     well_since, _ = attempt(lambda: read_well_since(inv, lag))
-    # Without trouble in the window, all is well since the first low sample.
+    # Without trouble in the window, all has been well since the first low sample.
     return uploads, well_since or recovery.since
 
 
 def _read_growth(inv: Investigation, selector: str, window_s: float) -> list[Sample] | None:
-    """Return when the counters of a selector grew; None if none of them is scraped now."""
+    """Return when the selected counters grew; None if none is scraped now."""
     oldest_allowed = inv.now() - _MAX_SAMPLE_AGE
     found = inv.clients.prometheus.query_samples(selector, window_s)
     counters = [clean(series.samples) for series in found]
@@ -236,9 +221,9 @@ def _read_growth(inv: Investigation, selector: str, window_s: float) -> list[Sam
 
 
 def read_well_since(inv: Investigation, lag: Lag) -> datetime | None:
-    """Return the time of the first sample of the lag after the last trouble in the window.
+    """Return the time of the first low lag after the window's last trouble, if there was any.
 
-    Trouble is a high lag, an alert that fires, or a failed upload. None without trouble.
+    Trouble is a high lag, a firing alert or a failed upload.
     """
     window_s = inv.window.total_seconds()
     limit = inv.settings.recovered_minutes
@@ -260,9 +245,8 @@ def read_well_since(inv: Investigation, lag: Lag) -> datetime | None:
 def compare_backlog(inv: Investigation, waiting: Waiting) -> Backlog:
     """Compare how many labels wait, and how long, with the hour before the incident.
 
-    Some labels always wait for a short time. The count is above the usual if it exceeds the most
-    that waited in that hour by more than five and by more than a fifth. Where that is not known,
-    only the longest wait is judged.
+    More than usual wait if the count exceeds that hour's highest by more than five and by more than
+    a fifth. If that isn't known, only the longest wait is judged.
     """
     if waiting.overdue:
         return Backlog.OVERDUE
@@ -273,9 +257,9 @@ def compare_backlog(inv: Investigation, waiting: Waiting) -> Backlog:
 
 
 def _read_usual(inv: Investigation) -> float | None:
-    """Return how many labels waited at most in the hour before the incident; None: not known."""
+    """Return the most labels that waited in the hour before the incident; None if unknown."""
     began = find_beginning(inv)
-    # Labels may come and go between two points of the range, so each step's highest count is read.
+    # Labels may come and go between two points of the range, so read each step's highest count.
     backlog = BACKLOG % inv.settings.pending_prefix
     highest = f"max_over_time(sum({backlog})[{_HOUR_STEP_S:.0f}s:5s])"
     query = inv.clients.prometheus.query_range
@@ -288,10 +272,9 @@ def _read_usual(inv: Investigation) -> float | None:
 
 
 def find_beginning(inv: Investigation) -> datetime:
-    """Return since when things belong to this incident.
+    """Return the incident's beginning: LAG_THRESHOLD_MINUTES before its first breach.
 
-    That is LAG_THRESHOLD_MINUTES before the first breach: a cause acts before the first label is
-    late.
+    A cause acts that long before the first label is late.
     """
     since = inv.since or find_judged_from(inv)
     return since - timedelta(minutes=inv.settings.lag_threshold_minutes)

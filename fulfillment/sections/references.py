@@ -28,9 +28,9 @@ _METRICS = [
     "fulfillment_artifacts_backlog_objects",
     "fulfillment_artifacts_backlog_bytes",
 ]
-#: The steps that check a document, not a script, a metric or a rule.
+#: The steps that check a document.
 DOCUMENTS = ("8.3", "8.4", "8.5")
-#: One of these is enough: DataFlow's runbook names the first; MinIO exports the others.
+#: One of these is enough: DataFlow's runbook names the first, MinIO exports the rest.
 _CAPACITY_METRICS = [
     "minio_cluster_capacity_free_bytes",
     "minio_cluster_capacity_usable_free_bytes",
@@ -41,12 +41,9 @@ _CAPACITY_METRICS = [
 def _make_file_step(
     step_id: str, title: str, path: str, wanted: str = "", *, is_ours: bool = False
 ) -> Step:
-    """Return a step that checks a file of DataFlow.
+    """Return a step that checks that a file of DataFlow exists, and contains a text.
 
-    Parameters
-    ----------
-    wanted : a text that the file must have, or empty
-    is_ours : this runbook has such a file, too; it is checked where DATAFLOW_HOME is empty
+    If DATAFLOW_HOME is empty, it checks our own file if the file ``is_ours``, too.
     """
 
     @step(
@@ -69,7 +66,7 @@ def _make_file_step(
 
 
 def _check_file(path: Path, wanted: str) -> Outcome:
-    """Check that a file exists and has a text; upper and lower case do not matter."""
+    """Check that a file exists and contains a text, in any case."""
     if not path.is_file():
         return Outcome().breach("the file does not exist")
     if wanted.lower() not in path.read_text("utf-8", "replace").lower():
@@ -86,7 +83,7 @@ def _check_file(path: Path, wanted: str) -> Outcome:
     threshold="the panel is missing, or has no query",
 )
 def _check_dashboard(inv: Investigation) -> Outcome:
-    """Check that Grafana has the panel, and that the panel has a query."""
+    """Check that Grafana has the panel, with a query."""
     panel = inv.clients.grafana.find_panel(DASHBOARD_UID, PANEL_TITLE)
     outcome = Outcome(value=panel.title, source=panel.link)
     if not panel.expressions:
@@ -104,7 +101,7 @@ def _check_dashboard(inv: Investigation) -> Outcome:
     threshold="a needed metric has no series",
 )
 def _check_metrics(inv: Investigation) -> Outcome:
-    """Check that each metric of the runbook has a series; one of the capacity metrics is enough."""
+    """Check that each of the runbook's metrics has a series, and one of the capacity metrics."""
     prometheus = inv.clients.prometheus
     counts = {name: len(prometheus.query(name)) for name in (*_METRICS, *_CAPACITY_METRICS)}
     missing = [name for name in _METRICS if not counts[name]]
@@ -129,7 +126,7 @@ def _check_metrics(inv: Investigation) -> Outcome:
     threshold="the rule is not loaded, or is broken",
 )
 def _check_rule(inv: Investigation) -> Outcome:
-    """Check that the rule of FulfillmentDelay is loaded, and can be evaluated."""
+    """Check that FulfillmentDelay's rule is loaded, and can be evaluated."""
     rules = [rule for rule in inv.clients.prometheus.list_rules() if rule.name == ALERT]
     rows = rows_of(rules, "query", "for_s", "state", rule="name")
     outcome = Outcome(value=len(rules), rows=rows)
@@ -161,10 +158,9 @@ ACTIONS: dict[str, ActionStep] = {}
 
 
 def conclude(inv: Investigation) -> Conclusion:
-    """Say how many references are right, and which are not. This section judges no symptom.
+    """Say how many references are right, and which aren't.
 
-    Outside an incident, the verdict is ``healthy`` if at least one reference is right, else
-    ``unknown``.
+    Outside an incident, the verdict is ``healthy`` if any reference is right, else ``unknown``.
     """
     readings = [reading for step_id, reading in inv.latest().items() if step_id in STEPS]
     right = [reading for reading in readings if reading.status is Status.OK]

@@ -1,8 +1,7 @@
 """Section 6: release, repair, clean up, and prove that it helped. Every change is planned first.
 
-6.1 re-triggers the worker or releases by move, as section 5 advises. 6.5 asks whether lag and
-backlog came down, by samples that are newer than the action. ``way_back`` has the notebook of 6.1.1
-and 6.1.2.
+6.1 re-triggers the worker or releases by move, as section 5 advises. 6.5 checks that lag and
+backlog came down after the action. 6.1.1 and 6.1.2 are in ``way_back``.
 """
 
 from __future__ import annotations
@@ -65,30 +64,30 @@ _REPAIRS = [name for name, action in SERVICE_ACTIONS.items() if action.is_repair
 
 
 class Parameters(ReleaseParameters):
-    """Parameters of section 6."""
+    """What a person may choose in section 6."""
 
     service_action: str = Field("auto", pattern=f"^({'|'.join(['auto', 'none', *_REPAIRS])})$")
     """6.2: auto takes the action that section 5 advises"""
     service: str = ""
-    """6.2: name of the service; empty: the worker's"""
+    """6.2: the service to repair; leave it empty for the worker"""
     drill_id: str = ""
-    """6.3: only this drill's objects; empty: every drill's"""
+    """6.3: clean up only this drill's objects; leave it empty for every drill's"""
     wait_s: float = Field(30, ge=0, le=900)
     """6.5: longest wait for samples, in seconds"""
 
 
-#: How old a reading may be for a plan.
+#: A plan reads again what is older than this.
 _MAX_AGE_S = 90.0
-#: The time between two listings of 6.5, where no exporter measures the lag.
+#: Without an exporter, 6.5 lists the bucket this often.
 _LIST_EVERY_S = 5.0
-#: The least margin of the time by which an alert clears.
+#: The least margin in the prediction of when an alert clears.
 _LEAST_MARGIN_S = 5.0
 
 
 def _refresh_advice(inv: Investigation) -> Advice:
-    """Read anew what is too old for a plan, and return section 5's advice.
+    """Read again what is too old for a plan, and return section 5's advice.
 
-    If it names other causes than the newest diagnosis, the new one is written to the journal.
+    A diagnosis that names other causes than the journal's newest is written to the journal.
     """
     for step_id in CAUSE_STEPS:
         inv.read_step(step_id, max_age_s=_MAX_AGE_S)
@@ -100,7 +99,7 @@ def _refresh_advice(inv: Investigation) -> Advice:
 
 
 def _plan_release(inv: Investigation) -> Plan:
-    """Plan a release by move, or a re-trigger, as ``way`` says; ``auto``: as section 5 advises."""
+    """Plan a release by move or a re-trigger, as ``way`` says or section 5 advises."""
     parameters = get_parameters(inv, Parameters)
     worker = inv.settings.worker_service
     prefix = parameters.prefix or inv.settings.pending_prefix
@@ -123,7 +122,7 @@ def _plan_release(inv: Investigation) -> Plan:
 
 
 def _get_orders(inv: Investigation) -> frozenset[str] | None:
-    """Return the orders whose labels may move; None: all. A drill moves only its own orders."""
+    """Return the orders whose labels may move, or None for all. A drill moves only its own."""
     named = frozenset(split_list(get_parameters(inv, Parameters).only_orders))
     if get_drill_id(inv.incident):
         own = frozenset(map(str, list_drill_orders(inv.journal)))
@@ -165,7 +164,7 @@ def _plan_service(
     *,
     needs_repair: bool = False,
 ) -> Plan:
-    """Plan an action on a service. ``needs_repair``: 6.2 must bring the service back first."""
+    """Plan an action on a service; ``needs_repair`` if 6.2 must bring the service back first."""
     if action == "none":
         return make_empty_plan(step=step_id, target=target, reason=reason)
     plan = partial(
@@ -181,7 +180,7 @@ def _plan_service(
 
 
 def _plan_or_say(step_id: str, target: str, plan: Callable[[], Plan]) -> Plan:
-    """Make a plan. If that fails, return an empty plan that says why, so that other plans go on."""
+    """Make a plan. If that fails, return an empty one that says why, so that others can be made."""
     try:
         return plan()
     except (StoreError, ClientError, SafetyError, RefusedError) as error:
@@ -191,7 +190,7 @@ def _plan_or_say(step_id: str, target: str, plan: Callable[[], Plan]) -> Plan:
 
 
 def put_in_order(release: Plan, repair: Plan) -> tuple[Plan, Plan]:
-    """Return the plans of 6.1 and 6.2 in order: a re-trigger needs the worker, so it comes last."""
+    """Order the plans of 6.1 and 6.2. A re-trigger needs the worker, so it comes last."""
     if release.action == "retrigger":
         return repair, release
     return release, repair
@@ -216,10 +215,10 @@ ACTIONS = GATE.make_actions("Release what waits", _plan_release, SERVICE) | by_i
     "action, more waits than usual, or labels do not get in",
 )
 def read_recovery(inv: Investigation) -> model.Outcome:
-    """Watch the lag until enough samples after the action are low, or the waiting time is over.
+    """Watch the lag until enough samples after the action are low, or ``wait_s`` is over.
 
-    A sample counts if the exporter refreshed it after the last action; without an action, after
-    the opening of the incident. Where there is no exporter, a listing is a sample.
+    A sample counts if the exporter refreshed after the last action, or after the incident's opening
+    if there was none. Without an exporter, a listing is a sample.
     """
     judged_from = find_judged_from(inv)
     lag, recovery = _watch_lag(inv)
@@ -240,7 +239,7 @@ def read_recovery(inv: Investigation) -> model.Outcome:
             marks=((applied_at, "last action"),) if applied_at else (),
         ),
         clear=clear,
-        # In the journal, this wait makes the reading a sample for ``judge_recovery``.
+        # This makes the reading a sample for ``judge_recovery``.
         longest_minutes=round(waiting.longest_minutes, 1) if lag.is_listed else None,
     )
     states = {} if alerts is None else find_alert_states(alerts)
@@ -261,13 +260,13 @@ def read_recovery(inv: Investigation) -> model.Outcome:
 
 
 def _watch_lag(inv: Investigation) -> tuple[Lag, model.Outcome]:
-    """Judge the lag until it is low in enough samples, or the waiting time is over."""
-    # Sections without this parameter do not wait.
+    """Judge the lag until it's low in enough samples, or ``wait_s`` is over."""
+    # Sections without this parameter don't wait.
     wait_s = inv.parameters.wait_s if isinstance(inv.parameters, Parameters) else 0.0
     deadline = inv.now() + timedelta(seconds=wait_s)
     listings: list[Sample] = []
     while True:
-        lag = read_lag(inv, lists_anew=True)
+        lag = read_lag(inv, lists_again=True)
         if lag.is_listed:
             listings += lag.samples
             lag = lag._replace(samples=list(listings))
@@ -278,18 +277,14 @@ def _watch_lag(inv: Investigation) -> tuple[Lag, model.Outcome]:
 
 
 def _predict_clear_time(inv: Investigation, fixed_at: datetime) -> model.ClearTime | None:
-    """Predict by when the firing alerts clear; None when an interval is unknown.
+    """Predict by when the firing alerts clear; None if an interval is unknown.
 
-    A change of the lag reaches people over the exporter (its refresh interval), Prometheus (the
-    scrape interval) and the rule (the evaluation interval); then ``keep_firing_for`` begins. Each
-    stage's own work gets a margin.
-
-    Parameters
-    ----------
-    fixed_at : when the lag got low; if it is not low yet, from when on samples count
+    An alert sees a change of the lag after the exporter's refresh interval, the scrape interval and
+    the rule's evaluation interval. Then ``keep_firing_for`` begins. The rest is a margin.
+    ``fixed_at`` is when the lag got low, else the time of the last action.
     """
     prometheus = inv.clients.prometheus
-    # Without an active alert, FulfillmentDelay's rule is the one that counts.
+    # Without an active alert, FulfillmentDelay's rule counts.
     active = {alert.name for alert in prometheus.list_alerts() if not is_drill(alert.labels)}
     names = active.intersection(ALERTS) or {ALERT}
     rules = [
@@ -308,9 +303,9 @@ def _predict_clear_time(inv: Investigation, fixed_at: datetime) -> model.ClearTi
 
 
 def _find_keep_firing_s(rule: AlertRule) -> float:
-    """Return how long a rule's alert goes on firing after the symptom is gone, in seconds.
+    """Return how long a rule's alert fires after the symptom is gone, in seconds.
 
-    That is ``keep_firing_for``, plus the window of a rule with ``increase``, which looks back.
+    That is ``keep_firing_for``, plus the look-back of ``increase`` if the rule has one.
     """
     window = re.search(r"\bincrease\([^\[]*\[([0-9a-z]+)\]", rule.query)
     return rule.keep_firing_for_s + (parse_duration(window[1]) if window else 0.0)

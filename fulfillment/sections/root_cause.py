@@ -39,11 +39,11 @@ NAME = "05_root_cause"
 TITLE = "Root cause exploration"
 Parameters = SectionParameters
 
-#: A pass that began so short a time ago may last.
-_LEAST_STANDSTILL_S = 15.0
-#: After this long without a pass a worker stands still, if its usual gap between passes is unknown.
-_STANDSTILL_S = 300.0
-#: At most so many objects are looked at to tell when the last label was moved.
+#: A pass that began more recently than this may still run.
+_LEAST_STALL_S = 15.0
+#: A worker has stalled after this long without a pass, if its usual gap between passes is unknown.
+_STALL_S = 300.0
+#: To tell when the last label was moved, list at most this many objects.
 _MAX_READY = 20_000
 _UP = 'up{job="artifact-exporter"}'
 _CARRIER_TIMES = "fulfillment_carrier_request_seconds_bucket"
@@ -62,13 +62,13 @@ _REFUSALS = ("bad_credentials", "access_denied", "no_such_bucket")
     f"{causes.MAX_FAILED_SHARE:.0%} of carrier requests fail",
 )
 def read_worker(inv: Investigation) -> model.Outcome:
-    """Read services, worker and carrier, each as far as it can be read."""
+    """Read services, worker and carrier, as far as each can be read."""
     states = _list_services(inv)
     process = next((s for s in states if s.name == inv.settings.worker_service), None)
     is_running = process.running if process and process.state.upper() != "STARTING" else None
     worker, answers, is_silent, error = _ask_worker(inv)
     metrics = read_worker_metrics(inv)
-    stands_still = None
+    has_stalled = None
     holding_plan = ""
     is_paused_by_others = None
     idle_minutes = None
@@ -76,7 +76,7 @@ def read_worker(inv: Investigation) -> model.Outcome:
     if worker is None:
         idle_minutes = _find_idle_minutes(inv)
     else:
-        stands_still, _ = attempt(lambda: _stands_still(inv, worker, process, metrics.run_gap_s))
+        has_stalled, _ = attempt(lambda: _has_stalled(inv, worker, process, metrics.run_gap_s))
         holding_plan = _find_own_hold(inv) if worker.paused else ""
         is_paused_by_others = worker.paused and not holding_plan
         if worker.paused_at and is_paused_by_others:
@@ -97,11 +97,11 @@ def read_worker(inv: Investigation) -> model.Outcome:
             "worker_running": is_running,
             "worker_listed": process is not None if states else None,
             "worker_answers": answers,
-            # Without an answer it is not known whether the worker has an API.
+            # Without an answer, the worker may or may not have an API.
             "worker_has_api": {True: True, None: False}.get(answers),
             "worker_paused": worker.paused if worker else None,
             "worker_paused_by_others": is_paused_by_others,
-            "worker_stands_still": stands_still,
+            "worker_stands_still": has_stalled,
             "worker_hangs": bool(is_running and is_silent and metrics.error),
             "worker_idle_minutes": idle_minutes,
             "failures_store_unreachable": metrics.count_failures("store_unreachable"),
@@ -123,7 +123,7 @@ def read_worker(inv: Investigation) -> model.Outcome:
     if not inv.settings.fulfillment_url:
         return outcome.left_out(error)
     error = error or metrics.error
-    if error or stands_still is None:
+    if error or has_stalled is None:
         return outcome.unknown(error or "no pass of the worker was seen yet")
     outcome.value = "working"
     if metrics.compute_carrier_share("timeout") is None:
@@ -136,7 +136,7 @@ def list_worker_problems(observed: Mapping[str, model.Json]) -> list[str]:
     is_mute = observed["worker_answers"] is False
     is_running = observed["worker_running"]
     is_missing = observed["worker_listed"] is False and is_mute
-    # An unknown share, of too few requests, counts as 0.
+    # The share of too few requests is unknown, and counts as 0.
     timeouts = observed["carrier_timeout_share"] or 0
     failures = observed["carrier_error_share"] or 0
     checks = {
@@ -151,10 +151,10 @@ def list_worker_problems(observed: Mapping[str, model.Json]) -> list[str]:
 
 
 def _find_idle_minutes(inv: Investigation) -> float | None:
-    """Return how long ago a worker without an API last gave a sign of work.
+    """Return how long ago a worker without an API last logged a line or moved a label.
 
-    Such a sign is a line of its log, or a label under READY_PREFIX. None without any sign, and
-    where neither log nor WORKER_STATUS_CMD is of this worker.
+    None without such activity, or if the log has no line in the window and WORKER_STATUS_CMD is
+    unset: a label may be another worker's.
     """
     now = inv.now()
     lines, _ = attempt(lambda: read_worker_log(inv, now - inv.window))
@@ -163,15 +163,15 @@ def _find_idle_minutes(inv: Investigation) -> float | None:
     ready, _ = attempt(
         lambda: list(islice(inv.clients.store.list_objects(inv.settings.ready_prefix), _MAX_READY))
     )
-    signs = [line.at for line in lines or () if line.at]
-    signs += [info.last_modified for info in ready or ()]
-    if not signs:
+    active_at = [line.at for line in lines or () if line.at]
+    active_at += [info.last_modified for info in ready or ()]
+    if not active_at:
         return None
-    return round((now - max(signs)).total_seconds() / 60, 1)
+    return round((now - max(active_at)).total_seconds() / 60, 1)
 
 
 def _find_own_hold(inv: Investigation) -> str:
-    """Return the id of our plan that holds the worker; empty when none is known to hold it."""
+    """Return the id of our plan that holds the worker, or ``""`` if none is known to."""
     try:
         unfinished = GATE.list_unfinished(inv.clients)
     except (ClientError, MoveError):
@@ -180,19 +180,19 @@ def _find_own_hold(inv: Investigation) -> str:
 
 
 def _list_services(inv: Investigation) -> list[ServiceState]:
-    """Return the states of all services and of the worker; empty when none can be read."""
+    """Return the states of all services and of the worker, as far as they can be read."""
     worker = inv.settings.worker_service
     listed, _ = attempt(lambda: inv.clients.services.list_services())
     states = list(listed or ())
     if worker not in [state.name for state in states]:
-        # WORKER_STATUS_CMD is another way to read the state of the worker.
+        # WORKER_STATUS_CMD may still tell the worker's state.
         listed, _ = attempt(lambda: inv.clients.find_switch(worker).list_services())
         states += [state for state in listed or () if state.name == worker]
     return states
 
 
 def _ask_worker(inv: Investigation) -> tuple[WorkerState | None, bool | None, bool, str]:
-    """Ask the worker's API; return ``worker``, ``answers``, ``is_silent``, ``error`` of a look."""
+    """Ask the worker's API; return its state, whether it answers and is silent, and the error."""
     try:
         return inv.clients.fulfillment.read_worker(), True, False, ""
     except NotFoundError:
@@ -203,28 +203,24 @@ def _ask_worker(inv: Investigation) -> tuple[WorkerState | None, bool | None, bo
         return None, False, isinstance(error, ClientTimeoutError), str(error)
 
 
-def _stands_still(
+def _has_stalled(
     inv: Investigation, worker: WorkerState, process: ServiceState | None, gap_s: float | None
 ) -> bool | None:
-    """Tell whether the worker's last pass is older than six of its usual gaps, and than 15 s.
+    """Tell whether the worker's last pass, or its start, is older than six of its usual gaps.
 
-    The worker's own clock counts. A worker without a pass counts from its start. None when neither
-    time is known.
-
-    Parameters
-    ----------
-    gap_s : the usual time between two passes; None when unknown
+    It measures by the worker's own clock, and in any case allows 15 s. None if neither time is
+    known.
     """
     started_at = process.since if process and process.running else None
     ran_at = worker.last_run_at or worker.last_move_at or started_at
     if ran_at is None:
         return None
-    limit_s = _STANDSTILL_S if gap_s is None else max(_LEAST_STANDSTILL_S, 6 * gap_s)
+    limit_s = _STALL_S if gap_s is None else max(_LEAST_STALL_S, 6 * gap_s)
     return (inv.clients.fulfillment.read_clock() - ran_at).total_seconds() > limit_s
 
 
 def _read_watchers(inv: Investigation) -> dict[str, model.Json]:
-    """Return whether Prometheus, the exporter and support work, as observations."""
+    """Observe whether Prometheus, the exporter and support work."""
     up, _ = attempt(lambda: inv.clients.prometheus.query(_UP))
     health, _ = attempt(inv.clients.support.read_health)
     return {
@@ -244,9 +240,9 @@ def _read_watchers(inv: Investigation) -> dict[str, model.Json]:
     threshold="a write was refused for want of room, or under 2 GiB are free",
 )
 def read_room(inv: Investigation) -> model.Outcome:
-    """Tell whether the store has room: by refused writes, ours too, and by free bytes.
+    """Tell by refused writes, ours too, and by free bytes whether the store has room.
 
-    Our own write is a copy of an object that does not exist: it changes nothing.
+    Our own write copies an object that doesn't exist, so it changes nothing.
     """
     metrics = read_worker_metrics(inv)
     store = inv.clients.store
@@ -278,7 +274,7 @@ def read_room(inv: Investigation) -> model.Outcome:
     threshold="the DAG is paused or broken, its file is gone, or its newest run failed",
 )
 def read_pipeline(inv: Investigation) -> model.Outcome:
-    """Tell whether the DAG that releases labels runs, and how many came and left."""
+    """Tell whether the DAG that releases labels runs, and how many labels came and left."""
     pipeline = inv.clients.pipeline
     dag = pipeline.read_dag()
     # The newest run comes first.
@@ -290,7 +286,7 @@ def read_pipeline(inv: Investigation) -> model.Outcome:
     pause, _ = attempt(pipeline.find_last_pause)
     link = inv.link_to("dag", dag.id)
     events = []
-    # A pause that has ended is shown only if it belongs to this incident.
+    # Show a pause that has ended only if it belongs to this incident.
     if pause is not None and (dag.is_paused or pause.at > find_beginning(inv)):
         who = pause.by or gettext("somebody")
         text = gettext("the DAG %(dag)s was paused by %(who)s", dag=dag.id, who=who)
@@ -305,7 +301,7 @@ def read_pipeline(inv: Investigation) -> model.Outcome:
         observations={
             "dag_paused": dag.is_paused,
             "dag_import_errors": is_broken,
-            # Old runs of a DAG that cannot be loaded say nothing about new ones.
+            # If the DAG can't be loaded, its old runs say nothing about new ones.
             "dag_failed_runs": len(failed) if ended and not is_broken else None,
         },
     )
@@ -342,7 +338,7 @@ def read_configuration(inv: Investigation) -> model.Outcome:
         for row in rows
         if row["worker"] != row["runbook"]
     ]
-    # The client never returns the secret itself, only one of three texts about it.
+    # The client never returns the secret itself, only whether it's ours.
     key_state = (effective or {}).get("MINIO_ROOT_PASSWORD")
     accepts_ours, _ = attempt(lambda: inv.clients.store.accepts_key())
     matches = None
@@ -388,7 +384,7 @@ def _compare_places(
 ) -> list[dict[str, model.Json]]:
     """Return a row for the worker's bucket and each of its prefixes, as far as they are known.
 
-    What the worker's API says counts more than its environment, ``effective``.
+    The worker's API overrides its environment, ``effective``.
     """
     places = {
         "bucket": "fulfillment_bucket",
@@ -415,9 +411,9 @@ ACTIONS: dict[str, ActionStep] = {}
 def judge_causes(inv: Investigation) -> tuple[tuple[Finding, ...], Advice]:
     """Judge every cause by the current readings, and say what helps.
 
-    A cause that was supported earlier in this incident and is refuted now is past. But if another
-    cause is supported now and nothing was changed, the earlier diagnosis was wrong: the cause stays
-    refuted, unless it was past already.
+    A cause that this incident once supported and that is refuted now is past. But if nothing was
+    changed and another cause is supported now, the earlier diagnosis was wrong, and the cause stays
+    refuted unless it was past already.
     """
     current = inv.journal.list_current(inv.now())
     observations = collect_observations(current[step] for step in STEPS if step in current)
@@ -445,7 +441,7 @@ def judge_causes(inv: Investigation) -> tuple[tuple[Finding, ...], Advice]:
 def _has_retriggered_in_vain(inv: Investigation) -> bool:
     """Tell whether the last remedy was a re-trigger after which the worker ran and moved nothing.
 
-    False when the worker does not say when it last moved a label.
+    False if the worker doesn't say when it last moved a label.
     """
     last = inv.journal.last_applied
     if last is None or last.action != "retrigger":
@@ -458,10 +454,7 @@ def _has_retriggered_in_vain(inv: Investigation) -> bool:
 
 
 def conclude(inv: Investigation) -> model.Conclusion:
-    """Name the causes that the current readings support.
-
-    The verdict is the incident's, by current readings.
-    """
+    """Name the causes that the current readings support. The verdict is the incident's."""
     findings, advice = judge_causes(inv)
     verdict, reason = inv.judge_now(STEPS)
     words = advice.words if advice.causes or verdict in IN_TROUBLE else ()
@@ -479,9 +472,9 @@ def conclude(inv: Investigation) -> model.Conclusion:
 
 
 def record_diagnosis(inv: Investigation) -> None:
-    """Write section 5's conclusion to the journal, when another section has read section 5's steps.
+    """Journal section 5's conclusion when another section has read its steps.
 
-    A plan rests on the conclusion: without it, nobody knows later why something was changed.
+    A plan rests on it. Without it, the journal wouldn't tell why something was changed.
     """
     conclusion = conclude(inv).model_copy(update={"section": NAME})
     inv.record("conclusion", {"conclusion": conclusion.model_dump(mode="json")})

@@ -1,7 +1,4 @@
-"""The signals that several sections read: alerts and what they did, metrics, the panel, lines.
-
-Only reads.
-"""
+"""The signals that several sections share: alerts, metrics, the panel. Only reads."""
 
 from __future__ import annotations
 
@@ -20,17 +17,17 @@ from ..quantities import DELAY_ALERT, UPLOAD_ALERT
 
 ALERT = DELAY_ALERT
 BLIND_ALERT = "FulfillmentMetricsMissing"
-#: The exporter's job in Prometheus.
+#: The exporter's job name in Prometheus.
 EXPORTER = "artifact-exporter"
 #: The alerts of this runbook.
 ALERTS = (ALERT, UPLOAD_ALERT)
 LAG = 'fulfillment_lag_minutes{origin="real"}'
 REFRESH = "fulfillment_exporter_last_refresh_timestamp_seconds"
-#: Real objects that wait, by Prometheus; the prefix is filled in.
+#: Real objects that wait under a prefix, which is filled in.
 BACKLOG = 'fulfillment_artifacts_backlog_objects{origin="real",prefix="%s"}'
 DASHBOARD_UID = "dataflow-overview"
 PANEL_TITLE = "Fulfillment backlog"
-#: The probe runs every night: an older run says nothing of today.
+#: The probe runs every night, so an older run says nothing about today.
 PROBE_MAX_AGE = timedelta(hours=26)
 
 _ALERT_STATES = 'ALERTS{alertname=~"Fulfillment.*"}'
@@ -39,15 +36,14 @@ _MAX_LINES = 20
 
 
 def is_drill(labels: Mapping[str, str]) -> bool:
-    """Tell by its labels whether an alert or a rule is about synthetic objects alone."""
+    """Tell by its labels whether an alert or rule is about synthetic objects only."""
     return labels.get("drill") == "true"
 
 
 def find_alert_states(alerts: Iterable[Alert]) -> dict[str, AlertState]:
-    """Return the state of each alert of this runbook; ``resolved`` if Prometheus does not list it.
+    """Return the state of each of ``ALERTS``: ``resolved`` if Prometheus doesn't list it.
 
-    An alert that rests on synthetic objects alone does not count. Of several alerts with one name,
-    a firing one decides.
+    Alerts about synthetic objects don't count. Of several alerts with one name, a firing one wins.
     """
     states = dict.fromkeys(ALERTS, AlertState.RESOLVED)
     for alert in alerts:
@@ -59,10 +55,7 @@ def find_alert_states(alerts: Iterable[Alert]) -> dict[str, AlertState]:
 
 
 def read_samples(inv: Investigation, selector: str, window_s: float) -> list[Sample]:
-    """Return the raw samples of all series of a selector as one list, oldest first.
-
-    Samples without a finite value are left out.
-    """
+    """Return the finite raw samples of all selected series as one list, oldest first."""
     samples: list[Sample] = []
     for series in inv.clients.prometheus.query_samples(selector, window_s):
         samples += series.samples
@@ -70,7 +63,7 @@ def read_samples(inv: Investigation, selector: str, window_s: float) -> list[Sam
 
 
 def draw_line(name: str, samples: Sequence[Sample]) -> Line:
-    """Return a line of at most 200 points, evenly chosen, the newest among them."""
+    """Return a line of at most 200 evenly chosen points, including the newest."""
     points = [(sample.at, round(sample.value, 4)) for sample in clean(samples)]
     stride = math.ceil(len(points) / _MAX_POINTS) or 1
     return Line(name=name, points=tuple(points[::-stride][::-1]))
@@ -79,12 +72,9 @@ def draw_line(name: str, samples: Sequence[Sample]) -> Line:
 def read_lines(
     inv: Investigation, promql: str, *, labels: Sequence[str] = (), name: str = ""
 ) -> tuple[Line, ...]:
-    """Return an expression's values at even times over the window as lines of a plot, at most 20.
+    """Return an expression's values over the window as at most 20 lines of a plot.
 
-    Parameters
-    ----------
-    labels : the values of these labels are a line's name
-    name : the name of a line whose series has none of these labels
+    A line's name is the values of ``labels``; if its series has none of them, ``name``.
     """
     end = inv.now()
     start = end - inv.window
@@ -97,7 +87,7 @@ def read_lines(
 
 
 def read_panel(inv: Investigation) -> tuple[Panel, list[Line]]:
-    """Read the panel `Fulfillment backlog` from Grafana, and send its queries to Prometheus."""
+    """Read the panel from Grafana, and send its queries to Prometheus."""
     panel = inv.clients.grafana.find_panel(DASHBOARD_UID, PANEL_TITLE)
     lines: list[Line] = []
     for query in panel.expressions:
@@ -114,17 +104,17 @@ def find_alert_changes(
     now: datetime,
     link: str = "",
 ) -> list[Event]:
-    """Find when an alert's state begins and ends: with the first evaluation after its last sample.
+    """Find when an alert's state began, and ended: at the first evaluation after a last sample.
 
     Parameters
     ----------
-    samples : samples of the alert; Prometheus has them only while the alert lasts
-    interval_s : the time between two evaluations; three without a sample mean that the alert ended
-    link : see ``Event``
-    now : when the samples were read. An alert whose newest sample is much older has ended
+    samples : Prometheus has them only while the alert lasts
+    interval_s : the time between two evaluations; a longer gap than three ends the alert
+    now : when the samples were read
     """
     longest_gap = timedelta(seconds=3 * interval_s)
-    until_next = timedelta(seconds=round(interval_s))  # two looks may measure it a bit differently
+    # Rounded, because two readings may measure the interval a bit differently.
+    until_next = timedelta(seconds=round(interval_s))
 
     def make(at: datetime, word: str) -> Event:
         text = f"{name} {state} {word}"
@@ -144,7 +134,7 @@ def find_alert_changes(
 
 
 def read_events(inv: Investigation) -> list[Event]:
-    """Read what alerts and channels did in the window, each system by its own clock."""
+    """Read what alerts and channels did in the window, by each system's own clock."""
     alerts, _ = attempt(lambda: list(_read_alerts(inv)))
     notices, _ = attempt(lambda: list(_read_notices(inv)))
     start = inv.now() - inv.window
@@ -154,7 +144,7 @@ def read_events(inv: Investigation) -> list[Event]:
 def _read_alerts(inv: Investigation) -> Iterator[Event]:
     """Yield when each Fulfillment alert became pending or firing, and when that ended."""
     found = inv.clients.prometheus.query_samples(_ALERT_STATES, inv.window.total_seconds())
-    # All are evaluated alike; a state that lasted for one sample shows no interval.
+    # All rules share an interval, which the longest series shows best.
     longest = max((series.samples for series in found), key=len, default=())
     for series in found:
         yield from find_alert_changes(

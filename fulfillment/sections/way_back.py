@@ -1,6 +1,6 @@
-"""Section 6's way back: undo a release by move, and resolve files that may have shipped.
+"""Section 6's way back: undo a release by move, and settle labels that may have shipped.
 
-Its notebook is not part of a normal night. The commands are ``undo`` and ``settle``.
+You rarely need its notebook. The commands are ``undo`` and ``settle``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TITLE = "The way back"
 
 
 class Parameters(remediation.Parameters):
-    """Parameters of the way back."""
+    """What a person may choose on the way back."""
 
     release: str = ""
     """id of the release to undo or to settle"""
@@ -38,7 +38,7 @@ class Parameters(remediation.Parameters):
     columns=dict.fromkeys(TO_SETTLE, TEXT),
 )
 def read_to_settle(inv: Investigation) -> Outcome:
-    """List the labels that a person must settle, with what is known of each order. Only reads."""
+    """List the labels that a person must settle, with what is known of their orders."""
     plan_id = get_parameters(inv, Parameters).release
     if not plan_id:
         return Outcome().ok("no release is named: set release, and run the cells from there again")
@@ -47,7 +47,7 @@ def read_to_settle(inv: Investigation) -> Outcome:
     except StoreError as error:
         return Outcome().unknown(f"could not be read: {error}")
     except RefusedError as error:
-        # A release that was never begun has nothing to settle.
+        # A release that hasn't begun has nothing to settle.
         return Outcome().ok(str(error))
     outcome = Outcome(value=len(rows), rows=rows)
     if not rows:

@@ -1,4 +1,4 @@
-"""What the worker counts and logs: failures, carrier, labels that come and leave."""
+"""What the worker counts and logs: failures, carrier requests, arrivals and moves."""
 
 from __future__ import annotations
 
@@ -26,15 +26,14 @@ _CARRIER = "fulfillment_carrier_request_seconds_count"
 _ARRIVED = "fulfillment_artifacts_arrived_total"
 _MOVED = "fulfillment_artifacts_moved_total"
 _LAST_RUN = "fulfillment_worker_last_run_timestamp_seconds"
-#: Failures, carrier requests and moves count as recent for this long, or for four scrape intervals
-#: if those are longer.
+#: Failures, carrier requests and moves are recent for this long, or 4 scrape intervals if longer.
 _RECENT_S = 30.0
-#: Over how long arrivals are compared with moves.
+#: Compare arrivals with moves over this long.
 _FLOW_WINDOW_S = 300.0
-#: An error that has not been logged for this long has ended.
+#: An error has ended once it hasn't been logged for this long.
 SILENCE = timedelta(seconds=60)
-#: Patterns of a log line that says that a request failed for a reason.
-_LOG_SIGNS = {
+#: For each reason, the pattern of a log line that says that a request failed for it.
+_LOG_PATTERNS = {
     "storage_full": r"storage_?full|no space left|quota ?exceeded|insufficient storage",
     "bad_credentials": r"bad_credentials|SignatureDoesNotMatch|InvalidAccessKeyId",
     "access_denied": r"access_denied|AccessDenied|\bforbidden\b",
@@ -43,17 +42,11 @@ _LOG_SIGNS = {
 
 
 class WorkerMetrics(NamedTuple):
-    """What the worker's counters say; numbers of a time span count from our last remedy on.
+    """What the worker's counters say, at most back to our last remedy.
 
-    Attributes
-    ----------
-    error : why they could not be read; empty: they could
-    failures : failures of each reason in the last half minute; empty when no reason is counted
-    requests : requests to the carrier by outcome, in the last half minute
-    surplus : arrivals minus moves, in the last five minutes; None when unknown
-    drained : moves, in the last half minute; None when unknown
-    has_failed : whether anything failed in the last five minutes of this incident
-    run_gap_s : the usual time between two passes of the worker; None when unknown
+    In the last half minute: ``failures`` by reason, carrier ``requests`` by outcome, and moves as
+    ``drained``. In the last five minutes: ``surplus``, which is arrivals minus moves, and
+    ``has_failed``, which a remedy doesn't reset. ``run_gap_s`` is the usual gap between passes.
     """
 
     error: str = ""
@@ -65,11 +58,11 @@ class WorkerMetrics(NamedTuple):
     run_gap_s: float | None = None
 
     def count_failures(self, reason: str) -> float | None:
-        """Return the failures for a reason; None when they could not be read."""
+        """Return the failures for a reason; None if they couldn't be read."""
         return self.failures.get(reason, 0.0) if self.failures else None
 
     def compute_carrier_share(self, outcome: str) -> float | None:
-        """Return an outcome's share in the recent carrier requests; None for fewer than two."""
+        """Return an outcome's share of recent carrier requests; None if there are under two."""
         total = sum(self.requests.values())
         if total < 2:
             return None
@@ -77,13 +70,13 @@ class WorkerMetrics(NamedTuple):
 
 
 def read_worker_metrics(inv: Investigation) -> WorkerMetrics:
-    """Read the worker's counters from Prometheus. Only reads."""
+    """Read the worker's counters from Prometheus."""
     names = (FAILED, _CARRIER, _ARRIVED, _MOVED)
     query = inv.clients.prometheus.query_samples
     found, error = attempt(lambda: {name: query(name, _FLOW_WINDOW_S) for name in names})
     counters: Mapping[str, Sequence[Series]] = found or {}
     failed = [series.samples for series in counters.get(FAILED, ()) if series.samples]
-    # With a long scrape interval, half a minute may have no sample.
+    # If scrapes are rare, half a minute may have no sample.
     interval_s = compute_interval_s(failed[0]) if failed else 0.0
     now = inv.now()
     recent = now - timedelta(seconds=max(_RECENT_S, 4 * interval_s))
@@ -92,7 +85,7 @@ def read_worker_metrics(inv: Investigation) -> WorkerMetrics:
         return WorkerMetrics(error or "Prometheus does not scrape the worker's counters")
 
     def grow(name: str, since: datetime, label: str = "") -> dict[str, float]:
-        """Return by how much the counters of a name grew, by the value of a label."""
+        """Return the growth of a counter's series, summed by the value of a label."""
         growth: dict[str, float] = {}
         for series in counters[name]:
             group = series.labels.get(label, "other")
@@ -111,22 +104,23 @@ def read_worker_metrics(inv: Investigation) -> WorkerMetrics:
         requests=grow(_CARRIER, recent, "outcome"),
         surplus=sum(arrived.values()) - sum(moved.values()) if arrived and moved else None,
         drained=sum(grow(_MOVED, recent).values()) if moved else None,
-        # What failed before this incident kept none of its labels back.
+        # What failed before this incident held none of its labels back.
         has_failed=any(grow(FAILED, inv.incident.state.opened_at).values()),
         run_gap_s=median(gaps_s) if gaps_s else None,
     )
 
 
 def find_last_remedy(inv: Investigation) -> datetime | None:
-    """Return when 6.1 or 6.2 last changed something; None: never. Other steps move no labels."""
+    """Return when 6.1 or 6.2 last changed something. Other steps move no labels."""
     remedies = list_remedies(inv.journal.actions, inv.policy.quantities)
     return max((remedy.applied.at for remedy in remedies if remedy.applied), default=None)
 
 
 def find_log_start(inv: Investigation) -> datetime:
-    """Return from when on errors of the worker's log count: since this incident began.
+    """Return since when errors in the worker's log count.
 
-    At most the investigation's window, and at least five minutes; from our last remedy on.
+    That is the incident's beginning, inside the window but at least five minutes ago; or our last
+    remedy if that is later.
     """
     now = inv.now()
     start = now - inv.window
@@ -137,7 +131,7 @@ def find_log_start(inv: Investigation) -> datetime:
 
 
 def read_worker_log(inv: Investigation, since: datetime) -> list[LogLine]:
-    """Return the worker's newest log lines since a time, by WORKER_LOG_CMD where it is set."""
+    """Return the worker's newest log lines since a time, by WORKER_LOG_CMD if it's set."""
     if inv.settings.worker_log_cmd:
         return read_log_command(inv.settings, since=since)
     service = inv.settings.worker_service
@@ -149,9 +143,9 @@ def observe_reasons(
 ) -> tuple[dict[str, Json], list[str]]:
     """Return the observations of some failure reasons, and which of them are problems, in words.
 
-    ``failures_<reason>`` is how many were counted lately. ``logged_<reason>`` is how many lines of
-    the worker's log named the reason since ``find_log_start``; 0 if none did in the last minute. A
-    line without a time does not count: it may be old. Both are None when they cannot be read.
+    ``failures_<reason>`` counts recent failures. ``logged_<reason>`` counts the log lines since
+    ``find_log_start`` that name the reason, or is 0 if the newest is over a minute old. A line
+    without a time may be old, and doesn't count. Both are None if they can't be read.
     """
     since = find_log_start(inv)
     lines, _ = attempt(lambda: read_worker_log(inv, since))
@@ -160,7 +154,9 @@ def observe_reasons(
     problems: list[str] = []
     for reason in reasons:
         failures = metrics.count_failures(reason)
-        found = [line.at for line in lines or () if re.search(_LOG_SIGNS[reason], line.text, re.I)]
+        found = [
+            line.at for line in lines or () if re.search(_LOG_PATTERNS[reason], line.text, re.I)
+        ]
         times = [at for at in found if at and at > since]
         logged = len(times) if max(times, default=since) >= recent else 0
         observations[f"failures_{reason}"] = failures
@@ -174,17 +170,16 @@ def observe_reasons(
 
 
 def is_catching_up(inv: Investigation, metrics: WorkerMetrics) -> bool:
-    """Tell whether labels that were kept back may be coming all at once now.
+    """Tell whether labels that were held back may be coming all at once now.
 
-    That may be so for five minutes after failures, and in an incident with a cause of
-    ``STANDSTILL``.
+    They may for five minutes after a failure, and in an incident with a ``STANDSTILL`` cause.
     """
     causes = {cause.name for cause in inv.policy.list_causes(inv.journal)}
     return metrics.has_failed or bool(STANDSTILL & causes)
 
 
 def count_flow(inv: Investigation) -> dict[str, Json]:
-    """Return how many labels arrived and left in the investigation's window."""
+    """Return how many labels arrived and left in the window."""
     since = inv.now() - inv.window
     counts: dict[str, Json] = {}
     for what, counter in {"arrived_in_window": _ARRIVED, "left_in_window": _MOVED}.items():

@@ -1,4 +1,4 @@
-"""The incident's HTML report, from its journal, and its notebooks as offline HTML."""
+"""The incident's report, made from its journal, and its notebooks as offline HTML."""
 
 from __future__ import annotations
 
@@ -13,18 +13,15 @@ from .export import export_notebooks, is_newer
 from .model import ReportModel
 from .render import write_report
 
-#: A large report takes a minute.
+#: Writing a large report takes a minute.
 _LONGEST_WRITE_S = 120
 
 
 def write_outputs(incident: Incident, sections: Sections, *, packs: bool = True) -> Path:
-    """Export the executed notebooks, write report, summary, manifest, and a zip of it all.
+    """Export the executed notebooks, and write report, summary, manifest, and a zip of it all.
 
-    If the opening of this incident closed another one, that one gets its last report here.
-
-    Parameters
-    ----------
-    packs : whether the zip is made. An older zip is removed in any case: it holds an older report
+    An older zip is removed, even if ``packs`` is false, because it holds an older report. If this
+    incident's opening closed another one, write that one's last report, too.
     """
     with lock_file(incident.folder / "report.html.lock", timeout_s=_LONGEST_WRITE_S):
         model = ReportModel(incident, sections)
@@ -35,7 +32,7 @@ def write_outputs(incident: Incident, sections: Sections, *, packs: bool = True)
         if packs:
             write_attachment(incident)
     for name in model.neighbours:
-        with suppress(RunbookError):  # this report does not depend on the neighbours' reports
+        with suppress(RunbookError):  # this report doesn't depend on its neighbours'
             other = Incident(incident.folder.with_name(name), redactor=incident.redactor)
             if other.is_closed and not is_newer(other.folder / path.name, other.journal.path):
                 write_outputs(other, sections)

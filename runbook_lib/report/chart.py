@@ -1,4 +1,4 @@
-"""What waited over time as a chart, which the macro ``draw`` of the templates puts on the page."""
+"""A chart of what waited over time, which the templates' macro ``draw`` puts on the page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ..model import Reading
 
-#: Where the axes begin and end, on a canvas of 480 by 190.
+#: Where the axes begin and end on a canvas of 480 by 190.
 LEFT = 40
 RIGHT = 470
 TOP = 54
@@ -17,10 +17,7 @@ BOTTOM = 166
 
 
 class Chart(NamedTuple):
-    """A line with its axes: the times at the left and at the right, the highest value.
-
-    ``marks`` are moments to annotate, by their words.
-    """
+    """A line from ``begin`` to ``end``, up to ``top``; ``marks`` are annotated times."""
 
     title: str
     points: Mapping[datetime, float]
@@ -29,13 +26,13 @@ class Chart(NamedTuple):
     end: datetime
     top: float
 
-    def place(self, at: datetime) -> float:
-        """Return where a time stands."""
+    def find_x(self, at: datetime) -> float:
+        """Return the x of a time."""
         share = (at - self.begin) / (self.end - self.begin)
         return round(LEFT + (RIGHT - LEFT) * share, 1)
 
-    def lift(self, value: float) -> float:
-        """Return the height of a value."""
+    def find_y(self, value: float) -> float:
+        """Return the y of a value."""
         share = max(value, 0) / self.top
         return round(BOTTOM - (BOTTOM - TOP) * share, 1)
 
@@ -43,11 +40,9 @@ class Chart(NamedTuple):
 def draw_chart(
     title: str, readings: Iterable[Reading], marks: Mapping[str, datetime], *, start: datetime
 ) -> Chart | None:
-    """Draw the sum of what the readings plotted; if that shows nothing, what they counted.
+    """Draw the sum of the readings' plotted lines, or their values if the lines are all 0.
 
-    Returns
-    -------
-    None if there are no two points since ``start``, or all are 0. The axis of time is at least a
+    None if there are no two points since ``start``, or all are 0. The time axis is at least a
     minute long.
     """
     plotted: dict[datetime, float] = {}

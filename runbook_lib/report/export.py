@@ -1,4 +1,4 @@
-"""Executed notebooks as offline HTML; text from others is reduced to what can do no harm."""
+"""Export executed notebooks as offline HTML, reduced to what can do no harm."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ _ATTRIBUTES = {
     "img": {"src", "alt"},
     "th": {"scope"},
 }
-#: Properties whose values are colours and words: no length can move a thing over another one, and
-#: nothing is fetched.
+#: Properties that take no lengths and no URLs, so nothing can cover something else or be fetched.
 _STYLES = {
     "background-color",
     "color",
@@ -36,23 +35,23 @@ _STYLES = {
     "text-align",
     "white-space",
 }
-#: What the whole value of an attribute must match.
+#: What an attribute's whole value must match.
 _VALUES = {
     "src": re.compile(r"data:image/(png|jpeg|gif|svg\+xml);base64,[A-Za-z0-9+/=\s]+"),
-    # A link may lead to an anchor on this page or to a file beside it, and nowhere else.
+    # A link may lead only to an anchor on this page, or to a file beside it.
     "href": re.compile(r"(#[\w.-]{1,100}|[\w-]{1,100}\.(ipynb|html)(#[\w.-]{1,100})?)"),
 }
 
 
-#: A link to another notebook. Once that one ran, its page lies beside it, and a browser shows it.
+#: A link to another notebook. We link to its HTML instead, which a browser can show.
 _NOTEBOOK_LINK = re.compile(r'<a href="([\w-]{1,100})\.ipynb')
 
 
 def sanitize_html(html: str) -> str:
-    """Return the HTML with text, tables, lists, inline pictures and plain styles, nothing else.
+    """Keep text, tables, lists, inline pictures and plain styles, and remove everything else.
 
-    Removed are scripts, event handlers, forms, frames, SVG, ids, links to other places, pictures
-    that would be fetched, and styles with lengths.
+    So there are no scripts, event handlers, forms, frames, ids, links elsewhere, fetched pictures,
+    or styles with lengths.
     """
     text = html.encode("utf-8", "backslashreplace").decode()  # nh3 takes no lone surrogates
     return nh3.clean(
@@ -68,29 +67,22 @@ def sanitize_html(html: str) -> str:
 
 
 def _filter(_tag: str, attribute: str, value: str) -> str | None:
-    """Return an attribute's value if it can do no harm; None: drop the attribute."""
+    """Return an attribute's value if it's harmless, else None, which drops the attribute."""
     pattern = _VALUES.get(attribute)
     return value if pattern is None or pattern.fullmatch(value) else None
 
 
-#: What reading raises if the file is no notebook.
+#: What reading a file raises if it isn't a notebook.
 NOT_A_NOTEBOOK = (OSError, ValueError, AttributeError, KeyError, TypeError)
-#: The forms of an output that a page can show, the best first.
+#: The forms of an output that a page can show, best first.
 _PRIORITY = ["image/png", "image/jpeg", "text/html", "text/markdown", "text/plain"]
 
 
 def export_notebooks(incident: Incident) -> list[Path]:
-    """Write each executed notebook of an incident as an HTML file beside it.
+    """Write each executed notebook as an HTML file beside it, unless it is newer. Return all pages.
 
-    Returns
-    -------
-    The HTML files, by name. They fetch nothing, run nothing and hold no secret that the
-    incident's redactor knows.
-
-    Notes
-    -----
-    Changes only ``notebooks/*.html`` in the incident's folder. A page that is newer than its
-    notebook stays.
+    The pages fetch and run nothing, and hold no secret that the incident's redactor knows. Changes
+    only ``notebooks/*.html`` in the incident's folder.
     """
     pages = []
     for source in sorted(incident.folder.glob("notebooks/*.ipynb")):
@@ -109,7 +101,7 @@ def export_notebooks(incident: Incident) -> list[Path]:
 
 
 def is_newer(page: Path, source: Path) -> bool:
-    """Tell whether a page was written after what it is made from."""
+    """Tell whether a page was written after its source."""
     try:
         return page.stat().st_mtime_ns > source.stat().st_mtime_ns
     except OSError:
@@ -117,29 +109,29 @@ def is_newer(page: Path, source: Path) -> bool:
 
 
 def convert(source: Path, incident: Incident) -> Markup:
-    """Return a notebook's cells as harmless HTML; of a damaged file, a sentence that says so."""
+    """Return a notebook's cells as harmless HTML, or a sentence if the file is damaged."""
     nbformat = load_nbformat()
     try:
-        # nbformat joins the lines of each string, so that the redactor sees whole texts
+        # nbformat joins each string's lines, so that the redactor sees whole texts.
         raw = nbformat.reads(source.read_text("utf-8"), as_version=4)
         notebook = nbformat.from_dict(incident.redactor.json(raw))
         with warnings.catch_warnings():
-            # An output that no page can show is left out.
+            # nbconvert warns about an output that no page can show, and leaves it out.
             warnings.filterwarnings("ignore", "Your element with mimetype")
             body, _ = load_exporter().from_notebook_node(notebook)
     except (*NOT_A_NOTEBOOK, nbformat.ValidationError) as error:
         problem = f"{source.name} could not be read: {type(error).__name__}"
         return Markup("<p>{}. Run its section again to get a whole one.</p>").format(problem)
     page = _NOTEBOOK_LINK.sub(r'<a href="\1.html', sanitize_html(body))
-    # A text that scrolls is reached by keyboard, and a corner of a table is no header.
+    # The keyboard must reach scrolling text, and a table's empty corner is no header.
     page = page.replace("<pre>", '<pre tabindex="0">').replace("<th></th>", "<td></td>")
     page = page.replace('<div class="scroll">', '<div class="scroll" tabindex="0">')
-    # The page is sanitised; control characters that are left become visible.
+    # The page is sanitised; only control characters are left to make visible.
     return Markup(visible(page))  # noqa: S704
 
 
 def load_nbformat() -> ModuleType:
-    """Import and return nbformat, without jsonschema's check of IRIs: it would build 39 parsers."""
+    """Import nbformat without jsonschema's check of IRIs, which would build 39 parsers."""
     absent: Any = None
     sys.modules.setdefault("rfc3987_syntax", absent)
     return import_module("nbformat")
@@ -147,7 +139,7 @@ def load_nbformat() -> ModuleType:
 
 @cache
 def load_exporter() -> Any:
-    """Return the exporter. It is made once: loading templates takes longer than an export."""
+    """Make the exporter, once, because loading its templates takes longer than an export."""
     load_nbformat()
     from nbconvert import HTMLExporter
 

@@ -1,4 +1,4 @@
-"""What a report says of an incident, as values: no HTML, no clock."""
+"""What a report says of an incident, as values. Uses no HTML and no clock."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ from ..section import SectionModule
 from ..show.text import VERDICT_WORDS, capitalise
 from .chart import Chart, draw_chart
 
-#: The marks that stand in the timeline, besides those of the policy.
-_TOLD = ("plan_of_closed", "alerts_received", "interrupted", "closed", "took_over")
+#: The marks that the timeline shows, besides those of the policy.
+_SHOWN_MARKS = ("plan_of_closed", "alerts_received", "interrupted", "closed", "took_over")
 
 
 class ReportStep(NamedTuple):
-    """One statement of the runbook, and its readings."""
+    """A step of the runbook, with its readings."""
 
     id: str
     title: str
@@ -61,18 +61,12 @@ class ReportStep(NamedTuple):
 
     @property
     def number(self) -> int:
-        """The number of its section."""
+        """The section's number."""
         return order_of(self.id)[0]
 
 
 class Signal(NamedTuple):
-    """A quantity that was wrong, or that could not be read.
-
-    Attributes
-    ----------
-    reading, status : the newest reading, and what it says of the quantity
-    breaches : from when to when it was wrong
-    """
+    """A quantity that was in breach or couldn't be read, with its newest reading and status."""
 
     name: str
     reading: Reading
@@ -81,34 +75,28 @@ class Signal(NamedTuple):
 
 
 class ReportModel:
-    """Everything that a report lays out: what the folder holds, up to the first damage.
-
-    Parameters
-    ----------
-    incident : its journal may be missing or damaged
-    modules : the runbook's sections
+    """Everything that a report lays out, up to the first damage of the incident's journal.
 
     Attributes
     ----------
-    facts : the incident's state; may be empty
-    neighbours : ids of other incidents that were open at the same time
-    notebooks : names of the executed notebooks in the folder
-    damage : what is wrong with the journal, in words
-    titles : the title of each section, by its number
-    steps : by id, those of the journal that this version of the runbook does not know included
+    facts : the incident's state, ``{}`` if it's damaged
+    neighbours : ids of incidents that were open at the same time
+    damage : what is wrong with the journal, or ``""``
+    titles : by the section's number
+    steps : by id, including those that this version of the runbook no longer has
     tried : the actions that were approved, refused, carried out, or failed
     remedies : those that changed something to end the trouble
     judgement, verdict, since, until : what the policy says as of the newest reading or change
-    triggers : the changes that began the trouble, as far as a system reports them; of those before
-        it began, only the last
-    began_at : when the first of them was there; without any, ``since``
-    is_over : whether the trouble is told in the past tense
-    is_made : whether somebody made its trouble, or that of a neighbour, on purpose
-    outcome : the verdict; with a score, whether it passed
+    triggers : the changes that began the trouble, if a system reports them; of those before
+        ``since``, only the last
+    began_at : when the first trigger was, else ``since``
+    is_over : whether to tell of the trouble in the past tense
+    is_made : whether its trouble, or a neighbour's, was made on purpose
+    outcome : the verdict, or whether the exercise passed
     """
 
     def __init__(self, incident: Incident, modules: Mapping[str, SectionModule]) -> None:
-        # Each value may need those above it.
+        # A value may need those above it.
         self.incident_id = incident.id
         self.policy = load_policy()
         self.facts: dict[str, Json] = {}
@@ -119,9 +107,9 @@ class ReportModel:
             self.facts = incident.redactor.json(incident.state.model_dump(mode="json"))
             neighbours = list_neighbours(incident)
             self.neighbours = list(neighbours)
-            # Who approves in an exercise's name may have caused what begins meanwhile.
-            causers = [state.approver for state in neighbours.values()]
-            self.is_made = bool(incident.state.exercise) or any(causers)
+            # A neighbour with its own approver is an exercise, which may have caused this trouble.
+            approvers = [state.approver for state in neighbours.values()]
+            self.is_made = bool(incident.state.exercise) or any(approvers)
         self.journal, self.damage = _read_journal(incident)
         self.judgement = self.policy.judge(self.journal)
         self.verdict = self.judgement.verdict
@@ -156,24 +144,24 @@ class ReportModel:
         self.impact = self.policy.compute_impact(self.journal)
 
     def of(self, *roles: Role) -> list[ReportStep]:
-        """Return the steps that have one of some roles, sorted as in the runbook."""
+        """Return the steps with one of these roles, sorted as in the runbook."""
         return [step for step in self.steps.values() if step.role in roles]
 
     def _step(self, step_id: str, title: str, role: Role | None = None) -> ReportStep:
-        """Return a step; if the model has none of this id yet, add it."""
+        """Return the step with this id, and add it if it's missing."""
         return self.steps.setdefault(step_id, ReportStep(step_id, title, role, []))
 
     def fill_in(self, link: str) -> str:
-        """Return a link with the times of the trouble; empty: it is no address."""
+        """Put the times of the trouble into a link; ``""`` if that isn't an address."""
         if not link.startswith(("http://", "https://")):
             return ""
-        looks = [reading.observed_at for reading in self.journal.readings]
-        begin = format_time(self.since or min(looks))
-        return link.replace("{from}", begin).replace("{to}", format_time(self.until or max(looks)))
+        times = [reading.observed_at for reading in self.journal.readings]
+        begin = format_time(self.since or min(times))
+        return link.replace("{from}", begin).replace("{to}", format_time(self.until or max(times)))
 
 
 def _read_journal(incident: Incident) -> tuple[JournalView, str]:
-    """Return what the journal holds up to the first damage, and the damage, or empty."""
+    """Return the journal up to the first damage, and the damage, or ``""``."""
     path = incident.journal.path
     view = JournalView()
     try:
@@ -188,7 +176,7 @@ def _read_journal(incident: Incident) -> tuple[JournalView, str]:
 
 
 class EventRow(BaseModel, frozen=True):
-    """One line of the timeline; ``tone`` is a word that a status pill knows."""
+    """One line of the timeline; ``tone`` is a word for ``get_tone``."""
 
     at: Timestamp
     tone: str
@@ -198,7 +186,7 @@ class EventRow(BaseModel, frozen=True):
 
 
 class Task(BaseModel, frozen=True):
-    """What is to be done next, by whom and until when."""
+    """What to do next, by whom and until when."""
 
     text: str
     owner: str = ""
@@ -207,7 +195,7 @@ class Task(BaseModel, frozen=True):
 
 
 class Number(BaseModel, frozen=True):
-    """One of the five numbers; the unit ``s`` makes it a duration. None: not known."""
+    """One of the report's five numbers, None if unknown. The unit ``s`` makes it a duration."""
 
     name: str
     value: int | float | None
@@ -216,14 +204,14 @@ class Number(BaseModel, frozen=True):
 
 
 class Summary(BaseModel, frozen=True):
-    """What a report says first; ``report.json`` holds these fields.
+    """What a report says first, and the fields of ``report.json``.
 
     Attributes
     ----------
-    state : the verdict in words; with a score, whether it passed
-    lead, reviewed_by : who leads, and who wrote the summary; empty: nobody yet
+    state : the verdict in words, or whether the exercise passed
+    lead, reviewed_by : who leads, and who wrote the summary, or ``""``
     story : what happened, by a person's summary if there is one, and what was done
-    links : for each ticket, and for other steps, the address at which people see the same
+    links : where people see the same, by ticket or else by step
     """
 
     schema_name: str = Field("runbook/report/1", serialization_alias="schema")
@@ -292,7 +280,6 @@ def summarise(model: ReportModel) -> Summary:
 
 
 def _list_values(action: ActionRecord) -> dict[str, Json]:
-    """Return what an action did, as values."""
     return {
         "plan": action.plan,
         "action": action.first.action,
@@ -304,7 +291,7 @@ def _list_values(action: ActionRecord) -> dict[str, Json]:
 
 
 def _tell_story(model: ReportModel, summary: str) -> Iterator[str]:
-    """Yield what happened, and what was done, as sentences."""
+    """Yield sentences on what happened and what was done."""
     if summary:
         yield summary
     elif model.triggers:
@@ -322,7 +309,7 @@ def _tell_story(model: ReportModel, summary: str) -> Iterator[str]:
 
 
 def _list_numbers(model: ReportModel) -> Iterator[Number]:
-    """Yield the five numbers; a duration is that of the seconds that are shown."""
+    """Yield the five numbers. A duration fits the times as shown, to the second."""
     impact = model.impact
     noun = model.policy.noun
     held = f"{count_of(None, model.policy.request)} {gettext('held back')}"
@@ -345,7 +332,7 @@ def _list_numbers(model: ReportModel) -> Iterator[Number]:
 
 
 def draw_waiting(model: ReportModel) -> Chart | None:
-    """Draw what waited, with cause, alert, actions and recovery marked."""
+    """Draw what waited, and mark cause, alert, actions and recovery."""
     steps = model.of(Role.BACKLOG)
     if not steps or model.began_at is None:
         return None
@@ -363,9 +350,10 @@ def draw_waiting(model: ReportModel) -> Chart | None:
 
 
 def list_signals(model: ReportModel) -> Iterator[Signal]:
-    """Yield what was wrong, or could not be read, as the verdict takes it.
+    """Yield the quantities that were in breach or can't be read.
 
-    A reading that is too old for the verdict, or from before the last change, only tells what was.
+    ``not read since`` means that the reading is too old for the verdict, or from before the last
+    change.
     """
     quantities = model.policy.quantities
     readings = {reading.seq: reading for reading in model.journal.readings}
@@ -392,26 +380,28 @@ def list_signals(model: ReportModel) -> Iterator[Signal]:
 
 
 def list_tasks(model: ReportModel) -> Iterator[Task]:
-    """Yield what is next: first what is unfinished, then what people wrote down, then advice."""
+    """Yield what to do next: finish what was begun, then people's follow-ups, then advice."""
     if model.damage:
         yield Task(text=model.damage)
     for command in model.journal.ways_on:
         yield Task(text=f"{gettext('Finish what was begun')}: {command}")
     noun = model.policy.noun
     for action in model.tried:
-        left = 0 if action.is_taken_back else action.waiting
-        if left or action.doubtful:
-            verb = "resume" if left else "settle"
+        waiting = 0 if action.is_taken_back else action.waiting
+        if waiting or action.doubtful:
+            verb = "resume" if waiting else "settle"
             words = gettext(
                 "is not finished, %(waiting)s waiting, %(doubtful)s in doubt",
-                waiting=count_of(left, noun),
+                waiting=count_of(waiting, noun),
                 doubtful=count_of(action.doubtful, noun),
             )
             yield Task(text=f"{action.plan} {words}: runbook {verb} {action.plan}")
     next_step = model.judgement.next
     if model.facts.get("closed_at"):
         if model.verdict not in ENDED_WELL:
-            yield Task(text=gettext("Closed before all was well: look again. runbook investigate"))
+            yield Task(
+                text=gettext("Closed before all was well. Investigate again: runbook investigate")
+            )
     elif model.verdict and model.verdict not in ENDED_WELL:
         yield Task(text=f"{gettext(next_step.reason)} {next_step.command}")
     follow_ups = list_follow_ups(model.journal)
@@ -428,9 +418,9 @@ def _tell(at: datetime, tone: str, text: str, note: str = "", link: str = "") ->
 
 
 def _list_rows(model: ReportModel) -> Iterator[EventRow]:
-    """Yield every row of the timeline, not yet sorted by time."""
+    """Yield the timeline's rows, unsorted."""
     for mark in model.journal.marks:
-        if mark.what in {*_TOLD, *model.policy.marks}:
+        if mark.what in {*_SHOWN_MARKS, *model.policy.marks}:
             yield _tell(mark.at, "note", mark.reason or mark.what.replace("_", " "))
     for written in model.journal.notes:
         if written.is_remark:
@@ -459,7 +449,7 @@ def _list_rows(model: ReportModel) -> Iterator[EventRow]:
 
 
 def _list_alerts(model: ReportModel, since: datetime) -> Iterator[EventRow]:
-    """Yield how alerts changed since the trouble began, and which channels were told of it."""
+    """Yield the alerts' changes since the trouble began, and which channels were told."""
     events = [
         event
         for event in detection.list_events(model.journal)

@@ -1,4 +1,4 @@
-"""Lay a report out: as one HTML file, and as the files beside it."""
+"""Lay out a report as one HTML file, and the files beside it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from ..show.text import format_value, visible
 from .model import ReportModel, Summary, draw_waiting, list_signals, summarise
 
 CSP = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:"
-"""The content policy of every HTML file that we write: nothing is fetched, nothing is run."""
+"""The content policy of every HTML file that we write: fetch and run nothing."""
 
 
 def write_report(incident: Incident, model: ReportModel) -> Path:
-    """Write ``report.html``, and what it says first in the forms that other systems take.
+    """Write ``report.html``, and its summary in the forms that other systems take.
 
-    Raises RecordError when a file cannot be written. Each file is written in one step. Every string
-    of the model has passed the incident's redactor, and the templates escape it.
+    Raises RecordError if a file can't be written; each is replaced in one step. The model's strings
+    have passed the incident's redactor, and the templates escape them.
     """
     target = incident.folder / "report.html"
     told = summarise(model)
@@ -59,7 +59,7 @@ def write_report(incident: Incident, model: ReportModel) -> Path:
 
 
 def write_summary(told: Summary, link: str) -> str:
-    """Return the incident in a few lines, for a chat or a ticket."""
+    """Return a few lines for a chat or a ticket."""
     tasks = [f"{task.text} ({task.owner or gettext('nobody yet')})" for task in told.do_next]
     numbers = [number for number in told.numbers if number.value is not None]
     fields = {
@@ -82,7 +82,7 @@ def write_summary(told: Summary, link: str) -> str:
 
 
 def _write_requests(name: str, requests: Mapping[str, tuple[datetime, datetime]]) -> str:
-    """Return every request that was held back, and when it was first and last seen late."""
+    """Return a CSV of the requests held back, and when each was first and last seen late."""
     file = io.StringIO()
     writer = csv.writer(file)
     writer.writerow((name, "first_seen", "last_seen"))

@@ -1,4 +1,4 @@
-"""What a notebook shows: tables, plots, the gate of a plan. Values in, safe HTML and text out."""
+"""What a notebook shows: tables, plots, a plan's gate. Values in, safe HTML and text out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def confirm(plan: Any, namespace: MutableMapping[str, Any]) -> Any:
-    """Return the gate of a plan; see ``widgets.Gate``."""
+    """Return a plan's ``widgets.Gate``."""
     from .widgets import Gate  # the report needs no widgets
 
     return Gate(plan, namespace)

@@ -1,4 +1,4 @@
-"""How a notebook shows readings, conclusions, actions and plans: one card, as text and as HTML."""
+"""Cards: how a notebook shows readings, conclusions, actions and plans, as text and HTML."""
 
 from __future__ import annotations
 
@@ -34,16 +34,15 @@ _SHOWN_ROWS = 10
 
 @dataclass(frozen=True)
 class Card:
-    """What is shown of one thing. A card that is the value of a cell shows itself.
+    """What a cell shows of one thing. Empty lines, and tables without rows, are left out.
 
     Attributes
     ----------
-    status : a word that stands before the heading as a coloured pill, or empty
-    query : a text to copy, such as PromQL or a URL; it stands under the heading
-    lines : stand under the query; an empty line is left out
-    link : an address, relative to the notebook
-    tables : all but the first are behind a fold; a table without rows is left out
-    text : what stands behind a fold at the end, such as a log
+    status : shown as a coloured pill before the heading
+    query : to be copied, such as PromQL or a URL; below the heading
+    link : relative to the notebook
+    tables : all but the first are folded
+    text : folded, at the end, such as a log
     """
 
     heading: str
@@ -55,7 +54,7 @@ class Card:
     text: str = ""
 
     def to_text(self) -> str:
-        """Return plain text: heading and lines."""
+        """Return heading, query, lines and link as plain text."""
         lines = [self.heading, self.query, *self.lines]
         if self.status:
             _, icon = get_tone(self.status)
@@ -65,7 +64,7 @@ class Card:
         return visible("\n  ".join(filter(None, lines)))
 
     def to_html(self) -> Markup:
-        """Return HTML in which everything is escaped."""
+        """Return HTML, with everything escaped."""
         return render_html("card.html", card=self)
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
@@ -74,7 +73,7 @@ class Card:
 
 @singledispatch
 def describe(thing: object) -> Card:
-    """Return the card of a reading, a conclusion, an action, a plan, a file or an investigation."""
+    """Return the card of a reading, conclusion, action, plan, file or investigation."""
     return Card(str(thing))
 
 
@@ -82,10 +81,7 @@ def describe(thing: object) -> Card:
 class ShownReading:
     """A reading in a notebook: it shows the judgement, the query, and the first rows.
 
-    Attributes
-    ----------
-    source : the query, URL or listing, as text
-    frame : every row, typed as the step declares
+    ``source`` is the query, URL or listing. ``frame`` has every row, typed as the step declares.
     """
 
     reading: Reading
@@ -93,7 +89,7 @@ class ShownReading:
     frame: DataFrame
 
     def plot(self, threshold: float | None = None) -> Picture | Card:
-        """Draw the series that was read."""
+        """Draw the reading's series, with a ``threshold`` in place of the reading's own."""
         return plot_reading(self.reading, threshold) or Card("There are no two samples to draw.")
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
@@ -103,7 +99,7 @@ class ShownReading:
 @describe.register
 def _describe_reading(reading: Reading) -> Card:
     judgement = reading.reason
-    # A value that is a word says no more than the reason.
+    # If the value is a word, the reason says as much.
     if isinstance(reading.value, int | float):
         judgement = f"{format_value(reading.value, reading.unit)}; {judgement}"
     shown = reading.rows[:_SHOWN_ROWS]
@@ -192,23 +188,21 @@ def _bundle(thing: Any) -> dict[str, str]:
 
 
 class Investigation(investigation.Investigation[S, C]):
-    """One section at work on one incident; in IPython its values show themselves.
+    """One section at work on one incident; in IPython, its values show themselves.
 
-    Attributes
-    ----------
-    is_by_hand : whether a person runs its cells, one by one
+    ``is_by_hand`` says whether a person runs the cells one by one.
     """
 
     is_by_hand = False
 
     def read(self, step_id: str) -> ShownReading:
-        """Carry out one step, journal its reading, and return it with its whole frame."""
+        """Carry out one step, journal its reading, and return it with all its rows."""
         reading = self.read_step(step_id)
         columns = self.section.STEPS[step_id].columns
         return ShownReading(reading, reading.source, to_frame(reading.rows, columns))
 
     def read_all(self, *step_ids: str, **reuse: Any) -> Card:
-        """Carry out some steps as ``read_step`` does, and return a table of the readings."""
+        """Read some steps as ``read_step`` does, and return a table of the readings."""
         readings = [vars(self.read_step(step_id, **reuse)) for step_id in step_ids]
         columns = ("step", "status", "name", "value", "unit", "reason")
         return Card(
@@ -217,7 +211,7 @@ class Investigation(investigation.Investigation[S, C]):
         )
 
     def read_plans(self) -> DataFrame:
-        """Return the incident's plans: what each would change, and how far it has come."""
+        """Return the incident's plans: what each would change, and its state."""
         table = tabulate_plans(self.journal)
         columns = [*table.columns, "plan"]
         return to_frame(table.rows, dict.fromkeys(columns, TEXT))[columns]

@@ -1,8 +1,7 @@
 """Plots in one house style, which works in grey, for colour-blind eyes, and with a screen reader.
 
-Every line has its own dash and marker in addition to its colour, and every picture carries a text
-that says what it shows. A picture is small and its letters are large, so that it fits on a phone's
-screen, and two fit side by side on a wide one.
+Each line has its own dash and marker besides its colour, and each picture has a text alternative.
+Pictures are small and their letters large: one fits on a phone, two side by side on a wide screen.
 """
 
 from __future__ import annotations
@@ -19,9 +18,8 @@ from typing import Any
 from ..model import Reading
 from .text import safe, visible
 
-#: The house style, as settings of matplotlib: five colours, of Okabe and Ito's palette, and grey,
-#: each with a dash and a marker. On a picture that is shown 350 pixels wide, letters of 9 points
-#: are readable.
+#: matplotlib's settings: Okabe and Ito's colours and grey, with dash and marker each. Letters of
+#: 9 points are readable in a picture that is shown 350 pixels wide.
 _HOUSE: Any = {
     "lines.markersize": 4,
     "axes.prop_cycle": "cycler(color=['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#555555'])"
@@ -43,13 +41,13 @@ _HOUSE: Any = {
     "svg.hashsalt": "runbook",
     "text.parse_math": False,
 }
-#: How threshold and marks look.
+#: The style of threshold and marks.
 _MARK: Any = {"color": "#000000", "linewidth": 0.8, "linestyle": ":"}
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Picture:
-    """An SVG with its text alternative ``alt``. A notebook shows it as an image."""
+    """An SVG image with its text alternative ``alt``."""
 
     svg: bytes
     alt: str
@@ -63,15 +61,9 @@ class Picture:
 
 
 def plot_reading(reading: Reading, threshold: float | None = None) -> Picture | None:
-    """Draw a reading's values over time.
+    """Draw a reading's values over time, with a ``threshold`` in place of the reading's own.
 
-    Parameters
-    ----------
-    threshold : in place of the one that the reading was judged by
-
-    Returns
-    -------
-    None when the reading has no plot, or samples of one time at most.
+    None if the reading has no plot, or no two samples of different times.
     """
     plot = reading.plot
     lines: dict[str, dict[datetime, float]] = {}
@@ -88,13 +80,13 @@ def plot_reading(reading: Reading, threshold: float | None = None) -> Picture | 
     content = io.BytesIO()
     said = []
     with rc_context(_HOUSE), warnings.catch_warnings():
-        # A letter that the font lacks is drawn as a box. The text alternative has the letter.
+        # A letter that the font lacks becomes a box; the text alternative has it.
         warnings.filterwarnings("ignore", "Glyph .* missing|constrained_layout not applied")
         figure = Figure()
         axes: Any = figure.subplots()
         for name, points in lines.items():
             values = list(points.values())
-            # Markers on every sample would hide the line.
+            # A marker on every sample would hide the line.
             every = len(values) // 12 or 1
             axes.plot(list(points), values, label=visible(name), markevery=every)
             said.append(

@@ -1,4 +1,4 @@
-"""How far a long piece of work is, as lines."""
+"""Print the progress of long work as lines."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from rich.text import Text
 from ..model import Progress
 from .text import visible
 
-#: Between two lines about the same piece of work.
+#: The time between two lines about the same work.
 _GAP_S = 10.0
 
 
 def print_lines(console: Console) -> Progress:
-    """Return a function that prints when a piece of work begins and ends, and now and then."""
+    """Return a function that prints when work begins and ends, and every 10 s meanwhile."""
     words_before = ""
     printed_at = 0.0
 

@@ -1,4 +1,4 @@
-"""The one model of a table, and the templates that turn values into HTML that nothing breaks."""
+"""Tables, and the templates that turn values into safe HTML."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ from .text import (
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-#: How a tone looks, its icon, and its words; any other word is plain. Each pair of colours has a
-#: contrast over 7:1.
+#: Each tone's style, icon and words; any other word is plain. All colours contrast over 7:1.
 _TONES = {
     "good": (
         "background-color:#d5f0dc;color:#0b3d1d",
@@ -50,7 +49,7 @@ _PILL_COLUMNS = ("status", "phase", "verdict", "met")
 
 
 class Table(NamedTuple):
-    """Rows under a caption; the first column names the row. Without ``columns``, all are shown."""
+    """Rows under a caption. The first column names the row; without ``columns``, all are shown."""
 
     caption: str
     rows: Sequence[Mapping[str, Json]]
@@ -58,12 +57,12 @@ class Table(NamedTuple):
 
     @property
     def names(self) -> list[str]:
-        """The columns that are shown."""
+        """The shown columns."""
         return list(self.columns or dict.fromkeys(chain.from_iterable(self.rows)))
 
 
 def tabulate_facts(facts: Mapping[str, Json], caption: str) -> Table:
-    """Return the facts that are not empty as a table of name and value."""
+    """Return a table of name and value, without empty facts."""
     rows = [
         {"name": name.replace("_", " "), "value": say_value(value, name)}
         for name, value in facts.items()
@@ -73,19 +72,13 @@ def tabulate_facts(facts: Mapping[str, Json], caption: str) -> Table:
 
 
 def tabulate_findings(findings: Sequence[Finding]) -> Table:
-    """Return the causes that are not refuted as a table, the most supported first."""
+    """Return a table of the causes that aren't refuted."""
     rows = [vars(each) for each in findings if each.status is not CauseStatus.REFUTED]
     return Table("Causes, the most supported first", rows, ("name", "status", "reason"))
 
 
 def tabulate_plans(journal: JournalView) -> Table:
-    """Return plans as a table: what each would change, how much, its short hash, and its state.
-
-    Returns
-    -------
-    Rows of ``step status what how_many hash why``. They also hold ``plan sha256 action target``,
-    which the table does not show.
-    """
+    """Return a table of plans; its rows have more fields than the table shows."""
     rows = []
     noun = load_policy().noun
     for action in sorted(
@@ -113,12 +106,12 @@ def tabulate_plans(journal: JournalView) -> Table:
 
 
 def say_value(value: Json, name: str = "") -> str:
-    """Write a value of column ``name`` as a cell shows it: bytes as a size."""
+    """Write a value as a cell shows it. If the column's ``name`` ends in bytes, it's a size."""
     return format_value(value, "bytes" if name.endswith("bytes") else "")
 
 
 def pill(word: str) -> Markup:
-    """Return a status as icon, word and colour. The word alone is enough to understand it."""
+    """Return a status as icon, word and colour; the word alone says it all."""
     tone, icon = get_tone(word)
     shown = safe(gettext(word.replace("_", " ")), 40)
     html = Markup('<span style="{};border-radius:4px;padding:1px 7px;font-weight:600">{} {}</span>')
@@ -126,7 +119,7 @@ def pill(word: str) -> Markup:
 
 
 def get_tone(word: str) -> tuple[str, str]:
-    """Return the tone of a status, which is good, bad, unsure or plain, and its icon."""
+    """Return a status's tone (good, bad, unsure or plain) and icon."""
     for tone, (_, icon, words) in _TONES.items():
         if word in words:
             return tone, icon
@@ -134,14 +127,13 @@ def get_tone(word: str) -> tuple[str, str]:
 
 
 def _show_cell(value: Json, name: str) -> Markup:
-    """Return a cell's HTML."""
     text = say_value(value, name)
     return pill(text) if name in _PILL_COLUMNS and text else safe(text, 500)
 
 
 @cache
 def _load_templates() -> Environment:
-    """Return the templates of this package. Each value that they show is visible and escaped."""
+    """Load the templates, which make each value visible and escape it."""
     from jinja2 import ChainableUndefined, Environment, PackageLoader
 
     environment = Environment(
@@ -170,6 +162,6 @@ def _load_templates() -> Environment:
 
 
 def render_html(template: str, **values: Any) -> Markup:
-    """Render a template. Each value is escaped, and its control characters are made visible."""
+    """Render a template. It escapes each value, and makes its control characters visible."""
     # The template has escaped every value, so the page is safe as it is.
     return Markup(_load_templates().get_template(template).render(values))  # noqa: S704

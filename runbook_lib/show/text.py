@@ -1,7 +1,7 @@
-"""Text from outside, made visible and harmless before anyone looks at it.
+"""Text from outside, made visible and harmless before anyone reads it.
 
-Control characters, bidi overrides and invisible letters can make a key read as another key. They
-are shown by their code point. Escaping for HTML is done by markupsafe, on the result.
+Control characters, bidi overrides and invisible letters can make one key look like another, so we
+show their code points. Then markupsafe escapes the result for HTML.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from ..runbook import name_runbook
 
 # C0 except tab and newline, DEL and C1, soft hyphen, bidi and zero-width marks, line separators,
 # fillers that look like blanks, tags and variation selectors, and lone surrogates, which UTF-8
-# cannot encode.
+# can't encode.
 _INVISIBLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f"
     "\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\ud800-\udfff"
     "\U000e0000-\U000e0fff]"
 )
-# Combining marks. More than three on one letter would cover the lines around it.
+# More than three combining marks on one letter would cover the lines around it.
 _MARK = "[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]"
 _STACKED = re.compile(f"({_MARK}{{3}}){_MARK}+")
 
-# The plural s of a unit. A unit that ends in "ss", and the unit "s", have none.
+# A unit's plural s, which "s" and units in "ss" don't have.
 _PLURAL = re.compile("(?<=[a-rt-z])s$")
 VERDICT_WORDS = {verdict: verdict.replace("_", " ").capitalize() for verdict in Verdict} | {
     Verdict.FIXED_ALERT_DECAYING: "Fixed; the alert is still clearing",
@@ -36,36 +36,35 @@ VERDICT_WORDS = {verdict: verdict.replace("_", " ").capitalize() for verdict in 
 
 
 def visible(text: str) -> str:
-    """Return the text with every invisible or reordering character as its code, ``‹U+202E›``.
+    """Show every invisible or reordering character as its code, such as ``‹U+202E›``.
 
-    Its commands name this process's runbook.
-    Of the combining marks on one letter, the first three are kept, and ``…`` stands for the rest.
+    Commands in the text get this runbook's name. A letter keeps three combining marks.
     """
     text = _STACKED.sub(r"\1…", name_runbook(text).replace("\r\n", "\n"))
     return _INVISIBLE.sub(lambda match: f"‹U+{ord(match[0]):04X}›", text)
 
 
 def clip(text: str, limit: int = 2_000) -> str:
-    """Return at most ``limit`` characters of a text, followed by how many are left out, if any."""
+    """Cut a text after ``limit`` characters, and say how many are left out."""
     if len(text) <= limit:
         return text
     return f"{text[:limit]}… (+{len(text) - limit} characters)"
 
 
 def safe(value: object, limit: int = 2_000) -> Markup:
-    """Return any value as HTML text: visible, clipped, escaped. Markup passes unchanged."""
+    """Return any value as HTML: visible, clipped, escaped. Markup stays as it is."""
     if isinstance(value, Markup):
         return value
     return escape(visible(clip(str(value), limit)))
 
 
 def capitalise(text: str) -> str:
-    """Return a text as a sentence begins."""
+    """Capitalise the first letter, and leave the rest."""
     return text[:1].upper() + text[1:]
 
 
 def format_bytes(size_bytes: float) -> str:
-    """Write a size for people, such as ``1.4 MiB``."""
+    """Write a size such as ``1.4 MiB``."""
     if size_bytes < 1024:
         return f"{size_bytes:.0f} B"
     for unit in ("KiB", "MiB"):
@@ -76,7 +75,7 @@ def format_bytes(size_bytes: float) -> str:
 
 
 def _format_duration(seconds: float) -> str:
-    """Write a duration of a minute or more for people, such as ``64 min`` or ``2 h 04 min``."""
+    """Write a duration of a minute or more, such as ``64 min`` or ``2 h 04 min``."""
     minutes = round(seconds / 60)
     if minutes < 120:
         return f"{minutes} {gettext('min')}"
@@ -84,7 +83,7 @@ def _format_duration(seconds: float) -> str:
 
 
 def format_value(value: Json, unit: str = "") -> str:
-    """Write a value with its unit; numbers with at most three digits after the point."""
+    """Write a value with its unit, and a number with at most three decimals."""
     if value is None:
         return "–"
     if isinstance(value, dict):

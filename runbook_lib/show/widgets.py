@@ -1,4 +1,4 @@
-"""The gate before a change: a person types a plan's short hash to approve the plan."""
+"""The gate before a change: type a plan's short hash to approve the plan."""
 
 from __future__ import annotations
 
@@ -13,21 +13,13 @@ from .display import describe
 
 
 class Gate(widgets.VBox):  # type: ignore[misc]
-    """A plan, and a field and a button to approve it. Where no widgets are shown, a card is.
+    """A plan, and a field and a button to approve it; without widgets, only the plan's card.
 
-    Parameters
-    ----------
-    plan : what would be approved
-    namespace : ``globals()``; pressing with the right hash adds the plan's SHA-256 to ``approve``
+    With the right hash in the field, the button adds the plan's SHA-256 to ``approve`` in
+    ``namespace``, which is the notebook's ``globals()``.
 
-    Attributes
-    ----------
-    field, button, answer : where the hash is typed, the button, and the text beside it
-
-    Notes
-    -----
-    Nothing is pressed in a headless run or by "Run All". Then the gated cell below stops, unless
-    the parameter ``approve`` has the plan's hash already.
+    A headless run and "Run All" press nothing. So the gated cell below stops, unless ``approve``
+    has the plan's hash already.
     """
 
     def __init__(self, plan: Plan, namespace: MutableMapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fulfillment.analysis.causes import CAUSES, Observation, Sign, diagnose
+from fulfillment.analysis.causes import CAUSES, Clue, Observation, diagnose
 from runbook_lib.model import CauseStatus, Finding
 
 #: What is seen in health, where no value below would do.
@@ -21,7 +21,7 @@ KNOWN: dict[str, Any] = {
     "worker_idle_minutes": None,
 }
 _PLAIN_SIGNS = ("worker_idle_minutes", "logged_bad_credentials", "logged_storage_full")
-#: What an operator would observe of faults that show in more than the first sign of their row.
+#: What an operator would observe of faults that show in more than the first clue of their row.
 FAULTS: dict[str, dict[str, Any]] = {
     "store_down": {"store_live": False, "failures_store_unreachable": 3.0},
     "worker_stopped": {
@@ -45,27 +45,27 @@ FAULTS: dict[str, dict[str, Any]] = {
 _VALUES = (True, False, 0, 10**9, "other")
 
 
-def try_sign(sign: Sign, value: Any) -> bool:
+def try_clue(clue: Clue, value: Any) -> bool:
     try:
-        return sign.holds(value)
+        return clue.holds(value)
     except TypeError:
         return False
 
 
-def list_signs(cause: str) -> list[Sign]:
-    signs: list[Sign] = []
+def list_clues(cause: str) -> list[Clue]:
+    clues: list[Clue] = []
     for option in CAUSES[cause].options:
-        signs += (*option.signs, *option.unless)
-    return signs
+        clues += (*option.clues, *option.unless)
+    return clues
 
 
 def make_healthy() -> dict[str, Any]:
-    """Return what is seen in health: values by which no sign holds."""
+    """Return what is seen in health: values by which no clue holds."""
     seen = dict(KNOWN)
-    signs = list(chain.from_iterable(map(list_signs, CAUSES)))
-    for name in {sign.name for sign in signs} - seen.keys():
-        own = [sign for sign in signs if sign.name == name]
-        seen[name] = next(v for v in _VALUES if not any(try_sign(sign, v) for sign in own))
+    clues = list(chain.from_iterable(map(list_clues, CAUSES)))
+    for name in {clue.name for clue in clues} - seen.keys():
+        own = [clue for clue in clues if clue.name == name]
+        seen[name] = next(v for v in _VALUES if not any(try_clue(clue, v) for clue in own))
     return seen
 
 
@@ -73,8 +73,8 @@ def make_fault(cause: str) -> dict[str, Any]:
     """Return what an operator would observe of a fault."""
     if cause in FAULTS:
         return FAULTS[cause]
-    signs = CAUSES[cause].options[0].signs
-    return {sign.name: next(v for v in _VALUES if try_sign(sign, v)) for sign in signs}
+    clues = CAUSES[cause].options[0].clues
+    return {clue.name: next(v for v in _VALUES if try_clue(clue, v)) for clue in clues}
 
 
 HEALTHY = make_healthy()
@@ -122,10 +122,10 @@ def test_two_causes_at_once_are_both_found(pair: tuple[str, str]) -> None:
 
 @pytest.mark.parametrize("cause", CAUSES)
 def test_one_unknown_deciding_input_is_never_a_refutation(cause: str) -> None:
-    sign = CAUSES[cause].options[0].signs[0]
-    found = judge(**{**dict.fromkeys(_PLAIN_SIGNS), sign.name: None})[cause]
+    clue = CAUSES[cause].options[0].clues[0]
+    found = judge(**{**dict.fromkeys(_PLAIN_SIGNS), clue.name: None})[cause]
     assert found.status is CauseStatus.UNDECIDED
-    assert sign.says in found.reason
+    assert clue.says in found.reason
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from fulfillment.settings import HTTP_SYSTEMS
 from objectmove.state import STATE, BucketState, Move
 from runbook_lib.model import CauseStatus, Note, Reading, Role, Status, Verdict
 from runbook_lib.record.notes import write_note
-from tests.fulfillment.test_causes import list_signs
+from tests.fulfillment.test_causes import list_clues
 from tests.support.golden import expect_golden
 from tests.support.world import TICKET, FakeClients, World, make_case
 
@@ -300,15 +300,15 @@ def test_every_case_has_its_status_and_its_words_are_on_the_page(tmp_path: Path)
 
 
 def test_every_clue_of_a_cause_is_what_a_reading_says(world: World) -> None:
-    """A sign on an observation that nobody makes would never hold, and nobody would notice."""
+    """A clue on an observation that nobody makes would never hold, and nobody would notice."""
     section, made = SECTIONS["05_root_cause"], set[str]()
     failed_before = ProbeStatus("error", (ProbeStep("login", "error", "refused"),), world.now)
     for probe in (world.probe, failed_before):
         world.probe = probe
         for step in section.STEPS:
             made |= world.take(section, step, ticket_id=TICKET).observations.keys()
-    signs = chain.from_iterable(map(list_signs, CAUSES))
-    assert {sign.name for sign in signs} <= made
+    clues = chain.from_iterable(map(list_clues, CAUSES))
+    assert {clue.name for clue in clues} <= made
 
 
 @pytest.mark.parametrize(
