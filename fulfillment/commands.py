@@ -268,8 +268,8 @@ def fix(
 ) -> Document:
     """Plan and show the next action that section 5 advises; with --approve, carry it out.
 
-    With --approve, runs 06 with that plan. If the incident is then not fixed, or its verdict
-    unknown, or without --approve, runs 05 and 06, which plans the next action. Once fixed, runs 08.
+    Without --approve, runs 05 and 06, which plans the next action. With it, runs 06 with that plan,
+    then 05 and 06 unless the incident is now fixed; once fixed, 08.
 
     Raises
     ------

@@ -61,8 +61,9 @@ from .waiting import Waiting, iter_with_metadata, list_prefixes, read_label
 class Scenario(Goals, ABC):
     """A fault that a drill can inject, and what the drill must then show.
 
-    The drill approves ``exercise_steps`` of section 4 and ``remedy_steps`` of section 6. Without a
-    remedy, or if it only moves labels, the drill reverts the fault itself.
+    The drill approves ``exercise_steps`` of section 4 and ``remedy_steps`` of section 6. The
+    drill always reverts its fault: after section 7, or right after section 6 if the scenario has no
+    remedy or the remedy only moves labels.
     """
 
     exercise_steps: tuple[str, ...] = ()

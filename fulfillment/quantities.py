@@ -112,7 +112,8 @@ def measure(
 ) -> tuple[Measurement, ...]:
     """Return measurements of quantities with these statuses, of alerts, uploads and backlog.
 
-    They have lasted since ``begun``, or if ok, since ``well_since``.
+    Statuses and alerts that aren't ok have lasted since ``begun``. What is ok has lasted since
+    ``well_since``. Uploads and backlog have no start until they are ok.
     """
 
     def make(

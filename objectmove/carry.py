@@ -408,10 +408,9 @@ class Carrier:
             requests.append(request)
             state = State.RENAMING if is_rename else State.DOUBTFUL
             announced.append(self._set(item, state=state, at=self.book.stamp))
-        deleting = []
-        for item in deletes:
-            self.already += item.row.state not in (State.LANDED, State.DELETING)
-            deleting.append(self._set(item, state=State.DELETING))
+        known = (State.LANDED, State.DELETING)
+        found = [item for item in deletes if item.row.state not in known]
+        deleting = [self._set(item, state=State.DELETING) for item in deletes]
         self.book.save()
         rows = [item.number for item in announced]
         self.operator.note(self.plan.id, "begun", move=self.move.id, rows=rows)
@@ -420,6 +419,7 @@ class Carrier:
             for item in (*sends, *deletes):  # nothing was sent: look again
                 self._set(item)
             return
+        self.already += len(found)
         subjects = [[item] for item in announced]
         is_bulk = self.abilities.conditional_bulk
         if self._guards_deletes and not is_bulk:

@@ -56,8 +56,9 @@ def scan(
 ) -> Look:
     """Look at many keys under one prefix: in a listing, and one by one where that proves nothing.
 
-    The listing of one folder starts at the first key and stops after the last. Several folders are
-    listed whole, because some stores list folder by folder. A listing proves no absence if the
+    The listing of one folder starts at the first key and stops after the last. If the keys lie
+    in several folders, the listing starts at the prefix instead, because some stores list folder by
+    folder. A listing proves no absence if the
     store has another order, or if it is cut because single looks are cheaper. A key that could not
     be read is missing in the result.
 

@@ -48,7 +48,7 @@ Judge = Callable[[Sequence[Seen]], Sequence[Judgement]]
 
 
 def allow_all(objects: Sequence[Seen]) -> Sequence[Judgement]:
-    """Judge that each object may move, and has waited since its LastModified."""
+    """Let every object move, and count its wait from its LastModified."""
     return [Judgement(exclude="", age_start=seen.last_modified) for seen in objects]
 
 

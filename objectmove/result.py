@@ -61,7 +61,7 @@ def get_resume(move: Move) -> str:
 class Unfinished(NamedTuple):
     """A plan that needs more work: its next command, and who paused the worker for it, or "".
 
-    ``rows`` counts those that wait, are open or unproven.
+    ``rows`` counts the rows that haven't ended, and the unproven ones.
     """
 
     plan: str

@@ -622,7 +622,7 @@ class Run:
     def _end_hold(self, held: Hold) -> None:
         """Resume the worker, and note that the hold has ended.
 
-        Raises StoppedError when the worker may still be paused.
+        Raises StoppedError if the worker may still be paused or the end couldn't be saved.
         """
         self._check_name(held)
         self.main.save()

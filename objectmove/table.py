@@ -1,6 +1,6 @@
 """Decide what to do with one row of a plan, and what a proof says of it. Pure.
 
-Every way of every move asks ``decide``: a release, an undo, parking, bringing back, and ``verify``.
+Release, undo, parking, bringing back and ``verify`` all use ``decide``.
 Don't ask it while a request about the row may still take effect. Each cell is written out, and a
 test shows that exactly one rule decides it. ``python -m objectmove.table`` prints the rules.
 """

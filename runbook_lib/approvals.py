@@ -70,7 +70,7 @@ class Plan:
 
     Attributes
     ----------
-    sha256 : what an approval names: the file's hash, or the one of the engine of moves
+    sha256 : of the plan's file; of an undo or of answers, computed from the release's hash
     summary : what an approver needs: counts, bytes, what is left out and why
     about : id of the plan that this one undoes or settles, or ""
     content : what the kind needs to carry the plan out

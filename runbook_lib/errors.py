@@ -169,7 +169,7 @@ class StoreNotReadyError(SafetyError):
 
 
 class RunInterruptedError(RunbookError):
-    """Ctrl-C, SIGTERM or the incident's close ended a run early."""
+    """Ctrl-C or SIGTERM ended a run early."""
 
     HEADING = "INTERRUPTED."
 

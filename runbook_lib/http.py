@@ -212,7 +212,7 @@ class HttpClient:
         return self._ask("GET", self.HEALTH).body.decode("utf-8", "replace")
 
     def read_clock(self) -> datetime:
-        """Return the server's time to the second, by any answer's ``Date``, or BadAnswerError."""
+        """Return the server's time in whole seconds, by the ``Date`` of any answer."""
         answer = self._send("GET", self.HEALTH)
         with self.parsing(self.HEALTH):
             return to_utc(parsedate_to_datetime(answer.headers["Date"]))

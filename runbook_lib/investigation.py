@@ -304,8 +304,8 @@ class Investigation(Generic[S, C]):
     def conclude(self) -> model.Conclusion:
         """Draw findings and verdict from the journal, and journal them.
 
-        If this section read that the alert is over, close a fixed incident, unless it is an
-        exercise.
+        If this section read that the alert is over, or that no system tells, close a fixed
+        incident, unless it is an exercise.
         """
         drawn = self.section.conclude(self)
         conclusion = drawn.model_copy(update={"section": self.section.NAME})

@@ -162,7 +162,7 @@ class MoveGate:
         return [""] * len(rows)
 
     def read_evidence(self, inv: Any, rows: Sequence[PlanRow]) -> Sequence[str]:  # noqa: ARG002
-        """Return what is known of each row's object outside the store."""
+        """Return what systems other than the store know about each row's object."""
         return [""] * len(rows)
 
     # --- plans ---

@@ -133,9 +133,9 @@ def make_hold(
         )
     if kind == "metric":
         return hold(
-            words=f"nobody holds the worker: Prometheus is asked before each batch whether the "
-            f"worker's last move was at least {_QUIET_S:.0f} s ago. It does not see a move since "
-            f"its last scrape, nor a pass that begins meanwhile: {_TWICE}",
+            words="nobody holds the worker: Prometheus is asked at most 2 s before each batch "
+            f"whether the worker's last move was at least {_QUIET_S:.0f} s ago. It does not see a "
+            f"move since its last scrape, nor a pass that begins meanwhile: {_TWICE}",
             ask=lambda: _ask_metric(clients.prometheus, settings.worker_last_move_query),
             can_pause=False,
         )
@@ -143,14 +143,16 @@ def make_hold(
         worker = clients.fulfillment
         address = f"{worker.url}/fulfillment/worker"
         return hold(
-            words=f"each run pauses the worker through {address}, and checks it before each batch",
+            words=f"each run pauses the worker through {address}, and checks it at most 2 s before "
+            "each batch",
             ask=lambda: _ask_api(clients, service),
             do_pause=worker.pause_worker,
             do_resume=worker.resume_worker,
             way_back=f"Resume it: POST {address}/resume",
         )
     return hold(
-        words=f"each run stops {service} (WORKER_CONTROL={kind}), and checks it before each batch",
+        words=f"each run stops {service} (WORKER_CONTROL={kind}), and checks it at most 2 s before "
+        "each batch",
         ask=lambda: _ask_service(clients, service),
         do_pause=lambda: clients.find_switch(service).change(service, "stop"),
         do_resume=lambda: clients.find_switch(service).change(service, "start"),

@@ -49,7 +49,7 @@ class _SystemClient(HttpClient):
     """A client that recognizes its system by an answer that no other system gives."""
 
     PROOF: ClassVar[tuple[str, str]]
-    """Path of that answer, and the field that it must have."""
+    """The URL path to ask, and the field that only this system's answer has."""
 
     def check_reachable(self) -> str:
         """Return the field as text, or raise ``WrongSystemError`` if another system answers."""

@@ -221,9 +221,10 @@ def _read_growth(inv: Investigation, selector: str, window_s: float) -> list[Sam
 
 
 def read_well_since(inv: Investigation, lag: Lag) -> datetime | None:
-    """Return the time of the first low lag after the window's last trouble, if there was any.
+    """Return when the lag was first low after the window's last trouble; None without trouble.
 
-    Trouble is a high lag, a firing alert or a failed upload.
+    It's now if the lag hasn't been low since. Trouble is a high lag, a firing alert or a failed
+    upload.
     """
     window_s = inv.window.total_seconds()
     limit = inv.settings.recovered_minutes
@@ -243,10 +244,11 @@ def read_well_since(inv: Investigation, lag: Lag) -> datetime | None:
 
 
 def compare_backlog(inv: Investigation, waiting: Waiting) -> Backlog:
-    """Compare how many labels wait, and how long, with the hour before the incident.
+    """Compare the number of waiting labels with the hour before the incident.
 
-    More than usual wait if the count exceeds that hour's highest by more than five and by more than
-    a fifth. If that isn't known, only the longest wait is judged.
+    Also compare the longest wait with RECOVERED_MINUTES. An overdue label decides by itself. More
+    than usual wait if the count exceeds that hour's highest by more than five and by more than a
+    fifth. If that isn't known, only the longest wait is judged.
     """
     if waiting.overdue:
         return Backlog.OVERDUE

@@ -84,8 +84,8 @@ def run_sections(
     """Run notebooks one after the other, each with the parameters that its section knows.
 
     A failing notebook does not stop the next one; the close of the incident does. On Ctrl-C or
-    SIGTERM, writes the report (a second one skips it) and raises RunInterruptedError, or
-    ActionInterruptedError in the middle of a change.
+    SIGTERM, writes the report and raises RunInterruptedError, or ActionInterruptedError in the
+    middle of a change; a second Ctrl-C skips the report.
     """
     runs: list[NotebookRun] = []
     seq_before = incident.journal.view().last_seq

@@ -142,8 +142,8 @@ class MoveCommands:
 
         Returns
         -------
-        Without answers, the rows: exit 3, or 0 if there are none. With answers that are not
-        approved, the plan: exit 5.
+        Without answers, the objects in doubt, with exit 3, or 0 if there are none. With answers
+        that are not approved, the plan, with exit 5.
         """
         words = list(answers or ())
         for line in from_file.read_text("utf-8").splitlines() if from_file else ():
