@@ -9,7 +9,7 @@ INCIDENT ?=
 
 .PHONY: help setup setup-test demo up down status lab investigate drill drills chaos-fulfillment-delay \
 	report samples lock lint unit check test test-long test-faults test-rgw test-foreign test-model test-airflow test-drills \
-	diagnose-cases diagnose-matrix bench bench-alert mutate release clean
+	diagnose-cases diagnose-sealed diagnose-matrix bench bench-alert mutate release clean
 
 help: ## List every target
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-26s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -115,6 +115,10 @@ diagnose-matrix: setup ## Every fault three times, pairs, healthy runs: what sec
 
 diagnose-cases: setup ## Faults that others drill, and four healthy systems: how section 5 judges them
 	@python -m tests.diagnosis.foreign $(ARGS)
+
+diagnose-sealed: setup ## Forty cases by an author who hasn't read the rules; appends to LINES, writes the page
+	@python -m tests.diagnosis.sealed play $(LINES)
+	@python -m tests.diagnosis.sealed page $(LINES)
 
 samples: setup ## Make the sample reports under docs/samples and the README's pictures
 	@sh scripts/setup/prometheus.sh --test >&2
