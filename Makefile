@@ -116,9 +116,8 @@ diagnose-matrix: setup ## Every fault three times, pairs, healthy runs: what sec
 diagnose-cases: setup ## Faults that others drill, and four healthy systems: how section 5 judges them
 	@python -m tests.diagnosis.foreign $(ARGS)
 
-diagnose-sealed: setup ## Forty cases by an author who hasn't read the rules; appends to LINES, writes the page
-	@python -m tests.diagnosis.sealed play $(LINES)
-	@python -m tests.diagnosis.sealed page $(LINES)
+diagnose-sealed: setup ## Forty cases by an author who hasn't read the rules: ARGS="play FILE", then ARGS="page FILE"
+	@python -m tests.diagnosis.sealed $(ARGS)
 
 samples: setup ## Make the sample reports under docs/samples and the README's pictures
 	@sh scripts/setup/prometheus.sh --test >&2

@@ -106,7 +106,7 @@ def _hold_worker_lock(stage: Stage) -> None:
 
 
 def _let_worker(stage: Stage, *statements: dict[str, object]) -> None:
-    """Let the worker run as a user of its own that may do only this."""
+    """Let the worker run as a user that may do only this."""
     admin: MinioAdmin = give_own_user(stage)
     admin.policy_add(_POLICY, policy={"Version": "2012-10-17", "Statement": list(statements)})
     set_policy(admin, _POLICY)
@@ -507,7 +507,7 @@ def _read_git(*arguments: str) -> str:
 
 
 def _play(names: Sequence[str], lines: Path) -> None:
-    """Play cases, and append what came out."""
+    """Play cases; append what came out."""
     cases = "tests/diagnosis/sealed.py"
     if _read_git("status", "--porcelain", cases):
         sys.exit(f"commit {cases} before you play it")
@@ -593,11 +593,11 @@ causes, but neither the rules nor their tests. Written by `make diagnose-sealed`
 | commit of the cases, of the code | `{first["cases"]}`, `{first["code"]}` |
 
 **How it was made.** The cases and their answers were committed before any was played; `play`
-refuses an uncommitted file. Each case ran once, on a fresh stack. Section 5 was asked every
-few seconds, for 25 s when the case was judged right by then, else for 60 s. A cause that is
-neither expected nor tolerated makes the case *wrong*, even if it was named for a moment, and
-counts against precision. A case is *right* when the last answer names every expected cause, else
-*missed*. Tolerated causes count neither way. Nothing was tuned afterwards. The answers are one
+refuses an uncommitted file. Each case ran once, on a fresh stack. Section 5 was asked every few
+seconds, less often where a server hung: for 25 s at least, then until the case was judged right,
+60 s at most. A cause that is neither expected nor tolerated makes the case *wrong*, even if it was
+named for a moment, and counts against precision. A case is *right* when the last answer names
+every expected cause, else *missed*. Tolerated causes count neither way. The answers are one
 author's judgement.
 
 | what breaks | right answer | what section 5 said | judged |
@@ -609,7 +609,7 @@ author's judgement.
 
 
 def main() -> int:
-    """Play the cases, or write the page."""
+    """Play cases, or write the page."""
     parser = argparse.ArgumentParser(prog="tests.diagnosis.sealed", description=__doc__)
     parser.add_argument("action", choices=("play", "page"))
     parser.add_argument("lines", type=Path, help="file with one JSON line for each case")
