@@ -9,7 +9,7 @@ INCIDENT ?=
 
 .PHONY: help setup setup-test demo up down status lab investigate drill drills chaos-fulfillment-delay \
 	report samples lock lint unit check test test-long test-faults test-rgw test-foreign test-model test-airflow test-drills \
-	diagnose-cases diagnose-matrix bench bench-alert bench-safety mutate release clean
+	diagnose-cases diagnose-sealed diagnose-matrix bench bench-alert bench-safety mutate release clean
 
 help: ## List every target
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-26s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -120,6 +120,9 @@ diagnose-matrix: setup ## Every fault three times, pairs, healthy runs: what sec
 
 diagnose-cases: setup ## Faults that others drill, and four healthy systems: how section 5 judges them
 	@python -m tests.diagnosis.foreign $(ARGS)
+
+diagnose-sealed: setup ## Forty cases by an author who hasn't read the rules: ARGS="play FILE", then ARGS="page FILE"
+	@python -m tests.diagnosis.sealed $(ARGS)
 
 samples: setup ## Make the sample reports under docs/samples and the README's pictures
 	@sh scripts/setup/prometheus.sh --test >&2

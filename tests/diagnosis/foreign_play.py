@@ -94,6 +94,25 @@ class Stage:
         """Start a relay before a service; ``delay_s`` is what it adds to a round trip."""
         return self.ends.enter_context(run_slow_link(self.address(service), delay_s / 2))
 
+    def freeze(self, service: str) -> None:
+        """Suspend the process of a service until the case ends: its connections stay open."""
+        frozen = self.find_process(service)
+        frozen.suspend()
+        self.ends.callback(partial(os.kill, frozen.pid, signal.SIGCONT))
+
+    def repeat(self, act: Callable[[], object], *, every_s: float) -> None:
+        """Do something again and again until the case ends."""
+        ended = threading.Event()
+
+        def act_again_and_again() -> None:
+            while not ended.wait(every_s):
+                act()
+
+        thread = threading.Thread(target=act_again_and_again)
+        thread.start()
+        self.ends.callback(thread.join)
+        self.ends.callback(ended.set)
+
     def wait_until_healthy(self) -> None:
         """Wait until labels, metrics and probes all work."""
         health.wait_until_healthy(self.config, deadline_s=_READY_S)
@@ -126,23 +145,23 @@ def _missing_credentials(stage: Stage) -> None:
 
 
 def _revoked_right(stage: Stage) -> None:
-    admin = _give_own_user(stage)
+    admin = give_own_user(stage)
     statement = {
         "Effect": "Allow",
         "Action": ["s3:GetBucketLocation"],
         "Resource": ["arn:aws:s3:::elsewhere"],
     }
     admin.policy_add("nothing-here", policy={"Version": "2012-10-17", "Statement": [statement]})
-    _set_policy(admin, "nothing-here")
+    set_policy(admin, "nothing-here")
     stage.hand_over()
 
 
 def _unregistered_user(stage: Stage) -> None:
-    _give_own_user(stage).user_remove(_USER)
+    give_own_user(stage).user_remove(_USER)
     stage.hand_over()
 
 
-def _give_own_user(stage: Stage) -> MinioAdmin:
+def give_own_user(stage: Stage) -> MinioAdmin:
     """Let the worker run as a user of its own, with every right, until it works so."""
     settings = stage.config.settings
     admin = MinioAdmin(
@@ -153,13 +172,13 @@ def _give_own_user(stage: Stage) -> MinioAdmin:
     )
     password = secrets.token_urlsafe(18)
     admin.user_add(_USER, password)
-    _set_policy(admin, "readwrite")
+    set_policy(admin, "readwrite")
     stage.restart_and_wait(_WORKER, MINIO_ROOT_USER=_USER, MINIO_ROOT_PASSWORD=password)
     stage.wait_until_healthy()
     return admin
 
 
-def _set_policy(admin: MinioAdmin, policy: str) -> None:
+def set_policy(admin: MinioAdmin, policy: str) -> None:
     # The older call: the gateway knows no other, and MinIO still knows this one.
     admin.policy_set(policy, user=_USER)
 
@@ -241,24 +260,16 @@ def _container_kill(stage: Stage) -> None:
 
 
 def _pod_failure(stage: Stage) -> None:
-    frozen = stage.find_process(_WORKER)
     stage.hand_over()
-    frozen.suspend()
-    stage.ends.callback(partial(os.kill, frozen.pid, signal.SIGCONT))
+    stage.freeze(_WORKER)
 
 
 def _flood(stage: Stage) -> None:
-    ended = threading.Event()
+    def hand_over_again() -> None:
+        orders = build_orders(_FLOOD)
+        send(stage.config, _WORKER, "POST", "/fulfillment/orders", {"orders": orders})
 
-    def hand_over_again_and_again() -> None:
-        while not ended.wait(_FLOOD_EVERY_S):
-            orders = build_orders(_FLOOD)
-            send(stage.config, _WORKER, "POST", "/fulfillment/orders", {"orders": orders})
-
-    flood = threading.Thread(target=hand_over_again_and_again)
-    flood.start()
-    stage.ends.callback(flood.join)
-    stage.ends.callback(ended.set)
+    stage.repeat(hand_over_again, every_s=_FLOOD_EVERY_S)
 
 
 def _slow_but_healthy(stage: Stage) -> None:
