@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar
 
 from typer import Option, Typer
 
+from objectmove.errors import MoveError
 from runbook_lib import errors, model
 from runbook_lib.approvals import SHORT_HASH, is_approved
 from runbook_lib.errors import ExitCode
@@ -284,6 +285,7 @@ def fix(
     done: list[dict[str, Json]] = []
     action: dict[str, Json] | None = None
     command = "runbook fix"
+    hindrance = ""
     carry_out = partial(run, settings, SECTIONS, incident_id=incident_id, progress=progress)
     if approve:
         plan_id = _find_approved_plan(settings, incident_id, approve)
@@ -297,6 +299,8 @@ def fix(
         # could otherwise be planned forever while more files arrive.
         applied = _list_actions(settings, ran.incident or "", ActionPhase.APPLIED)
         last = ["retrigger", *(entry.action for entry in applied[-1:])]
+        if not offered:
+            hindrance = _find_hindrance(settings, ran.incident or "", progress)
         for plan in sorted(offered, key=lambda plan: plan["action"] in last)[:1]:
             action = plan | {"apply": ""}  # ``next`` approves it
             command = f"runbook fix --approve {plan['sha256'][:SHORT_HASH]}"
@@ -306,6 +310,8 @@ def fix(
             carry_out(["08"])
     following = next(iter(ran.unfinished), command)
     lines = [f"{row['what']}: {row['status']}" for row in done]
+    if hindrance:
+        lines.append(f"No action that section 5 advises can be planned. 6.1: {hindrance}")
     return ran.model_copy(
         update={
             "schema_name": "runbook/fix/1",
@@ -318,6 +324,14 @@ def fix(
             "next": following,
         }
     )
+
+
+def _find_hindrance(settings: Settings, incident_id: str, progress: Progress) -> str:
+    """Say why labels that wait can't be released."""
+    try:
+        return str(ReleaseCommands(settings, progress).plan(incident_id=incident_id).summary)
+    except (errors.RunbookError, MoveError) as error:
+        return str(error)
 
 
 def _list_actions(settings: Settings, incident_id: str, phase: ActionPhase) -> list[ActionEntry]:

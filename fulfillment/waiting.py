@@ -304,8 +304,9 @@ def explain_exclusions(excluded: Mapping[str, int], settings: Settings) -> str:
     """Say why objects stay, and which setting decides that, or return "". Pure."""
     explanations = {
         "incomplete": f"not finished by LABEL_FINISHED={settings.label_finished}",
-        NOT_WANTED: f"no shipment of their order wants a label (LABEL_FINISHED="
-        f"{settings.label_finished}); they keep the alert firing: `runbook plan --park-unwanted`",
+        NOT_WANTED: f"no shipment of their order has a status that wants a label (LABEL_FINISHED="
+        f"{settings.label_finished}). If their orders are cancelled: `runbook plan "
+        "--park-unwanted`. If your statuses have other names, set LABEL_FINISHED",
         "wanted": "their orders want them: `runbook plan` releases them",
         "no_order_id": f"ORDER_ID_FROM={settings.order_id_from} does not tell their order",
         "no_match": f"RELEASE_MATCH={settings.release_match} does not match their names; they "

@@ -408,8 +408,7 @@ class Carrier:
             requests.append(request)
             state = State.RENAMING if is_rename else State.DOUBTFUL
             announced.append(self._set(item, state=state, at=self.book.stamp))
-        known = (State.LANDED, State.DELETING)
-        found = [item for item in deletes if item.row.state not in known]
+        found = [item for item in deletes if item.row.state not in (State.LANDED, State.DELETING)]
         deleting = [self._set(item, state=State.DELETING) for item in deletes]
         self.book.save()
         rows = [item.number for item in announced]

@@ -85,9 +85,9 @@ def main(words: Sequence[str] | None = None) -> int:
         commands.append(f"objectmove {verb} {ends} {rest}".rstrip())
     approval = facts.get("approval")
     if approval and not commands:
-        commands.append(
-            shlex.join(["objectmove", *args.words, "--approve", approval[:_SHORT_HASH]])
-        )
+        still = ["--consumer-stands-still"] if args.verb == "undo" else []
+        words = [*args.words, *still, "--approve", approval[:_SHORT_HASH]]
+        commands.append(shlex.join(["objectmove", *words]))
     facts["next"] = commands
     if args.json:
         at = format_time(datetime.now(UTC))
@@ -193,8 +193,7 @@ def _plan(args: Namespace, bucket: S3Bucket) -> Facts:
     header = plan.header
     shown = header.model_dump(mode="json", include={"objects", "bytes", "excluded", "expires_at"})
     keys = [row.key for row in plan.rows]
-    named = {"keys": keys, "plan": plan.id, "sha256": plan.sha256}
-    facts = {**named, **shown, "window": header.window}
+    facts = {"keys": keys, "plan": plan.id, "sha256": plan.sha256, **shown, "window": header.window}
     if not plan.rows:
         return {**facts, "exit_code": 3 if header.excluded else 0}
     is_free = header.abilities.conditional_put

@@ -224,10 +224,14 @@ def plan_service(
 
 
 def _read_state(inv: Investigation, plan: Plan) -> State:
-    """Read the state of a plan's target; refuse to re-trigger a worker that doesn't run."""
-    read = SERVICE_ACTIONS[plan.action].read_state
+    """Read the state of a plan's target; refuse what is needless, or needs a worker that runs."""
+    action = SERVICE_ACTIONS[plan.action]
+    read = action.read_state
     if plan.action != "retrigger":
-        return read(inv.clients, plan.target)
+        current = read(inv.clients, plan.target)
+        if action.is_needless(current):
+            raise SafetyError(f"{plan.summary['check']} already: nothing was done. Plan again.")
+        return current
     state, why = attempt(lambda: read(inv.clients, plan.target))
     if state is None or state["paused"]:
         text = f"{plan.target} is {f'stopped ({why})' if why else 'paused'}; nothing was done"
@@ -236,12 +240,9 @@ def _read_state(inv: Investigation, plan: Plan) -> State:
 
 
 def _apply(inv: Investigation, plan: Plan) -> Effect:
-    """Make the planned change, unless it is needless. If it fails, ``_verify`` reads its effect."""
-    action = SERVICE_ACTIONS[plan.action]
-    before = read_mark(plan)
-    if not action.is_needless(before):
-        action.change(inv.clients, plan.target)
-    return Effect("", {"before": before})
+    """Make the planned change. If it fails, ``_verify`` reads its effect."""
+    SERVICE_ACTIONS[plan.action].change(inv.clients, plan.target)
+    return Effect("", {"before": read_mark(plan)})
 
 
 def _verify(inv: Investigation, plan: Plan) -> Effect:

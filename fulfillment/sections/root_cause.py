@@ -24,7 +24,6 @@ from ..investigation import Investigation
 from .detection import read_alert, read_backlog_objects, read_probe, read_ticket
 from .immediate import read_store_health
 from .purpose import read_clocks
-from .recovery import find_beginning
 from .signals import read_events, read_lines
 from .worker_metrics import (
     FAILED,
@@ -286,8 +285,7 @@ def read_pipeline(inv: Investigation) -> model.Outcome:
     pause, _ = attempt(pipeline.find_last_pause)
     link = inv.link_to("dag", dag.id)
     events = []
-    # Show a pause that has ended only if it belongs to this incident.
-    if pause is not None and (dag.is_paused or pause.at > find_beginning(inv)):
+    if pause is not None and dag.is_paused:
         who = pause.by or gettext("somebody")
         text = gettext("the DAG %(dag)s was paused by %(who)s", dag=dag.id, who=who)
         events.append(model.Event(pause.at, "trigger", text, "pipeline", link=link))

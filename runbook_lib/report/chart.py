@@ -12,7 +12,7 @@ from ..model import Reading
 #: Where the axes begin and end on a canvas of 480 by 190.
 LEFT = 40
 RIGHT = 470
-TOP = 54
+TOP = 84
 BOTTOM = 166
 
 

@@ -424,7 +424,7 @@ def _list_rows(model: ReportModel) -> Iterator[EventRow]:
             yield _tell(mark.at, "note", mark.reason or mark.what.replace("_", " "))
     for written in model.journal.notes:
         if written.is_remark:
-            yield _tell(written.at, "note", f"{written.operator}: {written.text}")
+            yield EventRow(at=written.at, tone="note", text=f"{written.operator}: {written.text}")
     for event in model.triggers:
         link = model.fill_in(event.link)
         yield _tell(

@@ -14,7 +14,7 @@ from .console import command
 from .documents import Document
 
 app = Typer()
-_SAMPLE = Path(__file__).parents[1] / "templates" / "sample"
+_SAMPLE = Path(__file__).parents[1] / "templates/sample"
 
 
 @command(app)
