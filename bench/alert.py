@@ -71,7 +71,6 @@ class Bench:
         return f"{self._stack.env['SUPPORT_URL']}/support/cases"
 
     def restart(self) -> None:
-        """Start the service anew, with an empty folder."""
         name = f"{_GROUP}:{reporter.NAME}"
         self._supervisor.stop(name)
         shutil.rmtree(self._config.runbook_home, ignore_errors=True)
@@ -123,7 +122,6 @@ class Bench:
         requests.post(url, json=silence, timeout=10).raise_for_status()
 
     def _fire(self, number: int) -> None:
-        """Give Alertmanager an alert as Prometheus does."""
         labels = {
             "alertname": "FulfillmentDelay",
             "severity": "high",
@@ -135,13 +133,11 @@ class Bench:
         requests.post(url, json=[alert], timeout=10).raise_for_status()
 
     def _count_told(self) -> int:
-        """Return how many reports the ticket shows."""
         answer = requests.get(f"{self._cases_url}/{self._case}", timeout=10)
         messages = answer.json()["messages"]
         return sum("[inc-" in message["message"] for message in messages)
 
     def _is_done(self) -> bool:
-        """Tell whether no alert waits, and no message."""
         url = f"http://{reporter.serve_address(self._config)}/metrics"
         lines = requests.get(url, timeout=10).text.splitlines()
         waiting = [line for line in lines if "waiting" in line and not line.startswith("#")]
@@ -154,7 +150,6 @@ class Bench:
 
 
 def read_cpu_s(process: psutil.Process) -> float:
-    """Return the CPU seconds of a process and of its children that have ended."""
     times = process.cpu_times()
     return float(times.user + times.system + times.children_user + times.children_system)
 

@@ -338,7 +338,6 @@ def measure_growth(counts: Sequence[int]) -> str:
 
 
 def tabulate(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows as a Markdown table; the first row is the head."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     head, *body = rows
     lines = [head, ["-" * width for width in widths], *body]

@@ -106,7 +106,6 @@ TOOLS = {
 
 
 def get_name(key: str) -> str:
-    """Return what follows the last ``/`` of a key."""
     return key.rpartition("/")[2]
 
 
@@ -136,7 +135,6 @@ class File:
 
     @property
     def digests(self) -> list[str]:
-        """The SHA-256 of each content that it had."""
         return [hashlib.sha256(body).hexdigest() for body in (self.body, self.rewritten) if body]
 
 
@@ -163,7 +161,6 @@ class Places(NamedTuple):
     taken: Counter[str]
 
     def has(self, digest: str, key: str) -> bool:
-        """Tell whether a content is at a key."""
         return fold(key) in map(fold, self.keys.get(digest, []))
 
 
@@ -195,7 +192,6 @@ class Round:
             self.files.append(file)
 
     def put(self, key: str, body: bytes) -> None:
-        """Put an object, past the proxy."""
         self.shelf.client.put_object(BUCKET, key, io.BytesIO(body), len(body), "application/pdf")
 
     def rewrite(self, file: File) -> None:
@@ -205,16 +201,13 @@ class Round:
         file.rewritten = body
 
     def pick(self) -> list[File]:
-        """Return some of the files."""
         return self.rng.sample(self.files, max(1, round(_SHARE * len(self.files))))
 
     def kill(self) -> None:
-        """Kill the command that runs, and the program that it may have started."""
         if self.process is not None and self.process.returncode is None:
             os.killpg(self.process.pid, signal.SIGKILL)
 
     def run(self, command: Sequence[str]) -> tuple[int, str, str]:
-        """Run a command to its end; return exit code, stdout and stderr."""
         with subprocess.Popen(
             command,
             env=self.environment,
@@ -241,7 +234,6 @@ class Round:
         return code, out, errors
 
     def read_places(self) -> Places:
-        """Return where every content is."""
         places = self.shelf.read_places("")
         keys = {digest: [place.key for place in found] for digest, found in places.items()}
         taken = self.consumers.read_taken() if self.consumers is not None else []
@@ -496,7 +488,6 @@ def play(server: StoreServer, case: Case, tool: str, *, count: int, seed: str) -
 
 
 def find_landed(file: File, places: Places) -> list[str]:
-    """Return those of a file's contents that are at the destination, or were taken from there."""
     return [each for each in file.digests if places.taken[each] or places.has(each, file.to)]
 
 
@@ -627,7 +618,6 @@ def read_facts(seed: int, rounds: int, count: int) -> str:
 
 
 def main() -> int:
-    """Play the cases, write the page, and fail if our own move broke a promise."""
     parser = argparse.ArgumentParser(prog="python -m bench.safety", description=__doc__)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
     parser.add_argument("--rounds", type=int, default=3)

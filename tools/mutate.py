@@ -230,7 +230,6 @@ def _swap_words(table: str, columns: Sequence[int]) -> Iterator[tuple[int, list[
 
 
 def draw(group: str, *, size: int, seed: int) -> list[Mutant]:
-    """Draw mutants of a group: places first, then one change at each."""
     chance = random.Random(f"{seed} {group}")
     places = []
     for file in list_files(GROUPS[group].sources):
@@ -257,7 +256,6 @@ def make_mutant(group: str, file: str, tree: ast.Module, change: Change) -> Muta
 
 
 def copy_tree(folder: Path) -> None:
-    """Copy what git tracks, and write the sources as ``ast`` does."""
     for name in run_git("ls-files", "-z").strip("\0").split("\0"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, folder / name, follow_symlinks=False)
@@ -309,7 +307,6 @@ def run_git(*words: str) -> str:
 
 
 def make_report(mutants: Sequence[Mutant]) -> str:
-    """Return the counts of each group and its survivors, in Markdown."""
     columns = ("killed", "killed by a page", "killed by a search", "timeout", "survived", "not run")
     rows = [f"| group | {' | '.join(columns)} |", f"|{'---|' * (len(columns) + 1)}"]
     survivors = []
@@ -323,7 +320,6 @@ def make_report(mutants: Sequence[Mutant]) -> str:
 
 
 def main() -> None:
-    """Draw mutants and run the tests on each, or list them."""
     parser = argparse.ArgumentParser(prog="python -m tools.mutate")
     parser.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS))
     parser.add_argument("--size", type=int, help="so many mutants of each group")

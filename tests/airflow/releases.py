@@ -37,8 +37,6 @@ _NOBODY = "PROMETHEUS ALERTMANAGER GRAFANA SUPPORT PIPELINE PROBE NOTIFICATIONS"
 
 @dataclass(frozen=True)
 class Said:
-    """How a command of ours ended."""
-
     code: int
     document: dict[str, Any]
     errors: str
@@ -79,7 +77,6 @@ class Desk:
         return self.run(*words, operator=operator)
 
     def plan(self, parts: int) -> dict[str, Any]:
-        """Plan a release of what waits, in so many parts; return the document."""
         said = self.run("plan", "--parts", str(parts))
         assert said.code == 0, said
         return said.document

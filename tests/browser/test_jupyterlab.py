@@ -42,7 +42,6 @@ def page(browser: Browser, lab: Lab) -> Iterator[Page]:
 
 @pytest.fixture
 def paused_pipeline(stack: RunningStack) -> Iterator[None]:
-    """Labels pile up for as long as the test runs."""
     dag = f"{stack.env['PIPELINE_URL']}/api/v2/dags/{stack.env['PIPELINE_DAG_ID']}"
     requests.patch(dag, json={"is_paused": True}, timeout=10).raise_for_status()
     try:

@@ -53,7 +53,6 @@ CHAOS = "chaos/fulfillment-delay/"
 
 
 def read_settings(folder: Path, *blocks: str, **changes: Any) -> Settings:
-    """Return the settings of some blocks of the page, as from ``.env``."""
     file = folder / "page.env"
     file.write_text("".join(blocks))
     return Settings(_env_file=file, **changes)

@@ -68,7 +68,6 @@ def judge(name: str, looks: Sequence[set[str]]) -> str:
 
 
 def play(name: str, home: Path) -> list[set[str]]:
-    """Play a case on a fresh stack, and look until its cause is named."""
     looks: list[set[str]] = []
     with run_stack(home / "stack") as stack, ExitStack() as ends:
         stage = Stage(load_config(stack.home).remembered(), ends)
@@ -87,7 +86,6 @@ def play(name: str, home: Path) -> list[set[str]]:
 
 
 def main() -> int:
-    """Play the cases; exit 0 when all are judged right."""
     parser = argparse.ArgumentParser(prog="tests.diagnosis.foreign", description=__doc__)
     parser.add_argument("--only", action="append", choices=list(ANSWERS), help="this case alone")
     names = parser.parse_args().only or list(ANSWERS)

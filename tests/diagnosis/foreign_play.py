@@ -75,7 +75,6 @@ class Stage:
         Supervisor(self.config).update()
 
     def restart_and_wait(self, service: str, **variables: str) -> None:
-        """Restart a service with other values of some variables, and wait until it is healthy."""
         override(self.config, service=service, variables=variables)
 
     def scale_to_zero(self, service: str) -> None:
@@ -95,7 +94,6 @@ class Stage:
         return self.ends.enter_context(run_slow_link(self.address(service), delay_s / 2))
 
     def wait_until_healthy(self) -> None:
-        """Wait until labels, metrics and probes all work."""
         health.wait_until_healthy(self.config, deadline_s=_READY_S)
 
 

@@ -243,7 +243,6 @@ def _restore(config: StackConfig, run: _Run) -> None:
 
 
 def is_right(run: _Run) -> bool:
-    """Tell whether a run found what was there, in time, and nothing else."""
     is_found = run["verdict_s"] is not None and set(run["found"]) == set(run["faults"])
     return is_found and not run["wrong"] and not run["error"]
 
@@ -259,7 +258,6 @@ def _judge(run: _Run) -> str:
 
 
 def write_page(runs: list[_Run], *, planned: int, path: Path) -> int:
-    """Write the page; return 0 when the goal is met, else 3."""
     right = [run for run in runs if is_right(run)]
     wrong = [run for run in runs if run["wrong"]]
     times = [run["verdict_s"] for run in right if run["faults"]]

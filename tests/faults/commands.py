@@ -200,8 +200,6 @@ class _Worker(BaseHTTPRequestHandler):
 
 @dataclass
 class Lane:
-    """One bucket with its proxy, its consumers and its worker; rounds run one after another."""
-
     shelf: Shelf
     proxy: LossyProxy
     folder: Path
@@ -216,7 +214,6 @@ class Lane:
         return Operator(name, folder, self.proxy.endpoint, self.shelf.bucket, settings, clock_s)
 
     def count(self, labels: Sequence[Label]) -> Counted:
-        """Count labels once the consumers have taken what they can and no request is on its way."""
         wait_until(lambda: self.proxy.is_idle, what="the last late request")
         if self.consumers is not None:
             wait_until(lambda: not self.shelf.list_keys("ready/"), what="the consumers' last look")
@@ -270,7 +267,6 @@ def make_plan(operator: Operator) -> Outcome:
 
 
 def read_planned(plan: Outcome) -> set[str]:
-    """Return the names of the labels that a plan holds, from its file."""
     lines = Path(plan.document["path"]).read_text("utf-8").splitlines()
     keys = (str(json.loads(line).get("key", "")) for line in lines)
     return {key.partition("/")[2] for key in keys if key}
@@ -302,7 +298,6 @@ def go_on(operator: Operator, plan: Outcome) -> Outcome:
 
 
 def find_wrong(counted: Counted, planned: set[str], outcome: Outcome) -> list[str]:
-    """Return what a command said of a release that is not so."""
     wrong, there = [], counted.moved & planned
     names = ("reasons", "unproven")
     if outcome.code == 0 and there != planned:
@@ -386,7 +381,6 @@ class Round:
         self.lane.proxy.traps.clear()
 
     def kill(self) -> None:
-        """Have one operator's commands killed, again and again; somebody goes on to the end."""
         ann = self.hire("ann", worker=self.rng.random() < 0.3)
         plan = make_plan(ann)
         self.spoil()
@@ -452,7 +446,6 @@ class Round:
                 self.outcomes.append((read_planned(more), go_on(carol, more)))
 
     def judge(self, labels: Sequence[Label]) -> Totals:
-        """Count what became of the labels, and compare it with what was said."""
         totals, lane, counted = self.totals, self.lane, self.lane.count(labels)
         totals.labels = len(labels)
         totals.lost, totals.twice = len(counted.lost), len(counted.twice)
@@ -511,7 +504,6 @@ def run_many(
 
 
 def play(lane: Lane, rng: random.Random, *, is_stop: bool) -> tuple[Totals, list[str]]:
-    """Play one round; return what it came to, and what was done."""
     lane.clear()
     lane.proxy.has_renames = rng.random() < 0.5
     put, round_ = lane.shelf.put_labels(30, rng), Round(lane, rng)

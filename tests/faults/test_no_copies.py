@@ -114,14 +114,12 @@ def test_a_put_without_its_answer_is_in_doubt_and_never_sent_again(
 
 
 def test_a_source_that_is_rewritten_under_our_read_is_not_put(lane: Lane, seed: int) -> None:
-    """Only the content that was planned goes there."""
     put = lane.shelf.put_labels(LABELS, random.Random(seed))
     ann = lane.hire("ann")
     plan = plan_release(ann, LABELS)
     row = plan.document["rows"][5]
 
     def rewrite(raw: bytes) -> bytes:
-        """Rewrite the source right before it is read."""
         if raw.startswith(f"GET /{lane.shelf.bucket}/{quote(row['key'], safe='/~')}?".encode()):
             put_foreign(lane, row["key"], b"%PDF rewritten")
         return raw

@@ -119,7 +119,6 @@ def _make_true(tally: Tally, put: list[Label], resumed: Outcome, word: str) -> N
 def expect_settled(
     lane: Lane, ann: Operator, resumed: Outcome, *, put: list[Label], tally: Tally, word: str
 ) -> None:
-    """Check that a word on all unproven rows was carried out, whole, and is told as a word."""
     plan_id = resumed.document["plan"]
     unproven = {key.partition("/")[2] for key in pick_words(resumed, "unproven")}
     places = where_are(lane, put)

@@ -66,7 +66,6 @@ class _Service:
         raise NotImplementedError
 
     def measure(self) -> dict[str, float]:
-        """Return the service's own metrics."""
         return {}
 
     def _write_metrics(self) -> str:
@@ -114,7 +113,6 @@ class Fulfillment(_Service):
         ]
 
     def measure(self) -> dict[str, float]:
-        """Return how long the oldest label waits, by its shipment."""
         shipped = self._shipped()
         waiting = [
             datetime.fromisoformat(one["createdAt"]).timestamp()
@@ -137,8 +135,6 @@ class Fulfillment(_Service):
 
 
 class Support(_Service):
-    """Tickets with a timeline; collects shipments from the other service."""
-
     def __init__(self, token: str, fulfillment: Fulfillment) -> None:
         super().__init__(token)
         self._fulfillment = fulfillment

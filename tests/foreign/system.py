@@ -169,7 +169,6 @@ class Foreign:
 
     @contextmanager
     def consume(self) -> Iterator[None]:
-        """Have a consumer take what comes to ``ready/``, until the block ends."""
         taken = self.folder / "taken.jsonl"
         with run_consumers(self.server.endpoint, BUCKET, taken, count=1) as self.consumers:
             yield
@@ -345,5 +344,4 @@ def _run_monitors(
 
 
 def read_plan(outcome: Outcome) -> str:
-    """Return the text of a plan's file: what is approved."""
     return Path(outcome.document["path"]).read_text("utf-8")

@@ -73,7 +73,6 @@ def run(command: list[str], folder: Path, environment: dict[str, str] | None = N
 
 
 def fill_in(folder: Path, sink: HTTPServer) -> Path:
-    """Do what DataFlow's start script does; return Alertmanager's configuration."""
     values = {
         "SLACK_WEBHOOK_URL": sink.url_for("/slack"),
         "TEAMS_WEBHOOK_URL": sink.url_for("/teams"),

@@ -60,7 +60,6 @@ def list_signs(cause: str) -> list[Sign]:
 
 
 def make_healthy() -> dict[str, Any]:
-    """Return what is seen in health: values by which no sign holds."""
     seen = dict(KNOWN)
     signs = list(chain.from_iterable(map(list_signs, CAUSES)))
     for name in {sign.name for sign in signs} - seen.keys():
@@ -70,7 +69,6 @@ def make_healthy() -> dict[str, Any]:
 
 
 def make_fault(cause: str) -> dict[str, Any]:
-    """Return what an operator would observe of a fault."""
     if cause in FAULTS:
         return FAULTS[cause]
     signs = CAUSES[cause].options[0].signs

@@ -40,7 +40,6 @@ def chaos_keys(world: World) -> list[str]:
 
 
 def name_types(value: Any) -> Any:
-    """Return a document with the name of its type in place of each value."""
     if isinstance(value, dict):
         return {name: name_types(inner) for name, inner in value.items()}
     if isinstance(value, list):

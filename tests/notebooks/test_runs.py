@@ -46,7 +46,6 @@ def incident(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, httpserver: HTTPSe
 
 
 def run(incident: Incident, folder: Path, *cells: str) -> NotebookRun:
-    """Run a notebook of these cells in place of section 2's."""
     parameters = new_code_cell('incident_id = ""', metadata={"tags": ["parameters"]})
     notebook = new_notebook(cells=[parameters, *map(new_code_cell, cells)])
     nbformat.write(notebook, folder / f"{DETECTION.NAME}.ipynb")

@@ -58,7 +58,6 @@ class Desk:
     said: str = ""
 
     def type(self, *words: str) -> int:
-        """Run a command; return its exit code."""
         try:
             code = main(words)
         except SystemExit as end:
@@ -69,7 +68,6 @@ class Desk:
         return code
 
     def read(self, *words: str) -> dict[str, Any]:
-        """Run a command with ``--json``; return its document."""
         code = self.type(*words, "--json")
         document: dict[str, Any] = json.loads(self.said)
         assert document["exit_code"] == code
@@ -77,7 +75,6 @@ class Desk:
         return document
 
     def paste(self) -> int:
-        """Run the command that the last one printed."""
         (line,) = [line for line in self.said.splitlines() if line.startswith("next ")]
         program, *words = shlex.split(line.removeprefix("next "))
         assert program == "objectmove"
@@ -125,7 +122,6 @@ def desk(
 
 
 def make_quick_timing() -> Timing:
-    """Return a timing by which the lock of a killed run lapses soon."""
     return Timing(lease_s=8, effect_s=1, spread_s=1)
 
 

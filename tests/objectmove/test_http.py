@@ -39,7 +39,6 @@ def connect(endpoint: str, **changes: Any) -> Connections:
 
 
 def ask(http: Connections, *messages: Message, **options: Any) -> Told:
-    """Return what was told of each message; each once."""
     told: Told = {}
 
     def take(index: int, reply: Reply) -> None:

@@ -28,8 +28,6 @@ _BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.M | re.S)
 
 
 class Block(NamedTuple):
-    """A block of code: its language, what stands beside that, and its text."""
-
     language: str
     about: str
     text: str
@@ -50,7 +48,6 @@ def list_cells() -> list[str]:
 
 
 def write_notebook(path: Path) -> None:
-    """Make the notebook as the page says: its cells, the first one tagged."""
     cells = [nbformat.v4.new_code_cell(text) for text in list_cells()]
     cells[0].metadata["tags"] = ["parameters"]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), path)

@@ -95,7 +95,6 @@ def test_what_a_wheel_imports_is_what_it_and_the_ones_below_declare() -> None:
 
 
 def list_imports(package: str) -> set[str]:
-    """Return the top packages that a package's modules import."""
     imported = set()
     for path in (ROOT / package).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):

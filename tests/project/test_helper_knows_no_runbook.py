@@ -49,7 +49,6 @@ def _strip(text: str) -> str:
 
 
 def find(pattern: str) -> list[str]:
-    """Return where a pattern stands, with the line."""
     found = []
     for place, text in iter_texts():
         for line in text.splitlines():

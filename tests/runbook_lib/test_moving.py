@@ -176,8 +176,6 @@ def order_settling(inv: Any, plan: Plan, **answers: str) -> Plan:
 
 @pytest.fixture
 def find_plans(inv: Any) -> Callable[[str], Path]:
-    """Let the incident find plans by their ids."""
-
     def find(plan_id: str) -> Path:
         return Path(inv.incident.folder / "plans" / f"{plan_id}.jsonl")
 

@@ -45,7 +45,6 @@ class Run:
         return answer.json()
 
     def read_state(self) -> str:
-        """Return the run's state; empty while there is none."""
         url = f"{self.airflow.url}{self._path}"
         answer = requests.get(url, timeout=_TIMEOUT_S)
         return str(answer.json()["state"]) if answer.ok else ""
@@ -60,7 +59,6 @@ class Run:
         return tasks
 
     def read_task(self, name: str, index: int = -1) -> Task:
-        """Return one task instance; one that is not there yet has no state."""
         found = [task for task in self.list_tasks(name) if task.index == index]
         return found[0] if found else Task(name, index, "", 0)
 
@@ -76,8 +74,6 @@ class Run:
     def wait_for_task(
         self, name: str, *states: str, index: int = -1, tries: int = 1, deadline_s: float = 240
     ) -> Task:
-        """Wait until a task is in one of some states, in that attempt or a later one."""
-
         def read() -> Task | None:
             task = self.read_task(name, index)
             if task.tries < tries:
@@ -150,7 +146,6 @@ class Run:
 def start_run(
     airflow: Airflow, dag_id: str, run_id: str = "", *, conf: dict[str, Any] | None = None
 ) -> Run:
-    """Trigger a DAG; without an id Airflow makes one."""
     unpause(airflow, dag_id)
     url = f"{airflow.url}/api/v2/dags/{dag_id}"
     body: dict[str, Any] = {"logical_date": None, "conf": conf or {}}

@@ -28,8 +28,6 @@ _SHOWN = ("content-type", "content-disposition", "content-encoding", "cache-cont
 
 @dataclass(frozen=True)
 class Label:
-    """One label as it was put: ``shown`` are the headers that must stay."""
-
     name: str
     sha256: str
     shown: dict[str, str]
@@ -136,7 +134,6 @@ class Shelf:
         )
 
     def read_places(self, *prefixes: str) -> dict[str, list[Place]]:
-        """Return where each body lies, by its SHA-256."""
         places: dict[str, list[Place]] = defaultdict(list)
         for prefix in prefixes:
             for key in self.list_keys(prefix):
@@ -186,7 +183,6 @@ class Shelf:
 
 
 def pick_shown(headers: Any) -> dict[str, str]:
-    """Return the headers that a move must keep."""
     low = {str(name).lower(): str(text) for name, text in headers.items()}
     return {k: v for k, v in low.items() if k in _SHOWN or k.startswith("x-amz-meta-")}
 

@@ -37,8 +37,6 @@ def open_browser() -> Iterator[Browser]:
 
 @dataclass
 class Watched:
-    """What a page did beside showing itself."""
-
     requests: list[str] = field(default_factory=list)
     dialogs: list[str] = field(default_factory=list)
 

@@ -36,8 +36,6 @@ _EMPTY = hashlib.sha256(b"").hexdigest()
 
 @dataclass(frozen=True)
 class Taken:
-    """One copy that a consumer read, and then deleted."""
-
     at: float
     key: str
     sha256: str

@@ -11,7 +11,6 @@ from runbook_lib.redact import Redactor
 
 
 def open_diagnosis(settings: Settings) -> Investigation:
-    """Open section 5 on an incident of its own."""
     incident = create_incident(
         settings.runbook_home,
         redactor=Redactor(settings.secrets),

@@ -37,8 +37,6 @@ _GRPC = 10000
 
 @dataclass
 class StoreServer:
-    """One running server with an empty bucket."""
-
     kind: str
     endpoint: str
     command: list[str]
@@ -62,7 +60,6 @@ class StoreServer:
         wait_until(lambda: self._is_ready(client), what=f"{self.kind} at {self.endpoint}")
 
     def kill(self) -> None:
-        """End the process at once, as a crash does."""
         if self.process is not None:
             if self.process.poll() is None:
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -144,7 +141,6 @@ def is_free(port: int) -> bool:
 
 
 def is_answered(url: str, **options: Any) -> bool:
-    """Tell whether a server answers with success."""
     try:
         return requests.get(url, timeout=5, **options).ok
     except requests.RequestException:
@@ -153,7 +149,6 @@ def is_answered(url: str, **options: Any) -> bool:
 
 @contextmanager
 def run_juicefs(folder: Path) -> Iterator[StoreServer]:
-    """Run a JuiceFS gateway with its data under ``folder``."""
     juicefs = find_binary("juicefs")
     folder.mkdir(parents=True, exist_ok=True)
     (port,) = find_free_ports(1)

@@ -35,8 +35,6 @@ def damage_journal(folder: Path, line: int = 3) -> None:
 
 @dataclass(eq=False)
 class Clock:
-    """A clock that moves only when told to."""
-
     at: datetime = START
     step_s: float = 3.0
 
@@ -47,8 +45,6 @@ class Clock:
 
 @dataclass
 class Teller:
-    """Writes entries as sections do."""
-
     incident: Incident
     clock: Clock
     section: str = "02_signals_detection"
@@ -95,7 +91,6 @@ class Teller:
 
 
 def make_incident(home: Path, *, secrets: tuple[str, ...] = (), **facts: Any) -> Teller:
-    """Make an incident in which nothing was read."""
     clock = Clock()
     incident = create_incident(
         home, redactor=Redactor(secrets), environment="local", clock=clock, **facts

@@ -139,7 +139,6 @@ class LossyProxy(socketserver.ThreadingTCPServer):
             self.spoils, self.traps = [], []
 
     def choose(self, request: Request) -> str:
-        """Return the fate of a request; empty: it passes."""
         with self._lock:
             fate = ""
             for spoil in self.spoils:
@@ -151,7 +150,6 @@ class LossyProxy(socketserver.ThreadingTCPServer):
             return fate
 
     def spring(self, request: Request, phase: str) -> None:
-        """Act out the traps that this request springs."""
         with self._lock:
             for trap in self.traps:
                 is_its = request.kind in trap.kinds and trap.phase == phase
@@ -164,13 +162,11 @@ class LossyProxy(socketserver.ThreadingTCPServer):
             trap.sprung.set()
 
     def pause(self) -> None:
-        """Wait as long as a late request does, or until the proxy ends."""
         with self._lock:
             delay_s = self._random.uniform(0.2, self.late_s)
         self.closing.wait(delay_s)
 
     def ask(self, request: Request) -> bytes:
-        """Return the store's answer to a request; empty when it gave none."""
         answer, changes = b"", request.kind not in _READS
         with self._lock:
             self._open += changes
@@ -280,12 +276,10 @@ def is_rename(request: Request) -> bool:
 
 
 def _is_copy(request: Request) -> bool:
-    """Tell whether a request has the store copy an object."""
     return b"\r\nx-amz-copy-source:" in request.raw.partition(b"\r\n\r\n")[0].lower()
 
 
 def _is_success(request: Request, answer: bytes) -> bool:
-    """Tell whether the store says that it copied, renamed or put."""
     if _is_copy(request):
         return b"CopyObjectResult" in answer
     return b" 200 " in answer.partition(b"\r\n")[0]

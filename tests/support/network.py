@@ -33,8 +33,6 @@ class Received:
 
 @dataclass(frozen=True)
 class Act:
-    """What the server does after a request: send some bytes, then keep, close, reset or wait."""
-
     data: bytes = b""
     then: Literal["keep", "close", "reset", "hang"] = "keep"
 
@@ -60,8 +58,6 @@ def make_answer(body: bytes = b"", status: int = 200, *lines: str) -> bytes:
 def run_server(
     answer: Callable[[Received], Act | bytes], *, tls: ssl.SSLContext | None = None
 ) -> Iterator[Server]:
-    """Run a server that does with each request what ``answer`` says; each in its own thread."""
-
     def serve(client: socket.socket) -> None:
         number = len(server.connections)
         server.connections.append(client)

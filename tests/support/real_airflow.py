@@ -27,7 +27,6 @@ _UNRECORDED = {"access_token", "file_token"}
 
 
 def list_fields(answer: Any, path: str = "") -> set[str]:
-    """Return the paths of all fields in an answer."""
     if isinstance(answer, dict):
         return {path}.union(*(list_fields(value, f"{path}.{key}") for key, value in answer.items()))
     if isinstance(answer, list):
@@ -67,7 +66,6 @@ class Airflow:
 
     @staticmethod
     def from_environment() -> Airflow:
-        """Return the Airflow that the environment names."""
         env = os.environ
         return Airflow(
             url=env["AIRFLOW_TEST_URL"],
@@ -87,18 +85,15 @@ class Airflow:
         return self.dags / f"{DAG_ID}.py"
 
     def close_gate(self) -> None:
-        """Let the DAG's runs fail from now on."""
         body = {"key": "fulfillment_release_gate", "value": "closed"}
         requests.post(f"{self.url}/api/v2/variables", json=body, timeout=20).raise_for_status()
 
     def open_gate(self) -> None:
-        """Let the DAG's runs succeed again."""
         url = f"{self.url}/api/v2/variables/fulfillment_release_gate"
         answer = requests.delete(url, timeout=20)
         assert answer.status_code in (204, 404), answer.text
 
     def run_now(self) -> str:
-        """Start a run and wait for its end; return its state."""
         path = f"/api/v2/dags/{DAG_ID}/dagRuns"
         client = self.client()
         run = f"{path}/{client.post(path, dict, {'logical_date': None})['dag_run_id']}"

@@ -90,15 +90,12 @@ def find_missing() -> str:
 
 
 class _Cluster:
-    """A monitor, a manager and an OSD, as one process group."""
-
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.folder = folder
         self.environment = environment
         self.daemons: list[subprocess.Popen[bytes]] = []
 
     def run(self, *command: str) -> str:
-        """Run a program to its end, and return what it says."""
         done = subprocess.run(
             command,
             check=False,
@@ -112,7 +109,6 @@ class _Cluster:
         return done.stdout
 
     def start(self, *command: str) -> None:
-        """Start a daemon in the process group of the first one."""
         with (self.folder / "output.log").open("ab") as log:
             daemon = subprocess.Popen(
                 command,
@@ -126,7 +122,6 @@ class _Cluster:
         self.daemons.append(daemon)
 
     def kill(self) -> None:
-        """End all daemons at once: their folder goes, too."""
         if self.daemons:
             os.killpg(self.daemons[0].pid, signal.SIGKILL)
         for daemon in self.daemons:
@@ -185,7 +180,6 @@ def run_rgw(folder: Path, *, is_encrypted: bool = False) -> Iterator[StoreServer
 
 @pytest.fixture(scope="module")
 def rgw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreServer]:
-    """Run Ceph's gateway for a module's tests."""
     with run_rgw(tmp_path_factory.mktemp("rgw")) as server:
         yield server
 

@@ -46,7 +46,6 @@ def make_alert(
 
 
 def make_payload(*alerts: dict[str, Any], **changed: Any) -> dict[str, Any]:
-    """Return the webhook's payload, version 4."""
     payload = {
         "version": "4",
         "groupKey": '{}:{alertname="FulfillmentDelay"}',
@@ -225,11 +224,9 @@ class Service:
 
     @property
     def log(self) -> str:
-        """What it wrote to stderr, in all its lives."""
         return (self.folder / "serve.log").read_text("utf-8")
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
         with (self.folder / "serve.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "alerting"],
@@ -276,7 +273,6 @@ class Service:
         return requests.get(url, headers=headers, timeout=30, verify=verify, **options)
 
     def read_metric(self, name: str) -> float:
-        """Return a metric's value, labels included in its name."""
         for line in self.get("/metrics").text.splitlines():
             label, _, value = line.rpartition(" ")
             if label == f"runbook_serve_{name}":
@@ -284,8 +280,6 @@ class Service:
         raise KeyError(name)
 
     def wait_until_done(self, deadline_s: float = 240) -> None:
-        """Wait until every alert is reported and every message delivered."""
-
         def is_done() -> bool:
             text = self.get("/metrics").text
             lines = [line for line in text.splitlines() if "waiting" in line and line[0] != "#"]

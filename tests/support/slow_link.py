@@ -31,7 +31,6 @@ class SlowLink:
 
 @contextmanager
 def run_slow_link(endpoint: str, delay_s: float = 0.0) -> Iterator[SlowLink]:
-    """Run a link to a server for the enclosed block, with a delay each way."""
     command = [sys.executable, "-m", "tests.support.slow_link", endpoint, str(delay_s)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:

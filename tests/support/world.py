@@ -160,7 +160,6 @@ class World:
         self.case = make_case(self.now - timedelta(minutes=2))
 
     def line(self, values: list[float], *, step_s: float = 10, **labels: str) -> Series:
-        """Return a series whose newest sample is now."""
         count = len(values)
         return Series(
             labels,
@@ -171,7 +170,6 @@ class World:
         )
 
     def count(self, metric: str, label: str, values: dict[str, list[float]]) -> None:
-        """Set a counter's samples, ten seconds apart, newest now."""
         self.series[metric] = [self.line(v, **{label: name}) for name, v in values.items()]
 
     def put_lag(self, *minutes: float, step_s: float = 10) -> None:
@@ -181,7 +179,6 @@ class World:
         self.series[REFRESH] = [self.line(times, step_s=step_s)]
 
     def put(self, key: str, content: bytes = b"%PDF", **metadata: str) -> None:
-        """Put an object; metadata names with ``_`` for ``-``."""
         named = {name.replace("_", "-"): value for name, value in metadata.items()}
         self.store.put_object(key, content, metadata=named)
 
@@ -196,7 +193,6 @@ class World:
         return key
 
     def fire(self, name: str = "FulfillmentDelay", **labels: str) -> None:
-        """Let an alert fire for three minutes, in Prometheus and Alertmanager."""
         began = self.now - timedelta(minutes=3)
         full = {"alertname": name, "severity": "high", **labels}
         self.alerts.append(Alert(name, full, "firing", began, 12.0))
@@ -213,7 +209,6 @@ class World:
                 del self.series[name]
 
     def hear(self, *channels: str, status: str = "firing", minutes_ago: float = 2) -> None:
-        """Let receivers get a notification of FulfillmentDelay."""
         at = self.now - timedelta(minutes=minutes_ago)
         self.heard += [Notification(c, at, status, ("FulfillmentDelay",)) for c in channels]
 
@@ -229,7 +224,6 @@ class World:
         )
 
     def sleep(self, seconds: float) -> None:
-        """Let waiting move this world's clock."""
         self.now += timedelta(seconds=seconds)
 
     def take(self, section: SectionModule, step: str, **parameters: Any) -> Reading:
@@ -237,7 +231,6 @@ class World:
 
     @property
     def incident(self) -> Incident:
-        """The incident, made when it is first asked for."""
         if not hasattr(self, "_incident"):
             self._incident = create_incident(
                 self.home, redactor=Redactor(), environment="local", clock=lambda: self.now
@@ -276,7 +269,6 @@ def make_settings(home: Path, **changes: Any) -> Settings:
 
 
 def make_case(*times: datetime) -> Case:
-    """Return a ticket with a shipment event at each time."""
     entries = tuple(
         TimelineEntry(
             "shipment", at, source, "created", ORDER, {"source": source, "orderId": ORDER}
@@ -486,5 +478,4 @@ class FakeClients:
         self.bucket = self.change_bucket = world.store.memory
 
     def find_switch(self, service: str) -> Any:
-        """Return what stops and starts a service."""
         return self.services

@@ -37,7 +37,6 @@ def play(scenario: str, script: str = "") -> Outcome:
 def act(
     direction: Direction, state: State, source: Place, destination: Place, wanted: Act
 ) -> AbstractContextManager[object]:
-    """Do something else in one cell of the decision table."""
     cell = (direction, state, source, destination)
     rule = table._BY_CELL[cell]._replace(act=wanted)
     return mock.patch.dict(table._BY_CELL, {cell: rule})
@@ -60,7 +59,6 @@ def delete_without_looking() -> Iterator[None]:
 
 @contextmanager
 def forget_to_pause() -> Iterator[None]:
-    """Move while the worker may move."""
     with mock.patch.object(run.Run, "_hold"), mock.patch.object(SimHold, "check"):
         yield
 
@@ -115,7 +113,6 @@ def tell_a_copied_row_as_skipped() -> AbstractContextManager[object]:
 
 
 def accept_late() -> AbstractContextManager[object]:
-    """Let the store accept expired requests."""
     return mock.patch.object(World, "has_expired", return_value=False)
 
 

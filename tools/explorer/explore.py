@@ -66,7 +66,6 @@ class Found:
             self.violations[kind] = sorted(shrunk, key=lambda it: (len(it[1]), it))[:2]
 
     def render(self) -> str:
-        """Return it as text, with lines that reproduce each kind of violation."""
         lines = [
             f"{self.name}: {self.runs} runs in {self.seconds:.0f} s ({self.known} ended in a known"
             f" state, {self.idle} moved nothing), {sum(self.declared.values())} times declared"
@@ -86,7 +85,6 @@ def mask_violation(violation: str) -> str:
 
 
 def shrink(scenario: Scenario, script: Script, kind: str) -> Script:
-    """Leave out of a script what a kind of violation does not need."""
     for size in (1, 2, 1):
         start = 0
         while start + size <= len(script):
@@ -99,7 +97,6 @@ def shrink(scenario: Scenario, script: Script, kind: str) -> Script:
 
 
 def _breaks(scenario: Scenario, script: Script, kind: str) -> bool:
-    """Tell whether a run with this script breaks a promise in this way."""
     try:
         outcome = Run(scenario, script).execute()
     except ScriptError:

@@ -107,7 +107,6 @@ class Desk:
         return process
 
     def type(self, process: Process, line: Line) -> Word:
-        """Run one command; return what it returned or raised."""
         try:
             word = self._carry_out(process, line)
         except (
@@ -148,7 +147,6 @@ class Desk:
         return moving.carry_out("resume")
 
     def find_plan(self, process: Process, plan_id: str) -> Plan:
-        """Return a plan from the machine's folder, else from the bucket."""
         plans = process.machine.folder.plans
         if plan_id not in plans:
             plans[plan_id] = planning.find_plan(process.bucket, plan_id)
@@ -163,7 +161,6 @@ class Desk:
         parts: int = 0,
         memory_removed: bool = False,
     ) -> Plan:
-        """Make the plan of a release of everything, or of what matches."""
         now = process.clock.now()
         header = {
             "source": SOURCE,

@@ -177,7 +177,6 @@ class World:
 
     @property
     def is_strict(self) -> bool:
-        """Whether the store honours conditions on what it writes and deletes."""
         return self.kind != "loose"
 
     @property
@@ -185,7 +184,6 @@ class World:
         return self.now_ms + self.store_offset_ms
 
     def advance(self, ms: int) -> None:
-        """Let time pass, and what is due happen."""
         until = self.now_ms + ms
         while self.agenda and min(self.agenda, key=_when)[0] <= until:
             item = min(self.agenda, key=_when)
@@ -214,7 +212,6 @@ class World:
         return any(what == "finish-work" for _, _, what, _ in self.agenda)
 
     def say(self, verb: str, key: str, plan: str = "") -> None:
-        """Note what a person, or another system, says of a key."""
         self.history.append(Event(self.now_ms, "person", verb, key, plan=plan))
 
     def note_saved(self, state: str, by: str, seen_gone: Mapping[str, int]) -> None:
@@ -287,7 +284,6 @@ class World:
         return self._refuse("NoSuchKey", call.key)
 
     def _list(self, call: Call) -> str:
-        """Return a page of a listing, written anew only when something under its prefix changed."""
         asked = (call.prefix, call.after, call.most, call.is_encoded)
         listing = self._listings.get(asked)
         if listing is None:
@@ -422,7 +418,6 @@ class World:
         return wire.answer(200, self.store_ms, b"")
 
     def _store(self, key: str, made: Version, sending: Sending | None = None) -> None:
-        """Put a version at a key."""
         old = self.objects.get(key)
         self.objects[key] = made
         self._forget_listings(key)
