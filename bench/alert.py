@@ -42,15 +42,11 @@ _AT_REST_S = 0.02
 
 
 class Cost(NamedTuple):
-    """Seconds from firing until the ticket showed the report, and every target its message."""
-
     ticket_s: float
     all_s: float
 
 
 class Bench:
-    """One stack with `runbook serve`, and a case of support."""
-
     def __init__(self, stack: RunningStack, config: StackConfig) -> None:
         self._stack = stack
         self._config = config
@@ -83,10 +79,7 @@ class Bench:
         return psutil.Process(self._supervisor.programs()[reporter.NAME]["pid"])
 
     def measure(self, number: int) -> Cost:
-        """Let Alertmanager fire an alert; return what its report took.
-
-        ``number`` makes the alert one of a group that Alertmanager has not seen.
-        """
+        """Let Alertmanager fire an alert in a group of its own; return what its report took."""
         known = self._count_told()
         fired_at = time.time()
         self._fire(number)
@@ -96,8 +89,6 @@ class Bench:
         return Cost(told_at - fired_at, time.time() - fired_at)
 
     def wait_until_at_rest(self) -> None:
-        """Wait until the service and its children use no processor."""
-
         def is_at_rest() -> bool:
             family = self.find_process().children(recursive=True)
             cpu_s = sum(map(read_cpu_s, family))
@@ -144,7 +135,6 @@ class Bench:
         return all(line.endswith(" 0.0") for line in waiting)
 
     def close_incident(self) -> None:
-        """Close the open incident, so that the next alert begins another one."""
         command = [sys.executable, "-m", "runbook_lib", "close"]
         subprocess.run(command, cwd=self._config.home, check=False, stdout=subprocess.DEVNULL)
 
@@ -170,7 +160,6 @@ def make_table(costs: dict[str, list[Cost]], loads: list[float]) -> str:
 
 
 def run_rounds(bench: Bench, rounds: int) -> tuple[dict[str, list[Cost]], list[float]]:
-    """Return the costs of cold and warm alerts, and the load at each round."""
     costs: dict[str, list[Cost]] = {"cold": [], "warm": []}
     loads = []
     for number in range(rounds):

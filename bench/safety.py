@@ -58,15 +58,7 @@ _SETTINGS = {
 
 
 class Tool(NamedTuple):
-    """A mover that is one command.
-
-    Attributes
-    ----------
-    programs : names of its program
-    arguments : of the move, with its safe options
-    said : finds what it says of a file: ``moved`` or ``kept``, with the file's name
-    safe : its safe options, in words
-    """
+    """A mover that is one command; ``said`` finds what it says of a file: ``moved`` or ``kept``."""
 
     programs: tuple[str, ...]
     arguments: str
@@ -116,12 +108,7 @@ def fold(key: str) -> str:
 
 @dataclass
 class File:
-    """One file of a round: its source key, the key that it is moved to, and its content.
-
-    Attributes
-    ----------
-    rewritten : the content that its writer put there meanwhile; empty until then
-    """
+    """One file of a round, with both keys; ``rewritten`` is what its writer put there meanwhile."""
 
     source: str
     to: str
@@ -166,13 +153,7 @@ class Places(NamedTuple):
 
 @dataclass
 class Round:
-    """One tool's moves in one case, in an empty bucket.
-
-    Attributes
-    ----------
-    process : the command that runs, which a case may kill
-    said : what every command said, for whoever looks into a result
-    """
+    """One tool's moves in one case, in an empty bucket."""
 
     shelf: Shelf
     proxy: LossyProxy
@@ -184,7 +165,6 @@ class Round:
     said: list[str] = field(default_factory=list)
 
     def put_files(self, count: int, source: str, to: str) -> None:
-        """Put files under a prefix. Each call gives the same names and other content."""
         for number in range(count):
             name = f"{number:06d}.pdf"
             file = File(source + name, to + name, self.rng.randbytes(BODY_BYTES))
@@ -195,7 +175,6 @@ class Round:
         self.shelf.client.put_object(BUCKET, key, io.BytesIO(body), len(body), "application/pdf")
 
     def rewrite(self, file: File) -> None:
-        """Do what the file's writer does: replace it at its source."""
         body = self.rng.randbytes(BODY_BYTES)
         self.put(file.source, body)
         file.rewritten = body
@@ -245,14 +224,7 @@ class Round:
 
 @dataclass
 class Claims:
-    """What a mover says of the files of one move, by their names.
-
-    Attributes
-    ----------
-    moved : whether each moved; it says nothing of a file that is missing here
-    in_doubt : those that it leaves to a person, since nobody can know
-    proven : how many it proved to have moved
-    """
+    """What a mover says of the files of one move, by their names; of others it says nothing."""
 
     moved: dict[str, bool] = field(default_factory=dict)
     in_doubt: set[str] = field(default_factory=set)
@@ -260,7 +232,6 @@ class Claims:
 
 
 def move_with_tool(tool: Tool, round_: Round, source: str, to: str) -> Claims:
-    """Give a tool's command until it ends with 0; return what it claims."""
     program = find_program(*tool.programs) or tool.programs[0]
     arguments = tool.arguments.format(source=source, to=to).split()
     waiting = {get_name(key) for key in round_.shelf.list_keys(fold(source))}
@@ -277,7 +248,6 @@ def move_with_tool(tool: Tool, round_: Round, source: str, to: str) -> Claims:
 
 
 def move_with_plan(round_: Round, source: str, to: str) -> Claims:
-    """Plan, apply until nothing waits, and verify; return what is claimed."""
     program = find_program("runbook") or "runbook"
     claims = Claims()
     code, out, _ = round_.run([program, "plan", "--prefix", source, "--to", to, "--json"])
@@ -348,16 +318,7 @@ def _kill_once(round_: Round) -> None:
 
 
 class Case(NamedTuple):
-    """Something that goes wrong.
-
-    Attributes
-    ----------
-    made : how it is made, in two sentences
-    disturb : sets it up
-    moves : source and destination of the moves, which run one after the other
-    consumers : how many consumers take from the destination all the time
-    unpromised : where we promise nothing: on which stores, and why
-    """
+    """Something that goes wrong; ``unpromised``: on which stores we promise nothing, and why."""
 
     title: str
     made: str
@@ -427,7 +388,6 @@ CASES = {
 
 @contextmanager
 def open_round(server: StoreServer, case: Case, rng: random.Random) -> Iterator[Round]:
-    """Empty the bucket, and open what a round needs."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         shelf = Shelf(server.endpoint, BUCKET)
@@ -525,7 +485,6 @@ def compare(
     count: int,
     logs: Path | None,
 ) -> Tallies:
-    """Play every case with every tool on every store; return the sums of the rounds."""
     tallies: Tallies = {}
     for kind, run_server in SERVERS.items():
         with tempfile.TemporaryDirectory() as folder, run_server(Path(folder)) as server:
@@ -557,7 +516,6 @@ def find_breaches(tallies: Tallies) -> list[str]:
 
 
 def say(tallies: Sequence[Tally], mark: str) -> str:
-    """Return how many files were harmed, and how; then those that a person must settle."""
     sums = {name: sum(tally[name] for tally in tallies) for name in (*HARM, "in doubt")}
     harmed = sum(sums[name] for name in HARM)
     parts = [f"{sums[name]} {name}" for name in sums if sums[name]]
@@ -565,7 +523,6 @@ def say(tallies: Sequence[Tally], mark: str) -> str:
 
 
 def write_page(tools: Sequence[str], tallies: Tallies, *, facts: str) -> str:
-    """Return the page: one table, and what its words mean."""
     rows = [["case", "files", *tools]]
     for case, about in CASES.items():
         row = [about.title, str(sum(tallies[case, OURS, kind]["files"] for kind in SERVERS))]
@@ -602,7 +559,6 @@ def write_page(tools: Sequence[str], tallies: Tallies, *, facts: str) -> str:
 
 
 def read_facts(seed: int, rounds: int, count: int) -> str:
-    """Return commit, date, versions and the seed, in a sentence."""
     git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
     commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     versions = read_versions()

@@ -105,8 +105,6 @@ _SHOWN = 90
 
 
 class Change(NamedTuple):
-    """A node, what may stand in its place, and the function that puts either there."""
-
     put: Callable[[Any], None]
     old: ast.AST
     new: ast.AST
@@ -148,7 +146,6 @@ def list_files(text: str) -> list[str]:
 
 
 def list_places(node: ast.AST, words: Sequence[str] = ()) -> Iterator[list[Change]]:
-    """Yield the changes at each place below a node; ``words`` are the names in its table."""
     columns: Sequence[int] = ()
     if isinstance(node, ast.Assign | ast.AnnAssign):
         words = list(_list_names(node.value)) if isinstance(node.value, _CONTAINERS) else ()
@@ -354,7 +351,6 @@ def main() -> None:
 
 
 def judge_all(folder: Path, mutants: Sequence[Mutant], *, seed: int, end: float) -> None:
-    """Run the tests on each mutant in a copy, and write down the outcomes."""
     copy_tree(folder)
     limits_s: dict[str, int] = {}
     for group in dict.fromkeys(mutant.group for mutant in mutants):

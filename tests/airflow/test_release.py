@@ -23,7 +23,6 @@ pytestmark = [pytest.mark.timeout(900)]
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    """Open a desk without consumers: what was moved stays in ``ready/``."""
     folder = tmp_path_factory.mktemp("desk")
     with open_desk(folder, seed=SEED, consumers=0) as desk:
         yield desk

@@ -23,10 +23,7 @@ Calls = list[tuple[str, dict[str, str]]]
 
 @pytest.fixture
 def service(tmp_path: Path) -> Service:
-    """Return the settings of a service whose systems do not answer; it is not started.
-
-    Its secrets are not there: the tools need none of them.
-    """
+    """Return a service that is not started, without its secrets: the tools need none of them."""
     with run_receivers() as receivers:
         made = make_service(tmp_path, receivers, {"MINIO_ENDPOINT": "127.0.0.1:1"})
     for name, value in made.environment.items():

@@ -61,7 +61,6 @@ def journal(lab: Lab) -> list[Entry]:
 
 
 def cell(page: Page, source: str) -> int:
-    """Return the position of the one code cell whose source begins with the text."""
     sources = page.locator(".jp-Notebook .jp-Cell").evaluate_all(
         "all => all.map(c => c.querySelector('.cm-content')?.innerText ?? '')"
     )

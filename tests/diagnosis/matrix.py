@@ -95,7 +95,6 @@ class Case:
 def list_cases(
     seed: int, *, rounds: int, healthy: int, only: list[str] | None = None
 ) -> list[Case]:
-    """List the runs in an order that the seed decides; with ``only`` there are no pairs."""
     groups = [
         [Case(f"{name}-{number}", (name,))]
         for name in only or FAULTS
@@ -136,7 +135,6 @@ def main() -> int:
 
 
 def read_runs(file: Path) -> list[_Run]:
-    """Return the finished runs of a file, one in a line; none where there is no file."""
     runs: list[_Run] = []
     for line in file.read_text("utf-8").splitlines() if file.exists() else ():
         # A run that was killed while it wrote leaves half a line: it is run again.

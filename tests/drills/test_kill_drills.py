@@ -86,7 +86,6 @@ def drill(stack: RunningStack, tmp_path: Path) -> DrillProcess:
 
 
 def is_calm(stack: RunningStack, config: StackConfig) -> bool:
-    """Tell whether a drill may begin: healthy, no alert, nothing late."""
     if health.find_unhealthy(config) or health.read_lag_minutes(config) > 5:
         return False
     return not stack.list_alerts()
@@ -99,7 +98,6 @@ def find_drill(home: Path) -> str:
 
 
 def find_left(stack: RunningStack, config: StackConfig, home: Path) -> dict[str, object]:
-    """Return what is not as before a drill, by name; empty in the steady state."""
     left: dict[str, object] = dict(health.find_unhealthy(config))
     if left:
         return left

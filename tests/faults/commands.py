@@ -59,13 +59,11 @@ class Outcome:
     errors: str
 
     def get(self, name: str) -> int:
-        """Return a number of the document, or how long a list of it is."""
         value = self.document.get(name, 0)
         return value if isinstance(value, int) else len(value)
 
     @property
     def approval(self) -> tuple[str, str]:
-        """Return the words that approve the plan that this shows."""
         return "--approve", self.document["sha256"]
 
 
@@ -80,7 +78,6 @@ class Running:
             self.process.send_signal(number)
 
     def wait(self, deadline_s: float = _ENDS_S) -> Outcome:
-        """Return how it ended; raises TimeoutError, and ends it, when it does not."""
         try:
             code = self.process.wait(timeout=deadline_s)
         except subprocess.TimeoutExpired:
@@ -98,13 +95,7 @@ class Running:
 
 @dataclass(frozen=True)
 class Operator:
-    """One person at one machine: a folder of their own, a clock of their own.
-
-    Attributes
-    ----------
-    settings : environment variables beside those that every operator here has
-    clock_s : how much this machine's clock is ahead
-    """
+    """One person at one machine; ``clock_s``: how much this machine's clock is ahead."""
 
     name: str
     folder: Path

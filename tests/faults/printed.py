@@ -148,7 +148,6 @@ def tell(outcome: Outcome) -> str:
 
 
 def approve(operator: Operator, *words: str) -> str:
-    """Have a plan shown, and return the printed line that carries it out."""
     shown = operator.run(*words)
     assert shown.code == 5, tell(shown)
     assert shown.document.get("apply"), f"nothing to paste: {tell(shown)}"
@@ -203,7 +202,6 @@ def spoil_after(lane: Lane, kind: str, number: int, *spoils: Spoil) -> Trap:
 
 
 def settle_truthfully(operator: Operator, plan_id: str, tally: Tally, labels: list[Label]) -> None:
-    """Settle all that nobody can know by what really happened, with the printed commands."""
     open_keys = [row["key"] for row in operator.run("settle", plan_id).document["rows"]]
     shipped = tally.names(labels)
     words = answer(open_keys, {key for key in open_keys if key.partition("/")[2] in shipped})
@@ -230,8 +228,6 @@ def put_foreign(lane: Lane, key: str, body: bytes) -> Label:
 
 
 class Tally:
-    """A consumer of ``ready/`` that takes when it is told to; ``shipped`` counts by SHA-256."""
-
     def __init__(self, lane: Lane) -> None:
         self._shelf = lane.shelf
         self.shipped: Counter[str] = Counter()
@@ -313,7 +309,6 @@ def expect_home(lane: Lane, labels: Sequence[Label]) -> None:
 
 
 def expect_finished(lane: Lane, operator: Operator) -> None:
-    """Check that nothing is unfinished or paused, and that a plan offers exactly what waits."""
     waiting = {key for key in lane.shelf.list_keys("pending/") if key.lower().endswith(".pdf")}
     plan = operator.run("plan")
     assert plan.code in (0, 3), tell(plan)

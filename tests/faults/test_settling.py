@@ -40,13 +40,9 @@ NOBODY_SAYS: tuple[str, ...] = ()
 
 
 def leave_doubts(lane: Lane, seed: int, tally: Tally) -> tuple[Operator, Outcome, list[Label]]:
-    """Have a release killed among its copies; a consumer takes what landed; it is resumed.
+    """Have a release killed among its copies, let a consumer take what landed, and resume it.
 
     A store that renames leaves no such doubts, so this one has to copy.
-
-    Returns
-    -------
-    Who did it, the resumed release, which names what nobody can know, and the labels.
     """
     lane.proxy.has_renames = False
     put, ann, plan = put_and_plan(lane, seed, LABELS)

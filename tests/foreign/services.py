@@ -28,8 +28,6 @@ def _now() -> str:
 
 
 class _Service:
-    """Routes, a bearer token, and the counters that every DataFlow service exports."""
-
     def __init__(self, token: str) -> None:
         self.token, self.lock = token, threading.Lock()
         self.requests: Counter[tuple[str, str, int]] = Counter()

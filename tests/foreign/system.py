@@ -106,8 +106,6 @@ receivers:
 
 @dataclass
 class Foreign:
-    """The running system, and what the people in it do."""
-
     folder: Path
     server: StoreServer
     settings: dict[str, str]
@@ -185,7 +183,6 @@ class Foreign:
         return count(labels, self.shelf, self.read_taken())
 
     def steer(self, word: str) -> str:
-        """Use the owner's command for the worker: ``status``, ``stop`` or ``start``."""
         done = subprocess.run(
             [sys.executable, WORKER, word, self.folder],
             check=True, capture_output=True, text=True, timeout=60,
@@ -220,7 +217,6 @@ class Foreign:
 
 @contextmanager
 def run_foreign(server: StoreServer, folder: Path) -> Iterator[Foreign]:
-    """Run the system on a store; the worker is started, the consumer not yet."""
     with ExitStack() as stack:
         ca, context = make_certificates(folder)
         front = stack.enter_context(run_tls_front(server.endpoint, context)).endpoint

@@ -32,7 +32,6 @@ ALERT = {
 
 @pytest.fixture(scope="module")
 def followed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Follow the guide from the top to its end; return DataFlow's folder."""
     work = tmp_path_factory.mktemp("guide")
     dataflow = work / "dataflow"
     shutil.copytree(DATAFLOW, dataflow)

@@ -37,8 +37,6 @@ class Broken(PausedPipeline):
 
 @dataclass(frozen=True)
 class Stays(PausedPipeline):
-    """A scenario whose fault cannot be taken back, and that gets no further."""
-
     cause_expected: str = "carrier_errors"
 
     def inject(self, drill: Drill) -> None:

@@ -342,8 +342,6 @@ def test_failing_uploads_are_an_incident_without_any_lag(world: World) -> None:
 
 @dataclass
 class LeftOut:
-    """Clients of a world, but for some systems the real ones, which know that we do not have it."""
-
     real: Clients
     fakes: FakeClients
     systems: tuple[str, ...]

@@ -30,7 +30,6 @@ inv = Investigation.open(incident_id, section=detection)
 
 @pytest.fixture
 def incident(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, httpserver: HTTPServer) -> Incident:
-    """Return an incident in a world where nothing listens but a probe that only fails."""
     monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path / "reports"))
     monkeypatch.setenv("MINIO_ROOT_USER", "nobody")
     monkeypatch.setenv("MINIO_ROOT_PASSWORD", SECRET)

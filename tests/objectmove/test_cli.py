@@ -43,14 +43,7 @@ HOSTILE = (
 
 @dataclass
 class Desk:
-    """A person with the command, and a bucket of their own.
-
-    Attributes
-    ----------
-    store : reached directly
-    proxy : what lies between the command and the store
-    said : what the last command wrote to stdout
-    """
+    """A person with the command, and a bucket of their own; ``store`` is reached directly."""
 
     store: Minio
     proxy: LossyProxy

@@ -34,7 +34,6 @@ class Machine(NamedTuple):
     def run(
         self, *words: str, exit_code: int = 0, **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command; it must end with this exit code, and without a traceback."""
         done = subprocess.run(
             words,
             cwd=self.work,

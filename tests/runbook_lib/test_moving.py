@@ -72,7 +72,6 @@ def inv(tmp_path: Path) -> Any:
 
 @pytest.fixture
 def named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let this process carry out one of several runbooks."""
     monkeypatch.setenv("RUNBOOK_NAME", "inbox")
 
 

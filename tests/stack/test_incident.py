@@ -84,7 +84,6 @@ def list_supported(document: dict[str, Any]) -> list[str]:
 
 
 def is_resolved(stack: RunningStack) -> bool:
-    """Tell whether no alert fires, and the last that each channel heard is that it is over."""
     heard = stack.get("NOTIFICATIONS_URL", "/notifications")["items"]
     last = {n["channel"]: n["status"] for n in heard if "FulfillmentDelay" in n["alertnames"]}
     return not stack.is_firing() and set(last.values()) == {"resolved"}

@@ -21,8 +21,6 @@ _TIMEOUT_S = 30
 
 @dataclass(frozen=True)
 class Task:
-    """One instance of a task: ``index`` is -1 where it is not mapped; ``tries`` begin with 1."""
-
     name: str
     index: int
     state: str
@@ -166,7 +164,6 @@ def unpause(airflow: Airflow, dag_id: str) -> None:
 
 
 def find_process(words: tuple[str, ...]) -> int | None:
-    """Return the id of the process whose command line ends with some words; None without one."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             line = (folder / "cmdline").read_bytes().decode().rstrip("\0").split("\0")
@@ -179,7 +176,6 @@ def find_process(words: tuple[str, ...]) -> int | None:
 
 
 def list_worker(pid: int, scheduler: int) -> list[int]:
-    """Return the scheduler's child above a process, and all that runs below that worker."""
     parents = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:

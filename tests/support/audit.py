@@ -76,19 +76,13 @@ class Totals:
 
     @property
     def is_clean(self) -> bool:
-        """Whether nothing was lost, doubled, altered, told wrong or without an end."""
         return not (
             self.lost + self.twice + self.wrong + self.endless + self.unkept + self.recopied
         )
 
 
 class Shelf:
-    """One bucket, looked at by MinIO's own client.
-
-    Attributes
-    ----------
-    has_tags : whether labels get tags: a store that cannot copy loses them
-    """
+    """One bucket, looked at by MinIO's own client. A store that cannot copy loses tags."""
 
     def __init__(self, endpoint: str, bucket: str, *, has_tags: bool = True) -> None:
         self.bucket = bucket
@@ -98,7 +92,6 @@ class Shelf:
             self.client.make_bucket(bucket)
 
     def put_labels(self, number: int, rng: random.Random) -> list[Label]:
-        """Put labels with metadata, headers and tags under ``pending/``, and one foreign object."""
         labels = []
         for n in range(number):
             form = _NAMES[n % len(_NAMES)] if n % 5 == 0 else _NAMES[n % 2]

@@ -42,7 +42,6 @@ class Watched:
 
 
 def watch(page: Page, *allowed: str) -> Watched:
-    """Note every request but those that begin with ``allowed``, and every dialog."""
     seen = Watched()
 
     def on_request(request: Request) -> None:

@@ -44,8 +44,6 @@ class Taken:
 
 @dataclass
 class Consumers:
-    """Running consumers of one prefix; ``path`` is where they write what they took."""
-
     path: Path
     process: subprocess.Popen[bytes]
 
@@ -168,7 +166,6 @@ def _consume(
 
 
 def _list(client: _Client, prefix: str) -> list[tuple[str, str]]:
-    """Return key and LastModified of all that is there now; empty when the store refuses."""
     listed: list[tuple[str, str]] = []
     query = {"list-type": "2", "prefix": prefix, "encoding-type": "url"}
     while True:

@@ -20,7 +20,6 @@ def open_diagnosis(settings: Settings) -> Investigation:
 
 
 def ask_why(inv: Investigation) -> Conclusion:
-    """Read everything anew and conclude; nothing but readings decides."""
     for step in root_cause.STEPS:
         inv.read_step(step)
     return inv.conclude()

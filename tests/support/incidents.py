@@ -26,7 +26,6 @@ STEPS = {i: step for section in SECTIONS.values() for i, step in section.STEPS.i
 
 
 def damage_journal(folder: Path, line: int = 3) -> None:
-    """Alter one line of an incident's journal, as a bad disk or an editor does."""
     path = folder / "journal.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     lines[line - 1] = lines[line - 1].replace(b'"at":"2', b'"at":"3', 1)

@@ -65,7 +65,6 @@ class Spoil:
     matches: Callable[[Request], bool] = _is_any
 
     def take(self, *, is_read: bool) -> str:
-        """Return the next fate, of a read one that a read can have; empty when none is left."""
         fates = (fate for fate in self.fates if not is_read or _can_meet_reads(fate))
         if fate := next(fates, ""):
             self.fates.remove(fate)
@@ -185,7 +184,6 @@ class LossyProxy(socketserver.ThreadingTCPServer):
         return answer
 
     def ask_late(self, request: Request) -> None:
-        """Let a request take effect after a while; nobody gets its answer."""
         with self._lock:
             self._open += 1
         try:
@@ -317,7 +315,6 @@ def _answer(status: int, code: str, key: str) -> bytes:
 
 
 def _make_answer(fate: str, request: Request) -> bytes:
-    """Return what something between us and the store answers by itself."""
     _, status, form = fate.split("-")
     if form == "xml":
         answer = _answer(int(status), _MADE_CODES[status], request.key)

@@ -81,8 +81,6 @@ def run_server(
 
 @contextmanager
 def run_proxy() -> Iterator[Server]:
-    """Run a proxy, for CONNECT and for plain requests; it records their lines and headers."""
-
     def serve(client: socket.socket) -> None:
         head = b""
         while b"\r\n\r\n" not in head:
@@ -119,7 +117,6 @@ def run_tls_front(upstream: str, context: ssl.SSLContext) -> Iterator[Server]:
 
 
 def make_certificates(folder: Path) -> tuple[Path, ssl.SSLContext]:
-    """Make a private CA and a certificate for 127.0.0.1; return the CA's file and a context."""
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
     ca = [*key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=tests"]
     ca += ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]  # else strict clients refuse it

@@ -46,16 +46,7 @@ def wait_for(read: Callable[[], T], *, what: str, deadline_s: float = 120.0) -> 
 
 @dataclass(frozen=True)
 class Airflow:
-    """A running Airflow.
-
-    Attributes
-    ----------
-    url : an API server that asks for nothing
-    login_url : one on the same database that asks for user and password
-    user, password : what it asks for
-    dags : the folder of DAGs
-    is_recording : whether answers are written to ``RECORDED``, instead of compared
-    """
+    """A running Airflow; ``url`` asks for nothing, ``login_url`` for user and password."""
 
     url: str
     login_url: str
@@ -81,7 +72,6 @@ class Airflow:
 
     @property
     def dag_file(self) -> Path:
-        """The DAG's file, which a test may change."""
         return self.dags / f"{DAG_ID}.py"
 
     def close_gate(self) -> None:

@@ -82,7 +82,6 @@ _DEADLINE_S = 60
 
 
 def find_missing() -> str:
-    """Return the command that installs the programs; empty when they are here."""
     packages = {package for name, package in PROGRAMS.items() if shutil.which(name) is None}
     if not packages:
         return ""
@@ -130,17 +129,7 @@ class _Cluster:
 
 @contextmanager
 def run_rgw(folder: Path, *, is_encrypted: bool = False) -> Iterator[StoreServer]:
-    """Run a cluster and its gateway with their data under ``folder``.
-
-    Parameters
-    ----------
-    is_encrypted : encrypt every object. The gateway then answers each copy with 501 NotImplemented
-
-    Raises
-    ------
-    RuntimeError
-        When a program is missing; says which command installs it.
-    """
+    """Run a cluster and its gateway. An encrypted one answers each copy with 501."""
     install = find_missing()
     if install:
         raise RuntimeError(f"Ceph is not installed: {install}")
@@ -185,7 +174,6 @@ def rgw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreServer]:
 
 
 def main() -> int:
-    """Say which command installs Ceph; return 1 unless it is installed."""
     install = find_missing()
     if install:
         sys.stderr.write(f"Ceph is not installed. As root: {install}\n")

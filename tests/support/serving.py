@@ -65,11 +65,8 @@ def make_payload(*alerts: dict[str, Any], **changed: Any) -> dict[str, Any]:
 class Receivers:
     """A support service, Slack and Teams on one port, and a mailbox on another.
 
-    Attributes
-    ----------
-    modes : how each of ``ticket slack teams mail`` behaves: ``ok``, ``500``, ``silent`` (never
-        answers), ``closed`` (closes without an answer), ``lost`` (takes it, then closes)
-    posts, mails : what was taken
+    ``modes``: ``ok``, ``500``, ``silent`` (never answers), ``closed`` (closes without an answer),
+    ``lost`` (takes it, then closes).
     """
 
     port: int = 0
@@ -188,7 +185,6 @@ class _Mailbox:
 
 @contextmanager
 def run_receivers() -> Iterator[Receivers]:
-    """Run support service, Slack, Teams, the mailbox and Alertmanager's API."""
     port, smtp_port = find_free_ports(2)
     receivers = Receivers(port, smtp_port)
     handler = type("Handler", (_Handler,), {"receivers": receivers})
@@ -209,8 +205,6 @@ def run_receivers() -> Iterator[Receivers]:
 
 @dataclass
 class Service:
-    """``runbook serve``; ``start`` and ``kill`` it as often as you like."""
-
     environment: dict[str, str]
     port: int
     folder: Path
@@ -299,7 +293,6 @@ def get_settings(store: StoreServer) -> dict[str, str]:
 def make_service(
     folder: Path, receivers: Receivers, store: dict[str, str], *, token: str = "", **settings: str
 ) -> Service:
-    """Return a service that is not started; its targets are the receivers."""
     (port,) = find_free_ports(1)
     address = receivers.url.replace("http", "json")
     mail = f"mailto://127.0.0.1:{receivers.smtp_port}?mode=insecure"

@@ -19,8 +19,6 @@ _CHUNK_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class SlowLink:
-    """A running relay. ``endpoint`` is the address to use instead of the server's, host:port."""
-
     endpoint: str
     process: subprocess.Popen[str]
 

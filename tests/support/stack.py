@@ -75,8 +75,6 @@ class RunningStack:
 
 
 class Runbook:
-    """The command beside a stack, as a user runs it, with an incident folder of its own."""
-
     def __init__(self, stack: RunningStack, home: Path) -> None:
         self.home = home
         self.environment = {

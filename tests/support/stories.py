@@ -50,7 +50,6 @@ class Story:
 
 
 def tell_incident(home: Path, monkeypatch: pytest.MonkeyPatch) -> Story:
-    """Tell a paused pipeline: seen, planned, approved, the alert decays, fixed, written up."""
     world = make_world(home, monkeypatch)
     pause_pipeline(world)
     first = commands.investigate(world.settings, SECTIONS, ticket_id=TICKET)
@@ -68,7 +67,6 @@ def tell_incident(home: Path, monkeypatch: pytest.MonkeyPatch) -> Story:
 
 
 def tell_drill(home: Path, monkeypatch: pytest.MonkeyPatch) -> Story:
-    """Tell a drill of the same fault, from steady state to score."""
     world = make_world(home, monkeypatch)
     scored = run_drill(world.settings, PausedPipeline(world=world), progress=keep_quiet)
     assert scored.incident

@@ -63,8 +63,6 @@ _REASONS += ("access_denied", "bad_credentials", "no_such_bucket")
 
 
 class WorldStore(MemoryStore):
-    """A store in memory that can be down, deny, or have another clock."""
-
     world: World
 
     def _check(self) -> None:
@@ -72,7 +70,6 @@ class WorldStore(MemoryStore):
             raise ConnectionRefusedClientError("connection refused", system="object store")
 
     def check_live(self) -> str:
-        """Ask as a client would: a store that is down refuses."""
         self._check()
         return super().check_live()
 
@@ -173,7 +170,6 @@ class World:
         self.series[metric] = [self.line(v, **{label: name}) for name, v in values.items()]
 
     def put_lag(self, *minutes: float, step_s: float = 10) -> None:
-        """Set the lag's samples, newest now, with refreshes to match."""
         self.series[LAG] = [self.line(list(minutes), step_s=step_s, origin="real")]
         times = [s.at.timestamp() for s in self.series[LAG][0].samples]
         self.series[REFRESH] = [self.line(times, step_s=step_s)]
@@ -183,7 +179,6 @@ class World:
         self.store.put_object(key, content, metadata=named)
 
     def put_label(self, minutes: float, number: int = 1, *, finished: bool = True) -> str:
-        """Put a real label that waits for so many minutes; return its key."""
         key = f"pending/{ORDER}-{number:012x}.pdf"
         tracking = {"tracking_number": "T1"} if finished else {}
         since = (self.now - timedelta(minutes=minutes)).isoformat()
@@ -280,8 +275,6 @@ def make_case(*times: datetime) -> Case:
 
 
 class _Fake:
-    """A client that refuses while its system is down, and notes what changes something."""
-
     system = ""
 
     def __init__(self, world: World) -> None:

@@ -65,7 +65,6 @@ def forget_to_pause() -> Iterator[None]:
 
 @contextmanager
 def resume_too_early() -> Iterator[None]:
-    """Park nothing, and let the worker go whatever it may ship twice."""
     with (
         mock.patch.object(carry.Carrier, "park", return_value=[]),
         mock.patch.object(run, "find_in_reach", return_value={}),
@@ -94,12 +93,10 @@ def forget_rows_of_an_undo() -> Iterator[None]:
 
 
 def doubt_too_much() -> AbstractContextManager[object]:
-    """Announce so many rows at once that one kill leaves more than 32 in doubt."""
     return mock.patch.object(carry, "WINDOW", 64)
 
 
 def ask_about_a_stopped_consumer() -> AbstractContextManager[object]:
-    """Ask a person about a copy that nobody can have taken."""
     cell = (Direction.STILL, State.DOUBTFUL, Place.SAME, Place.ABSENT)
     rule = table._BY_CELL[cell]._replace(act=State.UNPROVEN)
     return mock.patch.dict(table._BY_CELL, {cell: rule})

@@ -33,10 +33,7 @@ _SCRIPTS = 5
 class Found:
     """What a search found: violations by kind, with scripts, the shortest first.
 
-    Attributes
-    ----------
-    known : runs that ended in a state that was searched before
-    idle : runs that moved nothing
+    ``known`` runs ended in a state that was searched before; ``idle`` ones moved nothing.
     """
 
     name: str
@@ -166,7 +163,6 @@ def search_randomly(name: str, count: int, depth: int, seed: int) -> Found:
 
 
 def search_all(tasks: Sequence[Task]) -> Iterator[Found]:
-    """Search in two processes, what takes longest first."""
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         yield from pool.imap_unordered(Task.search, tasks)
 

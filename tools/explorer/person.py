@@ -27,14 +27,7 @@ Word = Any
 
 
 class Line(NamedTuple):
-    """A command.
-
-    Attributes
-    ----------
-    still : ``--consumer-stands-still``: since when, ``now``, or an empty text
-    flags : other options without a value
-    part : of ``apply``: only this part
-    """
+    """A command; ``part`` is of ``apply``, ``flags`` are options without a value."""
 
     verb: str
     plan: str = ""
@@ -55,7 +48,6 @@ class Line(NamedTuple):
 
 
 def read_line(text: str) -> Line | None:
-    """Read a command as it is printed; None for an empty text."""
     words = text.split()
     if not words:
         return None

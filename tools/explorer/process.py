@@ -208,7 +208,6 @@ class SimLog:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep others out."""
         self.process.begin("lock") if not self._depth else self.process.touch()
         if self._disk.owner not in (None, self):
             raise LogError("the log is in use by another process")

@@ -107,8 +107,6 @@ FATES_LATER = Fates(
 
 @dataclass
 class Start:
-    """A world, the machines, and the first commands, each with the machine where it is typed."""
-
     world: World
     machines: dict[str, Machine]
     lines: list[tuple[str, Line]]
@@ -116,8 +114,6 @@ class Start:
 
 @dataclass
 class Outcome:
-    """What came of a run: ``points`` are those after its last disturbance, with the options."""
-
     script: Script
     violations: list[str] = field(default_factory=list)
     declared: list[str] = field(default_factory=list)

@@ -101,7 +101,6 @@ class Call:
 
     @cached_property
     def verb(self) -> str:
-        """What the director is told that it does."""
         if self.kind == "get":
             return "read"
         if self.kind == "head":
@@ -272,7 +271,6 @@ def answer_copy(made: Version, store_ms: int) -> http.Reply:
 
 
 def answer_deletes(failed: Mapping[str, str], store_ms: int) -> http.Reply:
-    """Return what became of a quiet bulk delete: error code by key, of what failed."""
     errors = "".join(
         f"<Error><Key>{escape(key)}</Key><Code>{code}</Code></Error>"
         for key, code in failed.items()

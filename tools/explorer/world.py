@@ -79,8 +79,6 @@ class Disk:
 
 @dataclass
 class Folder:
-    """What one machine has: logs, and the plans' files, by the plans' ids."""
-
     disks: dict[str, Disk] = field(default_factory=dict)
     plans: dict[str, Any] = field(default_factory=dict)
 
@@ -108,8 +106,6 @@ class Folder:
 
 @dataclass
 class Machine:
-    """Where processes run: one folder, one clock."""
-
     name: str
     folder: Folder = field(default_factory=Folder)
     offset_ms: int = 0
@@ -292,7 +288,6 @@ class World:
         return listing
 
     def _forget_listings(self, key: str) -> None:
-        """Forget the listings that a change of this key changes."""
         changed = [asked for asked in self._listings if key.startswith(asked[0])]
         for asked in changed:
             del self._listings[asked]
