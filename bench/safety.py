@@ -30,10 +30,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.release import SERVERS, find_program, make_environment, read_versions, tabulate
+from tests.faults.commands import open_lane
 from tests.support.audit import Shelf
-from tests.support.consumers import Consumers, run_consumers
+from tests.support.consumers import Consumers
 from tests.support.gateway import BUCKET, StoreServer, wait_until
-from tests.support.lossy_proxy import LossyProxy, Request, Spoil, Trap, run_lossy_proxy
+from tests.support.lossy_proxy import LossyProxy, Request, Spoil, Trap
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "safety.md"
@@ -390,24 +391,20 @@ CASES = {
 def open_round(server: StoreServer, case: Case, rng: random.Random) -> Iterator[Round]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        shelf = Shelf(server.endpoint, BUCKET)
-        shelf.clear()
-        proxy = stack.enter_context(run_lossy_proxy(server.endpoint, seed=rng.getrandbits(32)))
-        consumers = None
-        if case.consumers:
-            consumers = stack.enter_context(
-                run_consumers(
-                    server.endpoint,
-                    BUCKET,
-                    folder / "taken.jsonl",
-                    prefix="ready/0",
-                    count=case.consumers,
-                    pause_s=0,
-                )
+        lane = stack.enter_context(
+            open_lane(
+                server,
+                folder,
+                seed=rng.getrandbits(32),
+                bucket=BUCKET,
+                consumers=case.consumers,
+                pause_s=0,
+                prefix="ready/0",
             )
-        environment = make_environment(proxy.endpoint, folder) | _SETTINGS
+        )
+        environment = make_environment(lane.proxy.endpoint, folder) | _SETTINGS
         environment["AWS_ENDPOINT_URL"] = environment["S3_ENDPOINT_URL"]
-        round_ = Round(shelf, proxy, consumers, environment, rng)
+        round_ = Round(lane.shelf, lane.proxy, lane.consumers, environment, rng)
         round_.put(_STAYS, b"this stays")
         yield round_
 

@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from tests.support.audit import Counted, Label, Shelf, Totals, count
 from tests.support.consumers import Consumers, run_consumers
 from tests.support.gateway import ACCESS_KEY, SECRET_KEY, StoreServer, wait_until
 from tests.support.lossy_proxy import FATES, LossyProxy, Spoil, Trap, run_lossy_proxy
+from tests.support.network import Act, Received, answer_json, run_server
 
 COMMAND = (str(Path(sys.executable).with_name("runbook")),)
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
@@ -156,37 +156,26 @@ class Operator:
         shutil.copytree(other.home, self.home, ignore=shutil.ignore_patterns("*.lock"))
 
 
-class _Worker(BaseHTTPRequestHandler):
+@dataclass
+class Worker:
     """The label worker's door: it can be asked, paused and resumed; it moves nothing.
 
     ``on_pause`` is called once, when a pause has taken effect and is not answered yet.
     """
 
-    is_paused = False
+    is_paused: bool = False
     on_pause: Callable[[], None] | None = None
 
-    def do_GET(self) -> None:
+    def answer(self, request: Received) -> Act:
+        if request.method == "POST":
+            self.is_paused = request.target.endswith("/pause")
+            act = self.on_pause
+            if self.is_paused and act is not None:
+                self.on_pause = None
+                act()
         names = ("pendingPrefix", "readyPrefix", "bucket", "endpoint", "credentials")
-        state = {"paused": type(self).is_paused, "moving": False, **dict.fromkeys(names, "")}
-        body = json.dumps(state).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def do_POST(self) -> None:
-        own = type(self)
-        own.is_paused = self.path.endswith("/pause")
-        act = own.__dict__.get("on_pause")
-        if own.is_paused and act is not None:
-            own.on_pause = None
-            act()
-        with suppress(OSError):  # who asked may be dead by now
-            self.do_GET()
-
-    def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        state = {"paused": self.is_paused, "moving": False, **dict.fromkeys(names, "")}
+        return answer_json(200, state)
 
 
 @dataclass
@@ -195,7 +184,7 @@ class Lane:
     proxy: LossyProxy
     folder: Path
     worker_url: str
-    worker: type[_Worker]
+    worker: Worker
     consumers: Consumers | None
 
     def hire(self, name: str, *, clock_s: int = 0, worker: bool = False, **more: str) -> Operator:
@@ -229,23 +218,24 @@ def open_lane(
     bucket: str = "lane-0",
     consumers: int = 3,
     pause_s: float = 0.03,
+    prefix: str = "ready/",
 ) -> Iterator[Lane]:
     """Open a lane on a running store; ``consumers`` may be 0, and so may their pause."""
     folder.mkdir(parents=True, exist_ok=True)
-    worker = type("_LaneWorker", (_Worker,), {"is_paused": False})
+    worker = Worker()
     with ExitStack() as stack:
         shelf = Shelf(server.endpoint, bucket, has_tags=server.kind != "rgw-encrypted")
         proxy = stack.enter_context(run_lossy_proxy(server.endpoint, seed=seed))
-        service = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), worker))
-        threading.Thread(target=service.serve_forever, args=(0.05,), daemon=True).start()
-        stack.callback(service.shutdown)
+        service = stack.enter_context(run_server(worker.answer))
         taking = None
         if consumers:
             taken = folder / "taken.jsonl"
             taking = stack.enter_context(
-                run_consumers(server.endpoint, bucket, taken, count=consumers, pause_s=pause_s)
+                run_consumers(
+                    server.endpoint, bucket, taken, prefix=prefix, count=consumers, pause_s=pause_s
+                )
             )
-        url = f"http://127.0.0.1:{service.server_address[1]}"
+        url = f"http://{service.endpoint}"
         lane = Lane(shelf, proxy, folder, url, worker, taking)
         lane.clear()
         yield lane

@@ -5,6 +5,7 @@ All on loopback, each until its ``with`` block ends.
 
 from __future__ import annotations
 
+import json
 import socket
 import socketserver
 import ssl
@@ -14,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,6 +54,13 @@ class Server:
 def make_answer(body: bytes = b"", status: int = 200, *lines: str) -> bytes:
     head = "".join(f"{line}\r\n" for line in (f"content-length: {len(body)}", *lines))
     return f"HTTP/1.1 {status} So\r\n{head}\r\n".encode() + body
+
+
+def answer_json(status: int, body: Any) -> Act:
+    """Answer as a simple service does, which keeps no connection open."""
+    date = f"date: {formatdate(usegmt=True)}"
+    lines = ("content-type: application/json", "connection: close", date)
+    return Act(make_answer(json.dumps(body).encode(), status, *lines), "close")
 
 
 @contextmanager
