@@ -22,7 +22,7 @@ from minio.versioningconfig import VersioningConfig
 from objectmove.cli import main
 from objectmove.plan import Abilities, Timing
 from objectmove.probe import FAULTS
-from tests.support.gateway import ACCESS_KEY, SECRET_KEY, StoreServer
+from tests.support.gateway import ACCESS_KEY, SECRET_KEY, StoreServer, connect
 from tests.support.lossy_proxy import LossyProxy, Spoil, Trap, run_lossy_proxy
 
 BUCKET = "moves"
@@ -104,7 +104,7 @@ def desk(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
     monkeypatch.setattr("objectmove.planning.Timing", make_quick_timing)
-    store = Minio(server.endpoint, ACCESS_KEY, SECRET_KEY, secure=False, region="us-east-1")
+    store = connect(server.endpoint)
     store.make_bucket(BUCKET)
     with run_lossy_proxy(server.endpoint, seed=1) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{proxy.endpoint}")

@@ -15,12 +15,11 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import pytest
-from minio import Minio
 from minio.commonconfig import CopySource, Tags
 from minio.error import S3Error
 
 from tests.support.consumers import Taken
-from tests.support.gateway import ACCESS_KEY, SECRET_KEY
+from tests.support.gateway import connect
 
 _NAMES = ("{n}-{h}.pdf", "{n}-{h}-slip.pdf", "weird <b>{n} & \"q'{h}.pdf", "📦 {n}+%20{h}.PDF")
 _SHOWN = ("content-type", "content-disposition", "content-encoding", "cache-control")
@@ -87,7 +86,7 @@ class Shelf:
     def __init__(self, endpoint: str, bucket: str, *, has_tags: bool = True) -> None:
         self.bucket = bucket
         self.has_tags = has_tags
-        self.client = Minio(endpoint, ACCESS_KEY, SECRET_KEY, secure=False, region="us-east-1")
+        self.client = connect(endpoint)
         if not self.client.bucket_exists(bucket):
             self.client.make_bucket(bucket)
 

@@ -35,6 +35,11 @@ _PARTS = 5
 _GRPC = 10000
 
 
+def connect(endpoint: str) -> Minio:
+    """Return MinIO's own client of a store, which shares nothing with the library's."""
+    return Minio(endpoint, ACCESS_KEY, SECRET_KEY, secure=False, region="us-east-1")
+
+
 @dataclass
 class StoreServer:
     kind: str
@@ -56,7 +61,7 @@ class StoreServer:
                 env={**os.environ, **self.environment},
                 start_new_session=True,
             )
-        client = Minio(self.endpoint, ACCESS_KEY, SECRET_KEY, secure=False, region="us-east-1")
+        client = connect(self.endpoint)
         wait_until(lambda: self._is_ready(client), what=f"{self.kind} at {self.endpoint}")
 
     def kill(self) -> None:
