@@ -35,7 +35,7 @@ def play(scenario: str, script: str = "") -> Outcome:
 
 
 def act(
-    direction: Direction, state: State, source: Place, destination: Place, wanted: Act
+    direction: Direction, state: State, source: Place, destination: Place, wanted: Act | State
 ) -> AbstractContextManager[object]:
     cell = (direction, state, source, destination)
     rule = table._BY_CELL[cell]._replace(act=wanted)
@@ -97,16 +97,12 @@ def doubt_too_much() -> AbstractContextManager[object]:
 
 
 def ask_about_a_stopped_consumer() -> AbstractContextManager[object]:
-    cell = (Direction.STILL, State.DOUBTFUL, Place.SAME, Place.ABSENT)
-    rule = table._BY_CELL[cell]._replace(act=State.UNPROVEN)
-    return mock.patch.dict(table._BY_CELL, {cell: rule})
+    return act(Direction.STILL, State.DOUBTFUL, Place.SAME, Place.ABSENT, State.UNPROVEN)
 
 
 def tell_a_copied_row_as_skipped() -> AbstractContextManager[object]:
     """Tell a row as skipped whose copy is there, because its source was rewritten since."""
-    cell = (Direction.THERE, State.DOUBTFUL, Place.OTHER, Place.SAME)
-    rule = table._BY_CELL[cell]._replace(act=State.SKIPPED)
-    return mock.patch.dict(table._BY_CELL, {cell: rule})
+    return act(Direction.THERE, State.DOUBTFUL, Place.OTHER, Place.SAME, State.SKIPPED)
 
 
 def accept_late() -> AbstractContextManager[object]:
