@@ -220,9 +220,6 @@ class Round:
         return Places(keys, Counter(one.sha256 for one in taken))
 
 
-# --- the movers ---
-
-
 @dataclass
 class Claims:
     """What a mover says of the files of one move, by their names; of others it says nothing."""
@@ -273,9 +270,6 @@ def move_with_plan(round_: Round, source: str, to: str) -> Claims:
         document = json.loads(out)
         claims.proven = document["in_place"] + document["gone_after_landed"]
     return claims
-
-
-# --- the cases ---
 
 
 def _rewrite_some(round_: Round) -> None:
@@ -384,9 +378,6 @@ CASES = {
 }
 
 
-# --- a round, and what became of its files ---
-
-
 @contextmanager
 def open_round(server: StoreServer, case: Case, rng: random.Random) -> Iterator[Round]:
     with ExitStack() as stack:
@@ -468,9 +459,6 @@ def judge(file: File, places: Places, arrived: set[str]) -> str:
     if not (places.taken[newest] or places.keys.get(newest)):
         return "overwritten" if newest in arrived else "lost"
     return "moved" if find_landed(file, places) else "left"
-
-
-# --- the page ---
 
 
 def compare(
