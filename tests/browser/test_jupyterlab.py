@@ -101,9 +101,9 @@ def approve(page: Page, plan: str, sha256: str) -> None:
     gate.get_by_text("Approved. Nothing was changed yet").wait_for()
 
 
-def run_from(page: Page, lab: Lab, source: str, *, item: str = "Run Selected Cell") -> None:
+def run_from(page: Page, lab: Lab, source: str) -> None:
     page.locator(".jp-Notebook .jp-Cell").nth(cell(page, source)).locator(".jp-InputPrompt").click()
-    lab.run(page, item)
+    lab.run(page, "Run Selected Cell")
 
 
 def last_hash(lab: Lab, step: str) -> str:
