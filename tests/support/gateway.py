@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import requests
@@ -24,6 +24,7 @@ from minio import Minio
 
 from dataflow_stack.programs import find_binary
 
+T = TypeVar("T")
 ACCESS_KEY = "admin"
 SECRET_KEY = "admin12345"
 BUCKET = "fulfillment-artifacts"
@@ -97,24 +98,25 @@ def _make_bucket(client: Minio, bucket: str) -> bool:
 
 
 def wait_until(
-    is_true: Callable[[], bool],
+    read: Callable[[], T],
     *,
     what: str,
     deadline_s: float = 60.0,
     longest_pause_s: float = 0.4,
-) -> None:
-    """Poll until the condition holds; fail with its name after the deadline.
+) -> T:
+    """Poll until the value is true, and return it; fail with its name after the deadline.
 
     At first 20 times a second, then ever less often, up to ``longest_pause_s`` apart: a condition
     may ask servers, and there are other tests beside this one.
     """
     end = time.monotonic() + deadline_s
     pause_s = 0.05
-    while not is_true():
+    while not (value := read()):
         if time.monotonic() > end:
             raise TimeoutError(f"not within {deadline_s:.0f} s: {what}")
         time.sleep(pause_s)
         pause_s = min(longest_pause_s, 1.3 * pause_s)
+    return value
 
 
 def find_free_ports(count: int) -> list[int]:

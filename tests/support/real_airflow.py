@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import json
 import os
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import requests
 
 from fulfillment.clients.http_systems import PipelineClient
+from tests.support.gateway import wait_until
 
 DAG_ID = "fulfillment_release"
 RECORDED = Path(__file__).parents[1] / "contract" / "recorded" / "airflow"
 
-T = TypeVar("T")
+wait_for = partial(wait_until, deadline_s=120.0)
 _DAGS_IN_THE_IMAGE = "/opt/airflow/dags"
 # Signed with a key of the run's own; of no use to the client.
 _UNRECORDED = {"access_token", "file_token"}
@@ -32,16 +32,6 @@ def list_fields(answer: Any, path: str = "") -> set[str]:
     if isinstance(answer, list):
         return {path}.union(*(list_fields(value, f"{path}[]") for value in answer))
     return {path}
-
-
-def wait_for(read: Callable[[], T], *, what: str, deadline_s: float = 120.0) -> T:
-    """Poll until the value is true; return it; fail with its name after the deadline."""
-    end = time.monotonic() + deadline_s
-    while not (value := read()):
-        if time.monotonic() > end:
-            raise TimeoutError(f"not within {deadline_s:.0f} s: {what}")
-        time.sleep(0.3)
-    return value
 
 
 @dataclass(frozen=True)
