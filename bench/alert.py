@@ -42,15 +42,11 @@ _AT_REST_S = 0.02
 
 
 class Cost(NamedTuple):
-    """Seconds from firing until the ticket showed the report, and every target its message."""
-
     ticket_s: float
     all_s: float
 
 
 class Bench:
-    """One stack with `runbook serve`, and a case of support."""
-
     def __init__(self, stack: RunningStack, config: StackConfig) -> None:
         self._stack = stack
         self._config = config
@@ -71,7 +67,6 @@ class Bench:
         return f"{self._stack.env['SUPPORT_URL']}/support/cases"
 
     def restart(self) -> None:
-        """Start the service anew, with an empty folder."""
         name = f"{_GROUP}:{reporter.NAME}"
         self._supervisor.stop(name)
         shutil.rmtree(self._config.runbook_home, ignore_errors=True)
@@ -84,10 +79,7 @@ class Bench:
         return psutil.Process(self._supervisor.programs()[reporter.NAME]["pid"])
 
     def measure(self, number: int) -> Cost:
-        """Let Alertmanager fire an alert; return what its report took.
-
-        ``number`` makes the alert one of a group that Alertmanager has not seen.
-        """
+        """Let Alertmanager fire an alert in a group of its own; return what its report took."""
         known = self._count_told()
         fired_at = time.time()
         self._fire(number)
@@ -97,8 +89,6 @@ class Bench:
         return Cost(told_at - fired_at, time.time() - fired_at)
 
     def wait_until_at_rest(self) -> None:
-        """Wait until the service and its children use no processor."""
-
         def is_at_rest() -> bool:
             family = self.find_process().children(recursive=True)
             cpu_s = sum(map(read_cpu_s, family))
@@ -123,7 +113,6 @@ class Bench:
         requests.post(url, json=silence, timeout=10).raise_for_status()
 
     def _fire(self, number: int) -> None:
-        """Give Alertmanager an alert as Prometheus does."""
         labels = {
             "alertname": "FulfillmentDelay",
             "severity": "high",
@@ -135,26 +124,22 @@ class Bench:
         requests.post(url, json=[alert], timeout=10).raise_for_status()
 
     def _count_told(self) -> int:
-        """Return how many reports the ticket shows."""
         answer = requests.get(f"{self._cases_url}/{self._case}", timeout=10)
         messages = answer.json()["messages"]
         return sum("[inc-" in message["message"] for message in messages)
 
     def _is_done(self) -> bool:
-        """Tell whether no alert waits, and no message."""
         url = f"http://{reporter.serve_address(self._config)}/metrics"
         lines = requests.get(url, timeout=10).text.splitlines()
         waiting = [line for line in lines if "waiting" in line and not line.startswith("#")]
         return all(line.endswith(" 0.0") for line in waiting)
 
     def close_incident(self) -> None:
-        """Close the open incident, so that the next alert begins another one."""
         command = [sys.executable, "-m", "runbook_lib", "close"]
         subprocess.run(command, cwd=self._config.home, check=False, stdout=subprocess.DEVNULL)
 
 
 def read_cpu_s(process: psutil.Process) -> float:
-    """Return the CPU seconds of a process and of its children that have ended."""
     times = process.cpu_times()
     return float(times.user + times.system + times.children_user + times.children_system)
 
@@ -175,7 +160,6 @@ def make_table(costs: dict[str, list[Cost]], loads: list[float]) -> str:
 
 
 def run_rounds(bench: Bench, rounds: int) -> tuple[dict[str, list[Cost]], list[float]]:
-    """Return the costs of cold and warm alerts, and the load at each round."""
     costs: dict[str, list[Cost]] = {"cold": [], "warm": []}
     loads = []
     for number in range(rounds):

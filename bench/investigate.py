@@ -26,7 +26,6 @@ _DEADLINE_S = 600
 
 
 def _run(command: list[str], stack: RunningStack, folder: Path) -> float:
-    """Run a command that has to end with 0; return how many seconds it took."""
     began = time.perf_counter()
     subprocess.run(
         [sys.executable, "-m", *command],

@@ -48,13 +48,7 @@ STOPPED = ", consumer stopped"
 
 
 class Setup(NamedTuple):
-    """What is measured: a server, the link, and the most that the whole way may take.
-
-    Attributes
-    ----------
-    goals : ratio to the fastest tool, for each of our ways
-    link_ms : there and back
-    """
+    """A server, the link there and back, and the goal of each of our ways, as a ratio."""
 
     kind: str
     goals: dict[str, float]
@@ -118,7 +112,6 @@ class Cost(NamedTuple):
 
 
 def find_program(*names: str) -> str | None:
-    """Return the first of the programs that is installed: by its path, beside Python, on PATH."""
     for name in names:
         beside = Path(sys.executable).parent / name
         if found := str(beside) if beside.exists() else shutil.which(name):
@@ -183,7 +176,6 @@ def run(server: StoreServer, command: list[str], environment: dict[str, str]) ->
 def release(
     server: StoreServer, options: Sequence[str], environment: dict[str, str], count: int
 ) -> dict[str, Cost]:
-    """Plan, apply (with options) and verify, each as a person types it."""
     program = find_program("runbook") or "runbook"
     costs = {}
 
@@ -202,7 +194,6 @@ def release(
 
 
 def fill(bucket: S3Bucket, count: int) -> dict[str, str]:
-    """Put finished labels under ``pending/``; return each one's ETag by its name."""
     same = {"content-type": "application/pdf"}
     puts, etags = [], {}
     for n in range(count):
@@ -338,7 +329,6 @@ def measure_growth(counts: Sequence[int]) -> str:
 
 
 def tabulate(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows as a Markdown table; the first row is the head."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     head, *body = rows
     lines = [head, ["-" * width for width in widths], *body]

@@ -30,10 +30,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.release import SERVERS, find_program, make_environment, read_versions, tabulate
+from tests.faults.commands import open_lane
 from tests.support.audit import Shelf
-from tests.support.consumers import Consumers, run_consumers
+from tests.support.consumers import Consumers
 from tests.support.gateway import BUCKET, StoreServer, wait_until
-from tests.support.lossy_proxy import LossyProxy, Request, Spoil, Trap, run_lossy_proxy
+from tests.support.lossy_proxy import LossyProxy, Request, Spoil, Trap
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "safety.md"
@@ -58,15 +59,7 @@ _SETTINGS = {
 
 
 class Tool(NamedTuple):
-    """A mover that is one command.
-
-    Attributes
-    ----------
-    programs : names of its program
-    arguments : of the move, with its safe options
-    said : finds what it says of a file: ``moved`` or ``kept``, with the file's name
-    safe : its safe options, in words
-    """
+    """A mover that is one command; ``said`` finds what it says of a file: ``moved`` or ``kept``."""
 
     programs: tuple[str, ...]
     arguments: str
@@ -106,7 +99,6 @@ TOOLS = {
 
 
 def get_name(key: str) -> str:
-    """Return what follows the last ``/`` of a key."""
     return key.rpartition("/")[2]
 
 
@@ -117,12 +109,7 @@ def fold(key: str) -> str:
 
 @dataclass
 class File:
-    """One file of a round: its source key, the key that it is moved to, and its content.
-
-    Attributes
-    ----------
-    rewritten : the content that its writer put there meanwhile; empty until then
-    """
+    """One file of a round, with both keys; ``rewritten`` is what its writer put there meanwhile."""
 
     source: str
     to: str
@@ -136,7 +123,6 @@ class File:
 
     @property
     def digests(self) -> list[str]:
-        """The SHA-256 of each content that it had."""
         return [hashlib.sha256(body).hexdigest() for body in (self.body, self.rewritten) if body]
 
 
@@ -163,19 +149,12 @@ class Places(NamedTuple):
     taken: Counter[str]
 
     def has(self, digest: str, key: str) -> bool:
-        """Tell whether a content is at a key."""
         return fold(key) in map(fold, self.keys.get(digest, []))
 
 
 @dataclass
 class Round:
-    """One tool's moves in one case, in an empty bucket.
-
-    Attributes
-    ----------
-    process : the command that runs, which a case may kill
-    said : what every command said, for whoever looks into a result
-    """
+    """One tool's moves in one case, in an empty bucket."""
 
     shelf: Shelf
     proxy: LossyProxy
@@ -187,7 +166,6 @@ class Round:
     said: list[str] = field(default_factory=list)
 
     def put_files(self, count: int, source: str, to: str) -> None:
-        """Put files under a prefix. Each call gives the same names and other content."""
         for number in range(count):
             name = f"{number:06d}.pdf"
             file = File(source + name, to + name, self.rng.randbytes(BODY_BYTES))
@@ -195,26 +173,21 @@ class Round:
             self.files.append(file)
 
     def put(self, key: str, body: bytes) -> None:
-        """Put an object, past the proxy."""
         self.shelf.client.put_object(BUCKET, key, io.BytesIO(body), len(body), "application/pdf")
 
     def rewrite(self, file: File) -> None:
-        """Do what the file's writer does: replace it at its source."""
         body = self.rng.randbytes(BODY_BYTES)
         self.put(file.source, body)
         file.rewritten = body
 
     def pick(self) -> list[File]:
-        """Return some of the files."""
         return self.rng.sample(self.files, max(1, round(_SHARE * len(self.files))))
 
     def kill(self) -> None:
-        """Kill the command that runs, and the program that it may have started."""
         if self.process is not None and self.process.returncode is None:
             os.killpg(self.process.pid, signal.SIGKILL)
 
     def run(self, command: Sequence[str]) -> tuple[int, str, str]:
-        """Run a command to its end; return exit code, stdout and stderr."""
         with subprocess.Popen(
             command,
             env=self.environment,
@@ -241,26 +214,15 @@ class Round:
         return code, out, errors
 
     def read_places(self) -> Places:
-        """Return where every content is."""
         places = self.shelf.read_places("")
         keys = {digest: [place.key for place in found] for digest, found in places.items()}
         taken = self.consumers.read_taken() if self.consumers is not None else []
         return Places(keys, Counter(one.sha256 for one in taken))
 
 
-# --- the movers ---
-
-
 @dataclass
 class Claims:
-    """What a mover says of the files of one move, by their names.
-
-    Attributes
-    ----------
-    moved : whether each moved; it says nothing of a file that is missing here
-    in_doubt : those that it leaves to a person, since nobody can know
-    proven : how many it proved to have moved
-    """
+    """What a mover says of the files of one move, by their names; of others it says nothing."""
 
     moved: dict[str, bool] = field(default_factory=dict)
     in_doubt: set[str] = field(default_factory=set)
@@ -268,7 +230,6 @@ class Claims:
 
 
 def move_with_tool(tool: Tool, round_: Round, source: str, to: str) -> Claims:
-    """Give a tool's command until it ends with 0; return what it claims."""
     program = find_program(*tool.programs) or tool.programs[0]
     arguments = tool.arguments.format(source=source, to=to).split()
     waiting = {get_name(key) for key in round_.shelf.list_keys(fold(source))}
@@ -285,7 +246,6 @@ def move_with_tool(tool: Tool, round_: Round, source: str, to: str) -> Claims:
 
 
 def move_with_plan(round_: Round, source: str, to: str) -> Claims:
-    """Plan, apply until nothing waits, and verify; return what is claimed."""
     program = find_program("runbook") or "runbook"
     claims = Claims()
     code, out, _ = round_.run([program, "plan", "--prefix", source, "--to", to, "--json"])
@@ -310,9 +270,6 @@ def move_with_plan(round_: Round, source: str, to: str) -> Claims:
         document = json.loads(out)
         claims.proven = document["in_place"] + document["gone_after_landed"]
     return claims
-
-
-# --- the cases ---
 
 
 def _rewrite_some(round_: Round) -> None:
@@ -356,16 +313,7 @@ def _kill_once(round_: Round) -> None:
 
 
 class Case(NamedTuple):
-    """Something that goes wrong.
-
-    Attributes
-    ----------
-    made : how it is made, in two sentences
-    disturb : sets it up
-    moves : source and destination of the moves, which run one after the other
-    consumers : how many consumers take from the destination all the time
-    unpromised : where we promise nothing: on which stores, and why
-    """
+    """Something that goes wrong; ``unpromised``: on which stores we promise nothing, and why."""
 
     title: str
     made: str
@@ -430,32 +378,24 @@ CASES = {
 }
 
 
-# --- a round, and what became of its files ---
-
-
 @contextmanager
 def open_round(server: StoreServer, case: Case, rng: random.Random) -> Iterator[Round]:
-    """Empty the bucket, and open what a round needs."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        shelf = Shelf(server.endpoint, BUCKET)
-        shelf.clear()
-        proxy = stack.enter_context(run_lossy_proxy(server.endpoint, seed=rng.getrandbits(32)))
-        consumers = None
-        if case.consumers:
-            consumers = stack.enter_context(
-                run_consumers(
-                    server.endpoint,
-                    BUCKET,
-                    folder / "taken.jsonl",
-                    prefix="ready/0",
-                    count=case.consumers,
-                    pause_s=0,
-                )
+        lane = stack.enter_context(
+            open_lane(
+                server,
+                folder,
+                seed=rng.getrandbits(32),
+                bucket=BUCKET,
+                consumers=case.consumers,
+                pause_s=0,
+                prefix="ready/0",
             )
-        environment = make_environment(proxy.endpoint, folder) | _SETTINGS
+        )
+        environment = make_environment(lane.proxy.endpoint, folder) | _SETTINGS
         environment["AWS_ENDPOINT_URL"] = environment["S3_ENDPOINT_URL"]
-        round_ = Round(shelf, proxy, consumers, environment, rng)
+        round_ = Round(lane.shelf, lane.proxy, lane.consumers, environment, rng)
         round_.put(_STAYS, b"this stays")
         yield round_
 
@@ -496,7 +436,6 @@ def play(server: StoreServer, case: Case, tool: str, *, count: int, seed: str) -
 
 
 def find_landed(file: File, places: Places) -> list[str]:
-    """Return those of a file's contents that are at the destination, or were taken from there."""
     return [each for each in file.digests if places.taken[each] or places.has(each, file.to)]
 
 
@@ -522,9 +461,6 @@ def judge(file: File, places: Places, arrived: set[str]) -> str:
     return "moved" if find_landed(file, places) else "left"
 
 
-# --- the page ---
-
-
 def compare(
     tools: Sequence[str],
     cases: Sequence[str],
@@ -534,7 +470,6 @@ def compare(
     count: int,
     logs: Path | None,
 ) -> Tallies:
-    """Play every case with every tool on every store; return the sums of the rounds."""
     tallies: Tallies = {}
     for kind, run_server in SERVERS.items():
         with tempfile.TemporaryDirectory() as folder, run_server(Path(folder)) as server:
@@ -566,7 +501,6 @@ def find_breaches(tallies: Tallies) -> list[str]:
 
 
 def say(tallies: Sequence[Tally], mark: str) -> str:
-    """Return how many files were harmed, and how; then those that a person must settle."""
     sums = {name: sum(tally[name] for tally in tallies) for name in (*HARM, "in doubt")}
     harmed = sum(sums[name] for name in HARM)
     parts = [f"{sums[name]} {name}" for name in sums if sums[name]]
@@ -574,7 +508,6 @@ def say(tallies: Sequence[Tally], mark: str) -> str:
 
 
 def write_page(tools: Sequence[str], tallies: Tallies, *, facts: str) -> str:
-    """Return the page: one table, and what its words mean."""
     rows = [["case", "files", *tools]]
     for case, about in CASES.items():
         row = [about.title, str(sum(tallies[case, OURS, kind]["files"] for kind in SERVERS))]
@@ -611,7 +544,6 @@ def write_page(tools: Sequence[str], tallies: Tallies, *, facts: str) -> str:
 
 
 def read_facts(seed: int, rounds: int, count: int) -> str:
-    """Return commit, date, versions and the seed, in a sentence."""
     git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
     commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     versions = read_versions()
@@ -627,7 +559,6 @@ def read_facts(seed: int, rounds: int, count: int) -> str:
 
 
 def main() -> int:
-    """Play the cases, write the page, and fail if our own move broke a promise."""
     parser = argparse.ArgumentParser(prog="python -m bench.safety", description=__doc__)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
     parser.add_argument("--rounds", type=int, default=3)

@@ -79,7 +79,6 @@ def told_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def told(told_home: Path, tmp_path: Path) -> Incident:
-    """Return a copy of the incident that was told."""
     (folder,) = list_incidents(shutil.copytree(told_home, tmp_path / "told"))
     return Incident(folder, redactor=Redactor())
 

@@ -52,7 +52,6 @@ def read_corpus(path: Path = CORPUS) -> list[Journal]:
 
 
 def main() -> None:
-    """Judge each journal anew, and write the corpus."""
     judged = [old._replace(today=judge_lines(old.journal)) for old in read_corpus()]
     lines = [json.dumps(journal._asdict(), ensure_ascii=False) for journal in judged]
     text = "".join(f"{line}\n" for line in lines)

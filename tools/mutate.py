@@ -105,8 +105,6 @@ _SHOWN = 90
 
 
 class Change(NamedTuple):
-    """A node, what may stand in its place, and the function that puts either there."""
-
     put: Callable[[Any], None]
     old: ast.AST
     new: ast.AST
@@ -148,7 +146,6 @@ def list_files(text: str) -> list[str]:
 
 
 def list_places(node: ast.AST, words: Sequence[str] = ()) -> Iterator[list[Change]]:
-    """Yield the changes at each place below a node; ``words`` are the names in its table."""
     columns: Sequence[int] = ()
     if isinstance(node, ast.Assign | ast.AnnAssign):
         words = list(_list_names(node.value)) if isinstance(node.value, _CONTAINERS) else ()
@@ -230,7 +227,6 @@ def _swap_words(table: str, columns: Sequence[int]) -> Iterator[tuple[int, list[
 
 
 def draw(group: str, *, size: int, seed: int) -> list[Mutant]:
-    """Draw mutants of a group: places first, then one change at each."""
     chance = random.Random(f"{seed} {group}")
     places = []
     for file in list_files(GROUPS[group].sources):
@@ -257,7 +253,6 @@ def make_mutant(group: str, file: str, tree: ast.Module, change: Change) -> Muta
 
 
 def copy_tree(folder: Path) -> None:
-    """Copy what git tracks, and write the sources as ``ast`` does."""
     for name in run_git("ls-files", "-z").strip("\0").split("\0"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, folder / name, follow_symlinks=False)
@@ -309,7 +304,6 @@ def run_git(*words: str) -> str:
 
 
 def make_report(mutants: Sequence[Mutant]) -> str:
-    """Return the counts of each group and its survivors, in Markdown."""
     columns = ("killed", "killed by a page", "killed by a search", "timeout", "survived", "not run")
     rows = [f"| group | {' | '.join(columns)} |", f"|{'---|' * (len(columns) + 1)}"]
     survivors = []
@@ -323,7 +317,6 @@ def make_report(mutants: Sequence[Mutant]) -> str:
 
 
 def main() -> None:
-    """Draw mutants and run the tests on each, or list them."""
     parser = argparse.ArgumentParser(prog="python -m tools.mutate")
     parser.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS))
     parser.add_argument("--size", type=int, help="so many mutants of each group")
@@ -358,7 +351,6 @@ def main() -> None:
 
 
 def judge_all(folder: Path, mutants: Sequence[Mutant], *, seed: int, end: float) -> None:
-    """Run the tests on each mutant in a copy, and write down the outcomes."""
     copy_tree(folder)
     limits_s: dict[str, int] = {}
     for group in dict.fromkeys(mutant.group for mutant in mutants):

@@ -14,7 +14,6 @@ HELPERS = (DAGS / ".airflowignore").read_text("utf-8").split()
 
 
 def list_imports(path: Path) -> set[str]:
-    """Return the first names of the modules that a file imports."""
     modules = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):

@@ -37,8 +37,6 @@ _NOBODY = "PROMETHEUS ALERTMANAGER GRAFANA SUPPORT PIPELINE PROBE NOTIFICATIONS"
 
 @dataclass(frozen=True)
 class Said:
-    """How a command of ours ended."""
-
     code: int
     document: dict[str, Any]
     errors: str
@@ -46,8 +44,6 @@ class Said:
 
 @dataclass(frozen=True)
 class Desk:
-    """Where a person and Airflow's tasks work: ``folder`` holds the ``.env``."""
-
     lane: Lane
     folder: Path
 
@@ -79,13 +75,11 @@ class Desk:
         return self.run(*words, operator=operator)
 
     def plan(self, parts: int) -> dict[str, Any]:
-        """Plan a release of what waits, in so many parts; return the document."""
         said = self.run("plan", "--parts", str(parts))
         assert said.code == 0, said
         return said.document
 
     def put_labels(self, number: int, seed: int) -> list[Label]:
-        """Put labels whose bodies are unique under ``pending/``."""
         rng = random.Random(seed)
         names = [f"{100_000 + n}-{rng.getrandbits(48):012x}.pdf" for n in range(number)]
         with ThreadPoolExecutor(_PUTTERS) as pool:
@@ -121,14 +115,7 @@ def open_desk(
     has_renames: bool = True,
     pause_s: float = 0.01,
 ) -> Iterator[Desk]:
-    """Start a store of its own, and write the settings into the folder where tasks work.
-
-    Parameters
-    ----------
-    folder : of the store and the consumers
-    has_renames : whether the store renames; else it has to copy
-    pause_s : of a consumer, between two looks
-    """
+    """Start a store of its own, and write the settings into the folder where tasks work."""
     desk = Path(os.environ["AIRFLOW_TEST_RUNBOOK"])
     shutil.rmtree(desk / "home", ignore_errors=True)
     with (

@@ -37,7 +37,6 @@ pytestmark = [pytest.mark.timeout(600 + 3 * ENDS_S)]
 
 @pytest.fixture(scope="module", autouse=True)
 def _quiet(running: Airflow) -> Iterator[None]:
-    """Pause the DAG that runs every minute."""
     client = running.client()
     client.set_paused(True)
     yield
@@ -46,7 +45,6 @@ def _quiet(running: Airflow) -> Iterator[None]:
 
 @contextmanager
 def timed(what: str) -> Iterator[None]:
-    """Print how long something took."""
     began = time.monotonic()
     yield
     took_s = time.monotonic() - began

@@ -23,7 +23,6 @@ pytestmark = [pytest.mark.timeout(900)]
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    """Open a desk without consumers: what was moved stays in ``ready/``."""
     folder = tmp_path_factory.mktemp("desk")
     with open_desk(folder, seed=SEED, consumers=0) as desk:
         yield desk
@@ -31,21 +30,18 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
 
 @pytest.fixture
 def plan(desk: Desk) -> dict[str, Any]:
-    """Plan the release of labels in four parts; return the document."""
     desk.lane.clear()
     desk.put_labels(LABELS, seed=1)
     return desk.plan(parts=4)
 
 
 def ask(running: Airflow, plan: dict[str, Any], dag_id: str = DAG_ID) -> Run:
-    """Start a plan's run, and wait for its question."""
     run = start_run(running, dag_id, plan["plan"])
     run.wait_for_question()
     return run
 
 
 def expect_refused(desk: Desk, run: Run, code: str, *, attempt: int = 1) -> None:
-    """Check that the run ended with that refusal, and that nothing was moved or begun."""
     assert run.wait_for_end() == "failed"
     assert run.read_task("approve").state == "failed"
     assert f"{code}: " in run.read_log("approve", attempt=attempt)

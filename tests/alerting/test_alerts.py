@@ -26,12 +26,10 @@ def read(number: int, *, status: str = "firing") -> Alert:
 
 
 def list_due(book: AlertBook) -> list[tuple[str, str]]:
-    """Return number and state of what is due."""
     return [(alert.fingerprint[-1], alert.told) for alert in book.list_due()]
 
 
 def tell(book: AlertBook, incident: str) -> None:
-    """Note that an investigation has seen all that is due."""
     book.mark_told(book.list_due(), incident)
 
 

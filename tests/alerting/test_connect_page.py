@@ -14,7 +14,7 @@ from alerting.targets import connect_targets
 from tests.foreign.test_guide import fire
 from tests.support.gateway import StoreServer, run_alertmanager
 from tests.support.network import make_certificates
-from tests.support.serving import TOKEN, make_service, run_receivers
+from tests.support.serving import TOKEN, get_settings, make_service, run_receivers
 from tests.support.stack import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,13 +45,8 @@ def test_an_alert_of_a_real_alertmanager_becomes_a_report(
         "SERVE_TLS_CERT_FILE": str(tmp_path / "leaf.pem"),
         "SERVE_TLS_KEY_FILE": str(tmp_path / "leaf.key"),
     }
-    store = {
-        "MINIO_ENDPOINT": juicefs.endpoint,
-        "MINIO_ROOT_USER": "admin",
-        "MINIO_ROOT_PASSWORD": "admin12345",
-    }
     with run_receivers() as receivers:
-        service = make_service(tmp_path, receivers, store, token=TOKEN, **cert)
+        service = make_service(tmp_path, receivers, get_settings(juicefs), token=TOKEN, **cert)
         service.ca_file = str(ca_file)
         assert set(NAMES) - {"SERVE_PAGE_URL"} <= set(service.environment)
         service.start()

@@ -60,7 +60,6 @@ def check_once(receivers: Receivers, *, repeats: int = 0) -> None:
 
 
 def list_steps(service: Service, job: str) -> list[str]:
-    """Return the steps of all jobs of a kind that dbos has written down."""
     query = (
         "SELECT function_name FROM operation_outputs JOIN workflow_status USING (workflow_uuid)"
         " WHERE name = ?"

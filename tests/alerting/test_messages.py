@@ -19,7 +19,6 @@ SECRET = "s3cr3t-of-the-store"
 
 @pytest.fixture
 def tell(tmp_path: Path) -> Teller:
-    """Return an incident with a report, and a secret in what was read."""
     told = make_incident(tmp_path)
     told.read("2.3", f"backlog {SECRET}", "breach", value=3, unit="objects")
     write_outputs(told.incident, SECTIONS)

@@ -42,7 +42,6 @@ def page(browser: Browser, lab: Lab) -> Iterator[Page]:
 
 @pytest.fixture
 def paused_pipeline(stack: RunningStack) -> Iterator[None]:
-    """Labels pile up for as long as the test runs."""
     dag = f"{stack.env['PIPELINE_URL']}/api/v2/dags/{stack.env['PIPELINE_DAG_ID']}"
     requests.patch(dag, json={"is_paused": True}, timeout=10).raise_for_status()
     try:
@@ -62,7 +61,6 @@ def journal(lab: Lab) -> list[Entry]:
 
 
 def cell(page: Page, source: str) -> int:
-    """Return the position of the one code cell whose source begins with the text."""
     sources = page.locator(".jp-Notebook .jp-Cell").evaluate_all(
         "all => all.map(c => c.querySelector('.cm-content')?.innerText ?? '')"
     )
@@ -103,9 +101,9 @@ def approve(page: Page, plan: str, sha256: str) -> None:
     gate.get_by_text("Approved. Nothing was changed yet").wait_for()
 
 
-def run_from(page: Page, lab: Lab, source: str, *, item: str = "Run Selected Cell") -> None:
+def run_from(page: Page, lab: Lab, source: str) -> None:
     page.locator(".jp-Notebook .jp-Cell").nth(cell(page, source)).locator(".jp-InputPrompt").click()
-    lab.run(page, item)
+    lab.run(page, "Run Selected Cell")
 
 
 def last_hash(lab: Lab, step: str) -> str:

@@ -74,7 +74,6 @@ _LOOK = (
 
 
 def tell_hostile(home: Path, texts: Sequence[str]) -> Incident:
-    """Tell an incident in which every string from outside is one of the given ones."""
     tell = make_incident(home)
     tell.incident.update(ticket_id=texts[0], environment=texts[-1])
     for text in texts:

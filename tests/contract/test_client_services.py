@@ -77,8 +77,6 @@ CONFIG = {
 
 
 class Compose:
-    """A compose back end over a program that answers what the test says."""
-
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._answers, self._log = folder / "answers.json", folder / "log.jsonl"
         program = folder / "docker"

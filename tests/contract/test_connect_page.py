@@ -53,7 +53,6 @@ CHAOS = "chaos/fulfillment-delay/"
 
 
 def read_settings(folder: Path, *blocks: str, **changes: Any) -> Settings:
-    """Return the settings of some blocks of the page, as from ``.env``."""
     file = folder / "page.env"
     file.write_text("".join(blocks))
     return Settings(_env_file=file, **changes)
@@ -146,7 +145,6 @@ def test_the_two_keys_look_release_and_undo_over_tls_and_can_no_more(
 
 
 def release_and_undo(settings: Settings) -> list[str]:
-    """Move every label by the keys of the page, prove it, take it back; return where they are."""
     release: Any = ReleaseCommands(settings)
     plan = release.plan()
     assert plan.objects == 3, plan

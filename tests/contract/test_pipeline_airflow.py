@@ -33,7 +33,6 @@ def answer_with(handler: RequestHandler, name: str) -> None:
 
 
 def replay(server: HTTPServer, *names: str) -> None:
-    """Answer as Airflow did, whenever the same is asked."""
     for name in names:
         recorded = read_recorded(name)
         handler = server.expect_request(

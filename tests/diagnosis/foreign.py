@@ -89,7 +89,6 @@ def play(
 
 
 def main() -> int:
-    """Play the cases; exit 0 when all are judged right."""
     parser = argparse.ArgumentParser(prog="tests.diagnosis.foreign", description=__doc__)
     parser.add_argument("--only", action="append", choices=list(ANSWERS), help="this case alone")
     names = parser.parse_args().only or list(ANSWERS)

@@ -67,7 +67,6 @@ class Stage:
             inject_orders(url, count)
 
     def restart(self, service: str, **variables: str) -> None:
-        """Restart a service with other values of some variables, whether it comes up or not."""
         overrides = layout.read_overrides(self.config)
         overrides[service] = overrides.get(service, {}) | variables
         layout.write_overrides(self.config, overrides)
@@ -75,7 +74,6 @@ class Stage:
         Supervisor(self.config).update()
 
     def restart_and_wait(self, service: str, **variables: str) -> None:
-        """Restart a service with other values of some variables, and wait until it is healthy."""
         override(self.config, service=service, variables=variables)
 
     def scale_to_zero(self, service: str) -> None:
@@ -91,7 +89,6 @@ class Stage:
         return psutil.Process(Supervisor(self.config).programs()[service]["pid"])
 
     def link(self, service: str, *, delay_s: float = 0.0) -> SlowLink:
-        """Start a relay before a service; ``delay_s`` is what it adds to a round trip."""
         return self.ends.enter_context(run_slow_link(self.address(service), delay_s / 2))
 
     def freeze(self, service: str) -> None:
@@ -114,7 +111,6 @@ class Stage:
         self.ends.callback(ended.set)
 
     def wait_until_healthy(self) -> None:
-        """Wait until labels, metrics and probes all work."""
         health.wait_until_healthy(self.config, deadline_s=_READY_S)
 
 

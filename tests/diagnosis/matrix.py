@@ -95,7 +95,6 @@ class Case:
 def list_cases(
     seed: int, *, rounds: int, healthy: int, only: list[str] | None = None
 ) -> list[Case]:
-    """List the runs in an order that the seed decides; with ``only`` there are no pairs."""
     groups = [
         [Case(f"{name}-{number}", (name,))]
         for name in only or FAULTS
@@ -136,7 +135,6 @@ def main() -> int:
 
 
 def read_runs(file: Path) -> list[_Run]:
-    """Return the finished runs of a file, one in a line; none where there is no file."""
     runs: list[_Run] = []
     for line in file.read_text("utf-8").splitlines() if file.exists() else ():
         # A run that was killed while it wrote leaves half a line: it is run again.
@@ -243,7 +241,6 @@ def _restore(config: StackConfig, run: _Run) -> None:
 
 
 def is_right(run: _Run) -> bool:
-    """Tell whether a run found what was there, in time, and nothing else."""
     is_found = run["verdict_s"] is not None and set(run["found"]) == set(run["faults"])
     return is_found and not run["wrong"] and not run["error"]
 
@@ -259,7 +256,6 @@ def _judge(run: _Run) -> str:
 
 
 def write_page(runs: list[_Run], *, planned: int, path: Path) -> int:
-    """Write the page; return 0 when the goal is met, else 3."""
     right = [run for run in runs if is_right(run)]
     wrong = [run for run in runs if run["wrong"]]
     times = [run["verdict_s"] for run in right if run["faults"]]

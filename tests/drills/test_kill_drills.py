@@ -38,8 +38,6 @@ _MOST_STARTS = 5
 
 
 class DrillProcess(Runbook):
-    """`runbook drill` as a user starts it; what it says goes into a file."""
-
     @property
     def _told(self) -> Path:
         return self.home / "told.txt"
@@ -82,14 +80,12 @@ class DrillProcess(Runbook):
 
 @pytest.fixture
 def drill(stack: RunningStack, tmp_path: Path) -> DrillProcess:
-    """Return what starts drills, once the stack is steady."""
     config = load_config(home=stack.home).remembered()
     wait_until(lambda: is_calm(stack, config), what="the stack is calm", deadline_s=STEADY_WITHIN_S)
     return DrillProcess(stack, tmp_path)
 
 
 def is_calm(stack: RunningStack, config: StackConfig) -> bool:
-    """Tell whether a drill may begin: healthy, no alert, nothing late."""
     if health.find_unhealthy(config) or health.read_lag_minutes(config) > 5:
         return False
     return not stack.list_alerts()
@@ -102,7 +98,6 @@ def find_drill(home: Path) -> str:
 
 
 def find_left(stack: RunningStack, config: StackConfig, home: Path) -> dict[str, object]:
-    """Return what is not as before a drill, by name; empty in the steady state."""
     left: dict[str, object] = dict(health.find_unhealthy(config))
     if left:
         return left
@@ -122,7 +117,6 @@ def find_left(stack: RunningStack, config: StackConfig, home: Path) -> dict[str,
 
 
 def wait_until_steady(stack: RunningStack, home: Path, *, since: float) -> None:
-    """Wait until nothing is left of a drill, two minutes at most since it was ended."""
     config = load_config(home=stack.home).remembered()
     left: dict[str, object] = {}
 
@@ -145,7 +139,6 @@ def wait_until_steady(stack: RunningStack, home: Path, *, since: float) -> None:
 def end_drill(
     stack: RunningStack, drill: DrillProcess, scenario: str, phase: str, how: signal.Signals
 ) -> None:
-    """Start a drill, end it in a phase, and check that everything is as before."""
     process = drill.bring_to(phase, scenario)
     process.send_signal(how)
     since = time.monotonic()

@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from tests.support.audit import Counted, Label, Shelf, Totals, count
 from tests.support.consumers import Consumers, run_consumers
 from tests.support.gateway import ACCESS_KEY, SECRET_KEY, StoreServer, wait_until
 from tests.support.lossy_proxy import FATES, LossyProxy, Spoil, Trap, run_lossy_proxy
+from tests.support.network import Act, Received, answer_json, run_server
 
 COMMAND = (str(Path(sys.executable).with_name("runbook")),)
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
@@ -59,13 +59,11 @@ class Outcome:
     errors: str
 
     def get(self, name: str) -> int:
-        """Return a number of the document, or how long a list of it is."""
         value = self.document.get(name, 0)
         return value if isinstance(value, int) else len(value)
 
     @property
     def approval(self) -> tuple[str, str]:
-        """Return the words that approve the plan that this shows."""
         return "--approve", self.document["sha256"]
 
 
@@ -80,7 +78,6 @@ class Running:
             self.process.send_signal(number)
 
     def wait(self, deadline_s: float = _ENDS_S) -> Outcome:
-        """Return how it ended; raises TimeoutError, and ends it, when it does not."""
         try:
             code = self.process.wait(timeout=deadline_s)
         except subprocess.TimeoutExpired:
@@ -98,13 +95,7 @@ class Running:
 
 @dataclass(frozen=True)
 class Operator:
-    """One person at one machine: a folder of their own, a clock of their own.
-
-    Attributes
-    ----------
-    settings : environment variables beside those that every operator here has
-    clock_s : how much this machine's clock is ahead
-    """
+    """One person at one machine; ``clock_s``: how much this machine's clock is ahead."""
 
     name: str
     folder: Path
@@ -165,48 +156,35 @@ class Operator:
         shutil.copytree(other.home, self.home, ignore=shutil.ignore_patterns("*.lock"))
 
 
-class _Worker(BaseHTTPRequestHandler):
+@dataclass
+class Worker:
     """The label worker's door: it can be asked, paused and resumed; it moves nothing.
 
     ``on_pause`` is called once, when a pause has taken effect and is not answered yet.
     """
 
-    is_paused = False
+    is_paused: bool = False
     on_pause: Callable[[], None] | None = None
 
-    def do_GET(self) -> None:
+    def answer(self, request: Received) -> Act:
+        if request.method == "POST":
+            self.is_paused = request.target.endswith("/pause")
+            act = self.on_pause
+            if self.is_paused and act is not None:
+                self.on_pause = None
+                act()
         names = ("pendingPrefix", "readyPrefix", "bucket", "endpoint", "credentials")
-        state = {"paused": type(self).is_paused, "moving": False, **dict.fromkeys(names, "")}
-        body = json.dumps(state).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def do_POST(self) -> None:
-        own = type(self)
-        own.is_paused = self.path.endswith("/pause")
-        act = own.__dict__.get("on_pause")
-        if own.is_paused and act is not None:
-            own.on_pause = None
-            act()
-        with suppress(OSError):  # who asked may be dead by now
-            self.do_GET()
-
-    def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        state = {"paused": self.is_paused, "moving": False, **dict.fromkeys(names, "")}
+        return answer_json(200, state)
 
 
 @dataclass
 class Lane:
-    """One bucket with its proxy, its consumers and its worker; rounds run one after another."""
-
     shelf: Shelf
     proxy: LossyProxy
     folder: Path
     worker_url: str
-    worker: type[_Worker]
+    worker: Worker
     consumers: Consumers | None
 
     def hire(self, name: str, *, clock_s: int = 0, worker: bool = False, **more: str) -> Operator:
@@ -216,7 +194,6 @@ class Lane:
         return Operator(name, folder, self.proxy.endpoint, self.shelf.bucket, settings, clock_s)
 
     def count(self, labels: Sequence[Label]) -> Counted:
-        """Count labels once the consumers have taken what they can and no request is on its way."""
         wait_until(lambda: self.proxy.is_idle, what="the last late request")
         if self.consumers is not None:
             wait_until(lambda: not self.shelf.list_keys("ready/"), what="the consumers' last look")
@@ -241,23 +218,24 @@ def open_lane(
     bucket: str = "lane-0",
     consumers: int = 3,
     pause_s: float = 0.03,
+    prefix: str = "ready/",
 ) -> Iterator[Lane]:
     """Open a lane on a running store; ``consumers`` may be 0, and so may their pause."""
     folder.mkdir(parents=True, exist_ok=True)
-    worker = type("_LaneWorker", (_Worker,), {"is_paused": False})
+    worker = Worker()
     with ExitStack() as stack:
         shelf = Shelf(server.endpoint, bucket, has_tags=server.kind != "rgw-encrypted")
         proxy = stack.enter_context(run_lossy_proxy(server.endpoint, seed=seed))
-        service = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), worker))
-        threading.Thread(target=service.serve_forever, args=(0.05,), daemon=True).start()
-        stack.callback(service.shutdown)
+        service = stack.enter_context(run_server(worker.answer))
         taking = None
         if consumers:
             taken = folder / "taken.jsonl"
             taking = stack.enter_context(
-                run_consumers(server.endpoint, bucket, taken, count=consumers, pause_s=pause_s)
+                run_consumers(
+                    server.endpoint, bucket, taken, prefix=prefix, count=consumers, pause_s=pause_s
+                )
             )
-        url = f"http://127.0.0.1:{service.server_address[1]}"
+        url = f"http://{service.endpoint}"
         lane = Lane(shelf, proxy, folder, url, worker, taking)
         lane.clear()
         yield lane
@@ -270,7 +248,6 @@ def make_plan(operator: Operator) -> Outcome:
 
 
 def read_planned(plan: Outcome) -> set[str]:
-    """Return the names of the labels that a plan holds, from its file."""
     lines = Path(plan.document["path"]).read_text("utf-8").splitlines()
     keys = (str(json.loads(line).get("key", "")) for line in lines)
     return {key.partition("/")[2] for key in keys if key}
@@ -302,7 +279,6 @@ def go_on(operator: Operator, plan: Outcome) -> Outcome:
 
 
 def find_wrong(counted: Counted, planned: set[str], outcome: Outcome) -> list[str]:
-    """Return what a command said of a release that is not so."""
     wrong, there = [], counted.moved & planned
     names = ("reasons", "unproven")
     if outcome.code == 0 and there != planned:
@@ -386,7 +362,6 @@ class Round:
         self.lane.proxy.traps.clear()
 
     def kill(self) -> None:
-        """Have one operator's commands killed, again and again; somebody goes on to the end."""
         ann = self.hire("ann", worker=self.rng.random() < 0.3)
         plan = make_plan(ann)
         self.spoil()
@@ -452,7 +427,6 @@ class Round:
                 self.outcomes.append((read_planned(more), go_on(carol, more)))
 
     def judge(self, labels: Sequence[Label]) -> Totals:
-        """Count what became of the labels, and compare it with what was said."""
         totals, lane, counted = self.totals, self.lane, self.lane.count(labels)
         totals.labels = len(labels)
         totals.lost, totals.twice = len(counted.lost), len(counted.twice)
@@ -511,7 +485,6 @@ def run_many(
 
 
 def play(lane: Lane, rng: random.Random, *, is_stop: bool) -> tuple[Totals, list[str]]:
-    """Play one round; return what it came to, and what was done."""
     lane.clear()
     lane.proxy.has_renames = rng.random() < 0.5
     put, round_ = lane.shelf.put_labels(30, rng), Round(lane, rng)

@@ -42,7 +42,6 @@ _COMMAND = re.compile(
 
 
 def read_printed(outcome: Outcome) -> list[str]:
-    """Return the commands that an outcome prints as its way on, in their order."""
     document = outcome.document
     if document.get("apply"):
         return [document["apply"]]
@@ -52,7 +51,6 @@ def read_printed(outcome: Outcome) -> list[str]:
 
 
 def find_commands(text: str) -> list[str]:
-    """Return the commands that stand in a sentence, without the full stop after them."""
     return [found.rstrip(".:)") for found in _COMMAND.findall(text.replace("\\\n", " "))]
 
 
@@ -92,7 +90,6 @@ def pick(printed: Sequence[str], *, words: Collection[str]) -> str:
 
 
 def start_printed(operator: Operator, command: str) -> Running:
-    """Start a printed command exactly as it stands."""
     program, *words = shlex.split(command.replace("\\\n", " "))
     assert program == "runbook", f"not a command: {command}"
     return operator.start(*words)
@@ -151,7 +148,6 @@ def tell(outcome: Outcome) -> str:
 
 
 def approve(operator: Operator, *words: str) -> str:
-    """Have a plan shown, and return the printed line that carries it out."""
     shown = operator.run(*words)
     assert shown.code == 5, tell(shown)
     assert shown.document.get("apply"), f"nothing to paste: {tell(shown)}"
@@ -159,7 +155,6 @@ def approve(operator: Operator, *words: str) -> str:
 
 
 def pick_words(outcome: Outcome, name: str) -> list[str]:
-    """Return the keys of a list in a document, whose items are keys or have one."""
     items = outcome.document.get(name) or []
     return [item["key"] if isinstance(item, dict) else str(item) for item in items]
 
@@ -174,14 +169,12 @@ def plan_release(operator: Operator, labels: int) -> Outcome:
 def put_and_plan(
     lane: Lane, seed: int, labels: int, *, worker: bool = False
 ) -> tuple[list[Label], Operator, Outcome]:
-    """Put labels, and have ann plan their release."""
     put = lane.shelf.put_labels(labels, random.Random(seed))
     ann = lane.hire("ann", worker=worker)
     return put, ann, plan_release(ann, labels)
 
 
 def release(operator: Operator, labels: int) -> Outcome:
-    """Plan a release and carry it out undisturbed; return its plan."""
     plan = plan_release(operator, labels)
     applied = paste(operator, plan.document["apply"])
     assert applied.code == 0, tell(applied)
@@ -195,7 +188,6 @@ def kill_at(lane: Lane, running: Running, kinds: tuple[str, ...], number: int, p
 def kill(
     lane: Lane, operator: Operator, command: str, kinds: tuple[str, ...], number: int, *, phase: str
 ) -> Outcome:
-    """Start a printed command, kill it at some request, and return how it ended."""
     running = start_printed(operator, command)
     kill_at(lane, running, kinds, number, phase)
     killed = running.wait()
@@ -204,14 +196,12 @@ def kill(
 
 
 def spoil_after(lane: Lane, kind: str, number: int, *spoils: Spoil) -> Trap:
-    """Spoil requests once so many of a kind have passed."""
     trap = Trap((kind,), number, "after", lambda: lane.proxy.spoils.extend(spoils))
     lane.proxy.traps.append(trap)
     return trap
 
 
 def settle_truthfully(operator: Operator, plan_id: str, tally: Tally, labels: list[Label]) -> None:
-    """Settle all that nobody can know by what really happened, with the printed commands."""
     open_keys = [row["key"] for row in operator.run("settle", plan_id).document["rows"]]
     shipped = tally.names(labels)
     words = answer(open_keys, {key for key in open_keys if key.partition("/")[2] in shipped})
@@ -223,7 +213,6 @@ def settle_truthfully(operator: Operator, plan_id: str, tally: Tally, labels: li
 
 
 def answer(open_keys: Sequence[str], taken: Collection[str]) -> list[str]:
-    """Return the words of both answers: which of the rows were taken, and which were not."""
     words = list[str]()
     for word, is_wanted in (("--taken", True), ("--not-taken", False)):
         keys = [key for key in open_keys if (key in taken) == is_wanted]
@@ -239,14 +228,11 @@ def put_foreign(lane: Lane, key: str, body: bytes) -> Label:
 
 
 class Tally:
-    """A consumer of ``ready/`` that takes when it is told to; ``shipped`` counts by SHA-256."""
-
     def __init__(self, lane: Lane) -> None:
         self._shelf = lane.shelf
         self.shipped: Counter[str] = Counter()
 
     def take(self, *names: str) -> int:
-        """Take some labels from ``ready/``, by default all; return how many there were."""
         keys = [f"ready/{name}" for name in names] or self._shelf.list_keys("ready/")
         for key in keys:
             self.take_key(key)
@@ -287,7 +273,6 @@ class Tally:
 
 
 def where_are(lane: Lane, labels: Sequence[Label]) -> dict[str, set[str]]:
-    """Return which labels lie at which place, by their bodies; one may lie at several."""
     wait_until(lambda: lane.proxy.is_idle, what="the last late request")
     found = lane.shelf.read_places(*PLACES)
     by_place: dict[str, set[str]] = defaultdict(set)
@@ -304,7 +289,6 @@ def remove_memory(lane: Lane) -> None:
 
 
 def expect_nothing_twice(lane: Lane, labels: Sequence[Label], tally: Tally) -> None:
-    """Check that no label was shipped twice, waits to be, or is nowhere."""
     places = where_are(lane, labels)
     names = {label.name for label in labels}
     twice = {label.name for label in labels if tally.shipped[label.sha256] > 1}
@@ -316,7 +300,6 @@ def expect_nothing_twice(lane: Lane, labels: Sequence[Label], tally: Tally) -> N
 
 
 def expect_home(lane: Lane, labels: Sequence[Label]) -> None:
-    """Check that each label waits in ``pending/``, and lies nowhere else."""
     places = where_are(lane, labels)
     names = {label.name for label in labels}
     stuck = names - places["pending/"]
@@ -326,7 +309,6 @@ def expect_home(lane: Lane, labels: Sequence[Label]) -> None:
 
 
 def expect_finished(lane: Lane, operator: Operator) -> None:
-    """Check that nothing is unfinished or paused, and that a plan offers exactly what waits."""
     waiting = {key for key in lane.shelf.list_keys("pending/") if key.lower().endswith(".pdf")}
     plan = operator.run("plan")
     assert plan.code in (0, 3), tell(plan)

@@ -21,6 +21,7 @@ from tests.faults.printed import (
     kill,
     paste,
     plan_release,
+    put_and_plan,
     put_foreign,
     release,
     settle_truthfully,
@@ -82,9 +83,7 @@ def test_a_file_past_the_limit_stays_and_the_plan_says_so(lane: Lane, seed: int)
 @pytest.mark.parametrize("phase", ["before", "after"])
 def test_a_kill_among_the_puts_loses_and_doubles_nothing(lane: Lane, seed: int, phase: str) -> None:
     tally = Tally(lane)
-    put = lane.shelf.put_labels(LABELS, random.Random(seed))
-    ann = lane.hire("ann")
-    plan = plan_release(ann, LABELS)
+    put, ann, plan = put_and_plan(lane, seed, LABELS)
     killed = kill(lane, ann, plan.document["apply"], ("copy",), LABELS // 2, phase=phase)
     tally.take()
     ended = follow(ann, killed, words=())
@@ -99,9 +98,7 @@ def test_a_put_without_its_answer_is_in_doubt_and_never_sent_again(
     lane: Lane, seed: int, fate: str
 ) -> None:
     tally = Tally(lane)
-    put = lane.shelf.put_labels(LABELS, random.Random(seed))
-    ann = lane.hire("ann")
-    plan = plan_release(ann, LABELS)
+    put, ann, plan = put_and_plan(lane, seed, LABELS)
     spoil_after(lane, "copy", 3, Spoil(("copy",), 1.0, [fate]))
     applied = paste(ann, plan.document["apply"])
     tally.take()
@@ -114,14 +111,10 @@ def test_a_put_without_its_answer_is_in_doubt_and_never_sent_again(
 
 
 def test_a_source_that_is_rewritten_under_our_read_is_not_put(lane: Lane, seed: int) -> None:
-    """Only the content that was planned goes there."""
-    put = lane.shelf.put_labels(LABELS, random.Random(seed))
-    ann = lane.hire("ann")
-    plan = plan_release(ann, LABELS)
+    put, ann, plan = put_and_plan(lane, seed, LABELS)
     row = plan.document["rows"][5]
 
     def rewrite(raw: bytes) -> bytes:
-        """Rewrite the source right before it is read."""
         if raw.startswith(f"GET /{lane.shelf.bucket}/{quote(row['key'], safe='/~')}?".encode()):
             put_foreign(lane, row["key"], b"%PDF rewritten")
         return raw

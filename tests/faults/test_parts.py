@@ -29,7 +29,6 @@ LABELS = 80
 
 
 def test_parts_on_two_machines_one_of_them_killed(lane: Lane, seed: int) -> None:
-    """The first dies in its second window; the other one ends its part, and then the plan."""
     tally = Tally(lane)
     put = lane.shelf.put_labels(LABELS, random.Random(seed))
     ann = lane.hire("ann", worker=True)

@@ -41,7 +41,6 @@ ENDS = (signal.SIGKILL, signal.SIGINT)
 def end_at_the_pause(
     lane: Lane, seed: int, how: signal.Signals, *, before: int = 0
 ) -> tuple[Operator, str, Outcome, list[Label]]:
-    """End an apply when the worker has just been paused for it, and nothing else has happened."""
     put = lane.shelf.put_labels(LABELS, random.Random(seed))
     ann = lane.hire("ann", worker=True)
     plan = plan_release(ann, before + LABELS)

@@ -88,7 +88,6 @@ def lacks_condition(request: Request) -> bool:
 def test_a_bucket_that_demands_conditions_is_used(
     lane: Lane, seed: int, *, has_renames: bool
 ) -> None:
-    """Conditions are sent wherever the store honours them."""
     lane.proxy.has_renames = has_renames
     put = lane.shelf.put_labels(LABELS, random.Random(seed))
     demand = Spoil(CHANGES, 1.0, ["made-403-xml"] * 10_000, lacks_condition)

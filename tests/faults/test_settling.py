@@ -40,13 +40,9 @@ NOBODY_SAYS: tuple[str, ...] = ()
 
 
 def leave_doubts(lane: Lane, seed: int, tally: Tally) -> tuple[Operator, Outcome, list[Label]]:
-    """Have a release killed among its copies; a consumer takes what landed; it is resumed.
+    """Have a release killed among its copies, let a consumer take what landed, and resume it.
 
     A store that renames leaves no such doubts, so this one has to copy.
-
-    Returns
-    -------
-    Who did it, the resumed release, which names what nobody can know, and the labels.
     """
     lane.proxy.has_renames = False
     put, ann, plan = put_and_plan(lane, seed, LABELS)
@@ -119,7 +115,6 @@ def _make_true(tally: Tally, put: list[Label], resumed: Outcome, word: str) -> N
 def expect_settled(
     lane: Lane, ann: Operator, resumed: Outcome, *, put: list[Label], tally: Tally, word: str
 ) -> None:
-    """Check that a word on all unproven rows was carried out, whole, and is told as a word."""
     plan_id = resumed.document["plan"]
     unproven = {key.partition("/")[2] for key in pick_words(resumed, "unproven")}
     places = where_are(lane, put)

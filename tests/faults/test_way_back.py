@@ -40,7 +40,6 @@ DELETES = ("delete", "bulk")
 def put_and_release(
     lane: Lane, seed: int, *, labels: int = LABELS
 ) -> tuple[Operator, str, list[Label]]:
-    """Put labels and release them undisturbed; nobody takes them."""
     put = lane.shelf.put_labels(labels, random.Random(seed))
     ann = lane.hire("ann")
     plan = release(ann, labels)
@@ -48,7 +47,6 @@ def put_and_release(
 
 
 def expect_all_back(lane: Lane, ann: Operator, put: list[Label]) -> None:
-    """Check that a release was taken back, and that what waits ships once afterwards."""
     expect_home(lane, put)
     expect_finished(lane, ann)
     ship_the_rest(lane, put, Tally(lane))

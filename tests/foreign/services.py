@@ -28,8 +28,6 @@ def _now() -> str:
 
 
 class _Service:
-    """Routes, a bearer token, and the counters that every DataFlow service exports."""
-
     def __init__(self, token: str) -> None:
         self.token, self.lock = token, threading.Lock()
         self.requests: Counter[tuple[str, str, int]] = Counter()
@@ -66,7 +64,6 @@ class _Service:
         raise NotImplementedError
 
     def measure(self) -> dict[str, float]:
-        """Return the service's own metrics."""
         return {}
 
     def _write_metrics(self) -> str:
@@ -114,7 +111,6 @@ class Fulfillment(_Service):
         ]
 
     def measure(self) -> dict[str, float]:
-        """Return how long the oldest label waits, by its shipment."""
         shipped = self._shipped()
         waiting = [
             datetime.fromisoformat(one["createdAt"]).timestamp()
@@ -137,8 +133,6 @@ class Fulfillment(_Service):
 
 
 class Support(_Service):
-    """Tickets with a timeline; collects shipments from the other service."""
-
     def __init__(self, token: str, fulfillment: Fulfillment) -> None:
         super().__init__(token)
         self._fulfillment = fulfillment

@@ -106,8 +106,6 @@ receivers:
 
 @dataclass
 class Foreign:
-    """The running system, and what the people in it do."""
-
     folder: Path
     server: StoreServer
     settings: dict[str, str]
@@ -169,7 +167,6 @@ class Foreign:
 
     @contextmanager
     def consume(self) -> Iterator[None]:
-        """Have a consumer take what comes to ``ready/``, until the block ends."""
         taken = self.folder / "taken.jsonl"
         with run_consumers(self.server.endpoint, BUCKET, taken, count=1) as self.consumers:
             yield
@@ -186,7 +183,6 @@ class Foreign:
         return count(labels, self.shelf, self.read_taken())
 
     def steer(self, word: str) -> str:
-        """Use the owner's command for the worker: ``status``, ``stop`` or ``start``."""
         done = subprocess.run(
             [sys.executable, WORKER, word, self.folder],
             check=True, capture_output=True, text=True, timeout=60,
@@ -221,7 +217,6 @@ class Foreign:
 
 @contextmanager
 def run_foreign(server: StoreServer, folder: Path) -> Iterator[Foreign]:
-    """Run the system on a store; the worker is started, the consumer not yet."""
     with ExitStack() as stack:
         ca, context = make_certificates(folder)
         front = stack.enter_context(run_tls_front(server.endpoint, context)).endpoint
@@ -345,5 +340,4 @@ def _run_monitors(
 
 
 def read_plan(outcome: Outcome) -> str:
-    """Return the text of a plan's file: what is approved."""
     return Path(outcome.document["path"]).read_text("utf-8")

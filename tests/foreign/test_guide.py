@@ -32,7 +32,6 @@ ALERT = {
 
 @pytest.fixture(scope="module")
 def followed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Follow the guide from the top to its end; return DataFlow's folder."""
     work = tmp_path_factory.mktemp("guide")
     dataflow = work / "dataflow"
     shutil.copytree(DATAFLOW, dataflow)
@@ -73,7 +72,6 @@ def run(command: list[str], folder: Path, environment: dict[str, str] | None = N
 
 
 def fill_in(folder: Path, sink: HTTPServer) -> Path:
-    """Do what DataFlow's start script does; return Alertmanager's configuration."""
     values = {
         "SLACK_WEBHOOK_URL": sink.url_for("/slack"),
         "TEAMS_WEBHOOK_URL": sink.url_for("/teams"),

@@ -44,7 +44,6 @@ def shop(foreign: Foreign) -> Iterator[list[Label]]:
 
 
 def put_backlog(foreign: Foreign) -> tuple[list[Label], list[Label]]:
-    """Put 200 labels that the worker never looks at; return those that match, and the others."""
     days = ("2026/11/23/", "2026/11/24/hcm/", "2026/11/24/")
     labels = [one for n in range(185) for one in foreign.put(1, days[n % 3])]
     labels += foreign.put(8, "2026/11/24/", ".PDF")

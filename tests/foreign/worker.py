@@ -68,7 +68,6 @@ def move_oldest(client: Any, config: dict[str, Any], moves: Path) -> None:
 
 
 def control(word: str, folder: Path) -> None:
-    """Do what systemctl, kubectl or podman would do."""
     pid, program = folder / "worker.pid", [sys.executable, __file__, "run", str(folder)]
     if word == "start" and not pid.exists():
         with (folder / "worker.log").open("ab") as log:

@@ -60,7 +60,6 @@ def list_clues(cause: str) -> list[Clue]:
 
 
 def make_healthy() -> dict[str, Any]:
-    """Return what is seen in health: values by which no clue holds."""
     seen = dict(KNOWN)
     clues = list(chain.from_iterable(map(list_clues, CAUSES)))
     for name in {clue.name for clue in clues} - seen.keys():
@@ -70,7 +69,6 @@ def make_healthy() -> dict[str, Any]:
 
 
 def make_fault(cause: str) -> dict[str, Any]:
-    """Return what an operator would observe of a fault."""
     if cause in FAULTS:
         return FAULTS[cause]
     clues = CAUSES[cause].options[0].clues

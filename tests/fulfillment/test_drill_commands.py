@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Broken(PausedPipeline):
-    """A scenario whose fault cannot be caused."""
-
     cause_expected: str = "bad_prefix"
 
     def inject(self, drill: Drill) -> None:
@@ -39,8 +37,6 @@ class Broken(PausedPipeline):
 
 @dataclass(frozen=True)
 class Stays(PausedPipeline):
-    """A scenario whose fault cannot be taken back, and that gets no further."""
-
     cause_expected: str = "carrier_errors"
 
     def inject(self, drill: Drill) -> None:
@@ -52,7 +48,6 @@ class Stays(PausedPipeline):
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    """Return a world with our own stack's services, in which drills can be carried out."""
     world = make_world(tmp_path, monkeypatch)
     world.settings = world.settings.model_copy(update={"runbook_services": "supervisor"})
     return world
@@ -92,7 +87,6 @@ def find_drill(world: World) -> Incident | None:
 
 
 def kill(world: World, monkeypatch: pytest.MonkeyPatch) -> Incident:
-    """Kill a drill when it begins to approve; return its incident."""
     offer(monkeypatch, PausedPipeline(world=world))
 
     def die(*_: object) -> Any:

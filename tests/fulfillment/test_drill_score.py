@@ -71,7 +71,6 @@ PERFECT: dict[str, tuple[float, tuple[str, dict[str, Any]]]] = {
 def score_journal(
     goals: Goals = GOALS, *, without: str = "", **changed: tuple[float, Any]
 ) -> Document:
-    """Score the perfect drill's journal, without one entry, or with others in their place."""
     told = {**PERFECT, **changed}
     kept = sorted((told[name] for name in told if name != without), key=lambda item: item[0])
     entries = [

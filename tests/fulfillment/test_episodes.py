@@ -85,7 +85,6 @@ def list_open(world: World) -> list[str]:
 
 
 def read_record(world: World, incident: str) -> dict[str, bytes]:
-    """Return the bytes of what says what an incident was."""
     names = ("journal.jsonl", "report.html", "manifest.json")
     return {name: (world.home / incident / name).read_bytes() for name in names}
 
@@ -151,7 +150,6 @@ def test_a_closed_incident_is_never_reopened(world: World) -> None:
 
 
 def release_and_close(world: World) -> Document:
-    """Release what waits, recover, and close the incident; return the plan."""
     pause_pipeline(world)
     plan = plan_by_hand(world)
     apply(world, plan)

@@ -24,7 +24,6 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def approve(world: World, shown: Document) -> Document:
-    """Paste the command that a document names next."""
     assert shown.exit_code is ExitCode.REFUSED
     assert shown.action
     short = shown.action["sha256"][:12]

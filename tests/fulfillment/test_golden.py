@@ -31,13 +31,11 @@ _SILENT = {"style", "script", "svg", "head"}
 
 @pytest.fixture
 def local_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the reader's clock seven hours ahead."""
     monkeypatch.setattr(language._Reader, "zone", ZoneInfo("Asia/Ho_Chi_Minh"))
 
 
 @pytest.fixture
 def tried_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Leave out steps without a case and causes without a drill."""
     for section in SECTIONS.values():
         steps = {step: read for step, read in section.STEPS.items() if step in CASES}
         monkeypatch.setattr(section, "STEPS", steps)
@@ -105,8 +103,6 @@ def _normalise(text: str, home: Path, names: dict[str, str]) -> str:
 
 
 class _Lines(HTMLParser):
-    """The words of a page, one line for each heading, row and item."""
-
     def __init__(self) -> None:
         super().__init__()
         self.lines: list[str] = []

@@ -17,7 +17,6 @@ from tests.support.world import FakeClients, World, make_settings
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    """Return a world whose bucket has no marker, in a folder without settings."""
     world = World(tmp_path)
     del world.store.objects[MARKER_KEY]
     world.store.memory.writes.clear()

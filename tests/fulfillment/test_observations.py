@@ -12,7 +12,6 @@ AT = datetime(2026, 11, 28, 5, 0, tzinfo=UTC)
 
 
 def read(step: str, minutes: float, value: float | None) -> Reading:
-    """Return a reading that saw how many finished labels wait."""
     return Reading(
         step=step,
         name=step,

@@ -15,7 +15,6 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def build(kind: Kind, folder: Path, *, home: Path) -> str:
-    """Return what is printed in a folder with a .env."""
     (folder / ".env").touch()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -31,7 +30,6 @@ def cron_command(text: str) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Return a folder whose .env has keys and an address at which nothing listens."""
     folder = tmp_path / "on call 100% $HOME 'it\"s'"
     folder.mkdir()
     lines = ["MINIO_ROOT_USER=a b", "MINIO_ROOT_PASSWORD='c$(d) e'"]

@@ -17,14 +17,12 @@ STEPS = {step: module for module in SECTIONS.values() for step in module.STEPS}
 
 
 def describe_carrier_failure(order_id: int) -> str:
-    """Return the worker's log line, as the local stack's service writes it."""
     message = "carrier request failed: carrier_timeout: no answer within 5 s"
     return json.dumps({"level": "error", "msg": message, "order_id": order_id})
 
 
 @pytest.fixture
 def busy(world: World) -> World:
-    """Return a world in which every table has rows."""
     world.put_lag(24, 25)
     world.put_label(25, number=1)
     world.put_label(95, number=2, finished=False)

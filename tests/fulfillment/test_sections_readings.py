@@ -35,8 +35,6 @@ DATAFLOW = ROOT / "tests" / "foreign" / "dataflow"
 
 @dataclass(frozen=True)
 class Case:
-    """How to bring a step to each status."""
-
     ready: Change | None = None
     breach: Change | None = None
     unknown: Change | None = None
@@ -344,8 +342,6 @@ def test_failing_uploads_are_an_incident_without_any_lag(world: World) -> None:
 
 @dataclass
 class LeftOut:
-    """Clients of a world, but for some systems the real ones, which know that we do not have it."""
-
     real: Clients
     fakes: FakeClients
     systems: tuple[str, ...]
@@ -355,7 +351,6 @@ class LeftOut:
 
 
 def leave_out(world: World, *systems: str) -> Any:
-    """Return clients of a world whose settings leave some systems out."""
     update = {f"{name}_url": "" for name in systems if name != "services"}
     if "services" in systems:
         update["runbook_services"] = "none"

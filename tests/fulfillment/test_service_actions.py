@@ -28,7 +28,6 @@ DAG = "fulfillment_release"
 
 @pytest.fixture
 def inv(world: World) -> Investigation:
-    """Open section 6 while DAG and worker are paused."""
     pause(world)
     return world.open(remediation)
 

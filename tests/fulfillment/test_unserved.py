@@ -19,7 +19,6 @@ FAILED = 'fulfillment_artifacts_failed_total{stage="upload"}'
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    """Return a world in which nothing could be uploaded for some minutes."""
     world = World(tmp_path / "home")
     world.count(FAILED, "reason", {"bad_credentials": [5.0, 9.0, 14.0]})
     world.count("fulfillment_artifacts_arrived_total", "kind", {"label": [10.0, 10.0, 10.0]})

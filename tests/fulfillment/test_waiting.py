@@ -35,8 +35,6 @@ HEX = "0123456789ab"
 
 @dataclass
 class Fulfillment:
-    """Shipments by order; ``error`` instead of every answer."""
-
     statuses: Mapping[int, Sequence[Any]] = field(default_factory=dict)
     error: ClientError | None = None
     foreign: bool = False

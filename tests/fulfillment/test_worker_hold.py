@@ -33,8 +33,6 @@ class Look:
 
 @dataclass
 class World:
-    """A worker, its service, and what goes wrong when they are asked."""
-
     paused: bool = False
     moving_looks: int = 0
     last_move_at: datetime | None = MOVED

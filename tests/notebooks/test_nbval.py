@@ -117,7 +117,6 @@ def test_each_notebook_shows_what_is_expected_of_the_recorded_answers(
 
 
 def write_expected(name: str, folder: Path) -> None:
-    """Write a notebook's outputs over the recorded answers beside these, as text and as HTML."""
     target = RECORDED / f"{name}.ipynb"
     source = SECTIONS.notebooks / target.name
     papermill.execute_notebook(source, target, cwd=folder, progress_bar=False)

@@ -30,7 +30,6 @@ inv = Investigation.open(incident_id, section=detection)
 
 @pytest.fixture
 def incident(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, httpserver: HTTPServer) -> Incident:
-    """Return an incident in a world where nothing listens but a probe that only fails."""
     monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path / "reports"))
     monkeypatch.setenv("MINIO_ROOT_USER", "nobody")
     monkeypatch.setenv("MINIO_ROOT_PASSWORD", SECRET)
@@ -46,7 +45,6 @@ def incident(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, httpserver: HTTPSe
 
 
 def run(incident: Incident, folder: Path, *cells: str) -> NotebookRun:
-    """Run a notebook of these cells in place of section 2's."""
     parameters = new_code_cell('incident_id = ""', metadata={"tags": ["parameters"]})
     notebook = new_notebook(cells=[parameters, *map(new_code_cell, cells)])
     nbformat.write(notebook, folder / f"{DETECTION.NAME}.ipynb")

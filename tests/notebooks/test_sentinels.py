@@ -117,7 +117,6 @@ stdout_logfile={log}
 
 
 def find_leaks(content: bytes) -> set[str]:
-    """Return the secrets in some bytes, in their JSON-escaped and decoded forms too."""
     pictures = [base64.b64decode(found) for found in _DATA_URI.findall(content)]
     forms = {s: {s.encode(), json.dumps(s)[1:-1].encode(), base64.b64encode(s.encode())}
              for s in SECRETS}  # fmt: skip

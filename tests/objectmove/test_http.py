@@ -39,7 +39,6 @@ def connect(endpoint: str, **changes: Any) -> Connections:
 
 
 def ask(http: Connections, *messages: Message, **options: Any) -> Told:
-    """Return what was told of each message; each once."""
     told: Told = {}
 
     def take(index: int, reply: Reply) -> None:
@@ -52,7 +51,6 @@ def ask(http: Connections, *messages: Message, **options: Any) -> Told:
 
 
 def find_resting(http: Connections) -> list[Any]:
-    """Return the kept connections that the next message may be sent over."""
     socks = [line.http.sock for line in http._lines if line.http.sock is not None]
     return [sock for sock in socks if not select.select([sock], [], [], 0)[0]]
 
@@ -170,7 +168,6 @@ def interrupt_when(is_time: Callable[[], bool]) -> None:
 
 @contextmanager
 def holding_server(*, answers: int) -> Iterator[tuple[Server, threading.Event]]:
-    """A server that answers some requests at once, and the others when the event is set."""
     free = threading.Event()
 
     def answer(request: Received) -> bytes:

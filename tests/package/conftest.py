@@ -28,15 +28,12 @@ _EXTRAS = ("aiosmtpd", "apprise", "dbos", "fastapi", "mcp", "supervisor", "uvico
 
 
 class Machine(NamedTuple):
-    """A virtual environment, a folder to work in, and what is set there."""
-
     work: Path
     environment: dict[str, str]
 
     def run(
         self, *words: str, exit_code: int = 0, **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command; it must end with this exit code, and without a traceback."""
         done = subprocess.run(
             words,
             cwd=self.work,
@@ -56,7 +53,6 @@ MakeMachine = Callable[..., Machine]
 
 @pytest.fixture(scope="session")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Return the paths of the wheels by the names of their distributions."""
     names = list(describe_wheels(read_project()))
     if _RELEASE:
         found = [Path(_RELEASE).glob(f"{name.replace('-', '_')}-*.whl") for name in names]
@@ -66,8 +62,6 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def make_machine(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> MakeMachine:
-    """Return a function that installs some of the wheels, and other projects, on a new machine."""
-
     def make(*names: str | Path) -> Machine:
         folder = tmp_path_factory.mktemp("machine")
         work = folder / "work"
@@ -90,7 +84,6 @@ def make_machine(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFacto
 
 
 def _make_venv(venv: Path) -> Path:
-    """Make a virtual environment; return the folder of its commands."""
     command = [sys.executable, "-m", "venv", str(venv)]
     if _RELEASE:
         subprocess.run(command, check=True, timeout=120)

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import nbformat
-from minio import Minio
 
 from tests.package.conftest import MakeMachine
-from tests.support.gateway import ACCESS_KEY, SECRET_KEY, StoreServer
+from tests.support.gateway import StoreServer, connect
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "inbox"
@@ -28,8 +27,6 @@ _BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.M | re.S)
 
 
 class Block(NamedTuple):
-    """A block of code: its language, what stands beside that, and its text."""
-
     language: str
     about: str
     text: str
@@ -50,7 +47,6 @@ def list_cells() -> list[str]:
 
 
 def write_notebook(path: Path) -> None:
-    """Make the notebook as the page says: its cells, the first one tagged."""
     cells = [nbformat.v4.new_code_cell(text) for text in list_cells()]
     cells[0].metadata["tags"] = ["parameters"]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
@@ -115,7 +111,7 @@ def test_the_page_carried_out_as_it_stands_moves_and_proves(
     assert (documents["apply"]["moved"], documents["apply"]["left"]) == (3, 0)
     assert (documents["verify"]["in_place"], documents["verify"]["lost"]) == (3, 0)
 
-    client = Minio(seaweedfs.endpoint, ACCESS_KEY, SECRET_KEY, secure=False, region="us-east-1")
+    client = connect(seaweedfs.endpoint)
     keys = [str(found.object_name) for found in client.list_objects("files", recursive=True)]
     ours = sorted(key for key in keys if not key.startswith(".runbook/"))
     assert ours == ["heartbeat", "retry/a.csv", "retry/b.csv", "retry/c.csv"]

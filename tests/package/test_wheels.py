@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from minio import Minio
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from scripts.build_wheels import build_wheels, describe_wheels, read_project
 from tests.package.conftest import MakeMachine
-from tests.support.gateway import ACCESS_KEY, SECRET_KEY, StoreServer
+from tests.support.gateway import ACCESS_KEY, SECRET_KEY, StoreServer, connect
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOT_PROJECT = read_project()
@@ -95,7 +94,6 @@ def test_what_a_wheel_imports_is_what_it_and_the_ones_below_declare() -> None:
 
 
 def list_imports(package: str) -> set[str]:
-    """Return the top packages that a package's modules import."""
     imported = set()
     for path in (ROOT / package).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -106,15 +104,11 @@ def list_imports(package: str) -> set[str]:
     return imported
 
 
-def connect(store: StoreServer) -> Minio:
-    return Minio(store.endpoint, ACCESS_KEY, SECRET_KEY, secure=False, region="us-east-1")
-
-
 def test_the_move_alone_moves_files_and_proves_it(
     make_machine: MakeMachine, seaweedfs: StoreServer
 ) -> None:
     machine = make_machine("objectmove")
-    client = connect(seaweedfs)
+    client = connect(seaweedfs.endpoint)
     for name in ("a", "b", "c"):
         client.fput_object(seaweedfs.bucket, f"from/{name}", __file__)
     ends = [f"s3://{seaweedfs.bucket}/{prefix}/" for prefix in ("from", "to")]
@@ -189,7 +183,7 @@ def test_neither_of_two_runbooks_knows_the_other(
         "INBOX_BUCKET": seaweedfs.bucket,
         "INBOX_LATE_MINUTES": "0.001",
     }
-    connect(seaweedfs).fput_object(seaweedfs.bucket, "inbox/a", __file__)
+    connect(seaweedfs.endpoint).fput_object(seaweedfs.bucket, "inbox/a", __file__)
     words = ("--runbook", "inbox", "investigate", "--json")
     done = machine.run("python", "-c", _LIST_MODULES, *words, **store)
     assert "runbook --runbook inbox plan" in json.loads(done.stdout)["advice"][0]

@@ -33,7 +33,6 @@ _TEXTS = {"STRING", "FSTRING_MIDDLE", "COMMENT"}
 
 
 def iter_texts() -> Iterator[tuple[str, str]]:
-    """Yield each text of the helper with its place, without what is allowed."""
     for path in sorted(ROOT.rglob("*.html")):
         yield path.name, _strip(path.read_text("utf-8"))
     for path in sorted(ROOT.rglob("*.py")):
@@ -49,7 +48,6 @@ def _strip(text: str) -> str:
 
 
 def find(pattern: str) -> list[str]:
-    """Return where a pattern stands, with the line."""
     found = []
     for place, text in iter_texts():
         for line in text.splitlines():

@@ -22,7 +22,6 @@ from tests.support.stories import tell_incident
 
 @pytest.fixture
 def vietnamese(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Speak Vietnamese in this test."""
     for name in ("translations", "zone"):
         monkeypatch.setattr(language._Reader, name, getattr(language._Reader, name))
     monkeypatch.setenv("RUNBOOK_LANG", "vi")

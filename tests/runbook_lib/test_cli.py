@@ -24,8 +24,6 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass
 class Runbook:
-    """The command in this process, in a folder of its own."""
-
     folder: Path
     capture: pytest.CaptureFixture[str]
 
@@ -86,7 +84,6 @@ def test_wrong_usage_is_exit_2_leaves_nothing_and_its_words_are_on_the_page(
 
 
 def list_help(command: Any, name: str) -> list[str]:
-    """Return what a command, its options and its own commands are for, a line each."""
     first, *_ = (command.help or "").splitlines() or [""]
     lines = [f"{name}: {first}"]
     for parameter in command.params:

@@ -127,7 +127,6 @@ def list_broken(
     causes: dict[str, CauseStatus],
     clears_by: datetime | None,
 ) -> Iterator[str]:
-    """Yield the promises that a verdict breaks."""
     symptoms = (now["lag"], now["uploads"])
     is_breach = Status.BREACH in symptoms
     fires = now["alert"] is Status.BREACH

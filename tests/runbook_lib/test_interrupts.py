@@ -26,8 +26,6 @@ TEXT = "Interrupted after 3 of 9 files. Carry on with: runbook resume move-1"
 
 @dataclass
 class Place:
-    """A folder with the helper and the slow runbook, and the commands that run in it."""
-
     folder: Path
 
     def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
@@ -60,8 +58,6 @@ class Place:
         return self.start(*words, **environment)
 
     def wait_for(self, name: str, process: subprocess.Popen[str]) -> None:
-        """Wait for a file; a command that ended before that is an error."""
-
         def is_there() -> bool:
             assert process.poll() is None, process.communicate()
             return (self.folder / name).exists()
@@ -106,7 +102,6 @@ def send(process: subprocess.Popen[str], number: signal.Signals, *, to_group: bo
 
 
 def end(process: subprocess.Popen[str]) -> str:
-    """Wait until an interrupted command ends; return the sentence that it ends with."""
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
@@ -117,7 +112,6 @@ def end(process: subprocess.Popen[str]) -> str:
 
 
 def check_record(place: Place, sentence: str) -> None:
-    """See that the journal holds one interruption with the sentence, and that a report is there."""
     told = [e.data for e in place.entries if e.data.get("what") == "interrupted"]
     assert [data["reason"] for data in told] == [sentence]
     assert [e.data["status"] for e in place.entries if e.kind == "notebook"][-1] == "interrupted"

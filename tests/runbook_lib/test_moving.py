@@ -72,7 +72,6 @@ def inv(tmp_path: Path) -> Any:
 
 @pytest.fixture
 def named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let this process carry out one of several runbooks."""
     monkeypatch.setenv("RUNBOOK_NAME", "inbox")
 
 
@@ -176,8 +175,6 @@ def order_settling(inv: Any, plan: Plan, **answers: str) -> Plan:
 
 @pytest.fixture
 def find_plans(inv: Any) -> Callable[[str], Path]:
-    """Let the incident find plans by their ids."""
-
     def find(plan_id: str) -> Path:
         return Path(inv.incident.folder / "plans" / f"{plan_id}.jsonl")
 

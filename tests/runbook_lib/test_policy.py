@@ -6,14 +6,8 @@ import pytest
 
 from runbook_lib.policy import Impact, Policy
 from runbook_lib.record.folds import Quantities
-from tests.support.incidents import START
 
 POLICY = Policy(quantities=Quantities(parts={}, needed=frozenset()))
-
-
-def make_impact(orders: int | None, minutes: float = 0) -> Impact:
-    ids = {str(number): (START, START) for number in range(orders or 0)}
-    return Impact(requests=ids, affected=orders, files=0, longest_minutes=minutes or None)
 
 
 @pytest.mark.parametrize(

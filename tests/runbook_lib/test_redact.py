@@ -46,39 +46,39 @@ def test_a_known_secret_is_hidden_in_every_form(form: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "leak"),
+    "text",
     [
-        ("postgres://app:hunter2@db:5432/x", "hunter2"),
-        ("redis://:hunter2@cache", "hunter2"),
-        ("Authorization: Bearer hunter2.hunter2", "hunter2"),
-        ("authorization: Digest username=x, response=hunter2", "hunter2"),
-        ('{"Authorization": "Basic hunter2hunter2="}', "hunter2"),
-        ("headers={'Authorization': 'Token hunter2'}", "hunter2"),
-        ("('Authorization', 'Bearer hunter2hunter2')", "hunter2"),
-        (r'"{\"Authorization\": \"Token hunter2\"}"', "hunter2"),
-        ("Cookie: a=1; session=hunter2; b=2", "hunter2"),
-        ("Set-Cookie: session=hunter2; HttpOnly", "hunter2"),
-        ("Authorization: AWS4-HMAC-SHA256 Credential=AK/2026/s3, SignedHeaders=host, "
-         "Signature=hunter2", "hunter2"),
-        ("MINIO_ROOT_PASSWORD=hunter2", "hunter2"),
-        ("MINIO_ROOT_PASSWORD_OLD=hunter2", "hunter2"),
-        ("export GRAFANA_PASSWORD='two hunter2 words'", "hunter2"),
-        ('"password": "two hunter2 words"', "hunter2"),
-        (r'"{\"secret_key\": \"two hunter2\"}"', "hunter2"),
-        ("db password: hunter2", "hunter2"),
-        ("client_secret=hunter2&grant=x", "hunter2"),
-        ("http://127.0.0.1:8888/lab?token=hunter2", "hunter2"),
-        ("run.py --minio-secret-key hunter2 --count 5", "hunter2"),
-        ("run.py --minio-secret-key=hunter2 --count 5", "hunter2"),
-        ("GET /x?X-Amz-Signature=hunter2&X-Amz-Date=1", "hunter2"),
-        ("https://hooks.slack.com/services/T0/B1/hunter2", "hunter2"),
-        ("id eyJhbGciOiJIUzI1.eyJzdWIiOiJodW50.hunter2hunter2 end", "hunter2"),
-        ("-----BEGIN RSA PRIVATE KEY-----\nhunter2\n-----END RSA PRIVATE KEY-----", "hunter2"),
+        "postgres://app:hunter2@db:5432/x",
+        "redis://:hunter2@cache",
+        "Authorization: Bearer hunter2.hunter2",
+        "authorization: Digest username=x, response=hunter2",
+        '{"Authorization": "Basic hunter2hunter2="}',
+        "headers={'Authorization': 'Token hunter2'}",
+        "('Authorization', 'Bearer hunter2hunter2')",
+        r'"{\"Authorization\": \"Token hunter2\"}"',
+        "Cookie: a=1; session=hunter2; b=2",
+        "Set-Cookie: session=hunter2; HttpOnly",
+        "Authorization: AWS4-HMAC-SHA256 Credential=AK/2026/s3, SignedHeaders=host, "
+        "Signature=hunter2",
+        "MINIO_ROOT_PASSWORD=hunter2",
+        "MINIO_ROOT_PASSWORD_OLD=hunter2",
+        "export GRAFANA_PASSWORD='two hunter2 words'",
+        '"password": "two hunter2 words"',
+        r'"{\"secret_key\": \"two hunter2\"}"',
+        "db password: hunter2",
+        "client_secret=hunter2&grant=x",
+        "http://127.0.0.1:8888/lab?token=hunter2",
+        "run.py --minio-secret-key hunter2 --count 5",
+        "run.py --minio-secret-key=hunter2 --count 5",
+        "GET /x?X-Amz-Signature=hunter2&X-Amz-Date=1",
+        "https://hooks.slack.com/services/T0/B1/hunter2",
+        "id eyJhbGciOiJIUzI1.eyJzdWIiOiJodW50.hunter2hunter2 end",
+        "-----BEGIN RSA PRIVATE KEY-----\nhunter2\n-----END RSA PRIVATE KEY-----",
     ],
-)  # fmt: skip
-def test_what_looks_like_a_secret_is_hidden(text: str, leak: str) -> None:
+)
+def test_what_looks_like_a_secret_is_hidden(text: str) -> None:
     shown = PLAIN.text(text)
-    assert leak not in shown
+    assert "hunter2" not in shown
     assert MASK in shown
     assert PLAIN.text(shown) == shown
 

@@ -20,7 +20,6 @@ def model_of(incident: Incident) -> ReportModel:
 
 
 def tell_loose_ends(folder: Path) -> Incident:
-    """Tell what is open at a bad time: a failed notebook, a stop, two releases, a refusal."""
     tell = make_incident(folder)
     run = {"notebook": "02.ipynb", "status": "failed", "duration_s": 1.0, "error": "KeyError: 'x'"}
     tell.record("notebook", run)
@@ -38,7 +37,6 @@ def tell_loose_ends(folder: Path) -> Incident:
 
 
 def write_page(model: ReportModel) -> list[str]:
-    """Return what the model says to people: the first screen, and the timeline."""
     told = summarise(model)
     lines = ["### Timeline"]
     lines += [f"{row.at:%H:%M:%S} {row.tone} | {row.text} | {row.note}" for row in told.timeline]

@@ -21,7 +21,6 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
 
 def resolved_at(stack: RunningStack, since: datetime) -> dict[str, datetime]:
-    """Return when each channel's receiver was told that the alert is resolved."""
     path = f"/notifications?since={format_time(since)}"
     return {
         item["channel"]: parse_time(item["receivedAt"])

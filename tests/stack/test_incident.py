@@ -35,7 +35,6 @@ def read_bucket(stack: RunningStack, prefix: str) -> dict[str, str]:
 
 @contextmanager
 def broken(stack: RunningStack, fault: str) -> Iterator[None]:
-    """Break something, and mend it whatever happens."""
     config = load_config(home=stack.home).remembered()
     FAULTS[fault].on(config)
     try:
@@ -46,7 +45,6 @@ def broken(stack: RunningStack, fault: str) -> Iterator[None]:
 
 
 def put_stuck_labels(stack: RunningStack) -> None:
-    """Hand over late orders while the DAG is paused, until their labels wait."""
     ids = inject_orders(stack.env["FULFILLMENT_URL"], 4)
     keys = wait_for_artifacts(stack.env["FULFILLMENT_URL"], ids)
     waiting = read_bucket(stack, "pending/")
@@ -86,7 +84,6 @@ def list_supported(document: dict[str, Any]) -> list[str]:
 
 
 def is_resolved(stack: RunningStack) -> bool:
-    """Tell whether no alert fires, and the last that each channel heard is that it is over."""
     heard = stack.get("NOTIFICATIONS_URL", "/notifications")["items"]
     last = {n["channel"]: n["status"] for n in heard if "FulfillmentDelay" in n["alertnames"]}
     return not stack.is_firing() and set(last.values()) == {"resolved"}

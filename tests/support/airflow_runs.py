@@ -21,8 +21,6 @@ _TIMEOUT_S = 30
 
 @dataclass(frozen=True)
 class Task:
-    """One instance of a task: ``index`` is -1 where it is not mapped; ``tries`` begin with 1."""
-
     name: str
     index: int
     state: str
@@ -45,7 +43,6 @@ class Run:
         return answer.json()
 
     def read_state(self) -> str:
-        """Return the run's state; empty while there is none."""
         url = f"{self.airflow.url}{self._path}"
         answer = requests.get(url, timeout=_TIMEOUT_S)
         return str(answer.json()["state"]) if answer.ok else ""
@@ -60,7 +57,6 @@ class Run:
         return tasks
 
     def read_task(self, name: str, index: int = -1) -> Task:
-        """Return one task instance; one that is not there yet has no state."""
         found = [task for task in self.list_tasks(name) if task.index == index]
         return found[0] if found else Task(name, index, "", 0)
 
@@ -76,8 +72,6 @@ class Run:
     def wait_for_task(
         self, name: str, *states: str, index: int = -1, tries: int = 1, deadline_s: float = 240
     ) -> Task:
-        """Wait until a task is in one of some states, in that attempt or a later one."""
-
         def read() -> Task | None:
             task = self.read_task(name, index)
             if task.tries < tries:
@@ -150,7 +144,6 @@ class Run:
 def start_run(
     airflow: Airflow, dag_id: str, run_id: str = "", *, conf: dict[str, Any] | None = None
 ) -> Run:
-    """Trigger a DAG; without an id Airflow makes one."""
     unpause(airflow, dag_id)
     url = f"{airflow.url}/api/v2/dags/{dag_id}"
     body: dict[str, Any] = {"logical_date": None, "conf": conf or {}}
@@ -171,7 +164,6 @@ def unpause(airflow: Airflow, dag_id: str) -> None:
 
 
 def find_process(words: tuple[str, ...]) -> int | None:
-    """Return the id of the process whose command line ends with some words; None without one."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             line = (folder / "cmdline").read_bytes().decode().rstrip("\0").split("\0")
@@ -184,7 +176,6 @@ def find_process(words: tuple[str, ...]) -> int | None:
 
 
 def list_worker(pid: int, scheduler: int) -> list[int]:
-    """Return the scheduler's child above a process, and all that runs below that worker."""
     parents = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:

@@ -15,12 +15,11 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import pytest
-from minio import Minio
 from minio.commonconfig import CopySource, Tags
 from minio.error import S3Error
 
 from tests.support.consumers import Taken
-from tests.support.gateway import ACCESS_KEY, SECRET_KEY
+from tests.support.gateway import connect
 
 _NAMES = ("{n}-{h}.pdf", "{n}-{h}-slip.pdf", "weird <b>{n} & \"q'{h}.pdf", "📦 {n}+%20{h}.PDF")
 _SHOWN = ("content-type", "content-disposition", "content-encoding", "cache-control")
@@ -28,8 +27,6 @@ _SHOWN = ("content-type", "content-disposition", "content-encoding", "cache-cont
 
 @dataclass(frozen=True)
 class Label:
-    """One label as it was put: ``shown`` are the headers that must stay."""
-
     name: str
     sha256: str
     shown: dict[str, str]
@@ -78,29 +75,22 @@ class Totals:
 
     @property
     def is_clean(self) -> bool:
-        """Whether nothing was lost, doubled, altered, told wrong or without an end."""
         return not (
             self.lost + self.twice + self.wrong + self.endless + self.unkept + self.recopied
         )
 
 
 class Shelf:
-    """One bucket, looked at by MinIO's own client.
-
-    Attributes
-    ----------
-    has_tags : whether labels get tags: a store that cannot copy loses them
-    """
+    """One bucket, looked at by MinIO's own client. A store that cannot copy loses tags."""
 
     def __init__(self, endpoint: str, bucket: str, *, has_tags: bool = True) -> None:
         self.bucket = bucket
         self.has_tags = has_tags
-        self.client = Minio(endpoint, ACCESS_KEY, SECRET_KEY, secure=False, region="us-east-1")
+        self.client = connect(endpoint)
         if not self.client.bucket_exists(bucket):
             self.client.make_bucket(bucket)
 
     def put_labels(self, number: int, rng: random.Random) -> list[Label]:
-        """Put labels with metadata, headers and tags under ``pending/``, and one foreign object."""
         labels = []
         for n in range(number):
             form = _NAMES[n % len(_NAMES)] if n % 5 == 0 else _NAMES[n % 2]
@@ -136,7 +126,6 @@ class Shelf:
         )
 
     def read_places(self, *prefixes: str) -> dict[str, list[Place]]:
-        """Return where each body lies, by its SHA-256."""
         places: dict[str, list[Place]] = defaultdict(list)
         for prefix in prefixes:
             for key in self.list_keys(prefix):
@@ -186,7 +175,6 @@ class Shelf:
 
 
 def pick_shown(headers: Any) -> dict[str, str]:
-    """Return the headers that a move must keep."""
     low = {str(name).lower(): str(text) for name, text in headers.items()}
     return {k: v for k, v in low.items() if k in _SHOWN or k.startswith("x-amz-meta-")}
 

@@ -37,14 +37,11 @@ def open_browser() -> Iterator[Browser]:
 
 @dataclass
 class Watched:
-    """What a page did beside showing itself."""
-
     requests: list[str] = field(default_factory=list)
     dialogs: list[str] = field(default_factory=list)
 
 
 def watch(page: Page, *allowed: str) -> Watched:
-    """Note every request but those that begin with ``allowed``, and every dialog."""
     seen = Watched()
 
     def on_request(request: Request) -> None:

@@ -36,8 +36,6 @@ _EMPTY = hashlib.sha256(b"").hexdigest()
 
 @dataclass(frozen=True)
 class Taken:
-    """One copy that a consumer read, and then deleted."""
-
     at: float
     key: str
     sha256: str
@@ -46,8 +44,6 @@ class Taken:
 
 @dataclass
 class Consumers:
-    """Running consumers of ``ready/``; ``path`` is where they write what they took."""
-
     path: Path
     process: subprocess.Popen[bytes]
 
@@ -63,6 +59,7 @@ def run_consumers(
     bucket: str,
     path: Path,
     *,
+    prefix: str = "ready/",
     count: int = 3,
     pause_s: float = 0.03,
 ) -> Iterator[Consumers]:
@@ -70,7 +67,7 @@ def run_consumers(
 
     Without a pause between two looks they keep a core busy, and the store.
     """
-    arguments = [endpoint, bucket, str(count), str(pause_s), str(path)]
+    arguments = [endpoint, bucket, prefix, str(count), str(pause_s), str(path)]
     command = [sys.executable, "-m", __name__, *arguments]
     errors = path.with_suffix(".err")
     with (
@@ -149,12 +146,12 @@ class _Client:
 
 
 def _consume(
-    client: _Client, share: tuple[int, int], out: int, is_over: Callable[[], bool]
+    client: _Client, prefix: str, share: tuple[int, int], out: int, is_over: Callable[[], bool]
 ) -> None:
     unanswered: dict[str, str] = {}  # keys whose delete was not answered, with their LastModified
     while not is_over():
         try:
-            for key, modified in _list(client):
+            for key, modified in _list(client, prefix):
                 if zlib.crc32(key.encode()) % share[0] != share[1]:
                     continue
                 if unanswered.get(key) != modified:
@@ -168,10 +165,9 @@ def _consume(
             time.sleep(0.05)  # the store is away
 
 
-def _list(client: _Client) -> list[tuple[str, str]]:
-    """Return key and LastModified of all that is there now; empty when the store refuses."""
+def _list(client: _Client, prefix: str) -> list[tuple[str, str]]:
     listed: list[tuple[str, str]] = []
-    query = {"list-type": "2", "prefix": "ready/", "encoding-type": "url"}
+    query = {"list-type": "2", "prefix": prefix, "encoding-type": "url"}
     while True:
         status, _, body = client.ask("GET", query=query)
         if status == 403:
@@ -200,7 +196,7 @@ def _record(client: _Client, key: str, out: int) -> None:
         os.write(out, f"{line}\n".encode())
 
 
-def _main(endpoint: str, bucket: str, *how: str) -> None:
+def _main(endpoint: str, bucket: str, prefix: str, *how: str) -> None:
     count, pause_s, path = how
     os.nice(10)  # they take every moment that nobody else needs
     out = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -215,7 +211,7 @@ def _main(endpoint: str, bucket: str, *how: str) -> None:
     for number in range(int(count)):
         client = _Client(endpoint, bucket)
         share = (int(count), number)
-        work = (client, share, out, partial(end.wait, float(pause_s)))
+        work = (client, prefix, share, out, partial(end.wait, float(pause_s)))
         threads.append(threading.Thread(target=_consume, args=work))
     for thread in threads:
         thread.start()

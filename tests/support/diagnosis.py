@@ -11,7 +11,6 @@ from runbook_lib.redact import Redactor
 
 
 def open_diagnosis(settings: Settings) -> Investigation:
-    """Open section 5 on an incident of its own."""
     incident = create_incident(
         settings.runbook_home,
         redactor=Redactor(settings.secrets),
@@ -21,7 +20,6 @@ def open_diagnosis(settings: Settings) -> Investigation:
 
 
 def ask_why(inv: Investigation) -> Conclusion:
-    """Read everything anew and conclude; nothing but readings decides."""
     for step in root_cause.STEPS:
         inv.read_step(step)
     return inv.conclude()

@@ -10,8 +10,6 @@ from addons.artifact_exporter.store import ListedArtifact, StoreReadError
 
 
 class FakeArtifactStore:
-    """Holds objects; ``listing_error`` and ``metadata_errors`` make reads fail."""
-
     def __init__(self) -> None:
         self.objects: dict[str, tuple[ListedArtifact, Mapping[str, str]]] = {}
         self.listing_error: Exception | None = None

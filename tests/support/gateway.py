@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import requests
@@ -24,6 +24,7 @@ from minio import Minio
 
 from dataflow_stack.programs import find_binary
 
+T = TypeVar("T")
 ACCESS_KEY = "admin"
 SECRET_KEY = "admin12345"
 BUCKET = "fulfillment-artifacts"
@@ -35,10 +36,13 @@ _PARTS = 5
 _GRPC = 10000
 
 
+def connect(endpoint: str) -> Minio:
+    """Return MinIO's own client of a store, which shares nothing with the library's."""
+    return Minio(endpoint, ACCESS_KEY, SECRET_KEY, secure=False, region="us-east-1")
+
+
 @dataclass
 class StoreServer:
-    """One running server with an empty bucket."""
-
     kind: str
     endpoint: str
     command: list[str]
@@ -58,11 +62,10 @@ class StoreServer:
                 env={**os.environ, **self.environment},
                 start_new_session=True,
             )
-        client = Minio(self.endpoint, ACCESS_KEY, SECRET_KEY, secure=False, region="us-east-1")
+        client = connect(self.endpoint)
         wait_until(lambda: self._is_ready(client), what=f"{self.kind} at {self.endpoint}")
 
     def kill(self) -> None:
-        """End the process at once, as a crash does."""
         if self.process is not None:
             if self.process.poll() is None:
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -95,24 +98,25 @@ def _make_bucket(client: Minio, bucket: str) -> bool:
 
 
 def wait_until(
-    is_true: Callable[[], bool],
+    read: Callable[[], T],
     *,
     what: str,
     deadline_s: float = 60.0,
     longest_pause_s: float = 0.4,
-) -> None:
-    """Poll until the condition holds; fail with its name after the deadline.
+) -> T:
+    """Poll until the value is true, and return it; fail with its name after the deadline.
 
     At first 20 times a second, then ever less often, up to ``longest_pause_s`` apart: a condition
     may ask servers, and there are other tests beside this one.
     """
     end = time.monotonic() + deadline_s
     pause_s = 0.05
-    while not is_true():
+    while not (value := read()):
         if time.monotonic() > end:
             raise TimeoutError(f"not within {deadline_s:.0f} s: {what}")
         time.sleep(pause_s)
         pause_s = min(longest_pause_s, 1.3 * pause_s)
+    return value
 
 
 def find_free_ports(count: int) -> list[int]:
@@ -144,7 +148,6 @@ def is_free(port: int) -> bool:
 
 
 def is_answered(url: str, **options: Any) -> bool:
-    """Tell whether a server answers with success."""
     try:
         return requests.get(url, timeout=5, **options).ok
     except requests.RequestException:
@@ -153,7 +156,6 @@ def is_answered(url: str, **options: Any) -> bool:
 
 @contextmanager
 def run_juicefs(folder: Path) -> Iterator[StoreServer]:
-    """Run a JuiceFS gateway with its data under ``folder``."""
     juicefs = find_binary("juicefs")
     folder.mkdir(parents=True, exist_ok=True)
     (port,) = find_free_ports(1)

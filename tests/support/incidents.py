@@ -26,7 +26,6 @@ STEPS = {i: step for section in SECTIONS.values() for i, step in section.STEPS.i
 
 
 def damage_journal(folder: Path, line: int = 3) -> None:
-    """Alter one line of an incident's journal, as a bad disk or an editor does."""
     path = folder / "journal.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     lines[line - 1] = lines[line - 1].replace(b'"at":"2', b'"at":"3', 1)
@@ -35,8 +34,6 @@ def damage_journal(folder: Path, line: int = 3) -> None:
 
 @dataclass(eq=False)
 class Clock:
-    """A clock that moves only when told to."""
-
     at: datetime = START
     step_s: float = 3.0
 
@@ -47,8 +44,6 @@ class Clock:
 
 @dataclass
 class Teller:
-    """Writes entries as sections do."""
-
     incident: Incident
     clock: Clock
     section: str = "02_signals_detection"
@@ -95,7 +90,6 @@ class Teller:
 
 
 def make_incident(home: Path, *, secrets: tuple[str, ...] = (), **facts: Any) -> Teller:
-    """Make an incident in which nothing was read."""
     clock = Clock()
     incident = create_incident(
         home, redactor=Redactor(secrets), environment="local", clock=clock, **facts

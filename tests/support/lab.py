@@ -36,7 +36,6 @@ class Lab:
     home: Path
 
     def open(self, page: Page, notebook: str) -> None:
-        """Open a notebook and wait until its kernel is idle."""
         page.goto(f"{self.url}/lab/tree/{notebook}.ipynb?token={self.token}&reset")
         page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=90_000)
         self.wait_idle(page)
@@ -45,7 +44,6 @@ class Lab:
         page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=timeout_s * 1_000)
 
     def run(self, page: Page, item: str) -> None:
-        """Choose an item of the menu Run and wait until the kernel has done it."""
         prompts = "[...document.querySelectorAll('.jp-InputArea-prompt')].map(p => p.textContent)"
         before = page.evaluate(f"() => {prompts}.join()")
         page.get_by_role("menuitem", name="Run", exact=True).click()

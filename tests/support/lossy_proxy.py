@@ -65,7 +65,6 @@ class Spoil:
     matches: Callable[[Request], bool] = _is_any
 
     def take(self, *, is_read: bool) -> str:
-        """Return the next fate, of a read one that a read can have; empty when none is left."""
         fates = (fate for fate in self.fates if not is_read or _can_meet_reads(fate))
         if fate := next(fates, ""):
             self.fates.remove(fate)
@@ -139,7 +138,6 @@ class LossyProxy(socketserver.ThreadingTCPServer):
             self.spoils, self.traps = [], []
 
     def choose(self, request: Request) -> str:
-        """Return the fate of a request; empty: it passes."""
         with self._lock:
             fate = ""
             for spoil in self.spoils:
@@ -151,7 +149,6 @@ class LossyProxy(socketserver.ThreadingTCPServer):
             return fate
 
     def spring(self, request: Request, phase: str) -> None:
-        """Act out the traps that this request springs."""
         with self._lock:
             for trap in self.traps:
                 is_its = request.kind in trap.kinds and trap.phase == phase
@@ -164,13 +161,11 @@ class LossyProxy(socketserver.ThreadingTCPServer):
             trap.sprung.set()
 
     def pause(self) -> None:
-        """Wait as long as a late request does, or until the proxy ends."""
         with self._lock:
             delay_s = self._random.uniform(0.2, self.late_s)
         self.closing.wait(delay_s)
 
     def ask(self, request: Request) -> bytes:
-        """Return the store's answer to a request; empty when it gave none."""
         answer, changes = b"", request.kind not in _READS
         with self._lock:
             self._open += changes
@@ -189,7 +184,6 @@ class LossyProxy(socketserver.ThreadingTCPServer):
         return answer
 
     def ask_late(self, request: Request) -> None:
-        """Let a request take effect after a while; nobody gets its answer."""
         with self._lock:
             self._open += 1
         try:
@@ -280,12 +274,10 @@ def is_rename(request: Request) -> bool:
 
 
 def _is_copy(request: Request) -> bool:
-    """Tell whether a request has the store copy an object."""
     return b"\r\nx-amz-copy-source:" in request.raw.partition(b"\r\n\r\n")[0].lower()
 
 
 def _is_success(request: Request, answer: bytes) -> bool:
-    """Tell whether the store says that it copied, renamed or put."""
     if _is_copy(request):
         return b"CopyObjectResult" in answer
     return b" 200 " in answer.partition(b"\r\n")[0]
@@ -323,7 +315,6 @@ def _answer(status: int, code: str, key: str) -> bytes:
 
 
 def _make_answer(fate: str, request: Request) -> bytes:
-    """Return what something between us and the store answers by itself."""
     _, status, form = fate.split("-")
     if form == "xml":
         answer = _answer(int(status), _MADE_CODES[status], request.key)

@@ -26,13 +26,8 @@ class Stored:
 class MemoryBucket:
     """A bucket that honours every condition and refuses what has expired; it cannot rename.
 
-    Attributes
-    ----------
-    clock : gives the store's time
-    fail : called as ``fail(method, key)`` before each request; raises to make it fail
-    fate : called before each change; an answer stands instead of what the store would do
-    objects : what it holds
-    writes : every key that was put or deleted, in order
+    ``fail`` is called before each request, and may raise; ``fate`` before each change: an answer
+    stands instead of what the store would do. ``writes`` are the puts and deletes, in order.
     """
 
     clock: Callable[[], datetime]
@@ -147,14 +142,7 @@ class MemoryBucket:
 
 
 class MemoryStore(ObjectStore):
-    """The library's store over a bucket in memory, without what only a server answers.
-
-    Attributes
-    ----------
-    memory : the bucket; ``objects`` is what it holds
-    unwell : what it says when it is not well
-    full : whether writes are refused for want of room
-    """
+    """The library's store over a bucket in memory, without what only a server answers."""
 
     def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.memory = MemoryBucket(clock)

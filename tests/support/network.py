@@ -5,6 +5,7 @@ All on loopback, each until its ``with`` block ends.
 
 from __future__ import annotations
 
+import json
 import socket
 import socketserver
 import ssl
@@ -14,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,8 +35,6 @@ class Received:
 
 @dataclass(frozen=True)
 class Act:
-    """What the server does after a request: send some bytes, then keep, close, reset or wait."""
-
     data: bytes = b""
     then: Literal["keep", "close", "reset", "hang"] = "keep"
 
@@ -56,12 +56,17 @@ def make_answer(body: bytes = b"", status: int = 200, *lines: str) -> bytes:
     return f"HTTP/1.1 {status} So\r\n{head}\r\n".encode() + body
 
 
+def answer_json(status: int, body: Any) -> Act:
+    """Answer as a simple service does, which keeps no connection open."""
+    date = f"date: {formatdate(usegmt=True)}"
+    lines = ("content-type: application/json", "connection: close", date)
+    return Act(make_answer(json.dumps(body).encode(), status, *lines), "close")
+
+
 @contextmanager
 def run_server(
     answer: Callable[[Received], Act | bytes], *, tls: ssl.SSLContext | None = None
 ) -> Iterator[Server]:
-    """Run a server that does with each request what ``answer`` says; each in its own thread."""
-
     def serve(client: socket.socket) -> None:
         number = len(server.connections)
         server.connections.append(client)
@@ -85,8 +90,6 @@ def run_server(
 
 @contextmanager
 def run_proxy() -> Iterator[Server]:
-    """Run a proxy, for CONNECT and for plain requests; it records their lines and headers."""
-
     def serve(client: socket.socket) -> None:
         head = b""
         while b"\r\n\r\n" not in head:
@@ -123,7 +126,6 @@ def run_tls_front(upstream: str, context: ssl.SSLContext) -> Iterator[Server]:
 
 
 def make_certificates(folder: Path) -> tuple[Path, ssl.SSLContext]:
-    """Make a private CA and a certificate for 127.0.0.1; return the CA's file and a context."""
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
     ca = [*key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=tests"]
     ca += ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]  # else strict clients refuse it

@@ -7,27 +7,26 @@ from __future__ import annotations
 
 import json
 import os
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import requests
 
 from fulfillment.clients.http_systems import PipelineClient
+from tests.support.gateway import wait_until
 
 DAG_ID = "fulfillment_release"
 RECORDED = Path(__file__).parents[1] / "contract" / "recorded" / "airflow"
 
-T = TypeVar("T")
+wait_for = partial(wait_until, deadline_s=120.0)
 _DAGS_IN_THE_IMAGE = "/opt/airflow/dags"
 # Signed with a key of the run's own; of no use to the client.
 _UNRECORDED = {"access_token", "file_token"}
 
 
 def list_fields(answer: Any, path: str = "") -> set[str]:
-    """Return the paths of all fields in an answer."""
     if isinstance(answer, dict):
         return {path}.union(*(list_fields(value, f"{path}.{key}") for key, value in answer.items()))
     if isinstance(answer, list):
@@ -35,28 +34,9 @@ def list_fields(answer: Any, path: str = "") -> set[str]:
     return {path}
 
 
-def wait_for(read: Callable[[], T], *, what: str, deadline_s: float = 120.0) -> T:
-    """Poll until the value is true; return it; fail with its name after the deadline."""
-    end = time.monotonic() + deadline_s
-    while not (value := read()):
-        if time.monotonic() > end:
-            raise TimeoutError(f"not within {deadline_s:.0f} s: {what}")
-        time.sleep(0.3)
-    return value
-
-
 @dataclass(frozen=True)
 class Airflow:
-    """A running Airflow.
-
-    Attributes
-    ----------
-    url : an API server that asks for nothing
-    login_url : one on the same database that asks for user and password
-    user, password : what it asks for
-    dags : the folder of DAGs
-    is_recording : whether answers are written to ``RECORDED``, instead of compared
-    """
+    """A running Airflow; ``url`` asks for nothing, ``login_url`` for user and password."""
 
     url: str
     login_url: str
@@ -67,7 +47,6 @@ class Airflow:
 
     @staticmethod
     def from_environment() -> Airflow:
-        """Return the Airflow that the environment names."""
         env = os.environ
         return Airflow(
             url=env["AIRFLOW_TEST_URL"],
@@ -83,22 +62,18 @@ class Airflow:
 
     @property
     def dag_file(self) -> Path:
-        """The DAG's file, which a test may change."""
         return self.dags / f"{DAG_ID}.py"
 
     def close_gate(self) -> None:
-        """Let the DAG's runs fail from now on."""
         body = {"key": "fulfillment_release_gate", "value": "closed"}
         requests.post(f"{self.url}/api/v2/variables", json=body, timeout=20).raise_for_status()
 
     def open_gate(self) -> None:
-        """Let the DAG's runs succeed again."""
         url = f"{self.url}/api/v2/variables/fulfillment_release_gate"
         answer = requests.delete(url, timeout=20)
         assert answer.status_code in (204, 404), answer.text
 
     def run_now(self) -> str:
-        """Start a run and wait for its end; return its state."""
         path = f"/api/v2/dags/{DAG_ID}/dagRuns"
         client = self.client()
         run = f"{path}/{client.post(path, dict, {'logical_date': None})['dag_run_id']}"

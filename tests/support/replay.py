@@ -85,13 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def replay(answers: Answers, upstreams: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """Answer from ``answers`` on free ports; yield the addresses of the systems, by setting.
-
-    Parameters
-    ----------
-    upstreams : real addresses: what is not in ``answers`` is asked there, and added, as if it were
-        asked at ``AT``
-    """
+    """Answer from ``answers`` on free ports; what is not in them is asked upstream, and added."""
     found = {}
     with ExitStack() as opened:
         for system in upstreams or {key.partition(" ")[0] for key in answers}:

@@ -82,7 +82,6 @@ _DEADLINE_S = 60
 
 
 def find_missing() -> str:
-    """Return the command that installs the programs; empty when they are here."""
     packages = {package for name, package in PROGRAMS.items() if shutil.which(name) is None}
     if not packages:
         return ""
@@ -90,15 +89,12 @@ def find_missing() -> str:
 
 
 class _Cluster:
-    """A monitor, a manager and an OSD, as one process group."""
-
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.folder = folder
         self.environment = environment
         self.daemons: list[subprocess.Popen[bytes]] = []
 
     def run(self, *command: str) -> str:
-        """Run a program to its end, and return what it says."""
         done = subprocess.run(
             command,
             check=False,
@@ -112,7 +108,6 @@ class _Cluster:
         return done.stdout
 
     def start(self, *command: str) -> None:
-        """Start a daemon in the process group of the first one."""
         with (self.folder / "output.log").open("ab") as log:
             daemon = subprocess.Popen(
                 command,
@@ -126,7 +121,6 @@ class _Cluster:
         self.daemons.append(daemon)
 
     def kill(self) -> None:
-        """End all daemons at once: their folder goes, too."""
         if self.daemons:
             os.killpg(self.daemons[0].pid, signal.SIGKILL)
         for daemon in self.daemons:
@@ -135,17 +129,7 @@ class _Cluster:
 
 @contextmanager
 def run_rgw(folder: Path, *, is_encrypted: bool = False) -> Iterator[StoreServer]:
-    """Run a cluster and its gateway with their data under ``folder``.
-
-    Parameters
-    ----------
-    is_encrypted : encrypt every object. The gateway then answers each copy with 501 NotImplemented
-
-    Raises
-    ------
-    RuntimeError
-        When a program is missing; says which command installs it.
-    """
+    """Run a cluster and its gateway. An encrypted one answers each copy with 501."""
     install = find_missing()
     if install:
         raise RuntimeError(f"Ceph is not installed: {install}")
@@ -185,13 +169,11 @@ def run_rgw(folder: Path, *, is_encrypted: bool = False) -> Iterator[StoreServer
 
 @pytest.fixture(scope="module")
 def rgw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreServer]:
-    """Run Ceph's gateway for a module's tests."""
     with run_rgw(tmp_path_factory.mktemp("rgw")) as server:
         yield server
 
 
 def main() -> int:
-    """Say which command installs Ceph; return 1 unless it is installed."""
     install = find_missing()
     if install:
         sys.stderr.write(f"Ceph is not installed. As root: {install}\n")

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from tests.support.gateway import ACCESS_KEY, SECRET_KEY, StoreServer, find_free_ports, is_answered
+from tests.support.network import Act, Received, answer_json, run_server
 from tests.support.stack import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,7 +45,6 @@ def make_alert(
 
 
 def make_payload(*alerts: dict[str, Any], **changed: Any) -> dict[str, Any]:
-    """Return the webhook's payload, version 4."""
     payload = {
         "version": "4",
         "groupKey": '{}:{alertname="FulfillmentDelay"}',
@@ -66,75 +64,48 @@ def make_payload(*alerts: dict[str, Any], **changed: Any) -> dict[str, Any]:
 class Receivers:
     """A support service, Slack and Teams on one port, and a mailbox on another.
 
-    Attributes
-    ----------
-    modes : how each of ``ticket slack teams mail`` behaves: ``ok``, ``500``, ``silent`` (never
-        answers), ``closed`` (closes without an answer), ``lost`` (takes it, then closes)
-    posts, mails : what was taken
+    ``modes``: ``ok``, ``500``, ``silent`` (never answers), ``closed`` (closes without an answer),
+    ``lost`` (takes it, then closes).
     """
 
-    port: int = 0
-    smtp_port: int = 0
+    smtp_port: int
+    url: str = ""
     modes: dict[str, str] = field(default_factory=dict)
     posts: list[tuple[str, Any]] = field(default_factory=list)
     mails: list[bytes] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
-    ended: threading.Event = field(default_factory=threading.Event)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
 
     def list_texts(self, target: str) -> list[str]:
         with self.lock:
             return [body for name, body in self.posts if name == target]
 
-
-class _Handler(BaseHTTPRequestHandler):
-    receivers: Receivers
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        self._handle(b"")
-
-    def do_POST(self) -> None:
-        length = int(self.headers.get("Content-Length", "0"))
-        self._handle(self.rfile.read(length))
-
-    def _handle(self, body: bytes) -> None:
-        receivers = self.receivers
-        target = "ticket" if self.path.startswith("/support") else self.path.split("/")[1]
-        mode = receivers.modes.get(target, "ok")
-        with receivers.lock:
-            receivers.asked.append(f"{self.command} {self.path}")
+    def answer(self, request: Received) -> Act:
+        path = request.target
+        target = "ticket" if path.startswith("/support") else path.split("/")[1]
+        mode = self.modes.get(target, "ok")
+        with self.lock:
+            self.asked.append(f"{request.method} {path}")
         if mode == "silent":
-            receivers.ended.wait(60)
-            return
+            return Act(then="hang")
         if mode == "closed":
-            self._cut()
-            return
+            return Act(then="close")
         if mode == "500":
-            self._answer(500, {"detail": "broken"})
-            return
-        answer = self._take(target, body)
-        if mode == "lost" and self.command == "POST":
-            self._cut()
-            return
-        self._answer(*answer)
+            return answer_json(500, {"detail": "broken"})
+        status, said = self._take(target, request)
+        if mode == "lost" and request.method == "POST":
+            return Act(then="close")
+        return answer_json(status, said)
 
-    def _take(self, target: str, body: bytes) -> tuple[int, Any]:
-        receivers = self.receivers
-        if self.path.startswith("/api/v2/alerts"):
+    def _take(self, target: str, request: Received) -> tuple[int, Any]:
+        if request.target.startswith("/api/v2/alerts"):
             return 200, []
-        if target == "ticket" and CASE not in self.path:
+        if target == "ticket" and CASE not in request.target:
             return 404, {"detail": "Ticket not found"}
-        if self.command == "GET" and target == "ticket":
-            messages = [{"authorType": "agent", "message": t} for t in receivers.list_texts(target)]
-            files = [{"fileName": name} for name in receivers.files]
+        if request.method == "GET" and target == "ticket":
+            messages = [{"authorType": "agent", "message": t} for t in self.list_texts(target)]
+            files = [{"fileName": name} for name in self.files]
             return 200, {
                 "id": CASE,
                 "status": "open",
@@ -142,29 +113,18 @@ class _Handler(BaseHTTPRequestHandler):
                 "messages": messages,
                 "attachments": files,
             }
-        if self.command == "GET":
+        if request.method == "GET":
             return 400, {"detail": "no message"}
-        with receivers.lock:
-            if self.path.endswith("/attachments"):
+        body = request.body
+        with self.lock:
+            if request.target.endswith("/attachments"):
                 name = body.split(b'filename="')[1].split(b'"')[0].decode()
-                receivers.files.append(name)
+                self.files.append(name)
             elif target == "ticket":
-                receivers.posts.append((target, json.loads(body)["message"]))
+                self.posts.append((target, json.loads(body)["message"]))
             else:
-                receivers.posts.append((target, json.dumps(json.loads(body))))
+                self.posts.append((target, json.dumps(json.loads(body))))
         return 201, {"ok": True}
-
-    def _cut(self) -> None:
-        self.close_connection = True
-        self.connection.shutdown(socket.SHUT_RDWR)
-
-    def _answer(self, status: int, body: Any) -> None:
-        content = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
 
 
 class _Mailbox:
@@ -189,29 +149,20 @@ class _Mailbox:
 
 @contextmanager
 def run_receivers() -> Iterator[Receivers]:
-    """Run support service, Slack, Teams, the mailbox and Alertmanager's API."""
-    port, smtp_port = find_free_ports(2)
-    receivers = Receivers(port, smtp_port)
-    handler = type("Handler", (_Handler,), {"receivers": receivers})
-    server = ThreadingHTTPServer(("127.0.0.1", port), handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
+    (smtp_port,) = find_free_ports(1)
+    receivers = Receivers(smtp_port)
     smtp = Controller(_Mailbox(receivers), hostname="127.0.0.1", port=smtp_port)
-    smtp.start()
-    try:
-        yield receivers
-    finally:
-        receivers.ended.set()
-        smtp.stop()
-        server.shutdown()
-        server.server_close()
+    with run_server(receivers.answer) as server:
+        receivers.url = f"http://{server.endpoint}"
+        smtp.start()
+        try:
+            yield receivers
+        finally:
+            smtp.stop()
 
 
 @dataclass
 class Service:
-    """``runbook serve``; ``start`` and ``kill`` it as often as you like."""
-
     environment: dict[str, str]
     port: int
     folder: Path
@@ -225,11 +176,9 @@ class Service:
 
     @property
     def log(self) -> str:
-        """What it wrote to stderr, in all its lives."""
         return (self.folder / "serve.log").read_text("utf-8")
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
         with (self.folder / "serve.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "alerting"],
@@ -276,7 +225,6 @@ class Service:
         return requests.get(url, headers=headers, timeout=30, verify=verify, **options)
 
     def read_metric(self, name: str) -> float:
-        """Return a metric's value, labels included in its name."""
         for line in self.get("/metrics").text.splitlines():
             label, _, value = line.rpartition(" ")
             if label == f"runbook_serve_{name}":
@@ -284,8 +232,6 @@ class Service:
         raise KeyError(name)
 
     def wait_until_done(self, deadline_s: float = 240) -> None:
-        """Wait until every alert is reported and every message delivered."""
-
         def is_done() -> bool:
             text = self.get("/metrics").text
             lines = [line for line in text.splitlines() if "waiting" in line and line[0] != "#"]
@@ -305,7 +251,6 @@ def get_settings(store: StoreServer) -> dict[str, str]:
 def make_service(
     folder: Path, receivers: Receivers, store: dict[str, str], *, token: str = "", **settings: str
 ) -> Service:
-    """Return a service that is not started; its targets are the receivers."""
     (port,) = find_free_ports(1)
     address = receivers.url.replace("http", "json")
     mail = f"mailto://127.0.0.1:{receivers.smtp_port}?mode=insecure"

@@ -19,8 +19,6 @@ _CHUNK_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class SlowLink:
-    """A running relay. ``endpoint`` is the address to use instead of the server's, host:port."""
-
     endpoint: str
     process: subprocess.Popen[str]
 
@@ -31,7 +29,6 @@ class SlowLink:
 
 @contextmanager
 def run_slow_link(endpoint: str, delay_s: float = 0.0) -> Iterator[SlowLink]:
-    """Run a link to a server for the enclosed block, with a delay each way."""
     command = [sys.executable, "-m", "tests.support.slow_link", endpoint, str(delay_s)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:

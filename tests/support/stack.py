@@ -44,7 +44,6 @@ class RunningStack:
 
     @property
     def settings_env(self) -> dict[str, str]:
-        """The variables for a child process: this process's own, and the stack's."""
         return {**os.environ, **self.env}
 
     @property
@@ -60,13 +59,11 @@ class RunningStack:
         return [item.object_name for item in found if item.object_name]
 
     def get(self, setting: str, path: str) -> Any:
-        """Return the JSON that a service answers; ``setting`` names its URL."""
         answer = requests.get(self.env[setting] + path, timeout=10)
         answer.raise_for_status()
         return answer.json()
 
     def list_alerts(self) -> set[tuple[str, str]]:
-        """Return name and state of each alert; none while Prometheus has just started."""
         try:
             alerts = self.get("PROMETHEUS_URL", "/api/v1/alerts")["data"]["alerts"]
         except requests.HTTPError:
@@ -74,13 +71,10 @@ class RunningStack:
         return {(alert["labels"]["alertname"], alert["state"]) for alert in alerts}
 
     def is_firing(self) -> bool:
-        """Tell whether Prometheus says that FulfillmentDelay fires."""
         return ("FulfillmentDelay", "firing") in self.list_alerts()
 
 
 class Runbook:
-    """The command beside a stack, as a user runs it, with an incident folder of its own."""
-
     def __init__(self, stack: RunningStack, home: Path) -> None:
         self.home = home
         self.environment = {
@@ -92,7 +86,6 @@ class Runbook:
         }
 
     def run(self, *words: str, **changes: str) -> tuple[int, dict[str, Any]]:
-        """Return the exit code and the document."""
         done = subprocess.run(
             [sys.executable, "-m", "runbook_lib", *words, "--json"],
             env=self.environment | changes,

@@ -45,14 +45,11 @@ _INTERVAL = "fulfillment_exporter_refresh_interval_seconds"
 
 @dataclass
 class Story:
-    """What became of it: the folder, and every document in its order."""
-
     incident: Incident
     documents: list[Document]
 
 
 def tell_incident(home: Path, monkeypatch: pytest.MonkeyPatch) -> Story:
-    """Tell a paused pipeline: seen, planned, approved, the alert decays, fixed, written up."""
     world = make_world(home, monkeypatch)
     pause_pipeline(world)
     first = commands.investigate(world.settings, SECTIONS, ticket_id=TICKET)
@@ -70,7 +67,6 @@ def tell_incident(home: Path, monkeypatch: pytest.MonkeyPatch) -> Story:
 
 
 def tell_drill(home: Path, monkeypatch: pytest.MonkeyPatch) -> Story:
-    """Tell a drill of the same fault, from steady state to score."""
     world = make_world(home, monkeypatch)
     scored = run_drill(world.settings, PausedPipeline(world=world), progress=keep_quiet)
     assert scored.incident
@@ -118,7 +114,6 @@ def make_world(home: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def pause_pipeline(world: World) -> None:
-    """Let three labels wait behind a paused DAG, and the alert fire."""
     world.dag = replace(world.dag, is_paused=True)
     world.runs = [DagRun("r1", "success", *[world.now - timedelta(minutes=30)] * 2)]
     for number, minutes in enumerate((25, 18, 12), 1):
@@ -157,7 +152,6 @@ def _look_again(world: World) -> None:
 def _execute(
     world: World, source: Path, values: Mapping[str, Any], *_: Any
 ) -> notebooks.Failure | None:
-    """Carry out a notebook's cells here."""
     _look_again(world)
     namespace: dict[str, Any] = {}
     steps = {f"step:{step}" for each in SECTIONS.values() for step in (*each.STEPS, *each.ACTIONS)}
@@ -187,7 +181,6 @@ def _import_all() -> None:
 def _replace_everywhere(
     monkeypatch: pytest.MonkeyPatch, replaced: Mapping[Any, Callable[..., Any]], world: World
 ) -> None:
-    """Put the world's clock, clients and settings where the library has its own."""
     _import_all()
 
     def sleep(seconds: float) -> None:

@@ -63,8 +63,6 @@ _REASONS += ("access_denied", "bad_credentials", "no_such_bucket")
 
 
 class WorldStore(MemoryStore):
-    """A store in memory that can be down, deny, or have another clock."""
-
     world: World
 
     def _check(self) -> None:
@@ -72,7 +70,6 @@ class WorldStore(MemoryStore):
             raise ConnectionRefusedClientError("connection refused", system="object store")
 
     def check_live(self) -> str:
-        """Ask as a client would: a store that is down refuses."""
         self._check()
         return super().check_live()
 
@@ -160,7 +157,6 @@ class World:
         self.case = make_case(self.now - timedelta(minutes=2))
 
     def line(self, values: list[float], *, step_s: float = 10, **labels: str) -> Series:
-        """Return a series whose newest sample is now."""
         count = len(values)
         return Series(
             labels,
@@ -171,22 +167,18 @@ class World:
         )
 
     def count(self, metric: str, label: str, values: dict[str, list[float]]) -> None:
-        """Set a counter's samples, ten seconds apart, newest now."""
         self.series[metric] = [self.line(v, **{label: name}) for name, v in values.items()]
 
     def put_lag(self, *minutes: float, step_s: float = 10) -> None:
-        """Set the lag's samples, newest now, with refreshes to match."""
         self.series[LAG] = [self.line(list(minutes), step_s=step_s, origin="real")]
         times = [s.at.timestamp() for s in self.series[LAG][0].samples]
         self.series[REFRESH] = [self.line(times, step_s=step_s)]
 
     def put(self, key: str, content: bytes = b"%PDF", **metadata: str) -> None:
-        """Put an object; metadata names with ``_`` for ``-``."""
         named = {name.replace("_", "-"): value for name, value in metadata.items()}
         self.store.put_object(key, content, metadata=named)
 
     def put_label(self, minutes: float, number: int = 1, *, finished: bool = True) -> str:
-        """Put a real label that waits for so many minutes; return its key."""
         key = f"pending/{ORDER}-{number:012x}.pdf"
         tracking = {"tracking_number": "T1"} if finished else {}
         since = (self.now - timedelta(minutes=minutes)).isoformat()
@@ -196,7 +188,6 @@ class World:
         return key
 
     def fire(self, name: str = "FulfillmentDelay", **labels: str) -> None:
-        """Let an alert fire for three minutes, in Prometheus and Alertmanager."""
         began = self.now - timedelta(minutes=3)
         full = {"alertname": name, "severity": "high", **labels}
         self.alerts.append(Alert(name, full, "firing", began, 12.0))
@@ -213,7 +204,6 @@ class World:
                 del self.series[name]
 
     def hear(self, *channels: str, status: str = "firing", minutes_ago: float = 2) -> None:
-        """Let receivers get a notification of FulfillmentDelay."""
         at = self.now - timedelta(minutes=minutes_ago)
         self.heard += [Notification(c, at, status, ("FulfillmentDelay",)) for c in channels]
 
@@ -229,7 +219,6 @@ class World:
         )
 
     def sleep(self, seconds: float) -> None:
-        """Let waiting move this world's clock."""
         self.now += timedelta(seconds=seconds)
 
     def take(self, section: SectionModule, step: str, **parameters: Any) -> Reading:
@@ -237,7 +226,6 @@ class World:
 
     @property
     def incident(self) -> Incident:
-        """The incident, made when it is first asked for."""
         if not hasattr(self, "_incident"):
             self._incident = create_incident(
                 self.home, redactor=Redactor(), environment="local", clock=lambda: self.now
@@ -276,7 +264,6 @@ def make_settings(home: Path, **changes: Any) -> Settings:
 
 
 def make_case(*times: datetime) -> Case:
-    """Return a ticket with a shipment event at each time."""
     entries = tuple(
         TimelineEntry(
             "shipment", at, source, "created", ORDER, {"source": source, "orderId": ORDER}
@@ -288,8 +275,6 @@ def make_case(*times: datetime) -> Case:
 
 
 class _Fake:
-    """A client that refuses while its system is down, and notes what changes something."""
-
     system = ""
 
     def __init__(self, world: World) -> None:
@@ -486,5 +471,4 @@ class FakeClients:
         self.bucket = self.change_bucket = world.store.memory
 
     def find_switch(self, service: str) -> Any:
-        """Return what stops and starts a service."""
         return self.services

@@ -35,9 +35,8 @@ def play(scenario: str, script: str = "") -> Outcome:
 
 
 def act(
-    direction: Direction, state: State, source: Place, destination: Place, wanted: Act
+    direction: Direction, state: State, source: Place, destination: Place, wanted: Act | State
 ) -> AbstractContextManager[object]:
-    """Do something else in one cell of the decision table."""
     cell = (direction, state, source, destination)
     rule = table._BY_CELL[cell]._replace(act=wanted)
     return mock.patch.dict(table._BY_CELL, {cell: rule})
@@ -60,14 +59,12 @@ def delete_without_looking() -> Iterator[None]:
 
 @contextmanager
 def forget_to_pause() -> Iterator[None]:
-    """Move while the worker may move."""
     with mock.patch.object(run.Run, "_hold"), mock.patch.object(SimHold, "check"):
         yield
 
 
 @contextmanager
 def resume_too_early() -> Iterator[None]:
-    """Park nothing, and let the worker go whatever it may ship twice."""
     with (
         mock.patch.object(carry.Carrier, "park", return_value=[]),
         mock.patch.object(run, "find_in_reach", return_value={}),
@@ -96,26 +93,19 @@ def forget_rows_of_an_undo() -> Iterator[None]:
 
 
 def doubt_too_much() -> AbstractContextManager[object]:
-    """Announce so many rows at once that one kill leaves more than 32 in doubt."""
     return mock.patch.object(carry, "MOST_IN_DOUBT", 64)
 
 
 def ask_about_a_stopped_consumer() -> AbstractContextManager[object]:
-    """Ask a person about a copy that nobody can have taken."""
-    cell = (Direction.STILL, State.DOUBTFUL, Place.SAME, Place.ABSENT)
-    rule = table._BY_CELL[cell]._replace(act=State.UNPROVEN)
-    return mock.patch.dict(table._BY_CELL, {cell: rule})
+    return act(Direction.STILL, State.DOUBTFUL, Place.SAME, Place.ABSENT, State.UNPROVEN)
 
 
 def tell_a_copied_row_as_skipped() -> AbstractContextManager[object]:
     """Tell a row as skipped whose copy is there, because its source was rewritten since."""
-    cell = (Direction.THERE, State.DOUBTFUL, Place.OTHER, Place.SAME)
-    rule = table._BY_CELL[cell]._replace(act=State.SKIPPED)
-    return mock.patch.dict(table._BY_CELL, {cell: rule})
+    return act(Direction.THERE, State.DOUBTFUL, Place.OTHER, Place.SAME, State.SKIPPED)
 
 
 def accept_late() -> AbstractContextManager[object]:
-    """Let the store accept expired requests."""
     return mock.patch.object(World, "has_expired", return_value=False)
 
 

@@ -134,7 +134,6 @@ def _follow_source(ship: Ship, event: Event, index: int, label: str) -> None:
 
 
 def _follow_destination(ship: Ship, event: Event, index: int, label: str) -> None:
-    """Take in what happened at the destination."""
     if event.verb == "put" and event.label == label:
         # What was put while the worker ran is another object, to the worker.
         if event.is_ours or (event.by == "worker" and not ship.is_late):
@@ -149,13 +148,11 @@ def _follow_destination(ship: Ship, event: Event, index: int, label: str) -> Non
 
 
 def list_goals(world: World) -> list[tuple[str, str]]:
-    """Return name and content of all that any plan is about."""
     goals = {(get_name(key), label) for rows in world.goals.values() for key, label in rows.items()}
     return sorted(goals)
 
 
 def was_taken(world: World, label: str) -> bool:
-    """Tell whether a consumer took this content."""
     return any(event.verb == "read" and event.label == label for event in world.history)
 
 
@@ -374,7 +371,6 @@ def check_doubts(world: World, keys: Sequence[str], *, is_still: bool) -> Iterat
 
 
 def find_all(world: World) -> Iterator[Finding]:
-    """Find all that a history shows by itself."""
     yield from find_lost(world)
     yield from find_second_copies(world)
     yield from find_unheld(world)

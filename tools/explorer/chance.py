@@ -36,7 +36,6 @@ _chance = _Chance()
 
 
 def use(world: World) -> None:
-    """Count the nonces of a run in its world."""
     _chance.world = world
 
 
@@ -59,7 +58,6 @@ def _recall_abilities(
 
 @cache
 def make_abilities(*, is_strict: bool, has_rename: bool, copies: bool) -> engine.plan.Abilities:
-    """Return what a kind of store honours."""
     return engine.plan.Abilities(
         conditional_copy=is_strict,
         conditional_put=is_strict,

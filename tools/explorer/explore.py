@@ -33,10 +33,7 @@ _SCRIPTS = 5
 class Found:
     """What a search found: violations by kind, with scripts, the shortest first.
 
-    Attributes
-    ----------
-    known : runs that ended in a state that was searched before
-    idle : runs that moved nothing
+    ``known`` runs ended in a state that was searched before; ``idle`` ones moved nothing.
     """
 
     name: str
@@ -66,7 +63,6 @@ class Found:
             self.violations[kind] = sorted(shrunk, key=lambda it: (len(it[1]), it))[:2]
 
     def render(self) -> str:
-        """Return it as text, with lines that reproduce each kind of violation."""
         lines = [
             f"{self.name}: {self.runs} runs in {self.seconds:.0f} s ({self.known} ended in a known"
             f" state, {self.idle} moved nothing), {sum(self.declared.values())} times declared"
@@ -86,7 +82,6 @@ def mask_violation(violation: str) -> str:
 
 
 def shrink(scenario: Scenario, script: Script, kind: str) -> Script:
-    """Leave out of a script what a kind of violation does not need."""
     for size in (1, 2, 1):
         start = 0
         while start + size <= len(script):
@@ -99,7 +94,6 @@ def shrink(scenario: Scenario, script: Script, kind: str) -> Script:
 
 
 def _breaks(scenario: Scenario, script: Script, kind: str) -> bool:
-    """Tell whether a run with this script breaks a promise in this way."""
     try:
         outcome = Run(scenario, script).execute()
     except ScriptError:
@@ -169,7 +163,6 @@ def search_randomly(name: str, count: int, depth: int, seed: int) -> Found:
 
 
 def search_all(tasks: Sequence[Task]) -> Iterator[Found]:
-    """Search in two processes, what takes longest first."""
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         yield from pool.imap_unordered(Task.search, tasks)
 

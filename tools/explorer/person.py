@@ -27,14 +27,7 @@ Word = Any
 
 
 class Line(NamedTuple):
-    """A command.
-
-    Attributes
-    ----------
-    still : ``--consumer-stands-still``: since when, ``now``, or an empty text
-    flags : other options without a value
-    part : of ``apply``: only this part
-    """
+    """A command; ``part`` is of ``apply``, ``flags`` are options without a value."""
 
     verb: str
     plan: str = ""
@@ -55,7 +48,6 @@ class Line(NamedTuple):
 
 
 def read_line(text: str) -> Line | None:
-    """Read a command as it is printed; None for an empty text."""
     words = text.split()
     if not words:
         return None
@@ -107,7 +99,6 @@ class Desk:
         return process
 
     def type(self, process: Process, line: Line) -> Word:
-        """Run one command; return what it returned or raised."""
         try:
             word = self._carry_out(process, line)
         except (
@@ -148,7 +139,6 @@ class Desk:
         return moving.carry_out("resume")
 
     def find_plan(self, process: Process, plan_id: str) -> Plan:
-        """Return a plan from the machine's folder, else from the bucket."""
         plans = process.machine.folder.plans
         if plan_id not in plans:
             plans[plan_id] = planning.find_plan(process.bucket, plan_id)
@@ -163,7 +153,6 @@ class Desk:
         parts: int = 0,
         memory_removed: bool = False,
     ) -> Plan:
-        """Make the plan of a release of everything, or of what matches."""
         now = process.clock.now()
         header = {
             "source": SOURCE,

@@ -151,7 +151,6 @@ class Process:
         self.touch()
 
     def choose(self, verb: str, keys: Sequence[str], options: str) -> str:
-        """Ask the director what becomes of it."""
         return self.director.choose(self, verb, keys, options)
 
     def see_gone(self, keys: Sequence[str]) -> None:
@@ -209,7 +208,6 @@ class SimLog:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep others out."""
         self.process.begin("lock") if not self._depth else self.process.touch()
         if self._disk.owner not in (None, self):
             raise LogError("the log is in use by another process")
@@ -279,7 +277,6 @@ class SimHold:
             self.words = "nobody holds the worker"
 
     def is_paused(self) -> bool:
-        """Return whether it is paused, by us or by a person; it may not answer."""
         self._process.touch()
         if self._process.choose("asked", (), "blind"):
             raise errors.MoversError("the worker did not answer")

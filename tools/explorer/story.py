@@ -107,8 +107,6 @@ FATES_LATER = Fates(
 
 @dataclass
 class Start:
-    """A world, the machines, and the first commands, each with the machine where it is typed."""
-
     world: World
     machines: dict[str, Machine]
     lines: list[tuple[str, Line]]
@@ -116,8 +114,6 @@ class Start:
 
 @dataclass
 class Outcome:
-    """What came of a run: ``points`` are those after its last disturbance, with the options."""
-
     script: Script
     violations: list[str] = field(default_factory=list)
     declared: list[str] = field(default_factory=list)
@@ -250,7 +246,6 @@ class Run:
         return counted
 
     def _pick(self, point: str, list_options: Callable[[], Sequence[str]]) -> str:
-        """Return what the script names for a point, else what chance draws, else nothing."""
         what = ""
         if self._waiting:
             what = self._waiting.pop(point, "")
@@ -526,7 +521,6 @@ class Run:
             raise ScriptError(f"never came to {', '.join(self._waiting)}")
 
     def prepare(self, *, is_cut: bool) -> None:
-        """Carry out what comes before a stage: up to its kill, or to what a person must decide."""
         for name, line in self._lines:
             self.machine = self.machines[name]
             if is_cut:
@@ -633,7 +627,6 @@ class Run:
         return None, False
 
     def _run_line(self, line: Line) -> Word:
-        """Run one command on the person's machine; return what it returned or raised."""
         return self._attempt(self.machine, line)
 
     def _attempt(self, machine: Machine, line: Line, *, is_main: bool = True) -> Word:
@@ -732,7 +725,6 @@ class Run:
         return hash((self.scenario.name, at, self._describe_state()))
 
     def _describe_state(self) -> Any:
-        """Return all that outlives processes, without what nothing depends on."""
         world = self.world
         mask = _Mask(world)
         folders = [
@@ -931,7 +923,6 @@ class _Mask:
         return self._hashes.setdefault(found[0], f"#{len(self._hashes)}")
 
     def describe_call(self, call: Call) -> list[str]:
-        """Describe a request that is under way."""
         return [call.kind, *map(self.apply, call.touched)]
 
     def describe_object(self, key: str) -> Any:

@@ -101,7 +101,6 @@ class Call:
 
     @cached_property
     def verb(self) -> str:
-        """What the director is told that it does."""
         if self.kind == "get":
             return "read"
         if self.kind == "head":
@@ -148,7 +147,6 @@ def sign(query: Mapping[str, str], at: datetime, expires_s: int) -> str:
 
 
 def read_message(sent: http.Message, bucket: str) -> tuple[Call, int]:
-    """Read a message whose query ``sign`` made; return the call, and when it expires, in ms."""
     headers = tuple(sent.headers.items())
     target, _, signed = sent.target.rpartition("date=")
     date_s, _, expires_s = signed.partition("&expires=")
@@ -230,7 +228,6 @@ def _read_keys(body: bytes) -> dict[str, str]:
 def answer(
     status: int, store_ms: int, body: str | bytes = b"", headers: Mapping[str, str] | None = None
 ) -> http.Reply:
-    """Return an answer of the store itself: it bears its request id."""
     content = body.encode() if isinstance(body, str) else body
     told = {
         "date": _write_http(store_ms // 1000),
@@ -274,7 +271,6 @@ def answer_copy(made: Version, store_ms: int) -> http.Reply:
 
 
 def answer_deletes(failed: Mapping[str, str], store_ms: int) -> http.Reply:
-    """Return what became of a quiet bulk delete: error code by key, of what failed."""
     errors = "".join(
         f"<Error><Key>{escape(key)}</Key><Code>{code}</Code></Error>"
         for key, code in failed.items()
@@ -283,7 +279,6 @@ def answer_deletes(failed: Mapping[str, str], store_ms: int) -> http.Reply:
 
 
 def write_listing(call: Call, objects: Mapping[str, Version]) -> str:
-    """Return a page of what lies under a prefix, LastModified with milliseconds."""
     keys = [key for key in objects if key.startswith(call.prefix) and key > call.after]
     keys.sort()
     page = keys[: call.most]

@@ -79,8 +79,6 @@ class Disk:
 
 @dataclass
 class Folder:
-    """What one machine has: logs, and the plans' files, by the plans' ids."""
-
     disks: dict[str, Disk] = field(default_factory=dict)
     plans: dict[str, Any] = field(default_factory=dict)
 
@@ -108,8 +106,6 @@ class Folder:
 
 @dataclass
 class Machine:
-    """Where processes run: one folder, one clock."""
-
     name: str
     folder: Folder = field(default_factory=Folder)
     offset_ms: int = 0
@@ -177,7 +173,6 @@ class World:
 
     @property
     def is_strict(self) -> bool:
-        """Whether the store honours conditions on what it writes and deletes."""
         return self.kind != "loose"
 
     @property
@@ -185,7 +180,6 @@ class World:
         return self.now_ms + self.store_offset_ms
 
     def advance(self, ms: int) -> None:
-        """Let time pass, and what is due happen."""
         until = self.now_ms + ms
         while self.agenda and min(self.agenda, key=_when)[0] <= until:
             item = min(self.agenda, key=_when)
@@ -214,7 +208,6 @@ class World:
         return any(what == "finish-work" for _, _, what, _ in self.agenda)
 
     def say(self, verb: str, key: str, plan: str = "") -> None:
-        """Note what a person, or another system, says of a key."""
         self.history.append(Event(self.now_ms, "person", verb, key, plan=plan))
 
     def note_saved(self, state: str, by: str, seen_gone: Mapping[str, int]) -> None:
@@ -287,7 +280,6 @@ class World:
         return self._refuse("NoSuchKey", call.key)
 
     def _list(self, call: Call) -> str:
-        """Return a page of a listing, written anew only when something under its prefix changed."""
         asked = (call.prefix, call.after, call.most, call.is_encoded)
         listing = self._listings.get(asked)
         if listing is None:
@@ -296,7 +288,6 @@ class World:
         return listing
 
     def _forget_listings(self, key: str) -> None:
-        """Forget the listings that a change of this key changes."""
         changed = [asked for asked in self._listings if key.startswith(asked[0])]
         for asked in changed:
             del self._listings[asked]
@@ -422,7 +413,6 @@ class World:
         return wire.answer(200, self.store_ms, b"")
 
     def _store(self, key: str, made: Version, sending: Sending | None = None) -> None:
-        """Put a version at a key."""
         old = self.objects.get(key)
         self.objects[key] = made
         self._forget_listings(key)

@@ -34,7 +34,6 @@ _LONG_S = 60.0
 
 
 def _wait(name: str) -> None:
-    """Say that it is under way, and take long."""
     Path(name).touch()
     try:
         deadline = time.monotonic() + _LONG_S
@@ -48,7 +47,6 @@ def _wait(name: str) -> None:
 
 @step("2.1", "What is there", name="files", role=Role.IMPACT, source="the folder")
 def read_files(_inv: Any) -> Outcome:
-    """Look for a long time."""
     _wait("looking")
     return Outcome(value=0).ok("nothing is there")
 
