@@ -182,7 +182,7 @@ class Run:
                 return self._report()
             if held.plan != self.plan.id:
                 raise NotNowError(f"the worker is held for {held.plan}", way_on="check")
-            self.in_reach = find_in_reach(self.bucket, self.main.state)
+            self._look_in_reach()
             keys = sorted(self.in_reach)
             needed = self.plan.digest("resume-worker", *keys)
             if keys and approve != needed:
@@ -615,9 +615,13 @@ class Run:
         move = state.moves.get(held.plan)
         is_working = move and move.parts and move.announced_at and not move.is_ended
         if held.plan == self.plan.id and not is_working:
-            self.in_reach = find_in_reach(self.bucket, state)
+            self._look_in_reach()
             if not (self.in_reach or held.is_kept):
                 self._end_hold(held)
+
+    def _look_in_reach(self) -> None:
+        self._looked_at = self.main.stamp
+        self.in_reach = find_in_reach(self.bucket, self.main.state)
 
     def _end_hold(self, held: Hold) -> None:
         """Resume the worker, and note that the hold has ended.
@@ -626,6 +630,9 @@ class Run:
         """
         self._check_name(held)
         self.main.save()
+        age_s = (self.main.stamp - self._looked_at).total_seconds()
+        if age_s > self.plan.header.timing.lease_s:  # what the worker could pick up may be new
+            raise StoppedError("this machine slept before it resumed the worker")
         self.held_at = None
         try:
             self.operator.hold.resume()

@@ -157,6 +157,10 @@ FOUND = [
     ("undo-strict", "1<put@state#6=interrupt"),
     ("unparked-strict", "1.copy@ready/a=lost"),
     ("split-strict", "1<lock#2=rewrite:a 2.asked#2=blind 3<look@state=again:a"),
+    (
+        "taken-strict",
+        "1<look@state=again:a 1<put@state#4=again:a 1<look@state#7=again:a 1<put@state#7=suspend",
+    ),
     ("undo-cut-loose", "1<put@state=rewrite:b 1<sleep=again:b"),
     ("undo-parts-loose", "2.resume=refused 2.read@state#2=blind"),
     # an undo said that a consumer had taken what it had deleted itself
