@@ -469,5 +469,5 @@ def _open_incident(settings: Settings, incident_id: str) -> Incident:
     home = settings.runbook_home.resolve()
     incident = open_incident(home, incident_id, redactor=Redactor(settings.secrets))
     if incident is None:
-        raise UsageError(f"no incident is open under {home}; `runbook incidents` lists them all")
+        raise UsageError(f"no incident is open under {home}; name one of `runbook incidents --all`")
     return incident
