@@ -85,7 +85,10 @@ def main(words: Sequence[str] | None = None) -> int:
         commands.append(f"objectmove {verb} {ends} {rest}".rstrip())
     approval = facts.get("approval")
     if approval and not commands:
-        still = ["--consumer-stands-still"] if args.verb == "undo" else []
+        still = []
+        if args.verb == "undo":
+            still = ["--consumer-stands-still"]
+            facts["confirms"] = f"that nothing consumes from {args.to} while this runs"
         words = [*args.words, *still, "--approve", approval[:_SHORT_HASH]]
         commands.append(shlex.join(["objectmove", *words]))
     facts["next"] = commands

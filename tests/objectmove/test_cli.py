@@ -136,7 +136,7 @@ def test_a_plan_is_approved_applied_proven_and_undone_by_what_is_printed(desk: D
     assert proof["counts"]["in_place"] == len(HOSTILE)
     assert sum(proof["counts"].values()) == len(HOSTILE)
     assert desk.type("undo", *ENDS) == 5  # it wants an approval
-    assert desk.paste() == 5  # and that nothing consumes
+    assert "nothing consumes" in desk.said
     assert desk.list("in tray/", "done/") == moved
     assert desk.paste() == 0
     assert desk.list("in tray/", "done/") == sources
