@@ -11,7 +11,8 @@ anew, and removed again when the command succeeded. The command finds in its env
 - ``AIRFLOW_TEST_DAGS``: the folder of DAGs, a copy that may be broken
 - ``AIRFLOW_TEST_RUNBOOK``: the folder in which tasks call ``runbook``; its ``.env`` is the tests'
 - ``AIRFLOW_TEST_ALERTMANAGER``: the address at which tasks that fail look for an Alertmanager
-- ``AIRFLOW_TEST_SCHEDULER_LOG``: the scheduler's log
+- ``AIRFLOW_TEST_SCHEDULER``, ``AIRFLOW_TEST_SCHEDULER_LOG``: the process id of the scheduler, whose
+  children carry out tasks, and its log
 
 Airflow keeps its state in a PostgreSQL of its own, on loopback, that ends with it.
 """
@@ -138,6 +139,7 @@ def _airflow(home: Path, run: Path, database: str) -> Iterator[dict[str, str]]:
             "AIRFLOW_TEST_DAGS": str(run / "dags"),
             "AIRFLOW_TEST_RUNBOOK": str(run / "runbook"),
             "AIRFLOW_TEST_ALERTMANAGER": alertmanager_url,
+            "AIRFLOW_TEST_SCHEDULER": str(workers[0].pid),
             "AIRFLOW_TEST_SCHEDULER_LOG": str(run / "scheduler.log"),
         }
     finally:

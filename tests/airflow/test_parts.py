@@ -30,7 +30,6 @@ SEED = 23
 _PAUSE_S = PER_PART / 5_000
 #: Each has its own share of the keys.
 _CONSUMERS = 3
-_SCHEDULER = int(os.environ.get("AIRFLOW_TEST_SCHEDULER", "0"))
 
 pytestmark = [pytest.mark.timeout(600 + 3 * ENDS_S)]
 
@@ -64,7 +63,7 @@ def find_worker(run: Run, desk: Desk, part: int) -> list[int]:
     wait_for(is_in_the_middle, what=f"the first labels of part {part}", deadline_s=ENDS_S)
     pid = find_process(("apply", plan, "--part", str(part)))
     assert pid is not None, f"part {part} has ended already"
-    return list_worker(pid, _SCHEDULER)
+    return list_worker(pid, int(os.environ["AIRFLOW_TEST_SCHEDULER"]))
 
 
 def signal_all(pids: list[int], number: signal.Signals) -> None:
