@@ -15,7 +15,7 @@ from runbook_lib.record.view import JournalView
 
 from .analysis.causes import CAUSES, collect_observations, diagnose
 from .change import release, service_actions, synthetic
-from .quantities import PARTS, Quantity, convert
+from .quantities import PARTS, Quantity
 from .sections import SECTIONS
 
 _fix = partial(NextStep, "06_remediation", typed="fix")
@@ -111,7 +111,7 @@ def _judge_causes(journal: JournalView, entries: Sequence[Entry], now: datetime)
 def _read_score(journal: JournalView) -> Score | None:
     """Return the score that a drill wrote at its end."""
     scored = journal.find_mark("drill_scored")
-    if scored is None or "is_good" not in scored.facts:  # an older version's score
+    if scored is None:
         return None
     facts = scored.facts
     return Score(facts["is_good"], facts["phases"], facts["objectives"])
@@ -134,7 +134,6 @@ POLICY = Policy(
     ),
     rules=_RULES,
     judge_causes=_judge_causes,
-    read_old=convert,
     actions=_DONE,
     noun="file",
     request="order",

@@ -300,13 +300,11 @@ class Outcome(BaseModel):
 
 
 class Reading(Outcome, Observed):
-    """What a step found. Older versions used ``alerts`` and ``well_since`` as measurements."""
+    """What a step found."""
 
     model_config = _Journalled.model_config
 
     role: Role | None = None
-    alerts: dict[str, AlertState] = {}
-    well_since: Timestamp | None = None
 
 
 class Finding(_Journalled):
@@ -399,9 +397,7 @@ class ActionEntry(_Entry):
     @property
     def about(self) -> str:
         """The id of the plan that this one undoes or settles, or ""."""
-        # Earlier versions put it only into the plan's id: ``rel-1-undo-2``.
-        spelled, _, _ = self.plan.rpartition(f"-{self.action}")
-        return str(self.result.get("about") or spelled)
+        return str(self.result.get("about") or "")
 
     def count(self, name: str) -> int:
         """Return a number of the result, or a list's length; 0 without either."""

@@ -6,7 +6,7 @@ journal and the time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from operator import attrgetter
@@ -19,7 +19,6 @@ from .model import (
     Finding,
     Json,
     Measurement,
-    Reading,
     Status,
     Verdict,
     count_of,
@@ -116,7 +115,6 @@ class Policy:
     Attributes
     ----------
     rules : for each rule of ``folds.judge``, the reason for the verdict, and what to do next
-    read_old : returns the measurements of a reading that an older version journalled
     actions : what each action did, in the past tense, with ``{objects}`` for how many it changed,
         and ``{target}``
     noun, request : what an action changes, and what a customer waits for
@@ -129,7 +127,6 @@ class Policy:
     judge_causes: Callable[[JournalView, Sequence[Entry], datetime], KnownCauses] = lambda *_: (
         KnownCauses({}, is_diagnosed=True)
     )
-    read_old: Callable[[Reading], Iterable[Measurement]] = lambda _: ()
     actions: Mapping[str, str] = field(default_factory=dict)
     read_score: Callable[[JournalView], Score | None] = lambda _: None
     exercise_word: str = "Exercise"
@@ -154,8 +151,7 @@ class Policy:
         """Return a journal's measurements and actions, in its order."""
         entries: list[Entry] = [*journal.actions]
         for reading in journal.readings:
-            given = reading.measurements or tuple(self.read_old(reading))
-            for measured in self.measure(reading.step, reading.status, given):
+            for measured in self.measure(reading.step, reading.status, reading.measurements):
                 place = {
                     "seq": reading.seq,
                     "at": reading.observed_at,

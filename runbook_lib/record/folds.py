@@ -246,7 +246,7 @@ def _find_proof(entry: ActionEntry) -> bool | None:
 
 
 def group_actions(entries: Iterable[ActionEntry]) -> list[ActionRecord]:
-    """Return an action for each plan, by first entry, without empty plans of an older version."""
+    """Return an action for each plan, by first entry."""
     phases: dict[str, list[ActionEntry]] = {}
     for entry in entries:
         phases.setdefault(entry.plan, []).append(entry)
@@ -262,7 +262,6 @@ def group_actions(entries: Iterable[ActionEntry]) -> list[ActionRecord]:
     return [
         ActionRecord(plan, tuple(own), plan in undone, settled.get(plan, 0))
         for plan, own in phases.items()
-        if not own[0].result.get("is_empty")
     ]
 
 

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from ..errors import RecordError, UsageError, disk_errors
 from ..model import Json, Timestamp, Verdict, format_time, parse_json
@@ -30,8 +30,6 @@ _ADVICE = ". Set RUNBOOK_HOME to a folder you can write."
 _JOURNAL = "journal.jsonl"
 #: Part of each journal line that is a mark.
 _MARK = b'"kind":"mark"'
-#: An older version kept the state here, and had no marks.
-_OLD_STATE = "incident.json"
 
 #: After these verdicts, nothing is left to do.
 ENDED_WELL = (Verdict.HEALTHY, Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING)
@@ -67,8 +65,7 @@ class IncidentState(BaseModel):
     environment: str = ""
     opened_at: Timestamp
     ticket_id: str | None = None
-    # An older version called it ``scenario``.
-    exercise: str = Field("", validation_alias=AliasChoices("exercise", "scenario"))
+    exercise: str = ""
     approver: str = ""
     closed_at: Timestamp | None = None
     verdict: Verdict | None = None
@@ -79,21 +76,14 @@ class IncidentState(BaseModel):
 
 
 def read_state(folder: Path) -> IncidentState:
-    """Return an incident's state, even if other lines are damaged, or raise RecordError.
-
-    An incident of an older version counts as closed, so nothing more is done in it.
-    """
+    """Return an incident's state, even if other lines are damaged, or raise RecordError."""
     facts: dict[str, Json] = {}
     try:
-        if (folder / _OLD_STATE).is_file():
-            facts = parse_json((folder / _OLD_STATE).read_bytes())
-            facts["closed_at"] = facts.get("closed_at") or facts["opened_at"]
-        else:
-            for line in (folder / _JOURNAL).read_bytes().splitlines():
-                # Other lines are not parsed, and the chain is not checked.
-                if _MARK in line and "closed_at" not in facts:
-                    with suppress(ValueError, KeyError, TypeError):
-                        facts |= parse_json(line)["data"]["facts"]
+        for line in (folder / _JOURNAL).read_bytes().splitlines():
+            # Other lines are not parsed, and the chain is not checked.
+            if _MARK in line and "closed_at" not in facts:
+                with suppress(ValueError, KeyError, TypeError):
+                    facts |= parse_json(line)["data"]["facts"]
         return IncidentState.model_validate(facts)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = type(error).__name__
@@ -184,7 +174,7 @@ def list_incidents(home: Path) -> Iterator[Path]:
     """Yield the folders of incidents, newest first."""
     folders = [path for path in home.glob("inc-*") if _ID.fullmatch(path.name)]
     for folder in sorted(folders, reverse=True):
-        if any((folder / name).is_file() for name in (_JOURNAL, _OLD_STATE)):
+        if (folder / _JOURNAL).is_file():
             yield folder
 
 

@@ -35,8 +35,6 @@ _SHAPES: dict[str, tuple[str, type[BaseModel]]] = {
     "notebook": ("runs", NotebookEntry),
     "mark": ("marks", Mark),
 }
-#: Kinds of entries that an older version wrote instead of marks.
-_OLD_MARKS = ("closed", "drill", "interrupted", "trigger")
 
 
 class JournalView:
@@ -64,10 +62,6 @@ class JournalView:
             fields = entry.data
             if isinstance(fields.get(kind), dict):  # some writers nest them
                 fields = fields[kind]
-            if kind in _OLD_MARKS:
-                what = "_".join(filter(None, [kind, fields.get("event")]))
-                fields = {"what": what, "reason": fields.get("reason", ""), "facts": fields}
-                kind = "mark"
             if kind in _SHAPES:
                 name, shape = _SHAPES[kind]
                 with suppress(ValueError):

@@ -85,12 +85,10 @@ def test_a_word_on_some_labels_proves_nothing_of_the_others(
     tell: Teller, unproven: int, settled: int
 ) -> None:
     tell.act(ActionPhase.APPLIED, result={"moved": 4, "unproven": ["a", "b"]})
-    word = {"plan": f"{PLAN}-settle-1", "settled": settled}
+    word = {"plan": f"{PLAN}-settle-1", "about": PLAN, "settled": settled}
     tell.act(ActionPhase.APPLIED, action="settle", step="6.1.2", result=word)
     known = {"lost": 0, "settled_by_word": settled, "unproven": 0}
-    tell.act(
-        ActionPhase.FAILED, action="settle", step="6.1.2", result={"plan": word["plan"], **known}
-    )
+    tell.act(ActionPhase.FAILED, action="settle", step="6.1.2", result={**word, **known})
     tell.act(ActionPhase.FAILED, result={**known, "unproven": unproven})
     records = {record.plan: record for record in group_actions(view_of(tell).actions)}
     assert records[PLAN].is_proven is (unproven == 0)

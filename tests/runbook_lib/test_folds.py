@@ -233,9 +233,9 @@ def test_an_approval_belongs_to_the_plan_that_it_approved() -> None:
 
 def test_what_a_person_settled_is_not_in_doubt_any_more() -> None:
     release = change(ActionPhase.APPLIED, unproven=3)
-    settling = change(ActionPhase.APPLIED, "settle", plan="rel-1-settle", settled=2)
+    settling = change(ActionPhase.APPLIED, "settle", plan="rel-1-settle", about="rel-1", settled=2)
     assert [action.doubtful for action in group_actions([release, settling])] == [1, 0]
-    undo = change(ActionPhase.APPLIED, "undo", plan="rel-1-undo")
+    undo = change(ActionPhase.APPLIED, "undo", plan="rel-1-undo", about="rel-1")
     assert [action.is_taken_back for action in group_actions([release, undo])] == [True, False]
 
 

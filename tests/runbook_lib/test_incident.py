@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -82,21 +81,6 @@ def test_a_home_that_cannot_be_written_says_what_to_set(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="RUNBOOK_HOME"):
         create(tmp_path / "home")
     assert list(list_incidents(tmp_path / "home")) == []
-
-
-@pytest.mark.parametrize("closed_at", [None, "2026-11-01T11:00:00.000Z"])
-def test_a_folder_of_the_older_version_is_read_and_not_written(
-    tmp_path: Path, closed_at: str | None
-) -> None:
-    incident = create(tmp_path)
-    incident.journal.path.unlink()
-    old = {"opened_at": "2026-11-01T10:00:00.000Z", "closed_at": closed_at, "kept": True}
-    (incident.folder / "incident.json").write_text(json.dumps(old))
-    assert incident.is_closed
-    incident.update(ticket_id="t-1")
-    assert not incident.journal.path.exists()
-    assert open_incident(tmp_path, redactor=REDACTOR) is None
-    assert open_incident(tmp_path, incident.id, redactor=REDACTOR) is not None
 
 
 def test_an_incident_is_closed_once(tmp_path: Path) -> None:

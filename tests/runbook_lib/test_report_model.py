@@ -23,7 +23,7 @@ def tell_loose_ends(folder: Path) -> Incident:
     tell = make_incident(folder)
     run = {"notebook": "02.ipynb", "status": "failed", "duration_s": 1.0, "error": "KeyError: 'x'"}
     tell.record("notebook", run)
-    tell.record("interrupted", {})
+    tell.record("mark", {"what": "interrupted"})
     tell.record("reading", {"reading": 3})
     tell.read("2.1", "lag", "breach")
     tell.conclude(Verdict.FIXED_ALERT_DECAYING, "it still fires")
