@@ -68,14 +68,14 @@ _WELL = (Verdict.HEALTHY, Verdict.FIXED)
 _Run = dict[str, Any]
 _HEAD = """# Diagnosis matrix
 
-What section 5 says when a real fault is in a real process. `make diagnose-matrix` writes this page.
+Does section 5 name our own faults? `make diagnose-matrix` injects each of them into real processes,
+one at a time and two at once, and writes this page.
 
-Each run begins on a healthy stack, injects its faults (with late orders where a fault shows only
-while labels wait), and asks section 5 from scratch until it supports every injected cause, or for a
-minute. *Right*: the last answer supports every injected cause, and none ever supports another;
-without a fault, the last answer is `healthy`. *Wrong*: an answer supports another cause, even for a
-moment. Seconds count from when the injection begins. A healthy system is asked twice, six seconds
-apart, no sooner than 40 s after the last fault.
+Each run begins on a healthy stack. If a fault shows only while labels wait, late orders come with
+it. Section 5 is asked from scratch until it supports every injected cause, for at most a minute. A
+run is *right* if the last answer supports every injected cause, and *wrong* if any answer, even for
+a moment, supports another one. A system without a fault is asked twice, six seconds apart, at least
+40 s after the last fault; the last answer must be `healthy`.
 """
 
 
@@ -255,6 +255,11 @@ def _judge(run: _Run) -> str:
     return "; ".join([*judged, f"it said {run['said']}"])
 
 
+def _count_right(runs: list[_Run], faults: int) -> str:
+    own = [run for run in runs if len(run["faults"]) == faults]
+    return f"{sum(map(is_right, own))} of {len(own)}"
+
+
 def write_page(runs: list[_Run], *, planned: int, path: Path) -> int:
     right = [run for run in runs if is_right(run)]
     wrong = [run for run in runs if run["wrong"]]
@@ -269,6 +274,10 @@ def write_page(runs: list[_Run], *, planned: int, path: Path) -> int:
     lines += [
         f"| runs finished, of those planned | {len(runs)} of {planned} |",
         f"| right | {len(right)} = {len(right) / len(runs):.1%} (goal: {_GOAL:.0%}) |",
+        *(
+            f"| {kind}, right | {_count_right(runs, faults)} |"
+            for faults, kind in enumerate(("no fault", "one fault", "two faults at once"))
+        ),
         f"| runs in which a wrong cause was supported | {len(wrong)} (goal: 0) |",
     ]
     if times:
@@ -279,15 +288,15 @@ def write_page(runs: list[_Run], *, planned: int, path: Path) -> int:
         f"Commit `{described.stdout.strip()}`, {runs[0]['at']} to {runs[-1]['at']}, order by seed "
         f"{runs[0]['seed']}, Python {platform.python_version()}, two shared cores.",
         "",
-        "| faults | right | to verdict, s |",
-        "|---|---|---|",
+        "| faults of a run | injection to verdict in each right run, s |",
+        "|---|---|",
     ]
     for faults in sorted({tuple(run["faults"]) for run in runs}, key=lambda one: (len(one), one)):
-        own = [run for run in runs if tuple(run["faults"]) == faults]
-        names = ", ".join(f"`{name}`" for name in faults) or "none"
-        good = [run for run in own if is_right(run)]
-        seconds = ", ".join(f"{run['verdict_s']:.1f}" for run in good)
-        lines.append(f"| {names} | {len(good)} of {len(own)} | {seconds} |")
+        if faults:
+            names = ", ".join(f"`{name}`" for name in faults)
+            good = [run for run in right if tuple(run["faults"]) == faults]
+            seconds = ", ".join(f"{run['verdict_s']:.1f}" for run in good)
+            lines.append(f"| {names} | {seconds} |")
     missed = [f"- `{run['id']}`: {_judge(run)}" for run in runs if not is_right(run)]
     if missed:
         lines += ["", "## What was not right", "", *missed]

@@ -546,12 +546,13 @@ def _write_page(lines: Path) -> None:
     outcomes = {line["case"]: line for line in found if "looks" in line}
     rows = []
     named = named_right = wanted = wanted_found = abstained = faulty = harmless = alarms = 0
+    right_cases = 0
     for name, case in CASES.items():
         right = _describe(case.expected)
         if case.tolerated:
             right += f"; tolerated: {_describe(case.tolerated)}"
         if name not in outcomes:
-            rows.append(f"| {case.breaks} | {right} | | not played |")
+            rows.append(f"| {case.breaks} | {right} | not played | |")
             continue
         looks = [set(look) for look in outcomes[name]["looks"]]
         ever = set().union(*looks)
@@ -571,15 +572,19 @@ def _write_page(lines: Path) -> None:
         else:
             harmless += 1
             alarms += bool(ever - case.tolerated)
-        rows.append(f"| {case.breaks} | {right} | {said} | {verdict.partition(':')[0]} |")
+        if verdict == "right":
+            right_cases += 1
+        else:
+            rows.append(f"| {case.breaks} | {right} | {said} | {verdict.partition(':')[0]} |")
     first = found[0]
     loads = [line["load"] for line in found]
-    right_cases = sum(row.endswith("| right |") for row in rows)
     _PAGE.write_text(
-        f"""# Diagnosis judged sealed
+        f"""# Diagnosis of sealed cases
 
-Section 5 against forty cases whose author had read how the demo system works and the names of the
-causes, but neither the rules nor their tests. Written by `make diagnose-sealed`.
+`make diagnose-sealed` plays forty cases and writes this page. Their author knew how the demo system
+works and what the causes are called, but had read neither the rules of section 5 nor their tests.
+The cases and the right answers, which are that author's judgement, were committed before the first
+case was played.
 
 | | |
 |---|---|
@@ -592,13 +597,14 @@ causes, but neither the rules nor their tests. Written by `make diagnose-sealed`
 | load of the machine | {min(loads)} to {max(loads)}, on {os.cpu_count()} cores |
 | commit of the cases, of the code | `{first["cases"]}`, `{first["code"]}` |
 
-**How it was made.** The cases and their answers were committed before any was played; `play`
-refuses an uncommitted file. Each case ran once, on a fresh stack. Section 5 was asked every few
-seconds, less often where a server hung: for 25 s at least, then until the case was judged right,
-60 s at most. A cause that is neither expected nor tolerated makes the case *wrong*, even if it was
-named for a moment, and counts against precision. A case is *right* when the last answer names
-every expected cause, else *missed*. Tolerated causes count neither way. The answers are one
-author's judgement.
+Each case runs once, on a fresh stack. Section 5 is asked every few seconds: for at least 25 s, then
+until the case is right, and for at most 60 s. A case is *wrong* if any answer, even for a moment,
+names a cause that is neither expected nor tolerated; this counts against precision. It is *right*
+if the last answer names every expected cause, and *missed* otherwise. Tolerated causes count
+neither way.
+
+[sealed.py](../tests/diagnosis/sealed.py) describes every case, and
+[diagnosis-sealed.jsonl](diagnosis-sealed.jsonl) has every answer. These cases were not right:
 
 | what breaks | right answer | what section 5 said | judged |
 |---|---|---|---|
