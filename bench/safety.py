@@ -80,20 +80,20 @@ TOOLS = {
         ("s5cmd",),
         f"--json --log debug mv --no-clobber s3://{BUCKET}/{{source}}* s3://{BUCKET}/{{to}}",
         rf'"success":true,"source":"[^"]*/(?P<moved>{_NAME})"|mv [^ ]*/(?P<kept>{_NAME}) .*"err',
-        "`--no-clobber`; at `--log debug`, since it names skipped files only there",
+        "`--no-clobber`; `--log debug`, because only that names skipped files",
     ),
     "mc mv": Tool(
         ("mcli", "minio-client", "mc"),
         f"--json mv --recursive bench/{BUCKET}/{{source}} bench/{BUCKET}/{{to}}",
         rf'"success","source":"[^"]*/(?P<moved>{_NAME})"|"status":"error".*/(?P<kept>{_NAME})',
-        "it has no option that keeps what is at the destination",
+        "no option keeps what is at the destination",
     ),
     "aws s3 mv": Tool(
         (str(ROOT / ".awscli" / "bin" / "aws"),),
         "s3 mv --recursive --no-progress --validate-same-s3-paths "
         f"s3://{BUCKET}/{{source}} s3://{BUCKET}/{{to}}",
         rf"move: \S*/(?P<moved>{_NAME}) to|move failed: \S*/(?P<kept>{_NAME}) to",
-        "`--validate-same-s3-paths`; version 1 has no option that keeps what is at the destination",
+        "`--validate-same-s3-paths`; in version 1 no option keeps what is at the destination",
     ),
 }
 
@@ -131,8 +131,8 @@ COLUMNS = {
     "lost": "its newest content is nowhere, and no consumer took it",
     "twice": "one of its contents was shipped twice, or shipped and at the destination again",
     "overwritten": "it had arrived, and other content replaced it before anybody took it",
-    "told wrong": "right after the move, what the tool said of it was not so",
-    "in doubt": "the tool can't tell whether it was shipped, says so, and asks you",
+    "told wrong": "right after the move, the tool's report of it was false",
+    "in doubt": "the tool can't tell whether it was shipped, and asks you",
     "left": "it is at its source, or parked",
 }
 HARM = ("lost", "twice", "overwritten", "told wrong")
@@ -323,50 +323,49 @@ class Case(NamedTuple):
     unpromised: tuple[tuple[str, ...], str] = ((), "")
 
 
-_CONSUMED = "Consumers read, ship and delete what comes to the destination, all the time."
 CASES = {
     "collision": Case(
         "Two sources, one destination",
-        "Two prefixes have files of the same names with other content. Each is moved to the same "
+        "Two prefixes have files of the same names with different content. Both are moved to one "
         "destination, one after the other.",
         moves=(("pending/east/", "ready/"), ("pending/west/", "ready/")),
     ),
     "itself": Case(
         "A move onto itself",
-        "The destination is the source. First both are spelled the same way, then the destination "
-        "has a second `/` at its end, which both stores take for the same place.",
+        "The destination is the source: first spelled the same way, then with a second `/` at its "
+        "end, which both stores take for the same place.",
         moves=(("pending/", "pending/"), ("pending/", "pending//")),
     ),
-    "consumer": Case("A racing consumer", f"{_CONSUMED} Nothing else happens.", consumers=3),
+    "consumer": Case("A racing consumer", "Nothing else happens.", consumers=3),
     "rewritten": Case(
         "A rewritten source",
-        "Three files of ten are replaced by their writer while the tool works. It happens right "
-        "before the file's copy, right after it, or right before the file's delete.",
+        "While the tool works, somebody replaces three files of ten: right before the file's copy, "
+        "right after it, or right before the file's delete.",
         disturb=_rewrite_some,
         unpromised=(
             ("juicefs",),
-            "this store deletes without a condition, and the plan says that a file which is "
-            "rewritten in the seconds after our last look can be deleted",
+            "this store deletes without a condition, so a file that is rewritten between our last "
+            "check and the delete is lost. The plan shows this window in seconds",
         ),
     ),
     "answer": Case(
         "A lost answer",
-        f"{_CONSUMED} For three files of ten, the copy takes effect, and the connection breaks "
-        "before its answer.",
+        "For three files of ten, the copy takes effect, but the connection breaks before its "
+        "answer.",
         disturb=_spoil_some("reset_after"),
         consumers=3,
     ),
     "kill": Case(
         "`kill -9`, and the same command again",
-        f"{_CONSUMED} The command is killed at one of its copies or deletes, and given again once "
-        "they have taken what came.",
+        "The command is killed at one of its copies or deletes. It is run again once the consumers "
+        "have taken what arrived.",
         disturb=_kill_once,
         consumers=3,
     ),
     "replay": Case(
         "A replayed request",
-        f"{_CONSUMED} For three files of ten, a proxy sends the copy to the store once more, up to "
-        "0.5 s later, and then passes the answer on.",
+        "For three files of ten, a proxy sends the copy to the store a second time, up to 0.5 s "
+        "later, before it passes the answer on.",
         disturb=_spoil_some("replay"),
         consumers=3,
         unpromised=(
@@ -502,9 +501,11 @@ def find_breaches(tallies: Tallies) -> list[str]:
 
 def say(tallies: Sequence[Tally], mark: str) -> str:
     sums = {name: sum(tally[name] for tally in tallies) for name in (*HARM, "in doubt")}
-    harmed = sum(sums[name] for name in HARM)
-    parts = [f"{sums[name]} {name}" for name in sums if sums[name]]
-    return f"**{harmed}**{mark}{': ' if parts else ''}{', '.join(parts)}"
+    harms = [f"**{sums[name]} {name}**" for name in HARM if sums[name]]
+    said = f"{', '.join(harms) or '**0**'}{mark}"
+    if sums["in doubt"]:
+        said += f", {sums['in doubt']} in doubt"
+    return said
 
 
 def write_page(tools: Sequence[str], tallies: Tallies, *, facts: str) -> str:
@@ -518,27 +519,33 @@ def write_page(tools: Sequence[str], tallies: Tallies, *, facts: str) -> str:
     made = []
     for about in CASES.values():
         stores, why = about.unpromised
-        words = f"- **{about.title}.** {about.made}"
+        also = " (with consumers)" if about.consumers else ""
+        words = f"- **{about.title}**{also}. {about.made}"
         if stores:
             words += f" ¹ Not promised on {' and '.join(stores)}: {why}."
         made.append(words)
-    safe = [f"- **{name}**: {tool.safe}." for name, tool in TOOLS.items() if name in tools]
     columns = [f"- **{name}**: {COLUMNS[name]}." for name in (*HARM, "in doubt")]
+    safe = [f"- **{name}**: {tool.safe}." for name, tool in TOOLS.items() if name in tools]
     parts = [
         "# What movers do when something goes wrong",
-        f"{facts} [safety.json](safety.json) has each store's numbers.",
+        "How many files each tool harmed (in bold), and how:",
         tabulate(rows),
+        "\n".join(columns),
+        f"{facts} [safety.json](safety.json) has each store's numbers.",
+        "## The cases",
+        "*With consumers* means that three programs read, ship and delete whatever arrives, all "
+        "the time.",
         "\n".join(made),
+        "## How it's done",
         f"**{OURS}** is `runbook plan`, `apply` and `verify`, with a lock that lapses after 8 s. "
         "Each tool has its own defaults for concurrency and retries, and its own safe options:",
         "\n".join(safe),
-        f"A command that fails is given again, up to {TRIES} times in all. Then every object in "
-        "the bucket and every body that a consumer read is hashed, and each file is counted:",
-        "\n".join(columns),
-        "If a command ends with 0 and doesn't name a file, it says that the file has moved. Names "
-        "of skipped and failed files count as *not moved*.",
-        "One more object stays in `ready/`. Without it, the gateway sometimes confirms a copy and "
-        "loses it, whoever copies: when a consumer takes the last object at that moment.",
+        f"A command that fails is run again, up to {TRIES} times in all. Then we hash every object "
+        "in the bucket and everything that a consumer read. A tool reports a file as not moved by "
+        "naming it as skipped or failed; a command that ends with 0 reports every other file as "
+        "moved.",
+        "An object that nobody takes stays in `ready/`, because of what JuiceFS's gateway "
+        "[can lose](release.md#what-is-not-promised).",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -553,8 +560,8 @@ def read_facts(seed: int, rounds: int, count: int) -> str:
     return (
         f'`make bench-safety ARGS="--seed {seed}"`, commit `{commit}`, '
         f"{datetime.now(UTC):%Y-%m-%d}. {rounds} rounds of {count} files of {BODY_BYTES} bytes for "
-        f"each case, tool and store. {versions}. The seed chooses contents, files and moments; how "
-        "requests overlap is up to the machine, so another run differs a little."
+        f"each case, tool and store. {versions}. The seed chooses contents, files and moments; "
+        "requests overlap differently in each run, so its numbers differ a little."
     )
 
 
