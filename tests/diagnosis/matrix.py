@@ -282,13 +282,13 @@ def write_page(runs: list[_Run], *, planned: int, path: Path) -> int:
     ]
     if times:
         text = f"{median(times):.1f} / {max(times):.1f} s"
-        lines.append(f"| injection to verdict, median / longest | {text} |")
+        lines.append(f"| injection to right answer, median / longest | {text} |")
     lines += [
         "",
         f"Commit `{described.stdout.strip()}`, {runs[0]['at']} to {runs[-1]['at']}, order by seed "
         f"{runs[0]['seed']}, Python {platform.python_version()}, two shared cores.",
         "",
-        "| faults of a run | injection to verdict in each right run, s |",
+        "| faults of a run | injection to right answer in each run, s |",
         "|---|---|",
     ]
     for faults in sorted({tuple(run["faults"]) for run in runs}, key=lambda one: (len(one), one)):
