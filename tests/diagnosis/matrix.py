@@ -66,17 +66,8 @@ _NO_ORDERS = ("synthetic", "support_down", "metrics_blind", "store_down", "surge
 #: Who first asks while the last alert still fires sees a trouble that ends, not a healthy system.
 _WELL = (Verdict.HEALTHY, Verdict.FIXED)
 _Run = dict[str, Any]
-_HEAD = """# Diagnosis matrix
-
-Does section 5 name our own faults? `make diagnose-matrix` injects each of them into real processes,
-one at a time and two at once, and writes this page.
-
-Each run begins on a healthy stack. If a fault shows only while labels wait, late orders come with
-it. Section 5 is asked from scratch until it supports every injected cause, for at most a minute. A
-run is *right* if the last answer supports every injected cause, and *wrong* if any answer, even for
-a moment, supports another one. A system without a fault is asked twice, six seconds apart, at least
-40 s after the last fault; the last answer must be `healthy`.
-"""
+#: Its words before the tables stay.
+_PAGE = Path("docs/diagnosis-matrix.md")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +103,7 @@ def main() -> int:
     """Run the matrix; exit 0 when at least 95 % are right and nothing wrong was supported."""
     parser = argparse.ArgumentParser(prog="tests.diagnosis.matrix", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(".stack-matrix"), help="its folder")
-    parser.add_argument("--doc", type=Path, default=Path("docs/diagnosis-matrix.md"))
+    parser.add_argument("--doc", type=Path, default=_PAGE)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="of the order")
     parser.add_argument("--rounds", type=int, default=3, help="how often each fault, alone")
     parser.add_argument("--healthy", type=int, default=20, help="how many runs without a fault")
@@ -270,7 +261,8 @@ def write_page(runs: list[_Run], *, planned: int, path: Path) -> int:
         text=True,
         check=True,
     )
-    lines = [_HEAD, "| what | number |", "|---|---|"]
+    words = _PAGE.read_text("utf-8").split("\n\n")[:3]
+    lines = ["\n\n".join(words), "", "| what | number |", "|---|---|"]
     lines += [
         f"| runs finished, of those planned | {len(runs)} of {planned} |",
         f"| right | {len(right)} = {len(right) / len(runs):.1%} (goal: {_GOAL:.0%}) |",

@@ -541,7 +541,7 @@ def _share(part: int, whole: int) -> str:
 
 
 def _write_page(lines: Path) -> None:
-    """Write the page from what came out."""
+    """Write both tables of the page from what came out; the words around them stay."""
     found = [json.loads(line) for line in lines.read_text().splitlines()]
     outcomes = {line["case"]: line for line in found if "looks" in line}
     rows = []
@@ -552,7 +552,7 @@ def _write_page(lines: Path) -> None:
         if case.tolerated:
             right += f"; tolerated: {_describe(case.tolerated)}"
         if name not in outcomes:
-            rows.append(f"| {case.breaks} | {right} | not played | |")
+            rows.append(f"| {case.breaks} | {right} | | not played |")
             continue
         looks = [set(look) for look in outcomes[name]["looks"]]
         ever = set().union(*looks)
@@ -578,40 +578,21 @@ def _write_page(lines: Path) -> None:
             rows.append(f"| {case.breaks} | {right} | {said} | {verdict.partition(':')[0]} |")
     first = found[0]
     loads = [line["load"] for line in found]
-    _PAGE.write_text(
-        f"""# Diagnosis of sealed cases
-
-`make diagnose-sealed` plays forty cases and writes this page. Their author knew how the demo system
-works and what the causes are called, but had read neither the rules of section 5 nor their tests.
-The cases and the right answers, which are that author's judgement, were committed before the first
-case was played.
-
-| | |
-|---|---|
-| cases judged right | {_share(right_cases, len(outcomes))} |
-| precision: named causes that were right | {_share(named_right, named)} |
-| recall: expected causes that were named | {_share(wanted_found, wanted)} |
-| abstentions: faulty cases with nothing named | {_share(abstained, faulty)} |
-| false alarms: cases without a fault, something named | {_share(alarms, harmless)} |
-| played | {len(outcomes)} of {len(CASES)}, {first["at"][:10]} |
-| load of the machine | {min(loads)} to {max(loads)}, on {os.cpu_count()} cores |
-| commit of the cases, of the code | `{first["cases"]}`, `{first["code"]}` |
-
-Each case runs once, on a fresh stack. Section 5 is asked every few seconds: for at least 25 s, then
-until the case is right, and for at most 60 s. A case is *wrong* if any answer, even for a moment,
-names a cause that is neither expected nor tolerated; this counts against precision. It is *right*
-if the last answer names every expected cause, and *missed* otherwise. Tolerated causes count
-neither way.
-
-[sealed.py](../tests/diagnosis/sealed.py) describes every case, and
-[diagnosis-sealed.jsonl](diagnosis-sealed.jsonl) has every answer. These cases were not right:
-
-| what breaks | right answer | what section 5 said | judged |
-|---|---|---|---|
-"""
-        + "\n".join(rows)
-        + "\n"
-    )
+    numbers = {
+        "cases judged right": _share(right_cases, len(outcomes)),
+        "precision: named causes that were right": _share(named_right, named),
+        "recall: expected causes that were named": _share(wanted_found, wanted),
+        "abstentions: faulty cases with nothing named": _share(abstained, faulty),
+        "false alarms: cases without a fault, something named": _share(alarms, harmless),
+        "played": f"{len(outcomes)} of {len(CASES)}, {first['at'][:10]}",
+        "load of the machine": f"{min(loads)} to {max(loads)}, on {os.cpu_count()} cores",
+        "commit of the cases, of the code": f"`{first['cases']}`, `{first['code']}`",
+    }
+    table = ["| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in numbers.items())]
+    title, about, _, how_made, _ = _PAGE.read_text("utf-8").split("\n\n")
+    head = ["| what breaks | right answer | what section 5 said | judged |", "|---|---|---|---|"]
+    parts = [title, about, "\n".join(table), how_made, "\n".join([*head, *rows])]
+    _PAGE.write_text("\n\n".join(parts) + "\n", "utf-8")
 
 
 def main() -> int:
