@@ -53,8 +53,8 @@ RUNNERS = {
     "rgw-encrypted": partial(rgw.run_rgw, is_encrypted=True),
 }
 _INTRO = (
-    "What the stores did instead. *Done*: carried out, although the condition was not met or the "
-    "signature had expired."
+    "This is what the stores did instead. *Done* means that the store carried the request out, "
+    "although its condition was not met or its signature had expired."
 )
 
 
