@@ -64,7 +64,7 @@ def read_kept(file: Path, shape: type[T], default: T) -> T:
     except FileNotFoundError:
         return default
     except (OSError, ValidationError) as error:
-        advice = "`runbook stack down`, remove it, and start anew: `runbook stack up`"
+        advice = "`runbook stack down`, remove it, and start again: `runbook stack up`"
         raise StackError(f"{file} is damaged ({type(error).__name__}): {advice}") from error
 
 

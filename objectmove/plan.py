@@ -31,9 +31,9 @@ MAX_PUT_BYTES = 1_048_576
 #: For each ability, what an approver must know of a store that lacks it.
 _UNGUARDED = {
     "conditional_delete": "this store deletes without a condition: a file that is rewritten within "
-    "{seconds:g} s after our last look can be deleted",
+    "{seconds:g} s after our last check can be deleted",
     "conditional_copy": "this store copies without a condition: a file that somebody else writes "
-    "to the destination within {seconds:g} s after our look can be overwritten",
+    "to the destination within {seconds:g} s after our check can be overwritten",
     "copies": "this store does not copy: each file is read and put again, which drops its tags, "
     f"and files over {MAX_PUT_BYTES:,} bytes stay",
 }

@@ -21,7 +21,6 @@ import requests
 import urllib3
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
-from requests.utils import get_auth_from_url, urldefragauth
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from . import errors
@@ -109,10 +108,9 @@ class HttpClient:
 
     Parameters
     ----------
-    url : may hold ``user:password@``, which no message shows. If "", requests raise
-        ``NotConfiguredError``
+    url : if "", requests raise ``NotConfiguredError``
     timeout_s : for the complete answer; a stalled one may take twice as long
-    auth : ``Bearer TOKEN`` or ``Basic user:password``, instead of credentials in the URL
+    auth : ``Bearer TOKEN`` or ``Basic user:password``
     ca_file : PEM certificates to trust; "" for certifi's list
     proxy_url : ``http://[user:password@]host:port``, or ""
     """
@@ -131,9 +129,7 @@ class HttpClient:
     ) -> None:
         self._setting = f"{self.SYSTEM.upper()}_URL"
         self._timeout_s = timeout_s
-        self.url = urldefragauth(url.rstrip("/"))
-        if not auth and get_auth_from_url(url)[0]:
-            auth = "Basic {}:{}".format(*get_auth_from_url(url))
+        self.url = url.rstrip("/")
         scheme, _, credentials = auth.partition(" ")
         user, _, password = credentials.partition(":")
         self._redactor = Redactor((credentials, password))

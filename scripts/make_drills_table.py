@@ -25,7 +25,7 @@ _PAGE = """\
 # Drills
 
 How long each phase of each drill takes on the local stack, in seconds: the median of the drills
-that passed, with the least and the most in brackets. `make drills` runs `runbook drill --all` and
+that passed, with minimum and maximum in brackets. `make drills` runs `runbook drill --all` and
 writes this page from [drills.json](drills.json), which has the last five runs. What a drill does:
 [Monitoring](monitoring/README.md#chaos-drills).
 
@@ -33,8 +33,8 @@ writes this page from [drills.json](drills.json), which has the last five runs. 
   it. "–": no alert fires.
 - **name the cause**: sections 1, 2, 3 and 5.
 - **mitigate**: section 6. ¹ marks a drill without section 6: the time to take the fault back.
-- **clear**: from section 6's last change, or without one from the end of the fault, until the alert
-  is gone and every channel has the resolved message.
+- **clear**: from section 6's last change, or from the end of the fault if there was no change,
+  until the alert is gone and every channel has the resolved message.
 
 {table}
 

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PROBES = ROOT / "docs" / "stores.json"
 PAGE = ROOT / "docs" / "stores.md"
 _COMMAND = "import sys; from objectmove.cli import main; sys.exit(main(sys.argv[1:]))"
-_LOOKS = "looks right before; the plan shows the window"
+_CHECKS = "checks right before; the plan shows the window"
 #: What each ability is, and what a move does where a store lacks it.
 ROWS = {
     "works": ("puts, copies and deletes when the condition is met", "is refused"),
@@ -36,14 +36,14 @@ ROWS = {
     "names": ("copies only the version that is named", "is refused"),
     "conditional_put": ("a put overwrites nothing else", "locks by a claim and a listing"),
     "copies": ("copies", "reads and puts files of at most 1 MiB"),
-    "conditional_copy": ("a copy overwrites nothing", _LOOKS),
-    "conditional_delete": ("a delete removes only the named version", _LOOKS),
+    "conditional_copy": ("a copy overwrites nothing", _CHECKS),
+    "conditional_delete": ("a delete removes only the named version", _CHECKS),
     "conditional_bulk": ("so does each delete of a bulk delete", "deletes one by one"),
     "rename": ("`renameObject` moves in one request", "copies, then deletes"),
     "hash_etags": ("ETags are MD5s, also of copies", "reads and hashes the content"),
     "encrypted_copies": ("encrypts with a key of its own, and copies that", "can't move these"),
     "versions": ("the bucket keeps overwritten objects", "needs no versions"),
-    "listing_order": ("lists keys in the order of their bytes", "looks at keys one by one"),
+    "listing_order": ("lists keys in the order of their bytes", "asks for keys one by one"),
     "listing_at_once": ("lists what was written or removed right before", "isn't safe"),
 }
 RUNNERS = {
@@ -53,8 +53,8 @@ RUNNERS = {
     "rgw-encrypted": partial(rgw.run_rgw, is_encrypted=True),
 }
 _INTRO = (
-    "What the stores did instead. *Done*: carried out, although the condition was not met or the "
-    "signature had expired."
+    "This is what the stores did instead. *Done* means that the store carried the request out, "
+    "although its condition was not met or its signature had expired."
 )
 
 

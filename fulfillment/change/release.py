@@ -262,5 +262,5 @@ def check_move_rights(clients: Clients, source: str, to: str) -> None:
         raise SafetyError(
             f"the key for changes (MINIO_CHANGE_USER) lacks {', '.join(lacking)}: "
             f"{missing[lacking[-1]]} "
-            "Nothing was moved. For the rights that a key needs, see docs/connect.md, part 2."
+            "Nothing was moved. For the rights that a key needs, see docs/connect.md, heading 2."
         )

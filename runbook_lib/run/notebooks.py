@@ -43,8 +43,8 @@ _WARM_UP_LOG = """
 from runbook_lib.runbook import start_logging
 start_logging()"""
 # Empties the kernel before each notebook. IPython's reset collects garbage twice; `gc.freeze` makes
-# the collector skip imported objects (ADR 0013). `keeps_notebook` stops the recording of cells,
-# because a headless run keeps the notebook itself.
+# the collector skip imported objects. `keeps_notebook` stops the recording of cells, because a
+# headless run keeps the notebook itself.
 _FRESH_START = """\
 import gc; gc.freeze(); gc.set_threshold(1_000_000)
 get_ipython().run_line_magic("reset", "-f")

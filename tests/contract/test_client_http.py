@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from pytest_httpserver import HTTPServer
-from werkzeug import Request, Response
 
 from fulfillment.clients.http_systems import SupportClient
 from runbook_lib.errors import (
@@ -90,19 +89,3 @@ def test_a_body_that_trickles_is_a_time_out() -> None:
         client = SupportClient(f"http://{server.endpoint}", timeout_s=0.5)
         with pytest.raises(ClientTimeoutError):
             client.get("/a", object)
-
-
-def test_credentials_in_the_address_are_used_and_never_shown(httpserver: HTTPServer) -> None:
-    def answer(request: Request) -> Response:
-        assert request.authorization is not None
-        assert request.authorization.password == "p@ss word9"
-        return Response("no", 403)
-
-    httpserver.expect_request("/a").respond_with_handler(answer)
-    address = f"http://me:p%40ss%20word9@{httpserver.host}:{httpserver.port}"
-    client = SupportClient(address, timeout_s=5)
-    assert client.url == f"http://{httpserver.host}:{httpserver.port}"
-    with pytest.raises(AccessDeniedError) as caught:
-        client.get("/a", object)
-    assert "p%40ss" not in str(caught.value)
-    assert "p@ss" not in str(caught.value)

@@ -66,17 +66,8 @@ _NO_ORDERS = ("synthetic", "support_down", "metrics_blind", "store_down", "surge
 #: Who first asks while the last alert still fires sees a trouble that ends, not a healthy system.
 _WELL = (Verdict.HEALTHY, Verdict.FIXED)
 _Run = dict[str, Any]
-_HEAD = """# Diagnosis matrix
-
-What section 5 says when a real fault is in a real process. `make diagnose-matrix` writes this page.
-
-Each run begins on a healthy stack, injects its faults (with late orders where a fault shows only
-while labels wait), and asks section 5 from scratch until it supports every injected cause, or for a
-minute. *Right*: the last answer supports every injected cause, and none ever supports another;
-without a fault, the last answer is `healthy`. *Wrong*: an answer supports another cause, even for a
-moment. Seconds count from when the injection begins. A healthy system is asked twice, six seconds
-apart, no sooner than 40 s after the last fault.
-"""
+#: Its words before the tables stay.
+_PAGE = Path("docs/diagnosis-matrix.md")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +103,7 @@ def main() -> int:
     """Run the matrix; exit 0 when at least 95 % are right and nothing wrong was supported."""
     parser = argparse.ArgumentParser(prog="tests.diagnosis.matrix", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(".stack-matrix"), help="its folder")
-    parser.add_argument("--doc", type=Path, default=Path("docs/diagnosis-matrix.md"))
+    parser.add_argument("--doc", type=Path, default=_PAGE)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="of the order")
     parser.add_argument("--rounds", type=int, default=3, help="how often each fault, alone")
     parser.add_argument("--healthy", type=int, default=20, help="how many runs without a fault")
@@ -255,6 +246,11 @@ def _judge(run: _Run) -> str:
     return "; ".join([*judged, f"it said {run['said']}"])
 
 
+def _count_right(runs: list[_Run], faults: int) -> str:
+    own = [run for run in runs if len(run["faults"]) == faults]
+    return f"{sum(map(is_right, own))} of {len(own)}"
+
+
 def write_page(runs: list[_Run], *, planned: int, path: Path) -> int:
     right = [run for run in runs if is_right(run)]
     wrong = [run for run in runs if run["wrong"]]
@@ -265,29 +261,34 @@ def write_page(runs: list[_Run], *, planned: int, path: Path) -> int:
         text=True,
         check=True,
     )
-    lines = [_HEAD, "| what | number |", "|---|---|"]
+    words = _PAGE.read_text("utf-8").split("\n\n")[:3]
+    lines = ["\n\n".join(words), "", "| what | number |", "|---|---|"]
     lines += [
         f"| runs finished, of those planned | {len(runs)} of {planned} |",
         f"| right | {len(right)} = {len(right) / len(runs):.1%} (goal: {_GOAL:.0%}) |",
+        *(
+            f"| {kind}, right | {_count_right(runs, faults)} |"
+            for faults, kind in enumerate(("no fault", "one fault", "two faults at once"))
+        ),
         f"| runs in which a wrong cause was supported | {len(wrong)} (goal: 0) |",
     ]
     if times:
         text = f"{median(times):.1f} / {max(times):.1f} s"
-        lines.append(f"| injection to verdict, median / longest | {text} |")
+        lines.append(f"| injection to right answer, median / longest | {text} |")
     lines += [
         "",
         f"Commit `{described.stdout.strip()}`, {runs[0]['at']} to {runs[-1]['at']}, order by seed "
         f"{runs[0]['seed']}, Python {platform.python_version()}, two shared cores.",
         "",
-        "| faults | right | to verdict, s |",
-        "|---|---|---|",
+        "| faults of a run | injection to right answer in each run, s |",
+        "|---|---|",
     ]
     for faults in sorted({tuple(run["faults"]) for run in runs}, key=lambda one: (len(one), one)):
-        own = [run for run in runs if tuple(run["faults"]) == faults]
-        names = ", ".join(f"`{name}`" for name in faults) or "none"
-        good = [run for run in own if is_right(run)]
-        seconds = ", ".join(f"{run['verdict_s']:.1f}" for run in good)
-        lines.append(f"| {names} | {len(good)} of {len(own)} | {seconds} |")
+        if faults:
+            names = ", ".join(f"`{name}`" for name in faults)
+            good = [run for run in right if tuple(run["faults"]) == faults]
+            seconds = ", ".join(f"{run['verdict_s']:.1f}" for run in good)
+            lines.append(f"| {names} | {seconds} |")
     missed = [f"- `{run['id']}`: {_judge(run)}" for run in runs if not is_right(run)]
     if missed:
         lines += ["", "## What was not right", "", *missed]

@@ -70,9 +70,9 @@ def leaking_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, httpserver: H
     monkeypatch.setenv("MINIO_CHANGE_USER", USER)
     monkeypatch.setenv("RUNBOOK_SERVICES", "supervisor")
     monkeypatch.setenv("RUNBOOK_STACK_HOME", str(tmp_path / "stack"))
-    url = f"http://someone:{URL_WORD}@127.0.0.1:{httpserver.port}"
     for name in URLS:
-        monkeypatch.setenv(f"{name}_URL", url)
+        monkeypatch.setenv(f"{name}_URL", f"http://127.0.0.1:{httpserver.port}")
+    monkeypatch.setenv("TICKET_URL", f"http://someone:{URL_WORD}@tickets/{{ticket}}")
     return tmp_path / "reports"
 
 

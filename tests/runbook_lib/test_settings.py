@@ -49,6 +49,7 @@ def test_only_local_and_demo_are_playgrounds(
         ("RUNBOOK_TIMEZONE", "Mars/Base"),
         ("RUNBOOK_OPERATOR", f" \x07Drill:{SECRET}"),
         ("PROXY_URL", f"https://u:{SECRET}@proxy:3128"),
+        ("GRAFANA_URL", f"https://u:{SECRET}@grafana"),
         ("ORDER_ID_FROM", f"key:({SECRET}"),
         ("SUPPORT_AUTH", SECRET),
         ("SUPPORT_AUTH", f"Bearer {SECRET}\nmore"),
@@ -87,7 +88,7 @@ def test_secrets_are_known_for_redaction_and_never_printed(
     monkeypatch.setenv("GRAFANA_AUTH", "Basic me:grafana-pw-2")
     (tmp_path / "auth").write_text("Basic planner:pipeline-pw-3\n")
     monkeypatch.setenv("PIPELINE_AUTH", "@auth")
-    monkeypatch.setenv("PROMETHEUS_URL", "https://u:url%40pw-4@prometheus.local/")
+    monkeypatch.setenv("TICKET_URL", "https://u:url%40pw-4@tickets.local/")
     monkeypatch.setenv("MINIO_SESSION_TOKEN", "token-pw-5")
     monkeypatch.setenv("MINIO_CHANGE_USER", "changer")
     monkeypatch.setenv("MINIO_CHANGE_PASSWORD", "change-pw-6")

@@ -81,7 +81,7 @@ class ApproveHash(HITLOperator):
             When the task was cleared, or nobody may answer.
         """
         if context["ti"].try_number > 1:
-            way_on = "Plan again; what was begun goes on by `runbook resume`"
+            way_on = "Plan again, or finish what was begun by `runbook resume`"
             raise NotApprovedError("asked_again", f"this run has asked before. {way_on}")
         if not self.assigned_users:
             raise NotApprovedError("not_assigned", "RUNBOOK_AIRFLOW_APPROVERS names nobody")
