@@ -111,10 +111,19 @@ def test_the_page_carried_out_as_it_stands_moves_and_proves(
     assert (documents["apply"]["moved"], documents["apply"]["left"]) == (3, 0)
     assert (documents["verify"]["in_place"], documents["verify"]["lost"]) == (3, 0)
 
+    drill = documents["drill"]
+    assert {row["name"]: row["actual"] for row in drill["objectives"]} == {
+        "cause": "consumer_silent",
+        "files in place": 3,
+        "verdict": "fixed",
+        "files left": 0,
+    }
+    assert drill["missed"] == []
+
     client = connect(seaweedfs.endpoint)
     keys = [str(found.object_name) for found in client.list_objects("files", recursive=True)]
     ours = sorted(key for key in keys if not key.startswith(".runbook/"))
-    assert ours == ["heartbeat", "retry/a.csv", "retry/b.csv", "retry/c.csv"]
+    assert ours == ["drills-allowed", "heartbeat", "retry/a.csv", "retry/b.csv", "retry/c.csv"]
 
     report = Path(documents["close"]["report"])
     assert report.is_relative_to(work / "reports" / "inbox")
