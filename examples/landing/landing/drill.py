@@ -58,9 +58,11 @@ def drill(
     if remove:
         left = remove_files(bucket, f"drill-{remove}/")
         answer = f"{left} of its files are left"
-        return Document(schema_name=SCHEMA, exit_code=ExitCode.of(not left), answer=answer)
+        close = f"runbook close {remove}"
+        code = ExitCode.of(not left)
+        return Document(schema_name=SCHEMA, exit_code=code, answer=answer, commands=(close,))
     if run("investigate")["exit_code"]:
-        raise SafetyError("no drill now: the landing zone itself is in trouble")
+        raise SafetyError("no drill now: the landing zone is in trouble. Next: runbook investigate")
     incident = make_incident(settings, exercise="not_cleaned")
     incident.update(approver=f"drill:{incident.id}")
     progress("If the drill is killed, remove its files with:")
