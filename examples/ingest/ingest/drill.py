@@ -16,6 +16,7 @@ from runbook_lib.run.console import command
 from runbook_lib.run.documents import Document
 
 from .look import Investigation
+from .section import GATE
 from .settings import Settings
 
 SCHEMA = "ingest/drill/1"
@@ -38,8 +39,25 @@ def send(bucket: S3Bucket, *requests: Request) -> None:
     bucket.send(requests, signed_at=bucket.read_clock(), expires_s=60)
 
 
-def remove_files(bucket: S3Bucket, folder: str) -> int:
-    """Remove the files of a drill; return how many are left."""
+def get_own_settings(folder: str) -> dict[str, str]:
+    """Return settings under which the ingestion is in a folder of the drill's own."""
+    return {
+        "INGEST_LANDING_PREFIX": f"{folder}landing/",
+        "INGEST_ARCHIVE_PREFIX": f"{folder}archive/",
+        "INGEST_COMPLETE_PREFIX": f"{folder}complete/",
+        "INGEST_HEARTBEAT": f"{folder}heartbeat",
+        "INGEST_STUCK_MINUTES": "0.001",
+    }
+
+
+def clean_up(settings: Settings, incident_id: str) -> int:
+    """End a move that was cut off, and remove the drill's files; return how many are left."""
+    bucket = Investigation.connect(settings)
+    folder = f"drill-{incident_id}/"
+    plans = settings.runbook_home.resolve() / incident_id / "plans"
+    for move in GATE.list_unfinished(bucket):
+        if (plans / f"{move['plan']}.jsonl").exists():
+            run("resume", move["plan"], **get_own_settings(folder))
     send(bucket, *(Request("delete", file.key) for file in bucket.list_objects(folder)))
     return len(list(bucket.list_objects(folder)))
 
@@ -56,7 +74,7 @@ def drill(
     if bucket.read_object("drills-allowed") is None:
         raise SafetyError("no drill in a bucket without an object `drills-allowed`")
     if remove:
-        left = remove_files(bucket, f"drill-{remove}/")
+        left = clean_up(settings, remove)
         answer = f"{left} of its files are left"
         close = f"runbook close {remove}"
         code = ExitCode.of(not left)
@@ -68,13 +86,7 @@ def drill(
     progress("If the drill is killed, remove its files with:")
     progress(f"runbook drill --remove {incident.id}")
     folder = f"drill-{incident.id}/"
-    own = {
-        "INGEST_LANDING_PREFIX": f"{folder}landing/",
-        "INGEST_ARCHIVE_PREFIX": f"{folder}archive/",
-        "INGEST_COMPLETE_PREFIX": f"{folder}complete/",
-        "INGEST_HEARTBEAT": f"{folder}heartbeat",
-        "INGEST_STUCK_MINUTES": "0.001",
-    }
+    own = get_own_settings(folder)
     files = ("archive/a/1", "landing/a/2", "landing/a/3", "archive/b/1", "landing/b/2")
     try:
         send(bucket, *(Request("put", f"{folder}{name}") for name in files))
@@ -86,7 +98,7 @@ def drill(
         send(bucket, Request("put", f"{folder}heartbeat"))  # the job runs again
         closed = run("close", incident.id, **own)
     finally:
-        left = remove_files(bucket, folder)
+        left = clean_up(settings, incident.id)
     causes = [cause["name"] for cause in found["causes"] if cause["status"] == "supported"]
     objectives = [
         {"name": "cause", "target": "job_stopped", "actual": ", ".join(causes)},
