@@ -102,9 +102,7 @@ def read_half_moved(inv: Investigation) -> Outcome:
             stuck.append(batch)
     if not stuck:
         incomplete = sum(1 for batch in batches if not batch.is_complete)
-        reason = (
-            f"no complete batch is stuck; of {len(batches)} half moved, {incomplete} incomplete"
-        )
+        reason = f"no complete batch is stuck; half moved and incomplete: {incomplete}"
         return Outcome(value=0, rows=rows).ok(reason)
     outcome = Outcome(
         value=len(stuck),
@@ -112,7 +110,8 @@ def read_half_moved(inv: Investigation) -> Outcome:
         since=min(batch.last_moved_at for batch in stuck),
         rows=rows,
     )
-    return outcome.breach(f"{sum(batch.waiting for batch in stuck)} files of them wait")
+    waiting = sum(batch.waiting for batch in stuck)
+    return outcome.breach(f"{waiting} of their files still lie in the landing zone")
 
 
 @step(
