@@ -39,7 +39,6 @@ DELETES = ("delete", "bulk")
 
 
 def test_rows_of_a_removed_memory_are_planned_with_that_word_only(lane: Lane, seed: int) -> None:
-    """G5: what its ledger does not close wants a person's word before it is planned again."""
     tally = Tally(lane)
     put, ann, plan = put_and_plan(lane, seed, LABELS)
     kill(lane, ann, plan.document["apply"], ("copy",), 8, phase="before")

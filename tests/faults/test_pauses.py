@@ -83,7 +83,6 @@ def test_the_printed_command_ends_a_pause_that_is_left(
 
 
 def test_resume_never_begins_a_plan_that_nobody_approved(lane: Lane, seed: int) -> None:
-    """G15: it names the command that begins it; after a pause that was left it goes on."""
     put, ann, plan = put_and_plan(lane, seed, LABELS, worker=True)
     plan_id = plan.document["plan"]
     refused = ann.run("resume", plan_id)
@@ -100,7 +99,6 @@ def test_resume_never_begins_a_plan_that_nobody_approved(lane: Lane, seed: int) 
 
 
 def test_the_worker_goes_on_by_an_approval_that_names_the_keys(lane: Lane, seed: int) -> None:
-    """G18: who cannot end it otherwise approves what may ship twice, key by key."""
     lane.proxy.has_renames = False
     lane.shelf.put_labels(12, random.Random(seed))
     ann = lane.hire("ann", worker=True)

@@ -58,7 +58,6 @@ def leave_doubts(lane: Lane, seed: int, tally: Tally) -> tuple[Operator, Outcome
 def test_a_kill_while_the_consumer_stands_still_leaves_none_in_doubt(
     lane: Lane, seed: int, *, is_said_before: bool
 ) -> None:
-    """G6: with a truthful word since when nobody took from ready/, resume knows where all are."""
     lane.proxy.has_renames = False
     tally = Tally(lane)
     put, ann, plan = put_and_plan(lane, seed, 65)

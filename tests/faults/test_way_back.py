@@ -111,7 +111,6 @@ def test_a_copy_that_the_store_left_without_an_etag_is_known_by_its_content(
 
 
 def test_a_part_that_was_taken_before_the_undo_is_counted_apart(lane: Lane, seed: int) -> None:
-    """G2: of a release that a consumer had begun to take, only what is back counts as such."""
     tally = Tally(lane)
     ann, plan_id, put = put_and_release(lane, seed)
     tally.take(*[label.name for label in put[:5]])
@@ -126,7 +125,6 @@ def test_a_part_that_was_taken_before_the_undo_is_counted_apart(lane: Lane, seed
 
 
 def test_an_undo_wants_the_word_that_the_consumer_stands_still(lane: Lane, seed: int) -> None:
-    """G12: the only guard is the end of a wrapped line; the word is a flag of the approval."""
     ann, plan_id, put = put_and_release(lane, seed)
     shown = ann.run("undo", plan_id)
     assert shown.code == 5, tell(shown)
@@ -185,7 +183,6 @@ def test_the_same_bucket_under_another_host_name_is_the_same(lane: Lane, seed: i
 def test_another_store_is_refused(
     server: StoreServer, lane: Lane, tmp_path: Path, seed: int
 ) -> None:
-    """G8: a plan belongs to the bucket that its id names, whatever its address."""
     ann, plan_id, _ = put_and_release(lane, seed, labels=4)
     with open_lane(server, tmp_path / "other", seed=seed, bucket="other", consumers=0) as other:
         strange = replace(ann, endpoint=other.proxy.endpoint, bucket="other")
@@ -199,7 +196,6 @@ def test_another_store_is_refused(
 
 
 def test_a_strict_release_refuses_a_label_that_is_gone(lane: Lane, seed: int) -> None:
-    """G11: who wants all or nothing says --strict."""
     put, ann, plan = put_and_plan(lane, seed, LABELS, worker=True)
     lane.shelf.client.remove_object(lane.shelf.bucket, f"pending/{put[0].name}")
     strict = ann.run("apply", plan.document["plan"], *plan.approval, "--strict")

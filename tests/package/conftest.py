@@ -18,6 +18,7 @@ from typing import NamedTuple
 import pytest
 
 from scripts.build_wheels import build_wheels, describe_wheels, read_project
+from tests.support.gateway import ACCESS_KEY, SECRET_KEY, connect
 
 _RELEASE = os.environ.get("RELEASE_FOLDER")
 #: For pip where no index is asked. 0 is its way to say: build without isolation.
@@ -49,6 +50,23 @@ class Machine(NamedTuple):
 
 
 MakeMachine = Callable[..., Machine]
+
+
+def name_store(runbook: str, endpoint: str, bucket: str) -> dict[str, str]:
+    """Return the settings with which an example finds a store of the tests."""
+    store = {
+        "ENDPOINT": endpoint,
+        "BUCKET": bucket,
+        "ACCESS_KEY": ACCESS_KEY,
+        "SECRET_KEY": SECRET_KEY,
+    }
+    return {f"{runbook.upper()}_{name}": value for name, value in store.items()}
+
+
+def list_keys(endpoint: str, bucket: str) -> set[str]:
+    found = connect(endpoint).list_objects(bucket, recursive=True)
+    keys = {str(each.object_name) for each in found}
+    return {key for key in keys if not key.startswith(".runbook/")}
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from scripts.build_wheels import build_wheels, describe_wheels, read_project
-from tests.package.conftest import MakeMachine
+from tests.package.conftest import MakeMachine, name_store
 from tests.support.gateway import ACCESS_KEY, SECRET_KEY, StoreServer, connect
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -176,13 +176,8 @@ def test_neither_of_two_runbooks_knows_the_other(
         assert machine.run("runbook", "--help", RUNBOOK_NAME=name).stdout == done.stdout
         commands[name] = set(re.findall(r"^│ (\w+) ", done.stdout, re.M))
     assert commands["fulfillment"] - commands["inbox"] >= {"check", "init", "mcp", "serve"}
-    store = {
-        "INBOX_ENDPOINT": seaweedfs.endpoint,
-        "INBOX_ACCESS_KEY": ACCESS_KEY,
-        "INBOX_SECRET_KEY": SECRET_KEY,
-        "INBOX_BUCKET": seaweedfs.bucket,
-        "INBOX_LATE_MINUTES": "0.001",
-    }
+    store = name_store("inbox", seaweedfs.endpoint, seaweedfs.bucket)
+    store["INBOX_LATE_MINUTES"] = "0.001"
     connect(seaweedfs.endpoint).fput_object(seaweedfs.bucket, "inbox/a", __file__)
     words = ("--runbook", "inbox", "investigate", "--json")
     done = machine.run("python", "-c", _LIST_MODULES, *words, **store)

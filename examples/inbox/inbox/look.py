@@ -8,8 +8,6 @@ from runbook_lib.show import display
 
 from .settings import Settings
 
-HEARTBEAT = "heartbeat"
-
 
 class Investigation(display.Investigation[Settings, S3Bucket]):
     """One incident, with this runbook's settings and its bucket."""
@@ -38,7 +36,7 @@ class Investigation(display.Investigation[Settings, S3Bucket]):
 
 def read_silence(inv: Investigation) -> float | None:
     """Return the age of the last heartbeat, in minutes; None when there never was a heartbeat."""
-    for heartbeat in inv.clients.list_objects(HEARTBEAT):
+    for heartbeat in inv.clients.list_objects(inv.settings.inbox_heartbeat):
         return (inv.now() - heartbeat.last_modified).total_seconds() / 60
     return None
 
@@ -73,7 +71,7 @@ def read_waiting(inv: Investigation) -> Outcome:
     name="heartbeat",
     role=Role.SYMPTOM,
     unit="min",
-    source=f"$inbox_endpoint/$inbox_bucket/{HEARTBEAT}",
+    source="$inbox_endpoint/$inbox_bucket/$inbox_heartbeat",
     threshold="no heartbeat for over $inbox_silent_minutes min",
     needed=True,
 )

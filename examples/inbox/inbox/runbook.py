@@ -4,12 +4,13 @@ from objectmove.errors import MoveError, PlanError, RefusedError, StoppedError
 from runbook_lib.errors import ExitCode
 from runbook_lib.runbook import Runbook
 
+from . import drill
 from .section import POLICY, SECTIONS, Commands
 from .settings import Settings
 
 RUNBOOK = Runbook(
     summary="An inbox that is stuck: look, plan, move, prove.",
-    commands=(("", Commands.make_app()),),
+    commands=(("", Commands.make_app()), ("", drill.app)),
     errors={
         RefusedError: ExitCode.REFUSED,
         PlanError: ExitCode.USAGE,

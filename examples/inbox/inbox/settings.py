@@ -22,5 +22,6 @@ class Settings(settings.Settings):
     inbox_secret_key: SecretStr = SecretStr("")
     inbox_prefix: str = "inbox/"
     inbox_retry_prefix: str = Field("retry/", description="the standby consumer takes from here")
+    inbox_heartbeat: str = Field("heartbeat", description="the consumer writes it every minute")
     inbox_late_minutes: float = Field(10, gt=0, description="a file that waits longer is late")
     inbox_silent_minutes: float = Field(2, gt=0, description="no heartbeat for longer: silent")

@@ -1,0 +1,1 @@
+"""A runbook for batches that an ingestion job left half moved."""

@@ -1,0 +1,1 @@
+"""A runbook for an S3 landing zone that is full."""
