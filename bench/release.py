@@ -220,8 +220,7 @@ def measure(setup: Setup, way: str, *, count: int) -> dict[str, Cost]:
         labels = fill(bucket, count)
         endpoint = server.endpoint
         if setup.link_ms:
-            link = stack.enter_context(run_slow_link(endpoint, setup.link_ms / 2000))
-            endpoint = link.endpoint
+            endpoint = stack.enter_context(run_slow_link(endpoint, setup.link_ms / 2000))
         environment = make_environment(endpoint, home, count)
         time.sleep(_REST_S)
         if way in OURS:
