@@ -60,7 +60,7 @@ GROUPS: Mapping[str, Group] = {
         sources="runbook_lib/ record/folds fulfillment/ policy quantities analysis/causes",
         tests="tests/runbook_lib/ folds "
         "tests/fulfillment/ policy observations advice unserved fix "
-        "sections_verdicts sections_actions sections_readings causes tests/corpus/ corpus",
+        "sections_verdicts sections_actions sections_readings causes",
         pages="tests/fulfillment/ advice sections_readings golden",
     ),
     "gate": Group(
