@@ -3,7 +3,8 @@
 Each tool moves the same files in the same cases, on two stores, with its own defaults and its own
 safe options. Between it and the store is a proxy that kills it, loses answers, or lets somebody
 else act at a chosen request. Every body is unique, so a body tells which file it is, wherever it
-is and whoever took it. If every case is played with every tool, the result is ``docs/safety.md``.
+is and whoever took it. If every case is played with every tool, the numbers go to
+``docs/safety.md``, whose words say what each case is and what each column counts.
 """
 
 from __future__ import annotations
@@ -64,7 +65,6 @@ class Tool(NamedTuple):
     programs: tuple[str, ...]
     arguments: str
     said: str
-    safe: str
 
 
 _NAME = r"\d{6}\.pdf"
@@ -73,27 +73,22 @@ TOOLS = {
         ("rclone",),
         f"move --immutable --checksum -v :s3:{BUCKET}/{{source}} :s3:{BUCKET}/{{to}}",
         rf"(?P<moved>{_NAME}): Deleted|ERROR : (?P<kept>{_NAME}):",
-        "`--immutable` (never change a file at the destination), `--checksum` (without it, files "
-        "of the same size and second count as the same)",
     ),
     "s5cmd mv": Tool(
         ("s5cmd",),
         f"--json --log debug mv --no-clobber s3://{BUCKET}/{{source}}* s3://{BUCKET}/{{to}}",
         rf'"success":true,"source":"[^"]*/(?P<moved>{_NAME})"|mv [^ ]*/(?P<kept>{_NAME}) .*"err',
-        "`--no-clobber`; at `--log debug`, since it names skipped files only there",
     ),
     "mc mv": Tool(
         ("mcli", "minio-client", "mc"),
         f"--json mv --recursive bench/{BUCKET}/{{source}} bench/{BUCKET}/{{to}}",
         rf'"success","source":"[^"]*/(?P<moved>{_NAME})"|"status":"error".*/(?P<kept>{_NAME})',
-        "it has no option that keeps what is at the destination",
     ),
     "aws s3 mv": Tool(
         (str(ROOT / ".awscli" / "bin" / "aws"),),
         "s3 mv --recursive --no-progress --validate-same-s3-paths "
         f"s3://{BUCKET}/{{source}} s3://{BUCKET}/{{to}}",
         rf"move: \S*/(?P<moved>{_NAME}) to|move failed: \S*/(?P<kept>{_NAME}) to",
-        "`--validate-same-s3-paths`; version 1 has no option that keeps what is at the destination",
     ),
 }
 
@@ -126,15 +121,6 @@ class File:
         return [hashlib.sha256(body).hexdigest() for body in (self.body, self.rewritten) if body]
 
 
-#: What may become of a file, and what the page says of each.
-COLUMNS = {
-    "lost": "its newest content is nowhere, and no consumer took it",
-    "twice": "one of its contents was shipped twice, or shipped and at the destination again",
-    "overwritten": "it had arrived, and other content replaced it before anybody took it",
-    "told wrong": "right after the move, what the tool said of it was not so",
-    "in doubt": "the tool can't tell whether it was shipped, says so, and asks you",
-    "left": "it is at its source, or parked",
-}
 HARM = ("lost", "twice", "overwritten", "told wrong")
 #: How many files a round had, and to how many of them each thing happened.
 Tally = Counter[str]
@@ -313,67 +299,33 @@ def _kill_once(round_: Round) -> None:
 
 
 class Case(NamedTuple):
-    """Something that goes wrong; ``unpromised``: on which stores we promise nothing, and why."""
+    """Something that goes wrong; ``unpromised``: the stores on which we promise nothing."""
 
     title: str
-    made: str
     disturb: Callable[[Round], None] | None = None
     moves: tuple[tuple[str, str], ...] = (("pending/", "ready/"),)
     consumers: int = 0
-    unpromised: tuple[tuple[str, ...], str] = ((), "")
+    unpromised: tuple[str, ...] = ()
 
 
-_CONSUMED = "Consumers read, ship and delete what comes to the destination, all the time."
 CASES = {
     "collision": Case(
         "Two sources, one destination",
-        "Two prefixes have files of the same names with other content. Each is moved to the same "
-        "destination, one after the other.",
         moves=(("pending/east/", "ready/"), ("pending/west/", "ready/")),
     ),
+    # Both stores take a second `/` for the same place.
     "itself": Case(
-        "A move onto itself",
-        "The destination is the source. First both are spelled the same way, then the destination "
-        "has a second `/` at its end, which both stores take for the same place.",
-        moves=(("pending/", "pending/"), ("pending/", "pending//")),
+        "A move onto itself", moves=(("pending/", "pending/"), ("pending/", "pending//"))
     ),
-    "consumer": Case("A racing consumer", f"{_CONSUMED} Nothing else happens.", consumers=3),
-    "rewritten": Case(
-        "A rewritten source",
-        "Three files of ten are replaced by their writer while the tool works. It happens right "
-        "before the file's copy, right after it, or right before the file's delete.",
-        disturb=_rewrite_some,
-        unpromised=(
-            ("juicefs",),
-            "this store deletes without a condition, and the plan says that a file which is "
-            "rewritten in the seconds after our last look can be deleted",
-        ),
-    ),
-    "answer": Case(
-        "A lost answer",
-        f"{_CONSUMED} For three files of ten, the copy takes effect, and the connection breaks "
-        "before its answer.",
-        disturb=_spoil_some("reset_after"),
-        consumers=3,
-    ),
-    "kill": Case(
-        "`kill -9`, and the same command again",
-        f"{_CONSUMED} The command is killed at one of its copies or deletes, and given again once "
-        "they have taken what came.",
-        disturb=_kill_once,
-        consumers=3,
-    ),
+    "consumer": Case("A racing consumer", consumers=3),
+    "rewritten": Case("A rewritten source", disturb=_rewrite_some, unpromised=("juicefs",)),
+    "answer": Case("A lost answer", disturb=_spoil_some("reset_after"), consumers=3),
+    "kill": Case("`kill -9`, and the same command again", disturb=_kill_once, consumers=3),
     "replay": Case(
         "A replayed request",
-        f"{_CONSUMED} For three files of ten, a proxy sends the copy to the store once more, up to "
-        "0.5 s later, and then passes the answer on.",
         disturb=_spoil_some("replay"),
         consumers=3,
-        unpromised=(
-            tuple(SERVERS),
-            "a mover can't see what a proxy repeats. Where the store renames, the repeated request "
-            "finds nothing to move",
-        ),
+        unpromised=tuple(SERVERS),
     ),
 }
 
@@ -493,8 +445,7 @@ def find_breaches(tallies: Tallies) -> list[str]:
     """Return where our own move did harm although it promises that it does not."""
     breaches = []
     for (case, tool, kind), tally in tallies.items():
-        stores, _ = CASES[case].unpromised
-        if tool == OURS and kind not in stores:
+        if tool == OURS and kind not in CASES[case].unpromised:
             harms = [f"{tally[harm]} {harm}" for harm in HARM if tally[harm]]
             breaches += [f"{case}, {kind}: {words}" for words in harms]
     return breaches
@@ -507,40 +458,18 @@ def say(tallies: Sequence[Tally], mark: str) -> str:
     return f"**{harmed}**{mark}{': ' if parts else ''}{', '.join(parts)}"
 
 
-def write_page(tools: Sequence[str], tallies: Tallies, *, facts: str) -> str:
+def write_page(page: str, tools: Sequence[str], tallies: Tallies, *, facts: str) -> str:
+    """Return the page with its facts and its table made anew; the words around them stay."""
     rows = [["case", "files", *tools]]
     for case, about in CASES.items():
         row = [about.title, str(sum(tallies[case, OURS, kind]["files"] for kind in SERVERS))]
         for tool in tools:
-            mark = " ¹" if tool == OURS and about.unpromised[0] else ""
+            mark = " ¹" if tool == OURS and about.unpromised else ""
             row.append(say([tallies[case, tool, kind] for kind in SERVERS], mark))
         rows.append(row)
-    made = []
-    for about in CASES.values():
-        stores, why = about.unpromised
-        words = f"- **{about.title}.** {about.made}"
-        if stores:
-            words += f" ¹ Not promised on {' and '.join(stores)}: {why}."
-        made.append(words)
-    safe = [f"- **{name}**: {tool.safe}." for name, tool in TOOLS.items() if name in tools]
-    columns = [f"- **{name}**: {COLUMNS[name]}." for name in (*HARM, "in doubt")]
-    parts = [
-        "# What movers do when something goes wrong",
-        f"{facts} [safety.json](safety.json) has each store's numbers.",
-        tabulate(rows),
-        "\n".join(made),
-        f"**{OURS}** is `runbook plan`, `apply` and `verify`, with a lock that lapses after 8 s. "
-        "Each tool has its own defaults for concurrency and retries, and its own safe options:",
-        "\n".join(safe),
-        f"A command that fails is given again, up to {TRIES} times in all. Then every object in "
-        "the bucket and every body that a consumer read is hashed, and each file is counted:",
-        "\n".join(columns),
-        "If a command ends with 0 and doesn't name a file, it says that the file has moved. Names "
-        "of skipped and failed files count as *not moved*.",
-        "One more object stays in `ready/`. Without it, the gateway sometimes confirms a copy and "
-        "loses it, whoever copies: when a consumer takes the last object at that moment.",
-    ]
-    return "\n\n".join(parts) + "\n"
+    title, _, _, words = page.split("\n\n", 3)
+    facts += " [safety.json](safety.json) has each store's numbers."
+    return "\n\n".join([title, facts, tabulate(rows), words])
 
 
 def read_facts(seed: int, rounds: int, count: int) -> str:
@@ -581,7 +510,8 @@ def main() -> int:
     )
     numbers = {" ".join(key): dict(tally) for key, tally in tallies.items()}
     if set(options.cases) == set(CASES) and set(options.tools) == {OURS, *TOOLS}:
-        PAGE.write_text(write_page(options.tools, tallies, facts=facts), "utf-8")
+        page = write_page(PAGE.read_text("utf-8"), options.tools, tallies, facts=facts)
+        PAGE.write_text(page, "utf-8")
         PAGE.with_suffix(".json").write_text(json.dumps(numbers, indent=1) + "\n", "utf-8")
     else:
         print(json.dumps(numbers, indent=1))

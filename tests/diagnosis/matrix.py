@@ -66,17 +66,8 @@ _NO_ORDERS = ("synthetic", "support_down", "metrics_blind", "store_down", "surge
 #: Who first asks while the last alert still fires sees a trouble that ends, not a healthy system.
 _WELL = (Verdict.HEALTHY, Verdict.FIXED)
 _Run = dict[str, Any]
-_HEAD = """# Diagnosis matrix
-
-What section 5 says when a real fault is in a real process. `make diagnose-matrix` writes this page.
-
-Each run begins on a healthy stack, injects its faults (with late orders where a fault shows only
-while labels wait), and asks section 5 from scratch until it supports every injected cause, or for a
-minute. *Right*: the last answer supports every injected cause, and none ever supports another;
-without a fault, the last answer is `healthy`. *Wrong*: an answer supports another cause, even for a
-moment. Seconds count from when the injection begins. A healthy system is asked twice, six seconds
-apart, no sooner than 40 s after the last fault.
-"""
+#: Its words before the tables stay.
+_PAGE = Path("docs/diagnosis-matrix.md")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +103,7 @@ def main() -> int:
     """Run the matrix; exit 0 when at least 95 % are right and nothing wrong was supported."""
     parser = argparse.ArgumentParser(prog="tests.diagnosis.matrix", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(".stack-matrix"), help="its folder")
-    parser.add_argument("--doc", type=Path, default=Path("docs/diagnosis-matrix.md"))
+    parser.add_argument("--doc", type=Path, default=_PAGE)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="of the order")
     parser.add_argument("--rounds", type=int, default=3, help="how often each fault, alone")
     parser.add_argument("--healthy", type=int, default=20, help="how many runs without a fault")
@@ -265,7 +256,8 @@ def write_page(runs: list[_Run], *, planned: int, path: Path) -> int:
         text=True,
         check=True,
     )
-    lines = [_HEAD, "| what | number |", "|---|---|"]
+    words = _PAGE.read_text("utf-8").split("\n\n")[:3]
+    lines = ["\n\n".join(words), "", "| what | number |", "|---|---|"]
     lines += [
         f"| runs finished, of those planned | {len(runs)} of {planned} |",
         f"| right | {len(right)} = {len(right) / len(runs):.1%} (goal: {_GOAL:.0%}) |",

@@ -540,7 +540,7 @@ def _share(part: int, whole: int) -> str:
 
 
 def _write_page(lines: Path) -> None:
-    """Write the page from what came out."""
+    """Write both tables of the page from what came out; the words around them stay."""
     found = [json.loads(line) for line in lines.read_text().splitlines()]
     outcomes = {line["case"]: line for line in found if "looks" in line}
     rows = []
@@ -574,37 +574,21 @@ def _write_page(lines: Path) -> None:
     first = found[0]
     loads = [line["load"] for line in found]
     right_cases = sum(row.endswith("| right |") for row in rows)
-    _PAGE.write_text(
-        f"""# Diagnosis judged sealed
-
-Section 5 against forty cases whose author had read how the demo system works and the names of the
-causes, but neither the rules nor their tests. Written by `make diagnose-sealed`.
-
-| | |
-|---|---|
-| cases judged right | {_share(right_cases, len(outcomes))} |
-| precision: named causes that were right | {_share(named_right, named)} |
-| recall: expected causes that were named | {_share(wanted_found, wanted)} |
-| abstentions: faulty cases with nothing named | {_share(abstained, faulty)} |
-| false alarms: cases without a fault, something named | {_share(alarms, harmless)} |
-| played | {len(outcomes)} of {len(CASES)}, {first["at"][:10]} |
-| load of the machine | {min(loads)} to {max(loads)}, on {os.cpu_count()} cores |
-| commit of the cases, of the code | `{first["cases"]}`, `{first["code"]}` |
-
-**How it was made.** The cases and their answers were committed before any was played; `play`
-refuses an uncommitted file. Each case ran once, on a fresh stack. Section 5 was asked every few
-seconds, less often where a server hung: for 25 s at least, then until the case was judged right,
-60 s at most. A cause that is neither expected nor tolerated makes the case *wrong*, even if it was
-named for a moment, and counts against precision. A case is *right* when the last answer names
-every expected cause, else *missed*. Tolerated causes count neither way. The answers are one
-author's judgement.
-
-| what breaks | right answer | what section 5 said | judged |
-|---|---|---|---|
-"""
-        + "\n".join(rows)
-        + "\n"
-    )
+    numbers = {
+        "cases judged right": _share(right_cases, len(outcomes)),
+        "precision: named causes that were right": _share(named_right, named),
+        "recall: expected causes that were named": _share(wanted_found, wanted),
+        "abstentions: faulty cases with nothing named": _share(abstained, faulty),
+        "false alarms: cases without a fault, something named": _share(alarms, harmless),
+        "played": f"{len(outcomes)} of {len(CASES)}, {first['at'][:10]}",
+        "load of the machine": f"{min(loads)} to {max(loads)}, on {os.cpu_count()} cores",
+        "commit of the cases, of the code": f"`{first['cases']}`, `{first['code']}`",
+    }
+    table = ["| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in numbers.items())]
+    title, about, _, how_made, _ = _PAGE.read_text("utf-8").split("\n\n")
+    head = ["| what breaks | right answer | what section 5 said | judged |", "|---|---|---|---|"]
+    parts = [title, about, "\n".join(table), how_made, "\n".join([*head, *rows])]
+    _PAGE.write_text("\n\n".join(parts) + "\n", "utf-8")
 
 
 def main() -> int:
