@@ -20,7 +20,9 @@ from rich.console import Console
 from dataflow_stack.faults import FAULTS
 from fulfillment.analysis.causes import CAUSES, CauseRecord
 from fulfillment.sections import SECTIONS
+from fulfillment.settings import Settings
 from runbook_lib import language
+from runbook_lib.run.commands import incidents
 from runbook_lib.run.documents import print_document
 from tests.fulfillment.test_sections_readings import CASES
 from tests.support.golden import expect_golden
@@ -68,6 +70,7 @@ def test_a_story_is_told_as_before(
         f"{name}_documents.json": "\n".join(d.to_json() for d in story.documents),
         f"{name}_report.txt": "\n".join(_say_page(report)),
         f"{name}_terminal.txt": screen.getvalue(),
+        f"{name}_history.json": incidents(Settings.load(), every=True).to_json(),
     }
     names = _name_entries(story)
     for file, text in found.items():
