@@ -9,7 +9,7 @@ INCIDENT ?=
 
 .PHONY: help setup setup-test demo up down status lab investigate drill drills chaos-fulfillment-delay \
 	report samples lock lint unit check test test-long test-faults test-rgw test-foreign test-model test-airflow test-drills \
-	diagnose-cases diagnose-sealed diagnose-matrix bench bench-alert bench-safety mutate release clean
+	diagnose-sealed diagnose-matrix bench bench-alert bench-safety mutate release clean
 
 help: ## List every target
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-26s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -117,9 +117,6 @@ test-airflow: setup ## The pipeline client and the DAGs against a real Airflow w
 
 diagnose-matrix: setup ## Every fault three times, pairs, healthy runs: what section 5 finds
 	@python -m tests.diagnosis.matrix $(ARGS)
-
-diagnose-cases: setup ## Faults that others drill, and four healthy systems: how section 5 judges them
-	@python -m tests.diagnosis.foreign $(ARGS)
 
 diagnose-sealed: setup ## Forty cases by an author who hasn't read the rules: ARGS="play FILE", then ARGS="page FILE"
 	@python -m tests.diagnosis.sealed $(ARGS)

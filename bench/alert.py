@@ -1,27 +1,22 @@
 """From Alertmanager's firing to the report on the ticket, on a real local stack.
 
-Each round starts `runbook serve` anew with an empty folder. Its first alert, which comes at once,
-is the cold one. Then the incident is closed, and the next alert is the warm one.
+Each round starts `runbook serve` anew, with an empty folder, and fires one alert.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import platform
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import psutil
 import requests
 
 from bench.release import tabulate
@@ -32,16 +27,16 @@ from dataflow_stack.orders import inject_orders
 from dataflow_stack.supervisor import Supervisor
 from tests.support.stack import RunningStack, run_stack, wait_until
 
-GOALS_S = {"cold": 10.0, "warm": 6.0}
+GOAL_S = 10.0
 _GROUP = "stack-tools"
 _DEADLINE_S = 180
 _POLL_S = 0.05
 wait_closely = partial(wait_until, deadline_s=_DEADLINE_S, longest_pause_s=_POLL_S)
-#: Less CPU in a second than this is rest.
-_AT_REST_S = 0.02
 
 
 class Cost(NamedTuple):
+    """Seconds from the alert's firing to the report on the ticket, and to every target."""
+
     ticket_s: float
     all_s: float
 
@@ -75,9 +70,6 @@ class Bench:
             lambda: reporter.is_serving(self._config), what="serve answers", deadline_s=_DEADLINE_S
         )
 
-    def find_process(self) -> psutil.Process:
-        return psutil.Process(self._supervisor.programs()[reporter.NAME]["pid"])
-
     def measure(self, number: int) -> Cost:
         """Let Alertmanager fire an alert in a group of its own; return what its report took."""
         known = self._count_told()
@@ -87,15 +79,6 @@ class Bench:
         told_at = time.time()
         wait_closely(self._is_done, what="every target has its message")
         return Cost(told_at - fired_at, time.time() - fired_at)
-
-    def wait_until_at_rest(self) -> None:
-        def is_at_rest() -> bool:
-            family = self.find_process().children(recursive=True)
-            cpu_s = sum(map(read_cpu_s, family))
-            time.sleep(1)
-            return sum(map(read_cpu_s, family)) - cpu_s < _AT_REST_S
-
-        wait_closely(is_at_rest, what="the service rests")
 
     def silence_others(self) -> None:
         """Keep the alerts of Prometheus from the service: each would ask for looks of its own."""
@@ -134,48 +117,6 @@ class Bench:
         waiting = [line for line in lines if "waiting" in line and not line.startswith("#")]
         return all(line.endswith(" 0.0") for line in waiting)
 
-    def close_incident(self) -> None:
-        command = [sys.executable, "-m", "runbook_lib", "close"]
-        subprocess.run(command, cwd=self._config.home, check=False, stdout=subprocess.DEVNULL)
-
-
-def read_cpu_s(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system + times.children_user + times.children_system)
-
-
-def make_table(costs: dict[str, list[Cost]], loads: list[float]) -> str:
-    rows = [["", *(f"{name} s" for name in costs)]]
-    totals: dict[str, Callable[[Cost], float]] = {
-        "**from firing to the ticket**": lambda cost: cost.ticket_s,
-        "from firing to every target": lambda cost: cost.all_s,
-    }
-    for title, pick in totals.items():
-        picked = [sorted(map(pick, c)) for c in costs.values()]
-        spans = [f"{statistics.median(v):.2f} ({v[0]:.2f} to {v[-1]:.2f})" for v in picked]
-        rows.append([title, *spans])
-    rows.append(["goal on an idle machine", *(f"≤ {GOALS_S[name]:.0f}" for name in costs)])
-    rows.append(["load average", *([f"{min(loads):.1f} to {max(loads):.1f}"] * len(costs))])
-    return tabulate(rows)
-
-
-def run_rounds(bench: Bench, rounds: int) -> tuple[dict[str, list[Cost]], list[float]]:
-    costs: dict[str, list[Cost]] = {"cold": [], "warm": []}
-    loads = []
-    for number in range(rounds):
-        bench.restart()
-        for look, kind in enumerate(costs, 1):
-            if kind == "warm":
-                bench.close_incident()
-                bench.wait_until_at_rest()
-            cost = bench.measure(10 * number + look)
-            costs[kind].append(cost)
-            load = os.getloadavg()[0]
-            loads.append(load)
-            words = f"round {number + 1}, {kind}: {cost.ticket_s:.2f} s, load {load:.1f}"
-            print(f"  {words}", file=sys.stderr, flush=True)
-    return costs, loads
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.alert", description=__doc__)
@@ -190,16 +131,19 @@ def main() -> None:
             FAULTS["pipeline_paused"].on(config)
             bench = Bench(stack, config)
             bench.silence_others()
-            costs, loads = run_rounds(bench, options.rounds)
+            costs = []
+            for number in range(options.rounds):
+                bench.restart()
+                costs.append(bench.measure(number))
+                print(f"  round {number + 1}: {costs[-1]}", file=sys.stderr, flush=True)
             FAULTS["pipeline_paused"].off(config)
-    page = [
-        "# From an alert to its report",
-        f"`make bench-alert`, {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, "
-        f"Python {platform.python_version()}. Median of {options.rounds} rounds, least to most in "
-        "brackets.",
-        make_table(costs, loads),
-    ]
-    print("\n\n".join(page))
+    rows = [["from firing to", "s, median", "least to most", "goal"]]
+    for name, goal in (("ticket_s", f"≤ {GOAL_S:.0f}"), ("all_s", "")):
+        walls = [getattr(cost, name) for cost in costs]
+        spread = f"{min(walls):.2f} to {max(walls):.2f}"
+        rows.append([name, f"{statistics.median(walls):.2f}", spread, goal])
+    print(f"{datetime.now(UTC):%Y-%m-%d}, {options.rounds} rounds, load {os.getloadavg()[0]:.1f}\n")
+    print(tabulate(rows))
 
 
 if __name__ == "__main__":

@@ -420,7 +420,6 @@ def compare(
     seed: int,
     rounds: int,
     count: int,
-    logs: Path | None,
 ) -> Tallies:
     tallies: Tallies = {}
     for kind, run_server in SERVERS.items():
@@ -432,9 +431,8 @@ def compare(
                         name = f"{seed}-{case}-{number}"
                         tally, said = play(server, CASES[case], tool, count=count, seed=name)
                         total += tally
-                        if logs is not None and any(tally[harm] for harm in HARM):
-                            path = logs / f"{name}-{kind}-{tool.partition(' ')[0]}.log"
-                            path.write_text(said, "utf-8")
+                        if tool == OURS and any(tally[harm] for harm in HARM):
+                            print(said, file=sys.stderr, flush=True)
                     tallies[case, tool, kind] = total
                     words = f"{kind}, {case}, {tool}: {dict(total)}"
                     print(f"  {words}", file=sys.stderr, flush=True)
@@ -496,19 +494,15 @@ def main() -> int:
     parser.add_argument("--files", type=int, default=60)
     parser.add_argument("--cases", nargs="*", choices=CASES, default=list(CASES))
     parser.add_argument("--tools", nargs="*", choices=[OURS, *TOOLS], default=[OURS, *TOOLS])
-    parser.add_argument("--logs", type=Path, help="a folder for what was said in harmful rounds")
     options = parser.parse_args()
     facts = read_facts(options.seed, options.rounds, options.files)
     print(facts, file=sys.stderr, flush=True)
-    if options.logs is not None:
-        options.logs.mkdir(parents=True, exist_ok=True)
     tallies = compare(
         options.tools,
         options.cases,
         seed=options.seed,
         rounds=options.rounds,
         count=options.files,
-        logs=options.logs,
     )
     numbers = {" ".join(key): dict(tally) for key, tally in tallies.items()}
     if set(options.cases) == set(CASES) and set(options.tools) == {OURS, *TOOLS}:

@@ -3,7 +3,7 @@
 The seed decides what is drawn: first places in the code, then one of the changes at each place.
 Prose is left alone, because tests do not freeze it. Only a copy is changed: what git tracks, with
 the sources as ``ast`` writes them. A first run shows that the tests pass there. Tests that compare
-with a page or a golden file see every change, right or wrong: they run last, and are told apart.
+with a page or a golden file see every change, right or wrong: they run last.
 
 Not mutmut 3.8, which mutates functions only, no tables. Not cosmic-ray 8.7, which has one test
 command for all files, draws no sample by a seed, and cannot change a word of a table.
@@ -36,32 +36,25 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 class Group(NamedTuple):
-    """How many mutants are drawn of which sources, and the tests that judge them, in order.
-
-    ``pages`` have tests that compare with a golden file; ``search`` is for the explorer.
-    """
+    """How many mutants are drawn of which sources, and the tests that judge them, in order."""
 
     size: int
     sources: str
     tests: str
-    pages: str = ""
-    search: str = ""
 
 
 GROUPS: Mapping[str, Group] = {
     "table": Group(
         size=80,
         sources="objectmove/ table carry run settling",
-        tests="tests/objectmove/ table tests/tools/ explorer tests/runbook_lib/ moving",
-        search="--ci --part 0/3",
+        tests="tests/objectmove/ table tests/runbook_lib/ moving tests/tools/ explorer",
     ),
     "verdict": Group(
         size=70,
         sources="runbook_lib/ record/folds fulfillment/ policy quantities analysis/causes",
         tests="tests/runbook_lib/ folds "
         "tests/fulfillment/ policy observations advice unserved fix "
-        "sections_verdicts sections_actions sections_readings causes tests/corpus/ corpus",
-        pages="tests/fulfillment/ advice sections_readings golden",
+        "sections_verdicts sections_actions sections_readings causes golden",
     ),
     "gate": Group(
         size=50,
@@ -74,10 +67,6 @@ GROUPS: Mapping[str, Group] = {
 TABLE_COLUMNS: Mapping[str, Sequence[int]] = {
     "_TABLE": (2, 3, 4, 5),  # of the decision table: both places, act and proof
 }
-#: Tests that compare with a page or a golden file.
-_PAGES = "test_the_docs_show or on_the_page or test_golden"
-_EXPLORER = "tools.explorer.explore"
-
 _SWAPPED: Mapping[type[ast.AST], tuple[type[ast.AST], ...]] = {
     ast.Lt: (ast.LtE, ast.GtE),
     ast.LtE: (ast.Lt, ast.Gt),
@@ -270,32 +259,23 @@ def run_tests(folder: Path, group: str, *, seed: int, limit_s: int) -> tuple[str
     environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONHASHSEED": "0"}
     environment["PYTHONDONTWRITEBYTECODE"] = ""
     pytest = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider"]
-    pytest += [f"--hypothesis-seed={seed}", "-m", "not process", "-k"]
-    parts = [
-        ("killed", [*pytest, f"not ({_PAGES})"], list_files(GROUPS[group].tests)),
-        ("killed by a page", [*pytest, _PAGES], list_files(GROUPS[group].pages)),
-        ("killed by a search", [sys.executable, "-m", _EXPLORER], GROUPS[group].search.split()),
-    ]
-    for killed, command, arguments in parts:
-        if not arguments:
-            continue
-        try:
-            done = subprocess.run(
-                ["sh", "-c", _LIMITED, "sh", str(limit_s), *command, *arguments],
-                cwd=folder,
-                env=environment,
-                capture_output=True,
-                text=True,
-                timeout=5 * limit_s,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return "timeout", ""
-        if done.returncode == -signal.SIGXCPU:
-            return "timeout", ""
-        if done.returncode != 0:
-            return killed, f"{done.stdout}{done.stderr}"
-    return "survived", ""
+    command = [*pytest, f"--hypothesis-seed={seed}", *list_files(GROUPS[group].tests)]
+    try:
+        done = subprocess.run(
+            ["sh", "-c", _LIMITED, "sh", str(limit_s), *command],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=5 * limit_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return "timeout", ""
+    if done.returncode == -signal.SIGXCPU:
+        return "timeout", ""
+    outcome = "killed" if done.returncode else "survived"
+    return outcome, f"{done.stdout}{done.stderr}"
 
 
 def run_git(*words: str) -> str:
@@ -304,7 +284,7 @@ def run_git(*words: str) -> str:
 
 
 def make_report(mutants: Sequence[Mutant]) -> str:
-    columns = ("killed", "killed by a page", "killed by a search", "timeout", "survived", "not run")
+    columns = ("killed", "timeout", "survived", "not run")
     rows = [f"| group | {' | '.join(columns)} |", f"|{'---|' * (len(columns) + 1)}"]
     survivors = []
     for group in dict.fromkeys(mutant.group for mutant in mutants):

@@ -17,13 +17,6 @@ from runbook_lib.errors import SettingsError
 from tests.support.serving import CASE, Receivers, make_service
 
 pytestmark = pytest.mark.process
-NAMES = {"ticket": "ticket", "json": "slack", "mailto": "mail"}
-#: What each target can do beside taking a message; "lost" takes it, and does not say so.
-MODES = {
-    "ticket": ("500", "closed"),
-    "json": ("500", "closed", "silent", "lost"),
-    "mailto": ("500", "closed"),
-}
 
 
 @pytest.fixture
@@ -52,26 +45,6 @@ def message(tmp_path: Path) -> Message:
         text="It is broken.\n[inc-1 incident]",
         report=str(report),
     )
-
-
-def count(receivers: Receivers, name: str) -> int:
-    target = NAMES[name]
-    return len(receivers.mails) if target == "mail" else len(receivers.list_texts(target))
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_message_arrives_or_raises(
-    name: str, targets: dict[str, Target], receivers: Receivers, message: Message
-) -> None:
-    for mode in MODES[name]:
-        receivers.modes[NAMES[name]] = mode
-        with pytest.raises(NotSentError):
-            targets[name].send(message, CASE)
-    taken = MODES[name].count("lost")
-    assert count(receivers, name) == taken
-    receivers.modes.clear()
-    targets[name].send(message, CASE)
-    assert count(receivers, name) == taken + 1
 
 
 def test_a_ticket_gets_a_message_once_and_its_report_before_it(

@@ -79,12 +79,12 @@ def count_refused(service: Service, reason: str) -> float:
     return service.read_metric(f'requests_refused_total{{reason="{reason}"}}')
 
 
-@pytest.mark.parametrize(
-    "body",
-    [b"{", b"[" * 50_000],
-)
+BAD_NAME = make_payload(make_alert() | {"fingerprint": "../x"})
+
+
+@pytest.mark.parametrize("body", [b"{", b"[" * 50_000, make_payload(version="3"), BAD_NAME])
 def test_a_malformed_body_is_400_with_the_reason_and_is_counted(
-    service: Service, body: bytes
+    service: Service, body: Any
 ) -> None:
     before = count_refused(service, "malformed")
     answer = service.post(body)

@@ -49,7 +49,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.mark.process
 @SYSTEMS
-def test_the_proxy_of_the_setting_is_used_for_http_and_https(
+def test_the_systems_credentials_go_to_it_and_the_proxys_to_the_proxy(
     system: str, certificates: Any, foreign_shell: Callable[[str], None]
 ) -> None:
     ca_file, context = certificates
@@ -61,6 +61,7 @@ def test_the_proxy_of_the_setting_is_used_for_http_and_https(
     ):
         foreign_shell(silent.endpoint)
         through = {"proxy_url": f"http://me:{SECRET}@{proxy.endpoint}", "ca_bundle": ca_file}
+        through |= {f"{name}_auth": f"Bearer for-{name}" for name in HTTP_SYSTEMS}
         for url in (f"http://{plain.endpoint}", f"https://{secure.endpoint}"):
             settings = settings_of(system, url, **through)
             assert client_of(system, settings).read_health() == "fine"
@@ -73,6 +74,8 @@ def test_the_proxy_of_the_setting_is_used_for_http_and_https(
         known = request.headers["proxy-authorization"].removeprefix("Basic ")
         assert base64.b64decode(known).decode() == f"me:{SECRET}"
     assert "proxy-authorization" not in secure.received[0].headers
+    for request in (*plain.received, *secure.received):
+        assert request.headers["authorization"] == f"Bearer for-{system}"
     assert silent.received == []
 
 

@@ -12,7 +12,6 @@ from typing import Any, cast
 import pytest
 from minio import MinioAdmin
 from minio.credentials.providers import StaticProvider
-from pytest_httpserver import HTTPServer
 
 from fulfillment.clients import Clients
 from fulfillment.commands import ReleaseCommands, check
@@ -20,7 +19,6 @@ from fulfillment.sections import SECTIONS
 from fulfillment.settings import HTTP_SYSTEMS, Settings
 from objectmove.bucket import Request, S3Bucket
 from runbook_lib.errors import ExitCode
-from tests.contract.test_pipeline_airflow import replay
 from tests.fulfillment.test_sections_readings import leave_out
 from tests.support.gateway import (
     ACCESS_KEY,
@@ -31,12 +29,9 @@ from tests.support.gateway import (
     run_seaweedfs,
 )
 from tests.support.network import (
-    Received,
     foreign_shell,
-    make_answer,
     make_certificates,
     run_proxy,
-    run_server,
     run_tls_front,
 )
 from tests.support.world import TICKET, World
@@ -155,44 +150,6 @@ def release_and_undo(settings: Settings) -> list[str]:
     undone = release.undo(plan.plan, approve=back.sha256, consumer_stands_still="now")
     assert undone.exit_code is ExitCode.OK, undone
     return sorted(info.key for info in Clients(settings).store.list_objects("pending/"))
-
-
-@pytest.mark.process
-def test_certificates_and_credentials_of_the_page_reach_each_system(
-    tmp_path: Path, foreign_shell: Callable[[str], None]
-) -> None:
-    def answer(_: Received) -> bytes:
-        return make_answer(b"fine", 200, "content-type: text/plain")
-
-    ca_file, context = make_certificates(tmp_path)
-    sent = {}
-    with run_server(answer, tls=context) as server, run_proxy() as silent:
-        foreign_shell(silent.endpoint)
-        addresses = {f"{system}_url": f"https://{server.endpoint}" for system in HTTP_SYSTEMS}
-        settings = read_settings(tmp_path, DATAFLOW, REACHED, ca_bundle=ca_file, **addresses)
-        for system in HTTP_SYSTEMS:
-            assert getattr(Clients(settings), system).read_health() == "fine"
-            sent[system] = server.received[-1].headers.get("authorization", "")
-    assert silent.received == []
-    given = re.findall(r"^([A-Z]+)_AUTH='(Bearer .+)'", REACHED, re.M)
-    wanted = {name.lower(): value for name, value in given}
-    assert len(wanted) == 3
-    assert {s: sent[s] for s in wanted} == wanted
-    assert all(sent[s].startswith("Basic ") for s in ("alertmanager", "fulfillment"))
-    assert sent["probe"] == ""
-
-
-def test_airflows_block_reads_the_dag_with_a_token_of_its_own(
-    tmp_path: Path, httpserver: HTTPServer
-) -> None:
-    replay(httpserver, "token", "dag_healthy", "runs_success")
-    url = httpserver.url_for("").rstrip("/")
-    settings = read_settings(tmp_path, AIRFLOW, pipeline_url=url)
-    pipeline = Clients(settings).pipeline
-    assert pipeline.read_dag().id == settings.pipeline_dag_id
-    assert pipeline.list_runs()
-    asked = httpserver.log[0][0]
-    assert asked.get_json() == {"username": "runbook", "password": "password-of-airflow"}
 
 
 TABLE = dict(re.findall(r"^\| (\d\.[\d.]*\d) \| ([a-z ]+) \|", PAGE, re.M))

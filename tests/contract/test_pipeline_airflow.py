@@ -73,6 +73,7 @@ def user_of(server: HTTPServer) -> PipelineClient:
         ("dag_healthy", set()),
         ("dag_paused", {"is_paused"}),
         ("dag_import_errors", {"has_import_errors", "is_stale"}),
+        ("dag_stale", {"is_stale"}),
     ],
 )
 def test_every_state_of_a_real_dag_is_read(
@@ -117,6 +118,7 @@ def test_each_question_has_a_token_of_its_own(httpserver: HTTPServer) -> None:
     assert client.list_runs()
     assert not client.set_paused(False).is_paused
     httpserver.check_assertions()
+    assert httpserver.log[-1][0].get_json() == {"is_paused": False}
 
 
 def test_a_wrong_password_is_denied_and_not_shown(httpserver: HTTPServer) -> None:

@@ -38,8 +38,7 @@ from dataflow_stack.object_store import admin_client, run_juicefs
 from dataflow_stack.places import build_env
 from dataflow_stack.programs import juicefs_meta, uses_minio
 from dataflow_stack.supervisor import Supervisor
-from tests.diagnosis.foreign import judge, play
-from tests.diagnosis.foreign_play import Stage, give_own_user, set_policy
+from tests.diagnosis.stage import Stage, give_own_user, judge, play, set_policy
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PAGE = _ROOT / "docs" / "diagnosis-sealed.md"
@@ -472,7 +471,7 @@ def _worker_paused(stage: Stage) -> None:
 @_case("The network between worker and store adds 50 ms to each round trip; the worker keeps up.")
 def _slow_store_link(stage: Stage) -> None:
     link = stage.link("minio", delay_s=0.05)
-    stage.restart_and_wait(_WORKER, MINIO_ENDPOINT=link.endpoint)
+    stage.restart_and_wait(_WORKER, MINIO_ENDPOINT=link)
     stage.wait_until_healthy()
     stage.hand_over(fresh=True)
 

@@ -26,12 +26,10 @@ from tests.faults.printed import (
     release,
     settle_truthfully,
     ship_the_rest,
-    spoil_after,
     tell,
     where_are,
 )
 from tests.support.gateway import StoreServer
-from tests.support.lossy_proxy import Spoil
 from tests.support.weak_store import drop_conditions
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(180), ON_SEAWEEDFS]
@@ -91,23 +89,6 @@ def test_a_kill_among_the_puts_loses_and_doubles_nothing(lane: Lane, seed: int, 
     tally.take()
     settle_truthfully(ann, plan.document["plan"], tally, put)
     ship_the_rest(lane, put, tally)
-
-
-@pytest.mark.parametrize("fate", ["reset_before", "reset_after", "late", "truncate", "503"])
-def test_a_put_without_its_answer_is_in_doubt_and_never_sent_again(
-    lane: Lane, seed: int, fate: str
-) -> None:
-    tally = Tally(lane)
-    put, ann, plan = put_and_plan(lane, seed, LABELS)
-    spoil_after(lane, "copy", 3, Spoil(("copy",), 1.0, [fate]))
-    applied = paste(ann, plan.document["apply"])
-    tally.take()
-    ended = follow(ann, applied, words=())
-    assert lane.proxy.seen["copy", fate] == 1
-    tally.take()
-    settle_truthfully(ann, plan.document["plan"], tally, put)
-    ship_the_rest(lane, put, tally)
-    assert max(lane.proxy.landed.values()) == 1, tell(ended)
 
 
 def test_a_source_that_is_rewritten_under_our_read_is_not_put(lane: Lane, seed: int) -> None:

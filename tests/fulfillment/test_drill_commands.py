@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -40,6 +40,7 @@ class Stays(PausedPipeline):
     cause_expected: str = "carrier_errors"
 
     def inject(self, drill: Drill) -> None:
+        super().inject(drill)
         raise DrillError(f"{drill.scenario.name} was injected halfway")
 
     def revert(self, drill: Drill) -> None:
@@ -78,39 +79,8 @@ def test_all_drills_run_each_to_its_score_though_one_fails(
     assert not world.dag.is_paused
 
 
-class KilledError(BaseException):
-    """Ends a drill at once, as kill -9 does: nothing is put back."""
-
-
 def find_drill(world: World) -> Incident | None:
     return find_open_drill(world.home, redactor=Redactor())
-
-
-def kill(world: World, monkeypatch: pytest.MonkeyPatch) -> Incident:
-    offer(monkeypatch, PausedPipeline(world=world))
-
-    def die(*_: object) -> Any:
-        raise KilledError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(drills, "_approve_and_run", die)
-        with pytest.raises(KilledError):
-            drill_one(world.settings, PausedPipeline(world=world), progress=keep_quiet)
-    incident = find_drill(world)
-    assert incident is not None
-    return incident
-
-
-def test_a_killed_drill_is_taken_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    incident = kill(world, monkeypatch)
-    document = revert_killed_drill(world.settings, progress=keep_quiet)
-    assert (document.drill, document.reverted) == (get_drill_id(incident), True)
-    assert not world.dag.is_paused
-    assert find_drill(world) is None
-    assert incident.is_closed
-    assert (incident.folder / "report.html").exists()
-    again = revert_killed_drill(world.settings, progress=keep_quiet)
-    assert (again.drill, again.exit_code) == ("", 0)
 
 
 def test_a_fault_that_cannot_be_taken_back_stays_noted_and_its_incident_open(
@@ -122,5 +92,11 @@ def test_a_fault_that_cannot_be_taken_back_stays_noted_and_its_incident_open(
     incident = find_drill(world)
     assert incident is not None
     offer(monkeypatch, replace(PausedPipeline(world=world), cause_expected="carrier_errors"))
-    assert revert_killed_drill(world.settings, progress=keep_quiet).reverted
+    back = revert_killed_drill(world.settings, progress=keep_quiet)
+    assert (back.drill, back.reverted) == (get_drill_id(incident), True)
+    assert not world.dag.is_paused
     assert incident.is_closed
+    assert (incident.folder / "report.html").exists()
+    assert find_drill(world) is None
+    again = revert_killed_drill(world.settings, progress=keep_quiet)
+    assert (again.drill, again.exit_code) == ("", 0)

@@ -6,6 +6,7 @@ difference before it is committed.
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
@@ -14,11 +15,15 @@ from typing import cast
 from zoneinfo import ZoneInfo
 
 import pytest
+from rich.console import Console
 
 from dataflow_stack.faults import FAULTS
 from fulfillment.analysis.causes import CAUSES, CauseRecord
 from fulfillment.sections import SECTIONS
+from fulfillment.settings import Settings
 from runbook_lib import language
+from runbook_lib.run.commands import incidents
+from runbook_lib.run.documents import print_document
 from tests.fulfillment.test_sections_readings import CASES
 from tests.support.golden import expect_golden
 from tests.support.stories import Story, tell_drill, tell_incident
@@ -58,9 +63,14 @@ def test_a_story_is_told_as_before(
     story = tell(tmp_path, monkeypatch)
     name = tell.__name__.removeprefix("tell_")
     report = (story.incident.folder / "report.html").read_text("utf-8")
+    screen = io.StringIO()
+    for document in story.documents:
+        print_document(document, Console(file=screen, width=80))
     found = {
         f"{name}_documents.json": "\n".join(d.to_json() for d in story.documents),
         f"{name}_report.txt": "\n".join(_say_page(report)),
+        f"{name}_terminal.txt": screen.getvalue(),
+        f"{name}_history.json": incidents(Settings.load(), every=True).to_json(),
     }
     names = _name_entries(story)
     for file, text in found.items():

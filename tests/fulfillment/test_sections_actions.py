@@ -7,14 +7,10 @@ from datetime import timedelta
 
 import pytest
 
-from fulfillment.analysis.causes import CAUSES
 from fulfillment.change.release import MOVE
 from fulfillment.sections import chaos, remediation, root_cause
 from objectmove.errors import NotNowError
 from runbook_lib.errors import (
-    PlanExpiredError,
-    PlanNotApprovedError,
-    PlanUsedError,
     SafetyError,
     StoppedAtPlanError,
     UsageError,
@@ -90,15 +86,6 @@ def test_nothing_to_do_is_an_empty_plan_for_every_action(world: World) -> None:
     assert world.calls == []
 
 
-def test_a_store_that_is_down_forbids_the_release(world: World) -> None:
-    world.put_label(25)
-    world.store.unwell = "503"
-    plan = world.open(remediation).plan("6.1")
-    assert plan.is_empty
-    assert CAUSES["store_down"].words in str(plan.summary["reason"])
-    assert "6.2" in str(plan.summary["reason"])
-
-
 @pytest.mark.parametrize("right", ["delete pending/", "write ready/"])
 def test_a_key_without_a_right_that_a_move_needs_plans_and_applies_nothing(
     world: World, right: str
@@ -149,24 +136,6 @@ def test_an_approved_clean_up_of_proven_synthetic_objects_works_in_production(wo
     assert inv.apply(plan, approve=plan.sha256).result["removed"] == 3
     assert inv.verify(plan).phase is ActionPhase.VERIFIED
     assert keys(world, "pending/") == [real]
-
-
-def test_a_synthetic_plan_is_carried_out_once_and_in_time(world: World) -> None:
-    inv = world.open(chaos, count=1, object_size_kb=1)
-    plan = inv.plan("4.1")
-    typo = plan.sha256[:-1] + ("0" if plan.sha256[-1] != "0" else "1")
-    with pytest.raises(PlanNotApprovedError, match=f"{typo} is the hash of no plan"):
-        inv.apply(plan, approve=typo)
-    with pytest.raises(PlanNotApprovedError, match="hash of no plan"):
-        inv.apply(plan, approve=plan.sha256[:11])
-    inv.apply(plan, approve=plan.sha256[:12])
-    with pytest.raises(PlanUsedError, match="applied before"):
-        inv.apply(plan, approve=plan.sha256)
-    late = inv.plan("4.1")
-    world.now += timedelta(minutes=16)
-    with pytest.raises(PlanExpiredError):
-        inv.apply(late, approve=late.sha256)
-    assert len(keys(world, "chaos/")) == 1
 
 
 def test_what_nobody_wants_is_parked_by_a_plan_and_taken_back(world: World) -> None:

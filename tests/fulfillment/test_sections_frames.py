@@ -10,8 +10,8 @@ import pytest
 
 from fulfillment.clients.http_systems import Panel
 from fulfillment.clients.services import LogLine
-from fulfillment.sections import SECTIONS, detection
-from tests.support.world import LAG, NOW, ORDER, TICKET, World, make_case
+from fulfillment.sections import SECTIONS
+from tests.support.world import NOW, ORDER, TICKET, World, make_case
 
 STEPS = {step: module for module in SECTIONS.values() for step in module.STEPS}
 
@@ -60,12 +60,3 @@ def test_a_frame_is_never_cut_though_the_journal_keeps_fifty_rows(world: World, 
     assert len(read.frame) == 70
     assert len(inv.latest()[step].rows) == 50
     assert read.frame.groupby("order").size().sum() == 70
-
-
-def test_a_question_beside_is_answered_with_a_frame(busy: World) -> None:
-    asked = busy.open(detection).query("sum(waiting)")
-    assert list(asked["value"]) == [2.0]
-    assert str(asked["at"].dtype) == "datetime64[us, UTC]"
-    busy.down.add("prometheus")
-    (error,) = busy.open(detection).query(LAG)["error"]
-    assert "prometheus" in error

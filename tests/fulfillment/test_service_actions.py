@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from fulfillment.sections import remediation
 from runbook_lib.approvals import Effect, Plan, load_plan
 from runbook_lib.errors import (
     BadAnswerError,
+    PlanExpiredError,
     PlanNotApprovedError,
     PlanUsedError,
     SafetyError,
@@ -123,6 +125,14 @@ def test_a_plan_that_failed_is_not_tried_again(
     with pytest.raises(PlanUsedError):
         apply(inv, plan)
     assert not verify(inv, plan).is_ok
+
+
+def test_a_plan_that_is_too_old_changes_nothing(inv: Investigation, world: World) -> None:
+    plan = make(inv, "restart")
+    world.now += timedelta(minutes=16)
+    with pytest.raises(PlanExpiredError):
+        apply(inv, plan)
+    assert world.calls == []
 
 
 def test_altered_bytes_are_another_plan(inv: Investigation, world: World) -> None:

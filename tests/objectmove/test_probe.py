@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
 
-from objectmove.bucket import Answer, Request, S3Bucket
+from objectmove.bucket import Answer, S3Bucket
 from objectmove.errors import RefusedError
-from objectmove.plan import Abilities, Timing
-from objectmove.probe import FAULTS, probe, survey
+from objectmove.plan import Timing
+from objectmove.probe import probe, survey
 from tests.support.memory_store import MemoryBucket
-
-
-class Careless(MemoryBucket):
-    """A store that ignores every condition but that on a copy's source."""
-
-    def _do(self, request: Request) -> Answer:
-        keys = dict.fromkeys(request.keys, "")
-        etag = request.if_match if request.kind == "copy" else ""
-        return super()._do(replace(request, if_match=etag, if_absent=False, keys=keys))
 
 
 class Unfenced(MemoryBucket):
@@ -41,36 +31,10 @@ def list_lacking(bucket: S3Bucket) -> set[str]:
     return {name for name, instead in found.items() if instead}
 
 
-def test_a_store_with_conditions_lacks_only_what_a_move_can_do_without() -> None:
-    lacking = list_lacking(make_bucket())
-    assert not lacking & FAULTS.keys()
-    assert not lacking & {"conditional_put", "conditional_copy", "conditional_delete"}
-    assert "versions" in lacking
-
-
-def test_a_store_that_ignores_conditions_is_told_and_not_refused() -> None:
-    lacking = list_lacking(make_bucket(Careless))
-    assert not lacking & FAULTS.keys()
-    assert lacking > {"conditional_put", "conditional_copy", "conditional_delete"}
-    abilities = probe(make_bucket(Careless), timing=Timing(), source="in/")
-    assert {name for name in Abilities.model_fields if not getattr(abilities, name)} <= lacking
-
-
 def test_a_store_that_accepts_expired_requests_is_refused_but_can_be_surveyed() -> None:
     assert "expires" in list_lacking(make_bucket(Unfenced))
     with pytest.raises(RefusedError, match="expired"):
         probe(make_bucket(Unfenced), timing=Timing(), source="in/")
-
-
-def test_a_listing_in_another_order_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    bucket = make_bucket()
-    in_order = bucket.list_objects
-
-    def list_backwards(prefix: str, **options: Any) -> Any:
-        return iter([*in_order(prefix, **options)][::-1])
-
-    monkeypatch.setattr(bucket, "list_objects", list_backwards)
-    assert "listing_order" in list_lacking(bucket)
 
 
 def test_a_listing_that_shows_what_was_removed_is_late(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,6 +149,8 @@ def list_broken(
             yield "a fix is measured"
     if verdict is Verdict.MITIGATED and CauseStatus.SUPPORTED not in causes.values():
         yield "mitigated means that the cause is still there"
+    if verdict is Verdict.MITIGATED and now["usual"] in (Status.BREACH, Status.UNKNOWN):
+        yield "what is not measured to be over is not mitigated"
     if verdict is Verdict.FIXED_ALERT_DECAYING and not (fires and clears_by == at(9)):
         yield "an alert clears only while it fires, and until its time"
     if verdict is Verdict.NOT_FIXED and not (was_bad or phases or causes or fires):
@@ -178,6 +180,14 @@ def test_a_span_begins_when_its_source_says_and_not_before_what_was_seen() -> No
     ]
     late = read("lag", Status.OK, 14, since=at(13))
     assert find_ends([breach, again, late], QUANTITIES) == (at(5), at(13), at(10))
+
+
+def test_the_trouble_is_over_when_its_last_breach_is() -> None:
+    entries = [read("lag", Status.BREACH, 0), read("uploads", Status.BREACH, 1)]
+    entries.append(read("lag", Status.OK, 3))
+    assert find_ends(entries, QUANTITIES).until is None
+    entries.append(read("uploads", Status.OK, 5))
+    assert find_ends(entries, QUANTITIES).until == at(5)
 
 
 def test_what_cannot_be_read_ends_no_span() -> None:

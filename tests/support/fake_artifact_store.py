@@ -6,17 +6,14 @@ import threading
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
-from addons.artifact_exporter.store import ListedArtifact, StoreReadError
+from addons.artifact_exporter.store import ListedArtifact
 
 
 class FakeArtifactStore:
     def __init__(self) -> None:
         self.objects: dict[str, tuple[ListedArtifact, Mapping[str, str]]] = {}
         self.listing_error: Exception | None = None
-        self.metadata_errors: dict[str, StoreReadError] = {}
-        self.gone_after_listing: set[str] = set()
         self.metadata_reads: list[str] = []
-        self.listed: list[str] = []
         self._lock = threading.Lock()
 
     def put(
@@ -28,7 +25,6 @@ class FakeArtifactStore:
         return item
 
     def list_artifacts(self, prefix: str) -> Iterator[ListedArtifact]:
-        self.listed.append(prefix)
         if self.listing_error is not None:
             raise self.listing_error
         for key in sorted(self.objects):
@@ -38,6 +34,4 @@ class FakeArtifactStore:
     def read_metadata(self, key: str) -> Mapping[str, str] | None:
         with self._lock:
             self.metadata_reads.append(key)
-        if key in self.metadata_errors:
-            raise self.metadata_errors[key]
-        return None if key in self.gone_after_listing else self.objects[key][1]
+        return self.objects[key][1]

@@ -116,15 +116,6 @@ def _a_refresh_that_hangs_fires_metrics_missing(p: Profile) -> RuleCase:
     )
 
 
-def _synthetic_objects_alone_fire_as_a_drill(p: Profile) -> RuleCase:
-    end = 2 * p.lag_for_s
-    return RuleCase(
-        _seen(end, real=f"1x{end}", synthetic=f"{OVER}x{end}"),
-        end,
-        {p.lag_for_s - 1: [_pending(DRILL)], p.lag_for_s: [_firing(DRILL)], end: [_firing(DRILL)]},
-    )
-
-
 def _a_real_backlog_during_a_drill_fires_as_ever(p: Profile) -> RuleCase:
     real = p.lag_for_s + 5
     end = real + p.lag_for_s + p.keep_firing_for_s
@@ -171,7 +162,6 @@ _CASES: tuple[Callable[[Profile], RuleCase], ...] = (
     _a_second_over_ten_minutes_fires_after_for_and_not_before,
     _a_blind_exporter_does_not_look_like_a_recovery,
     _a_refresh_that_hangs_fires_metrics_missing,
-    _synthetic_objects_alone_fire_as_a_drill,
     _a_real_backlog_during_a_drill_fires_as_ever,
     _uploads_that_keep_failing_fire,
     _refusals_that_go_on_fire,

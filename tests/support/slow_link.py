@@ -1,4 +1,4 @@
-"""A relay before a server on loopback: what passes arrives later, or nothing passes any more.
+"""A relay before a server on loopback: what passes arrives later.
 
 It is a process of its own, so that neither client nor server pays for it in their own time.
 """
@@ -11,30 +11,19 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from signal import SIGSTOP
 
 _CHUNK_BYTES = 1 << 16
 
 
-@dataclass(frozen=True)
-class SlowLink:
-    endpoint: str
-    process: subprocess.Popen[str]
-
-    def cut(self) -> None:
-        """Let nothing through any more; connections stay open, as when packets are dropped."""
-        self.process.send_signal(SIGSTOP)
-
-
 @contextmanager
-def run_slow_link(endpoint: str, delay_s: float = 0.0) -> Iterator[SlowLink]:
+def run_slow_link(endpoint: str, delay_s: float) -> Iterator[str]:
+    """Run a relay before a server; yield its address."""
     command = [sys.executable, "-m", "tests.support.slow_link", endpoint, str(delay_s)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             address = process.stdout.readline().strip()
-            yield SlowLink(address, process)
+            yield address
         finally:
             process.kill()
 

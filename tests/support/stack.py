@@ -43,10 +43,6 @@ class RunningStack:
     port_base: int
 
     @property
-    def settings_env(self) -> dict[str, str]:
-        return {**os.environ, **self.env}
-
-    @property
     def store(self) -> Minio:
         env = self.env
         return build_client(

@@ -114,6 +114,7 @@ _REWRITTEN = "1.copy@ready/a=lost 1<look@pending/a=rewrite:a"
 FAILURES: list[tuple[Mutant, str, str, str]] = [
     (send_again_after_doubt, "polled-strict", "1.copy@ready/a=lost", "promise 2: a1 was put"),
     (send_again_after_doubt, "polled-loose", "1.copy@ready/a=lost", "promise 2: a1 was put"),
+    (send_again_after_doubt, "polled-putting", "1.put@ready/a=lost", "promise 2: a1 was put"),
     (delete_without_looking, "undo-strict", "1.copy@pending/a=dropped", "promise 1: a1 is now"),
     (forget_to_pause, "release-rename", "", "promise 2: rename ready/a while the worker"),
     (resume_too_early, "polled-strict", "1.copy@ready/a=lost", "promise 2: after"),
