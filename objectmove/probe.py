@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -194,7 +194,7 @@ def _list_removals(bucket: S3Bucket, prefix: str) -> list[Request]:
 
 
 @contextmanager
-def _try_requests(
+def _try_requests(  # noqa: PLR0915  # one step after the other
     bucket: S3Bucket, timing: Timing, source: str, trials: Sequence[_Trial]
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield the scratch objects' prefix, and what the store does instead, by ability or fault.
@@ -212,6 +212,21 @@ def _try_requests(
                 raise StoreError(f"the store does not answer {why}. Try again.", code=answer.code)
         return answers
 
+    def look() -> dict[str, str]:
+        """Return the ETags of the scratch objects that are there, by letter."""
+        looks = bucket.look(keys)
+        if len(looks) != len(keys):
+            raise RefusedError("the store does not show its own scratch objects")
+        now = bucket.read_clock()
+        spread = timedelta(seconds=timing.spread_s + 1)
+        found = {}
+        for key, seen in looks.items():
+            if seen is not None:
+                found[key.removeprefix(root)] = seen.etag
+                if not began - spread <= seen.last_modified <= now + spread:
+                    raise RefusedError("the store's Date and LastModified are not of one clock")
+        return found
+
     key = f"{source}.runbook-probe-{secrets.token_hex(8)}"  # no object has it
     (answer,) = send([Request("delete", key, if_match="0")])
     if answer.code in REFUSED:
@@ -219,7 +234,7 @@ def _try_requests(
             f"these credentials may not delete under {source} ({answer.code} "
             f"{answer.message}): nothing would be moved, only copied. Give them that right."
         )
-    keys = {root + trial.key for trial in trials}
+    keys = sorted({root + trial.key for trial in trials})
     etags: dict[str, str] = {}
     lacking: dict[str, str] = {}
     try:
@@ -237,8 +252,8 @@ def _try_requests(
                     can_put = "conditional_put" not in lacking and trial.shows not in _BESIDE
                     shows = "copies" if is_missing and can_put else trial.shows
                     lacking.setdefault(shows, why.strip())
-            etags = etags or _look(bucket, root, keys, began, timing)
-        after = _look(bucket, root, keys, began, timing)
+            etags = etags or look()
+        after = look()
         for trial in trials:
             letters = {trial.key, trial.source}
             changed = {each for each in letters if after.get(each) != etags.get(each)}
@@ -271,20 +286,3 @@ def _make_request(trial: _Trial, root: str, etags: Mapping[str, str]) -> Request
         body=trial.round.encode() if trial.kind == "put" else b"",
         headers={ENCRYPTION: "AES256"} if trial.is_secret else {},
     )
-
-
-def _look(
-    bucket: S3Bucket, root: str, keys: Collection[str], began: datetime, timing: Timing
-) -> dict[str, str]:
-    looks = bucket.look(sorted(keys))
-    if len(looks) != len(keys):
-        raise RefusedError("the store does not show its own scratch objects")
-    now = bucket.read_clock()
-    spread = timedelta(seconds=timing.spread_s + 1)
-    etags = {}
-    for key, seen in looks.items():
-        if seen is not None:
-            etags[key.removeprefix(root)] = seen.etag
-            if not began - spread <= seen.last_modified <= now + spread:
-                raise RefusedError("the store's Date and LastModified are not of one clock")
-    return etags
