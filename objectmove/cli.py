@@ -50,8 +50,7 @@ from .errors import MoveError, PlanError, StoreError
 from .plan import PLANS, Plan, Timing, fetch_plan
 from .planning import make_plan
 from .probe import FAULTS, survey
-from .proof import verify_plan
-from .result import MoveResult, list_unfinished
+from .result import MoveResult, list_unfinished, verify_plan
 from .run import FROM_NOW_ON, Run
 from .settling import choose_answers, digest_answers, list_doubts
 
