@@ -94,11 +94,10 @@ class StoppedError(MoveError):
 
 @dataclass(eq=False)
 class InterruptedMoveError(KeyboardInterrupt):
-    """A person interrupted a run after ``moved`` objects; ``is_held`` if the worker is paused."""
+    """A person interrupted a run after ``moved`` objects."""
 
     moved: int
     way_on: str
-    is_held: bool
 
     def __str__(self) -> str:
         return f"interrupted after {self.moved} objects"

@@ -23,14 +23,13 @@ DIRECTIONS = {
 
 
 def get_ends(plan: Plan, row: PlanRow, way: Way) -> tuple[str, str]:
-    parked = plan.header.get_parked_key(row.key)
-    ends = {
-        Way.THERE: (row.key, row.to),
-        Way.BACK: (row.to, row.key),
-        Way.PARK: (row.key, parked),
-        Way.FREE: (parked, row.key),
-    }
-    return ends[way]
+    """Return where a row comes from on this way, and where it goes."""
+    end = row.to
+    if way in (Way.PARK, Way.FREE):
+        end = plan.header.get_parked_key(row.key)
+    if way in (Way.THERE, Way.PARK):
+        return row.key, end
+    return end, row.key
 
 
 def look_surely(bucket: S3Bucket, keys: list[str]) -> Look:

@@ -167,7 +167,7 @@ class Run:
                 text = "the approval is for other answers, or something changed since"
                 way_on = f"settle {self.plan.id}"
                 raise NotApprovedError(f"{text}: look again", needed=needed, way_on=way_on)
-            self.operator.note(self.plan.id, "answered")
+            self.operator.note("answered")
             return self._finish(release, release.undo)
 
     def resume_worker(self, approve: str) -> MoveResult:
@@ -192,7 +192,7 @@ class Run:
                     needed=needed,
                     way_on=f"resume {self.plan.id} --resume-worker --approve {needed}",
                 )
-            self.operator.note(self.plan.id, "resumed")
+            self.operator.note("resumed")
             with self._catching(release):
                 self._end_hold(held)
             return self._report()
@@ -396,8 +396,7 @@ class Run:
             way_on = self._find_next_command(move)
             if isinstance(error, KeyboardInterrupt):
                 moved = self._report().moved if has_begun else 0
-                is_held = self.main.state.held is not None
-                raise InterruptedMoveError(moved, way_on, is_held) from error
+                raise InterruptedMoveError(moved, way_on) from error
             error.way_on = error.way_on or way_on
             is_failure = isinstance(error, RefusedError | StoreError)
             if has_begun and is_failure and not isinstance(error, HeldError):
@@ -443,7 +442,7 @@ class Run:
         self.stopped = carrier.stopped or self.stopped
         book.save()
         if piece.is_ended:
-            self.operator.note(self.plan.id, "ended", move=piece.id)
+            self.operator.note("ended", move=piece.id)
 
     def _begin(self, move: Move) -> None:
         """Before a move's first announcement, note the time: the undo period starts.

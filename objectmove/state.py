@@ -143,9 +143,10 @@ class Move:
             state = State.LEFT
         return self.rows.get(number, Row(state, self.way))
 
-    def find(self, *states: State) -> list[int]:
-        """Return the numbers of the stored rows in these states, sorted."""
-        return sorted(number for number, row in self.rows.items() if row.state in states)
+    def find(self, *states: State) -> dict[int, Row]:
+        """Return the stored rows in these states, sorted, by number."""
+        found = [each for each in self.rows.items() if each[1].state in states]
+        return dict(sorted(found, key=itemgetter(0)))
 
     def get_last_row(self, number: int) -> Row:
         """Return what the undo did with a row; if it left the row alone, what the release did."""
@@ -158,11 +159,11 @@ class Move:
     def list_rows(self, *states: State) -> list[tuple[int, Row]]:
         rows: list[tuple[int, Row]] = []
         for move in self.all:
-            rows += [(number, move.rows[number]) for number in move.find(*states)]
+            rows += move.find(*states).items()
         return rows
 
     def list_waiting(self) -> list[int]:
-        waiting = [n for n in self.find(State.WAITING) if self.rows[n].way is self.way]
+        waiting = [n for n, row in self.find(State.WAITING).items() if row.way is self.way]
         return waiting + [n for n in range(self.next, self.end) if n not in self.rows]
 
 
