@@ -87,8 +87,7 @@ class WatchedWorker:
         """Do nothing: nobody was paused."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operator:
+class Operator(NamedTuple):
     """Who carries a plan out, and with what.
 
     ``log`` returns this machine's log of the plan. ``notice`` hears what we wait for; ``progress``

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -17,8 +16,7 @@ from .table import UNENDED, Direction, Proof, State, decide
 _NAMED = 100
 
 
-@dataclass(frozen=True, slots=True)
-class MoveResult:
+class MoveResult(NamedTuple):
     """What this run of a plan and earlier ones did."""
 
     plan: str

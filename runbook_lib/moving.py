@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -418,7 +418,7 @@ class MoveGate:
             count = f"{error.moved:,} {self.noun}s"
             text = f"Interrupted after {count}. Carry on with: runbook {error.way_on}"
             raise KeyboardInterrupt(name_runbook(text)) from error
-        facts: dict[str, Json] = asdict(done)
+        facts: dict[str, Json] = done._asdict()
         facts["plan"] = plan.id
         facts["ways_on"] = [f"runbook {command}" for command in done.ways_on]
         word = "moved"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -21,7 +20,7 @@ class Careless(MemoryBucket):
     def _do(self, request: Request) -> Answer:
         keys = dict.fromkeys(request.keys, "")
         etag = request.if_match if request.kind == "copy" else ""
-        return super()._do(replace(request, if_match=etag, if_absent=False, keys=keys))
+        return super()._do(request._replace(if_match=etag, if_absent=False, keys=keys))
 
 
 class Unfenced(MemoryBucket):

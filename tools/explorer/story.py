@@ -14,7 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -975,7 +975,7 @@ def _classify(by: str) -> str:
 
 def _describe(word: Any) -> str:
     if isinstance(word, result.MoveResult):
-        return str({name: told for name, told in asdict(word).items() if told})
+        return str({name: told for name, told in word._asdict().items() if told})
     if isinstance(word, result.MoveProof):
         return str({name: count for name, count in word.counts.items() if count})
     if isinstance(word, plan.Plan):
