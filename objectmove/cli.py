@@ -34,9 +34,8 @@ import re
 import shlex
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from configparser import ConfigParser
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -59,7 +58,8 @@ Facts = dict[str, Any]
 #: How long a plan may be applied, and how many characters of a hash approve it.
 _LIFETIME = timedelta(minutes=15)
 _SHORT_HASH = 12
-_PLACE = re.compile("s3://([^/]+)/(|.*/)", re.DOTALL)
+#: FROM and TO in one bucket, with a NUL between them, which no argument can contain.
+_ENDS = re.compile("s3://([^/]+)/(|.*/)\\0s3://\\1/(|.*/)", re.DOTALL)
 _ADDRESS = re.compile(r"(https?)://([^/:]+(?::\d+)?)/?")
 _SINCE = TypeAdapter(AwareDatetime)
 _PROVEN = {"in_place", "gone_after_landed"}
@@ -84,12 +84,11 @@ def main(words: Sequence[str] | None = None) -> int:
         commands.append(f"objectmove {verb} {ends} {rest}".rstrip())
     approval = facts.get("approval")
     if approval and not commands:
-        still = []
+        command = shlex.join(["objectmove", *args.words, "--approve", approval[:_SHORT_HASH]])
         if args.verb == "undo":
-            still = ["--consumer-stands-still"]
+            command += " --consumer-stands-still"
             facts["confirms"] = f"that nothing consumes from {args.to} while this runs"
-        words = [*args.words, *still, "--approve", approval[:_SHORT_HASH]]
-        commands.append(shlex.join(["objectmove", *words]))
+        commands.append(command)
     facts["next"] = commands
     if args.json:
         at = format_time(datetime.now(UTC))
@@ -101,7 +100,7 @@ def main(words: Sequence[str] | None = None) -> int:
     return int(facts["exit_code"])
 
 
-def _list_lines(facts: Mapping[str, Any]) -> Iterator[str]:
+def _list_lines(facts: Facts) -> Iterator[str]:
     """Yield lines for a person, without what is empty; what cannot be printed is escaped."""
     for name, value in facts.items():
         if isinstance(value, dict):
@@ -141,12 +140,10 @@ def _parse(words: Sequence[str] | None) -> Namespace:
         add(answer, action="append", default=[])
     args = parser.parse_intermixed_args(words)
     args.words = sys.argv[1:] if words is None else words
-    source = _PLACE.fullmatch(args.source)
-    to = _PLACE.fullmatch(args.to or args.source)
-    if not source or not to or source[1] != to[1]:
+    ends = _ENDS.fullmatch(f"{args.source}\0{args.to or args.source}")
+    if ends is None:
         parser.error("FROM and TO are s3://bucket/prefix/ in the same bucket")
-    args.bucket = source[1]
-    args.ends = [source[2], to[2]]
+    args.bucket, *args.ends = ends.groups()
     args.by = os.environ.get("USER", "unknown")
     return args
 
@@ -211,7 +208,7 @@ def _plan(args: Namespace, bucket: S3Bucket) -> Facts:
 def _find(args: Namespace, bucket: S3Bucket) -> Plan:
     listed = bucket.list_objects(PLANS)
     for seen in sorted(listed, key=lambda seen: seen.last_modified, reverse=True):
-        plan = fetch_plan(bucket, seen.key, seen.key.removeprefix(PLANS))
+        plan = fetch_plan(bucket, seen.key.removeprefix(PLANS))
         is_newest = not args.plan and [plan.header.source, plan.header.to] == args.ends
         if is_newest or args.plan in (plan.id, plan.undo_id):
             return plan
@@ -257,8 +254,8 @@ def _settle(args: Namespace, bucket: S3Bucket) -> Facts:
 
 def _report(done: MoveResult) -> Facts:
     """Return what a run did; exit with 3 if something is left to do, or was left out."""
-    facts = asdict(done)
-    is_open = done.skipped or done.failed or done.unproven or done.waiting or done.stopped
+    facts = done._asdict()
+    is_open = done.skipped or done.unproven or done.waiting or done.stopped
     facts["next"] = facts.pop("ways_on")
     return {**facts, "exit_code": 3 if is_open else 0}
 

@@ -26,7 +26,8 @@ def get_ends(plan: Plan, row: PlanRow, way: Way) -> tuple[str, str]:
     """Return where a row comes from on this way, and where it goes."""
     end = row.to
     if way in (Way.PARK, Way.FREE):
-        end = plan.header.get_parked_key(row.key)
+        header = plan.header
+        end = f"{header.parked}{plan.id}/{row.key.removeprefix(header.source)}"
     if way in (Way.THERE, Way.PARK):
         return row.key, end
     return end, row.key

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -212,6 +212,21 @@ def _try_requests(  # noqa: PLR0915  # one step after the other
                 raise StoreError(f"the store does not answer {why}. Try again.", code=answer.code)
         return answers
 
+    def make_request(trial: _Trial) -> Request:
+        key = root + trial.key
+        etag = etags.get(trial.etag, trial.etag)
+        if trial.kind == "delete_many":
+            return Request("delete_many", keys={key: etag})
+        return Request(
+            trial.kind,
+            key,
+            source=root + trial.source if trial.source else "",
+            if_match=etag,
+            if_absent=bool(trial.is_free),
+            body=trial.round.encode() if trial.kind == "put" else b"",
+            headers={ENCRYPTION: "AES256"} if trial.is_secret else {},
+        )
+
     def look() -> dict[str, str]:
         """Return the ETags of the scratch objects that are there, by letter."""
         looks = bucket.look(keys)
@@ -240,9 +255,8 @@ def _try_requests(  # noqa: PLR0915  # one step after the other
     try:
         for name, codes in _CODES.items():
             tried = [trial for trial in trials if trial.round == name]
-            requests = [_make_request(trial, root, etags) for trial in tried]
             signed_at = began - _EXPIRED if name == "late" else began
-            answers = send(requests, signed_at)
+            answers = send([make_request(trial) for trial in tried], signed_at)
             for trial, answer in zip(tried, answers, strict=True):
                 given = set(answer.failed.values()) or {answer.code}
                 if not given <= codes:
@@ -270,19 +284,3 @@ def _try_requests(  # noqa: PLR0915  # one step after the other
         left = bucket.list_objects(root)
         removals = [Request("delete", seen.key, if_match=seen.etag) for seen in left]
         bucket.send(removals, signed_at=bucket.read_clock(), expires_s=timing.expires_s)
-
-
-def _make_request(trial: _Trial, root: str, etags: Mapping[str, str]) -> Request:
-    key = root + trial.key
-    etag = etags.get(trial.etag, trial.etag)
-    if trial.kind == "delete_many":
-        return Request("delete_many", keys={key: etag})
-    return Request(
-        trial.kind,
-        key,
-        source=root + trial.source if trial.source else "",
-        if_match=etag,
-        if_absent=bool(trial.is_free),
-        body=trial.round.encode() if trial.kind == "put" else b"",
-        headers={ENCRYPTION: "AES256"} if trial.is_secret else {},
-    )
