@@ -17,7 +17,7 @@ from chainlog import ChainedLog, LogError
 from .book import OWN_CLOCK, Book, Clock, Notice
 from .bucket import Answer, Look, Request, S3Bucket
 from .errors import StoreError
-from .looks import DIRECTIONS, get_ends, judge_ends, look_surely
+from .looks import get_ends, judge_ends, look_surely
 from .plan import Abilities, Plan, PlanRow
 from .settling import look_aside
 from .state import Move, Row, Way
@@ -67,7 +67,7 @@ class Holder(Protocol):
         """Resume the worker; raise a ``MoveError`` when it may still be paused."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(kw_only=True)
 class WatchedWorker:
     """A worker that can only be watched: ``check`` raises a ``MoveError`` unless it is idle."""
 
@@ -124,8 +124,6 @@ class _Item(NamedTuple):
 #: A request without a proof leaves a row in doubt. A row that got nowhere is stuck.
 _IN_DOUBT = (State.DOUBTFUL, State.RENAMING, State.DELETING)
 _STUCK = (State.WAITING, State.UNPROVEN, *_IN_DOUBT)
-#: In these states, an object that is at its source must be parked.
-_UNSETTLED = (State.UNPROVEN, State.TAKEN)
 
 
 @dataclass(kw_only=True)
@@ -195,7 +193,8 @@ class Carrier:
     def park(self) -> None:
         """Park the unproven and the taken objects that are at their sources."""
         rows = self.move.rows
-        doubts = look_aside(self.bucket, self.plan, self.move.find(*_UNSETTLED).items())
+        unsettled = self.move.find(State.UNPROVEN, State.TAKEN)
+        doubts = look_aside(self.bucket, self.plan, unsettled.items())
         at_source = [doubt for doubt in doubts if doubt.source.may_be_here]
         if not at_source:
             return
@@ -347,7 +346,7 @@ class Carrier:
         is_confirmed = self.still_since is not None and (
             row.at is None or row.at >= self.still_since
         )
-        direction = DIRECTIONS[row.way]
+        direction = row.way.direction
         if row.way is Way.THERE and is_confirmed and not self.move.is_undo:
             direction = Direction.STILL
         elif row.way is Way.FREE and not self.operator.hold.can_pause:

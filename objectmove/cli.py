@@ -67,6 +67,7 @@ _HOLD = WatchedWorker(words="nobody is paused: make sure that nobody else moves 
 
 
 def main(words: Sequence[str] | None = None) -> int:
+    words = words or sys.argv[1:]
     args = _parse(words)
     try:
         facts = _VERBS[args.verb](args, _connect(args))
@@ -84,7 +85,7 @@ def main(words: Sequence[str] | None = None) -> int:
         commands.append(f"objectmove {verb} {ends} {rest}".rstrip())
     approval = facts.get("approval")
     if approval and not commands:
-        command = shlex.join(["objectmove", *args.words, "--approve", approval[:_SHORT_HASH]])
+        command = shlex.join(["objectmove", *words, "--approve", approval[:_SHORT_HASH]])
         if args.verb == "undo":
             command += " --consumer-stands-still"
             facts["confirms"] = f"that nothing consumes from {args.to} while this runs"
@@ -118,7 +119,7 @@ def _escape(value: object) -> str:
     return text if text.isprintable() else ascii(text)
 
 
-def _parse(words: Sequence[str] | None) -> Namespace:
+def _parse(words: Sequence[str]) -> Namespace:
     parser = ArgumentParser(
         "objectmove",
         description=__doc__,
@@ -139,7 +140,6 @@ def _parse(words: Sequence[str] | None) -> Namespace:
     for answer in ("--taken", "--not-taken"):
         add(answer, action="append", default=[])
     args = parser.parse_intermixed_args(words)
-    args.words = sys.argv[1:] if words is None else words
     ends = _ENDS.fullmatch(f"{args.source}\0{args.to or args.source}")
     if ends is None:
         parser.error("FROM and TO are s3://bucket/prefix/ in the same bucket")

@@ -168,7 +168,7 @@ class Rows(Sequence[PlanRow]):
         return ROW.validate_json(self.lines[index])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
     content: bytes = field(repr=False)
     sha256: str

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from .bucket import S3Bucket, format_time
-from .looks import DIRECTIONS, get_ends, judge_ends, look_surely, scan_rows
+from .looks import get_ends, judge_ends, look_surely, scan_rows
 from .plan import Plan
 from .settling import list_answerable
 from .state import BucketState, Move, Way, read_release, read_state
@@ -133,7 +133,7 @@ def verify_plan(bucket: S3Bucket, plan: Plan) -> MoveProof:
     for number, row, looks in scan_rows(bucket, plan, range(len(rows))):
         stored = release.get_last_row(number)
         state = stored.state
-        direction = DIRECTIONS[stored.way]
+        direction = stored.way.direction
         if direction is Direction.ASIDE:
             looks.update(look_surely(bucket, [*get_ends(plan, row, stored.way)]))
             if state in UNENDED:  # on its way to the parking place, or back

@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, TypeAdapter, Valid
 from .bucket import S3Bucket, Seen
 from .errors import NotNowError, PlanError, StoreError
 from .plan import Timestamp
-from .table import UNENDED, State
+from .table import UNENDED, Direction, State
 
 STATE = ".runbook/state.json"
 #: Where version 0.1 keeps its releases, and the object that makes it refuse to work here.
@@ -33,6 +33,11 @@ class Way(StrEnum):
     """From the source to the parking place."""
     FREE = "free"
     """From the parking place to the source."""
+
+    @property
+    def direction(self) -> Direction:
+        """The direction of the table, unless a person confirmed more."""
+        return Direction.ASIDE if self in (Way.PARK, Way.FREE) else Direction(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +87,7 @@ Rows = Annotated[
 ]
 
 
-@dataclass(slots=True)
+@dataclass
 class Move:
     """What was done about a plan: its release, or its undo."""
 
@@ -167,7 +172,7 @@ class Move:
         return waiting + [n for n in range(self.next, self.end) if n not in self.rows]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Hold:
     """Whom we hold paused, and for which plan."""
 
@@ -184,7 +189,7 @@ class Hold:
     ended_at: Timestamp | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Lock:
     """Who works in the bucket; it lapses ``lease_s`` after the last save."""
 
@@ -195,7 +200,7 @@ class Lock:
     lease_s: float
 
 
-@dataclass(slots=True)
+@dataclass
 class BucketState:
     """The content of the object; ``count`` grows with each save."""
 
