@@ -54,6 +54,8 @@ from .run import FROM_NOW_ON, Run
 from .settling import choose_answers, digest_answers, list_doubts
 
 Facts = dict[str, Any]
+Done = tuple[Facts, int]
+"""What a command has to say, and its exit code."""
 
 #: How long a plan may be applied, and how many characters of a hash approve it.
 _LIFETIME = timedelta(minutes=15)
@@ -70,14 +72,14 @@ def main(words: Sequence[str] | None = None) -> int:
     words = words or sys.argv[1:]
     args = _parse(words)
     try:
-        facts = _VERBS[args.verb](args, _connect(args))
+        facts, code = _VERBS[args.verb](args, _connect(args))
     except (MoveError, KeyboardInterrupt) as error:
         facts = {
             "error": str(error),
             "approval": getattr(error, "needed", ""),
             "next": [getattr(error, "way_on", "")],
-            "exit_code": getattr(error, "EXIT_CODE", 130),
         }
+        code = getattr(error, "EXIT_CODE", 130)
     ends = shlex.join([args.source, args.to])
     commands = []
     for way_on in filter(None, facts.pop("next", ())):
@@ -90,7 +92,7 @@ def main(words: Sequence[str] | None = None) -> int:
             command += " --consumer-stands-still"
             facts["confirms"] = f"that nothing consumes from {args.to} while this runs"
         commands.append(command)
-    facts["next"] = commands
+    facts |= {"exit_code": code, "next": commands}
     if args.json:
         at = format_time(datetime.now(UTC))
         facts = {"schema": f"objectmove/{args.verb}/1", "at": at, **facts}
@@ -98,7 +100,7 @@ def main(words: Sequence[str] | None = None) -> int:
     else:
         text = "\n".join(_list_lines(facts))
     sys.stdout.write(f"{text}\n")
-    return int(facts["exit_code"])
+    return code
 
 
 def _list_lines(facts: Facts) -> Iterator[str]:
@@ -173,7 +175,7 @@ def _connect(args: Namespace) -> S3Bucket:
     )
 
 
-def _plan(args: Namespace, bucket: S3Bucket) -> Facts:
+def _plan(args: Namespace, bucket: S3Bucket) -> Done:
     now = datetime.now(UTC)
     plan = make_plan(
         bucket,
@@ -194,7 +196,7 @@ def _plan(args: Namespace, bucket: S3Bucket) -> Facts:
     keys = [row.key for row in plan.rows]
     facts = {"keys": keys, "plan": plan.id, "sha256": plan.sha256, **shown, "window": header.window}
     if not plan.rows:
-        return {**facts, "exit_code": 3 if header.excluded else 0}
+        return facts, 3 if header.excluded else 0
     is_free = header.abilities.conditional_put
     put = Request("put", PLANS + plan.sha256, body=plan.content, if_absent=is_free)
     now = bucket.read_clock()
@@ -202,7 +204,7 @@ def _plan(args: Namespace, bucket: S3Bucket) -> Facts:
     if answer.code:
         raise StoreError(f"the plan cannot be kept in the bucket: {answer.code}")
     short = plan.sha256[:_SHORT_HASH]
-    return {**facts, "next": [f"apply {plan.id} --approve {short}"], "exit_code": 0}
+    return {**facts, "next": [f"apply {plan.id} --approve {short}"]}, 0
 
 
 def _find(args: Namespace, bucket: S3Bucket) -> Plan:
@@ -231,13 +233,13 @@ def _complete(args: Namespace, needed: str) -> str:
     return needed if is_typed else args.approve
 
 
-def _carry(args: Namespace, bucket: S3Bucket) -> Facts:
+def _carry(args: Namespace, bucket: S3Bucket) -> Done:
     plan = _find(args, bucket)
     approval = _complete(args, plan.get_approval(args.verb))
     return _report(_make_run(args, bucket, plan).carry_out(args.verb, approval))
 
 
-def _settle(args: Namespace, bucket: S3Bucket) -> Facts:
+def _settle(args: Namespace, bucket: S3Bucket) -> Done:
     plan = _find(args, bucket)
     doubts = list_doubts(bucket, plan)
     answers = choose_answers(doubts, args.taken, args.not_taken)
@@ -248,33 +250,33 @@ def _settle(args: Namespace, bucket: S3Bucket) -> Facts:
     rows = [{"key": doubt.key, "why": doubt.row.why} for doubt in doubts if doubt.is_open]
     facts = {"plan": plan.id, "rows": rows}
     if answers:
-        return {**facts, "approval": needed, "exit_code": 5}
-    return {**facts, "exit_code": 3 if rows else 0}
+        return {**facts, "approval": needed}, 5
+    return facts, 3 if rows else 0
 
 
-def _report(done: MoveResult) -> Facts:
+def _report(done: MoveResult) -> Done:
     """Return what a run did; exit with 3 if something is left to do, or was left out."""
     facts = done._asdict()
     is_open = done.skipped or done.unproven or done.waiting or done.stopped
     facts["next"] = facts.pop("ways_on")
-    return {**facts, "exit_code": 3 if is_open else 0}
+    return facts, 3 if is_open else 0
 
 
-def _verify(args: Namespace, bucket: S3Bucket) -> Facts:
+def _verify(args: Namespace, bucket: S3Bucket) -> Done:
     plan = _find(args, bucket)
     found = verify_plan(bucket, plan)
     seen = {name for name, count in found.counts.items() if count}
     ways_on = [each.way_on for each in list_unfinished(bucket)]
     facts = {"plan": plan.id, **found._asdict(), "next": ways_on}
-    return {**facts, "exit_code": 0 if seen <= _PROVEN else 3}
+    return facts, 0 if seen <= _PROVEN else 3
 
 
-def _probe(args: Namespace, bucket: S3Bucket) -> Facts:
+def _probe(args: Namespace, bucket: S3Bucket) -> Done:
     instead = survey(bucket, timing=Timing(), source=args.ends[0])
     honours = {name: not text for name, text in instead.items()}
     is_usable = all(honours[name] for name in FAULTS)
     facts = {"store": bucket.url, "honours": honours, "instead": instead}
-    return {**facts, "exit_code": 0 if is_usable else 5}
+    return facts, 0 if is_usable else 5
 
 
 _VERBS = {
