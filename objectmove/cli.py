@@ -46,7 +46,7 @@ from pydantic import AwareDatetime, TypeAdapter
 from .bucket import Request, S3Bucket, format_time
 from .carry import Operator, WatchedWorker
 from .errors import MoveError, PlanError, StoreError
-from .plan import PLANS, Plan, Timing, fetch_plan
+from .plan import PLANS, Plan, fetch_plan
 from .planning import make_plan
 from .probe import FAULTS, survey
 from .result import MoveResult, list_unfinished, verify_plan
@@ -272,7 +272,7 @@ def _verify(args: Namespace, bucket: S3Bucket) -> Done:
 
 
 def _probe(args: Namespace, bucket: S3Bucket) -> Done:
-    instead = survey(bucket, timing=Timing(), source=args.ends[0])
+    instead = survey(bucket, source=args.ends[0])
     honours = {name: not text for name, text in instead.items()}
     is_usable = all(honours[name] for name in FAULTS)
     facts = {"store": bucket.url, "honours": honours, "instead": instead}

@@ -144,7 +144,7 @@ def probe(bucket: S3Bucket, *, timing: Timing, source: str) -> Abilities:
     return Abilities.model_validate(abilities)
 
 
-def survey(bucket: S3Bucket, *, timing: Timing, source: str) -> dict[str, str]:
+def survey(bucket: S3Bucket, *, source: str) -> dict[str, str]:
     """Try what ``probe`` tries, and what else a person wants to know of a store.
 
     Returns what the store does instead, or "" if it does what it should. The names are those of
@@ -158,6 +158,7 @@ def survey(bucket: S3Bucket, *, timing: Timing, source: str) -> dict[str, str]:
     Raises as ``probe`` does, but not for what a store lacks. Changes scratch objects under
     ``.runbook/probe/``, and removes them with all their versions.
     """
+    timing = Timing()
     with _try_requests(bucket, timing, source, _SURVEY) as (root, lacking):
         listed = [seen.key for seen in bucket.list_objects(root)]
         pages = [seen.key for seen in bucket.list_objects(root, page_size=2)]
