@@ -14,9 +14,9 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 from .bucket import UNMET, Answer, Request, S3Bucket, parse_time
 from .errors import HeldError, StoppedError, StoreError
@@ -43,8 +43,7 @@ Notice = Callable[[str], None]
 """Called with what is waited for, and for how long."""
 
 
-@dataclass(frozen=True, slots=True)
-class Clock:
+class Clock(NamedTuple):
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     sleep: Callable[[float], None] = time.sleep
     monotonic: Callable[[], float] = time.monotonic
@@ -227,7 +226,7 @@ class Book:
         sent_at = self.clock.monotonic()
         put = Request("put", self.key, body=body)
         if self.is_conditional:
-            put = replace(put, if_match=self._etag, if_absent=not self._etag)
+            put = put._replace(if_match=self._etag, if_absent=not self._etag)
             date = self.stamp + timedelta(seconds=sent_at - self._stamped_at)
             (answer,) = self.bucket.send([put], signed_at=date, expires_s=self.timing.expires_s)
         else:
@@ -264,7 +263,7 @@ class Book:
             is_late = self.clock.monotonic() - self._stamped_at >= expires_s - 1
             is_refusal = (answer.effect == "none" and answer.code != "NotSent") or answer.failed
             if is_late and is_refusal:
-                answer = replace(answer, effect="unknown")
+                answer = answer._replace(effect="unknown")
             if answer.effect == "unknown":
                 fence_at = self.stamp + timedelta(seconds=self.timing.fence_s)
                 self._unknown_until = max(self._unknown_until, fence_at)

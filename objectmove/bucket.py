@@ -18,15 +18,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import quote, unquote_plus, urlencode
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
 from .errors import StoreError
-from .http import Connections, Message, Reach, Reply, Sink
+from .http import NOT_SENT, Connections, Message, Reach, Reply, Sink
 
 Texts = Mapping[str, str]
+_NO_TEXTS: Texts = {}
 
 _META = "x-amz-meta-"
 ENCRYPTION = "x-amz-server-side-encryption"
@@ -99,8 +100,7 @@ class Seen(Version):
         return is_md5 and not has_own_key
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One request; all but ``get`` and ``head`` change the bucket."""
 
     kind: Literal["copy", "rename", "put", "delete", "delete_many", "get", "head"]
@@ -110,13 +110,12 @@ class Request:
     if_match: str = ""
     if_absent: bool = False  # do it only if nothing is at ``key``
     body: bytes = b""
-    headers: Texts = field(default_factory=dict)
-    keys: Texts = field(default_factory=dict)  # of a bulk delete: each key with its ``if_match``
-    query: Texts = field(default_factory=dict)
+    headers: Texts = _NO_TEXTS
+    keys: Texts = _NO_TEXTS  # of a bulk delete: each key with its ``if_match``
+    query: Texts = _NO_TEXTS
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What became of a request.
 
     ``effect`` is ``done`` only by a well-formed answer that says so, and ``none`` only when the
@@ -128,7 +127,7 @@ class Answer:
     code: str = ""
     message: str = ""
     #: The error code of each key that a bulk delete didn't delete.
-    failed: Texts = field(default_factory=dict)
+    failed: Texts = _NO_TEXTS
     date: str = ""
 
 
@@ -430,13 +429,13 @@ def read_answer(request: Request, reply: Reply) -> Answer:
     if is_done:
         return Answer("done", etag, failed=failed, date=reply.headers.get("date", ""))
     code, message = _parse_error(reply)
-    is_refused = reply.status == Reply.NOT_SENT or (reply.status == 403 and code in REFUSED)
+    is_refused = reply.status == NOT_SENT or (reply.status == 403 and code in REFUSED)
     return Answer("none" if is_refused else "unknown", code=code, message=message)
 
 
 def _parse_error(reply: Reply) -> tuple[str, str]:
     if reply.error:
-        return "NotSent" if reply.status == Reply.NOT_SENT else "NoAnswer", reply.error
+        return "NotSent" if reply.status == NOT_SENT else "NoAnswer", reply.error
     error = parse_xml(reply.body, "Error")
     return error.findtext("Code") or f"HTTP {reply.status}", error.findtext("Message", "")
 

@@ -6,7 +6,7 @@ names its row. A release needs no look where the store itself guards the request
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
@@ -17,7 +17,7 @@ from chainlog import ChainedLog, LogError
 from .book import OWN_CLOCK, Book, Clock, Notice
 from .bucket import Answer, Look, Request, S3Bucket
 from .errors import StoreError
-from .looks import DIRECTIONS, get_ends, judge_ends, look_surely
+from .looks import get_ends, judge_ends, look_surely
 from .plan import Abilities, Plan, PlanRow
 from .settling import look_aside
 from .state import Move, Row, Way
@@ -67,7 +67,7 @@ class Holder(Protocol):
         """Resume the worker; raise a ``MoveError`` when it may still be paused."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(kw_only=True)
 class WatchedWorker:
     """A worker that can only be watched: ``check`` raises a ``MoveError`` unless it is idle."""
 
@@ -87,31 +87,30 @@ class WatchedWorker:
         """Do nothing: nobody was paused."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operator:
+class Operator(NamedTuple):
     """Who carries a plan out, and with what.
 
-    ``log`` returns this machine's log of a plan, by its id. ``notice`` hears what we wait for;
-    ``progress`` hears how many rows are done, and of how many.
+    ``log`` returns this machine's log of the plan. ``notice`` hears what we wait for; ``progress``
+    hears how many rows are done, and of how many.
     """
 
     name: str
     hold: Holder
-    log: Callable[[str], ChainedLog] | None = None
+    log: Callable[[], ChainedLog] | None = None
     ask: Ask = lambda rows: [""] * len(rows)
     evidence: Evidence = lambda rows: [""] * len(rows)
     clock: Clock = OWN_CLOCK
     notice: Notice = lambda _: None
     progress: Callable[[int, int], None] = lambda _done, _all: None
 
-    def note(self, plan: str, kind: str, **data: object) -> None:
+    def note(self, kind: str, **data: object) -> None:
         """Write into this machine's log, which is for people; a full disk stops no move."""
         if self.log is None:
             return
         try:
-            self.log(plan).append(kind, {**data, "by": self.name}, sync=False)
+            self.log().append(kind, {**data, "by": self.name}, sync=False)
         except LogError as error:
-            self.notice(f"the log of {plan} cannot be written: {error}")
+            self.notice(f"the log of this plan cannot be written: {error}")
 
 
 class _Item(NamedTuple):
@@ -125,8 +124,6 @@ class _Item(NamedTuple):
 #: A request without a proof leaves a row in doubt. A row that got nowhere is stuck.
 _IN_DOUBT = (State.DOUBTFUL, State.RENAMING, State.DELETING)
 _STUCK = (State.WAITING, State.UNPROVEN, *_IN_DOUBT)
-#: In these states, an object that is at its source must be parked.
-_UNSETTLED = (State.UNPROVEN, State.TAKEN)
 
 
 @dataclass(kw_only=True)
@@ -162,7 +159,7 @@ class Carrier:
     def finish(self) -> None:
         """Work on open rows, and rows to park or bring back, until they end or nothing changes."""
         unended = self.move.find(*UNENDED)
-        self._resolve(set(unended).difference(self.move.list_waiting()))
+        self._resolve(unended.keys() - self.move.list_waiting())
 
     def carry(self) -> None:
         """Move the rows that wait: the first one alone, then batch after batch.
@@ -196,8 +193,8 @@ class Carrier:
     def park(self) -> None:
         """Park the unproven and the taken objects that are at their sources."""
         rows = self.move.rows
-        unsettled = [(number, rows[number]) for number in self.move.find(*_UNSETTLED)]
-        doubts = look_aside(self.bucket, self.plan, unsettled)
+        unsettled = self.move.find(State.UNPROVEN, State.TAKEN)
+        doubts = look_aside(self.bucket, self.plan, unsettled.items())
         at_source = [doubt for doubt in doubts if doubt.source.may_be_here]
         if not at_source:
             return
@@ -228,9 +225,8 @@ class Carrier:
         unended = self.move.find(State.DOUBTFUL, State.LANDED, State.DELETING)
         self._change(unended, Way.BACK, way=Way.THERE, state=State.DOUBTFUL)
 
-    def _change(self, numbers: Collection[int], going: Way, **changes: Any) -> None:
-        for number in numbers:
-            row = self.move.rows[number]
+    def _change(self, rows: Mapping[int, Row], going: Way, **changes: Any) -> None:
+        for number, row in rows.items():
             if row.way is going:
                 self.move.rows[number] = replace(row, **changes)
 
@@ -275,8 +271,7 @@ class Carrier:
         """Step through rows until they have ended, or a round changes none."""
         rows = self.move.rows
         for _ in range(_ROUNDS):
-            unended = set(self.move.find(*UNENDED))
-            left = sorted(unended.intersection(numbers))
+            left = sorted(self.move.find(*UNENDED).keys() & numbers)
             if not left:
                 return
             before = [rows[number] for number in left]
@@ -351,7 +346,7 @@ class Carrier:
         is_confirmed = self.still_since is not None and (
             row.at is None or row.at >= self.still_since
         )
-        direction = DIRECTIONS[row.way]
+        direction = row.way.direction
         if row.way is Way.THERE and is_confirmed and not self.move.is_undo:
             direction = Direction.STILL
         elif row.way is Way.FREE and not self.operator.hold.can_pause:
@@ -412,7 +407,7 @@ class Carrier:
         deleting = [self._set(item, state=State.DELETING) for item in deletes]
         self.book.save()
         rows = [item.number for item in announced]
-        self.operator.note(self.plan.id, "begun", move=self.move.id, rows=rows)
+        self.operator.note("begun", move=self.move.id, rows=rows)
         age_s = self.operator.clock.monotonic() - self._looked_at
         if age_s > _MAX_LOOK_AGE_S and not (self._guards_copies and self._guards_deletes):
             for item in (*sends, *deletes):  # nothing was sent: look again

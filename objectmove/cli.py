@@ -34,9 +34,8 @@ import re
 import shlex
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from configparser import ConfigParser
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -47,20 +46,22 @@ from pydantic import AwareDatetime, TypeAdapter
 from .bucket import Request, S3Bucket, format_time
 from .carry import Operator, WatchedWorker
 from .errors import MoveError, PlanError, StoreError
-from .plan import PLANS, Plan, Timing, fetch_plan
+from .plan import PLANS, Plan, fetch_plan
 from .planning import make_plan
 from .probe import FAULTS, survey
-from .proof import verify_plan
-from .result import MoveResult, list_unfinished
+from .result import MoveResult, list_unfinished, verify_plan
 from .run import FROM_NOW_ON, Run
 from .settling import choose_answers, digest_answers, list_doubts
 
 Facts = dict[str, Any]
+Done = tuple[Facts, int]
+"""What a command has to say, and its exit code."""
 
 #: How long a plan may be applied, and how many characters of a hash approve it.
 _LIFETIME = timedelta(minutes=15)
 _SHORT_HASH = 12
-_PLACE = re.compile("s3://([^/]+)/(|.*/)", re.DOTALL)
+#: FROM and TO in one bucket, with a NUL between them, which no argument can contain.
+_ENDS = re.compile("s3://([^/]+)/(|.*/)\\0s3://\\1/(|.*/)", re.DOTALL)
 _ADDRESS = re.compile(r"(https?)://([^/:]+(?::\d+)?)/?")
 _SINCE = TypeAdapter(AwareDatetime)
 _PROVEN = {"in_place", "gone_after_landed"}
@@ -68,16 +69,17 @@ _HOLD = WatchedWorker(words="nobody is paused: make sure that nobody else moves 
 
 
 def main(words: Sequence[str] | None = None) -> int:
+    words = words or sys.argv[1:]
     args = _parse(words)
     try:
-        facts = _VERBS[args.verb](args, _connect(args))
+        facts, code = _VERBS[args.verb](args, _connect(args))
     except (MoveError, KeyboardInterrupt) as error:
         facts = {
             "error": str(error),
             "approval": getattr(error, "needed", ""),
             "next": [getattr(error, "way_on", "")],
-            "exit_code": getattr(error, "EXIT_CODE", 130),
         }
+        code = getattr(error, "EXIT_CODE", 130)
     ends = shlex.join([args.source, args.to])
     commands = []
     for way_on in filter(None, facts.pop("next", ())):
@@ -85,13 +87,12 @@ def main(words: Sequence[str] | None = None) -> int:
         commands.append(f"objectmove {verb} {ends} {rest}".rstrip())
     approval = facts.get("approval")
     if approval and not commands:
-        still = []
+        command = shlex.join(["objectmove", *words, "--approve", approval[:_SHORT_HASH]])
         if args.verb == "undo":
-            still = ["--consumer-stands-still"]
+            command += " --consumer-stands-still"
             facts["confirms"] = f"that nothing consumes from {args.to} while this runs"
-        words = [*args.words, *still, "--approve", approval[:_SHORT_HASH]]
-        commands.append(shlex.join(["objectmove", *words]))
-    facts["next"] = commands
+        commands.append(command)
+    facts |= {"exit_code": code, "next": commands}
     if args.json:
         at = format_time(datetime.now(UTC))
         facts = {"schema": f"objectmove/{args.verb}/1", "at": at, **facts}
@@ -99,10 +100,10 @@ def main(words: Sequence[str] | None = None) -> int:
     else:
         text = "\n".join(_list_lines(facts))
     sys.stdout.write(f"{text}\n")
-    return int(facts["exit_code"])
+    return code
 
 
-def _list_lines(facts: Mapping[str, Any]) -> Iterator[str]:
+def _list_lines(facts: Facts) -> Iterator[str]:
     """Yield lines for a person, without what is empty; what cannot be printed is escaped."""
     for name, value in facts.items():
         if isinstance(value, dict):
@@ -120,7 +121,7 @@ def _escape(value: object) -> str:
     return text if text.isprintable() else ascii(text)
 
 
-def _parse(words: Sequence[str] | None) -> Namespace:
+def _parse(words: Sequence[str]) -> Namespace:
     parser = ArgumentParser(
         "objectmove",
         description=__doc__,
@@ -141,13 +142,10 @@ def _parse(words: Sequence[str] | None) -> Namespace:
     for answer in ("--taken", "--not-taken"):
         add(answer, action="append", default=[])
     args = parser.parse_intermixed_args(words)
-    args.words = sys.argv[1:] if words is None else words
-    source = _PLACE.fullmatch(args.source)
-    to = _PLACE.fullmatch(args.to or args.source)
-    if not source or not to or source[1] != to[1]:
+    ends = _ENDS.fullmatch(f"{args.source}\0{args.to or args.source}")
+    if ends is None:
         parser.error("FROM and TO are s3://bucket/prefix/ in the same bucket")
-    args.bucket = source[1]
-    args.ends = [source[2], to[2]]
+    args.bucket, *args.ends = ends.groups()
     args.by = os.environ.get("USER", "unknown")
     return args
 
@@ -177,7 +175,7 @@ def _connect(args: Namespace) -> S3Bucket:
     )
 
 
-def _plan(args: Namespace, bucket: S3Bucket) -> Facts:
+def _plan(args: Namespace, bucket: S3Bucket) -> Done:
     now = datetime.now(UTC)
     plan = make_plan(
         bucket,
@@ -198,7 +196,7 @@ def _plan(args: Namespace, bucket: S3Bucket) -> Facts:
     keys = [row.key for row in plan.rows]
     facts = {"keys": keys, "plan": plan.id, "sha256": plan.sha256, **shown, "window": header.window}
     if not plan.rows:
-        return {**facts, "exit_code": 3 if header.excluded else 0}
+        return facts, 3 if header.excluded else 0
     is_free = header.abilities.conditional_put
     put = Request("put", PLANS + plan.sha256, body=plan.content, if_absent=is_free)
     now = bucket.read_clock()
@@ -206,13 +204,13 @@ def _plan(args: Namespace, bucket: S3Bucket) -> Facts:
     if answer.code:
         raise StoreError(f"the plan cannot be kept in the bucket: {answer.code}")
     short = plan.sha256[:_SHORT_HASH]
-    return {**facts, "next": [f"apply {plan.id} --approve {short}"], "exit_code": 0}
+    return {**facts, "next": [f"apply {plan.id} --approve {short}"]}, 0
 
 
 def _find(args: Namespace, bucket: S3Bucket) -> Plan:
     listed = bucket.list_objects(PLANS)
     for seen in sorted(listed, key=lambda seen: seen.last_modified, reverse=True):
-        plan = fetch_plan(bucket, seen.key, seen.key.removeprefix(PLANS))
+        plan = fetch_plan(bucket, seen.key.removeprefix(PLANS))
         is_newest = not args.plan and [plan.header.source, plan.header.to] == args.ends
         if is_newest or args.plan in (plan.id, plan.undo_id):
             return plan
@@ -235,13 +233,13 @@ def _complete(args: Namespace, needed: str) -> str:
     return needed if is_typed else args.approve
 
 
-def _carry(args: Namespace, bucket: S3Bucket) -> Facts:
+def _carry(args: Namespace, bucket: S3Bucket) -> Done:
     plan = _find(args, bucket)
     approval = _complete(args, plan.get_approval(args.verb))
     return _report(_make_run(args, bucket, plan).carry_out(args.verb, approval))
 
 
-def _settle(args: Namespace, bucket: S3Bucket) -> Facts:
+def _settle(args: Namespace, bucket: S3Bucket) -> Done:
     plan = _find(args, bucket)
     doubts = list_doubts(bucket, plan)
     answers = choose_answers(doubts, args.taken, args.not_taken)
@@ -252,33 +250,33 @@ def _settle(args: Namespace, bucket: S3Bucket) -> Facts:
     rows = [{"key": doubt.key, "why": doubt.row.why} for doubt in doubts if doubt.is_open]
     facts = {"plan": plan.id, "rows": rows}
     if answers:
-        return {**facts, "approval": needed, "exit_code": 5}
-    return {**facts, "exit_code": 3 if rows else 0}
+        return {**facts, "approval": needed}, 5
+    return facts, 3 if rows else 0
 
 
-def _report(done: MoveResult) -> Facts:
+def _report(done: MoveResult) -> Done:
     """Return what a run did; exit with 3 if something is left to do, or was left out."""
-    facts = asdict(done)
-    is_open = done.skipped or done.failed or done.unproven or done.waiting or done.stopped
+    facts = done._asdict()
+    is_open = done.skipped or done.unproven or done.waiting or done.stopped
     facts["next"] = facts.pop("ways_on")
-    return {**facts, "exit_code": 3 if is_open else 0}
+    return facts, 3 if is_open else 0
 
 
-def _verify(args: Namespace, bucket: S3Bucket) -> Facts:
+def _verify(args: Namespace, bucket: S3Bucket) -> Done:
     plan = _find(args, bucket)
     found = verify_plan(bucket, plan)
     seen = {name for name, count in found.counts.items() if count}
     ways_on = [each.way_on for each in list_unfinished(bucket)]
     facts = {"plan": plan.id, **found._asdict(), "next": ways_on}
-    return {**facts, "exit_code": 0 if seen <= _PROVEN else 3}
+    return facts, 0 if seen <= _PROVEN else 3
 
 
-def _probe(args: Namespace, bucket: S3Bucket) -> Facts:
-    instead = survey(bucket, timing=Timing(), source=args.ends[0])
+def _probe(args: Namespace, bucket: S3Bucket) -> Done:
+    instead = survey(bucket, source=args.ends[0])
     honours = {name: not text for name, text in instead.items()}
     is_usable = all(honours[name] for name in FAULTS)
     facts = {"store": bucket.url, "honours": honours, "instead": instead}
-    return {**facts, "exit_code": 0 if is_usable else 5}
+    return facts, 0 if is_usable else 5
 
 
 _VERBS = {

@@ -20,9 +20,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, InitVar, dataclass
 
 
+@dataclass(eq=False, repr=False)
 class MoveError(Exception):
     """What this package raises on purpose. IPython shows the text without a traceback.
 
@@ -33,11 +34,11 @@ class MoveError(Exception):
     HEADING = "STOPPED."
     EXIT_CODE = 1
 
-    def __init__(self, text: str, *, way_on: str = "", code: str = "", needed: str = "") -> None:
-        super().__init__(text)
-        self.way_on = way_on
-        self.code = code
-        self.needed = needed
+    text: InitVar[str]
+    _: KW_ONLY
+    way_on: str = ""
+    code: str = ""
+    needed: str = ""
 
     def _render_traceback_(self) -> list[str]:
         return ["", f"■ {self.HEADING}", "", str(self), ""]
@@ -94,11 +95,10 @@ class StoppedError(MoveError):
 
 @dataclass(eq=False)
 class InterruptedMoveError(KeyboardInterrupt):
-    """A person interrupted a run after ``moved`` objects; ``is_held`` if the worker is paused."""
+    """A person interrupted a run after ``moved`` objects."""
 
     moved: int
     way_on: str
-    is_held: bool
 
     def __str__(self) -> str:
         return f"interrupted after {self.moved} objects"

@@ -11,7 +11,7 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
 from socket import SHUT_RDWR, gaierror, socket
@@ -33,6 +33,11 @@ _GRACE_S = 0.7
 _SEND_S = 5.0
 _LATE = "no answer in time"
 
+NOT_SENT = 0
+"""The status when nothing left this machine."""
+NO_ANSWER = -1
+"""The status when no whole answer came."""
+
 Sink = Callable[[bytes], Any]
 """Takes the body of a reply in parts, as they come."""
 
@@ -49,18 +54,14 @@ class Message(NamedTuple):
     body: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """What came back for one request; ``headers`` by names in small letters.
 
-    ``NOT_SENT`` means that nothing left this machine, ``NO_ANSWER`` that no whole answer came.
+    ``status`` may be ``NOT_SENT`` or ``NO_ANSWER``.
     """
 
-    NOT_SENT = 0
-    NO_ANSWER = -1
-
     status: int
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = {}
     body: bytes = b""
     error: str = ""
 
@@ -152,7 +153,7 @@ class Connections:
                     reply = self._send(line, messages[index], sink, halt)
                     if resend and reply.error == _LATE:
                         halt.append(_LATE)
-                    if resend and reply.status == Reply.NO_ANSWER and not (sink or halt):
+                    if resend and reply.status == NO_ANSWER and not (sink or halt):
                         reply = self._send(line, messages[index], sink, halt)
                 with turn:
                     try:
@@ -194,7 +195,7 @@ class Connections:
         http = line.http
         is_idle = monotonic() - line.used_at >= _IDLE_S
         line.used_at = -_IDLE_S  # until an answer is read to its end
-        status = Reply.NOT_SENT
+        status = NOT_SENT
         try:
             message = make()
             request = self._write(message)
@@ -205,7 +206,7 @@ class Connections:
                 http.sock.settimeout(self._read_s)
             if halt:
                 raise InterruptedError(halt[0])
-            status = Reply.NO_ANSWER
+            status = NO_ANSWER
             late_at = monotonic() + _SEND_S
             while request:
                 wait_for_write(http.sock, _SEND_S)
@@ -218,7 +219,7 @@ class Connections:
             text = " ".join(str(error).split()) or repr(error)
             if isinstance(error, TimeoutError):
                 text = _LATE
-            if status == Reply.NOT_SENT and isinstance(error, TimeoutError | gaierror):
+            if status == NOT_SENT and isinstance(error, TimeoutError | gaierror):
                 halt.append(text)
             return Reply(status, error=text)
 

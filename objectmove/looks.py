@@ -13,24 +13,17 @@ from .table import Direction, Place
 #: The most keys ``scan`` looks at in one call, and the most rows ``scan_rows`` lists at a time.
 _PORTION = 1000
 _ROWS = 5_000
-#: Each way's direction, unless a person confirmed more.
-DIRECTIONS = {
-    Way.THERE: Direction.THERE,
-    Way.BACK: Direction.BACK,
-    Way.PARK: Direction.ASIDE,
-    Way.FREE: Direction.ASIDE,
-}
 
 
 def get_ends(plan: Plan, row: PlanRow, way: Way) -> tuple[str, str]:
-    parked = plan.header.get_parked_key(row.key)
-    ends = {
-        Way.THERE: (row.key, row.to),
-        Way.BACK: (row.to, row.key),
-        Way.PARK: (row.key, parked),
-        Way.FREE: (parked, row.key),
-    }
-    return ends[way]
+    """Return where a row comes from on this way, and where it goes."""
+    end = row.to
+    if way.direction is Direction.ASIDE:
+        header = plan.header
+        end = f"{header.parked}{plan.id}/{row.key.removeprefix(header.source)}"
+    if way in (Way.THERE, Way.PARK):
+        return row.key, end
+    return end, row.key
 
 
 def look_surely(bucket: S3Bucket, keys: list[str]) -> Look:

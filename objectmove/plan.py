@@ -7,7 +7,7 @@ this module would write differently is refused, so that an approver sees all tha
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from .bucket import S3Bucket, Version, format_time, is_key_supported
+from .bucket import S3Bucket, Texts, Version, format_time, is_key_supported
 from .errors import PlanError, StoreError
 
 PLANS = ".runbook/plans/"
@@ -43,7 +43,6 @@ _NOT_PROMISED = (
 )
 
 Timestamp = Annotated[datetime, PlainSerializer(format_time, return_type=str)]
-PlanId = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,120}$")]
 
 
 class FrozenModel(BaseModel):
@@ -90,7 +89,7 @@ class PlanHeader(FrozenModel):
     """What the plan is about."""
 
     format: Literal["objectmove/plan/8"] = Field("objectmove/plan/8", alias="schema")
-    id: PlanId
+    id: str = Field(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,120}$")
     step: str
     endpoint: str
     bucket: str
@@ -135,9 +134,6 @@ class PlanHeader(FrozenModel):
     def get_to(self, key: str) -> str:
         return self.to + key.removeprefix(self.source)
 
-    def get_parked_key(self, key: str) -> str:
-        return f"{self.parked}{self.id}/{key.removeprefix(self.source)}"
-
 
 @dataclass(frozen=True, slots=True)
 class PlanRow(Version):
@@ -146,7 +142,7 @@ class PlanRow(Version):
     last_modified: Timestamp
     to: str
     age_start: Timestamp  # since when the object waits, by the caller's rules
-    facts: Mapping[str, str] = field(default_factory=dict)  # what else the caller shows an approver
+    facts: Texts = field(default_factory=dict)  # what else the caller shows an approver
     sha256: str = ""  # of the content, or "" if the ETag is its MD5
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -172,7 +168,7 @@ class Rows(Sequence[PlanRow]):
         return ROW.validate_json(self.lines[index])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
     content: bytes = field(repr=False)
     sha256: str
@@ -233,9 +229,10 @@ def parse_plan(content: bytes, name: str) -> Plan:
     return plan
 
 
-def fetch_plan(bucket: S3Bucket, plan_id: str, sha256: str) -> Plan:
+def fetch_plan(bucket: S3Bucket, sha256: str) -> Plan:
     """Return a plan that the bucket keeps; raise StoreError when it doesn't have these bytes."""
-    read = bucket.read_object(PLANS + sha256)
+    key = PLANS + sha256
+    read = bucket.read_object(key)
     if read is None or hashlib.sha256(read[0]).hexdigest() != sha256:
-        raise StoreError(f"the bucket does not have the bytes of {plan_id} any more")
-    return parse_plan(read[0], plan_id)
+        raise StoreError(f"the bucket does not have the plan {key} any more")
+    return parse_plan(read[0], key)

@@ -8,7 +8,7 @@ does the same from the states of the rows: there is no recovery code.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -16,7 +16,7 @@ from functools import cached_property, partial
 from typing import Literal
 
 from .book import Book, Patience
-from .bucket import UNMET, Request, S3Bucket, format_time
+from .bucket import UNMET, Request, S3Bucket, Texts, format_time
 from .carry import Carrier, Operator
 from .errors import (
     DriftError,
@@ -99,7 +99,7 @@ class Run:
     main: Book = field(init=False)  # the bucket's state, while this run has its lock
     already: int = 0
     stopped: str = ""
-    in_reach: Mapping[str, str] = field(default_factory=dict)
+    in_reach: Texts = field(default_factory=dict)
     held_at: float | None = None  # when we last saw the worker paused, while we hold it
     #: For each row that a person decided, the state that it gets.
     answers: Sequence[tuple[Doubt, State]] = ()
@@ -167,7 +167,7 @@ class Run:
                 text = "the approval is for other answers, or something changed since"
                 way_on = f"settle {self.plan.id}"
                 raise NotApprovedError(f"{text}: look again", needed=needed, way_on=way_on)
-            self.operator.note(self.plan.id, "answered")
+            self.operator.note("answered")
             return self._finish(release, release.undo)
 
     def resume_worker(self, approve: str) -> MoveResult:
@@ -192,7 +192,7 @@ class Run:
                     needed=needed,
                     way_on=f"resume {self.plan.id} --resume-worker --approve {needed}",
                 )
-            self.operator.note(self.plan.id, "resumed")
+            self.operator.note("resumed")
             with self._catching(release):
                 self._end_hold(held)
             return self._report()
@@ -396,8 +396,7 @@ class Run:
             way_on = self._find_next_command(move)
             if isinstance(error, KeyboardInterrupt):
                 moved = self._report().moved if has_begun else 0
-                is_held = self.main.state.held is not None
-                raise InterruptedMoveError(moved, way_on, is_held) from error
+                raise InterruptedMoveError(moved, way_on) from error
             error.way_on = error.way_on or way_on
             is_failure = isinstance(error, RefusedError | StoreError)
             if has_begun and is_failure and not isinstance(error, HeldError):
@@ -426,7 +425,7 @@ class Run:
             carrier.finish()
             if not piece.is_ended:
                 self._hold()
-                self._check_rows(book, piece, carrier)
+                self._check_rows(carrier)
             if not piece.is_ended:
                 self._begin(piece)
                 for _ in range(_PASSES):
@@ -443,7 +442,7 @@ class Run:
         self.stopped = carrier.stopped or self.stopped
         book.save()
         if piece.is_ended:
-            self.operator.note(self.plan.id, "ended", move=piece.id)
+            self.operator.note("ended", move=piece.id)
 
     def _begin(self, move: Move) -> None:
         """Before a move's first announcement, note the time: the undo period starts.
@@ -478,17 +477,17 @@ class Run:
 
     # --- checks before the first announcement of a run ---
 
-    def _check_rows(self, book: Book, piece: Move, carrier: Carrier) -> None:
+    def _check_rows(self, carrier: Carrier) -> None:
         """Look at all rows that wait; skip what changed, or end the move if too much did.
 
         Raises DriftError if nothing was announced yet; in an undo, if a consumer still takes.
         """
-        numbers = piece.list_waiting()
+        piece = carrier.move
         if piece.is_undo:
-            self._watch_consumer(book, numbers)
+            self._watch_consumer(carrier)
             return
         why = self._find_obstacle()
-        changed = {} if why else self._find_changed(book, numbers, carrier)
+        changed = {} if why else self._find_changed(carrier)
         allowed = max(_FEW_CHANGED, (piece.end - piece.start) // 10)
         if self.is_strict or not self.operator.hold.can_pause:
             allowed = 0
@@ -507,11 +506,13 @@ class Run:
         for number, text in changed.items():
             piece.rows[number] = Row(State.SKIPPED, why=text)
 
-    def _find_changed(self, book: Book, numbers: Sequence[int], carrier: Carrier) -> dict[int, str]:
+    def _find_changed(self, carrier: Carrier) -> dict[int, str]:
         """Return why waiting rows may not move; note which others need no second look."""
         explain = make_explain(self.bucket, self.main.state, beside=self.plan.id)
+        book = carrier.book
         changed = {}
         youngest = book.stamp
+        numbers = carrier.move.list_waiting()
         for number, row, looks in scan_rows(self.bucket, self.plan, numbers, book.renew):
             youngest = max(youngest, row.last_modified + timedelta(seconds=1))
             place = judge(self.bucket, row, looks, row.key)
@@ -530,9 +531,9 @@ class Run:
             self.operator.clock.sleep(wait_s)
         return changed
 
-    def _watch_consumer(self, book: Book, numbers: Sequence[int]) -> None:
-        keys = [self.plan.rows[number].to for number in numbers]
-        look = partial(scan, self.bucket, self.plan.header.to, keys, book.renew)
+    def _watch_consumer(self, carrier: Carrier) -> None:
+        keys = [self.plan.rows[number].to for number in carrier.move.list_waiting()]
+        look = partial(scan, self.bucket, self.plan.header.to, keys, carrier.book.renew)
         before = look()
         self.operator.clock.sleep(_WATCH_S)
         after = look()

@@ -57,8 +57,8 @@ def look_aside(bucket: S3Bucket, plan: Plan, rows: Iterable[tuple[int, Row]]) ->
     looks = look_surely(bucket, keys)
     doubts = []
     for number, planned, row in found:
-        source, parked = judge_ends(bucket, plan, planned, Way.PARK, looks)
-        doubts.append(Doubt(number, planned.key, planned, row, source, parked))
+        places = judge_ends(bucket, plan, planned, Way.PARK, looks)
+        doubts.append(Doubt(number, planned.key, planned, row, *places))
     return doubts
 
 
@@ -68,7 +68,7 @@ def list_held(bucket: S3Bucket, release: Move) -> list[Doubt]:
     rows += release.list_rows(State.FREED)
     if not rows:
         return []
-    plan = fetch_plan(bucket, release.plan, release.sha256)
+    plan = fetch_plan(bucket, release.sha256)
     return look_aside(bucket, plan, rows)
 
 

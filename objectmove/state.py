@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, TypeAdapter, Valid
 from .bucket import S3Bucket, Seen
 from .errors import NotNowError, PlanError, StoreError
 from .plan import Timestamp
-from .table import UNENDED, State
+from .table import UNENDED, Direction, State
 
 STATE = ".runbook/state.json"
 #: Where version 0.1 keeps its releases, and the object that makes it refuse to work here.
@@ -33,6 +33,11 @@ class Way(StrEnum):
     """From the source to the parking place."""
     FREE = "free"
     """From the parking place to the source."""
+
+    @property
+    def direction(self) -> Direction:
+        """The direction of the table, unless a person confirmed more."""
+        return Direction.ASIDE if self in (Way.PARK, Way.FREE) else Direction(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +87,7 @@ Rows = Annotated[
 ]
 
 
-@dataclass(slots=True)
+@dataclass
 class Move:
     """What was done about a plan: its release, or its undo."""
 
@@ -143,9 +148,10 @@ class Move:
             state = State.LEFT
         return self.rows.get(number, Row(state, self.way))
 
-    def find(self, *states: State) -> list[int]:
-        """Return the numbers of the stored rows in these states, sorted."""
-        return sorted(number for number, row in self.rows.items() if row.state in states)
+    def find(self, *states: State) -> dict[int, Row]:
+        """Return the stored rows in these states, sorted, by number."""
+        found = [each for each in self.rows.items() if each[1].state in states]
+        return dict(sorted(found, key=itemgetter(0)))
 
     def get_last_row(self, number: int) -> Row:
         """Return what the undo did with a row; if it left the row alone, what the release did."""
@@ -158,15 +164,15 @@ class Move:
     def list_rows(self, *states: State) -> list[tuple[int, Row]]:
         rows: list[tuple[int, Row]] = []
         for move in self.all:
-            rows += [(number, move.rows[number]) for number in move.find(*states)]
+            rows += move.find(*states).items()
         return rows
 
     def list_waiting(self) -> list[int]:
-        waiting = [n for n in self.find(State.WAITING) if self.rows[n].way is self.way]
+        waiting = [n for n, row in self.find(State.WAITING).items() if row.way is self.way]
         return waiting + [n for n in range(self.next, self.end) if n not in self.rows]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Hold:
     """Whom we hold paused, and for which plan."""
 
@@ -183,7 +189,7 @@ class Hold:
     ended_at: Timestamp | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Lock:
     """Who works in the bucket; it lapses ``lease_s`` after the last save."""
 
@@ -194,7 +200,7 @@ class Lock:
     lease_s: float
 
 
-@dataclass(slots=True)
+@dataclass
 class BucketState:
     """The content of the object; ``count`` grows with each save."""
 

@@ -142,7 +142,7 @@ def _read_names(column: Any, kind: Iterable[str]) -> list[str]:
     return names
 
 
-# Columns: direction, state, source, destination, act or state, proof, reason.
+# Columns: the fields of a rule.
 # At a destination, ``again`` does not occur: it stands beside ``same`` so that no cell is empty.
 _TABLE = """
 any waiting here absent SEND WAITING it waits, and nothing is in its way
@@ -238,12 +238,5 @@ def decide(direction: Direction, state: State, source: Place, destination: Place
     return _BY_CELL[direction, state, source, destination]
 
 
-def print_rules() -> None:
-    lines = ["direction | state | source | destination | act | proof | reason"]
-    lines.append(" | ".join(["---"] * 7))
-    lines += [" | ".join(map(str, rule)) for rule in RULES]
-    sys.stdout.write("".join(f"| {line} |\n" for line in lines))
-
-
 if __name__ == "__main__":
-    print_rules()
+    sys.stdout.write(" ".join(Rule._fields) + _TABLE)

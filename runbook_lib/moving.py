@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, Field
 
 from chainlog import ChainedLog
 from objectmove import plan as plans
-from objectmove import planning, proof, result, settling
+from objectmove import planning, result, settling
 from objectmove.book import Clock
 from objectmove.bucket import S3Bucket, format_time, parse_time
 from objectmove.carry import Holder, Operator, WatchedWorker
@@ -232,7 +232,7 @@ class MoveGate:
             )
         release = self._load(inv, plan_id)
         move: plans.Plan = release.content
-        found = proof.verify_plan(self.get_read_store(inv.clients), move)
+        found = result.verify_plan(self.get_read_store(inv.clients), move)
         until = found.undo_until
         if until is None or (found.at > until and not found.taken_back_by):
             raise NotNowError(
@@ -378,7 +378,7 @@ class MoveGate:
             ChainedLog(plan.trace).append("follow_up", {"about": move.id})
         log = ChainedLog(plan.trace.with_stem(move.id))
 
-        def open_log(_plan_id: str) -> ChainedLog:
+        def open_log() -> ChainedLog:
             """Return this machine's log. Opening it means that something changes now."""
             inv.begin_change()
             return log
@@ -418,7 +418,7 @@ class MoveGate:
             count = f"{error.moved:,} {self.noun}s"
             text = f"Interrupted after {count}. Carry on with: runbook {error.way_on}"
             raise KeyboardInterrupt(name_runbook(text)) from error
-        facts: dict[str, Json] = asdict(done)
+        facts: dict[str, Json] = done._asdict()
         facts["plan"] = plan.id
         facts["ways_on"] = [f"runbook {command}" for command in done.ways_on]
         word = "moved"
@@ -433,7 +433,7 @@ class MoveGate:
 
     @_naming_commands()
     def _verify(self, inv: Any, plan: Plan) -> Effect:
-        found = proof.verify_plan(self.get_read_store(inv.clients), plan.content)
+        found = result.verify_plan(self.get_read_store(inv.clients), plan.content)
         seen = {name for name, count in found.counts.items() if count}
         is_ok = seen <= _AS_PLANNED.get(plan.action, _LANDED)
         start = "proven by listing" if is_ok else "not proven"

@@ -73,7 +73,7 @@ def test_a_drill_whose_plans_could_not_be_made_approves_nothing(
 
 def interrupt_the_release(patch: pytest.MonkeyPatch) -> None:
     def carry_out(_run: Run, _verb: str, _approve: str) -> None:
-        raise InterruptedMoveError(moved=1, way_on="resume rel-1", is_held=False)
+        raise InterruptedMoveError(moved=1, way_on="resume rel-1")
 
     patch.setattr(Run, "carry_out", carry_out)
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from objectmove import http as http_module
-from objectmove.http import Connections, Message, Reach, Reply
+from objectmove.http import NO_ANSWER, NOT_SENT, Connections, Message, Reach, Reply
 from tests.support.gateway import wait_until
 from tests.support.network import (
     Act,
@@ -96,7 +96,7 @@ def test_a_change_is_never_sent_twice(act: Act, is_first: bool, method: str) -> 
         if not is_first:
             ask(http, *gets(1))
         (reply,) = ask(http, Message(method, "/change?secret", {"host": "x"}, b"body")).values()
-        assert (reply.status, bool(reply.error)) == (Reply.NO_ANSWER, True)
+        assert (reply.status, bool(reply.error)) == (NO_ANSWER, True)
         assert "secret" not in reply.error
         assert ask(http, *gets(1))[0].status == 200
     assert server.targets.count("/change?secret") == 1
@@ -119,7 +119,7 @@ def test_reads_are_sent_again_once_each_when_their_connection_breaks() -> None:
 
     with run_server(answer) as server:
         told = ask(connect(server.endpoint, connections=1), *gets(5), resend=True)
-    assert [told[n].status for n in range(5)] == [200, Reply.NO_ANSWER, 200, Reply.NO_ANSWER, 200]
+    assert [told[n].status for n in range(5)] == [200, NO_ANSWER, 200, NO_ANSWER, 200]
     assert sorted(server.targets) == ["/0", "/1", "/1", "/2", "/3", "/3", "/4"]
 
 
@@ -127,8 +127,8 @@ def test_a_silent_server_costs_one_time_out() -> None:
     with run_server(lambda _: Act(then="hang")) as server:
         http = connect(server.endpoint, read_s=0.2, connections=2)
         told = ask(http, *gets(50), resend=True)
-    assert [told[n].status for n in (0, 1)] == [Reply.NO_ANSWER] * 2
-    assert {told[n].status for n in range(2, 50)} == {Reply.NOT_SENT}
+    assert [told[n].status for n in (0, 1)] == [NO_ANSWER] * 2
+    assert {told[n].status for n in range(2, 50)} == {NOT_SENT}
     assert told[0].error == "no answer in time"
     assert len(server.received) == 2
 
@@ -137,7 +137,7 @@ def test_a_refused_port_sends_nothing() -> None:
     with run_server(lambda _: OK) as server:
         pass
     told = ask(connect(server.endpoint), PUT, PUT)
-    assert {r.status for r in told.values()} == {Reply.NOT_SENT}
+    assert {r.status for r in told.values()} == {NOT_SENT}
     assert told[0].error
 
 
@@ -200,8 +200,8 @@ def test_ctrl_c_tells_of_every_message_once_and_sends_nothing_more() -> None:
     assert sorted(index for index, _ in told) == list(range(100))
     status = dict(told)
     assert [status[n] for n in range(10)] == [200] * 10
-    assert sorted(status[n] for n in range(10, 14)) == [Reply.NO_ANSWER] * 4
-    assert {status[n] for n in range(14, 100)} == {Reply.NOT_SENT}
+    assert sorted(status[n] for n in range(10, 14)) == [NO_ANSWER] * 4
+    assert {status[n] for n in range(14, 100)} == {NOT_SENT}
 
 
 def test_who_sleeps_while_a_body_is_sent_does_not_send_its_rest(
@@ -233,7 +233,7 @@ def test_who_sleeps_while_a_body_is_sent_does_not_send_its_rest(
             while part := connection.recv(1 << 20):
                 received += len(part)
         sender.join(timeout=20)
-    assert told[0].status == Reply.NO_ANSWER
+    assert told[0].status == NO_ANSWER
     assert 0 < received < len(body)
 
 
@@ -248,7 +248,7 @@ def test_tls_trusts_the_named_ca_only(certificates: tuple[Path, ssl.SSLContext])
         http = connect(server.endpoint, secure=True, ca_file=str(ca_file))
         assert [r.status for r in ask(http, *gets(10)).values()] == [200] * 10
         (reply,) = ask(connect(server.endpoint, secure=True), PUT).values()
-    assert (reply.status, "certificate" in reply.error) == (Reply.NOT_SENT, True)
+    assert (reply.status, "certificate" in reply.error) == (NOT_SENT, True)
     assert "/put" not in server.targets
 
 
@@ -259,7 +259,7 @@ def test_a_certificate_of_another_host_is_refused(
     with run_server(lambda _: OK, tls=context) as server:
         endpoint = server.endpoint.replace("127.0.0.1", "localhost")
         (reply,) = ask(connect(endpoint, secure=True, ca_file=str(ca_file)), PUT).values()
-    assert (reply.status, server.received) == (Reply.NOT_SENT, [])
+    assert (reply.status, server.received) == (NOT_SENT, [])
 
 
 def test_a_line_break_in_a_header_sends_nothing() -> None:
@@ -267,5 +267,5 @@ def test_a_line_break_in_a_header_sends_nothing() -> None:
         for text in ("b\r\nx-c: d", "b\n", "b\r"):
             bad = Message("PUT", "/bad", {"host": "x", "x-a": text})
             told = ask(connect(server.endpoint, connections=1), bad, PUT)
-            assert [told[n].status for n in range(2)] == [Reply.NOT_SENT, 200]
+            assert [told[n].status for n in range(2)] == [NOT_SENT, 200]
     assert server.targets == ["/put"] * 3

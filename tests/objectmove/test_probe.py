@@ -26,7 +26,7 @@ def make_bucket(kind: type[MemoryBucket] = MemoryBucket) -> S3Bucket:
 
 
 def list_lacking(bucket: S3Bucket) -> set[str]:
-    found = survey(bucket, timing=Timing(), source="in/")
+    found = survey(bucket, source="in/")
     assert list(bucket.list_objects("")) == []
     return {name for name, instead in found.items() if instead}
 
@@ -47,5 +47,5 @@ def test_a_listing_that_shows_what_was_removed_is_late(monkeypatch: pytest.Monke
         return iter(shown[-2] if len(shown) > 1 else [])
 
     monkeypatch.setattr(bucket, "list_objects", list_late)
-    found = survey(bucket, timing=Timing(), source="in/")
+    found = survey(bucket, source="in/")
     assert found["listing_at_once"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -83,7 +82,7 @@ def forget_rows_of_an_undo() -> Iterator[None]:
         undo.rows.update(left)
 
     def leave_out(self: Any) -> Any:
-        return replace(report(self), left=0)
+        return report(self)._replace(left=0)
 
     with (
         mock.patch.object(run.Run, "_leave_unmoved", forget),

@@ -15,7 +15,7 @@ from chainlog import LogError
 
 from . import audits
 from .audits import Told
-from .engine import bucket, carry, errors, plan, planning, proof, result, run, settling
+from .engine import bucket, carry, errors, plan, planning, result, run, settling
 from .process import Director, Killed, Process, Quiet
 from .world import PARKED, SOURCE, TO, Machine, World
 
@@ -210,10 +210,10 @@ class Desk:
         process = self.begin(machine, "", is_quiet=True)
         return result.list_unfinished(process.bucket)
 
-    def verify(self, machine: Machine, plan_id: str) -> proof.MoveProof:
+    def verify(self, machine: Machine, plan_id: str) -> result.MoveProof:
         process = self.begin(machine, plan_id, is_quiet=True)
         planned = self.find_plan(process, plan_id)
-        return proof.verify_plan(process.bucket, planned)
+        return result.verify_plan(process.bucket, planned)
 
 
 def _confirm(line: Line) -> datetime | None:
@@ -228,7 +228,7 @@ def make_operator(process: Process) -> carry.Operator:
     return carry.Operator(
         name=f"op{process.name}",
         hold=process.hold,
-        log=process.log,  # type: ignore[arg-type]
+        log=partial(process.log, process.plan),  # type: ignore[arg-type]
         clock=process.clock,  # type: ignore[arg-type]
         notice=lambda _: None,
         progress=lambda _done, _total: None,

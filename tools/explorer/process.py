@@ -11,7 +11,6 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import datetime
 from functools import cache
 from itertools import permutations
@@ -47,10 +46,10 @@ _OVERSLEPT_S = 33.0
 _REQUEST_MS, _READ_MS, _TIMEOUT_MS, _REPLAY_MS = 4, 2, 10_000, 3_000
 
 Reply = http.Reply
-_NOT_SENT = Reply(Reply.NOT_SENT, error="connection refused")
-_INTERRUPTED = Reply(Reply.NOT_SENT, error="interrupted")
-_SILENT = Reply(Reply.NO_ANSWER, error="no answer in time")
-_NOT_ASKED = Reply(Reply.NOT_SENT, error="no answer in time")
+_NOT_SENT = Reply(http.NOT_SENT, error="connection refused")
+_INTERRUPTED = Reply(http.NOT_SENT, error="interrupted")
+_SILENT = Reply(http.NO_ANSWER, error="no answer in time")
+_NOT_ASKED = Reply(http.NOT_SENT, error="no answer in time")
 #: Fates in which the request does not reach the store, or has no effect there.
 _WITHOUT_EFFECT: Mapping[str, http.Reply] = {
     "refused": _NOT_SENT,
@@ -399,7 +398,7 @@ class SimConnections:
                 is_silent = True
             if sink is not None and reply.status == 200:
                 sink(reply.body)
-                reply = replace(reply, body=b"")
+                reply = reply._replace(body=b"")
             replies[place] = reply
             take(place, reply)
         if interrupt is not None:

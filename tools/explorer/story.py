@@ -14,7 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from greenlet import greenlet  # type: ignore[import-untyped]
 
 from . import audits, chance
 from .audits import Finding
-from .engine import errors, plan, proof, result, state
+from .engine import errors, plan, result, state
 from .person import LAPSE_MS, Desk, Line, Word, find_way_on, read_line, read_told
 from .process import CHANGE_FATES, COPY_FATES, LOOK_FATES, Killed, Process, Quiet
 from .scenarios import Scenario
@@ -975,8 +975,8 @@ def _classify(by: str) -> str:
 
 def _describe(word: Any) -> str:
     if isinstance(word, result.MoveResult):
-        return str({name: told for name, told in asdict(word).items() if told})
-    if isinstance(word, proof.MoveProof):
+        return str({name: told for name, told in word._asdict().items() if told})
+    if isinstance(word, result.MoveProof):
         return str({name: count for name, count in word.counts.items() if count})
     if isinstance(word, plan.Plan):
         return f"{word.id}: {[row.key for row in word.rows]}"

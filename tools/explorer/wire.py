@@ -47,7 +47,7 @@ ROUTER: Mapping[str, http.Reply] = MappingProxyType(
     }
 )
 UNAVAILABLE = Reply(503, {"content-type": "text/plain"}, b"Service Unavailable\n")
-NO_ANSWER = Reply(Reply.NO_ANSWER, error="the connection was closed before a whole answer")
+NO_ANSWER = Reply(http.NO_ANSWER, error="the connection was closed before a whole answer")
 
 
 @dataclass(frozen=True, slots=True)
