@@ -54,6 +54,7 @@ def serve(settings: ServeSettings) -> None:
         book = AlertBook(home / "jobs.sqlite3")
         metrics = Metrics(book, targets)
         configure(settings)
+        # Not the log's: a report may name what a target's address holds, such as a channel.
         redactor = Redactor([*settings.secrets, token])
         jobs = Jobs(settings, book, targets=targets, metrics=metrics, redactor=redactor)
         jobs.start()

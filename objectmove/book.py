@@ -145,7 +145,10 @@ class Book:
         return holder or self._lock, read.state.count if read else -1
 
     def _keep_old_out(self) -> None:
-        """Make version 0.1 refuse this bucket; check again that it began nothing meanwhile."""
+        """Put the object that makes version 0.1 refuse this bucket; check that it began nothing.
+
+        If it did, remove the state that we just put.
+        """
         try:
             self.send([Request("put", NEWER, body=b"{}", if_absent=self.is_conditional)])
             check_old_releases(self.bucket)

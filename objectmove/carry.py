@@ -128,7 +128,7 @@ _STUCK = (State.WAITING, State.UNPROVEN, *_IN_DOUBT)
 
 @dataclass(kw_only=True)
 class Carrier:
-    """Carries the rows of one move, or of one part, within one run."""
+    """Carries out a release or an undo, or one part of it, within one run."""
 
     bucket: S3Bucket
     plan: Plan

@@ -191,11 +191,14 @@ class Connections:
         sink: Sink | None,
         halt: list[str],
     ) -> Reply:
-        """Send one message once; return its reply, even for a failure."""
+        """Send one message, never twice; return its reply, even for a failure.
+
+        With a reason in ``halt``, send nothing. If the server can't be reached, add the reason.
+        """
         http = line.http
         is_idle = monotonic() - line.used_at >= _IDLE_S
         line.used_at = -_IDLE_S  # until an answer is read to its end
-        status = NOT_SENT
+        status = NOT_SENT  # of a failure from here on
         try:
             message = make()
             request = self._write(message)

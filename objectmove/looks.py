@@ -93,7 +93,7 @@ def scan(
 def scan_rows(
     bucket: S3Bucket, plan: Plan, numbers: Sequence[int], on_way: Callable[[], None] = lambda: None
 ) -> Iterator[tuple[int, PlanRow, Look]]:
-    """Yield each row's number, the row, and the looks at its source and destination."""
+    """Yield each row's number, the row, and what its batch found, also at the row's two ends."""
     for first in range(0, len(numbers), _ROWS):
         rows = {number: plan.rows[number] for number in numbers[first : first + _ROWS]}
         looks = scan(bucket, plan.header.source, [row.key for row in rows.values()], on_way)

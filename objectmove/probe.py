@@ -163,18 +163,19 @@ def survey(bucket: S3Bucket, *, source: str) -> dict[str, str]:
         listed = [seen.key for seen in bucket.list_objects(root)]
         pages = [seen.key for seen in bucket.list_objects(root, page_size=2)]
         looks = bucket.look([root + trial.key for trial in _SURVEY])
-        versions = _list_removals(bucket, f"{root}f")
-    late = [*bucket.list_objects(root)]
+        versions = _list_removals(bucket, f"{root}f")  # the one that was overwritten
+    # The end of the block removed the scratch objects.
+    still_listed = [*bucket.list_objects(root)]
     removals = _list_removals(bucket, root)
     bucket.send(removals, signed_at=bucket.read_clock(), expires_s=timing.expires_s)
     there = {key for key, seen in looks.items() if seen is not None}
     if not listed == pages == sorted(listed):
         lacking["listing_order"] = "another order"
-    if late or there != {*listed}:
+    if still_listed or there != {*listed}:
         lacking["listing_at_once"] = "late"
     if len(versions) < 2:
         lacking["versions"] = "overwritten objects are gone"
-    secret = looks.get(f"{root}m")
+    secret = looks.get(f"{root}m")  # the copy of the encrypted one
     if secret is not None and ENCRYPTION not in secret.headers:
         lacking["encrypted_copies"] = "put: not encrypted"
     return {name: lacking.get(name, "") for name in (*FAULTS, *Abilities.model_fields, *_BESIDE)}

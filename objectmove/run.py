@@ -110,7 +110,8 @@ class Run:
         """Begin a release or an undo, or resume what is unfinished of a plan.
 
         ``apply`` begins or resumes the release. ``undo`` takes back, from any machine, what moved
-        and was not taken. ``resume`` begins nothing, and prefers the undo to the release.
+        and was not taken. ``resume`` begins nothing: it resumes the undo if there
+        is one, else the release.
         ``plan.get_approval(verb)`` approves.
 
         Raises NotNowError when the plan is too old, or the undo period is over. Changes the planned

@@ -100,7 +100,7 @@ def find_in_reach(bucket: S3Bucket, state: BucketState) -> dict[str, str]:
 def make_explain(
     bucket: S3Bucket, state: BucketState, *, beside: str = ""
 ) -> Callable[[Version], str]:
-    """Return a function that says in a word why moves hold an object, or "".
+    """Return a function that gives the reason why an object must not move, or "".
 
     Other content than a row has is another object. The moves of the plan ``beside`` don't count.
     """

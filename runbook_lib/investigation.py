@@ -149,7 +149,7 @@ class Investigation(Generic[S, C]):
 
     @classmethod
     def _has_next_episode(cls, incident: Incident, settings: S) -> bool:
-        """Tell whether trouble began after the incident was fixed and long enough calm."""
+        """Tell whether new trouble began, at least ``read_calm`` after the incident was fixed."""
         judgement = judge_incident(incident)
         until = judgement.until
         calm = cls.read_calm(settings)

@@ -21,7 +21,7 @@ class _Reader:
 
 
 def choose_language(*catalogs: Path, zone: ZoneInfo | None) -> None:
-    """Choose the language by gettext's catalogs, as far as they exist, and the time zone."""
+    """Set the time zone, and the language from those gettext catalogs that exist."""
     _Reader.zone = zone
     _Reader.translations = _read_catalogs(*filter(Path.exists, catalogs))
 

@@ -60,7 +60,9 @@ def get_parameters(inv: Any, kind: type[P]) -> P:
     """Return an investigation's parameters, or raise UsageError if they are of another kind."""
     parameters = inv.parameters
     if not isinstance(parameters, kind):
-        raise UsageError(f"{inv.section.NAME} does not have the {kind.__name__} of this action")
+        raise UsageError(
+            f"{inv.section.NAME} has no {kind.__name__}: this action belongs to another section"
+        )
     return parameters
 
 

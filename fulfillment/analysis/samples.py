@@ -36,7 +36,7 @@ def compute_interval_s(samples: Sequence[Sample]) -> float:
 
 
 def list_growth(counters: Iterable[Iterable[Sample]]) -> list[Sample]:
-    """Return each increase of some counters, oldest first, as their samples are."""
+    """Return every increase of some counters, oldest first. Each one's samples are so, too."""
     growth = []
     for samples in counters:
         for old, new in pairwise(samples):

@@ -99,7 +99,7 @@ def _refresh_advice(inv: Investigation) -> Advice:
 
 
 def _plan_release(inv: Investigation) -> Plan:
-    """Plan a release by move or a re-trigger, as ``way`` says or section 5 advises."""
+    """Plan 6.1: a release by move, a re-trigger, or nothing. With ``auto``, section 5 decides."""
     parameters = get_parameters(inv, Parameters)
     worker = inv.settings.worker_service
     prefix = parameters.prefix or inv.settings.pending_prefix
@@ -117,6 +117,7 @@ def _plan_release(inv: Investigation) -> Plan:
         return _plan_or_say(
             "6.1", prefix, lambda: make_release_plan(inv, reason=reason, only_orders=orders)
         )
+    # Without anything to do, the plan is empty, and names the prefix.
     target = prefix if way == "none" else worker
     return _plan_service(inv, "6.1", way, target, reason, needs_repair=needs_repair)
 

@@ -126,7 +126,7 @@ def read_worker(inv: Investigation) -> model.Outcome:
         return outcome.unknown(error or "no pass of the worker was seen yet")
     outcome.value = "working"
     if metrics.compute_carrier_share("timeout") is None:
-        return outcome.ok("the worker runs; it asked the carrier too little to judge it")
+        return outcome.ok("the worker runs, but sent too few carrier requests to judge the carrier")
     return outcome.ok("the worker runs, and the carrier answers")
 
 

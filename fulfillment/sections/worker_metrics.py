@@ -79,9 +79,9 @@ def read_worker_metrics(inv: Investigation) -> WorkerMetrics:
     # If scrapes are rare, half a minute may have no sample.
     interval_s = compute_interval_s(failed[0]) if failed else 0.0
     now = inv.now()
-    recent = now - timedelta(seconds=max(_RECENT_S, 4 * interval_s))
-    if max((samples[-1].at for samples in failed), default=recent) <= recent:
-        # Old counts say nothing about now.
+    recent_start = now - timedelta(seconds=max(_RECENT_S, 4 * interval_s))
+    if max((samples[-1].at for samples in failed), default=recent_start) <= recent_start:
+        # Without a recent sample, old counts say nothing about now.
         return WorkerMetrics(error or "Prometheus does not scrape the worker's counters")
 
     def grow(name: str, since: datetime, label: str = "") -> dict[str, float]:
@@ -96,14 +96,14 @@ def read_worker_metrics(inv: Investigation) -> WorkerMetrics:
     acted_at = find_last_remedy(inv) or flow_start
     arrived = grow(_ARRIVED, acted_at)
     moved = grow(_MOVED, acted_at)
-    recent = max(acted_at, recent)
+    count_start = max(acted_at, recent_start)
     passes = sorted({each.value for each in read_samples(inv, _LAST_RUN, _FLOW_WINDOW_S)})
     gaps_s = [new - old for old, new in pairwise(passes)]
     return WorkerMetrics(
-        failures=grow(FAILED, recent, "reason"),
-        requests=grow(_CARRIER, recent, "outcome"),
+        failures=grow(FAILED, count_start, "reason"),
+        requests=grow(_CARRIER, count_start, "outcome"),
         surplus=sum(arrived.values()) - sum(moved.values()) if arrived and moved else None,
-        drained=sum(grow(_MOVED, recent).values()) if moved else None,
+        drained=sum(grow(_MOVED, count_start).values()) if moved else None,
         # What failed before this incident held none of its labels back.
         has_failed=any(grow(FAILED, inv.incident.state.opened_at).values()),
         run_gap_s=median(gaps_s) if gaps_s else None,

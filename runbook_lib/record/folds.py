@@ -383,8 +383,8 @@ def _list_missing(current: Mapping[Key, Measurement], quantities: Quantities) ->
 class Ends(NamedTuple):
     """From when to when the trouble lasted. ``since`` is None if it never began.
 
-    ``until`` is None while it lasts, or if unknown. ``seen_at`` is the first reading of a symptom's
-    breach or a firing alert.
+    ``until`` is None while it lasts, or if unknown. ``seen_at`` is when a reading first
+    showed a symptom or an alert in breach.
     """
 
     since: datetime | None

@@ -137,8 +137,8 @@ class MoveCommands:
     ) -> Document:
         """Show objects that may or may not have been taken; carry out your answers.
 
-        Taken: what is left of them stays parked. Not taken: a new plan may move them. After a wrong
-        answer, an object is delivered twice, or never.
+        Taken: a copy that is left stays parked. Not taken: a new plan may move the object. After a
+        wrong answer, it is delivered twice, or never.
 
         Returns
         -------
