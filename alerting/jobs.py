@@ -151,7 +151,7 @@ class Jobs:
     def _take(self, is_drill: bool) -> list[KnownAlert]:
         """Return the due alerts, of drills or real ones.
 
-        The end of an alert is not told after its incident was closed.
+        If they are all ends of alerts whose incidents are closed, mark them as told instead.
         """
         alerts = [alert for alert in self._book.list_due() if alert.is_drill == is_drill]
         if all(alert.told and self._is_closed(alert.incident) for alert in alerts):
@@ -185,7 +185,10 @@ class Jobs:
         return make_incident(self._settings, exercise=_EXERCISE).id
 
     def _write(self, alerts: list[KnownAlert], investigation: Investigation) -> dict[str, Any]:
-        """Return the fields of an investigation's message, and its places: targets with cases."""
+        """Return a message's fields, and in ``places`` each target with a case, or "" for none.
+
+        Only the target ``ticket`` has cases.
+        """
         message = make_message(
             investigation,
             alerts,

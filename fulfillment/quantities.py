@@ -11,7 +11,7 @@ from runbook_lib.record.folds import Part
 
 
 class Quantity(StrEnum):
-    """A quantity that several steps show, or that is not its step's own status."""
+    """What the steps measure for the verdict, beside quantities of their own."""
 
     # Symptoms
     LAG = auto()

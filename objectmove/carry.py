@@ -268,7 +268,7 @@ class Carrier:
         return wanted
 
     def _resolve(self, numbers: Collection[int]) -> None:
-        """Step through rows until they have ended, or a round changes none."""
+        """Step through rows until they have ended, a round changes none, or the rounds are over."""
         rows = self.move.rows
         for _ in range(_ROUNDS):
             left = sorted(self.move.find(*UNENDED).keys() & numbers)

@@ -52,7 +52,7 @@ def allow_all(objects: Sequence[Seen]) -> Sequence[Judgement]:
     return [Judgement(exclude="", age_start=seen.last_modified) for seen in objects]
 
 
-def make_plan(  # noqa: PLR0912, PLR0915  # one step after the other
+def make_plan(  # noqa: PLR0912  # one step after the other
     bucket: S3Bucket,
     *,
     header: Mapping[str, Any],
@@ -136,17 +136,9 @@ def make_plan(  # noqa: PLR0912, PLR0915  # one step after the other
     excluded: Counter[str] = Counter()
 
     def explain(seen: Seen) -> str:
-        """Return, in a word, why an object is none of the plan's or can't be moved, or ""."""
         if len(rows) == first:
             return "left_for_later"
-        if not seen.etag:
-            return "no_etag"
-        if not fnmatchcase(seen.key.removeprefix(plan_header.source).lower(), match.lower()):
-            return "no_match"
-        if not is_key_supported(seen.key):
-            return "key_not_supported"
-        most = MAX_COPY_BYTES if abilities.copies else MAX_PUT_BYTES
-        return "too_large" if seen.size_bytes > most else explain_held(seen)
+        return _find_obstacle(plan_header, match, seen) or explain_held(seen)
 
     listing = bucket.list_objects(plan_header.source)
     for chunk in iter(lambda: list(islice(listing, _CHUNK)), []):
@@ -188,6 +180,18 @@ def make_plan(  # noqa: PLR0912, PLR0915  # one step after the other
         if len(rows) > limit:
             raise LimitError(f"more would move than one plan may hold: {limit} objects")
     return build_plan(plan_header.model_copy(update={"excluded": dict(excluded)}), Rows(rows))
+
+
+def _find_obstacle(header: PlanHeader, match: str, seen: Seen) -> str:
+    """Return, in a word, why an object is none of a plan's or can't be moved, or ""."""
+    if not seen.etag:
+        return "no_etag"
+    if not fnmatchcase(seen.key.removeprefix(header.source).lower(), match.lower()):
+        return "no_match"
+    if not is_key_supported(seen.key):
+        return "key_not_supported"
+    most = MAX_COPY_BYTES if header.abilities.copies else MAX_PUT_BYTES
+    return "too_large" if seen.size_bytes > most else ""
 
 
 def find_plan(bucket: S3Bucket, plan_id: str) -> Plan:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -196,7 +196,7 @@ def _list_removals(bucket: S3Bucket, prefix: str) -> list[Request]:
 
 
 @contextmanager
-def _try_requests(  # noqa: PLR0915  # one step after the other
+def _try_requests(
     bucket: S3Bucket, timing: Timing, source: str, trials: Sequence[_Trial]
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield the scratch objects' prefix, and what the store does instead, by ability or fault.
@@ -214,36 +214,6 @@ def _try_requests(  # noqa: PLR0915  # one step after the other
                 raise StoreError(f"the store does not answer {why}. Try again.", code=answer.code)
         return answers
 
-    def make_request(trial: _Trial) -> Request:
-        key = root + trial.key
-        etag = etags.get(trial.etag, trial.etag)
-        if trial.kind == "delete_many":
-            return Request("delete_many", keys={key: etag})
-        return Request(
-            trial.kind,
-            key,
-            source=root + trial.source if trial.source else "",
-            if_match=etag,
-            if_absent=bool(trial.is_free),
-            body=trial.round.encode() if trial.kind == "put" else b"",
-            headers={ENCRYPTION: "AES256"} if trial.is_secret else {},
-        )
-
-    def look() -> dict[str, str]:
-        """Return the ETags of the scratch objects that are there, by letter."""
-        looks = bucket.look(keys)
-        if len(looks) != len(keys):
-            raise RefusedError("the store does not show its own scratch objects")
-        now = bucket.read_clock()
-        spread = timedelta(seconds=timing.spread_s + 1)
-        found = {}
-        for key, seen in looks.items():
-            if seen is not None:
-                found[key.removeprefix(root)] = seen.etag
-                if not began - spread <= seen.last_modified <= now + spread:
-                    raise RefusedError("the store's Date and LastModified are not of one clock")
-        return found
-
     key = f"{source}.runbook-probe-{secrets.token_hex(8)}"  # no object has it
     (answer,) = send([Request("delete", key, if_match="0")])
     if answer.code in REFUSED:
@@ -257,8 +227,9 @@ def _try_requests(  # noqa: PLR0915  # one step after the other
     try:
         for name, codes in _CODES.items():
             tried = [trial for trial in trials if trial.round == name]
+            requests = [_make_request(trial, root, etags) for trial in tried]
             signed_at = began - _EXPIRED if name == "late" else began
-            answers = send([make_request(trial) for trial in tried], signed_at)
+            answers = send(requests, signed_at)
             for trial, answer in zip(tried, answers, strict=True):
                 given = set(answer.failed.values()) or {answer.code}
                 if not given <= codes:
@@ -268,8 +239,8 @@ def _try_requests(  # noqa: PLR0915  # one step after the other
                     can_put = "conditional_put" not in lacking and trial.shows not in _BESIDE
                     shows = "copies" if is_missing and can_put else trial.shows
                     lacking.setdefault(shows, why.strip())
-            etags = etags or look()
-        after = look()
+            etags = etags or _read_etags(bucket, root, keys, began, timing)
+        after = _read_etags(bucket, root, keys, began, timing)
         for trial in trials:
             letters = {trial.key, trial.source}
             changed = {each for each in letters if after.get(each) != etags.get(each)}
@@ -286,3 +257,37 @@ def _try_requests(  # noqa: PLR0915  # one step after the other
         left = bucket.list_objects(root)
         removals = [Request("delete", seen.key, if_match=seen.etag) for seen in left]
         bucket.send(removals, signed_at=bucket.read_clock(), expires_s=timing.expires_s)
+
+
+def _make_request(trial: _Trial, root: str, etags: Mapping[str, str]) -> Request:
+    key = root + trial.key
+    etag = etags.get(trial.etag, trial.etag)
+    if trial.kind == "delete_many":
+        return Request("delete_many", keys={key: etag})
+    return Request(
+        trial.kind,
+        key,
+        source=root + trial.source if trial.source else "",
+        if_match=etag,
+        if_absent=bool(trial.is_free),
+        body=trial.round.encode() if trial.kind == "put" else b"",
+        headers={ENCRYPTION: "AES256"} if trial.is_secret else {},
+    )
+
+
+def _read_etags(
+    bucket: S3Bucket, root: str, keys: Sequence[str], began: datetime, timing: Timing
+) -> dict[str, str]:
+    """Return the ETags of the scratch objects that are there, by letter."""
+    looks = bucket.look(keys)
+    if len(looks) != len(keys):
+        raise RefusedError("the store does not show its own scratch objects")
+    now = bucket.read_clock()
+    spread = timedelta(seconds=timing.spread_s + 1)
+    etags = {}
+    for key, seen in looks.items():
+        if seen is not None:
+            etags[key.removeprefix(root)] = seen.etag
+            if not began - spread <= seen.last_modified <= now + spread:
+                raise RefusedError("the store's Date and LastModified are not of one clock")
+    return etags

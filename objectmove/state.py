@@ -266,7 +266,9 @@ def read_release(bucket: S3Bucket, plan: str) -> tuple[Move, datetime]:
     """
     read = read_state(bucket)
     if read is None or plan not in read.state.moves:
-        raise NotNowError(f"{plan} was never begun, or its time is over and it was forgotten")
+        raise NotNowError(
+            f"{plan} is not known to the bucket: it was never begun, or ended too long ago"
+        )
     return read.state.moves[plan], read.now
 
 

@@ -218,8 +218,8 @@ def use_plan(plan: Plan, state: Mapping[str, Json], *, now: datetime) -> None:
             raise errors.PlanUsedError(f"{text}. Investigate, then plan again") from error
 
 
-def read_mark(plan: Plan) -> dict[str, Json]:
-    """Return what ``read_state`` read before a plan's change, or raise ``RecordError``."""
+def read_before(plan: Plan) -> dict[str, Json]:
+    """Return the state that ``use_plan`` wrote before the change, or raise ``RecordError``."""
     try:
         return dict(parse_json(plan.trace.read_bytes()))
     except (OSError, ValueError, TypeError) as error:

@@ -95,7 +95,7 @@ class ReleaseGate(MoveGate):
         return make_hold(inv.settings, inv.clients, sleep=inv.sleep)
 
     def check_ready(self, inv: Investigation, move: MovePlan, action: str) -> None:
-        """Refuse unless the store is healthy, has room, and lets our key move the labels."""
+        """Refuse unless the store is healthy, our key may move labels, and an apply has room."""
         check_store(inv.clients)
         if action == "apply":
             check_room(inv.clients, move)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
-from runbook_lib.approvals import Effect, Plan, PlanKind, make_empty_plan, read_mark, write_plan
+from runbook_lib.approvals import Effect, Plan, PlanKind, make_empty_plan, read_before, write_plan
 from runbook_lib.errors import SafetyError
 from runbook_lib.language import gettext
 from runbook_lib.model import Json, format_time
@@ -242,13 +242,13 @@ def _read_state(inv: Investigation, plan: Plan) -> State:
 def _apply(inv: Investigation, plan: Plan) -> Effect:
     """Make the planned change. If it fails, ``_verify`` reads its effect."""
     SERVICE_ACTIONS[plan.action].change(inv.clients, plan.target)
-    return Effect("", {"before": read_mark(plan)})
+    return Effect("", {"before": read_before(plan)})
 
 
 def _verify(inv: Investigation, plan: Plan) -> Effect:
     """Read the target until the plan's effect is there, or time is up."""
     action = SERVICE_ACTIONS[plan.action]
-    before = read_mark(plan)
+    before = read_before(plan)
     began_at = inv.now()
     while True:
         # A service that restarts cannot be read for a moment; then the error is what is missing.

@@ -291,8 +291,8 @@ class ObjectStore:
         listing gives no clear answer, tests nothing else. Raises a ``ClientError`` if the store
         cannot be reached.
 
-        Changes nothing, because it copies and deletes objects that do not exist; in a bucket that
-        keeps versions, it does not even try to delete, which would leave a marker.
+        Changes nothing, because it copies and deletes only keys that don't exist. In a bucket that
+        keeps versions it skips the delete, which would leave a *delete marker*.
         """
         store = ObjectStore(self._change_bucket if write_under else self._bucket)
         absent = f"absent-{secrets.token_hex(8)}"

@@ -367,8 +367,8 @@ def read_ticket(inv: Investigation) -> Outcome:
     """Compare the ticket's newest shipment event with the waiting labels of its orders.
 
     It's a breach if a label of the ticket waits, and the newest event is over
-    TIMELINE_STALE_MINUTES old; without an event, the label's own wait counts. A waiting label of an
-    unknown order may be the ticket's, so then the reading is unknown.
+    TIMELINE_STALE_MINUTES old; without an event, the label's own wait counts. If no label is known
+    to be the ticket's, but one of an unknown order waits, the reading is unknown.
     """
     if not inv.settings.support_url:
         return Outcome().left_out("SUPPORT_URL is empty: there are no tickets here")
@@ -379,7 +379,7 @@ def read_ticket(inv: Investigation) -> Outcome:
     order_ids = {str(order_id) for order_id in case.order_ids}
     own_labels = [label for label in waiting.real if label.order_id in order_ids]
     event_times = [entry.at for entry in case.timeline if entry.type == "shipment" and entry.at]
-    age_minutes = own_labels[0].minutes if own_labels else 0.0
+    stale_minutes = own_labels[0].minutes if own_labels else 0.0
     words = "the timeline has no shipment event yet"
     outcome = Outcome(
         source=f"{inv.clients.support.url}/support/cases/{inv.ticket_id}?includeTimeline=true",
@@ -388,14 +388,14 @@ def read_ticket(inv: Investigation) -> Outcome:
         link=inv.link_to("ticket", inv.ticket_id),
     )
     if event_times:
-        age_minutes = (inv.now() - max(event_times)).total_seconds() / 60
-        outcome.value = round(age_minutes, 1)
-        words = f"the newest shipment event is {age_minutes:.0f} min old"
+        stale_minutes = (inv.now() - max(event_times)).total_seconds() / 60
+        outcome.value = round(stale_minutes, 1)
+        words = f"the newest shipment event is {stale_minutes:.0f} min old"
     if not order_ids:
         return outcome.unknown("the ticket names no order")
     if own_labels:
         words += f"; a label of the ticket waits for {own_labels[0].minutes:.0f} min"
-        if age_minutes > inv.settings.timeline_stale_minutes:
+        if stale_minutes > inv.settings.timeline_stale_minutes:
             return outcome.breach(words)
     elif any(not label.order_id for label in waiting.real):
         setting = inv.settings.order_id_from

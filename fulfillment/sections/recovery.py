@@ -144,8 +144,8 @@ def compute_recovery(
     """Decide whether the lag came down after the action: are the newest ``needed`` samples low?
 
     A sample counts if the exporter refreshed after the action. With too few low samples, the
-    outcome is ``unknown``. At each scrape, ``lag`` has the minutes, NaN for none, and ``refresh``
-    the exporter's last refresh, in seconds since the epoch.
+    outcome is ``unknown``. At each scrape, ``lag`` has the minutes, NaN if not measured, and
+    ``refresh`` the exporter's last refresh, in seconds since the epoch.
     """
     refreshed_s = {sample.at: sample.value for sample in refresh}
     # A refresh precedes its scrape. If it seems to follow it, the exporter's clock is ahead.

@@ -59,7 +59,7 @@ def list_history(home: Path, policy: Any) -> list[HistoryRow]:
 
 @lru_cache(maxsize=1_000)
 def _read_row(folder: Path, policy: Any, _size_bytes: int) -> HistoryRow | None:
-    """Return an incident's row, or None if it is closed and was quiet.
+    """Return an incident's row, or None if it is closed, was quiet and is no exercise.
 
     A journal that grew is read again, because the cache knows its size.
     """

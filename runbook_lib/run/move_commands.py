@@ -91,7 +91,7 @@ class MoveCommands:
         Exit 3 when objects wait and none of them may move.
         """
         inv = self._open(incident_id, **options)
-        plan = self._make_plan(inv, self.gate.step)
+        plan = self._make_move_plan(inv, self.gate.step)
         _close_if_new(inv)
         is_blocked = plan.is_empty and any(map(plan.summary.get, ("reason", "excluded")))
         return self._show_plan(
@@ -115,7 +115,7 @@ class MoveCommands:
     def undo(self, plan_id: PlanId, *, approve: Approval = "", **options: Any) -> Document:
         """Move a plan's objects back in its undo period. Without --approve it stops at the plan."""
         inv, _ = self._open_plan(plan_id, undo=plan_id, **options)
-        plan = self._make_plan(inv, self.gate.undo_step)
+        plan = self._make_move_plan(inv, self.gate.undo_step)
         return self._change("undo", inv, plan, approve, f"{plan_id} --consumer-stands-still")
 
     def settle(
@@ -153,7 +153,7 @@ class MoveCommands:
             plan_id, only_reads=not words, settle=plan_id, **_parse_answers(words)
         )
         if words:
-            plan = self._make_plan(inv, self.gate.settle_step)
+            plan = self._make_move_plan(inv, self.gate.settle_step)
             if not plan.is_empty:
                 return self._change("settle", inv, plan, approve, shlex.join([plan_id, *words]))
         rows = self.gate.list_to_settle(inv, release)
@@ -244,8 +244,8 @@ class MoveCommands:
 
     # --- where a plan is carried out ---
 
-    def _make_plan(self, inv: Any, step: str) -> Plan:
-        """Make a step's plan, or refuse with the reason why there is none."""
+    def _make_move_plan(self, inv: Any, step: str) -> Plan:
+        """Make a step's plan of a move, or refuse with the reason why there is none."""
         plan: Plan = inv.plan(step)
         if plan.kind is not self.gate.kind:
             raise SafetyError(str(plan.summary["reason"]))
