@@ -178,7 +178,9 @@ def make_plan(  # noqa: PLR0912  # one step after the other
             if reason or key not in looks:
                 excluded[reason or "unreadable"] += 1
         if len(rows) > limit:
-            raise LimitError(f"more would move than one plan may hold: {limit} objects")
+            raise LimitError(
+                f"over {limit} objects would move: the plan's limit_objects forbids it"
+            )
     return build_plan(plan_header.model_copy(update={"excluded": dict(excluded)}), Rows(rows))
 
 

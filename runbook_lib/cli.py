@@ -149,7 +149,7 @@ def say_failure(error: BaseException, arguments: Sequence[str]) -> int:
         secrets = find_runbook().settings.load().secrets
     redactor = Redactor(secrets)
     code = exit_code_of_error(type(error), codes)
-    text = redactor.text(name_runbook(str(error)))
+    text = redactor.text(str(error))
     if not text and code is ExitCode.INTERRUPTED:
         text = f"Interrupted. Run it again: runbook {shlex.join(arguments)}"
     if not isinstance(error, (RunbookError, LogError, OSError, KeyboardInterrupt, *codes)):
@@ -163,7 +163,7 @@ def say_failure(error: BaseException, arguments: Sequence[str]) -> int:
 
         document = Document(schema_name="runbook/error/1", exit_code=code, error=text)
         sys.stdout.write(document.to_json() + "\n")
-    sys.stderr.write(f"runbook: {text}\n")
+    sys.stderr.write(f"runbook: {name_runbook(text)}\n")
     return code
 
 

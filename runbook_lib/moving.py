@@ -45,8 +45,8 @@ from .approvals import (
     load_plan,
     make_empty_plan,
 )
-from .errors import SafetyError, UsageError
-from .model import Json
+from .errors import ClientError, SafetyError, UsageError
+from .model import Json, Outcome
 from .record.incident import Incident, write_file
 from .runbook import name_runbook
 from .section import ActionStep, ChangeParameters, by_id, get_parameters, split_list
@@ -70,6 +70,8 @@ _Keys = Annotated[
 ]
 #: A run's facts that count or list what is left to do.
 _LEFT = ("skipped", "failed", "unproven", "in_reach", "waiting", "left")
+#: The columns of unfinished moves.
+_UNFINISHED = ("plan", "rows", "held_by", "held_since", "way_on")
 #: If one of these facts is set, something is left to do.
 OPEN = (*_LEFT, "stopped")
 
@@ -351,6 +353,27 @@ class MoveGate:
         """Return each ``objectmove.result.Unfinished``, with its command to resume. Only reads."""
         unfinished = result.list_unfinished(self.get_read_store(clients))
         return [{**move._asdict(), "way_on": f"runbook {move.way_on}"} for move in unfinished]
+
+    def read_unfinished(self, inv: Any, *others: dict[str, Json]) -> Outcome:
+        """Return a step's outcome: which moves, and which ``others``, are unfinished. Only reads."""
+        unread = ""
+        rows = [*others]
+        try:
+            rows += self.list_unfinished(inv.clients)
+        except (ClientError, MoveError) as error:
+            unread = f"the bucket's state can't be read: {error}"
+        outcome = Outcome(
+            value=None if unread else len(rows),
+            rows=rows,
+            columns=_UNFINISHED,
+            ways_on=tuple(str(row["way_on"]) for row in rows),
+        )
+        if rows:
+            problems = [f"{row['plan']} is unfinished: {row['way_on']}" for row in rows]
+            return outcome.breach("; ".join(problems))
+        if unread:
+            return outcome.unknown(unread)
+        return outcome.ok(f"every {self.action} of this bucket is finished")
 
     def fetch_plan(self, clients: Any, plan_id: str) -> Callable[[Incident], None]:
         """Fetch a plan begun on another machine; return what saves it to an incident.

@@ -8,7 +8,6 @@ from datetime import timedelta
 from functools import partial
 from typing import TypeVar
 
-from objectmove.errors import MoveError
 from runbook_lib import errors
 from runbook_lib.frames import TIME
 from runbook_lib.model import Conclusion, Json, Outcome, Role
@@ -306,7 +305,6 @@ def _read_skew_s(inv: Investigation, name: str) -> int:
 
 
 #: The columns of step 1.5, and the fields of ``unfinished`` in ``runbook check``.
-_UNFINISHED = ("plan", "rows", "held_by", "held_since", "way_on")
 
 
 @step(
@@ -320,29 +318,9 @@ _UNFINISHED = ("plan", "rows", "held_by", "held_since", "way_on")
     threshold="a release is not finished, or unproven",
 )
 def read_unfinished(inv: Investigation) -> Outcome:
-    """List the bucket's unfinished releases, from any machine, and a drill killed on this one.
-
-    If the bucket's state can't be read, the step is unknown; with a killed drill, still a breach.
-    """
-    unread = ""
+    """List the bucket's unfinished releases, from any machine, and a drill killed on this one."""
     killed = find_killed_drill(inv.settings.runbook_home.resolve())
-    rows: list[dict[str, Json]] = [killed] if killed else []
-    try:
-        rows += GATE.list_unfinished(inv.clients)
-    except (errors.ClientError, MoveError) as error:
-        unread = f"the bucket's state can't be read: {error}"
-    outcome = Outcome(
-        value=None if unread else len(rows),
-        rows=rows,
-        columns=_UNFINISHED,
-        ways_on=tuple(str(row["way_on"]) for row in rows),
-    )
-    if rows:
-        problems = [f"{row['plan']} is unfinished: {row['way_on']}" for row in rows]
-        return outcome.breach("; ".join(problems))
-    if unread:
-        return outcome.unknown(unread)
-    return outcome.ok("every release of this bucket is finished")
+    return GATE.read_unfinished(inv, *([killed] if killed else ()))
 
 
 STEPS = by_id(_read_environment, _read_reachability, read_rights, read_clocks, read_unfinished)

@@ -350,10 +350,9 @@ def draw_waiting(model: ReportModel) -> Chart | None:
 
 
 def list_signals(model: ReportModel) -> Iterator[Signal]:
-    """Yield the quantities that were in breach or can't be read.
+    """Yield the quantities that were in breach, or can't be read.
 
-    ``not read since`` means that the reading is too old for the verdict, or from before the last
-    change.
+    ``not read since``: the reading is too old, or from before the last change.
     """
     quantities = model.policy.quantities
     readings = {reading.seq: reading for reading in model.journal.readings}
@@ -402,7 +401,7 @@ def list_tasks(model: ReportModel) -> Iterator[Task]:
             yield Task(
                 text=gettext("Closed before all was well. Investigate again: runbook investigate")
             )
-    elif model.verdict and model.verdict not in ENDED_WELL:
+    elif model.verdict and next_step.reason and model.verdict not in ENDED_WELL:
         yield Task(text=f"{gettext(next_step.reason)} {next_step.command}")
     follow_ups = list_follow_ups(model.journal)
     for note in follow_ups:

@@ -390,7 +390,8 @@ def close(
     verdict = judgement.verdict or Verdict.UNKNOWN
     words = gettext(verdict.replace("_", " "))
     by = f"{gettext('closed by')} {settings.operator} {gettext('as')} {words}"
-    incident.close(verdict, reason=f"{by}: {judgement.reason}")
+    reason = f": {judgement.reason}".removesuffix(": ")
+    incident.close(verdict, reason=f"{by}{reason}")
     journal = incident.journal.view()
     next_command = "" if verdict in ENDED_WELL else "runbook investigate"
     next_command = next(iter(journal.ways_on), next_command)
@@ -399,7 +400,7 @@ def close(
         incident=incident.id,
         verdict=verdict,
         exit_code=compute_exit_code(verdict),
-        answer=f"{gettext('Closed')}. {gettext(VERDICT_WORDS[verdict])}: {judgement.reason}",
+        answer=f"{gettext('Closed')}. {gettext(VERDICT_WORDS[verdict])}{reason}",
         commands=list_commands(journal.ways_on, next_command),
         report=str(write_outputs(incident, sections)),
         reason=judgement.reason,

@@ -58,7 +58,7 @@ def read_waiting(inv: Investigation) -> Outcome:
     minutes = (inv.now() - since).total_seconds() / 60
     rows = tuple({"file": file.key, "since": file.last_modified} for file in files)
     keys = tuple(file.key for file in files)
-    outcome = Outcome(value=len(files), order_ids=keys, since=since, rows=rows)
+    outcome = Outcome(value=len(files), order_ids=keys, longest_minutes=minutes, rows=rows)
     reason = f"{len(files)} files wait, the oldest for {minutes:.1f} min"
     if files and minutes > inv.settings.inbox_late_minutes:
         return outcome.breach(reason)

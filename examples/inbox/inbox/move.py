@@ -4,7 +4,9 @@ from functools import partial
 
 from objectmove.errors import MoversError
 from runbook_lib.approvals import Plan
+from runbook_lib.model import Outcome, Role
 from runbook_lib.moving import MoveGate, WatchedWorker
+from runbook_lib.section import step
 
 from .look import Investigation, read_silence
 
@@ -33,6 +35,18 @@ class InboxGate(MoveGate):
 
 
 GATE = InboxGate(step="1.3")
+
+
+@step(
+    "1.4",
+    "No move is unfinished",
+    name="unfinished moves",
+    role=Role.UNFINISHED,
+    source="$inbox_endpoint/$inbox_bucket/.runbook/state.json",
+)
+def read_unfinished(inv: Investigation) -> Outcome:
+    """List moves that were cut off, and how to resume them. One is a breach."""
+    return GATE.read_unfinished(inv)
 
 
 def plan_move(inv: Investigation) -> Plan:

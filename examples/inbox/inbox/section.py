@@ -12,11 +12,11 @@ from runbook_lib.run.move_commands import MoveCommands
 from runbook_lib.section import Sections, by_id
 
 from .look import Investigation, read_heartbeat, read_waiting
-from .move import GATE, plan_move
+from .move import GATE, plan_move, read_unfinished
 
 NAME = "01_inbox"
 TITLE = "The inbox"
-STEPS = by_id(read_waiting, read_heartbeat)
+STEPS = by_id(read_waiting, read_heartbeat, read_unfinished)
 ACTIONS = GATE.make_actions("Give the files to the standby", plan_move)
 
 
@@ -33,7 +33,7 @@ def conclude(inv: Investigation) -> Conclusion:
     statuses = {Status.BREACH: CauseStatus.SUPPORTED, Status.OK: CauseStatus.REFUTED}
     silent = Finding(
         name="consumer_silent",
-        words="the consumer stands still",
+        words="a consumer that has stopped",
         status=statuses.get(heartbeat.status, CauseStatus.UNDECIDED),
         evidence=("1.2",),
         reason=heartbeat.reason,
@@ -60,7 +60,8 @@ SECTIONS = Sections(
 POLICY = Policy(
     quantities=SECTIONS.list_quantities(),
     noun="file",
-    actions={"move": "moved {objects} to the standby consumer"},
+    request="file",
+    actions={"move": "moved {objects} to the standby consumer", "undo": "moved {objects} back"},
 )
 
 

@@ -11,11 +11,19 @@ from objectmove.bucket import Seen
 from objectmove.errors import MoversError
 from objectmove.planning import Judgement
 from runbook_lib.approvals import Plan
-from runbook_lib.model import CauseStatus, Conclusion, Finding, Status, Verdict
+from runbook_lib.model import (
+    CauseStatus,
+    Conclusion,
+    Finding,
+    Outcome,
+    Role,
+    Status,
+    Verdict,
+)
 from runbook_lib.moving import MoveGate, MoveParameters, WatchedWorker
 from runbook_lib.policy import Policy
 from runbook_lib.run.move_commands import MoveCommands
-from runbook_lib.section import Sections, by_id
+from runbook_lib.section import Sections, by_id, step
 
 from .look import (
     Investigation,
@@ -51,6 +59,18 @@ class IngestGate(MoveGate):
 GATE = IngestGate(step="1.3")
 
 
+@step(
+    "1.4",
+    "No move is unfinished",
+    name="unfinished moves",
+    role=Role.UNFINISHED,
+    source="$ingest_endpoint/$ingest_bucket/.runbook/state.json",
+)
+def read_unfinished(inv: Investigation) -> Outcome:
+    """List moves that were cut off, and how to resume them. One is a breach."""
+    return GATE.read_unfinished(inv)
+
+
 def plan_move(inv: Investigation) -> Plan:
     """Plan to move what is left of half moved batches, without those that aren't complete."""
     settings = inv.settings
@@ -74,7 +94,7 @@ def plan_move(inv: Investigation) -> Plan:
 
 NAME = "01_ingest"
 TITLE = "Half moved batches"
-STEPS = by_id(read_half_moved, read_heartbeat)
+STEPS = by_id(read_half_moved, read_heartbeat, read_unfinished)
 ACTIONS = GATE.make_actions("Finish the batches", plan_move)
 
 
@@ -91,7 +111,7 @@ def conclude(inv: Investigation) -> Conclusion:
     statuses = {Status.BREACH: CauseStatus.SUPPORTED, Status.OK: CauseStatus.REFUTED}
     stopped = Finding(
         name="job_stopped",
-        words="the ingestion job stopped halfway",
+        words="an ingestion job that stopped halfway",
         status=statuses.get(heartbeat.status, CauseStatus.UNDECIDED),
         evidence=("1.2",),
         reason=heartbeat.reason,
@@ -119,7 +139,7 @@ POLICY = Policy(
     quantities=SECTIONS.list_quantities(),
     noun="file",
     request="batch",
-    actions={"move": "moved {objects} to the archive"},
+    actions={"move": "moved {objects} to the archive", "undo": "moved {objects} back"},
 )
 
 

@@ -9,11 +9,19 @@ from pydantic import Field
 from objectmove.bucket import Seen
 from objectmove.planning import Judgement
 from runbook_lib.approvals import Plan
-from runbook_lib.model import CauseStatus, Conclusion, Finding, Status, Verdict
+from runbook_lib.model import (
+    CauseStatus,
+    Conclusion,
+    Finding,
+    Outcome,
+    Role,
+    Status,
+    Verdict,
+)
 from runbook_lib.moving import MoveGate, MoveParameters, WatchedWorker
 from runbook_lib.policy import Policy
 from runbook_lib.run.move_commands import MoveCommands
-from runbook_lib.section import Sections, by_id
+from runbook_lib.section import Sections, by_id, step
 
 from .look import (
     Investigation,
@@ -42,6 +50,18 @@ class LandingGate(MoveGate):
 GATE = LandingGate(step="1.4")
 
 
+@step(
+    "1.5",
+    "No move is unfinished",
+    name="unfinished moves",
+    role=Role.UNFINISHED,
+    source="$landing_endpoint/$landing_bucket/.runbook/state.json",
+)
+def read_unfinished(inv: Investigation) -> Outcome:
+    """List moves that were cut off, and how to resume them. One is a breach."""
+    return GATE.read_unfinished(inv)
+
+
 def plan_move(inv: Investigation) -> Plan:
     """Plan to move the files that are processed and old enough."""
     processed = read_processed(inv)
@@ -58,7 +78,7 @@ def plan_move(inv: Investigation) -> Plan:
 
 NAME = "01_landing"
 TITLE = "The landing zone"
-STEPS = by_id(read_room, read_time_until_full, read_left_over)
+STEPS = by_id(read_room, read_time_until_full, read_left_over, read_unfinished)
 ACTIONS = GATE.make_actions("Move processed files away", plan_move)
 
 
@@ -76,7 +96,7 @@ def conclude(inv: Investigation) -> Conclusion:
     statuses = {Status.BREACH: CauseStatus.SUPPORTED, Status.OK: CauseStatus.REFUTED}
     not_cleaned = Finding(
         name="not_cleaned",
-        words="nobody takes processed files out of the landing zone",
+        words="processed files that nobody takes out of the landing zone",
         status=statuses.get(left_over.status, CauseStatus.UNDECIDED),
         evidence=("1.3",),
         reason=left_over.reason,
@@ -103,7 +123,8 @@ SECTIONS = Sections(
 POLICY = Policy(
     quantities=SECTIONS.list_quantities(),
     noun="file",
-    actions={"move": "moved {objects} out of the landing zone"},
+    request="file",
+    actions={"move": "moved {objects} out of the landing zone", "undo": "moved {objects} back"},
 )
 
 
