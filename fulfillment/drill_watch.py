@@ -1,7 +1,4 @@
-"""A drill's watchdog: a process that reverts the fault if the drill can't, or is killed.
-
-It outlives the drill. Start it with ``python -m fulfillment.drill_watch``.
-"""
+"""A drill's watchdog: a process that reverts the fault if the drill can't, or is killed."""
 
 from __future__ import annotations
 

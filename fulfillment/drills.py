@@ -61,9 +61,8 @@ from .waiting import Waiting, iter_with_metadata, list_prefixes, read_label
 class Scenario(Goals, ABC):
     """A fault that a drill can inject, and what the drill must then show.
 
-    The drill approves ``exercise_steps`` of section 4 and ``remedy_steps`` of section 6. The
-    drill always reverts its fault: after section 7, or right after section 6 if the scenario has no
-    remedy or the remedy only moves labels.
+    The drill approves ``exercise_steps`` of section 4 and ``remedy_steps`` of section 6. It always
+    reverts its fault: after section 7, or after section 6 if no remedy but a move of labels ends it.
     """
 
     exercise_steps: tuple[str, ...] = ()

@@ -355,7 +355,7 @@ class MoveGate:
         return [{**move._asdict(), "way_on": f"runbook {move.way_on}"} for move in unfinished]
 
     def read_unfinished(self, inv: Any, *others: dict[str, Json]) -> Outcome:
-        """Return a step's outcome: which moves, and which ``others``, are unfinished. Only reads."""
+        """Return, as an outcome, which moves and ``others`` are unfinished. Only reads."""
         unread = ""
         rows = [*others]
         try:
