@@ -62,7 +62,7 @@ class Scenario(Goals, ABC):
     """A fault that a drill can inject, and what the drill must then show.
 
     The drill approves ``exercise_steps`` of section 4 and ``remedy_steps`` of section 6. It always
-    reverts its fault: after section 7, or after section 6 if no remedy but a move of labels ends it.
+    reverts its fault: after section 7, or after section 6 if at most labels moved as a remedy.
     """
 
     exercise_steps: tuple[str, ...] = ()
@@ -147,7 +147,7 @@ _ALERTS = (DELAY_ALERT, UPLOAD_ALERT, BLIND_ALERT)
 
 
 def wait_for(check: Callable[[], bool], *, timeout_s: float, apart_s: float = 0.5) -> bool:
-    """Call ``check`` every ``apart_s`` seconds until it is true or time is up; return its result.
+    """Call ``check`` until it is true or time is up; return its result.
 
     A ``ClientError`` counts as False, except in the last call, which raises it.
     """
