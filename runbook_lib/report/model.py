@@ -291,7 +291,6 @@ def _list_values(action: ActionRecord) -> dict[str, Json]:
 
 
 def _tell_story(model: ReportModel, summary: str) -> Iterator[str]:
-    """Yield sentences on what happened and what was done."""
     if summary:
         yield summary
     elif model.triggers:
