@@ -115,7 +115,7 @@ test-model: setup-test ## The move against every interleaving up to the bound: h
 test-airflow: setup ## The pipeline client and the DAGs against a real Airflow with PostgreSQL
 	@sh scripts/airflow/test.sh $(ARGS)
 
-diagnose-matrix: setup ## Every fault three times, pairs, healthy runs: what section 5 finds
+diagnose-matrix: setup ## Every fault three times, pairs, no fault: ARGS="play FILE", then ARGS="page FILE"
 	@python -m tests.diagnosis.matrix $(ARGS)
 
 diagnose-sealed: setup ## Forty cases by an author who hasn't read the rules: ARGS="play FILE", then ARGS="page FILE"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Brings the programs that no wheel carries, when they are missing:
 #   prometheus.sh            Prometheus and Alertmanager
-#   prometheus.sh --test     and Chromium, docker-compose, faketime (tests)
+#   prometheus.sh --test     and Chromium, docker-compose (tests)
 #   prometheus.sh --bench    and minio-client (benchmarks)
 # Debian: apt-get as root or with sudo. macOS: brew. Elsewhere it says what to install.
 # Nothing that it installs is left running: the stack starts its own processes.
@@ -18,8 +18,7 @@ promtool|promtool|prometheus|prometheus
 alertmanager|prometheus-alertmanager alertmanager|prometheus-alertmanager|alertmanager
 amtool|amtool|prometheus-alertmanager|alertmanager'
 test_wanted='chromium|chromium|chromium|--cask chromium
-docker-compose|docker-compose|docker-compose|docker-compose
-faketime|faketime|faketime|libfaketime'
+docker-compose|docker-compose|docker-compose|docker-compose'
 bench_wanted='minio-client|minio-client mcli|minio-client|minio-mc'
 
 say() { printf '%s\n' "$*"; }

@@ -1,32 +1,24 @@
-"""Forty cases by an author who has not read how section 5 judges.
+"""Forty cases by an author who has not read how section 5 judges: docs/diagnosis-sealed.md.
 
-``python -m tests.diagnosis.sealed play LINES`` plays them and appends one JSON line for each;
-``python -m tests.diagnosis.sealed page LINES`` writes docs/diagnosis-sealed.md from the lines.
 The cases and their answers were committed before the first of them was played.
 """
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import io
-import json
 import os
 import secrets
-import shutil
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import cycle
 from pathlib import Path
-from typing import Any
 
 import psutil
 from minio import MinioAdmin
@@ -38,23 +30,13 @@ from dataflow_stack.object_store import admin_client, run_juicefs
 from dataflow_stack.places import build_env
 from dataflow_stack.programs import juicefs_meta, uses_minio
 from dataflow_stack.supervisor import Supervisor
-from tests.diagnosis.stage import Stage, give_own_user, judge, play, set_policy
+from tests.diagnosis.player import Case, run_command
+from tests.diagnosis.stage import Stage, give_own_user, set_policy
 
 _ROOT = Path(__file__).resolve().parents[2]
-_PAGE = _ROOT / "docs" / "diagnosis-sealed.md"
 _WORKER = "fulfillment-service"
 _POLICY = "sealed-case"
 _NOBODY = "http://127.0.0.1:1"
-
-
-@dataclass(frozen=True)
-class Case:
-    """What breaks, how, the causes that must be named, and those that may be named beside."""
-
-    breaks: str
-    play: Callable[[Stage], None]
-    expected: frozenset[str]
-    tolerated: frozenset[str]
 
 
 CASES: dict[str, Case] = {}
@@ -497,116 +479,5 @@ def _timelines_without_shipments(stage: Stage) -> None:
     stage.hand_over(fresh=True)
 
 
-# Playing, and the page.
-
-
-def _read_git(*arguments: str) -> str:
-    command = ["git", "-C", str(_ROOT), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-
-def _play(names: Sequence[str], lines: Path) -> None:
-    """Play cases; append what came out."""
-    cases = "tests/diagnosis/sealed.py"
-    if _read_git("status", "--porcelain", cases):
-        sys.exit(f"commit {cases} before you play it")
-    for name in names:
-        case = CASES[name]
-        line: dict[str, Any] = {
-            "case": name,
-            "at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "cases": _read_git("log", "-1", "--format=%h", "--", cases),
-            "code": _read_git("log", "-1", "--format=%h"),
-            "load": round(os.getloadavg()[0], 1),
-        }
-        home = Path(tempfile.mkdtemp(prefix="case-"))
-        try:
-            looks = play(home, case.play, expected=case.expected, tolerated=case.tolerated)
-            line["looks"] = [sorted(look) for look in looks]
-        except (StackError, subprocess.SubprocessError) as error:
-            line["error"] = type(error).__name__
-            print(f"{name}: not played: {error}", file=sys.stderr, flush=True)
-        with lines.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        shutil.rmtree(home, ignore_errors=True)
-
-
-def _describe(names: Set[str]) -> str:
-    return ", ".join(f"`{name}`" for name in sorted(names)) or "none"
-
-
-def _share(part: int, whole: int) -> str:
-    return f"{part} of {whole} ({part / whole:.0%})" if whole else "0 of 0"
-
-
-def _write_page(lines: Path) -> None:
-    """Write both tables of the page from what came out; the words around them stay."""
-    found = [json.loads(line) for line in lines.read_text().splitlines()]
-    outcomes = {line["case"]: line for line in found if "looks" in line}
-    rows = []
-    named = named_right = wanted = wanted_found = abstained = faulty = harmless = alarms = 0
-    right_cases = 0
-    for name, case in CASES.items():
-        right = _describe(case.expected)
-        if case.tolerated:
-            right += f"; tolerated: {_describe(case.tolerated)}"
-        if name not in outcomes:
-            rows.append(f"| {case.breaks} | {right} | | not played |")
-            continue
-        looks = [set(look) for look in outcomes[name]["looks"]]
-        ever = set().union(*looks)
-        verdict = judge(looks, expected=case.expected, tolerated=case.tolerated)
-        if case.expected and not ever:
-            verdict = "abstained"
-        said = _describe(looks[-1])
-        if ever - looks[-1]:
-            said += f"; for a time: {_describe(ever - looks[-1])}"
-        named += len(ever - case.tolerated)
-        named_right += len(ever & case.expected)
-        wanted += len(case.expected)
-        wanted_found += len(looks[-1] & case.expected)
-        if case.expected:
-            faulty += 1
-            abstained += not ever
-        else:
-            harmless += 1
-            alarms += bool(ever - case.tolerated)
-        if verdict == "right":
-            right_cases += 1
-        else:
-            rows.append(f"| {case.breaks} | {right} | {said} | {verdict.partition(':')[0]} |")
-    first = found[0]
-    loads = [line["load"] for line in found]
-    numbers = {
-        "cases judged right": _share(right_cases, len(outcomes)),
-        "precision: named causes that were right": _share(named_right, named),
-        "recall: expected causes that were named": _share(wanted_found, wanted),
-        "abstentions: faulty cases with nothing named": _share(abstained, faulty),
-        "false alarms: cases without a fault, something named": _share(alarms, harmless),
-        "played": f"{len(outcomes)} of {len(CASES)}, {first['at'][:10]}",
-        "load of the machine": f"{min(loads)} to {max(loads)}, on {os.cpu_count()} cores",
-        "commit of the cases, of the code": f"`{first['cases']}`, `{first['code']}`",
-    }
-    table = ["| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in numbers.items())]
-    title, about, _, how_made, _ = _PAGE.read_text("utf-8").split("\n\n")
-    head = ["| what breaks | right answer | what section 5 said | judged |", "|---|---|---|---|"]
-    parts = [title, about, "\n".join(table), how_made, "\n".join([*head, *rows])]
-    _PAGE.write_text("\n\n".join(parts) + "\n", "utf-8")
-
-
-def main() -> int:
-    """Play cases, or write the page."""
-    parser = argparse.ArgumentParser(prog="tests.diagnosis.sealed", description=__doc__)
-    parser.add_argument("action", choices=("play", "page"))
-    parser.add_argument("lines", type=Path, help="file with one JSON line for each case")
-    parser.add_argument("--only", action="append", choices=list(CASES), help="this case alone")
-    options = parser.parse_args()
-    if options.action == "play":
-        _play(options.only or list(CASES), options.lines)
-    else:
-        _write_page(options.lines)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(CASES, "sealed"))

@@ -133,9 +133,13 @@ def judge(looks: Sequence[set[str]], *, expected: Set[str], tolerated: Set[str])
 
 def play(
     home: Path, perform: Callable[[Stage], None], *, expected: Set[str], tolerated: Set[str]
-) -> list[set[str]]:
-    """Play a case on a fresh stack, and look until its causes are named."""
+) -> tuple[list[set[str]], float | None]:
+    """Play a case on a fresh stack, and look until its causes are named.
+
+    Returns what each look named, and the seconds from the case to its first right look.
+    """
     looks: list[set[str]] = []
+    right_s = None
     with run_stack(home / "stack") as stack, ExitStack() as ends:
         stage = Stage(load_config(stack.home).remembered(), ends)
         perform(stage)
@@ -146,7 +150,9 @@ def play(
             while True:
                 looks.append(list_causes(ask_why(inv), CauseStatus.SUPPORTED))
                 elapsed_s = time.monotonic() - began
-                verdict = judge(looks, expected=expected, tolerated=tolerated)
-                if elapsed_s > _DEADLINE_S or (elapsed_s > _WATCHED_S and verdict == "right"):
-                    return looks
+                is_right = judge(looks, expected=expected, tolerated=tolerated) == "right"
+                if is_right and right_s is None:
+                    right_s = round(elapsed_s, 1)
+                if elapsed_s > _DEADLINE_S or (elapsed_s > _WATCHED_S and is_right):
+                    return looks, right_s
                 time.sleep(_APART_S)

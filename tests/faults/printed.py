@@ -63,9 +63,7 @@ def list_unfinished(operator: Operator) -> list[dict[str, Any]]:
 def read_after_a_kill(operator: Operator) -> list[str]:
     """Return the commands that this machine prints after a command that said nothing at its end."""
     check = operator.run("check").document
-    printed = list[str]()
-    for row in check.get("unfinished", []):
-        printed += [row["way_on"]] if isinstance(row["way_on"], str) else row["way_on"]
+    printed = [row["way_on"] for row in check.get("unfinished", [])]
     if not printed:
         printed = list(operator.run("plan").document.get("way_on", []))
     return [command for text in printed for command in find_commands(text)]
@@ -154,11 +152,6 @@ def approve(operator: Operator, *words: str) -> str:
     return str(shown.document["apply"])
 
 
-def pick_words(outcome: Outcome, name: str) -> list[str]:
-    items = outcome.document.get(name) or []
-    return [item["key"] if isinstance(item, dict) else str(item) for item in items]
-
-
 def plan_release(operator: Operator, labels: int) -> Outcome:
     plan = operator.run("plan")
     assert plan.code == 0, tell(plan)
@@ -201,10 +194,10 @@ def spoil_after(lane: Lane, kind: str, number: int, *spoils: Spoil) -> Trap:
     return trap
 
 
-def settle_truthfully(operator: Operator, plan_id: str, tally: Tally, labels: list[Label]) -> None:
+def settle_truthfully(operator: Operator, plan_id: str, taken: Collection[str]) -> None:
+    """Say of each label in doubt whether it is one of those that a consumer took."""
     open_keys = [row["key"] for row in operator.run("settle", plan_id).document["rows"]]
-    shipped = tally.names(labels)
-    words = answer(open_keys, {key for key in open_keys if key.partition("/")[2] in shipped})
+    words = answer(open_keys, {key for key in open_keys if key.partition("/")[2] in taken})
     if words:
         settled = paste(operator, approve(operator, "settle", plan_id, *words))
         assert settled.code == 0, tell(settled)

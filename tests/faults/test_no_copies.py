@@ -87,7 +87,7 @@ def test_a_kill_among_the_puts_loses_and_doubles_nothing(lane: Lane, seed: int, 
     ended = follow(ann, killed, words=())
     assert ended.get("unproven") <= 4, tell(ended)  # so many pass through our memory at once
     tally.take()
-    settle_truthfully(ann, plan.document["plan"], tally, put)
+    settle_truthfully(ann, plan.document["plan"], tally.names(put))
     ship_the_rest(lane, put, tally)
 
 

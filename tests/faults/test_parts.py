@@ -67,6 +67,6 @@ def test_parts_on_two_machines_one_of_them_killed(lane: Lane, seed: int) -> None
     assert len(where_are(lane, put)["ready/"]) == LABELS - unproven
     tally.take()
     expect_nothing_twice(lane, put, tally)
-    settle_truthfully(ann, plan_id, tally, put)
+    settle_truthfully(ann, plan_id, tally.names(put))
     expect_finished(lane, bob)
     ship_the_rest(lane, put, tally)

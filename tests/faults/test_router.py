@@ -56,7 +56,7 @@ def test_a_routers_404_is_not_an_absent_source(lane: Lane, server: StoreServer, 
     tally.take()
     ended = follow(ann, applied, words=())
     if ended.get("unproven"):
-        settle_truthfully(ann, plan.document["plan"], tally, put)
+        settle_truthfully(ann, plan.document["plan"], tally.names(put))
     ship_the_rest(lane, put, tally)
 
 

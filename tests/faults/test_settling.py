@@ -21,7 +21,6 @@ from tests.faults.printed import (
     kill_at,
     list_unfinished,
     paste,
-    pick_words,
     plan_release,
     put_and_plan,
     put_foreign,
@@ -105,7 +104,7 @@ def _say_again(ann: Operator, plan_id: str, word: str) -> None:
 
 def _make_true(tally: Tally, put: list[Label], resumed: Outcome, word: str) -> None:
     """Count as if the word were true of every row: only what comes after it is judged."""
-    unproven = {key.partition("/")[2] for key in pick_words(resumed, "unproven")}
+    unproven = {key.partition("/")[2] for key in resumed.document["unproven"]}
     for label in put:
         if label.name in unproven:
             tally.shipped[label.sha256] = 1 if word == "--taken" else 0
@@ -115,7 +114,7 @@ def expect_settled(
     lane: Lane, ann: Operator, resumed: Outcome, *, put: list[Label], tally: Tally, word: str
 ) -> None:
     plan_id = resumed.document["plan"]
-    unproven = {key.partition("/")[2] for key in pick_words(resumed, "unproven")}
+    unproven = {key.partition("/")[2] for key in resumed.document["unproven"]}
     places = where_are(lane, put)
     pending, parked = places["pending/"], places["parked/"]
     assert pending & unproven == (set() if word == "--taken" else unproven)
@@ -153,7 +152,7 @@ def test_keys_of_every_shape_are_settled_singly(
     killed = kill(lane, ann, plan.document["apply"], ("copy",), 2, phase="before")
     tally.take()
     resumed = follow(ann, killed, words=NOBODY_SAYS)
-    unproven = pick_words(resumed, "unproven")
+    unproven = resumed.document["unproven"]
     odd = [key for key in unproven if key.partition("/")[2] in NAMES[:3]]
     assert len(unproven) > len(odd) > 1, unproven
     one = random.Random(seed).choice(odd)
@@ -186,7 +185,7 @@ def test_a_kill_on_a_store_that_renames_asks_about_no_label_that_is_there(
         shown = ann.run("settle", plan_id)
         assert (shown.code, shown.document["rows"]) == (0, []), tell(shown)
         assert not lane.worker.is_paused
-        unproven = {key.partition("/")[2] for key in pick_words(resumed, "unproven")}
+        unproven = {key.partition("/")[2] for key in resumed.document["unproven"]}
         counted = lane.count(put)
         print(f"killed at {number}: {len(unproven)} of {LABELS} unproven, none to decide")
         assert not lane.shelf.list_keys("parked/")

@@ -56,22 +56,17 @@ def set_worker(**fields: Any) -> Change:
     return change
 
 
-def set_probe(status: str) -> Change:
-    def change(w: World) -> None:
-        step = ProbeStep("timeline_refresh", status, "took too long")
-        w.probe = ProbeStatus(status, (step,), w.now)
-
-    return change
+def fail_probe(w: World) -> None:
+    step = ProbeStep("timeline_refresh", "error", "took too long")
+    w.probe = ProbeStatus("error", (step,), w.now)
 
 
 def log_error(w: World) -> None:
     w.logs.append(LogLine(w.now, "2026-11-24T04:00:00Z ERROR upload failed: storage_full"))
 
 
-def grow_failures(reason: str) -> Change:
-    return lambda w: w.count(
-        "fulfillment_artifacts_failed_total", "reason", {reason: [1.0, 2.0, 4.0]}
-    )
+def grow_failures(w: World) -> None:
+    w.count("fulfillment_artifacts_failed_total", "reason", {"storage_full": [1.0, 2.0, 4.0]})
 
 
 def quiet_ticket(w: World) -> None:
@@ -141,13 +136,6 @@ def break_reference(w: World) -> None:
     w.take(SECTIONS["08_references"], "8.3")
 
 
-def set_metric(name: str, *values: float) -> Change:
-    def change(w: World) -> None:
-        w.series[name] = [w.line(list(values))] if values else []
-
-    return change
-
-
 def no_rule(w: World) -> None:
     w.rules = [r for r in w.rules if r.name != "FulfillmentDelay"]
 
@@ -184,7 +172,7 @@ CASES: dict[str, Case] = {
     "2.3": Case(breach=overdue, unknown=down("store")),
     "2.4": Case(breach=overdue, unknown=down("store")),
     "2.5": Case(breach=quiet_ticket, unknown=down("support")),
-    "2.6": Case(breach=set_probe("error"), unknown=down("probe")),
+    "2.6": Case(breach=fail_probe, unknown=down("probe")),
     "3.1": Case(
         ready=delivered,
         breach=lambda w: setattr(w, "routed", [replace(w.routed[0], silenced_by=("s1",))]),
@@ -196,7 +184,7 @@ CASES: dict[str, Case] = {
     "3.5": Case(breach=log_error, unknown=down("services")),
     "4.3": Case(breach=down("support"), unknown=down("services")),
     "5.1": Case(breach=set_worker(paused=True), unknown=down("fulfillment", "services")),
-    "5.2": Case(breach=grow_failures("storage_full"), unknown=down("prometheus", "fulfillment")),
+    "5.2": Case(breach=grow_failures, unknown=down("prometheus", "fulfillment")),
     "5.3": Case(
         breach=lambda w: setattr(w, "dag", replace(w.dag, is_paused=True)), unknown=down("pipeline")
     ),
@@ -231,7 +219,9 @@ CASES: dict[str, Case] = {
         breach=lambda w: setattr(w, "panel", replace(w.panel, expressions=())),
         unknown=down("grafana"),
     ),
-    "8.7": Case(breach=set_metric("fulfillment_lag_minutes"), unknown=down("prometheus")),
+    "8.7": Case(
+        breach=lambda w: w.series.update(fulfillment_lag_minutes=[]), unknown=down("prometheus")
+    ),
     "8.8": Case(breach=no_rule, unknown=down("prometheus")),
 }
 #: What each case is to be.

@@ -40,46 +40,6 @@ class Place:
     tags: dict[str, str]
 
 
-@dataclass
-class Totals:
-    """What rounds of faults came to. Everything from ``lost`` to ``recopied`` must be 0.
-
-    Attributes
-    ----------
-    lost, twice, unkept : labels, as in ``Counted``
-    wrong : things that commands said and that are not so
-    endless : releases that did not come to an end
-    recopied : copies that the store confirmed although it had confirmed one of that label before
-    """
-
-    rounds: int = 0
-    labels: int = 0
-    kills: int = 0
-    stops: int = 0
-    lost: int = 0
-    twice: int = 0
-    wrong: int = 0
-    endless: int = 0
-    unkept: int = 0
-    recopied: int = 0
-    unproven: int = 0
-    conflicts: int = 0
-
-    def __add__(self, other: Totals) -> Totals:
-        return Totals(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
-
-    def __str__(self) -> str:
-        rate = 100 * self.unproven / max(1, self.labels)
-        numbers = ", ".join(f"{f.name} {getattr(self, f.name)}" for f in fields(self))
-        return f"{numbers} ({rate:.2f} % unproven)"
-
-    @property
-    def is_clean(self) -> bool:
-        return not (
-            self.lost + self.twice + self.wrong + self.endless + self.unkept + self.recopied
-        )
-
-
 class Shelf:
     """One bucket, looked at by MinIO's own client. A store that cannot copy loses tags."""
 

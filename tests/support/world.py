@@ -301,9 +301,6 @@ class _Fake:
 class FakePrometheus(_Fake):
     system = "prometheus"
 
-    def check_reachable(self) -> str:
-        return f"1.0 {self.w.now}"
-
     def query(self, promql: str) -> list[Series]:
         found = self.w.series.get(promql, [])
         return [replace(s, samples=s.samples[-1:]) for s in found]
@@ -330,9 +327,6 @@ class FakePrometheus(_Fake):
 
 class FakeAlertmanager(_Fake):
     system = "alertmanager"
-
-    def check_reachable(self) -> str:
-        return f"1.0 {self.w.now}"
 
     def list_alerts(self) -> list[RoutedAlert]:
         return self.w.routed
@@ -399,9 +393,6 @@ class FakeFulfillment(_Fake):
 
 class FakePipeline(_Fake):
     system = "pipeline"
-
-    def check_reachable(self) -> str:
-        return f"DAG {self.w.dag.id}"
 
     def read_dag(self) -> Dag:
         return self.w.dag

@@ -524,7 +524,7 @@ class Run:
         for name, line in self._lines:
             self.machine = self.machines[name]
             if is_cut:
-                self._run_line(line)
+                self._attempt(self.machine, line)
             else:
                 self._lead_on(line, is_person_there=False)
         self._check_script()
@@ -548,7 +548,7 @@ class Run:
             self._line = line
             if line.verb == "settle":
                 self._check_question(line)
-            word = self._run_line(line)
+            word = self._attempt(self.machine, line)
             is_undisturbed = disturbances == self._disturbances and not was_overtaken
             disturbances = self._disturbances
             is_waiting = isinstance(word, errors.HeldError)
@@ -625,9 +625,6 @@ class Run:
         if isinstance(word, errors.StoppedError | errors.HeldError):
             return line, False
         return None, False
-
-    def _run_line(self, line: Line) -> Word:
-        return self._attempt(self.machine, line)
 
     def _attempt(self, machine: Machine, line: Line, *, is_main: bool = True) -> Word:
         """Run our program once; what it returns or raises are its words."""
