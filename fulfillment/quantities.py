@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum, auto
 
-from runbook_lib.model import AlertState, Measurement, Status
+from runbook_lib.model import Measurement, Status
 from runbook_lib.record.folds import Part
 
 
@@ -26,6 +26,15 @@ class Quantity(StrEnum):
     # Recovery
     LOW_LAG = auto()
     USUAL_BACKLOG = auto()
+
+
+class AlertState(StrEnum):
+    """State of an alert. One that never fired is ``resolved``, too."""
+
+    FIRING = "firing"
+    PENDING = "pending"
+    RESOLVED = "resolved"
+    UNKNOWN = "unknown"
 
 
 class Uploads(StrEnum):

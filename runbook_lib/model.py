@@ -81,15 +81,6 @@ class Status(StrEnum):
         return self in (Status.BREACH, Status.UNKNOWN)
 
 
-class AlertState(StrEnum):
-    """State of an alert. One that never fired is ``resolved``, too."""
-
-    FIRING = "firing"
-    PENDING = "pending"
-    RESOLVED = "resolved"
-    UNKNOWN = "unknown"
-
-
 class CauseStatus(StrEnum):
     """Status of a cause, in the order of lists. A ``past`` cause is over."""
 

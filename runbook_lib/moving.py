@@ -70,8 +70,6 @@ _Keys = Annotated[
 ]
 #: A run's facts that count or list what is left to do.
 _LEFT = ("skipped", "failed", "unproven", "in_reach", "waiting", "left")
-#: The columns of unfinished moves.
-_UNFINISHED = ("plan", "rows", "held_by", "held_since", "way_on")
 #: If one of these facts is set, something is left to do.
 OPEN = (*_LEFT, "stopped")
 
@@ -242,16 +240,29 @@ class MoveGate:
             )
         others = {name: count for name, count in found.counts.items() if count}
         objects = others.pop("in_place", 0)
+        summary = {"objects": objects, "excluded": others, OTHERS: self.describe_undo(inv)}
+        return self._derive_undo(release, summary, until)
+
+    def _derive_undo(
+        self, release: Plan, summary: Mapping[str, Json], expires_at: datetime
+    ) -> Plan:
         return _derive_plan(
             release,
-            {"objects": objects, "excluded": others, OTHERS: self.describe_undo(inv)},
-            path=release.path.with_stem(move.undo_id),
+            summary,
+            path=release.path.with_stem(release.content.undo_id),
             step=self.undo_step,
             action="undo",
             way_back="runbook plan",
-            sha256=move.get_approval("undo"),
-            expires_at=until,
+            sha256=release.content.get_approval("undo"),
+            expires_at=expires_at,
         )
+
+    def find_begun(self, inv: Any, plan: Plan) -> Plan:
+        """Return what a resume resumes: a plan's undo once that was begun, else the plan."""
+        release, _ = read_release(self.get_read_store(inv.clients), plan.id)
+        if release.undo is None:
+            return plan
+        return self._derive_undo(plan, plan.summary, plan.expires_at)
 
     @_naming_commands()
     def plan_settling(self, inv: Any) -> Plan:
@@ -356,24 +367,18 @@ class MoveGate:
 
     def read_unfinished(self, inv: Any, *others: dict[str, Json]) -> Outcome:
         """Return, as an outcome, which moves and ``others`` are unfinished. Only reads."""
-        unread = ""
         rows = [*others]
         try:
             rows += self.list_unfinished(inv.clients)
-        except (ClientError, MoveError) as error:
-            unread = f"the bucket's state can't be read: {error}"
-        outcome = Outcome(
-            value=None if unread else len(rows),
-            rows=rows,
-            columns=_UNFINISHED,
-            ways_on=tuple(str(row["way_on"]) for row in rows),
+        except (ClientError, MoveError):
+            if not rows:
+                raise
+        outcome = Outcome(value=len(rows), rows=rows, ways_on=tuple(row["way_on"] for row in rows))
+        if not rows:
+            return outcome.ok(f"every {self.action} of this bucket is finished")
+        return outcome.breach(
+            "; ".join(f"{row['plan']} is unfinished: {row['way_on']}" for row in rows)
         )
-        if rows:
-            problems = [f"{row['plan']} is unfinished: {row['way_on']}" for row in rows]
-            return outcome.breach("; ".join(problems))
-        if unread:
-            return outcome.unknown(unread)
-        return outcome.ok(f"every {self.action} of this bucket is finished")
 
     def fetch_plan(self, clients: Any, plan_id: str) -> Callable[[Incident], None]:
         """Fetch a plan begun on another machine; return what saves it to an incident.

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from runbook_lib.errors import AccessDeniedError, ClientError
 from runbook_lib.frames import TEXT, TIME, WHOLE
-from runbook_lib.model import AlertState, Conclusion, Json, Outcome, Role, count_of
+from runbook_lib.model import Conclusion, Json, Outcome, Role, count_of
 from runbook_lib.record.folds import Key
 from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, rows_of, step
 from runbook_lib.show.text import clip
@@ -17,7 +17,7 @@ from ..analysis.log_groups import group_lines
 from ..analysis.samples import sum_growth
 from ..clients.http_systems import Notification, RoutedAlert
 from ..investigation import Investigation
-from ..quantities import Quantity
+from ..quantities import AlertState, Quantity
 from ..waiting import WAITING_COLUMNS, recall_waiting
 from . import detection
 from .detection import LISTING

@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 from itertools import chain, takewhile
 from typing import NamedTuple
 
-from runbook_lib.model import AlertState, Outcome, Status, format_time
+from runbook_lib.model import Outcome, Status, format_time
 from runbook_lib.section import attempt
 
 from ..analysis.samples import Sample, clean, compute_interval_s, list_growth
 from ..investigation import Investigation
-from ..quantities import Backlog, Uploads
+from ..quantities import AlertState, Backlog, Uploads
 from ..waiting import Waiting, read_waiting, recall_waiting
 from .signals import ALERTS, BACKLOG, EXPORTER, LAG, REFRESH, read_samples
 

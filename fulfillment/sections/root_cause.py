@@ -444,8 +444,8 @@ def _has_retriggered_in_vain(inv: Investigation) -> bool:
     last = inv.journal.last_applied
     if last is None or last.action != "retrigger":
         return False
-    checks = inv.journal.list_actions(ActionPhase.VERIFIED, after=last.seq)
-    states = [check.result.get("state") or {} for check in checks]
+    verified = inv.journal.list_actions(ActionPhase.VERIFIED)
+    states = [check.result.get("state") or {} for check in verified if check.seq > last.seq]
     moved_at = states[-1].get("last_move_at") if states else None
     before = last.result.get("before") or {}
     return moved_at is not None and moved_at == before.get("last_move_at")

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import zip_longest
 
-from runbook_lib.model import AlertState, Event, Line
+from runbook_lib.model import Event, Line
 from runbook_lib.section import attempt
 
 from ..analysis.samples import Sample, clean, compute_interval_s
 from ..clients.http_systems import Alert, Panel
 from ..investigation import Investigation
-from ..quantities import DELAY_ALERT, UPLOAD_ALERT
+from ..quantities import DELAY_ALERT, UPLOAD_ALERT, AlertState
 
 ALERT = DELAY_ALERT
 BLIND_ALERT = "FulfillmentMetricsMissing"

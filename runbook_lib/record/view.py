@@ -103,8 +103,8 @@ class JournalView:
         texts = [note.text.strip() for note in self.notes if note.checklist == step]
         return texts[-1] if texts else ""
 
-    def list_actions(self, phase: ActionPhase, *, after: int = 0) -> list[ActionEntry]:
-        return [a for a in self.actions if a.phase is phase and a.seq > after]
+    def list_actions(self, phase: ActionPhase) -> list[ActionEntry]:
+        return [action for action in self.actions if action.phase is phase]
 
     @property
     def last_applied(self) -> ActionEntry | None:

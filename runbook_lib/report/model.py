@@ -48,7 +48,7 @@ from ..show.text import VERDICT_WORDS, capitalise
 from .chart import Chart, draw_chart
 
 #: The marks that the timeline shows, besides those of the policy.
-_SHOWN_MARKS = ("plan_of_closed", "alerts_received", "interrupted", "closed", "took_over")
+_SHOWN_MARKS = ("alerts_received", "interrupted", "closed", "took_over")
 
 
 class ReportStep(NamedTuple):

@@ -109,8 +109,10 @@ class MoveCommands:
 
     def resume(self, plan_id: PlanId, *, approve: Approval = "", **options: Any) -> Document:
         """Resume an unfinished plan, begun here or on another machine."""
-        inv, plan = self._open_plan(plan_id, approve=approve, **options)
-        return self._carry_out("resume", inv, plan, lambda: inv.resume(plan))
+        inv, named = self._open_plan(plan_id, approve=approve, **options)
+        plan = self.gate.find_begun(inv, named)
+        done = self._carry_out("resume", inv, plan, lambda: inv.resume(plan))
+        return done.model_copy(update={"plan": plan_id})
 
     def undo(self, plan_id: PlanId, *, approve: Approval = "", **options: Any) -> Document:
         """Move a plan's objects back in its undo period. Without --approve it stops at the plan."""

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from runbook_lib.record.folds import group_actions
+from runbook_lib.record.incident import Incident, list_incidents
+from runbook_lib.redact import Redactor
 from tests.faults.commands import Lane, Operator, open_lane
 from tests.faults.printed import (
     Tally,
@@ -86,6 +89,13 @@ def test_a_killed_undo_ends_by_the_printed_commands(
     killed = kill(lane, ann, approve(ann, "undo", plan_id), kinds, number, phase=phase)
     follow(ann, killed)
     expect_all_back(lane, ann, put)
+    actions = [
+        action
+        for folder in list_incidents(ann.home)
+        for action in group_actions(Incident(folder, redactor=Redactor()).journal.view().actions)
+    ]
+    assert [action.plan for action in actions if action.is_unfinished] == []
+    assert [action.plan for action in actions if action.is_taken_back] == [plan_id]
 
 
 @pytest.mark.long  # most copies get an ETag
