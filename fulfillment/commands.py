@@ -21,15 +21,16 @@ from runbook_lib.approvals import SHORT_HASH, is_approved
 from runbook_lib.errors import ExitCode
 from runbook_lib.investigation import make_incident
 from runbook_lib.model import (
-    ActionEntry,
     ActionPhase,
     Json,
     Progress,
     Verdict,
     keep_quiet,
 )
+from runbook_lib.record.folds import MOVES, group_actions
 from runbook_lib.record.incident import open_incident
 from runbook_lib.record.journal import utc_now
+from runbook_lib.record.view import JournalView
 from runbook_lib.redact import Redactor
 from runbook_lib.run.commands import run
 from runbook_lib.run.console import IncidentId, command, list_options
@@ -297,10 +298,15 @@ def fix(
         offered = [plan for plan in ran.plans if plan["apply"] and plan["step"] in _ADVISED]
         # A re-trigger comes last, because it needs the worker; so does the last action, which
         # could otherwise be planned forever while more files arrive.
-        applied = _list_actions(settings, ran.incident or "", ActionPhase.APPLIED)
+        journal = _read_journal(settings, ran.incident or "")
+        applied = journal.list_actions(ActionPhase.APPLIED)
         last = ["retrigger", *(entry.action for entry in applied[-1:])]
         if not offered:
             hindrance = _find_hindrance(settings, ran.incident or "", progress)
+            # Elsewhere somebody may have finished a move that was cut off here.
+            for move in group_actions(journal.actions):
+                if move.is_unfinished and move.first.action in MOVES:
+                    command = f"runbook resume {move.first.about or move.plan}"
         for plan in sorted(offered, key=lambda plan: plan["action"] in last)[:1]:
             action = plan | {"apply": ""}  # ``next`` approves it
             command = f"runbook fix --approve {plan['sha256'][:SHORT_HASH]}"
@@ -334,14 +340,14 @@ def _find_hindrance(settings: Settings, incident_id: str, progress: Progress) ->
         return str(error)
 
 
-def _list_actions(settings: Settings, incident_id: str, phase: ActionPhase) -> list[ActionEntry]:
+def _read_journal(settings: Settings, incident_id: str) -> JournalView:
     home = settings.runbook_home.resolve()
     incident = open_incident(home, incident_id, redactor=Redactor())
-    return incident.journal.view().list_actions(phase) if incident is not None else []
+    return incident.journal.view() if incident is not None else JournalView()
 
 
 def _find_approved_plan(settings: Settings, incident_id: str, approve: str) -> str:
-    for entry in _list_actions(settings, incident_id, ActionPhase.PLANNED):
+    for entry in _read_journal(settings, incident_id).list_actions(ActionPhase.PLANNED):
         if entry.step in _ADVISED and is_approved(entry.result["sha256"], approve):
             return entry.plan
     text = f"{approve} is the hash of no plan of the open incident. Nothing was changed."

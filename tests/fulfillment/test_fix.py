@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from fulfillment.commands import fix
-from fulfillment.sections import SECTIONS
+from fulfillment.sections import SECTIONS, remediation
 from runbook_lib.errors import ExitCode, PlanNotApprovedError
-from runbook_lib.model import Verdict
+from runbook_lib.model import ActionPhase, Verdict
 from runbook_lib.run.commands import investigate
 from runbook_lib.run.documents import Document
 from tests.support.stories import make_world, pause_pipeline
@@ -62,6 +63,16 @@ def test_each_approval_carries_one_action_out_until_the_incident_is_fixed(world:
     assert last.next == "runbook run 07"
     journal = (world.home / str(last.incident) / "journal.jsonl").read_text("utf-8")
     assert "08_references" in journal
+
+
+def test_a_move_that_was_cut_off_here_is_resumed_although_the_bucket_is_well(world: World) -> None:
+    pause_pipeline(world)
+    inv = world.open(remediation, way="release")
+    plan = inv.plan("6.1")
+    inv._write_phase(plan, ActionPhase.APPROVED)  # killed; another machine finished it
+    world.store.objects.clear()
+    world.dag = replace(world.dag, is_paused=False)
+    assert fix(world.settings).next == f"runbook resume {plan.id}"
 
 
 def test_where_all_is_well_there_is_nothing_to_do(world: World) -> None:
