@@ -259,10 +259,11 @@ class MoveGate:
 
     def find_begun(self, inv: Any, plan: Plan) -> Plan:
         """Return what a resume resumes: a plan's undo once that was begun, else the plan."""
-        release, _ = read_release(self.get_read_store(inv.clients), plan.id)
-        if release.undo is None:
-            return plan
-        return self._derive_undo(plan, plan.summary, plan.expires_at)
+        with suppress(NotNowError):  # never begun: the resume says so
+            release, _ = read_release(self.get_read_store(inv.clients), plan.id)
+            if release.undo is not None:
+                return self._derive_undo(plan, plan.summary, plan.expires_at)
+        return plan
 
     @_naming_commands()
     def plan_settling(self, inv: Any) -> Plan:
