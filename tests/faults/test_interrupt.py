@@ -94,6 +94,7 @@ def test_a_look_that_is_terminated_changed_nothing_and_names_the_command(
     assert not lane.shelf.list_keys(".runbook/")
 
 
+@pytest.mark.long  # beside other tests, the first interrupt may come after the save
 def test_a_second_interrupt_ends_a_cell_at_once(lane: Lane, seed: int) -> None:
     """The first one lets the cell give the lock back, of which nobody answers."""
     ann = lane.hire("ann", worker=True, HTTP_TIMEOUT_S="60", RELEASE_LEASE_S="120")

@@ -96,7 +96,6 @@ def test_the_page_carried_out_as_it_stands_moves_and_proves(
     verdicts = [documents[name]["verdict"] for name in ("look", "moved", "fixed", "close")]
     assert verdicts == ["incident", "not_fixed", "fixed", "fixed"]
     assert "runbook plan" in documents["look"]["advice"][0]
-    assert documents["plan"]["objects"] == 3
     assert (documents["verify"]["in_place"], documents["verify"]["lost"]) == (3, 0)
     assert documents["drill"]["missed"] == []
 
