@@ -207,7 +207,7 @@ def test_who_sleeps_while_a_body_is_sent_does_not_send_its_rest(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The store has checked the date by then, and would let the rest take effect."""
-    body = bytes(64 * 1024**2)  # more than the buffers of both sides hold
+    body = bytes(16 << 20)  # more than the buffers of both sides hold
     slept = threading.Event()
 
     def wake_late(sock: socket.socket, timeout: float) -> bool:
