@@ -168,7 +168,7 @@ class S3Bucket(Reach):
             self._root = f"/{self.name}"
         self._http = Connections(self._host, self)
 
-    def list_objects(self, prefix: str, *, start: str = "", page_size: int = 0) -> Iterator[Seen]:
+    def list_objects(self, prefix: str, *, start: str = "") -> Iterator[Seen]:
         """Yield the objects under a prefix; ``start`` skips most before it, if keys are in order.
 
         Keys that end with ``/`` are left out: a store on a file system lists them for folders that
@@ -177,8 +177,6 @@ class S3Bucket(Reach):
         query = {"list-type": "2", "prefix": prefix, "encoding-type": "url"}
         if start:
             query["start-after"] = start[:-1]  # sorts before ``start``, so ``start`` is listed
-        if page_size:
-            query["max-keys"] = str(page_size)
         what = f"list {self.name}/{prefix}"
         while True:
             reply = self.fetch(Request("get", query=query), what)
@@ -224,7 +222,7 @@ class S3Bucket(Reach):
         is_absent = reply.status == 404
         if is_absent and ABSENCE_MARK not in headers:
             # With the key as prefix, the key itself would be listed first.
-            first = next(self.list_objects(key, page_size=1), None)
+            first = next(self.list_objects(key), None)
             is_absent = first is None or first.key != key
         if is_absent:
             return None

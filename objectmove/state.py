@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from operator import itemgetter
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, PlainSerializer, TypeAdapter, ValidationError
@@ -67,7 +66,8 @@ _PACKED = TypeAdapter(_Packed)
 def _pack(rows: dict[int, Row]) -> _Packed:
     """Return rows as they are written: equal neighbours as ranges."""
     packed: _Packed = []
-    for number, row in sorted(rows.items(), key=itemgetter(0)):
+    for number in sorted(rows):
+        row = rows[number]
         first = number
         if packed and packed[-1][1:] == (number - 1, row):
             first = packed.pop()[0]
@@ -150,8 +150,8 @@ class Move:
 
     def find(self, *states: State) -> dict[int, Row]:
         """Return the stored rows in these states, sorted, by number."""
-        found = [each for each in self.rows.items() if each[1].state in states]
-        return dict(sorted(found, key=itemgetter(0)))
+        rows = self.rows
+        return {number: rows[number] for number in sorted(rows) if rows[number].state in states}
 
     def get_last_row(self, number: int) -> Row:
         """Return what the undo did with a row; if it left the row alone, what the release did."""
