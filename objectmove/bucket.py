@@ -158,14 +158,13 @@ class S3Bucket(Reach):
 
     def __post_init__(self) -> None:
         scheme = "https" if self.secure else "http"
-        self.name = self.bucket
         self.url = f"{scheme}://{self.endpoint}"
         if self.virtual_host:
-            self._host = f"{self.name}.{self.endpoint}"
+            self._host = f"{self.bucket}.{self.endpoint}"
             self._root = ""
         else:
             self._host = self.endpoint
-            self._root = f"/{self.name}"
+            self._root = f"/{self.bucket}"
         self._http = Connections(self._host, self)
 
     def list_objects(self, prefix: str, *, start: str = "") -> Iterator[Seen]:
@@ -177,7 +176,7 @@ class S3Bucket(Reach):
         query = {"list-type": "2", "prefix": prefix, "encoding-type": "url"}
         if start:
             query["start-after"] = start[:-1]  # sorts before ``start``, so ``start`` is listed
-        what = f"list {self.name}/{prefix}"
+        what = f"list {self.bucket}/{prefix}"
         while True:
             reply = self.fetch(Request("get", query=query), what)
             page = parse_xml(reply.body, "ListBucketResult")
@@ -338,7 +337,7 @@ class S3Bucket(Reach):
         if request.source:
             name = _SOURCES[request.kind]
             condition = f"{name}-if-match"
-            headers[name] = quote(f"/{self.name}/{request.source}", safe="/~")
+            headers[name] = quote(f"/{self.bucket}/{request.source}", safe="/~")
         if request.if_match:
             # Ceph takes the quotes in a put's header for a part of the ETag; others drop them.
             mark = "" if request.kind == "put" else '"'

@@ -168,7 +168,6 @@ class Carrier:
         full.
         """
         queue = self._list_waiting()
-        is_first = True
         while True:
             room = self._find_room()
             if self.stopped:
@@ -179,14 +178,13 @@ class Carrier:
             self._step([*wanted, *landed])
             if not batch:
                 return
-            if is_first:
+            if room == 1:
                 self._resolve(wanted)
             stuck = [number for number in wanted if self.move.get_row(number).state in _STUCK]
             if wanted and stuck == wanted:
                 first = self._get(stuck[0])
                 self.stopped = f"no object moved: {first.source}: {first.row.why}"
                 return
-            is_first = is_first and not wanted
             start = self.move.start
             self.operator.progress(self.move.next - start, self.move.end - start)
 

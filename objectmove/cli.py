@@ -43,7 +43,7 @@ from typing import Any
 
 from pydantic import AwareDatetime, TypeAdapter
 
-from .bucket import Request, S3Bucket, format_time
+from .bucket import S3Bucket, format_time
 from .carry import Operator, WatchedWorker
 from .errors import MoveError, PlanError, StoreError
 from .plan import PLANS, Plan, fetch_plan
@@ -197,10 +197,9 @@ def _plan(args: Namespace, bucket: S3Bucket) -> Done:
     facts = {"keys": keys, "plan": plan.id, "sha256": plan.sha256, **shown, "window": header.window}
     if not plan.rows:
         return facts, 3 if header.excluded else 0
-    is_free = header.abilities.conditional_put
-    put = Request("put", PLANS + plan.sha256, body=plan.content, if_absent=is_free)
     now = bucket.read_clock()
-    (answer,) = bucket.send([put], signed_at=now, expires_s=header.timing.expires_s)
+    puts = [plan.make_put()]
+    (answer,) = bucket.send(puts, signed_at=now, expires_s=header.timing.expires_s)
     if answer.code:
         raise StoreError(f"the plan cannot be kept in the bucket: {answer.code}")
     short = plan.sha256[:_SHORT_HASH]

@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from .bucket import S3Bucket, Texts, Version, format_time, is_key_supported
+from .bucket import Request, S3Bucket, Texts, Version, format_time, is_key_supported
 from .errors import PlanError, StoreError
 
 PLANS = ".runbook/plans/"
@@ -144,7 +144,6 @@ class PlanRow(Version):
     age_start: Timestamp  # since when the object waits, by the caller's rules
     facts: Texts = field(default_factory=dict)  # what else the caller shows an approver
     sha256: str = ""  # of the content, or "" if the ETag is its MD5
-    __pydantic_config__ = ConfigDict(extra="forbid")
 
     def to_json(self) -> dict[str, Any]:
         return dict(ROW.dump_python(self, mode="json"))
@@ -168,12 +167,12 @@ class Rows(Sequence[PlanRow]):
         return ROW.validate_json(self.lines[index])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
-    content: bytes = field(repr=False)
+    content: bytes
     sha256: str
     header: PlanHeader
-    rows: Rows = field(repr=False)
+    rows: Rows
 
     @property
     def id(self) -> str:
@@ -190,6 +189,11 @@ class Plan:
 
     def digest(self, *words: str) -> str:
         return hashlib.sha256("\n".join([self.sha256, *words]).encode()).hexdigest()
+
+    def make_put(self) -> Request:
+        """Return the request that keeps the plan in the bucket, unless it is there."""
+        is_free = self.header.abilities.conditional_put
+        return Request("put", PLANS + self.sha256, body=self.content, if_absent=is_free)
 
     def get_range(self, part: int) -> tuple[int, int]:
         """Return a part's first row, and the first row after it; part 0 is the whole plan."""

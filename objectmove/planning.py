@@ -124,7 +124,7 @@ def make_plan(  # noqa: PLR0912  # one step after the other
             "timing": timing,
             "id": f"rel-{header['made_at']:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}",
             "endpoint": bucket.endpoint,
-            "bucket": bucket.name,
+            "bucket": bucket.bucket,
             "bucket_id": state.id,
             "abilities": abilities,
         }

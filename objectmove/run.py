@@ -265,13 +265,9 @@ class Run:
         self._forget()
         move = self._make_move(header.expires_at)
         move.parts = header.parts
-        key = PLANS + plan.sha256
-        if self.bucket.look([key]).get(key) is None:
-            is_free = self._abilities.conditional_put
-            put = Request("put", key, body=plan.content, if_absent=is_free)
-            (answer,) = self.main.send([put])
-            if answer.effect != "done" and answer.code not in UNMET:  # it is there already
-                raise StoreError(f"the plan cannot be kept in the bucket: {answer.code}")
+        (answer,) = self.main.send([plan.make_put()])
+        if answer.effect != "done" and answer.code not in UNMET:  # it is there already
+            raise StoreError(f"the plan cannot be kept in the bucket: {answer.code}")
         moves[plan.id] = move
         return move
 

@@ -34,11 +34,6 @@ class Doubt(NamedTuple):
         return self.row.state is State.UNPROVEN
 
     @property
-    def is_somewhere(self) -> bool:
-        """Whether its object may be there to decide on."""
-        return self.source.may_be_here or self.parked.may_be_here
-
-    @property
     def is_in_reach(self) -> bool:
         """Whether the worker may ship it a second time.
 
@@ -73,9 +68,12 @@ def list_held(bucket: S3Bucket, release: Move) -> list[Doubt]:
 
 
 def list_answerable(bucket: S3Bucket, release: Move) -> list[Doubt]:
-    """Return the rows on which a person must answer, or may change an answer."""
-    doubts = list_held(bucket, release)
-    return [each for each in doubts if each.row.state in _ANSWERABLE and each.is_somewhere]
+    """Return the rows on which a person must answer, or may change an answer.
+
+    Without an object, there is nothing to decide on.
+    """
+    doubts = [each for each in list_held(bucket, release) if each.row.state in _ANSWERABLE]
+    return [each for each in doubts if each.source.may_be_here or each.parked.may_be_here]
 
 
 def list_doubts(bucket: S3Bucket, plan: Plan) -> list[Doubt]:

@@ -113,7 +113,7 @@ class ObjectStore:
 
     def __init__(self, bucket: S3Bucket, change_bucket: S3Bucket | None = None) -> None:
         self.endpoint = bucket.endpoint
-        self.bucket = bucket.name
+        self.bucket = bucket.bucket
         self._bucket = bucket
         self._change_bucket = change_bucket or bucket
 

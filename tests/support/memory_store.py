@@ -34,7 +34,7 @@ class MemoryBucket:
     fail: Callable[[str, str], None] = lambda _method, _key: None
     fate: Callable[[Request], Answer | None] = lambda _request: None
     endpoint: str = "memory:0"
-    name: str = "fulfillment-artifacts"
+    bucket: str = "fulfillment-artifacts"
     objects: dict[str, Stored] = field(default_factory=dict)
     writes: list[tuple[str, str]] = field(default_factory=list)
 

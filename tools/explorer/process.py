@@ -332,7 +332,7 @@ class SimBucket(bucket.S3Bucket):
         """Return a message; a read's is made once, since nothing depends on its signature."""
         if at is not None:
             return super()._make_message(request, at, expires_s)
-        asked = (self.name, request.kind, request.key, *request.query.items())
+        asked = (self.bucket, request.kind, request.key, *request.query.items())
         made = _reads.get(asked)
         if made is None:
             made = super()._make_message(request)
