@@ -159,15 +159,16 @@ class Run:
         is where it was.
         """
         with self._open() as release:
-            self._refuse_unfinished()
             with suppress(PlanError):  # an object has gone since
                 doubts = list_answerable(self.bucket, release)
                 self.answers = choose_answers(doubts, taken, not_taken)
             needed = digest_answers(self.plan, self.answers)
             if approve != needed:
                 text = "the approval is for other answers, or something changed since"
-                way_on = f"settle {self.plan.id}"
+                unfinished = self.main.state.unfinished  # a save of an earlier answer came late
+                way_on = get_resume(unfinished) if unfinished else f"settle {self.plan.id}"
                 raise NotApprovedError(f"{text}: look again", needed=needed, way_on=way_on)
+            self._refuse_unfinished()
             self.operator.note("answered")
             return self._finish(release, release.undo)
 

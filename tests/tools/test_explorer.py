@@ -167,6 +167,12 @@ FOUND = [
     ("undo-two-loose", "1.put@state#7=router-503 1.read@state#3=blind 2<put@state#3=rewrite:a"),
     # a clock of ours is an hour behind
     ("release-strict", "1<start=jump-back"),
+    # `settle` was shown, and refused once the save of an earlier answer took effect
+    (
+        "undo-elsewhere-loose",
+        "1<look@state#2=rewrite:b 5.read@state=blind 6.look@parked/b#2=router-503"
+        " 7.put@state#2=late 8.read@state#2=blind",
+    ),
     # to wait for a part's lock let the main one lapse
     ("undo-parts-loose", "1.put@claim#2=lost"),
 ]
