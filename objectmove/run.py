@@ -31,7 +31,7 @@ from .errors import (
     StoppedError,
     StoreError,
 )
-from .looks import judge, scan, scan_rows
+from .looks import judge_ends, scan, scan_rows
 from .plan import PLANS, Abilities, Plan
 from .probe import probe
 from .result import MoveResult, get_resume, list_ways_on
@@ -52,7 +52,7 @@ from .state import (
     get_part_key,
     read_state,
 )
-from .table import UNENDED, Place, State
+from .table import UNENDED, Act, Direction, State, decide
 
 #: For ``still_since``: from now on.
 FROM_NOW_ON = datetime.max.replace(tzinfo=UTC)
@@ -513,15 +513,14 @@ class Run:
         numbers = carrier.move.list_waiting()
         for number, row, looks in scan_rows(self.bucket, self.plan, numbers, book.renew):
             youngest = max(youngest, row.last_modified + timedelta(seconds=1))
-            place = judge(self.bucket, row, looks, row.key)
+            ends = judge_ends(self.bucket, self.plan, row, Way.THERE, looks)
+            rule = decide(Direction.THERE, State.WAITING, *ends)
             seen = looks.get(row.key)
-            if place is Place.OTHER:
-                changed[number] = "its writer replaced it"
-            elif place is Place.ABSENT:
-                changed[number] = "someone else took it away"
+            if rule.act is State.SKIPPED:
+                changed[number] = rule.reason
             elif seen is not None and explain(seen):
                 changed[number] = "an earlier plan holds it"
-            elif seen is not None and looks.get(row.to, seen) is None:
+            elif rule.act is Act.SEND:
                 carrier.fresh.add(number)
         # A HEAD gives whole seconds: wait, so that what is put again from now on has a later one.
         wait_s = (youngest - book.stamp).total_seconds()
