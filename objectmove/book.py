@@ -168,7 +168,7 @@ class Book:
         (answer,) = self.send([Request("put", self._claim, body=body)])
         if answer.effect != "done":
             raise StoppedError(f"the lock could not be taken ({answer.code} {answer.message})")
-        for listed in list(self.bucket.list_objects(self._claim.removesuffix(self._lock.token))):
+        for listed in self.bucket.list_objects(self._claim.removesuffix(self._lock.token)):
             if listed.key == self._claim:
                 continue
             holder = find_holder(read_state(self.bucket, listed.key), self.timing.spread_s)

@@ -157,7 +157,8 @@ def make_plan(  # noqa: PLR0912  # one step after the other
                     sha256 = bucket.read_hash(seen.key, "sha256")
                 except StoreError:
                     reason = "unreadable"
-            there = found.get(plan_header.get_to(seen.key))
+            to = plan_header.get_to(seen.key)
+            there = found.get(to)
             # With a SHA-256, a run compares contents: what is there may be the same.
             if there is not None and not (sha256 or there.has_same_content(seen)):
                 reason = reason or "destination_taken"
@@ -168,7 +169,7 @@ def make_plan(  # noqa: PLR0912  # one step after the other
                     etag=seen.etag,
                     size_bytes=seen.size_bytes,
                     last_modified=seen.last_modified,
-                    to=plan_header.get_to(seen.key),
+                    to=to,
                     age_start=judgement.age_start,
                     facts={**judgement.facts, **forgotten.get(seen.key, {})},
                     sha256=sha256,
