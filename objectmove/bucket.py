@@ -31,7 +31,6 @@ _NO_TEXTS: Texts = {}
 
 _META = "x-amz-meta-"
 ENCRYPTION = "x-amz-server-side-encryption"
-_CUSTOMER_KEY = "x-amz-server-side-encryption-customer-algorithm"
 ABSENCE_MARK = "x-amz-request-id"
 """A 404 with this header comes from the store, not from something in front of it."""
 REFUSED = {
@@ -91,13 +90,11 @@ class Seen(Version):
     def has_hash(self) -> bool:
         """Whether the ETag can be the MD5 of the content, by what a HEAD says.
 
-        It can't after a multipart upload, nor under a KMS key or a client's key. The probe finds
-        out whether this store's other ETags are MD5s.
+        It can't after a multipart upload, nor under a KMS key. The probe finds out whether this
+        store's other ETags are MD5s. Under a client's key, a HEAD fails.
         """
         is_md5 = _MD5.fullmatch(self.etag) is not None
-        encryption = self.headers.get(ENCRYPTION, "")
-        has_own_key = _CUSTOMER_KEY in self.headers or encryption.startswith("aws:kms")
-        return is_md5 and not has_own_key
+        return is_md5 and not self.headers.get(ENCRYPTION, "").startswith("aws:kms")
 
 
 class Request(NamedTuple):

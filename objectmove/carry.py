@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from chainlog import ChainedLog, LogError
 
 from .book import OWN_CLOCK, Book, Clock, Notice
-from .bucket import Answer, Look, Request, S3Bucket
+from .bucket import Answer, Request, S3Bucket
 from .errors import StoreError
 from .looks import get_ends, judge_ends, look_surely
 from .plan import Abilities, Plan, PlanRow
@@ -145,7 +145,8 @@ class Carrier:
         #: Rows that were ready to move when this run began. Until something is noted of them, we
         #: don't look again at what the store guards.
         self.fresh: set[int] = set()
-        self._seen: Look = {}
+        #: What the last look found; what is sent or deleted has a source.
+        self._seen: dict[str, Any] = {}
         self._most = MOST_IN_DOUBT_STILL if self.still_since is not None else MOST_IN_DOUBT
         self._widest = self._most if self.abilities.copies else _MOST_PUTS
         self._width = 1
@@ -389,7 +390,7 @@ class Carrier:
                 "rename" if is_rename else "copy",
                 item.to,
                 source=item.source,
-                if_match=self._find_etag(item),
+                if_match=self._seen[item.source].etag,
                 if_absent=self._guards_copies,
             )
             if not (is_rename or self.abilities.copies):
@@ -417,7 +418,9 @@ class Carrier:
         if self._guards_deletes and not is_bulk:
             for item in deleting:
                 subjects.append([item])
-                requests.append(Request("delete", item.source, if_match=self._find_etag(item)))
+                requests.append(
+                    Request("delete", item.source, if_match=self._seen[item.source].etag)
+                )
         elif deleting:
             subjects.append(deleting)
             etags = {item.source: self._find_etag(item) if is_bulk else "" for item in deleting}
@@ -427,10 +430,6 @@ class Carrier:
         )
         is_busy = any(answer.code in _OVERLOADED for answer in answers)
         self._width = max(1, self._width // 4) if is_busy else min(self._widest, self._width * 4)
-
-    def _find_etag(self, item: _Item) -> str:
-        seen = self._seen[item.source]
-        return seen.etag if seen is not None else ""
 
     def _note(self, items: Sequence[_Item], answer: Answer) -> None:
         """Note what an answer proves; without a proof, the rows keep their states."""
