@@ -13,19 +13,14 @@ from tests.faults.commands import Lane, open_lane
 from tests.faults.conftest import ON_SEAWEEDFS
 from tests.faults.printed import (
     STANDS_STILL,
-    Tally,
     approve,
     expect_finished,
     expect_home,
-    follow,
-    kill,
     paste,
     plan_release,
     put_and_plan,
     put_foreign,
     release,
-    settle_truthfully,
-    ship_the_rest,
     tell,
     where_are,
 )
@@ -76,19 +71,6 @@ def test_a_file_past_the_limit_stays_and_the_plan_says_so(lane: Lane, seed: int)
     assert "does not copy" in plan.document["window"]
     applied = paste(ann, plan.document["apply"])
     assert (applied.code, applied.get("moved")) == (0, 3), tell(applied)
-
-
-@pytest.mark.parametrize("phase", ["before", "after"])
-def test_a_kill_among_the_puts_loses_and_doubles_nothing(lane: Lane, seed: int, phase: str) -> None:
-    tally = Tally(lane)
-    put, ann, plan = put_and_plan(lane, seed, LABELS)
-    killed = kill(lane, ann, plan.document["apply"], ("copy",), LABELS // 2, phase=phase)
-    tally.take()
-    ended = follow(ann, killed, words=())
-    assert ended.get("unproven") <= 4, tell(ended)  # so many pass through our memory at once
-    tally.take()
-    settle_truthfully(ann, plan.document["plan"], tally.names(put))
-    ship_the_rest(lane, put, tally)
 
 
 def test_a_source_that_is_rewritten_under_our_read_is_not_put(lane: Lane, seed: int) -> None:

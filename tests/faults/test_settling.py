@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.commands import Lane, Operator, Outcome, open_lane
+from tests.faults.commands import Lane, open_lane
 from tests.faults.conftest import ON_SEAWEEDFS
 from tests.faults.printed import (
-    CHANGES,
     STANDS_STILL,
     Tally,
     approve,
@@ -19,7 +18,6 @@ from tests.faults.printed import (
     follow,
     kill,
     kill_at,
-    list_unfinished,
     paste,
     plan_release,
     put_and_plan,
@@ -27,30 +25,13 @@ from tests.faults.printed import (
     ship_the_rest,
     start_printed,
     tell,
-    where_are,
 )
-from tests.support.audit import Label
 from tests.support.gateway import StoreServer
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
 
 LABELS = 60
 NOBODY_SAYS: tuple[str, ...] = ()
-
-
-def leave_doubts(lane: Lane, seed: int, tally: Tally) -> tuple[Operator, Outcome, list[Label]]:
-    """Have a release killed among its copies, let a consumer take what landed, and resume it.
-
-    A store that renames leaves no such doubts, so this one has to copy.
-    """
-    lane.proxy.has_renames = False
-    put, ann, plan = put_and_plan(lane, seed, LABELS)
-    killed = kill(lane, ann, plan.document["apply"], ("copy",), 8, phase="before")
-    tally.take()
-    resumed = follow(ann, killed, words=NOBODY_SAYS)
-    tally.take()
-    assert resumed.get("unproven"), tell(resumed)
-    return ann, resumed, put
 
 
 @pytest.mark.parametrize("is_said_before", [True, False])
@@ -75,56 +56,6 @@ def test_a_kill_while_the_consumer_stands_still_leaves_none_in_doubt(
     assert (resumed.code, resumed.get("moved")) == (0, 65), tell(resumed)
     proof = ann.run("verify", plan.document["plan"])
     assert (proof.code, proof.get("in_place")) == (0, 65), tell(proof)
-    ship_the_rest(lane, put, tally)
-
-
-@pytest.mark.parametrize("word", ["--taken", "--not-taken"])
-def test_a_killed_settling_ends_by_the_printed_commands(lane: Lane, seed: int, word: str) -> None:
-    """G1: a settling that is killed is begun for ever, and offered again for ever."""
-    tally = Tally(lane)
-    ann, resumed, put = leave_doubts(lane, seed, tally)
-    plan_id = resumed.document["plan"]
-    _make_true(tally, put, resumed, word)
-    running = start_printed(ann, approve(ann, "settle", plan_id, word))
-    kill_at(lane, running, CHANGES, 5, "after")
-    follow(ann, running.wait())
-    _say_again(ann, plan_id, word)
-    expect_settled(lane, ann, resumed, put=put, tally=tally, word=word)
-
-
-def _say_again(ann: Operator, plan_id: str, word: str) -> None:
-    """Say the word once more of what is still in doubt.
-
-    The disturbance may have come before anything was begun; and where nobody holds the worker, a
-    label that may be back may have been taken, too.
-    """
-    if ann.run("settle", plan_id).code != 0:
-        follow(ann, paste(ann, approve(ann, "settle", plan_id, word)))
-
-
-def _make_true(tally: Tally, put: list[Label], resumed: Outcome, word: str) -> None:
-    """Count as if the word were true of every row: only what comes after it is judged."""
-    unproven = {key.partition("/")[2] for key in resumed.document["unproven"]}
-    for label in put:
-        if label.name in unproven:
-            tally.shipped[label.sha256] = 1 if word == "--taken" else 0
-
-
-def expect_settled(
-    lane: Lane, ann: Operator, resumed: Outcome, *, put: list[Label], tally: Tally, word: str
-) -> None:
-    plan_id = resumed.document["plan"]
-    unproven = {key.partition("/")[2] for key in resumed.document["unproven"]}
-    places = where_are(lane, put)
-    pending, parked = places["pending/"], places["parked/"]
-    assert pending & unproven == (set() if word == "--taken" else unproven)
-    assert parked & unproven == (unproven if word == "--taken" else set())
-    assert ann.run("settle", plan_id).code == 0
-    proof = ann.run("verify", plan_id)
-    assert proof.code == 3, tell(proof)
-    if word == "--taken":
-        assert proof.get("settled_by_word") == len(unproven)
-    assert not list_unfinished(ann)
     ship_the_rest(lane, put, tally)
 
 

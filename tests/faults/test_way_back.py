@@ -131,21 +131,6 @@ def test_a_part_that_was_taken_before_the_undo_is_counted_apart(lane: Lane, seed
     ship_the_rest(lane, put, tally)
 
 
-def test_an_undo_wants_the_word_that_the_consumer_stands_still(lane: Lane, seed: int) -> None:
-    ann, plan_id, put = put_and_release(lane, seed)
-    shown = ann.run("undo", plan_id)
-    assert shown.code == 5, tell(shown)
-    copies = lane.proxy.seen["copy", "passed"]
-    refused = ann.run("undo", plan_id, *shown.approval)
-    assert refused.code == 5, tell(refused)
-    assert lane.proxy.seen["copy", "passed"] == copies
-    assert where_are(lane, put)["ready/"] == {label.name for label in put}
-    assert "--consumer-stands-still" in shown.document["apply"]
-    undone = paste(ann, shown.document["apply"])
-    assert undone.code == 0, tell(undone)
-    expect_all_back(lane, ann, put)
-
-
 def test_an_undo_while_a_consumer_drains_is_refused_with_names(lane: Lane, seed: int) -> None:
     """G12: a consumer that has read and not yet deleted, an undo meanwhile: 40 of 40 twice."""
     tally = Tally(lane)
@@ -167,24 +152,6 @@ def test_an_undo_while_a_consumer_drains_is_refused_with_names(lane: Lane, seed:
     tally.take()
     expect_nothing_twice(lane, put, tally)
     assert not where_are(lane, put)["pending/"]
-
-
-def test_the_same_bucket_under_another_host_name_is_the_same(lane: Lane, seed: int) -> None:
-    """G8: localhost for 127.0.0.1, and there is no resume, undo or settle any more."""
-    lane.proxy.has_renames = False
-    put, ann, plan = put_and_plan(lane, seed, LABELS)
-    plan_id = plan.document["plan"]
-    kill(lane, ann, plan.document["apply"], DELETES, 2, phase="after")
-    renamed = replace(ann, endpoint=ann.endpoint.replace("127.0.0.1", "localhost"))
-    resumed = renamed.run("resume", plan_id)
-    assert resumed.code in (0, 3), tell(resumed)
-    landed = len(put) - resumed.get("unproven")
-    proof = renamed.run("verify", plan_id)
-    assert proof.get("in_place") == landed, tell(proof)
-    shown = renamed.run("settle", plan_id)
-    assert len(shown.document["rows"]) == resumed.get("unproven"), tell(shown)
-    undone = paste(renamed, approve(renamed, "undo", plan_id))
-    assert undone.get("moved") == landed, tell(undone)
 
 
 def test_another_store_is_refused(
