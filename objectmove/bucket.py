@@ -164,7 +164,7 @@ class S3Bucket(Reach):
             self._root = f"/{self.bucket}"
         self._http = Connections(self._host, self)
 
-    def list_objects(self, prefix: str, *, start: str = "") -> Iterator[Seen]:
+    def list_objects(self, prefix: str, *, start: str = "", page_size: int = 0) -> Iterator[Seen]:
         """Yield the objects under a prefix; ``start`` skips most before it, if keys are in order.
 
         Keys that end with ``/`` are left out: a store on a file system lists them for folders that
@@ -173,6 +173,8 @@ class S3Bucket(Reach):
         query = {"list-type": "2", "prefix": prefix, "encoding-type": "url"}
         if start:
             query["start-after"] = start[:-1]  # sorts before ``start``, so ``start`` is listed
+        if page_size:
+            query["max-keys"] = str(page_size)
         what = f"list {self.bucket}/{prefix}"
         while True:
             reply = self.fetch(Request("get", query=query), what)

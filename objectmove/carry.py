@@ -423,7 +423,9 @@ class Carrier:
                 )
         elif deleting:
             subjects.append(deleting)
-            etags = {item.source: self._find_etag(item) if is_bulk else "" for item in deleting}
+            etags = {
+                item.source: self._seen[item.source].etag if is_bulk else "" for item in deleting
+            }
             requests.append(Request("delete_many", keys=etags))
         answers = self.book.send(
             requests, lambda index, answer: self._note(subjects[index], answer)
