@@ -121,7 +121,7 @@ class File:
         return [hashlib.sha256(body).hexdigest() for body in (self.body, self.rewritten) if body]
 
 
-HARM = ("lost", "twice", "overwritten", "told wrong")
+HARM = ("lost", "twice", "overwritten", "misreported")
 #: How many files a round had, and to how many of them each thing happened.
 Tally = Counter[str]
 #: The sums of all rounds, by case, tool and store.
@@ -372,10 +372,10 @@ def play(server: StoreServer, case: Case, tool: str, *, count: int, seed: str) -
             for file in moving:
                 claim = claims.moved.get(file.name)
                 if is_false(claim, file, places):
-                    tally["told wrong"] += 1
-                    round_.said.append(f"told wrong: that {file.source} moved is {claim}")
+                    tally["misreported"] += 1
+                    round_.said.append(f"misreported: that {file.source} moved is {claim}")
             landed = [file for file in moving if find_landed(file, places)]
-            tally["told wrong"] += max(0, claims.proven - len(landed))
+            tally["misreported"] += max(0, claims.proven - len(landed))
             tally["in doubt"] += len(claims.in_doubt)
             for file in landed:
                 arrived.update(find_landed(file, places))
@@ -483,7 +483,7 @@ def read_facts(seed: int, rounds: int, count: int) -> str:
         f'`make bench-safety ARGS="--seed {seed}"`, commit `{commit}`, '
         f"{datetime.now(UTC):%Y-%m-%d}. {rounds} rounds of {count} files of {BODY_BYTES} bytes for "
         f"each case, tool and store. {versions}. The seed chooses contents, files and moments; "
-        "requests overlap differently in each run, so its numbers differ a little."
+        "requests overlap differently in each run, so the numbers vary a little."
     )
 
 

@@ -26,13 +26,14 @@ _PAGE = """\
 
 How long each phase of each drill takes on the local stack, in seconds: the median of the drills
 that passed, with minimum and maximum in brackets. `make drills` runs `runbook drill --all` and
-writes this page from [drills.json](drills.json), which has the last five runs. What a drill does:
-[Monitoring](monitoring/README.md#chaos-drills).
+writes this page from [drills.json](drills.json), which has the last five runs.
+[Monitoring](monitoring/README.md#chaos-drills) says what a drill does.
 
 - **detect**, **notify**: from the fault until the alert fires, and until Slack, mail and Teams have
-  it. "–": no alert fires.
-- **name the cause**: sections 1, 2, 3 and 5.
-- **mitigate**: section 6. ¹ marks a drill without section 6: the time to take the fault back.
+  it. "–" marks a fault that fires no alert.
+- **name the cause**: the time that sections 1, 2, 3 and 5 take.
+- **mitigate**: the time that section 6 takes. ¹ marks a drill without section 6: there, the time to
+  revert the fault.
 - **clear**: from section 6's last change, or from the end of the fault if there was no change,
   until the alert is gone and every channel has the resolved message.
 

@@ -28,23 +28,29 @@ ROOT = Path(__file__).resolve().parents[1]
 PROBES = ROOT / "docs" / "stores.json"
 PAGE = ROOT / "docs" / "stores.md"
 _COMMAND = "import sys; from objectmove.cli import main; sys.exit(main(sys.argv[1:]))"
-_CHECKS = "checks right before; the plan shows the window"
+_CHECKS = "checks right before the request; the plan shows the window"
 #: What each ability is, and what a move does where a store lacks it.
 ROWS = {
     "works": ("puts, copies and deletes when the condition is met", "is refused"),
     "expires": ("refuses a request whose signature has expired", "is refused"),
     "names": ("copies only the version that is named", "is refused"),
-    "conditional_put": ("a put overwrites nothing else", "locks by a claim and a listing"),
+    "conditional_put": (
+        "a put overwrites no other version",
+        "takes its lock by a claim object and a listing",
+    ),
     "copies": ("copies", "reads and puts files of at most 1 MiB"),
     "conditional_copy": ("a copy overwrites nothing", _CHECKS),
     "conditional_delete": ("a delete removes only the named version", _CHECKS),
-    "conditional_bulk": ("so does each delete of a bulk delete", "deletes one by one"),
+    "conditional_bulk": ("bulk deletes remove only the named versions", "deletes one by one"),
     "rename": ("`renameObject` moves in one request", "copies, then deletes"),
     "hash_etags": ("ETags are MD5s, also of copies", "reads and hashes the content"),
-    "encrypted_copies": ("encrypts with a key of its own, and copies that", "can't move these"),
-    "versions": ("the bucket keeps overwritten objects", "needs no versions"),
+    "encrypted_copies": (
+        "encrypts files with its own key, and copies them",
+        "can't move such files",
+    ),
+    "versions": ("keeps overwritten objects as versions", "works without versions"),
     "listing_order": ("lists keys in the order of their bytes", "asks for keys one by one"),
-    "listing_at_once": ("lists what was written or removed right before", "isn't safe"),
+    "listing_at_once": ("lists at once what was written or removed", "isn't safe"),
 }
 RUNNERS = {
     "juicefs": gateway.run_juicefs,
