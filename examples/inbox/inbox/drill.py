@@ -65,7 +65,7 @@ def clean_up(settings: Settings, incident_id: str) -> int:
 def drill(
     settings: Settings,
     *,
-    remove: Annotated[str, Option(help="only remove the files of this drill")] = "",
+    remove: Annotated[str, Option(help="only remove the files that this drill left")] = "",
     progress: Progress = keep_quiet,
 ) -> Document:
     """Practise on files of the drill's own, remove them, and score what happened."""

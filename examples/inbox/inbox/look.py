@@ -1,4 +1,4 @@
-"""The two looks: do files wait, and does the consumer work?"""
+"""The two readings: do files wait, and does the consumer work?"""
 
 from objectmove.bucket import S3Bucket
 from runbook_lib.errors import NotConnectedError
@@ -29,7 +29,7 @@ class Investigation(display.Investigation[Settings, S3Bucket]):
 
     @classmethod
     def check_connected(cls, settings: Settings) -> None:
-        """Refuse to look without keys: such a look says nothing about the inbox."""
+        """Refuse to investigate without keys: nothing could be read."""
         if not settings.inbox_access_key:
             raise NotConnectedError("You are not connected: set INBOX_ACCESS_KEY.")
 

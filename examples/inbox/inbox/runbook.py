@@ -9,7 +9,7 @@ from .section import POLICY, SECTIONS, Commands
 from .settings import Settings
 
 RUNBOOK = Runbook(
-    summary="An inbox that is stuck: look, plan, move, prove.",
+    summary="An inbox that is stuck: investigate, plan, move, prove.",
     commands=(("", Commands.make_app()), ("", drill.app)),
     errors={
         RefusedError: ExitCode.REFUSED,

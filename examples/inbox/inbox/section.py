@@ -42,7 +42,7 @@ def conclude(inv: Investigation) -> Conclusion:
     if waiting.status is Status.BREACH:
         advice.append("Give the files to the standby consumer: runbook plan")
     if heartbeat.status is Status.BREACH:
-        advice.append("Start the consumer. Then look again.")
+        advice.append("Start the consumer. Then investigate again.")
     return Conclusion(
         verdict=inv.policy.judge(inv.journal).verdict or Verdict.UNKNOWN,
         summary=f"{waiting.reason}; {heartbeat.reason}",

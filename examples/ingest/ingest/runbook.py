@@ -9,7 +9,7 @@ from .section import POLICY, SECTIONS, Commands
 from .settings import Settings
 
 RUNBOOK = Runbook(
-    summary="Batches that a job left half moved: look, plan, move, prove.",
+    summary="Batches that a job left half moved: investigate, plan, move, prove.",
     commands=(("", Commands.make_app()), ("", drill.app)),
     errors={
         RefusedError: ExitCode.REFUSED,

@@ -120,7 +120,7 @@ def conclude(inv: Investigation) -> Conclusion:
     if stuck.status is Status.BREACH:
         advice.append("Finish the batches that are complete: runbook plan")
     if heartbeat.status is Status.BREACH:
-        advice.append("Start the job. Then look again.")
+        advice.append("Start the job. Then investigate again.")
     return Conclusion(
         verdict=inv.policy.judge(inv.journal).verdict or Verdict.UNKNOWN,
         summary=f"{stuck.reason}; {heartbeat.reason}",

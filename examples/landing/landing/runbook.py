@@ -9,7 +9,7 @@ from .section import POLICY, SECTIONS, Commands
 from .settings import Settings
 
 RUNBOOK = Runbook(
-    summary="A landing zone that is full: look, plan, move, prove.",
+    summary="A landing zone that is full: investigate, plan, move, prove.",
     commands=(("", Commands.make_app()), ("", drill.app)),
     errors={
         RefusedError: ExitCode.REFUSED,

@@ -78,9 +78,9 @@ def conclude(inv: Investigation) -> Conclusion:
     """Say what is wrong, and what to do."""
     advice = []
     if inv.latest()["1.1"].status is Status.BREACH:
-        advice.append("Find out why nobody takes the files. Then look again.")
+        advice.append("Find out why nobody takes the files. Then investigate again.")
     if inv.latest()["1.2"].status is Status.BREACH:
-        advice.append("Make room on the disk. Then look again.")
+        advice.append("Make room on the disk. Then investigate again.")
     return Conclusion(
         verdict=inv.policy.judge(inv.journal).verdict or Verdict.UNKNOWN,
         summary="; ".join(reading.reason for reading in inv.latest().values()),
