@@ -42,7 +42,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         self.received = self._add(Counter, "alerts_received", "New alerts that fire.")
         self.folded = self._add(
-            Counter, "alerts_folded", "Alerts that are known, or ended before we heard of them."
+            Counter, "alerts_folded", "Alerts that were known, or had ended when they arrived."
         )
         self.refused = self._add(Counter, "requests_refused", "Requests refused.", "reason")
         self.investigations = self._add(Counter, "looks", "Investigations, by verdict.", "result")
@@ -51,7 +51,7 @@ class Metrics:
         )
         waiting = self._add(Gauge, "alerts_waiting", "Alerts that are not reported yet.")
         waiting.set_function(lambda: book.read_waiting().alerts)
-        oldest = self._add(Gauge, "oldest_wait_seconds", "How long the oldest of them waits.")
+        oldest = self._add(Gauge, "oldest_wait_seconds", "How long the oldest of them has waited.")
         oldest.set_function(self._read_longest_wait_s)
         undelivered = self._add(Gauge, "deliveries_waiting", "Messages still to send.", "target")
         # Each series starts at 0, so that Prometheus sees its first increase.

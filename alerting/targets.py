@@ -100,7 +100,7 @@ class AppriseTarget:
         )
         self._service = Apprise(asset=asset)
         if not self._service.add(url):
-            raise SettingsError("SERVE_TARGETS_FILE holds a line that is no URL of Apprise")
+            raise SettingsError("SERVE_TARGETS_FILE has a line that is not an Apprise URL")
         for plugin in self._service:
             plugin.socket_connect_timeout = timeout_s
             plugin.socket_read_timeout = timeout_s
@@ -118,7 +118,7 @@ class AppriseTarget:
         )
         if not result:
             reasons = [str(entry.message) for entry in result.logs()]
-            raise NotSentError("; ".join(reasons) or "the service took no message")
+            raise NotSentError("; ".join(reasons) or "the service accepted no message")
 
 
 Target = TicketTarget | AppriseTarget

@@ -164,7 +164,7 @@ def revert_killed_drill(settings: Settings, *, progress: Progress) -> Document:
         progress("is the system healthy again?")
         trouble = wait_until_calm(settings, drill.clients, timeout_s=_CALM_S / 2)
         incident.close(
-            Verdict.UNKNOWN, reason=f"Drill {drill.id} was killed; its fault is taken back"
+            Verdict.UNKNOWN, reason=f"Drill {drill.id} was killed; its fault is reverted"
         )
         report = str(write_outputs(incident, SECTIONS))
     is_done = not trouble and not next_commands
@@ -173,7 +173,7 @@ def revert_killed_drill(settings: Settings, *, progress: Progress) -> Document:
         schema_name="runbook/drill-revert/1",
         incident=incident.id,
         exit_code=ExitCode.of(is_done),
-        answer=f"{drill.id} was killed. Its fault, {scenario.name}, is taken back{end}",
+        answer=f"{drill.id} was killed. Its fault, {scenario.name}, is reverted{end}",
         commands=list_commands(next_commands, "runbook investigate" if trouble else ""),
         drill=drill.id,
         scenario=scenario.name,

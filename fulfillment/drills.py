@@ -381,9 +381,9 @@ def _run(drill: Drill) -> Document:
         _revert(drill)
     document = _score_and_close(drill)
     if is_interrupted or interrupts.count:
-        text = "Interrupted. The drill's fault is taken back."
+        text = "Interrupted. The drill's fault is reverted."
         if drill.has_fault:
-            text = f"Interrupted. The fault is still there. Take it back with: {REVERT_COMMAND}."
+            text = f"Interrupted. The fault is still there. Revert it with: {REVERT_COMMAND}."
         if isinstance(ending, errors.ActionInterruptedError):
             text += f" {ending}"  # how to resume the change that was cut off
         raise errors.RunInterruptedError(text)
@@ -409,7 +409,7 @@ def _carry_out(drill: Drill) -> None:
     drill.mark("diagnosed")
     for step in scenario.exercise_steps:
         _approve_and_run(drill, "04_chaos_verification", (step,), _EXERCISE)
-    drill.begin_stage("remedy", "section 6" if scenario.remedy_steps else "take the fault back")
+    drill.begin_stage("remedy", "section 6" if scenario.remedy_steps else "revert the fault")
     if scenario.remedy_steps:
         _approve_and_run(drill, "06_remediation", scenario.remedy_steps)
         drill.mark("remedied")

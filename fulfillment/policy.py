@@ -31,7 +31,7 @@ _RULES = {
     "alert_late": ("the alert should have cleared by now", _DIAGNOSE),
     "stale": (
         "the verdict needs a reading that is missing or too old",
-        NextStep("02_signals_detection", "The signals are missing or too old. Read them."),
+        NextStep("02_signals_detection", "Readings are missing or too old. Read them again."),
     ),
     "missing": ("the verdict needs a reading that is unknown", _DIAGNOSE),
     "unreadable": (
@@ -47,7 +47,7 @@ _RULES = {
     ),
     "recovery": (
         "recovery is not proven yet",
-        _fix("Measure again: it needs a minute or two."),
+        _fix("Recovery takes a minute or two: measure again."),
     ),
     "cause_unknown": (
         "the symptom is gone, but the cause may remain",

@@ -156,7 +156,7 @@ def say_failure(error: BaseException, arguments: Sequence[str]) -> int:
         trace = "".join(traceback.format_exception(error))
         with NamedTemporaryFile("w", prefix="runbook-", suffix=".log", delete=False) as file:
             file.write(redactor.text(trace))
-        text = f"a fault of this tool: {type(error).__name__}: {text}. Traceback: {file.name}"
+        text = f"a bug in this tool: {type(error).__name__}: {text}. Traceback: {file.name}"
     text = text or type(error).__name__
     if "--json" in arguments:
         from .run.documents import Document

@@ -76,7 +76,7 @@ OPEN = (*_LEFT, "stopped")
 
 class MoveParameters(ChangeParameters):
     memory_removed: bool = False
-    """also objects whose fate the bucket forgot"""
+    """also objects whose state was removed from the bucket"""
     parts: int = Field(0, ge=0, le=256)
     """cut the plan into N parts for several machines"""
     part: int = Field(0, ge=0, le=256)
@@ -339,7 +339,7 @@ class MoveGate:
         if release.announced_at is not None:
             at = format_time(release.announced_at)
             began = (
-                f"our first copy was announced at {at}: an earlier status is not about that copy"
+                f"our first copy was announced at {at}: an earlier status is from before that copy"
             )
         texts = self.read_evidence(inv, [doubt.planned for doubt in doubts])
         rows = []

@@ -112,7 +112,9 @@ class Settings(BaseSettings):
         if not is_usable:
             raise ValueError("is not an address such as http://host:port")
         if info.field_name == "proxy_url" and value.startswith("https:"):
-            raise ValueError("must start with http://: the proxy itself is asked without TLS")
+            raise ValueError(
+                "must start with http://, because the proxy itself is reached without TLS"
+            )
         auth = str(info.field_name).replace("_url", "_auth")
         if auth in cls.model_fields and "@" in parts.netloc:
             raise ValueError(f"contains credentials, which belong in {auth.upper()}")

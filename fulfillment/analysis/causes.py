@@ -233,7 +233,7 @@ def _make_carrier_record(words: str, outcome: str, says: str, follow_up: str) ->
     )
 
 
-_STORE_DOWN = Clue("store_live", not_, "the object store does not answer, or is not well")
+_STORE_DOWN = Clue("store_live", not_, "the object store does not answer, or is unhealthy")
 _REFRESH_STOPPED = Clue("exporter_refresh_age_s", is_over(60), "the exporter stopped refreshing")
 _PAUSED = Clue("worker_paused_by_others", bool, "somebody paused the worker")
 _ANSWERS = Clue("worker_answers", bool, "the worker's API answers")
@@ -246,29 +246,29 @@ _BAD_KEY = _count("bad_credentials", "the store rejects the worker's key or sign
 _KEY_MATCHES = Clue("credentials_match", bool, "the worker has the store's secret")
 _KEYLESS = Clue("keyless_denials", bool, "the store denies a worker without a key")
 _DENIED = _count("access_denied", "the store denies the worker a right")
-_NO_ROOM = _count("storage_full", "writes are refused for want of room")
+_NO_ROOM = _count("storage_full", "writes are refused for lack of space")
 
 #: Each cause by its name, which the fault that drills inject has, too.
 CAUSES: Mapping[str, CauseRecord] = {
     "store_down": CauseRecord(
         words="an object store that is down",
         options=(when(_STORE_DOWN),),
-        repair=Repair(person="restore the store where it runs"),
+        repair=Repair(person="restore the store on its own host"),
         starts=("minio", "object-store", "store"),
-        follow_ups=("alert on the store's live endpoint", "restart the store by itself"),
+        follow_ups=("alert on the store's live endpoint", "restart the store automatically"),
         strategy="none",
     ),
     "metrics_blind": CauseRecord(
-        words="metrics that are blind",
+        words="missing or stale metrics",
         options=(
             when(Clue("prometheus_answers", not_, "Prometheus does not answer")),
             when(Clue("exporter_up", not_, "Prometheus cannot scrape the exporter")),
-            when(Clue("lag_present", not_, "there is no fresh value of the lag"), _REFRESH_STOPPED),
+            when(Clue("lag_present", not_, "the lag has no recent value"), _REFRESH_STOPPED),
         ),
-        repair=Repair(person="restore exporter and Prometheus where they run"),
+        repair=Repair(person="restore exporter and Prometheus on their hosts"),
         starts=("artifact-exporter", "prometheus"),
-        follow_ups=("page on FulfillmentMetricsMissing", "restart the exporter by itself"),
-        then="believe the listing (2.3) meanwhile",
+        follow_ups=("page on FulfillmentMetricsMissing", "restart the exporter automatically"),
+        then="trust the listing (2.3) meanwhile",
         stops_labels=False,
         # Without the store, the exporter has nothing to measure.
         hidden_by=("store_down",),
@@ -282,12 +282,12 @@ CAUSES: Mapping[str, CauseRecord] = {
             ),
             when(_PAUSED),
             when(
-                Clue("worker_listed", not_, "no such service is listed any more"),
+                Clue("worker_listed", not_, "the worker's service is not listed any more"),
                 _SILENT,
             ),
         ),
         repair=Repair("start", "{worker}"),
-        follow_ups=("restart the worker by itself", "alert when the worker is down"),
+        follow_ups=("restart the worker automatically", "alert when the worker is down"),
     ),
     "worker_stuck": CauseRecord(
         words="a worker that hangs",
@@ -302,10 +302,10 @@ CAUSES: Mapping[str, CauseRecord] = {
                     Clue("waiting_finished", not_, "no finished object waits"),
                 ],
             ),
-            when(Clue("worker_hangs", bool, "its process runs, and answers nobody")),
+            when(Clue("worker_hangs", bool, "its process runs, but answers no request")),
             # A worker without an API.
             when(
-                Clue("worker_idle_minutes", is_over(MAX_IDLE_MINUTES), "it moves and logs nothing"),
+                Clue("worker_idle_minutes", is_over(MAX_IDLE_MINUTES), "no move and no log line"),
                 Clue("worker_running", bool, "its process runs"),
                 _LATE,
                 unless=[_ANSWERS, _DAG_PAUSED],
@@ -321,7 +321,7 @@ CAUSES: Mapping[str, CauseRecord] = {
         words="a paused pipeline",
         options=(when(_DAG_PAUSED),),
         repair=Repair("unpause", "{dag}"),
-        follow_ups=("alert when the DAG is paused", "a reason and an end for each pause"),
+        follow_ups=("alert when the DAG is paused", "give each pause a reason and an end"),
         strategy="release",
     ),
     "pipeline_failing": CauseRecord(
@@ -336,7 +336,7 @@ CAUSES: Mapping[str, CauseRecord] = {
         repair=Repair(
             person="the DAG's own logs say why its runs fail: the runbook cannot repair them"
         ),
-        follow_ups=("alert on failed runs of the DAG", "retries for its tasks"),
+        follow_ups=("alert on failed runs of the DAG", "retries for the DAG's tasks"),
         strategy="release",
     ),
     "bad_credentials": CauseRecord(
@@ -374,7 +374,7 @@ CAUSES: Mapping[str, CauseRecord] = {
     ),
     "bad_prefix": CauseRecord(
         words="a worker that watches another prefix",
-        options=(when(Clue("worker_place", bool, "the worker watches or fills another place")),),
+        options=(when(Clue("worker_place", bool, "the worker uses another bucket or prefix")),),
         repair=Repair("restart", "{worker}", _PLACE_FIRST),
         follow_ups=("check prefixes at start", "review of configuration changes"),
         strategy="release",
@@ -419,7 +419,7 @@ CAUSES: Mapping[str, CauseRecord] = {
                 Clue("surplus_objects", is_over(50), "more labels arrive than leave"),
                 Clue("drain_per_minute", bool, "the worker moves labels"),
                 unless=[
-                    Clue("catching_up", bool, "labels that were kept back are no surge"),
+                    Clue("catching_up", bool, "labels that were held back before are arriving now"),
                     Clue("waiting_finished", is_under(20), "no finished objects queue up"),
                     _NONE_LATE,
                 ],
@@ -431,7 +431,7 @@ CAUSES: Mapping[str, CauseRecord] = {
         hidden_by=tuple(sorted(STANDSTILL)),
     ),
     "synthetic": CauseRecord(
-        words="synthetic objects alone",
+        words="only synthetic objects",
         options=(
             when(
                 Clue("overdue_synthetic", bool, "synthetic objects wait over the threshold"),
@@ -468,7 +468,7 @@ CAUSES: Mapping[str, CauseRecord] = {
 # This command plans the advised actions one by one, and says how to approve each.
 _RUN = "runbook fix"
 _STRATEGY_WORDS: Mapping[Strategy, str] = {
-    "release": "6.1 release by move what is finished",
+    "release": "6.1 release the finished labels by move",
     "retrigger": "6.1 re-trigger the worker",
     "none": "then plan the release again",
 }
@@ -579,7 +579,7 @@ def choose_strategy(causes: Iterable[str], values: Values) -> tuple[Strategy, st
             "no finished object waits: see 6.2",
         ),
         (disabling, "release", f"the worker cannot move labels: {', '.join(disabling)}"),
-        (standstill and has_no_api, "none", "6.2 brings the worker back; it moves by itself"),
+        (standstill and has_no_api, "none", "6.2 brings the worker back; then it moves labels"),
         (standstill, "retrigger", "6.2 brings the worker back first; then ask it to run once"),
         (
             values.get("overdue_real") == 0,

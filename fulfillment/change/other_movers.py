@@ -127,13 +127,13 @@ def make_hold(
     hold = partial(WorkerHold, name=service, sleep=sleep)
     if kind == "none":
         return hold(
-            words=f"nobody holds the worker: {_TWICE}",
+            words=f"nobody pauses the worker: {_TWICE}",
             ask=lambda: WorkerActivity(paused=True),  # the approved plan says that nobody holds it
             can_pause=False,
         )
     if kind == "metric":
         return hold(
-            words="nobody holds the worker: Prometheus is asked at most 2 s before each batch "
+            words="nobody pauses the worker: Prometheus is asked at most 2 s before each batch "
             f"whether the worker's last move was at least {_QUIET_S:.0f} s ago. It does not see a "
             f"move since its last scrape, nor a pass that begins meanwhile: {_TWICE}",
             ask=lambda: _ask_metric(clients.prometheus, settings.worker_last_move_query),

@@ -40,7 +40,7 @@ from .other_movers import WorkerHold, make_hold
 
 _PROMISES_OF_UNDO = (
     "you confirm that nothing consumes from the destination meanwhile "
-    "(--consumer-stands-still), and if nobody holds the worker, that it moves nothing"
+    "(--consumer-stands-still), and if nobody pauses the worker, that it moves nothing"
 )
 _SPLIT = (
     "Cut the plan into parts under one approval; the limit is then per part:\n"
@@ -134,7 +134,7 @@ MOVE = GATE.kind
 DONE = {
     "release": "released {objects}",
     "park": "parked {objects} that nobody wants",
-    "undo": "took {objects} back",
+    "undo": "moved {objects} back",
     "settle": "settled {objects} by hand",
 }
 
@@ -173,7 +173,7 @@ def make_release_plan(
         to = f"{settings.release_parked_prefix}{NOT_WANTED}/"
         in_doubt = f"{settings.release_parked_prefix}in_doubt/"
     if is_nested(source, settings.ready_prefix):
-        raise UsageError(f"labels are shipped from {source}: `runbook undo` takes labels back")
+        raise UsageError(f"labels are shipped from {source}: `runbook undo` moves labels back")
     check_store(inv.clients)
     check_move_rights(inv.clients, source, to)
     selection = {"match": parameters.match or settings.release_match}
@@ -182,7 +182,7 @@ def make_release_plan(
     if only_orders is not None:
         selection["only orders"] = ", ".join(sorted(only_orders))
     if parameters.memory_removed:
-        selection["memory removed"] = "rows may be planned although the bucket forgot their fate"
+        selection["memory removed"] = "rows may be planned whose state was removed from the bucket"
     if parameters.park_unwanted:
         selection[_PARKS] = "what no shipment wants; nothing is released"
     listed = 0

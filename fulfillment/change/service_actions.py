@@ -119,7 +119,7 @@ SERVICE_ACTIONS: Mapping[str, _Action] = {
     "restart": _Action(
         done="restarted {target}",
         effect="{target} runs as a new process",
-        way_back="there is none: a restart cannot be taken back",
+        way_back="there is none: a restart cannot be undone",
         change=lambda clients, name: clients.find_switch(name).change(name, "restart"),
         goal={"well": True},
         is_repeated=True,

@@ -40,7 +40,7 @@ _FAILED = "alertmanager_notification_requests_failed_total"
     role=Role.DELIVERY,
     source="$alertmanager_url/api/v2/alerts; $notifications_url/notifications",
     columns={"channel": TEXT, "evidence": TEXT, "at": TIME},
-    threshold="the alert is kept back, or a channel on its route cannot receive it",
+    threshold="the alert is muted, or a channel on its route cannot receive it",
 )
 def _read_delivery(inv: Investigation) -> Outcome:
     """Follow each active alert to its receivers, and a drill's only if no real alert is active.
@@ -188,7 +188,7 @@ def read_store_health(inv: Investigation) -> Outcome:
 
 @step(
     "3.4",
-    "A sample of what waits",
+    "A sample of the waiting files",
     name="sample of waiting objects",
     role=Role.IMPACT,
     source=LISTING,

@@ -145,7 +145,7 @@ def _list_measures(inv: Investigation) -> list[dict[str, Json]]:
         if action.applied
     ]
     notes = [
-        (note.at, "", note.text, note.operator, "by word")
+        (note.at, "", note.text, note.operator, "as noted")
         for note in inv.journal.notes
         if note.is_remark or note.checklist == "7.2"
     ]

@@ -51,11 +51,11 @@ def _ask_all(questions: Sequence[Callable[[], T]]) -> list[T]:
 
 @step(
     "1.1",
-    "Environment: where this runs, and whether an exercise may",
+    "Environment: where this runs, and whether exercises are allowed",
     name="environment",
     role=Role.GROUND,
     source=f"RUNBOOK_ENVIRONMENT; s3://$fulfillment_bucket/{MARKER_KEY}",
-    threshold="setting and marker object differ in local or demo",
+    threshold="in local or demo, setting and marker object differ",
 )
 def _read_environment(inv: Investigation) -> Outcome:
     """Compare RUNBOOK_ENVIRONMENT with the bucket's marker: exercises run only if they agree.
@@ -83,13 +83,13 @@ def _read_environment(inv: Investigation) -> Outcome:
 
 @step(
     "1.2",
-    "What answers",
+    "Which systems answer",
     name="reachability",
     role=Role.GROUND,
     unit="systems answer",
     source="$minio_endpoint, " + ", ".join(f"${name}_url" for name in HTTP_SYSTEMS),
     threshold="a system does not answer, or another one does at its address; Grafana, probe and "
-    "notification sink may be away",
+    "notification sink may be down",
 )
 def _read_reachability(inv: Investigation) -> Outcome:
     """Ask every configured system, and the back end that runs the services.
@@ -232,11 +232,11 @@ def list_obstacles(rows: Iterable[Mapping[str, Json]]) -> list[Mapping[str, Json
 
 @step(
     "1.3",
-    "Rights: what looking and releasing need",
+    "Rights: what an investigation and a release need",
     name="rights",
     role=Role.GROUND,
     source="$minio_endpoint/$fulfillment_bucket; one question to each system",
-    threshold="a right is missing that looking needs",
+    threshold="a right is missing that an investigation needs",
 )
 def read_rights(inv: Investigation) -> Outcome:
     """Try each right by a request that changes nothing. A read-only access key is enough.
@@ -259,8 +259,8 @@ def read_rights(inv: Investigation) -> Outcome:
         return outcome.breach(reason)
     if obstacles:
         return outcome.unknown(reason)
-    outcome.value = "looking" if for_releasing else "looking and releasing"
-    return outcome.ok(reason or "every right that can be checked is there")
+    outcome.value = "investigation" if for_releasing else "investigation and release"
+    return outcome.ok(reason or "no right is missing, as far as rights can be checked")
 
 
 def _say_rights(heading: str, rows: Iterable[Mapping[str, Json]], field: str) -> str:
@@ -309,7 +309,7 @@ def _read_skew_s(inv: Investigation, name: str) -> int:
 
 @step(
     "1.5",
-    "Releases that are not finished, or wait for a person's word",
+    "Releases that are unfinished, or wait for an answer",
     name="unfinished releases",
     role=Role.UNFINISHED,
     unit="releases",

@@ -197,7 +197,7 @@ def put_in_order(release: Plan, repair: Plan) -> tuple[Plan, Plan]:
     return release, repair
 
 
-ACTIONS = GATE.make_actions("Release what waits", _plan_release, SERVICE) | by_id(
+ACTIONS = GATE.make_actions("Release the waiting labels", _plan_release, SERVICE) | by_id(
     ActionStep("6.2", "Bring back the service", _plan_repair, (SERVICE,)),
     ActionStep("6.3", "Clean up chaos objects", _plan_clean_up, (REMOVE,)),
     ActionStep("6.4", "Refresh the ticket's timeline", _plan_refresh, (SERVICE,)),
@@ -206,7 +206,7 @@ ACTIONS = GATE.make_actions("Release what waits", _plan_release, SERVICE) | by_i
 
 @step(
     "6.5",
-    "Lag under 5 in two samples after the action, backlog at its baseline",
+    "Lag under 5 min in two samples after the action, backlog at its baseline",
     name="recovery",
     role=Role.RECOVERY,
     unit="min",

@@ -57,7 +57,7 @@ _REFUSALS = ("bad_credentials", "access_denied", "no_such_bucket")
     source=f"$fulfillment_url/fulfillment/worker; {_LATENCY}",
     columns={"since": TIME},
     role=Role.CAUSE,
-    threshold="the worker is stopped, paused or still, or over "
+    threshold="the worker is stopped, paused or idle, or over "
     f"{causes.MAX_FAILED_SHARE:.0%} of carrier requests fail",
 )
 def read_worker(inv: Investigation) -> model.Outcome:
@@ -236,7 +236,7 @@ def _read_watchers(inv: Investigation) -> dict[str, model.Json]:
     role=Role.CAUSE,
     unit="refused writes",
     source=f"{FAILED}; $minio_endpoint",
-    threshold="a write was refused for want of room, or under 2 GiB are free",
+    threshold="a write was refused for lack of space, or under 2 GiB are free",
 )
 def read_room(inv: Investigation) -> model.Outcome:
     """Tell by refused writes, ours too, and by free bytes whether the store has room.
@@ -249,7 +249,7 @@ def read_room(inv: Investigation) -> model.Outcome:
     refuses_ours, _ = attempt(lambda: store.is_full(inv.settings.ready_prefix))
     seen, problems = observe_reasons(inv, metrics, "storage_full")
     if refuses_ours:
-        problems.append("the store refuses our own write for want of room")
+        problems.append("the store refuses our own write for lack of space")
     if free_bytes is not None and free_bytes < causes.MIN_FREE_BYTES:
         problems.append(f"only {free_bytes / 2**20:.0f} MiB are free")
     outcome = model.Outcome(
@@ -260,7 +260,7 @@ def read_room(inv: Investigation) -> model.Outcome:
         return outcome.breach("; ".join(problems))
     if outcome.value is None:
         return outcome.unknown(metrics.error)
-    return outcome.ok("no write was refused for want of room")
+    return outcome.ok("no write was refused for lack of space")
 
 
 @step(

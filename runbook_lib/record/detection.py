@@ -55,8 +55,8 @@ def find_detection(
         if is_firing(event):
             moments.append(Moment("until the alert fired", event.at))
         elif event.kind == "notice" and event.state != "resolved":
-            moments.append(Moment("until a channel was told", event.at))
+            moments.append(Moment("until a channel was notified", event.at))
     if seen_at is not None:
-        moments.append(Moment("until the runbook saw it", seen_at))
+        moments.append(Moment("until the runbook noticed it", seen_at))
     known = [moment for moment in moments if since and moment.at >= since]
     return min(known, key=attrgetter("at"), default=None)

@@ -443,7 +443,7 @@ def _list_rows(model: ReportModel) -> Iterator[EventRow]:
         text = model.policy.describe_action(action)
         yield _tell(action.decisive.at, action.state, text, by)
     if model.until:
-        yield _tell(model.until, "ok", "the last symptom or alert had ended")
+        yield _tell(model.until, "ok", "the last symptom or alert ended")
 
 
 def _list_alerts(model: ReportModel, since: datetime) -> Iterator[EventRow]:

@@ -137,7 +137,7 @@ def _describe_action(entry: ActionEntry) -> Card:
         f"{entry.step} {entry.action} on {entry.target}",
         entry.phase,
         lines=(entry.reason, f"Way back: {entry.undo or 'there is none'}"),
-        tables=(tabulate_facts({**entry.result, "keys": None}, "What came of it"),),
+        tables=(tabulate_facts({**entry.result, "keys": None}, "Result"),),
         text=json.dumps(keys, indent=2) if keys else "",
     )
 
@@ -207,7 +207,7 @@ class Investigation(investigation.Investigation[S, C]):
         columns = ("step", "status", "name", "value", "unit", "reason")
         return Card(
             f"Readings: {len(readings)}",
-            tables=(Table("The newest of each step", readings, columns),),
+            tables=(Table("Newest reading of each step", readings, columns),),
         )
 
     def read_plans(self) -> DataFrame:

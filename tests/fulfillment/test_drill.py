@@ -78,7 +78,7 @@ def interrupt_the_release(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Run, "carry_out", carry_out)
 
 
-_REVERTED = "Interrupted. The drill's fault is taken back."
+_REVERTED = "Interrupted. The drill's fault is reverted."
 
 
 def test_an_interrupted_drill_takes_its_fault_back_and_says_so_once(
