@@ -175,7 +175,7 @@ def fault(
     ] = None,
     as_json: _Json = False,
 ) -> None:
-    """Cause a real fault in the local stack, or take it back and wait until all is healthy."""
+    """Cause a real fault in the local stack, or revert it and wait until all is healthy."""
     with _stack("fault", as_json):
         from .faults import FAULTS
 
@@ -200,7 +200,7 @@ def fault(
         return
     typer.echo(f"{name} is {state}" + (f": {chosen.effect}" if is_on else ""))
     if is_on and not is_noted:
-        typer.echo(f"It was not turned on here. To take it back: runbook stack fault {name} off")
+        typer.echo(f"It was not turned on here. To revert it: runbook stack fault {name} off")
     if is_noted and not is_on:
         typer.echo(f"It was turned on here, and ended since. `runbook stack fault {name} off`")
 

@@ -344,7 +344,7 @@ class Note(_Entry):
     summary: str = ""
     """what happened, for the first screen"""
     severity: int | None = Field(None, ge=1, le=4)
-    """1, the worst, to 4; default: by the impact"""
+    """1 (worst) to 4; default: by the impact"""
     operator: str = ""
     late: bool = False
     """written after the close"""

@@ -84,7 +84,7 @@ class MoveParameters(ChangeParameters):
     strict: bool = False
     """refuse when any planned object changed"""
     stop_here: bool = False
-    """copy nothing more; finish what has landed"""
+    """copy nothing more; finish what was copied"""
     consumer_stands_still: str = ""
     """confirm that nothing consumes from the destination: now, or since when"""
     resume_worker: bool = False

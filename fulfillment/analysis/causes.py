@@ -213,7 +213,7 @@ def _count(reason: str, says: str) -> Clue:
 
 def _log(reason: str) -> Clue:
     """Return the clue that the worker's log names a reason."""
-    return Clue(f"logged_{reason}", bool, "the worker's log names it")
+    return Clue(f"logged_{reason}", bool, "the worker's log names this cause")
 
 
 def _log_often(reason: str, says: str) -> Clue:
@@ -302,11 +302,11 @@ CAUSES: Mapping[str, CauseRecord] = {
                     Clue("waiting_finished", not_, "no finished object waits"),
                 ],
             ),
-            when(Clue("worker_hangs", bool, "its process runs, but answers no request")),
+            when(Clue("worker_hangs", bool, "the worker's process runs, but answers no request")),
             # A worker without an API.
             when(
                 Clue("worker_idle_minutes", is_over(MAX_IDLE_MINUTES), "no move and no log line"),
-                Clue("worker_running", bool, "its process runs"),
+                Clue("worker_running", bool, "the worker's process runs"),
                 _LATE,
                 unless=[_ANSWERS, _DAG_PAUSED],
                 decides=True,
@@ -328,8 +328,8 @@ CAUSES: Mapping[str, CauseRecord] = {
         words="a pipeline whose runs fail",
         options=(
             when(
-                Clue("dag_failed_runs", bool, "its newest run failed"),
-                Clue("dag_failed_runs", is_over(1), "the run before failed, too"),
+                Clue("dag_failed_runs", bool, "the DAG's newest run failed"),
+                Clue("dag_failed_runs", is_over(1), "the run before it failed, too"),
             ),
             when(Clue("dag_import_errors", bool, "the DAG cannot be loaded")),
         ),
@@ -350,9 +350,7 @@ CAUSES: Mapping[str, CauseRecord] = {
                 _log("bad_credentials"),
             ),
             when(
-                _log_often(
-                    "bad_credentials", "its log says over and over that its key is rejected"
-                ),
+                _log_often("bad_credentials", "the worker's log repeats that its key is rejected"),
                 decides=True,
             ),
         ),
@@ -388,7 +386,7 @@ CAUSES: Mapping[str, CauseRecord] = {
                 Clue("store_free_bytes", is_under(MIN_FREE_BYTES), "under 2 GiB are free"),
             ),
             when(
-                _log_often("storage_full", "its log says over and over that the store is full"),
+                _log_often("storage_full", "the worker's log repeats that the store is full"),
                 decides=True,
             ),
             when(Clue("store_refuses_ours", bool, "the store has no room for our own write")),
@@ -403,7 +401,7 @@ CAUSES: Mapping[str, CauseRecord] = {
     "carrier_timeout": _make_carrier_record(
         "a carrier that answers slower than the client waits",
         "timeout",
-        "the carrier does not answer in time",
+        "the carrier answers too slowly",
         "alert on the carrier's latency",
     ),
     "carrier_errors": _make_carrier_record(
@@ -419,7 +417,7 @@ CAUSES: Mapping[str, CauseRecord] = {
                 Clue("surplus_objects", is_over(50), "more labels arrive than leave"),
                 Clue("drain_per_minute", bool, "the worker moves labels"),
                 unless=[
-                    Clue("catching_up", bool, "labels that were held back before are arriving now"),
+                    Clue("catching_up", bool, "held-back labels are arriving now"),
                     Clue("waiting_finished", is_under(20), "no finished objects queue up"),
                     _NONE_LATE,
                 ],

@@ -198,7 +198,7 @@ def read_store_health(inv: Investigation) -> Outcome:
 def _read_sample(inv: Investigation) -> Outcome:
     """List what waits, the longest wait first. Never a breach."""
     rows = recall_waiting(inv).rows()
-    return Outcome(value=len(rows), rows=rows).ok("the longest wait first")
+    return Outcome(value=len(rows), rows=rows).ok("the longest wait comes first")
 
 
 @step(
@@ -208,7 +208,7 @@ def _read_sample(inv: Investigation) -> Outcome:
     role=Role.LOG,
     source="log of $worker_service",
     columns={"level": TEXT, "count": WHOLE, "template": TEXT, "first": TIME, "last": TIME},
-    threshold="the log has an error that is not past",
+    threshold="the log has an error that still matters",
     unit="errors",
 )
 def _read_worker_log(inv: Investigation) -> Outcome:

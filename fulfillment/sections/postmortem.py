@@ -48,7 +48,7 @@ Parameters = SectionParameters
 
 @step(
     "7.1",
-    "The alert cleared, and every channel was told",
+    "The alert cleared, and every channel was notified",
     name="alert cleared",
     role=Role.CLEARED,
     source="$prometheus_url/api/v1/alerts; $notifications_url/notifications",
@@ -83,7 +83,7 @@ def _read_cleared(inv: Investigation) -> Outcome:
         return outcome.left_out("the alert cleared; NOTIFICATIONS_URL is empty")
     if untold:
         return outcome.breach(f"{gettext('no `resolved` at')} {', '.join(untold)}")
-    return outcome.ok("the alert cleared, and every channel was told")
+    return outcome.ok("the alert cleared, and every channel was notified")
 
 
 def _list_received(inv: Investigation) -> list[Notification]:
@@ -202,7 +202,7 @@ def _read_documents(inv: Investigation) -> Outcome:
     if not documents:
         doubt = "the documents were not checked: run section 8"
     if documents == {Status.LEFT_OUT} and not (broken or doubt or inv.journal.note("7.5")):
-        return Outcome(value=0).left_out("no document is here to be checked")
+        return Outcome(value=0).left_out("there is no document to check")
     return _judge_point(inv, "7.5", broken, doubt)
 
 

@@ -55,7 +55,7 @@ def _ask_all(questions: Sequence[Callable[[], T]]) -> list[T]:
     name="environment",
     role=Role.GROUND,
     source=f"RUNBOOK_ENVIRONMENT; s3://$fulfillment_bucket/{MARKER_KEY}",
-    threshold="in local or demo, setting and marker object differ",
+    threshold="setting and marker object differ in local or demo",
 )
 def _read_environment(inv: Investigation) -> Outcome:
     """Compare RUNBOOK_ENVIRONMENT with the bucket's marker: exercises run only if they agree.
@@ -260,7 +260,7 @@ def read_rights(inv: Investigation) -> Outcome:
     if obstacles:
         return outcome.unknown(reason)
     outcome.value = "investigation" if for_releasing else "investigation and release"
-    return outcome.ok(reason or "no right is missing, as far as rights can be checked")
+    return outcome.ok(reason or "no right that can be checked is missing")
 
 
 def _say_rights(heading: str, rows: Iterable[Mapping[str, Json]], field: str) -> str:

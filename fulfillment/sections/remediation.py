@@ -213,7 +213,7 @@ ACTIONS = GATE.make_actions("Release the waiting labels", _plan_release, SERVICE
     source=f"{LAG}; {LISTING}",
     columns={"at": TIME, "lag_minutes": NUMBER},
     threshold="the lag is not under $recovered_minutes min in $recovered_scrapes samples after the "
-    "action, more waits than usual, or labels do not get in",
+    "action, more waits than usual, or no label arrives",
 )
 def read_recovery(inv: Investigation) -> model.Outcome:
     """Watch the lag until enough samples after the action are low, or ``wait_s`` is over.

@@ -332,7 +332,7 @@ def read_configuration(inv: Investigation) -> model.Outcome:
     metrics = read_worker_metrics(inv)
     rows = _compare_places(inv, worker, effective or {})
     places = [
-        f"its {row['setting']} is {row['worker']!r}, not {row['runbook']!r}"
+        f"the worker's {row['setting']} is {row['worker']!r}, not {row['runbook']!r}"
         for row in rows
         if row["worker"] != row["runbook"]
     ]
@@ -345,7 +345,7 @@ def read_configuration(inv: Investigation) -> model.Outcome:
     seen, problems = observe_reasons(inv, metrics, *_REFUSALS)
     problems = [*places, *problems]
     if matches is False:
-        problems.append("its secret is not the one that the runbook uses")
+        problems.append("the worker's secret is not the one that the runbook uses")
     ways_on: tuple[str, ...] = ()
     if accepts_ours is False:
         problems.insert(0, _OWN_KEY)

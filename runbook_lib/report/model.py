@@ -351,7 +351,7 @@ def draw_waiting(model: ReportModel) -> Chart | None:
 def list_signals(model: ReportModel) -> Iterator[Signal]:
     """Yield the quantities that were in breach, or can't be read.
 
-    ``not read since``: the reading is too old, or from before the last change.
+    ``outdated``: the reading is too old, or from before the last change.
     """
     quantities = model.policy.quantities
     readings = {reading.seq: reading for reading in model.journal.readings}
@@ -372,7 +372,7 @@ def list_signals(model: ReportModel) -> Iterator[Signal]:
         name = " ".join(key).replace("_", " ")
         if key.quantity == reading.step:
             name = reading.name
-        status = "not read since" if measured.is_stale else str(measured.status)
+        status = "outdated" if measured.is_stale else str(measured.status)
         if breaches or status == Status.UNKNOWN:
             yield Signal(name, reading, status, breaches)
 

@@ -231,7 +231,7 @@ def _say_outcome(
         until = format_value(judged.until)
         words += f". {gettext('Trouble from %(since)s to %(until)s', since=since, until=until)}"
     elif judged.since:
-        words += f" {gettext('since')} {since}"
+        words += f". {gettext('Trouble since')} {since}"
     supported = [
         f"{cause.name}: {gettext(cause.reason)}"
         for cause in causes
@@ -345,7 +345,7 @@ def _list_plans(
 def report(
     settings: Settings,
     sections: Sections,
-    incident: Annotated[str, Argument(help="id; with --check also its folder, or its zip")] = "",
+    incident: Annotated[str, Argument(help="id; with --check, also a folder or a zip")] = "",
     *,
     check: Annotated[bool, Option("--check", help="name what was altered")] = False,
 ) -> Document:
@@ -420,7 +420,7 @@ def _read_again(settings: Settings, sections: Sections, incident: Incident) -> N
 def incidents(
     settings: Settings,
     *,
-    every: Annotated[bool, Option("--all", help="drills, too, and their trends")] = False,
+    every: Annotated[bool, Option("--all", help="also drills, with their trends")] = False,
 ) -> Document:
     """List the incidents, the open ones first."""
     rows = list_history(settings.runbook_home, load_policy())

@@ -127,7 +127,7 @@ class MoveCommands:
             list[str] | None,
             Argument(
                 metavar="[--taken [KEY]...] [--not-taken [KEY]...]",
-                help="what became of the objects; without a key: all that the other option leaves",
+                help="what became of the objects; without KEY: all that the other doesn't name",
             ),
         ] = None,
         *,

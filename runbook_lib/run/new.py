@@ -19,7 +19,7 @@ _SAMPLE = Path(__file__).parents[1] / "templates/sample"
 
 @command(app)
 def new(
-    name: Annotated[str, Argument(help="of the runbook and its package, such as backups")],
+    name: Annotated[str, Argument(help="name of the runbook and its package, such as backups")],
 ) -> Document:
     """Make a runbook of your own in a new folder: it looks, reports, and has tests.
 
