@@ -171,7 +171,7 @@ def restart(
 def fault(
     name: Annotated[str, typer.Argument(help="a fault's name; `list` shows them all")],
     switch: Annotated[
-        _Switch | None, typer.Argument(help="on or off; empty: say which it is")
+        _Switch | None, typer.Argument(help="on or off; without it: show its state")
     ] = None,
     as_json: _Json = False,
 ) -> None:

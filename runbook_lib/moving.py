@@ -418,7 +418,7 @@ class MoveGate:
             log=open_log,
             clock=Clock(inv.now, inv.sleep),
             notice=inv.progress,
-            progress=partial(inv.progress, "dealt with"),
+            progress=partial(inv.progress, "processed"),
             ask=partial(self.ask, inv),
             evidence=partial(self.read_evidence, inv),
         )

@@ -117,9 +117,9 @@ class ReleaseGate(MoveGate):
     def describe_undo(self, inv: Investigation) -> str:
         """Say how the worker is held, what it does next, and what the approver promises."""
         hold = self.make_hold(inv)
-        after = "nobody pauses the worker here, so it may release what comes back at once"
+        after = "nobody pauses the worker here, so it may release these labels again"
         if hold.can_pause:
-            after = "what comes back stays until you resume the worker, which releases it again"
+            after = "these labels stay until you resume the worker, which releases them again"
         return f"{hold.words}; {after}; {_PROMISES_OF_UNDO}"
 
     def read_evidence(self, inv: Investigation, rows: Sequence[PlanRow]) -> list[str]:

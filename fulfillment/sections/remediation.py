@@ -198,7 +198,7 @@ def put_in_order(release: Plan, repair: Plan) -> tuple[Plan, Plan]:
 
 
 ACTIONS = GATE.make_actions("Release the waiting labels", _plan_release, SERVICE) | by_id(
-    ActionStep("6.2", "Bring back the service", _plan_repair, (SERVICE,)),
+    ActionStep("6.2", "Repair the service", _plan_repair, (SERVICE,)),
     ActionStep("6.3", "Clean up chaos objects", _plan_clean_up, (REMOVE,)),
     ActionStep("6.4", "Refresh the ticket's timeline", _plan_refresh, (SERVICE,)),
 )

@@ -168,10 +168,10 @@ def _read_journal(incident: Incident) -> tuple[JournalView, str]:
         for entry in read_entries(path):
             view.add([entry._replace(data=incident.redactor.json(entry.data))])
         if not path.read_bytes().endswith(b"\n"):
-            return view, "the journal's last line is torn (its writer died); it is left out here"
+            return view, "the journal's last line is incomplete (its writer died); it is left out"
     except (OSError, LogError) as error:
         text = f"{error}".removeprefix(f"{incident.folder}/")
-        return view, f"{text}: this report tells only what stands before that"
+        return view, f"{text}: this report uses only what comes before that"
     return view, ""
 
 

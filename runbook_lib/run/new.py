@@ -21,7 +21,7 @@ _SAMPLE = Path(__file__).parents[1] / "templates/sample"
 def new(
     name: Annotated[str, Argument(help="name of the runbook and its package, such as backups")],
 ) -> Document:
-    """Make a runbook of your own in a new folder: it looks, reports, and has tests.
+    """Make a runbook of your own in a new folder: it reads, reports, and has tests.
 
     Raises
     ------
@@ -43,6 +43,6 @@ def new(
             target.write_text(renamed, "utf-8")
     return Document(
         schema_name="runbook/new/1",
-        answer=f"{folder} holds a runbook that looks and reports. Begin with its README.md",
+        answer=f"{folder} holds a runbook that reads and reports. Begin with its README.md",
         commands=(f"cd {name} && python -m pip install -e '.[test]' && python -m pytest",),
     )

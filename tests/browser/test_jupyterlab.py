@@ -122,7 +122,7 @@ def test_run_all_stops_at_the_plan_and_a_typed_hash_releases_the_labels(
     run_from(page, lab, "inv.apply(first")
     area = page.locator(".jp-Notebook .jp-Cell").nth(cell(page, "inv.apply(first"))
     area.scroll_into_view_if_needed()
-    assert "dealt with" in output(page, "inv.apply(first")
+    assert "processed" in output(page, "inv.apply(first")
 
     assert "verified" in output(page, "inv.apply(first")
     assert released <= set(stack.list_keys(to))

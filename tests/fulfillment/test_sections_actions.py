@@ -152,7 +152,7 @@ def test_what_nobody_wants_is_parked_by_a_plan_and_taken_back(world: World) -> N
     assert keys(world, "parked/") == [key.replace("pending/", "parked/not_wanted/")]
     again = world.open(remediation, undo=plan.id, consumer_stands_still="now")
     back = again.plan("6.1.1")
-    assert "releases it again" in str(back.summary["who else moves"])
+    assert "releases them again" in str(back.summary["who else moves"])
     assert again.apply(back, approve=back.sha256).result["moved"] == 1
     assert keys(world, "pending/") == [key]
 
