@@ -1,6 +1,6 @@
-"""The alerts that came in, one row each: a fingerprint and a start make an alert.
+"""Received alerts, one row each, identified by fingerprint and start.
 
-Only these rows say what is still to be told.
+Only these rows say which alerts still need a report.
 """
 
 from __future__ import annotations
@@ -104,13 +104,13 @@ class AlertBook:
         return added
 
     def list_due(self) -> list[KnownAlert]:
-        """Return the alerts whose start or end is still to be told, the oldest first."""
+        """Return the alerts whose start or end isn't reported yet, the oldest first."""
         with self._open() as db:
             rows = db.execute(_DUE).fetchall()
         return [KnownAlert(json.loads(labels), *fields) for labels, *fields in rows]
 
     def mark_told(self, alerts: Sequence[KnownAlert], incident: str) -> None:
-        """Note that an investigation has seen these alerts as they are here."""
+        """Mark these alerts, as they are here, as reported."""
         with self._open() as db:
             for alert in alerts:
                 told = "resolved" if alert.ends_at else "firing"

@@ -42,7 +42,7 @@ class Alert(_FromAlertmanager):
 
     @property
     def is_drill(self) -> bool:
-        """Whether the alert rests on synthetic objects alone; the rule's label says so."""
+        """Whether the alert is about synthetic objects only; the rule's label says so."""
         return self.labels.get("drill") == "true"
 
 

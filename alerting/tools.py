@@ -74,7 +74,7 @@ class Tools:
         self._investigator = Investigator(settings)
 
     def investigate(self, incident: str = "", ticket: str = "") -> Fact:
-        """Look at the system now, and return the report's summary. It takes some seconds."""
+        """Investigate the system now, and return the report's summary. It takes some seconds."""
         investigation = self._investigator.investigate([], incident=incident, ticket=ticket)
         if investigation.error:
             raise ToolError(self._clean(investigation.error))
@@ -115,7 +115,7 @@ class Tools:
         return facts
 
     def report(self, incident: str = "") -> Fact:
-        """Return an incident's verdict now, its report's summary, and where the report lies."""
+        """Return an incident's present verdict, its report's summary and place."""
         chosen = self._find(incident)
         journal = chosen.journal.view()
         verdict = load_policy().judge(journal).verdict or Verdict.UNKNOWN

@@ -138,7 +138,7 @@ class ChainedLog:
         return self._write(kind, data, sync)
 
     def reserve(self) -> None:
-        """Keep 256 KiB aside for entries on a full disk.
+        """Reserve 256 KiB for entries on a full disk.
 
         Raises LogError without such room: then begin nothing that must be logged.
         """
