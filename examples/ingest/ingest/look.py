@@ -34,7 +34,7 @@ class Investigation(display.Investigation[Settings, S3Bucket]):
 
     @classmethod
     def check_connected(cls, settings: Settings) -> None:
-        """Refuse to look without keys."""
+        """Refuse to investigate without keys."""
         if not settings.ingest_access_key:
             raise NotConnectedError("You are not connected: set INGEST_ACCESS_KEY.")
 

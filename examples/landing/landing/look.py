@@ -35,7 +35,7 @@ class Investigation(display.Investigation[Settings, S3Bucket]):
 
     @classmethod
     def check_connected(cls, settings: Settings) -> None:
-        """Refuse to look without keys."""
+        """Refuse to investigate without keys."""
         if not settings.landing_access_key:
             raise NotConnectedError("You are not connected: set LANDING_ACCESS_KEY.")
 

@@ -7,7 +7,7 @@ from .section import POLICY, SECTIONS
 from .settings import Settings
 
 RUNBOOK = Runbook(
-    summary="A folder in which files should not stay: look and report.",
+    summary="A folder in which files should not stay: read and report.",
     commands=(),
     errors={OSError: ExitCode.UNKNOWN},
     sections=SECTIONS,

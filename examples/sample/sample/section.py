@@ -13,7 +13,7 @@ from runbook_lib.show import display
 from .settings import Settings
 
 NAME = "01_look"
-TITLE = "Look"
+TITLE = "Readings"
 Parameters = SectionParameters
 
 
