@@ -196,12 +196,8 @@ def _read_documents(inv: Investigation) -> Outcome:
     """List the references that section 8 found broken; left out if there's no document here."""
     readings = [r for step_id, r in inv.latest().items() if step_id in references.STEPS]
     broken = [f"{r.step} {r.name}" for r in readings if r.status is Status.BREACH]
-    unread = [r.step for r in readings if r.status is Status.UNKNOWN]
-    documents = {r.status for r in readings if r.step in references.DOCUMENTS}
-    doubt = f"{gettext('could not be checked')}: {', '.join(unread)}" if unread else ""
-    if not documents:
-        doubt = "the documents were not checked: run section 8"
-    if documents == {Status.LEFT_OUT} and not (broken or doubt or inv.journal.note("7.5")):
+    doubt = "" if readings else "the documents were not checked: run section 8"
+    if inv.settings.dataflow_home is None and not (broken or inv.journal.note("7.5")):
         return Outcome(value=0).left_out("no document is here to be checked")
     return _judge_point(inv, "7.5", broken, doubt)
 

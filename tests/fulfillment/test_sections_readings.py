@@ -215,14 +215,6 @@ CASES: dict[str, Case] = {
             w.home / "dataflow/docs/design/implementation/wave-4-ops-hardening.md"
         ).unlink(),
     ),
-    "8.6": Case(
-        breach=lambda w: setattr(w, "panel", replace(w.panel, expressions=())),
-        unknown=down("grafana"),
-    ),
-    "8.7": Case(
-        breach=lambda w: w.series.update(fulfillment_lag_minutes=[]), unknown=down("prometheus")
-    ),
-    "8.8": Case(breach=no_rule, unknown=down("prometheus")),
 }
 #: What each case is to be.
 STATUSES = {"ready": Status.OK, "breach": Status.BREACH, "unknown": Status.UNKNOWN}
