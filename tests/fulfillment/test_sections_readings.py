@@ -157,7 +157,6 @@ CASES: dict[str, Case] = {
         breach=lambda w: w.put(".runbook/environment.json", b'{"environment": "demo"}'),
         unknown=down("store"),
     ),
-    "1.2": Case(breach=down("prometheus")),
     "1.3": Case(
         breach=lambda w: w.rights.update(read=(False, "")),
         unknown=lambda w: w.rights.update(list=(None, ""), read=(None, "")),
