@@ -35,15 +35,13 @@ from runbook_lib.section import (
 
 from ..clients.http_systems import Shipment
 from ..investigation import Investigation
-from ..quantities import DELAY_ALERT, Quantity, measure, measure_lag
+from ..quantities import DELAY_ALERT, Quantity, measure
 from ..waiting import WAITING_COLUMNS, Waiting, list_prefixes, read_order_id, recall_waiting
 from .recovery import (
-    NO_UPLOADS,
     PATIENCE,
     Lag,
     compare_backlog,
     find_well_since,
-    is_low,
     judge_recovery,
     read_lag,
 )
@@ -54,8 +52,8 @@ from .signals import (
     PANEL_TITLE,
     PROBE_MAX_AGE,
     draw_line,
-    find_alert_states,
     is_drill,
+    measure_alerts,
     read_lines,
     read_panel,
 )
@@ -141,14 +139,15 @@ def read_alert(inv: Investigation) -> Outcome:
     for_s = inv.settings.lag_for_minutes * 60
     judged = judge_alert(outcome, lag, firing=[a.name for a in firing], for_s=for_s, limit=limit)
     recovery = judge_recovery(inv, lag) if lag.value is not None else Outcome()
-    is_over = None if lag.value is None else lag.value > limit
-    statuses = measure_lag(judged.status, is_over=is_over, is_low=is_low(recovery))
-    states = find_alert_states(alerts)
-    uploads, well_since = find_well_since(inv, lag, recovery, states)
+    statuses = {Quantity.LAG: judged.status, Quantity.LOW_LAG: recovery.status}
+    if firing and lag.value is not None and lag.value <= limit:
+        statuses[Quantity.LAG] = Status.OK  # the alert alone is a breach
+    measured_alerts = measure_alerts(alerts)
+    uploads, well_since = find_well_since(inv, lag, recovery, measured_alerts)
     if well_since is not None:
         statuses[Quantity.BACKLOG] = Status.OK
     judged.measurements = measure(
-        statuses, alerts=states, uploads=uploads, begun=judged.since, well_since=well_since
+        statuses, *measured_alerts, uploads, begun=judged.since, well_since=well_since
     )
     return judged
 
@@ -242,7 +241,7 @@ def read_backlog_objects(inv: Investigation) -> Outcome:
         late_since = None if has_metric else waiting.late_since
         outcome.measurements = measure({Quantity.BACKLOG: Status.BREACH}, begun=late_since)
     elif inv.since is not None:  # without trouble, there is no "before" to compare with
-        outcome.measurements = measure({}, backlog=compare_backlog(inv, waiting))
+        outcome.measurements = measure({Quantity.USUAL_BACKLOG: compare_backlog(inv, waiting)})
     if without_label:
         counted += f"; {count_of(len(without_label), 'order')} {gettext('without any label')}"
     return waiting.judge(outcome, counted)
@@ -293,8 +292,8 @@ def _read_unserved(inv: Investigation, waiting: Waiting) -> Unserved | None:
     """
     alert_reading = inv.latest().get("2.1")
     measured = alert_reading.measurements if alert_reading else ()
-    uploads = [each.value for each in measured if each.quantity == Quantity.UPLOADS]
-    if not set(NO_UPLOADS).intersection(uploads):
+    uploads = [each.status for each in measured if each.quantity == Quantity.UPLOADS]
+    if Status.BREACH not in uploads:
         return Unserved((), 0.0)
     unserved, _ = attempt(lambda: read_unserved(inv, waiting))
     return unserved

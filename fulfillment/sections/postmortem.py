@@ -29,7 +29,7 @@ from runbook_lib.section import (
 from ..analysis.causes import CAUSES
 from ..clients.http_systems import Notification
 from ..investigation import Investigation
-from ..quantities import Quantity, measure
+from ..quantities import Quantity
 from . import references
 from .immediate import CHANNELS
 from .recovery import find_beginning
@@ -38,7 +38,7 @@ from .root_cause import STEPS as CAUSE_STEPS
 from .signals import (
     ALERTS,
     BLIND_ALERT,
-    find_alert_states,
+    measure_alerts,
 )
 
 NAME = "07_postmortem"
@@ -73,7 +73,7 @@ def _read_cleared(inv: Investigation) -> Outcome:
     outcome = Outcome(
         value=f"resolved at {len(CHANNELS) - len(untold)} of {len(CHANNELS)} channels",
         rows=rows_of(received, "channel", "status", at="received_at"),
-        measurements=measure({}, alerts=find_alert_states(alerts)),
+        measurements=tuple(measure_alerts(alerts)),
     )
     if active:
         return outcome.breach(f"{active[0].name} {gettext('is still')} {active[0].state}")

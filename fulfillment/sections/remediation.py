@@ -40,23 +40,21 @@ from ..change.service_actions import SERVICE, SERVICE_ACTIONS, plan_service
 from ..change.synthetic import REMOVE, plan_revert
 from ..clients.http_systems import AlertRule
 from ..investigation import Investigation
-from ..quantities import Backlog, measure, measure_recovery
+from ..quantities import Quantity, measure
 from ..waiting import read_waiting
 from .detection import LISTING
 from .purpose import read_unfinished
 from .recovery import (
-    NO_UPLOADS,
     Lag,
     compare_backlog,
     find_judged_from,
     find_well_since,
-    is_low,
     judge_recovery,
     read_lag,
 )
 from .root_cause import STEPS as CAUSE_STEPS
 from .root_cause import judge_causes, record_diagnosis
-from .signals import ALERT, ALERTS, EXPORTER, LAG, draw_line, find_alert_states, is_drill
+from .signals import ALERT, ALERTS, EXPORTER, LAG, draw_line, is_drill, measure_alerts
 
 NAME = "06_remediation"
 TITLE = "Remediation"
@@ -243,19 +241,23 @@ def read_recovery(inv: Investigation) -> model.Outcome:
         # This makes the reading a sample for ``judge_recovery``.
         longest_minutes=round(waiting.longest_minutes, 1) if lag.is_listed else None,
     )
-    states = {} if alerts is None else find_alert_states(alerts)
-    uploads, well_since = find_well_since(inv, lag, recovery, states)
+    measured_alerts = [] if alerts is None else measure_alerts(alerts)
+    uploads, well_since = find_well_since(inv, lag, recovery, measured_alerts)
+    statuses = {
+        Quantity.LOW_LAG: recovery.status,
+        Quantity.BACKLOG: Status.BREACH if waiting.overdue else Status.OK,
+        Quantity.USUAL_BACKLOG: backlog,
+    }
+    if recovery.status is Status.OK:
+        statuses[Quantity.LAG] = Status.OK
+    is_usual = backlog is Status.OK
     outcome.measurements = measure(
-        measure_recovery(is_low(recovery), backlog),
-        alerts=states,
-        uploads=uploads,
-        backlog=backlog,
-        well_since=well_since if backlog is Backlog.USUAL else None,
+        statuses, *measured_alerts, uploads, well_since=well_since if is_usual else None
     )
     reason = f"{recovery.reason}; {waiting.describe()}"
-    if backlog is not Backlog.USUAL:
+    if not is_usual:
         return outcome.breach(f"{reason}: more than usual")
-    if uploads in NO_UPLOADS:
+    if uploads.status is Status.BREACH:
         return outcome.breach(f"no label gets into the store; {reason}")
     return outcome.judge(recovery.status, reason)
 

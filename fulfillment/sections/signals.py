@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import zip_longest
 
-from runbook_lib.model import Event, Line
+from runbook_lib.model import Event, Line, Measurement, Status
 from runbook_lib.section import attempt
 
 from ..analysis.samples import Sample, clean, compute_interval_s
 from ..clients.http_systems import Alert, Panel
 from ..investigation import Investigation
-from ..quantities import DELAY_ALERT, UPLOAD_ALERT, AlertState
+from ..quantities import DELAY_ALERT, UPLOAD_ALERT, Quantity
 
 ALERT = DELAY_ALERT
 BLIND_ALERT = "FulfillmentMetricsMissing"
@@ -30,6 +30,7 @@ PANEL_TITLE = "Fulfillment backlog"
 #: The probe runs every night, so an older run says nothing about today.
 PROBE_MAX_AGE = timedelta(hours=26)
 
+_ALERT_STATUSES = {"firing": Status.BREACH, "resolved": Status.OK}
 _ALERT_STATES = 'ALERTS{alertname=~"Fulfillment.*"}'
 _MAX_POINTS = 200
 _MAX_LINES = 20
@@ -40,18 +41,25 @@ def is_drill(labels: Mapping[str, str]) -> bool:
     return labels.get("drill") == "true"
 
 
-def find_alert_states(alerts: Iterable[Alert]) -> dict[str, AlertState]:
-    """Return the state of each of ``ALERTS``: ``resolved`` if Prometheus doesn't list it.
+def measure_alerts(alerts: Iterable[Alert]) -> list[Measurement]:
+    """Measure each of ``ALERTS``: ok if Prometheus doesn't list it, unknown while it is pending.
 
     Alerts about synthetic objects don't count. Of several alerts with one name, a firing one wins.
     """
-    states = dict.fromkeys(ALERTS, AlertState.RESOLVED)
+    states = dict.fromkeys(ALERTS, "resolved")
     for alert in alerts:
-        if alert.name not in states or is_drill(alert.labels):
-            continue
-        if alert.state == "firing" or states[alert.name] is AlertState.RESOLVED:
-            states[alert.name] = AlertState(alert.state)
-    return states
+        is_ours = alert.name in states and not is_drill(alert.labels)
+        if is_ours and states[alert.name] != "firing":
+            states[alert.name] = alert.state
+    return [
+        Measurement(
+            quantity=Quantity.ALERT,
+            subject=name,
+            status=_ALERT_STATUSES.get(state, Status.UNKNOWN),
+            text=f"{name}: {state}",
+        )
+        for name, state in states.items()
+    ]
 
 
 def read_samples(inv: Investigation, selector: str, window_s: float) -> list[Sample]:
