@@ -273,6 +273,11 @@ class Drill:
         return all(run.status in (RunStatus.DONE, RunStatus.STOPPED_AT_PLAN) for run in runs)
 
 
+#: Waits until the drill closes the pipe, or its process dies. Then runs the given command until it
+#: succeeds, for ten minutes or more, because the network may be down.
+_WATCH = 'cat; for try in $(seq 100); do "$@" && break; sleep 3; done'
+
+
 @contextmanager
 def watch_drill(home: Path) -> Iterator[Callable[[], None]]:
     """Start a watchdog, which reverts the drill's fault when this process or the block ends.
@@ -281,9 +286,13 @@ def watch_drill(home: Path) -> Iterator[Callable[[], None]]:
     the end, even by a kill, because only this process holds the other end of its stdin.
     """
     with (home / "drill-watch.log").open("ab") as log:
-        command = [sys.executable, "-m", "fulfillment.drill_watch", str(home)]
+        revert = [sys.executable, "-m", "runbook_lib", "--runbook=fulfillment", "drill", "--revert"]
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+            ["sh", "-c", _WATCH, f"the watchdog of {home}", *revert],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
 
     def dismiss() -> None:
