@@ -36,7 +36,7 @@ class Goals:
     releases: bool = False  # labels move, so a proof is needed
     detect_timeout_s: float = 45  # until the alert fires
     notify_timeout_s: float = 20  # until every channel got it
-    clear_timeout_s: float = 45
+    clear_timeout_s: float = 35
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:

@@ -355,14 +355,10 @@ def _add_waits(clients: Clients, scenario: Scenario) -> Scenario:
     rules, _ = attempt(clients.prometheus.list_rules)
     for rule in rules or ():
         if rule.name == scenario.alert:
-            # To see that a fault begins or ends, Prometheus needs a scrape and some evaluations:
-            # four intervals are enough.
-            observe_s = 4 * rule.group_interval_s
-            clear_s = rule.keep_firing_for_s + observe_s
             return replace(
                 scenario,
-                detect_timeout_s=scenario.detect_timeout_s + rule.for_s + observe_s,
-                clear_timeout_s=scenario.clear_timeout_s + clear_s,
+                detect_timeout_s=scenario.detect_timeout_s + rule.for_s + rule.observe_s,
+                clear_timeout_s=scenario.clear_timeout_s + rule.clear_s,
             )
     return scenario
 

@@ -22,7 +22,6 @@ from runbook_lib.http import (
     CAMEL,
     Answer,
     At,
-    Duration,
     HttpClient,
     Labels,
     T,
@@ -30,6 +29,7 @@ from runbook_lib.http import (
     When,
     check_ticket_id,
     fill,
+    parse_duration,
 )
 from runbook_lib.model import Json, format_time
 
@@ -76,6 +76,9 @@ class Series:
     ]
 
 
+_CLEAR_MARGIN_S = 10.0
+
+
 @_camel
 class AlertRule:
     name: str
@@ -87,6 +90,25 @@ class AlertRule:
     health: str = "unknown"  # or ok, err
     group_interval_s: float = 0  # between evaluations
 
+    @property
+    def observe_s(self) -> float:
+        """How long Prometheus may need to see that a fault begins or ends.
+
+        It needs a refresh of the exporter, a scrape and some evaluations, which usually have the
+        same interval.
+        """
+        return 4 * self.group_interval_s
+
+    @property
+    def clear_s(self) -> float:
+        """How long the alert may last when its fault is gone.
+
+        That is ``keep_firing_for``, plus the look-back of ``increase`` if the rule has one.
+        """
+        window = re.search(r"\bincrease\([^\[]*\[([0-9a-z]+)\]", self.query)
+        look_back_s = parse_duration(window[1]) if window else 0.0
+        return self.keep_firing_for_s + look_back_s + self.observe_s + _CLEAR_MARGIN_S
+
 
 @_camel
 class Alert:
@@ -95,12 +117,6 @@ class Alert:
     state: str  # pending or firing
     active_at: When = None
     value: float = math.nan
-
-
-@_camel
-class Target:
-    job: Annotated[str, Field(validation_alias=AliasPath("labels", "job"))]
-    scrape_interval_s: Annotated[Duration, Field(validation_alias="scrapeInterval")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +166,6 @@ class PrometheusClient(_SystemClient):
 
     def list_alerts(self) -> list[Alert]:
         return self.get("/api/v1/alerts", list[Alert], part="data.alerts")
-
-    def list_targets(self) -> list[Target]:
-        params = {"state": "active"}
-        return self.get("/api/v1/targets", list[Target], params, "data.activeTargets")
 
     def _query(self, path: str, params: Mapping[str, str]) -> list[Series]:
         data = self.get(path, dict[str, Json], params, "data")

@@ -15,7 +15,7 @@ from ..analysis.samples import Sample, clean, compute_interval_s, list_growth
 from ..investigation import Investigation
 from ..quantities import Quantity
 from ..waiting import Waiting, read_waiting, recall_waiting
-from .signals import ALERTS, BACKLOG, EXPORTER, LAG, REFRESH, read_samples
+from .signals import ALERTS, BACKLOG, LAG, REFRESH, UP, read_samples
 
 _FAILED_UPLOADS = 'fulfillment_artifacts_failed_total{stage="upload"}'
 _ARRIVED = "fulfillment_artifacts_arrived_total"
@@ -75,9 +75,9 @@ def read_lag(inv: Investigation, *, lists_again: bool = False) -> Lag:
     window = max(inv.window, timedelta(minutes=2 * inv.settings.lag_for_minutes))
     samples = read_samples(inv, LAG, window.total_seconds())
     if not samples:
-        # An exporter that is down is still a target of Prometheus.
-        targets, _ = attempt(inv.clients.prometheus.list_targets)
-        if targets is not None and all(target.job != EXPORTER for target in targets):
+        # An exporter that is down still has the series.
+        up, _ = attempt(lambda: inv.clients.prometheus.query(UP))
+        if up == []:
             return _list_lag(inv, lists_again=lists_again)
         return Lag([], f"there is no series {LAG}: the exporter is down or cannot list the bucket")
     now = inv.now()

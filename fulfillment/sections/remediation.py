@@ -6,8 +6,6 @@ backlog came down after the action. 6.1.1 and 6.1.2 are in ``way_back``.
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
@@ -19,7 +17,6 @@ from runbook_lib import model
 from runbook_lib.approvals import Plan, make_empty_plan
 from runbook_lib.errors import ClientError, SafetyError
 from runbook_lib.frames import NUMBER, TIME
-from runbook_lib.http import parse_duration
 from runbook_lib.model import CauseStatus, Role, Status
 from runbook_lib.policy import IN_TROUBLE
 from runbook_lib.section import (
@@ -38,7 +35,6 @@ from ..change.drill_record import get_drill_id, list_drill_orders
 from ..change.release import GATE, ReleaseParameters, make_release_plan
 from ..change.service_actions import SERVICE, SERVICE_ACTIONS, plan_service
 from ..change.synthetic import REMOVE, plan_revert
-from ..clients.http_systems import AlertRule
 from ..investigation import Investigation
 from ..quantities import Quantity, measure
 from ..waiting import read_waiting
@@ -54,7 +50,7 @@ from .recovery import (
 )
 from .root_cause import STEPS as CAUSE_STEPS
 from .root_cause import judge_causes, record_diagnosis
-from .signals import ALERT, ALERTS, EXPORTER, LAG, draw_line, is_drill, measure_alerts
+from .signals import ALERT, ALERTS, LAG, draw_line, is_drill, measure_alerts
 
 NAME = "06_remediation"
 TITLE = "Remediation"
@@ -78,8 +74,6 @@ class Parameters(ReleaseParameters):
 _MAX_AGE_S = 90.0
 #: Without an exporter, 6.5 lists the bucket this often.
 _LIST_EVERY_S = 5.0
-#: The least margin in the prediction of when an alert clears.
-_LEAST_MARGIN_S = 5.0
 
 
 def _refresh_advice(inv: Investigation) -> Advice:
@@ -280,38 +274,22 @@ def _watch_lag(inv: Investigation) -> tuple[Lag, model.Outcome]:
 
 
 def _predict_clear_time(inv: Investigation, fixed_at: datetime) -> model.ClearTime | None:
-    """Predict by when the firing alerts clear; None if an interval is unknown.
+    """Predict by when the firing alerts clear; None without a rule.
 
-    An alert sees a change of the lag after the exporter's refresh interval, the scrape interval and
-    the rule's evaluation interval. Then ``keep_firing_for`` begins. The rest is a margin.
     ``fixed_at`` is when the lag got low, else the time of the last action.
     """
     prometheus = inv.clients.prometheus
     # Without an active alert, FulfillmentDelay's rule counts.
     active = {alert.name for alert in prometheus.list_alerts() if not is_drill(alert.labels)}
     names = active.intersection(ALERTS) or {ALERT}
-    rules = [
-        rule for rule in prometheus.list_rules() if rule.name in names and not is_drill(rule.labels)
+    delays_s = [
+        rule.clear_s
+        for rule in prometheus.list_rules()
+        if rule.name in names and not is_drill(rule.labels)
     ]
-    refresh = prometheus.query("fulfillment_exporter_refresh_interval_seconds")
-    targets = [target for target in prometheus.list_targets() if target.job == EXPORTER]
-    if not rules or not refresh or not targets:
+    if not delays_s:
         return None
-    watch_s = targets[0].scrape_interval_s + max(rule.group_interval_s for rule in rules)
-    delay_s = refresh[0].samples[-1].value + watch_s + max(map(_find_keep_firing_s, rules))
-    delay_s += max(_LEAST_MARGIN_S, watch_s)
-    if not math.isfinite(delay_s):
-        return None
-    return model.ClearTime(deadline=fixed_at + timedelta(seconds=delay_s))
-
-
-def _find_keep_firing_s(rule: AlertRule) -> float:
-    """Return how long a rule's alert fires after the symptom is gone, in seconds.
-
-    That is ``keep_firing_for``, plus the look-back of ``increase`` if the rule has one.
-    """
-    window = re.search(r"\bincrease\([^\[]*\[([0-9a-z]+)\]", rule.query)
-    return rule.keep_firing_for_s + (parse_duration(window[1]) if window else 0.0)
+    return model.ClearTime(deadline=fixed_at + timedelta(seconds=max(delays_s)))
 
 
 STEPS = CAUSE_STEPS | by_id(read_unfinished, read_recovery)

@@ -24,7 +24,7 @@ from ..investigation import Investigation
 from .detection import read_alert, read_backlog_objects, read_probe, read_ticket
 from .immediate import read_store_health
 from .purpose import read_clocks
-from .signals import read_events, read_lines
+from .signals import UP, read_events, read_lines
 from .worker_metrics import (
     FAILED,
     count_flow,
@@ -44,7 +44,6 @@ _LEAST_STALL_S = 15.0
 _STALL_S = 300.0
 #: To tell when the last label was moved, list at most this many objects.
 _MAX_READY = 20_000
-_UP = 'up{job="artifact-exporter"}'
 _CARRIER_TIMES = "fulfillment_carrier_request_seconds_bucket"
 _LATENCY = f"histogram_quantile(0.95, sum by (le, outcome) (rate({_CARRIER_TIMES}[1m])))"
 _REFUSALS = ("bad_credentials", "access_denied", "no_such_bucket")
@@ -220,7 +219,7 @@ def _has_stalled(
 
 def _read_watchers(inv: Investigation) -> dict[str, model.Json]:
     """Observe whether Prometheus, the exporter and support work."""
-    up, _ = attempt(lambda: inv.clients.prometheus.query(_UP))
+    up, _ = attempt(lambda: inv.clients.prometheus.query(UP))
     health, _ = attempt(inv.clients.support.read_health)
     return {
         "prometheus_answers": up is not None if inv.settings.prometheus_url else None,

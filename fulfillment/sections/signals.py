@@ -17,8 +17,8 @@ from ..quantities import DELAY_ALERT, UPLOAD_ALERT, Quantity
 
 ALERT = DELAY_ALERT
 BLIND_ALERT = "FulfillmentMetricsMissing"
-#: The exporter's job name in Prometheus.
-EXPORTER = "artifact-exporter"
+#: Whether Prometheus can scrape the exporter; no series if the exporter is no target.
+UP = 'up{job="artifact-exporter"}'
 #: The alerts of this runbook.
 ALERTS = (ALERT, UPLOAD_ALERT)
 LAG = 'fulfillment_lag_minutes{origin="real"}'

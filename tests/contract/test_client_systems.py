@@ -74,31 +74,6 @@ def test_another_shape_is_a_bad_answer(httpserver: HTTPServer, body: Any) -> Non
         client_of(httpserver).query("x")
 
 
-def test_targets_are_read_without_their_addresses(httpserver: HTTPServer) -> None:
-    answer(
-        httpserver,
-        "/api/v1/targets",
-        {
-            "activeTargets": [
-                {
-                    "labels": {"instance": "minio:9000", "job": "minio"},
-                    "scrapePool": "minio",
-                    "scrapeUrl": "http://me:secret99@minio:9000/metrics?token=abc",
-                    "lastError": "connection refused",
-                    "lastScrape": "0001-01-01T00:00:00Z",
-                    "health": "down",
-                    "scrapeInterval": "1m30s",
-                    "scrapeTimeout": "10s",
-                }
-            ],
-            "droppedTargets": [],
-        },
-    )
-    (target,) = client_of(httpserver).list_targets()
-    assert (target.job, target.scrape_interval_s) == ("minio", 90)
-    assert "secret99" not in repr(target)
-
-
 ALERT: dict[str, Any] = {
     "annotations": {"summary": "Backlog"},
     "endsAt": "2026-11-24T03:18:00.000Z",

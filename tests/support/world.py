@@ -29,7 +29,6 @@ from fulfillment.clients.http_systems import (
     Sample,
     Series,
     Shipment,
-    Target,
     TimelineEntry,
     WorkerState,
 )
@@ -50,6 +49,7 @@ from tests.support.memory_store import MemoryStore
 NOW = datetime(2026, 11, 24, 4, 0, tzinfo=UTC)
 LAG = 'fulfillment_lag_minutes{origin="real"}'
 REFRESH = "fulfillment_exporter_last_refresh_timestamp_seconds"
+UP = 'up{job="artifact-exporter"}'
 SHIPMENTS = TypeAdapter(list[Shipment])
 TICKET = "5f7f3f0e-6f0a-4c57-9f0f-2b8f6c1f7a11"
 ORDER = 4242
@@ -101,7 +101,6 @@ class World:
     series: dict[str, list[Series]] = field(default_factory=dict)
     alerts: list[Alert] = field(default_factory=list)
     rules: list[AlertRule] = field(default_factory=list)
-    targets: list[Target] = field(default_factory=lambda: [Target("artifact-exporter", 15)])
     routed: list[RoutedAlert] = field(default_factory=list)
     heard: list[Notification] = field(default_factory=list)
     panel: Panel | None = None
@@ -127,7 +126,7 @@ class World:
         self.store.memory.fail = lambda _method, _key: self.store._check()
         self.put(".runbook/environment.json", b'{"environment": "local"}')
         self.put_lag(0.0)
-        self.series['up{job="artifact-exporter"}'] = [self.line([1.0])]
+        self.series[UP] = [self.line([1.0])]
         self.count(_FAILED, "reason", {r: [5.0, 5.0, 5.0] for r in _REASONS})
         self.count(_CARRIER, "outcome", {"ok": [10.0, 14.0, 20.0], "timeout": [2.0] * 3})
         self.count(_ARRIVED, "kind", {"label": [5.0, 10.0, 15.0, 20.0]})
@@ -196,7 +195,7 @@ class World:
 
     def leave_out_exporter(self) -> None:
         """Let Prometheus know neither lag nor exporter, as on a DataFlow without the add-ons."""
-        self.targets.clear()
+        del self.series[UP]
         self.rules = [rule for rule in self.rules if rule.name == "FulfillmentDelay"]
         for name in list(self.series):
             is_ours = name.startswith(("fulfillment_lag", "fulfillment_exporter"))
@@ -320,9 +319,6 @@ class FakePrometheus(_Fake):
 
     def list_rules(self) -> list[AlertRule]:
         return self.w.rules
-
-    def list_targets(self) -> list[Target]:
-        return self.w.targets
 
 
 class FakeAlertmanager(_Fake):
