@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from functools import partial
 
 from pydantic import Field
 
@@ -93,25 +92,18 @@ def _refresh_advice(inv: Investigation) -> Advice:
 def _plan_release(inv: Investigation) -> Plan:
     """Plan 6.1: a release by move, a re-trigger, or nothing. With ``auto``, section 5 decides."""
     parameters = get_parameters(inv, Parameters)
-    worker = inv.settings.worker_service
-    prefix = parameters.prefix or inv.settings.pending_prefix
-    if parameters.way == "auto":
+    way: str = parameters.way
+    reason = f"chosen: way={way}"
+    if way == "auto":
         advice = _refresh_advice(inv)
         way = advice.strategy
         reason = advice.why
-        needs_repair = advice.target == worker and advice.action != "none"
-    else:
-        way = parameters.way
-        reason = f"chosen: way={way}"
-        needs_repair = False
     if way == "release":
-        orders = _get_orders(inv)
-        return _plan_or_say(
-            "6.1", prefix, lambda: make_release_plan(inv, reason=reason, only_orders=orders)
-        )
-    # Without anything to do, the plan is empty, and names the prefix.
-    target = prefix if way == "none" else worker
-    return _plan_service(inv, "6.1", way, target, reason, needs_repair=needs_repair)
+        return make_release_plan(inv, reason=reason, only_orders=_get_orders(inv))
+    target = inv.settings.worker_service
+    if way == "none":
+        target = parameters.prefix or inv.settings.pending_prefix
+    return plan_service(inv, step="6.1", action=way, target=target, reason=reason)
 
 
 def _get_orders(inv: Investigation) -> frozenset[str] | None:
@@ -126,60 +118,43 @@ def _get_orders(inv: Investigation) -> frozenset[str] | None:
 def _plan_repair(inv: Investigation) -> Plan:
     parameters = get_parameters(inv, Parameters)
     action = parameters.service_action
+    target = parameters.service or inv.settings.worker_service
+    reason = f"chosen: service_action={action}"
     if action == "auto":
         advice = _refresh_advice(inv)
-        return _plan_service(inv, "6.2", advice.action, advice.target, advice.reason)
-    target = parameters.service or inv.settings.worker_service
-    if action == "unpause":
+        action = advice.action
+        target = advice.target
+        reason = advice.reason
+    elif action == "unpause":
         target = inv.settings.pipeline_dag_id
-    return _plan_service(inv, "6.2", action, target, f"chosen: service_action={action}")
+    return plan_service(inv, step="6.2", action=action, target=target, reason=reason)
 
 
 def _plan_refresh(inv: Investigation) -> Plan:
     if not inv.ticket_id:
         return make_empty_plan(step="6.4", target="ticket", reason="no ticket given")
-    return _plan_service(inv, "6.4", "refresh", inv.ticket_id, "so that support sees what changed")
+    reason = "so that support sees what changed"
+    return plan_service(inv, step="6.4", action="refresh", target=inv.ticket_id, reason=reason)
 
 
 def _plan_clean_up(inv: Investigation) -> Plan:
-    parameters = get_parameters(inv, Parameters)
-    return _plan_or_say(
-        "6.3", "synthetic objects", lambda: plan_revert(inv, "6.3", drill_id=parameters.drill_id)
-    )
+    return plan_revert(inv, "6.3", drill_id=get_parameters(inv, Parameters).drill_id)
 
 
-def _plan_service(
-    inv: Investigation,
-    step_id: str,
-    action: str,
-    target: str,
-    reason: str,
-    *,
-    needs_repair: bool = False,
-) -> Plan:
-    """Plan an action on a service; ``needs_repair`` if 6.2 must bring the service back first."""
-    if action == "none":
-        return make_empty_plan(step=step_id, target=target, reason=reason)
-    plan = partial(
-        plan_service,
-        inv,
-        step=step_id,
-        action=action,
-        target=target,
-        reason=reason,
-        needs_repair=needs_repair,
-    )
-    return _plan_or_say(step_id, f"{action} of {target}", plan)
+def _or_say(
+    step_id: str, target: str, plan: Callable[[Investigation], Plan]
+) -> Callable[[Investigation], Plan]:
+    """Let a plan that can't be made be an empty one that says why, so that others can be made."""
 
+    def make(inv: Investigation) -> Plan:
+        try:
+            return plan(inv)
+        except (StoreError, ClientError, SafetyError, RefusedError) as error:
+            return make_empty_plan(
+                step=step_id, target=target, reason=f"{target} cannot be planned: {error}"
+            )
 
-def _plan_or_say(step_id: str, target: str, plan: Callable[[], Plan]) -> Plan:
-    """Make a plan. If that fails, return an empty one that says why, so that others can be made."""
-    try:
-        return plan()
-    except (StoreError, ClientError, SafetyError, RefusedError) as error:
-        return make_empty_plan(
-            step=step_id, target=target, reason=f"{target} cannot be planned: {error}"
-        )
+    return make
 
 
 def put_in_order(release: Plan, repair: Plan) -> tuple[Plan, Plan]:
@@ -189,10 +164,21 @@ def put_in_order(release: Plan, repair: Plan) -> tuple[Plan, Plan]:
     return release, repair
 
 
-ACTIONS = GATE.make_actions("Release what waits", _plan_release, SERVICE) | by_id(
-    ActionStep("6.2", "Bring back the service", _plan_repair, (SERVICE,)),
-    ActionStep("6.3", "Clean up chaos objects", _plan_clean_up, (REMOVE,)),
-    ActionStep("6.4", "Refresh the ticket's timeline", _plan_refresh, (SERVICE,)),
+ACTIONS = GATE.make_actions(
+    "Release what waits", _or_say("6.1", "the release", _plan_release), SERVICE
+) | by_id(
+    ActionStep(
+        "6.2", "Bring back the service", _or_say("6.2", "the repair", _plan_repair), (SERVICE,)
+    ),
+    ActionStep(
+        "6.3", "Clean up chaos objects", _or_say("6.3", "the clean-up", _plan_clean_up), (REMOVE,)
+    ),
+    ActionStep(
+        "6.4",
+        "Refresh the ticket's timeline",
+        _or_say("6.4", "the refresh", _plan_refresh),
+        (SERVICE,),
+    ),
 )
 
 
