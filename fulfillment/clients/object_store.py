@@ -276,13 +276,13 @@ class ObjectStore:
             return None
         return None
 
-    def accepts_key(self) -> bool:
-        """Tell whether the store knows our key and secret; another refusal counts as yes."""
+    def check_key(self) -> None:
+        """Raise AccessDeniedError unless the store knows our key and secret."""
         try:
             next(self._bucket.list_objects(".runbook/"), None)
         except StoreError as error:
-            return error.code not in _WRONG_KEY
-        return True
+            if error.code in _WRONG_KEY:
+                raise _to_client_error(error) from error
 
     def read_rights(self, prefix: str, *, write_under: Sequence[str] = ()) -> Rights:
         """Return what the read key may do; with ``write_under``, test the change key instead.

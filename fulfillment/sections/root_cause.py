@@ -13,7 +13,6 @@ from runbook_lib.language import gettext
 from runbook_lib.model import ActionPhase, CauseStatus, Finding, Role
 from runbook_lib.policy import IN_TROUBLE
 from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, rows_of, step
-from runbook_lib.show.text import capitalise
 
 from ..analysis import causes
 from ..analysis.causes import CAUSES, Advice, advise, collect_observations, diagnose
@@ -323,6 +322,7 @@ def read_pipeline(inv: Investigation) -> model.Outcome:
 )
 def read_configuration(inv: Investigation) -> model.Outcome:
     """Compare the worker's bucket, prefixes and credentials with the runbook's settings."""
+    inv.clients.store.check_key()  # with a wrong key of our own, the comparison proves nothing
     service = inv.settings.worker_service
     worker, _, _, api_error = _ask_worker(inv)
     effective, settings_error = attempt(
@@ -337,22 +337,14 @@ def read_configuration(inv: Investigation) -> model.Outcome:
     ]
     # The client never returns the secret itself, only whether it's ours.
     key_state = (effective or {}).get("MINIO_ROOT_PASSWORD")
-    accepts_ours, _ = attempt(lambda: inv.clients.store.accepts_key())
-    matches = None
-    if key_state is not None and accepts_ours is not False:
-        matches = key_state == "equal to the store's"
+    matches = None if key_state is None else key_state == "equal to the store's"
     seen, problems = observe_reasons(inv, metrics, *_REFUSALS)
     problems = [*places, *problems]
     if matches is False:
         problems.append("its secret is not the one that the runbook uses")
-    ways_on: tuple[str, ...] = ()
-    if accepts_ours is False:
-        problems.insert(0, _OWN_KEY)
-        ways_on = ("runbook check",)
     outcome = model.Outcome(
         value="; ".join(problems) or None,
         rows=rows,
-        ways_on=ways_on,
         observations={
             "worker_place": "; ".join(places) if rows else None,
             "credentials_match": matches,
@@ -360,8 +352,6 @@ def read_configuration(inv: Investigation) -> model.Outcome:
             **seen,
         },
     )
-    if problems == [_OWN_KEY]:
-        return outcome.unknown(_OWN_KEY)
     if problems:
         return outcome.breach("; ".join(problems))
     if not inv.settings.fulfillment_url:
@@ -371,9 +361,6 @@ def read_configuration(inv: Investigation) -> model.Outcome:
         return outcome.unknown("; ".join(read_errors) or "nothing to compare")
     outcome.value = "right"
     return outcome.ok("the worker's bucket, prefixes and credentials are right")
-
-
-_OWN_KEY = "your own key or password is wrong: correct MINIO_ROOT_USER or MINIO_ROOT_PASSWORD"
 
 
 def _compare_places(
@@ -455,9 +442,6 @@ def conclude(inv: Investigation) -> model.Conclusion:
     findings, advice = judge_causes(inv)
     verdict, reason = inv.judge_now(STEPS)
     words = advice.words if advice.causes or verdict in IN_TROUBLE else ()
-    configuration = inv.latest().get(read_configuration.id)
-    if configuration is not None and configuration.ways_on:
-        words = (f"{capitalise(gettext(_OWN_KEY))}.", *words)
     supported = [finding for finding in findings if finding.name in advice.causes]
     summary = "; ".join(f"{finding.name}: {gettext(finding.reason)}" for finding in supported)
     return model.Conclusion(
