@@ -164,16 +164,10 @@ _newest: dict[tuple[str, datetime | None], tuple[datetime, Waiting]] = {}
 
 def recall_waiting(inv: Investigation) -> Waiting:
     """Return what waits. A run of notebooks lists at most every 30 s, unless something changed."""
-    key = (inv.incident.id, inv.journal.last_applied_at)
-    if key in _newest:
-        listed_at, waiting = _newest[key]
-        if inv.now() - listed_at < _RECENT:
-            return waiting
-    waiting = read_waiting(inv)
-    if get_run():
-        _newest.clear()
-        _newest[key] = (inv.now(), waiting)
-    return waiting
+    newest = _newest.get((inv.incident.id, inv.journal.last_applied_at))
+    if newest is not None and inv.now() - newest[0] < _RECENT:
+        return newest[1]
+    return read_waiting(inv)
 
 
 def read_waiting(inv: Investigation) -> Waiting:
@@ -194,7 +188,11 @@ def read_waiting(inv: Investigation) -> Waiting:
                 since = info.last_modified
                 label = label._replace(since=since, minutes=compute_lag_minutes(since, now))
             labels.append(label)
-    return Waiting(labels, settings.lag_threshold_minutes)
+    waiting = Waiting(labels, settings.lag_threshold_minutes)
+    if get_run():
+        _newest.clear()
+        _newest[inv.incident.id, inv.journal.last_applied_at] = (now, waiting)
+    return waiting
 
 
 def read_label(info: Seen, settings: Settings, now: datetime) -> Label:

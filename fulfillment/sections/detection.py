@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import datetime
 from itertools import islice
-from typing import NamedTuple
 
 from runbook_lib.frames import TIME
 from runbook_lib.language import gettext
@@ -70,13 +68,6 @@ _MAX_READY = 20_000
 #: Statuses of a shipment that may still need its first label, in DataFlow and in the demo stack. A
 #: ``shipped`` parcel left with one.
 _NEEDS_LABEL = ("pending", "ready", "processing", "packed", "delayed", "handed_over")
-
-
-class Unserved(NamedTuple):
-    """The orders without any label, and how long the oldest has waited."""
-
-    orders: tuple[str, ...]
-    longest_minutes: float
 
 
 @step(
@@ -215,18 +206,18 @@ def read_backlog_objects(inv: Investigation) -> Outcome:
     waiting = recall_waiting(inv)
     were_overdue = [r.observations.get("overdue_real") for r in inv.journal.readings]
     unserved = _read_unserved(inv, waiting)
-    without_label = unserved.orders if unserved else ()
+    without_label = sorted(unserved or ())
     # A label's key stands for its order if that is unknown.
     late_orders = {label.order_id or label.info.key for label in waiting.overdue}
     order_ids = (*sorted(late_orders), *without_label)
-    longest_minutes = max(waiting.longest_minutes, unserved.longest_minutes if unserved else 0)
+    waits_minutes = [waiting.longest_minutes, *(unserved or {}).values()]
     outcome = Outcome(
         value=len(waiting.real),
         link=inv.link_to("panel", DASHBOARD_UID),
         rows=waiting.rows(),
         plot=plot,
         order_ids=None if unserved is None and not order_ids else order_ids,
-        longest_minutes=round(longest_minutes, 1),
+        longest_minutes=round(max(waits_minutes), 1),
         affected_files=len(waiting.overdue),
         observations={
             **waiting.observations,
@@ -285,22 +276,19 @@ def _read_metric(inv: Investigation, unit: str) -> tuple[Plot, str]:
     return plot, words
 
 
-def _read_unserved(inv: Investigation, waiting: Waiting) -> Unserved | None:
-    """Return the orders without any label if 2.1 found that no label gets in, else no orders.
-
-    Returns None if it can't be told which orders have one.
-    """
+def _read_unserved(inv: Investigation, waiting: Waiting) -> dict[str, float] | None:
+    """Return ``read_unserved`` if 2.1 found that no label gets in, else no orders."""
     alert_reading = inv.latest().get("2.1")
     measured = alert_reading.measurements if alert_reading else ()
     uploads = [each.status for each in measured if each.quantity == Quantity.UPLOADS]
     if Status.BREACH not in uploads:
-        return Unserved((), 0.0)
+        return {}
     unserved, _ = attempt(lambda: read_unserved(inv, waiting))
     return unserved
 
 
-def read_unserved(inv: Investigation, waiting: Waiting) -> Unserved | None:
-    """List the orders of the window that need a label and have none.
+def read_unserved(inv: Investigation, waiting: Waiting) -> dict[str, float] | None:
+    """Return how many minutes each order of the window has waited that needs a label, and has none.
 
     fulfillment-service's newest 1,000 shipments say which orders need one. An order has one if a
     label of it waits or is ready, or a task of its shipment names one.
@@ -322,16 +310,16 @@ def read_unserved(inv: Investigation, waiting: Waiting) -> Unserved | None:
     if "" in served or len(ready) > _MAX_READY:  # an unknown order may be any of them
         return None
     now = inv.now()
-    waits_since: dict[str, datetime] = {}
+    unserved: dict[str, float] = {}
     for shipment in inv.clients.fulfillment.list_shipments(limit=_MAX_SHIPMENTS):
         made_at = shipment.created_at
         order_id = shipment.order_id
         if made_at is None or order_id in served or _needs_no_label(shipment):
             continue
         if now - inv.window <= made_at <= now - PATIENCE:
-            waits_since[order_id] = min(made_at, waits_since.get(order_id, made_at))
-    oldest = min(waits_since.values(), default=now)
-    return Unserved(tuple(sorted(waits_since)), round((now - oldest).total_seconds() / 60, 1))
+            minutes = (now - made_at).total_seconds() / 60
+            unserved[order_id] = max(minutes, unserved.get(order_id, 0.0))
+    return unserved
 
 
 def _list_orders_in_key(key: str, order_id_from: str) -> list[str]:

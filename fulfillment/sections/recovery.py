@@ -14,7 +14,7 @@ from runbook_lib.section import attempt
 from ..analysis.samples import Sample, clean, compute_interval_s, list_growth
 from ..investigation import Investigation
 from ..quantities import Quantity
-from ..waiting import Waiting, read_waiting, recall_waiting
+from ..waiting import Waiting, read_waiting
 from .signals import ALERTS, BACKLOG, LAG, REFRESH, UP, read_samples
 
 _FAILED_UPLOADS = 'fulfillment_artifacts_failed_total{stage="upload"}'
@@ -67,18 +67,15 @@ class Lag(NamedTuple):
         return since
 
 
-def read_lag(inv: Investigation, *, lists_again: bool = False) -> Lag:
-    """Read the lag from Prometheus, or from a listing of the bucket if there is no exporter.
-
-    With ``lists_again``, it doesn't reuse an earlier step's listing.
-    """
+def read_lag(inv: Investigation) -> Lag:
+    """Read the lag from Prometheus, or from a listing of the bucket if there is no exporter."""
     window = max(inv.window, timedelta(minutes=2 * inv.settings.lag_for_minutes))
     samples = read_samples(inv, LAG, window.total_seconds())
     if not samples:
         # An exporter that is down still has the series.
         up, _ = attempt(lambda: inv.clients.prometheus.query(UP))
         if up == []:
-            return _list_lag(inv, lists_again=lists_again)
+            return _list_lag(inv)
         return Lag([], f"there is no series {LAG}: the exporter is down or cannot list the bucket")
     now = inv.now()
     refreshes = read_samples(inv, REFRESH, 300)
@@ -97,9 +94,8 @@ def read_lag(inv: Investigation, *, lists_again: bool = False) -> Lag:
     return Lag(samples, problem, refresh_age_s=refresh_age_s)
 
 
-def _list_lag(inv: Investigation, *, lists_again: bool) -> Lag:
-    read = read_waiting if lists_again else recall_waiting
-    waiting, error = attempt(lambda: read(inv))
+def _list_lag(inv: Investigation) -> Lag:
+    waiting, error = attempt(lambda: read_waiting(inv))
     if waiting is None:
         return Lag([], f"no exporter measures the lag here, and the bucket was not listed: {error}")
     return Lag([Sample(inv.now(), waiting.longest_minutes)], is_listed=True)

@@ -249,7 +249,7 @@ def _watch_lag(inv: Investigation) -> tuple[Lag, model.Outcome]:
     deadline = inv.now() + timedelta(seconds=wait_s)
     listings: list[Sample] = []
     while True:
-        lag = read_lag(inv, lists_again=True)
+        lag = read_lag(inv)
         if lag.is_listed:
             listings += lag.samples
             lag = lag._replace(samples=list(listings))
