@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
@@ -205,22 +204,6 @@ def _list_unfinished_releases(drill: Drill) -> list[dict[str, object]]:
     plans = drill.incident.folder / "plans"
     rows = GATE.list_unfinished(drill.clients)
     return [row for row in rows if (plans / f"{row['plan']}.jsonl").is_file()]
-
-
-def revert_until(settings: Settings, *, timeout_s: float, progress: Progress) -> None:
-    """Revert a killed drill, and retry until time is up; then raise the last error."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        try:
-            document = revert_killed_drill(settings, progress=progress)
-        except (errors.RunbookError, MoveError, OSError) as error:
-            if time.monotonic() >= deadline:
-                raise
-            progress(f"not yet: {error}")
-            time.sleep(2)
-        else:
-            progress(document.answer)
-            return
 
 
 _TEMPLATES = Path(__file__).with_name("templates")

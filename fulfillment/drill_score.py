@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from runbook_lib.errors import ExitCode
-from runbook_lib.model import ActionPhase, Json, Mark, Status, Verdict, parse_time
+from runbook_lib.model import ActionPhase, Json, Mark, Verdict
 from runbook_lib.record.history import list_proofs
 from runbook_lib.record.view import JournalView
 from runbook_lib.run.documents import Document
@@ -18,10 +18,16 @@ from runbook_lib.show.text import VERDICT_WORDS
 from .analysis.causes import CAUSES
 from .change.drill_record import REVERT_COMMAND
 from .policy import POLICY
-
-CHANNELS = ("slack", "email", "teams")
+from .sections.immediate import CHANNELS
 
 _Marks = Mapping[str, Mark]
+#: For each phase, the marks at its start and its end.
+_PHASES = {
+    "detect_s": ("inject", "detect"),
+    "diagnose_s": ("diagnosis", "diagnosed"),
+    "remediate_s": ("remedy", "remedied"),
+    "revert_s": ("revert", "reverted"),
+}
 #: Name, target, what was measured, and whether it met the target.
 _Objective = tuple[str, str, str, bool]
 
@@ -36,7 +42,7 @@ class Goals:
     releases: bool = False  # labels move, so a proof is needed
     detect_timeout_s: float = 45  # until the alert fires
     notify_timeout_s: float = 20  # until every channel got it
-    clear_timeout_s: float = 45
+    clear_timeout_s: float = 35
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -98,59 +104,37 @@ def list_durations(phases: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def _measure_phases(journal: JournalView, marks: _Marks) -> dict[str, Json]:
-    def measure(start: str, end: str) -> float | None:
-        if start in marks and end in marks:
-            return _count_seconds(marks[start].at, marks[end].at)
-        return None
-
-    notify_s: dict[str, float | None] = dict.fromkeys(CHANNELS)
-    told = marks["notify"].facts["told"] if "notify" in marks else {}
-    for channel, at in told.items():
-        notify_s[channel] = _count_seconds(marks["inject"].at, parse_time(at))
-    repairs = [action.at for action in journal.list_actions(ActionPhase.APPLIED)]
-    if "reverted" in marks:
-        repairs.append(marks["reverted"].at)
-    clear_s = None
+    phases: dict[str, Json] = {}
+    for name, (start, end) in _PHASES.items():
+        is_measured = start in marks and end in marks
+        phases[name] = _count_seconds(marks[start].at, marks[end].at) if is_measured else None
+    told_s = marks["notify"].facts["told_s"] if "notify" in marks else {}
+    phases["notify_s"] = {channel: told_s.get(channel) for channel in CHANNELS}
+    phases["clear_s"] = None
     if "cleared" in marks:
         cleared_at = marks["cleared"].at
-        waits = [_count_seconds(at, cleared_at) for at in repairs if at <= cleared_at]
-        clear_s = min(waits, default=None)
-    return {
-        "detect_s": measure("inject", "detect"),
-        "notify_s": notify_s,
-        "diagnose_s": measure("diagnosis", "diagnosed"),
-        "remediate_s": measure("remedy", "remedied"),
-        "clear_s": clear_s,
-        "revert_s": measure("revert", "reverted"),
-    }
+        repairs = [*journal.list_actions(ActionPhase.APPLIED), marks.get("reverted")]
+        repaired_at = [repair.at for repair in repairs if repair and repair.at <= cleared_at]
+        if repaired_at:
+            phases["clear_s"] = _count_seconds(max(repaired_at), cleared_at)
+    return phases
 
 
 def _count_seconds(start: datetime, end: datetime) -> float:
     return round((end - start).total_seconds(), 2)
 
 
-def _list_alert_objectives(
-    document: Document, journal: JournalView, marks: _Marks, goals: Goals
-) -> Iterator[_Objective]:
-    phases = document.phases
-    yield _judge_time("alert fires", phases["detect_s"], goals.detect_timeout_s)
-    if "notify" in marks:
-        missing = [channel for channel, at in phases["notify_s"].items() if at is None]
-        actual = f"missing: {', '.join(missing)}" if missing else "all"
-        is_met = not missing
-    else:  # without NOTIFICATIONS_URL, 3.1 judges the delivery
-        delivery = journal.latest().get("3.1")
-        actual = delivery.reason if delivery else "3.1 was not read"
-        is_met = delivery is not None and delivery.status is not Status.BREACH
-    yield "every channel is notified", ", ".join(phases["notify_s"]), actual, is_met
-    yield _judge_time("alert clears", phases["clear_s"], goals.clear_timeout_s)
-
-
 def _list_objectives(
     document: Document, journal: JournalView, marks: _Marks, goals: Goals
 ) -> Iterator[_Objective]:
+    phases = document.phases
     if goals.alert:
-        yield from _list_alert_objectives(document, journal, marks, goals)
+        yield _judge_time("alert fires", phases["detect_s"], goals.detect_timeout_s)
+        if "notify" in marks:
+            missing = [channel for channel, told_s in phases["notify_s"].items() if told_s is None]
+            actual = f"missing: {', '.join(missing)}" if missing else "all"
+            yield "every channel is notified", ", ".join(CHANNELS), actual, not missing
+        yield _judge_time("alert clears", phases["clear_s"], goals.clear_timeout_s)
     expected = document.cause_expected
     found = " and ".join(CAUSES[name].words for name in document.cause_found)
     is_found = expected in document.cause_found

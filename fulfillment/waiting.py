@@ -43,7 +43,7 @@ _MAX_ID_CHARS = 64
 _MAX_EVIDENCE_CHARS = 300
 #: DataFlow's words for a shipment that still wants its label. A tracking number proves nothing,
 #: because every shipment has one from the start.
-_WANTING = ("pending", "ready", "processing", "packed", "delayed", "shipped")
+WANTING = ("pending", "ready", "processing", "packed", "delayed", "shipped")
 #: Why a plan leaves an object out, if that needs no explanation.
 _NOT_EXPLAINED = ("synthetic", "left_for_later")
 #: No shipment of the order wants the label: a release leaves it, but you may park it.
@@ -164,16 +164,10 @@ _newest: dict[tuple[str, datetime | None], tuple[datetime, Waiting]] = {}
 
 def recall_waiting(inv: Investigation) -> Waiting:
     """Return what waits. A run of notebooks lists at most every 30 s, unless something changed."""
-    key = (inv.incident.id, inv.journal.last_applied_at)
-    if key in _newest:
-        listed_at, waiting = _newest[key]
-        if inv.now() - listed_at < _RECENT:
-            return waiting
-    waiting = read_waiting(inv)
-    if get_run():
-        _newest.clear()
-        _newest[key] = (inv.now(), waiting)
-    return waiting
+    newest = _newest.get((inv.incident.id, inv.journal.last_applied_at))
+    if newest is not None and inv.now() - newest[0] < _RECENT:
+        return newest[1]
+    return read_waiting(inv)
 
 
 def read_waiting(inv: Investigation) -> Waiting:
@@ -194,7 +188,11 @@ def read_waiting(inv: Investigation) -> Waiting:
                 since = info.last_modified
                 label = label._replace(since=since, minutes=compute_lag_minutes(since, now))
             labels.append(label)
-    return Waiting(labels, settings.lag_threshold_minutes)
+    waiting = Waiting(labels, settings.lag_threshold_minutes)
+    if get_run():
+        _newest.clear()
+        _newest[inv.incident.id, inv.journal.last_applied_at] = (now, waiting)
+    return waiting
 
 
 def read_label(info: Seen, settings: Settings, now: datetime) -> Label:
@@ -395,7 +393,7 @@ def _find_wanting_shipments(
 
 def _wants_label(shipment: Shipment) -> bool:
     """Tell whether a shipment still wants its label; a shipped one may have a second parcel."""
-    return shipment.status.strip().lower() in _WANTING
+    return shipment.status.strip().lower() in WANTING
 
 
 def _list_shipments(client: FulfillmentClient, order_id: str) -> list[Shipment]:

@@ -27,7 +27,6 @@ def _read_service(clients: Clients, name: str) -> State:
     """Read a service. It is well if it runs and no health check says otherwise."""
     service = read_service(clients.find_switch(name), name)
     return {
-        "running": service.running,
         "well": service.running and service.health in ("", "healthy"),
         "state": service.state,
         "health": service.health,
@@ -110,9 +109,9 @@ class _Action(NamedTuple):
     def has_goal(self, state: State) -> bool:
         return self.goal.items() <= state.items()
 
-    def is_needless(self, state: State) -> bool:
+    def is_needless(self, state: State | None) -> bool:
         """Tell whether there is nothing to do; False if the state is not known."""
-        return bool(state) and not self.is_repeated and self.has_goal(state)
+        return state is not None and not self.is_repeated and self.has_goal(state)
 
 
 SERVICE_ACTIONS: Mapping[str, _Action] = {
@@ -131,13 +130,6 @@ SERVICE_ACTIONS: Mapping[str, _Action] = {
         way_back="stop {target}",
         change=lambda clients, name: clients.find_switch(name).change(name, "start"),
         goal={"well": True},
-    ),
-    "stop": _Action(
-        done="stopped {target}",
-        effect="{target} does not run",
-        way_back="start {target}",
-        change=lambda clients, name: clients.find_switch(name).change(name, "stop"),
-        goal={"running": False},
     ),
     "unpause": _Action(
         done="unpaused the DAG {target}",
@@ -187,24 +179,27 @@ def plan_service(
     action: str,
     target: str,
     reason: str,
-    needs_repair: bool = False,
 ) -> Plan:
     """Read a service and plan to change it. Changes only the incident folder.
 
     Parameters
     ----------
-    action : one of ``SERVICE_ACTIONS``
+    action : one of ``SERVICE_ACTIONS``, or ``none`` for an empty plan
     target : name of the service, of the DAG or of the ticket
-    needs_repair : another plan must first bring the target back, so don't read its state now
 
     Raises
     ------
     ClientError
         If the target's state cannot be read.
     """
+    if action == "none":
+        return make_empty_plan(step=step, target=target, reason=reason)
     chosen = SERVICE_ACTIONS[action]
-    state: State = {}
-    if not needs_repair:
+    state: State | None = None
+    if action == "retrigger":
+        # Another plan may first have to bring the worker back.
+        state, _ = attempt(lambda: chosen.read_state(inv.clients, target))
+    else:
         state = chosen.read_state(inv.clients, target)
     effect = gettext(chosen.effect).format(target=target)
     if chosen.is_needless(state):

@@ -7,7 +7,6 @@ Every method raises a ``ClientError`` if its system fails or can't be reached. M
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -22,7 +21,6 @@ from runbook_lib.http import (
     CAMEL,
     Answer,
     At,
-    Duration,
     HttpClient,
     Labels,
     T,
@@ -30,6 +28,7 @@ from runbook_lib.http import (
     When,
     check_ticket_id,
     fill,
+    parse_duration,
 )
 from runbook_lib.model import Json, format_time
 
@@ -76,6 +75,9 @@ class Series:
     ]
 
 
+_CLEAR_MARGIN_S = 10.0
+
+
 @_camel
 class AlertRule:
     name: str
@@ -83,9 +85,27 @@ class AlertRule:
     for_s: Annotated[float, Field(validation_alias="duration")] = 0
     keep_firing_for_s: Annotated[float, Field(validation_alias="keepFiringFor")] = 0
     labels: Labels = field(default_factory=dict)
-    state: str = "unknown"  # or inactive, pending, firing
     health: str = "unknown"  # or ok, err
     group_interval_s: float = 0  # between evaluations
+
+    @property
+    def observe_s(self) -> float:
+        """How long Prometheus may need to see that a fault begins or ends.
+
+        It needs a refresh of the exporter, a scrape and some evaluations, which usually have the
+        same interval.
+        """
+        return 4 * self.group_interval_s
+
+    @property
+    def clear_s(self) -> float:
+        """How long the alert may last when its fault is gone.
+
+        That is ``keep_firing_for``, plus the look-back of ``increase`` if the rule has one.
+        """
+        window = re.search(r"\bincrease\([^\[]*\[([0-9a-z]+)\]", self.query)
+        look_back_s = parse_duration(window[1]) if window else 0.0
+        return self.keep_firing_for_s + look_back_s + self.observe_s + _CLEAR_MARGIN_S
 
 
 @_camel
@@ -94,13 +114,6 @@ class Alert:
     labels: dict[str, str]
     state: str  # pending or firing
     active_at: When = None
-    value: float = math.nan
-
-
-@_camel
-class Target:
-    job: Annotated[str, Field(validation_alias=AliasPath("labels", "job"))]
-    scrape_interval_s: Annotated[Duration, Field(validation_alias="scrapeInterval")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +164,6 @@ class PrometheusClient(_SystemClient):
     def list_alerts(self) -> list[Alert]:
         return self.get("/api/v1/alerts", list[Alert], part="data.alerts")
 
-    def list_targets(self) -> list[Target]:
-        params = {"state": "active"}
-        return self.get("/api/v1/targets", list[Target], params, "data.activeTargets")
-
     def _query(self, path: str, params: Mapping[str, str]) -> list[Series]:
         data = self.get(path, dict[str, Json], params, "data")
         with self.parsing(path):
@@ -174,8 +183,12 @@ def _list_names(receivers: list[dict[str, Json]]) -> list[Json]:
     return [receiver["name"] for receiver in receivers]
 
 
-_Names = Annotated[tuple[str, ...], BeforeValidator(_list_names)]
-_Ids = Annotated[tuple[str, ...], fill(())]
+def _list_mutes(status: dict[str, Json]) -> list[Json]:
+    """Return what silences, inhibits or mutes an alert."""
+    mutes: list[Json] = []
+    for name in ("silencedBy", "inhibitedBy", "mutedBy"):
+        mutes += status.get(name) or ()
+    return mutes
 
 
 @_camel
@@ -184,18 +197,10 @@ class RoutedAlert:
 
     labels: dict[str, str]
     starts_at: At
-    receivers: _Names
-    state: str  # active, suppressed or unprocessed
-    silenced_by: _Ids
-    inhibited_by: _Ids
-    muted_by: _Ids = ()
-
-
-def _flatten_status(alert: dict[str, Json]) -> dict[str, Json]:
-    return {**alert, **alert["status"]}
-
-
-_FlatAlert = Annotated[RoutedAlert, BeforeValidator(_flatten_status)]
+    receivers: Annotated[tuple[str, ...], BeforeValidator(_list_names)]
+    muted_by: Annotated[
+        tuple[str, ...], Field(validation_alias="status"), BeforeValidator(_list_mutes)
+    ] = ()
 
 
 class AlertmanagerClient(_SystemClient):
@@ -205,7 +210,7 @@ class AlertmanagerClient(_SystemClient):
 
     def list_alerts(self) -> list[RoutedAlert]:
         """Return the alerts, including silenced and inhibited ones."""
-        return self.get("/api/v2/alerts", list[_FlatAlert])
+        return self.get("/api/v2/alerts", list[RoutedAlert])
 
     def read_placeholders(self) -> list[str]:
         """Return the configuration's lines that hold a placeholder.

@@ -119,23 +119,19 @@ class ObjectStore:
 
     def list_objects(self, prefix: str) -> Iterator[Seen]:
         """Yield the objects under a prefix without their metadata; skip folder markers."""
-        from minio.error import MinioException, S3Error
+        from minio.error import MinioException
         from urllib3.exceptions import HTTPError
 
-        what = f"list {self.bucket}/{prefix}"
         try:
             for listed in self._reader.list_objects(self.bucket, prefix=prefix, recursive=True):
                 if not listed.is_dir:
                     key = listed.object_name
                     yield Seen(key, listed.etag or "", listed.size or 0, listed.last_modified)
-        except S3Error as error:
-            text = f"{what}: {error.code} {error.message}".strip()
-            raise _to_client_error(StoreError(text, code=error.code or "")) from error
-        except HTTPError as error:
-            raise _to_client_error(StoreError(f"{what}: {error}", code="NoAnswer")) from error
-        except (MinioException, SyntaxError, TypeError, ValueError) as error:
-            text = f"{what}: the answer is not a listing: {str(error)[:200]}"
-            raise _to_client_error(StoreError(text)) from error
+        except (HTTPError, MinioException, SyntaxError, TypeError, ValueError) as error:
+            # Without a code of the store, the answer is not a listing.
+            code = "NoAnswer" if isinstance(error, HTTPError) else getattr(error, "code", None)
+            text = f"list {self.bucket}/{prefix}: {str(error)[:300]}"
+            raise _to_client_error(StoreError(text, code=code or "")) from error
 
     @cached_property
     def _reader(self) -> Minio:
@@ -276,13 +272,13 @@ class ObjectStore:
             return None
         return None
 
-    def accepts_key(self) -> bool:
-        """Tell whether the store knows our key and secret; another refusal counts as yes."""
+    def check_key(self) -> None:
+        """Raise AccessDeniedError unless the store knows our key and secret."""
         try:
             next(self._bucket.list_objects(".runbook/"), None)
         except StoreError as error:
-            return error.code not in _WRONG_KEY
-        return True
+            if error.code in _WRONG_KEY:
+                raise _to_client_error(error) from error
 
     def read_rights(self, prefix: str, *, write_under: Sequence[str] = ()) -> Rights:
         """Return what the read key may do; with ``write_under``, test the change key instead.

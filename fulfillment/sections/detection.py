@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import timedelta
 from itertools import islice
-from typing import NamedTuple
 
 from runbook_lib.frames import TIME
 from runbook_lib.language import gettext
 from runbook_lib.model import (
     ActionPhase,
     Conclusion,
+    Line,
     Outcome,
     Plot,
     Role,
@@ -35,15 +35,20 @@ from runbook_lib.section import (
 
 from ..clients.http_systems import Shipment
 from ..investigation import Investigation
-from ..quantities import DELAY_ALERT, Quantity, measure, measure_lag
-from ..waiting import WAITING_COLUMNS, Waiting, list_prefixes, read_order_id, recall_waiting
+from ..quantities import DELAY_ALERT, Quantity, measure
+from ..waiting import (
+    WAITING_COLUMNS,
+    WANTING,
+    Waiting,
+    list_prefixes,
+    read_order_id,
+    recall_waiting,
+)
 from .recovery import (
-    NO_UPLOADS,
     PATIENCE,
     Lag,
     compare_backlog,
     find_well_since,
-    is_low,
     judge_recovery,
     read_lag,
 )
@@ -52,12 +57,10 @@ from .signals import (
     DASHBOARD_UID,
     LAG,
     PANEL_TITLE,
-    PROBE_MAX_AGE,
     draw_line,
-    find_alert_states,
     is_drill,
+    measure_alerts,
     read_lines,
-    read_panel,
 )
 
 NAME = "02_signals_detection"
@@ -67,18 +70,13 @@ Parameters = SectionParameters
 #: The source of a step that lists the bucket.
 LISTING = "s3://$fulfillment_bucket/$pending_prefix, s3://$fulfillment_bucket/$chaos_prefix"
 _ANY_ALERT = " or ".join(ALERTS)
+#: The probe runs every night, so an older run says nothing about today.
+_PROBE_MAX_AGE = timedelta(hours=26)
 _MAX_SHIPMENTS = 1000
 _MAX_READY = 20_000
 #: Statuses of a shipment that may still need its first label, in DataFlow and in the demo stack. A
 #: ``shipped`` parcel left with one.
-_NEEDS_LABEL = ("pending", "ready", "processing", "packed", "delayed", "handed_over")
-
-
-class Unserved(NamedTuple):
-    """The orders without any label, and how long the oldest has waited."""
-
-    orders: tuple[str, ...]
-    longest_minutes: float
+_NEEDS_LABEL = {*WANTING, "handed_over"} - {"shipped"}
 
 
 @step(
@@ -94,11 +92,11 @@ class Unserved(NamedTuple):
     threshold=f"over $lag_threshold_minutes min for $lag_for_minutes min, or {_ANY_ALERT} fires",
 )
 def read_alert(inv: Investigation) -> Outcome:
-    """Read alerts and raw lag samples from Prometheus, or list the bucket if there's no exporter.
+    """Read alerts and raw lag samples from Prometheus.
 
     It's a breach if one of ``ALERTS`` fires without ``drill="true"``, or the lag has been over the
-    threshold for ``LAG_FOR_MINUTES`` without a break. Else the step is unknown if the lag has no
-    fresh sample, or the exporter stopped refreshing.
+    threshold for ``LAG_FOR_MINUTES`` without a break. Else the step is left out if there's no
+    exporter, or unknown if the lag has no fresh sample, or the exporter stopped refreshing.
     """
     limit = inv.settings.lag_threshold_minutes
     alerts = inv.clients.prometheus.list_alerts()
@@ -114,7 +112,6 @@ def read_alert(inv: Investigation) -> Outcome:
         value=None if lag.value is None else round(lag.value, 2),
         link=inv.link_to("query", LAG),
         since=min(filter(None, [*starts, over_since]), default=None),
-        longest_minutes=lag.value if lag.is_listed else None,
         plot=Plot(
             title="Lag of the oldest waiting file",
             unit="minutes",
@@ -134,21 +131,24 @@ def read_alert(inv: Investigation) -> Outcome:
             if alert.name.startswith("Fulfillment")
         ],
         observations={
-            "lag_present": None if lag.is_listed else lag.value is not None,
+            "lag_present": lag.value is not None if lag.is_measured else None,
             "exporter_refresh_age_s": lag.refresh_age_s,
         },
     )
     for_s = inv.settings.lag_for_minutes * 60
     judged = judge_alert(outcome, lag, firing=[a.name for a in firing], for_s=for_s, limit=limit)
-    recovery = judge_recovery(inv, lag) if lag.value is not None else Outcome()
-    is_over = None if lag.value is None else lag.value > limit
-    statuses = measure_lag(judged.status, is_over=is_over, is_low=is_low(recovery))
-    states = find_alert_states(alerts)
-    uploads, well_since = find_well_since(inv, lag, recovery, states)
+    recovery = judge_recovery(inv, lag)
+    statuses = {Quantity.LAG: judged.status, Quantity.LOW_LAG: recovery.status}
+    if not lag.is_measured:
+        statuses[Quantity.LAG] = Status.LEFT_OUT
+    elif firing and lag.value is not None and lag.value <= limit:
+        statuses[Quantity.LAG] = Status.OK  # the alert alone is a breach
+    measured_alerts = measure_alerts(alerts)
+    uploads, well_since = find_well_since(inv, lag, recovery, measured_alerts)
     if well_since is not None:
         statuses[Quantity.BACKLOG] = Status.OK
     judged.measurements = measure(
-        statuses, alerts=states, uploads=uploads, begun=judged.since, well_since=well_since
+        statuses, *measured_alerts, uploads, begun=judged.since, well_since=well_since
     )
     return judged
 
@@ -161,10 +161,10 @@ def judge_alert(
     over_since = lag.find_over_since(limit)
     if over_since is not None:
         words += f", over {limit:g} min since {over_since:%H:%M:%S} UTC"
-    if lag.is_listed:
-        words += ", by a listing"
     if firing:
         return outcome.breach(f"firing: {', '.join(sorted(set(firing)))}; {words}")
+    if not lag.is_measured:
+        return outcome.left_out(f"{words}; no alert fires")
     if lag.value is None:
         return outcome.unknown(words)
     words += "; no alert fires"
@@ -184,7 +184,10 @@ def judge_alert(
 )
 def _read_panel(inv: Investigation) -> Outcome:
     """Send the panel's queries to Prometheus; unknown if they return nothing."""
-    panel, lines = read_panel(inv)
+    panel = inv.clients.grafana.find_panel(DASHBOARD_UID, PANEL_TITLE)
+    lines: list[Line] = []
+    for query in panel.expressions:
+        lines += read_lines(inv, query, labels=("prefix", "origin"), name=PANEL_TITLE)
     current = [(line.name, line.points[-1][1]) for line in lines if line.points]
     outcome = Outcome(
         source="; ".join([panel.link, *panel.expressions]),
@@ -216,18 +219,18 @@ def read_backlog_objects(inv: Investigation) -> Outcome:
     waiting = recall_waiting(inv)
     were_overdue = [r.observations.get("overdue_real") for r in inv.journal.readings]
     unserved = _read_unserved(inv, waiting)
-    without_label = unserved.orders if unserved else ()
+    without_label = sorted(unserved or ())
     # A label's key stands for its order if that is unknown.
     late_orders = {label.order_id or label.info.key for label in waiting.overdue}
     order_ids = (*sorted(late_orders), *without_label)
-    longest_minutes = max(waiting.longest_minutes, unserved.longest_minutes if unserved else 0)
+    waits_minutes = [waiting.longest_minutes, *(unserved or {}).values()]
     outcome = Outcome(
         value=len(waiting.real),
         link=inv.link_to("panel", DASHBOARD_UID),
         rows=waiting.rows(),
         plot=plot,
         order_ids=None if unserved is None and not order_ids else order_ids,
-        longest_minutes=round(longest_minutes, 1),
+        longest_minutes=round(max(waits_minutes), 1),
         affected_files=len(waiting.overdue),
         observations={
             **waiting.observations,
@@ -242,7 +245,7 @@ def read_backlog_objects(inv: Investigation) -> Outcome:
         late_since = None if has_metric else waiting.late_since
         outcome.measurements = measure({Quantity.BACKLOG: Status.BREACH}, begun=late_since)
     elif inv.since is not None:  # without trouble, there is no "before" to compare with
-        outcome.measurements = measure({}, backlog=compare_backlog(inv, waiting))
+        outcome.measurements = measure({Quantity.USUAL_BACKLOG: compare_backlog(inv, waiting)})
     if without_label:
         counted += f"; {count_of(len(without_label), 'order')} {gettext('without any label')}"
     return waiting.judge(outcome, counted)
@@ -286,22 +289,19 @@ def _read_metric(inv: Investigation, unit: str) -> tuple[Plot, str]:
     return plot, words
 
 
-def _read_unserved(inv: Investigation, waiting: Waiting) -> Unserved | None:
-    """Return the orders without any label if 2.1 found that no label gets in, else no orders.
-
-    Returns None if it can't be told which orders have one.
-    """
+def _read_unserved(inv: Investigation, waiting: Waiting) -> dict[str, float] | None:
+    """Return ``read_unserved`` if 2.1 found that no label gets in, else no orders."""
     alert_reading = inv.latest().get("2.1")
     measured = alert_reading.measurements if alert_reading else ()
-    uploads = [each.value for each in measured if each.quantity == Quantity.UPLOADS]
-    if not set(NO_UPLOADS).intersection(uploads):
-        return Unserved((), 0.0)
+    uploads = [each.status for each in measured if each.quantity == Quantity.UPLOADS]
+    if Status.BREACH not in uploads:
+        return {}
     unserved, _ = attempt(lambda: read_unserved(inv, waiting))
     return unserved
 
 
-def read_unserved(inv: Investigation, waiting: Waiting) -> Unserved | None:
-    """List the orders of the window that need a label and have none.
+def read_unserved(inv: Investigation, waiting: Waiting) -> dict[str, float] | None:
+    """Return how many minutes each order of the window has waited that needs a label, and has none.
 
     fulfillment-service's newest 1,000 shipments say which orders need one. An order has one if a
     label of it waits or is ready, or a task of its shipment names one.
@@ -323,16 +323,16 @@ def read_unserved(inv: Investigation, waiting: Waiting) -> Unserved | None:
     if "" in served or len(ready) > _MAX_READY:  # an unknown order may be any of them
         return None
     now = inv.now()
-    waits_since: dict[str, datetime] = {}
+    unserved: dict[str, float] = {}
     for shipment in inv.clients.fulfillment.list_shipments(limit=_MAX_SHIPMENTS):
         made_at = shipment.created_at
         order_id = shipment.order_id
         if made_at is None or order_id in served or _needs_no_label(shipment):
             continue
         if now - inv.window <= made_at <= now - PATIENCE:
-            waits_since[order_id] = min(made_at, waits_since.get(order_id, made_at))
-    oldest = min(waits_since.values(), default=now)
-    return Unserved(tuple(sorted(waits_since)), round((now - oldest).total_seconds() / 60, 1))
+            minutes = (now - made_at).total_seconds() / 60
+            unserved[order_id] = max(minutes, unserved.get(order_id, 0.0))
+    return unserved
 
 
 def _list_orders_in_key(key: str, order_id_from: str) -> list[str]:
@@ -419,7 +419,7 @@ def read_probe(inv: Investigation) -> Outcome:
     statuses = {part.name: part.status for part in probe.steps}
     status = statuses.get("timeline_refresh", "missing")
     outcome = Outcome(value=status, rows=rows_of(probe.steps, "status", "message", step="name"))
-    if probe.ran_at is None or inv.now() - probe.ran_at > PROBE_MAX_AGE:
+    if probe.ran_at is None or inv.now() - probe.ran_at > _PROBE_MAX_AGE:
         return outcome.unknown("the probe has not run within the last 26 hours")
     errors = [f"{part.name}: {part.message}" for part in probe.steps if part.status == "error"]
     words = "; ".join([f"the timeline refresh has status={status}", *errors])

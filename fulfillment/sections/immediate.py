@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from runbook_lib.errors import AccessDeniedError, ClientError
 from runbook_lib.frames import TEXT, TIME, WHOLE
-from runbook_lib.model import Conclusion, Json, Outcome, Role, count_of
+from runbook_lib.model import Conclusion, Json, Outcome, Role, Status, count_of
 from runbook_lib.record.folds import Key
 from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, rows_of, step
 from runbook_lib.show.text import clip
@@ -17,11 +17,11 @@ from ..analysis.log_groups import group_lines
 from ..analysis.samples import sum_growth
 from ..clients.http_systems import Notification, RoutedAlert
 from ..investigation import Investigation
-from ..quantities import AlertState, Quantity
+from ..quantities import Quantity
 from ..waiting import WAITING_COLUMNS, recall_waiting
 from . import detection
 from .detection import LISTING
-from .signals import ALERTS, find_alert_states, is_drill
+from .signals import ALERTS, is_drill, measure_alerts
 from .worker_metrics import SILENCE, find_log_start, read_worker_log
 
 NAME = "03_immediate_actions"
@@ -62,9 +62,9 @@ def _read_delivery(inv: Investigation) -> Outcome:
     rows: list[dict[str, Json]] = []
     problems: list[str] = []
     for alert in followed:
-        muted_by = (*alert.silenced_by, *alert.inhibited_by, *alert.muted_by)
-        if muted_by:
-            problems.append(f"{alert.labels['alertname']} is muted by {', '.join(muted_by)}")
+        if alert.muted_by:
+            mutes = ", ".join(alert.muted_by)
+            problems.append(f"{alert.labels['alertname']} is muted by {mutes}")
         rows += _list_deliveries(alert, notices or ())
     missing = sorted({row["channel"] for row in rows if row["evidence"] == "none"})
     problems += [f"{channel}: {faults[channel]}" for channel in missing if channel in faults]
@@ -86,8 +86,8 @@ def _read_delivery(inv: Investigation) -> Outcome:
 
 def _judge_no_alert(inv: Investigation) -> Outcome:
     """Judge 3.1 if Alertmanager has none of our alerts: ok unless one fires in Prometheus."""
-    states = find_alert_states(inv.clients.prometheus.list_alerts())
-    firing = [name for name, state in states.items() if state is AlertState.FIRING]
+    measured = measure_alerts(inv.clients.prometheus.list_alerts())
+    firing = [alert.subject for alert in measured if alert.status is Status.BREACH]
     outcome = Outcome(value="no alert to deliver")
     if firing:
         return outcome.breach(f"{firing[0]} fires in Prometheus, but Alertmanager does not have it")

@@ -29,7 +29,7 @@ from runbook_lib.section import (
 from ..analysis.causes import CAUSES
 from ..clients.http_systems import Notification
 from ..investigation import Investigation
-from ..quantities import Quantity, measure
+from ..quantities import Quantity
 from . import references
 from .immediate import CHANNELS
 from .recovery import find_beginning
@@ -38,7 +38,7 @@ from .root_cause import STEPS as CAUSE_STEPS
 from .signals import (
     ALERTS,
     BLIND_ALERT,
-    find_alert_states,
+    measure_alerts,
 )
 
 NAME = "07_postmortem"
@@ -62,9 +62,7 @@ def _read_cleared(inv: Investigation) -> Outcome:
     received = _list_received(inv)
     spans = list_spans(inv.policy.list_entries(inv.journal))
     breaches = [span.quantity for span in spans if span.status is Status.BREACH]
-    opened_at = inv.incident.state.opened_at
-    has_heard = any(n.status == "firing" and n.received_at >= opened_at for n in received)
-    has_fired = has_heard or Quantity.ALERT in breaches
+    has_fired = Quantity.ALERT in breaches
     if not has_fired:
         received = []  # what arrived is about an earlier incident
     # Notifications come oldest first, so each channel's newest status wins.
@@ -73,7 +71,7 @@ def _read_cleared(inv: Investigation) -> Outcome:
     outcome = Outcome(
         value=f"resolved at {len(CHANNELS) - len(untold)} of {len(CHANNELS)} channels",
         rows=rows_of(received, "channel", "status", at="received_at"),
-        measurements=measure({}, alerts=find_alert_states(alerts)),
+        measurements=tuple(measure_alerts(alerts)),
     )
     if active:
         return outcome.breach(f"{active[0].name} {gettext('is still')} {active[0].state}")
@@ -196,12 +194,8 @@ def _read_documents(inv: Investigation) -> Outcome:
     """List the references that section 8 found broken; left out if there's no document here."""
     readings = [r for step_id, r in inv.latest().items() if step_id in references.STEPS]
     broken = [f"{r.step} {r.name}" for r in readings if r.status is Status.BREACH]
-    unread = [r.step for r in readings if r.status is Status.UNKNOWN]
-    documents = {r.status for r in readings if r.step in references.DOCUMENTS}
-    doubt = f"{gettext('could not be checked')}: {', '.join(unread)}" if unread else ""
-    if not documents:
-        doubt = "the documents were not checked: run section 8"
-    if documents == {Status.LEFT_OUT} and not (broken or doubt or inv.journal.note("7.5")):
+    doubt = "" if readings else "the documents were not checked: run section 8"
+    if inv.settings.dataflow_home is None and not (broken or inv.journal.note("7.5")):
         return Outcome(value=0).left_out("there is no document to check")
     return _judge_point(inv, "7.5", broken, doubt)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from functools import partial
 from typing import TypeVar
 
@@ -81,67 +80,33 @@ def _read_environment(inv: Investigation) -> Outcome:
     return outcome.breach(f"{words}: drills refuse to run")
 
 
-@step(
-    "1.2",
-    "Which systems answer",
-    name="reachability",
-    role=Role.GROUND,
-    unit="systems answer",
-    source="$minio_endpoint, " + ", ".join(f"${name}_url" for name in HTTP_SYSTEMS),
-    threshold="a system does not answer, or another one does at its address; Grafana, probe and "
-    "notification sink may be down",
-)
-def _read_reachability(inv: Investigation) -> Outcome:
-    """Ask every configured system, and the back end that runs the services.
-
-    It's a breach if a system outside ``OPTIONAL`` doesn't answer, or another one does at any
-    system's address.
-    """
-    rows = _list_systems(inv)
-    asked = [row for row in rows if row["reachable"] is not None]
-    problems = {
-        row["name"]: row["reason"]
-        for row in asked
-        if not row["reachable"] or row["recognised"] is False
-    }
-    wrong = {row["name"] for row in asked if row["recognised"] is False}
-    outcome = Outcome(
-        value=f"{len(asked) - len(problems)} of {len(asked)}",
-        rows=rows,
-        columns=("name", "reachable", "recognised", "reason"),
-    )
-    reason = "; ".join(f"{name}: {why}" for name, why in problems.items())
-    if wrong or problems.keys() - set(OPTIONAL):
-        return outcome.breach(reason)
-    return outcome.ok(reason or "every system answers")
-
-
 def _list_systems(inv: Investigation) -> list[dict[str, Json]]:
     """Ask every system for our rights, and return the rows of step 1.3."""
     settings = inv.settings
-    changed_prefixes = (
-        settings.pending_prefix,
-        settings.ready_prefix,
-        settings.release_parked_prefix,
-        ".runbook/",
-        settings.chaos_prefix,
-    )
-
-    def ask_store(*write_under: str) -> Rights:
-        return inv.clients.store.read_rights(settings.pending_prefix, write_under=write_under)
-
+    pending = settings.pending_prefix
+    changed = (pending, settings.ready_prefix, settings.release_parked_prefix, ".runbook/")
+    change_row = _CHANGE_KEYS if settings.minio_change_user else "store"
     # Without keys for changes, both keys here are "store", and the longer question wins.
     questions: dict[str, Callable[[], Rights]] = {
-        "store": ask_store,
-        _name_change_row(inv): partial(ask_store, *changed_prefixes),
+        "store": lambda: inv.clients.store.read_rights(pending),
+        change_row: lambda: inv.clients.store.read_rights(pending, write_under=changed),
     }
     for name in (*HTTP_SYSTEMS, "services"):
         questions[name] = partial(_try_reading, inv, name)
-    return _ask_all([partial(_make_row, inv, name, ask) for name, ask in questions.items()])
-
-
-def _name_change_row(inv: Investigation) -> str:
-    return _CHANGE_KEYS if inv.settings.minio_change_user else "store"
+    rows = _ask_all([partial(_make_row, name, ask) for name, ask in questions.items()])
+    # A release asks fulfillment-service which labels are finished, or Prometheus for moves.
+    is_for_releasing = {
+        change_row: True,
+        "fulfillment": settings.label_finished == "shipment",
+        "prometheus": settings.worker_control == "metric",
+    }
+    for row in rows:
+        missing = row.pop("missing")
+        if is_for_releasing.get(row["name"]):
+            row["missing_for_releasing"] = missing
+        if row["name"] != _CHANGE_KEYS:
+            row["missing_for_looking"] = [right for right in missing if right in _LOOKING]
+    return rows
 
 
 def _try_reading(inv: Investigation, name: str) -> Rights:
@@ -168,11 +133,10 @@ def _try_reading(inv: Investigation, name: str) -> Rights:
     return rights
 
 
-def _make_row(inv: Investigation, name: str, ask: Callable[[], Rights]) -> dict[str, Json]:
+def _make_row(name: str, ask: Callable[[], Rights]) -> dict[str, Json]:
     """Ask a system for our rights, and return its row of step 1.3.
 
-    ``reachable`` is None if the system isn't configured, ``recognised`` if it's unclear which
-    system answers.
+    ``reachable`` is None if the system isn't configured, ``recognised`` if nothing answers.
     """
     is_reachable: bool | None = True
     is_recognised: bool | None = True
@@ -180,36 +144,22 @@ def _make_row(inv: Investigation, name: str, ask: Callable[[], Rights]) -> dict[
     try:
         rights = ask()
         reason = "; ".join(dict.fromkeys(filter(None, [why for _, why in rights.values()])))
-    except errors.WrongSystemError as error:
-        is_recognised = False
-        reason = error.message.partition(". ")[0]
-        rights = {"read": (False, reason)}
     except errors.ClientError as error:
-        is_recognised = None
-        is_reachable = None if isinstance(error, errors.NotConfiguredError) else False
         reason = error.message.partition(". ")[0]
-    # An answer that neither lists nor refuses may come from another system.
-    if rights.get("list", (True, ""))[0] is None:
-        is_recognised = None
-    missing = [right for right, (is_allowed, _) in rights.items() if is_allowed is False]
-    for_clean_up = [right for right in missing if right.endswith(f" {inv.settings.chaos_prefix}")]
-    # A release asks fulfillment-service which labels are finished, or Prometheus for moves.
-    is_for_releasing = {
-        _name_change_row(inv): True,
-        "fulfillment": inv.settings.label_finished == "shipment",
-        "prometheus": inv.settings.worker_control == "metric",
-    }
-    for_releasing = missing if is_for_releasing.get(name) else []
+        if isinstance(error, errors.WrongSystemError):
+            is_recognised = False
+            rights = {"read": (False, reason)}
+        else:
+            is_recognised = None
+            is_reachable = None if isinstance(error, errors.NotConfiguredError) else False
     return {
         "name": name,
         "reachable": is_reachable,
         "recognised": is_recognised,
         "rights": {right: _RIGHT_WORDS[is_allowed] for right, (is_allowed, _) in rights.items()},
-        "missing_for_looking": []
-        if name == _CHANGE_KEYS
-        else [r for r in missing if r in _LOOKING],
-        "missing_for_releasing": [right for right in for_releasing if right not in for_clean_up],
-        "missing_for_clean_up": for_clean_up,
+        "missing": [right for right, (is_allowed, _) in rights.items() if is_allowed is False],
+        "missing_for_looking": [],
+        "missing_for_releasing": [],
         "reason": reason,
     }
 
@@ -232,11 +182,13 @@ def list_obstacles(rows: Iterable[Mapping[str, Json]]) -> list[Mapping[str, Json
 
 @step(
     "1.3",
-    "Rights: what an investigation and a release need",
+    "What answers, and what you may do",
     name="rights",
     role=Role.GROUND,
-    source="$minio_endpoint/$fulfillment_bucket; one question to each system",
-    threshold="a right is missing that an investigation needs",
+    source="$minio_endpoint/$fulfillment_bucket; "
+    + ", ".join(f"${name}_url" for name in HTTP_SYSTEMS),
+    threshold="a system does not answer, another one does at its address, or a right is missing "
+    "that an investigation needs; Grafana, probe and notification sink may be down",
 )
 def read_rights(inv: Investigation) -> Outcome:
     """Try each right by a request that changes nothing. A read-only access key is enough.
@@ -244,18 +196,19 @@ def read_rights(inv: Investigation) -> Outcome:
     A right that only a change would show stays unknown.
     """
     rows = _list_systems(inv)
+    silent = [row for row in rows if row["reachable"] is False]
     obstacles = list_obstacles(rows)
+    unread = silent + [row for row in obstacles if row not in silent]
     for_looking = _say_rights("Missing for an investigation", rows, "missing_for_looking")
     for_releasing = _say_rights("Missing for a release", rows, "missing_for_releasing")
     parts = [
         for_looking,
-        *(f"{row['name']} can't be read: {row['reason'] or 'reason unknown'}" for row in obstacles),
+        *(f"{row['name']} can't be read: {row['reason'] or 'reason unknown'}" for row in unread),
         for_releasing,
-        _say_rights("Missing for a clean-up", rows, "missing_for_clean_up"),
     ]
     reason = ". ".join(part for part in parts if part)
     outcome = Outcome(rows=rows, columns=tuple(rows[0]))
-    if for_looking:
+    if for_looking or any(row["name"] not in OPTIONAL for row in silent):
         return outcome.breach(reason)
     if obstacles:
         return outcome.unknown(reason)
@@ -282,29 +235,27 @@ def read_clocks(inv: Investigation) -> Outcome:
     """Compare every system's clock but Grafana's with ours, by the ``Date`` header."""
     others = [name for name in HTTP_SYSTEMS if name != "grafana"]
     names = ["store", *(name for name in others if getattr(inv.clients, name).url)]
-    answers = _ask_all([partial(attempt, partial(_read_skew_s, inv, name)) for name in names])
-    known = {name: skew for name, (skew, _) in zip(names, answers, strict=True)}
-    skews = {name: skew for name, skew in known.items() if skew is not None}
-    wrong = [name for name, skew in skews.items() if abs(skew) > MAX_SKEW_S]
+    rows = _ask_all([partial(_read_skew, inv, name) for name in names])
+    known = [row for row in rows if row["skew_s"] is not None]
+    wrong = [row for row in known if abs(row["skew_s"]) > MAX_SKEW_S]
     outcome = Outcome(
-        value=max(skews.values(), key=abs, default=None),
-        rows=to_rows(("system", "skew_s"), known.items()),
-        observations={"clock_skewed": ", ".join(wrong) if skews else None},
+        value=max((row["skew_s"] for row in known), key=abs, default=None),
+        rows=rows,
+        observations={"clock_skewed": ", ".join(row["system"] for row in wrong) if known else None},
     )
     if wrong:
-        return outcome.breach("; ".join(f"{name} is {skews[name]:+.0f} s off" for name in wrong))
-    if not skews:
+        words = [f"{row['system']} is {row['skew_s']:+.0f} s off" for row in wrong]
+        return outcome.breach("; ".join(words))
+    if not known:
         return outcome.unknown("no system gave its time")
-    return outcome.ok(f"{len(skews)} of {len(names)} systems agree with this machine's clock")
+    return outcome.ok(f"{len(known)} of {len(rows)} systems agree with this machine's clock")
 
 
-def _read_skew_s(inv: Investigation, name: str) -> int:
+def _read_skew(inv: Investigation, name: str) -> dict[str, Json]:
     """Return how far a system's clock is ahead of ours; its header has whole seconds."""
-    ahead: timedelta = getattr(inv.clients, name).read_clock() - inv.now()
-    return round(ahead.total_seconds())
-
-
-#: The columns of step 1.5, and the fields of ``unfinished`` in ``runbook check``.
+    clock, _ = attempt(getattr(inv.clients, name).read_clock)
+    skew_s = round((clock - inv.now()).total_seconds()) if clock else None
+    return {"system": name, "skew_s": skew_s}
 
 
 @step(
@@ -323,7 +274,7 @@ def read_unfinished(inv: Investigation) -> Outcome:
     return GATE.read_unfinished(inv, *([killed] if killed else ()))
 
 
-STEPS = by_id(_read_environment, _read_reachability, read_rights, read_clocks, read_unfinished)
+STEPS = by_id(_read_environment, read_rights, read_clocks, read_unfinished)
 ACTIONS: dict[str, ActionStep] = {}
 
 

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import chain, takewhile
 from typing import NamedTuple
 
-from runbook_lib.model import Outcome, Status, format_time
+from runbook_lib.model import Measurement, Outcome, Status, format_time
 from runbook_lib.section import attempt
 
 from ..analysis.samples import Sample, clean, compute_interval_s, list_growth
 from ..investigation import Investigation
-from ..quantities import AlertState, Backlog, Uploads
-from ..waiting import Waiting, read_waiting, recall_waiting
-from .signals import ALERTS, BACKLOG, EXPORTER, LAG, REFRESH, read_samples
+from ..quantities import Quantity
+from ..waiting import Waiting
+from .signals import ALERTS, BACKLOG, LAG, REFRESH, UP, read_samples
 
 _FAILED_UPLOADS = 'fulfillment_artifacts_failed_total{stage="upload"}'
 _ARRIVED = "fulfillment_artifacts_arrived_total"
 _ORDERS = "fulfillment_orders_received_total"
-#: No label gets into the store.
-NO_UPLOADS = (Uploads.FAILING, Uploads.NONE)
 #: Older uploads say nothing about now.
 _UPLOADS_WINDOW_S = 300.0
 #: Uploads work again once this many labels have got in since the last failure. If every second
@@ -40,14 +39,15 @@ _HOUR_STEP_S = 30.0
 
 
 class Lag(NamedTuple):
-    """The lag in minutes, oldest first, by Prometheus or, without an exporter, by a listing.
+    """The lag in minutes, oldest first, by Prometheus.
 
-    A ``problem`` says why the newest sample says nothing about now.
+    A ``problem`` says why the newest sample says nothing about now. Without an exporter, the lag is
+    not measured: the listing of the bucket decides.
     """
 
     samples: list[Sample]
     problem: str = ""
-    is_listed: bool = False
+    is_measured: bool = True
     refresh_age_s: float | None = None
 
     @property
@@ -62,25 +62,19 @@ class Lag(NamedTuple):
             if sample.value <= limit:
                 break
             since = sample.at
-        if self.is_listed and since:
-            # A listing has no earlier samples, but the wait tells when it passed the limit.
-            return since - timedelta(minutes=self.samples[-1].value - limit)
         return since
 
 
-def read_lag(inv: Investigation, *, lists_again: bool = False) -> Lag:
-    """Read the lag from Prometheus, or from a listing of the bucket if there is no exporter.
-
-    With ``lists_again``, it doesn't reuse an earlier step's listing.
-    """
+def read_lag(inv: Investigation) -> Lag:
     window = max(inv.window, timedelta(minutes=2 * inv.settings.lag_for_minutes))
     samples = read_samples(inv, LAG, window.total_seconds())
     if not samples:
-        # An exporter that is down is still a target of Prometheus.
-        targets, _ = attempt(inv.clients.prometheus.list_targets)
-        if targets is not None and all(target.job != EXPORTER for target in targets):
-            return _list_lag(inv, lists_again=lists_again)
-        return Lag([], f"there is no series {LAG}: the exporter is down or cannot list the bucket")
+        # An exporter that is down still has the series.
+        is_measured = inv.clients.prometheus.query(UP) != []
+        problem = "no exporter measures the lag here"
+        if is_measured:
+            problem = f"there is no series {LAG}: the exporter is down or cannot list the bucket"
+        return Lag([], problem, is_measured)
     now = inv.now()
     refreshes = read_samples(inv, REFRESH, 300)
     # An exporter that doesn't say when it refreshed counts as fresh.
@@ -98,40 +92,22 @@ def read_lag(inv: Investigation, *, lists_again: bool = False) -> Lag:
     return Lag(samples, problem, refresh_age_s=refresh_age_s)
 
 
-def _list_lag(inv: Investigation, *, lists_again: bool) -> Lag:
-    read = read_waiting if lists_again else recall_waiting
-    waiting, error = attempt(lambda: read(inv))
-    if waiting is None:
-        return Lag([], f"no exporter measures the lag here, and the bucket was not listed: {error}")
-    return Lag([Sample(inv.now(), waiting.longest_minutes)], is_listed=True)
-
-
 def find_judged_from(inv: Investigation) -> datetime:
     """Return the time of the last applied action, else of the incident's opening."""
     return inv.journal.last_applied_at or inv.incident.state.opened_at
 
 
 def judge_recovery(inv: Investigation, lag: Lag) -> Outcome:
-    """Judge the lag as 6.5 does, by the samples after the last action.
-
-    Without an exporter, each listing in the journal is a sample, too.
-    """
-    samples = lag.samples
-    refreshes: list[Sample] = []
-    if lag.is_listed:
-        earlier = [
-            Sample(reading.observed_at, reading.longest_minutes)
-            for reading in inv.journal.readings
-            if reading.longest_minutes is not None
-        ]
-        samples = [*earlier, *samples]
-        refreshes = [Sample(listing.at, listing.at.timestamp()) for listing in samples]
-    elif samples:
-        refreshes = read_samples(inv, REFRESH, (inv.now() - samples[0].at).total_seconds() + 1)
+    """Judge the lag as 6.5 does, by the samples after the last action."""
+    if not lag.is_measured:
+        return Outcome().left_out(lag.problem)
+    if lag.problem:
+        return Outcome().unknown(lag.problem)
+    window_s = (inv.now() - lag.samples[0].at).total_seconds() + 1
     settings = inv.settings
     return compute_recovery(
-        samples,
-        refreshes,
+        lag.samples,
+        read_samples(inv, REFRESH, window_s),
         find_judged_from(inv),
         settings.recovered_minutes,
         settings.recovered_scrapes,
@@ -166,45 +142,42 @@ def compute_recovery(
     return outcome.ok(reason)
 
 
-def is_low(recovery: Outcome) -> bool | None:
-    """Tell whether the lag is low; None if there are too few samples yet."""
-    if recovery.status is Status.UNKNOWN:
-        return None
-    return recovery.status is Status.OK
+def _measure_uploads(inv: Investigation) -> Measurement:
+    """Measure by the worker's counters whether labels have got into the store in five minutes.
 
-
-def read_uploads(inv: Investigation) -> Uploads:
-    """Tell by the worker's counters whether labels have got into the store in five minutes.
-
-    ``FAILING``: an upload failed, and fewer than seven labels have got in since. ``NONE``: an order
-    came over a minute ago, and no label since. ``UNASKED``: no label came, and no order has waited
-    a minute for one; or Prometheus doesn't scrape the counter of arrivals.
+    It's a breach if an upload failed, and fewer than seven labels have got in since; or if an order
+    came over a minute ago, and no label since. Left out if no label came, and no order has waited a
+    minute for one; or if Prometheus doesn't scrape the counter of arrivals.
     """
+    make = partial(Measurement, quantity=Quantity.UPLOADS)
+    unasked = make(status=Status.LEFT_OUT)
     arrivals, _ = attempt(lambda: _read_growth(inv, _ARRIVED, _UPLOADS_WINDOW_S))
     if arrivals is None:
-        return Uploads.UNASKED
+        return unasked
     failures, _ = attempt(lambda: _read_growth(inv, _FAILED_UPLOADS, _UPLOADS_WINDOW_S))
     orders, _ = attempt(lambda: _read_growth(inv, _ORDERS, _UPLOADS_WINDOW_S))
     if failures:
         got_in = sum(each.value for each in arrivals if each.at > failures[-1].at)
         if got_in < _PROVING_UPLOADS:
-            return Uploads.FAILING
+            return make(status=Status.BREACH, text="uploads fail")
     last_arrival = arrivals[-1].at if arrivals else None
     patience_start = inv.now() - PATIENCE
     for order in orders or ():
         has_no_label = last_arrival is None or order.at > last_arrival
         if has_no_label and order.at < patience_start:
-            return Uploads.NONE
-    return Uploads.SUCCEEDING if arrivals else Uploads.UNASKED
+            text = "no label arrives although orders want one"
+            return make(status=Status.BREACH, text=text)
+    return make(status=Status.OK) if arrivals else unasked
 
 
 def find_well_since(
-    inv: Investigation, lag: Lag, recovery: Outcome, alerts: Mapping[str, AlertState]
-) -> tuple[Uploads, datetime | None]:
-    """Tell whether labels get into the store, and since when all has been well, if it is."""
-    uploads = read_uploads(inv)
-    is_quiet = set(alerts.values()) == {AlertState.RESOLVED}
-    if not is_low(recovery) or not is_quiet or uploads in NO_UPLOADS:
+    inv: Investigation, lag: Lag, recovery: Outcome, alerts: Iterable[Measurement]
+) -> tuple[Measurement, datetime | None]:
+    """Measure whether labels get into the store; return since when all has been well, if it is."""
+    uploads = _measure_uploads(inv)
+    is_quiet = {alert.status for alert in alerts} == {Status.OK}
+    is_low = recovery.status is Status.OK
+    if not is_low or not is_quiet or uploads.status is Status.BREACH:
         return uploads, None
     well_since, _ = attempt(lambda: read_well_since(inv, lag))
     # Without trouble in the window, all has been well since the first low sample.
@@ -243,19 +216,20 @@ def read_well_since(inv: Investigation, lag: Lag) -> datetime | None:
     return min((at for at in low if at >= last_trouble), default=inv.now())
 
 
-def compare_backlog(inv: Investigation, waiting: Waiting) -> Backlog:
+def compare_backlog(inv: Investigation, waiting: Waiting) -> Status:
     """Compare the number of waiting labels with the hour before the incident.
 
-    Also compare the longest wait with RECOVERED_MINUTES. An overdue label decides by itself. More
-    than usual wait if the count exceeds that hour's highest by more than five and by more than a
-    fifth. If that isn't known, only the longest wait is judged.
+    It's a breach if more than usual wait: if the count exceeds that hour's highest by more than
+    five and by more than a fifth, or the longest wait is over RECOVERED_MINUTES. If that hour isn't
+    known, only the longest wait is judged. An overdue label makes the comparison needless, so then
+    it's unknown.
     """
     if waiting.overdue:
-        return Backlog.OVERDUE
+        return Status.UNKNOWN
     usual = _read_usual(inv)
     is_more = usual is not None and len(waiting.real) > usual + max(5.0, usual / 5)
     is_longer = waiting.longest_minutes > inv.settings.recovered_minutes
-    return Backlog.ABOVE if is_more or is_longer else Backlog.USUAL
+    return Status.BREACH if is_more or is_longer else Status.OK
 
 
 def _read_usual(inv: Investigation) -> float | None:

@@ -6,11 +6,8 @@ backlog came down after the action. 6.1.1 and 6.1.2 are in ``way_back``.
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from functools import partial
 
 from pydantic import Field
 
@@ -19,7 +16,6 @@ from runbook_lib import model
 from runbook_lib.approvals import Plan, make_empty_plan
 from runbook_lib.errors import ClientError, SafetyError
 from runbook_lib.frames import NUMBER, TIME
-from runbook_lib.http import parse_duration
 from runbook_lib.model import CauseStatus, Role, Status
 from runbook_lib.policy import IN_TROUBLE
 from runbook_lib.section import (
@@ -33,30 +29,25 @@ from runbook_lib.section import (
 )
 
 from ..analysis.causes import Advice
-from ..analysis.samples import Sample
 from ..change.drill_record import get_drill_id, list_drill_orders
 from ..change.release import GATE, ReleaseParameters, make_release_plan
 from ..change.service_actions import SERVICE, SERVICE_ACTIONS, plan_service
 from ..change.synthetic import REMOVE, plan_revert
-from ..clients.http_systems import AlertRule
 from ..investigation import Investigation
-from ..quantities import Backlog, measure, measure_recovery
+from ..quantities import DELAY_ALERT, Quantity, measure
 from ..waiting import read_waiting
 from .detection import LISTING
 from .purpose import read_unfinished
 from .recovery import (
-    NO_UPLOADS,
-    Lag,
     compare_backlog,
     find_judged_from,
     find_well_since,
-    is_low,
     judge_recovery,
     read_lag,
 )
 from .root_cause import STEPS as CAUSE_STEPS
 from .root_cause import judge_causes, record_diagnosis
-from .signals import ALERT, ALERTS, EXPORTER, LAG, draw_line, find_alert_states, is_drill
+from .signals import ALERTS, LAG, draw_line, is_drill, measure_alerts
 
 NAME = "06_remediation"
 TITLE = "Remediation"
@@ -78,10 +69,8 @@ class Parameters(ReleaseParameters):
 
 #: A plan reads again what is older than this.
 _MAX_AGE_S = 90.0
-#: Without an exporter, 6.5 lists the bucket this often.
-_LIST_EVERY_S = 5.0
-#: The least margin in the prediction of when an alert clears.
-_LEAST_MARGIN_S = 5.0
+#: The time between two listings of 6.5.
+_APART_S = 5.0
 
 
 def _refresh_advice(inv: Investigation) -> Advice:
@@ -101,25 +90,18 @@ def _refresh_advice(inv: Investigation) -> Advice:
 def _plan_release(inv: Investigation) -> Plan:
     """Plan 6.1: a release by move, a re-trigger, or nothing. With ``auto``, section 5 decides."""
     parameters = get_parameters(inv, Parameters)
-    worker = inv.settings.worker_service
-    prefix = parameters.prefix or inv.settings.pending_prefix
-    if parameters.way == "auto":
+    way: str = parameters.way
+    reason = f"chosen: way={way}"
+    if way == "auto":
         advice = _refresh_advice(inv)
         way = advice.strategy
         reason = advice.why
-        needs_repair = advice.target == worker and advice.action != "none"
-    else:
-        way = parameters.way
-        reason = f"chosen: way={way}"
-        needs_repair = False
     if way == "release":
-        orders = _get_orders(inv)
-        return _plan_or_say(
-            "6.1", prefix, lambda: make_release_plan(inv, reason=reason, only_orders=orders)
-        )
-    # Without anything to do, the plan is empty, and names the prefix.
-    target = prefix if way == "none" else worker
-    return _plan_service(inv, "6.1", way, target, reason, needs_repair=needs_repair)
+        return make_release_plan(inv, reason=reason, only_orders=_get_orders(inv))
+    target = inv.settings.worker_service
+    if way == "none":
+        target = parameters.prefix or inv.settings.pending_prefix
+    return plan_service(inv, step="6.1", action=way, target=target, reason=reason)
 
 
 def _get_orders(inv: Investigation) -> frozenset[str] | None:
@@ -134,60 +116,43 @@ def _get_orders(inv: Investigation) -> frozenset[str] | None:
 def _plan_repair(inv: Investigation) -> Plan:
     parameters = get_parameters(inv, Parameters)
     action = parameters.service_action
+    target = parameters.service or inv.settings.worker_service
+    reason = f"chosen: service_action={action}"
     if action == "auto":
         advice = _refresh_advice(inv)
-        return _plan_service(inv, "6.2", advice.action, advice.target, advice.reason)
-    target = parameters.service or inv.settings.worker_service
-    if action == "unpause":
+        action = advice.action
+        target = advice.target
+        reason = advice.reason
+    elif action == "unpause":
         target = inv.settings.pipeline_dag_id
-    return _plan_service(inv, "6.2", action, target, f"chosen: service_action={action}")
+    return plan_service(inv, step="6.2", action=action, target=target, reason=reason)
 
 
 def _plan_refresh(inv: Investigation) -> Plan:
     if not inv.ticket_id:
         return make_empty_plan(step="6.4", target="ticket", reason="no ticket given")
-    return _plan_service(inv, "6.4", "refresh", inv.ticket_id, "so that support sees what changed")
+    reason = "so that support sees what changed"
+    return plan_service(inv, step="6.4", action="refresh", target=inv.ticket_id, reason=reason)
 
 
 def _plan_clean_up(inv: Investigation) -> Plan:
-    parameters = get_parameters(inv, Parameters)
-    return _plan_or_say(
-        "6.3", "synthetic objects", lambda: plan_revert(inv, "6.3", drill_id=parameters.drill_id)
-    )
+    return plan_revert(inv, "6.3", drill_id=get_parameters(inv, Parameters).drill_id)
 
 
-def _plan_service(
-    inv: Investigation,
-    step_id: str,
-    action: str,
-    target: str,
-    reason: str,
-    *,
-    needs_repair: bool = False,
-) -> Plan:
-    """Plan an action on a service; ``needs_repair`` if 6.2 must bring the service back first."""
-    if action == "none":
-        return make_empty_plan(step=step_id, target=target, reason=reason)
-    plan = partial(
-        plan_service,
-        inv,
-        step=step_id,
-        action=action,
-        target=target,
-        reason=reason,
-        needs_repair=needs_repair,
-    )
-    return _plan_or_say(step_id, f"{action} of {target}", plan)
+def _or_say(
+    step_id: str, target: str, plan: Callable[[Investigation], Plan]
+) -> Callable[[Investigation], Plan]:
+    """Let a plan that can't be made be an empty one that says why, so that others can be made."""
 
+    def make(inv: Investigation) -> Plan:
+        try:
+            return plan(inv)
+        except (StoreError, ClientError, SafetyError, RefusedError) as error:
+            return make_empty_plan(
+                step=step_id, target=target, reason=f"{target} cannot be planned: {error}"
+            )
 
-def _plan_or_say(step_id: str, target: str, plan: Callable[[], Plan]) -> Plan:
-    """Make a plan. If that fails, return an empty one that says why, so that others can be made."""
-    try:
-        return plan()
-    except (StoreError, ClientError, SafetyError, RefusedError) as error:
-        return make_empty_plan(
-            step=step_id, target=target, reason=f"{target} cannot be planned: {error}"
-        )
+    return make
 
 
 def put_in_order(release: Plan, repair: Plan) -> tuple[Plan, Plan]:
@@ -197,10 +162,19 @@ def put_in_order(release: Plan, repair: Plan) -> tuple[Plan, Plan]:
     return release, repair
 
 
-ACTIONS = GATE.make_actions("Release the waiting labels", _plan_release, SERVICE) | by_id(
-    ActionStep("6.2", "Repair the service", _plan_repair, (SERVICE,)),
-    ActionStep("6.3", "Clean up chaos objects", _plan_clean_up, (REMOVE,)),
-    ActionStep("6.4", "Refresh the ticket's timeline", _plan_refresh, (SERVICE,)),
+ACTIONS = GATE.make_actions(
+    "Release the waiting labels", _or_say("6.1", "the release", _plan_release), SERVICE
+) | by_id(
+    ActionStep("6.2", "Repair the service", _or_say("6.2", "the repair", _plan_repair), (SERVICE,)),
+    ActionStep(
+        "6.3", "Clean up chaos objects", _or_say("6.3", "the clean-up", _plan_clean_up), (REMOVE,)
+    ),
+    ActionStep(
+        "6.4",
+        "Refresh the ticket's timeline",
+        _or_say("6.4", "the refresh", _plan_refresh),
+        (SERVICE,),
+    ),
 )
 
 
@@ -216,15 +190,24 @@ ACTIONS = GATE.make_actions("Release the waiting labels", _plan_release, SERVICE
     "action, more waits than usual, or no label arrives",
 )
 def read_recovery(inv: Investigation) -> model.Outcome:
-    """Watch the lag until enough samples after the action are low, or ``wait_s`` is over.
+    """Watch lag and backlog until they are low enough, or ``wait_s`` is over.
 
-    A sample counts if the exporter refreshed after the last action, or after the incident's opening
-    if there was none. Without an exporter, a listing is a sample.
+    A sample of the lag counts if the exporter refreshed after the last action, or after the
+    incident's opening if there was none. Without an exporter, the backlog alone decides.
     """
     judged_from = find_judged_from(inv)
-    lag, recovery = _watch_lag(inv)
-    waiting = read_waiting(inv)
-    backlog = compare_backlog(inv, waiting)
+    # Sections without this parameter don't wait.
+    wait_s = inv.parameters.wait_s if isinstance(inv.parameters, Parameters) else 0.0
+    deadline = inv.now() + timedelta(seconds=wait_s)
+    while True:
+        lag = read_lag(inv)
+        recovery = judge_recovery(inv, lag)
+        waiting = read_waiting(inv)
+        backlog = compare_backlog(inv, waiting)
+        is_well = {recovery.status, backlog} <= {Status.OK, Status.LEFT_OUT}
+        if is_well or inv.now() >= deadline:
+            break
+        inv.sleep(_APART_S)
     clear, _ = attempt(lambda: _predict_clear_time(inv, recovery.since or judged_from))
     alerts, _ = attempt(inv.clients.prometheus.list_alerts)
     applied_at = inv.journal.last_applied_at
@@ -240,76 +223,45 @@ def read_recovery(inv: Investigation) -> model.Outcome:
             marks=((applied_at, "last action"),) if applied_at else (),
         ),
         clear=clear,
-        # This makes the reading a sample for ``judge_recovery``.
-        longest_minutes=round(waiting.longest_minutes, 1) if lag.is_listed else None,
     )
-    states = {} if alerts is None else find_alert_states(alerts)
-    uploads, well_since = find_well_since(inv, lag, recovery, states)
+    measured_alerts = [] if alerts is None else measure_alerts(alerts)
+    uploads, well_since = find_well_since(inv, lag, recovery, measured_alerts)
+    statuses = {
+        Quantity.LOW_LAG: recovery.status,
+        Quantity.BACKLOG: Status.BREACH if waiting.overdue else Status.OK,
+        Quantity.USUAL_BACKLOG: backlog,
+    }
+    if recovery.status is Status.OK:
+        statuses[Quantity.LAG] = Status.OK
+    is_usual = backlog is Status.OK
     outcome.measurements = measure(
-        measure_recovery(is_low(recovery), backlog),
-        alerts=states,
-        uploads=uploads,
-        backlog=backlog,
-        well_since=well_since if backlog is Backlog.USUAL else None,
+        statuses, *measured_alerts, uploads, well_since=well_since if is_usual else None
     )
     reason = f"{recovery.reason}; {waiting.describe()}"
-    if backlog is not Backlog.USUAL:
+    if not is_usual:
         return outcome.breach(f"{reason}: more than usual")
-    if uploads in NO_UPLOADS:
+    if uploads.status is Status.BREACH:
         return outcome.breach(f"no label gets into the store; {reason}")
-    return outcome.judge(recovery.status, reason)
-
-
-def _watch_lag(inv: Investigation) -> tuple[Lag, model.Outcome]:
-    """Judge the lag until it's low in enough samples, or ``wait_s`` is over."""
-    # Sections without this parameter don't wait.
-    wait_s = inv.parameters.wait_s if isinstance(inv.parameters, Parameters) else 0.0
-    deadline = inv.now() + timedelta(seconds=wait_s)
-    listings: list[Sample] = []
-    while True:
-        lag = read_lag(inv, lists_again=True)
-        if lag.is_listed:
-            listings += lag.samples
-            lag = lag._replace(samples=list(listings))
-        recovery = judge_recovery(inv, lag)
-        if recovery.status is Status.OK or inv.now() >= deadline:
-            return lag, recovery
-        inv.sleep(_LIST_EVERY_S if lag.is_listed else 1.0)
+    return outcome.judge(Status.OK if is_well else recovery.status, reason)
 
 
 def _predict_clear_time(inv: Investigation, fixed_at: datetime) -> model.ClearTime | None:
-    """Predict by when the firing alerts clear; None if an interval is unknown.
+    """Predict by when the firing alerts clear; None without a rule.
 
-    An alert sees a change of the lag after the exporter's refresh interval, the scrape interval and
-    the rule's evaluation interval. Then ``keep_firing_for`` begins. The rest is a margin.
     ``fixed_at`` is when the lag got low, else the time of the last action.
     """
     prometheus = inv.clients.prometheus
     # Without an active alert, FulfillmentDelay's rule counts.
     active = {alert.name for alert in prometheus.list_alerts() if not is_drill(alert.labels)}
-    names = active.intersection(ALERTS) or {ALERT}
-    rules = [
-        rule for rule in prometheus.list_rules() if rule.name in names and not is_drill(rule.labels)
+    names = active.intersection(ALERTS) or {DELAY_ALERT}
+    delays_s = [
+        rule.clear_s
+        for rule in prometheus.list_rules()
+        if rule.name in names and not is_drill(rule.labels)
     ]
-    refresh = prometheus.query("fulfillment_exporter_refresh_interval_seconds")
-    targets = [target for target in prometheus.list_targets() if target.job == EXPORTER]
-    if not rules or not refresh or not targets:
+    if not delays_s:
         return None
-    watch_s = targets[0].scrape_interval_s + max(rule.group_interval_s for rule in rules)
-    delay_s = refresh[0].samples[-1].value + watch_s + max(map(_find_keep_firing_s, rules))
-    delay_s += max(_LEAST_MARGIN_S, watch_s)
-    if not math.isfinite(delay_s):
-        return None
-    return model.ClearTime(deadline=fixed_at + timedelta(seconds=delay_s))
-
-
-def _find_keep_firing_s(rule: AlertRule) -> float:
-    """Return how long a rule's alert fires after the symptom is gone, in seconds.
-
-    That is ``keep_firing_for``, plus the look-back of ``increase`` if the rule has one.
-    """
-    window = re.search(r"\bincrease\([^\[]*\[([0-9a-z]+)\]", rule.query)
-    return rule.keep_firing_for_s + (parse_duration(window[1]) if window else 0.0)
+    return model.ClearTime(deadline=fixed_at + timedelta(seconds=max(delays_s)))
 
 
 STEPS = CAUSE_STEPS | by_id(read_unfinished, read_recovery)

@@ -13,7 +13,6 @@ from runbook_lib.language import gettext
 from runbook_lib.model import ActionPhase, CauseStatus, Finding, Role
 from runbook_lib.policy import IN_TROUBLE
 from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, rows_of, step
-from runbook_lib.show.text import capitalise
 
 from ..analysis import causes
 from ..analysis.causes import CAUSES, Advice, advise, collect_observations, diagnose
@@ -24,8 +23,9 @@ from ..investigation import Investigation
 from .detection import read_alert, read_backlog_objects, read_probe, read_ticket
 from .immediate import read_store_health
 from .purpose import read_clocks
-from .signals import read_events, read_lines
+from .signals import UP, read_events
 from .worker_metrics import (
+    CARRIER,
     FAILED,
     count_flow,
     is_catching_up,
@@ -44,9 +44,6 @@ _LEAST_STALL_S = 15.0
 _STALL_S = 300.0
 #: To tell when the last label was moved, list at most this many objects.
 _MAX_READY = 20_000
-_UP = 'up{job="artifact-exporter"}'
-_CARRIER_TIMES = "fulfillment_carrier_request_seconds_bucket"
-_LATENCY = f"histogram_quantile(0.95, sum by (le, outcome) (rate({_CARRIER_TIMES}[1m])))"
 _REFUSALS = ("bad_credentials", "access_denied", "no_such_bucket")
 
 
@@ -54,7 +51,7 @@ _REFUSALS = ("bad_credentials", "access_denied", "no_such_bucket")
     "5.1",
     "Does the worker run, and does the carrier answer?",
     name="worker and carrier",
-    source=f"$fulfillment_url/fulfillment/worker; {_LATENCY}",
+    source=f"$fulfillment_url/fulfillment/worker; services; {CARRIER}",
     columns={"since": TIME},
     role=Role.CAUSE,
     threshold="the worker is stopped, paused or idle, or over "
@@ -82,15 +79,9 @@ def read_worker(inv: Investigation) -> model.Outcome:
             who = worker.paused_by or gettext("somebody")
             text = gettext("the worker was paused by %(who)s", who=who)
             events.append(model.Event(worker.paused_at, "trigger", text, "fulfillment"))
-    latency, _ = attempt(lambda: read_lines(inv, _LATENCY, labels=("outcome",)))
     outcome = model.Outcome(
         rows=rows_of(states, "running", "state", "since", "exit_code", service="name"),
         facts=worker.raw if worker else {},
-        plot=model.Plot(
-            title="Carrier latency, 95th percentile of a minute",
-            unit="seconds",
-            lines=latency or (),
-        ),
         events=events,
         observations={
             "worker_running": is_running,
@@ -220,7 +211,7 @@ def _has_stalled(
 
 def _read_watchers(inv: Investigation) -> dict[str, model.Json]:
     """Observe whether Prometheus, the exporter and support work."""
-    up, _ = attempt(lambda: inv.clients.prometheus.query(_UP))
+    up, _ = attempt(lambda: inv.clients.prometheus.query(UP))
     health, _ = attempt(inv.clients.support.read_health)
     return {
         "prometheus_answers": up is not None if inv.settings.prometheus_url else None,
@@ -324,6 +315,7 @@ def read_pipeline(inv: Investigation) -> model.Outcome:
 )
 def read_configuration(inv: Investigation) -> model.Outcome:
     """Compare the worker's bucket, prefixes and credentials with the runbook's settings."""
+    inv.clients.store.check_key()  # with a wrong key of our own, the comparison proves nothing
     service = inv.settings.worker_service
     worker, _, _, api_error = _ask_worker(inv)
     effective, settings_error = attempt(
@@ -336,33 +328,23 @@ def read_configuration(inv: Investigation) -> model.Outcome:
         for row in rows
         if row["worker"] != row["runbook"]
     ]
-    # The client never returns the secret itself, only whether it's ours.
-    key_state = (effective or {}).get("MINIO_ROOT_PASSWORD")
-    accepts_ours, _ = attempt(lambda: inv.clients.store.accepts_key())
-    matches = None
-    if key_state is not None and accepts_ours is not False:
-        matches = key_state == "equal to the store's"
+    secret = (effective or {}).get("MINIO_ROOT_PASSWORD")
+    own_secret = inv.settings.minio_root_password.get_secret_value()
+    matches = None if secret is None else secret == own_secret
     seen, problems = observe_reasons(inv, metrics, *_REFUSALS)
     problems = [*places, *problems]
     if matches is False:
         problems.append("the worker's secret is not the one that the runbook uses")
-    ways_on: tuple[str, ...] = ()
-    if accepts_ours is False:
-        problems.insert(0, _OWN_KEY)
-        ways_on = ("runbook check",)
     outcome = model.Outcome(
         value="; ".join(problems) or None,
         rows=rows,
-        ways_on=ways_on,
         observations={
             "worker_place": "; ".join(places) if rows else None,
             "credentials_match": matches,
-            "keyless_denials": seen["failures_access_denied"] if key_state == "absent" else 0.0,
+            "keyless_denials": seen["failures_access_denied"] if secret == "" else 0.0,
             **seen,
         },
     )
-    if problems == [_OWN_KEY]:
-        return outcome.unknown(_OWN_KEY)
     if problems:
         return outcome.breach("; ".join(problems))
     if not inv.settings.fulfillment_url:
@@ -372,9 +354,6 @@ def read_configuration(inv: Investigation) -> model.Outcome:
         return outcome.unknown("; ".join(read_errors) or "nothing to compare")
     outcome.value = "right"
     return outcome.ok("the worker's bucket, prefixes and credentials are right")
-
-
-_OWN_KEY = "your own key or password is wrong: correct MINIO_ROOT_USER or MINIO_ROOT_PASSWORD"
 
 
 def _compare_places(
@@ -456,9 +435,6 @@ def conclude(inv: Investigation) -> model.Conclusion:
     findings, advice = judge_causes(inv)
     verdict, reason = inv.judge_now(STEPS)
     words = advice.words if advice.causes or verdict in IN_TROUBLE else ()
-    configuration = inv.latest().get(read_configuration.id)
-    if configuration is not None and configuration.ways_on:
-        words = (f"{capitalise(gettext(_OWN_KEY))}.", *words)
     supported = [finding for finding in findings if finding.name in advice.causes]
     summary = "; ".join(f"{finding.name}: {gettext(finding.reason)}" for finding in supported)
     return model.Conclusion(

@@ -44,7 +44,6 @@ DATAFLOW, REACHED, AIRFLOW = re.findall(r"^```sh\n(.*?)^```", PAGE, re.M | re.S)
 SMALLEST, *_ = re.findall(r"^```ini\n(.*?)^```", PAGE, re.M | re.S)
 IDENTITIES, *_ = re.findall(r"^```json\n(.*?)^```", PAGE, re.M | re.S)
 CHANGED = ("pending/", "ready/", "parked/", ".runbook/")
-CHAOS = "chaos/fulfillment-delay/"
 
 
 def read_settings(folder: Path, *blocks: str, **changes: Any) -> Settings:
@@ -123,7 +122,7 @@ def test_the_two_keys_look_release_and_undo_over_tls_and_can_no_more(
     assert set(change["rights"]) == {
         "list",
         "read",
-        *(f"{verb} {under}" for under in (*CHANGED, CHAOS) for verb in ("write", "delete")),
+        *(f"{verb} {under}" for under in CHANGED for verb in ("write", "delete")),
     }
     assert (set(change["rights"].values()), change["missing_for_releasing"]) == ({"yes"}, [])
     assert {system["reachable"] for system in document.systems[2:]} == {None}
@@ -131,10 +130,6 @@ def test_the_two_keys_look_release_and_undo_over_tls_and_can_no_more(
     assert look_only.exit_code is ExitCode.OK, look_only.summary
     assert set(look_only.systems[0]["missing_for_releasing"]) == {
         f"{verb} {under}" for under in CHANGED for verb in ("write", "delete")
-    }
-    assert set(look_only.systems[0]["missing_for_clean_up"]) == {
-        f"write {CHAOS}",
-        f"delete {CHAOS}",
     }
     assert "you can investigate" in look_only.summary
 

@@ -204,7 +204,7 @@ def find_watchdogs(home: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
-        if "fulfillment.drill_watch" in words and str(home) in words:
+        if f"the watchdog of {home}" in words:
             found.append(process)
     return found
 

@@ -75,6 +75,9 @@ def quiet_ticket(w: World) -> None:
 
 
 def resolve(w: World) -> None:
+    w.fire()
+    w.take(SECTIONS["02_signals_detection"], "2.1")
+    w.alerts.clear()
     w.hear("slack", "email", "teams", minutes_ago=3)
     w.hear("slack", "email", "teams", status="resolved")
 
@@ -157,7 +160,6 @@ CASES: dict[str, Case] = {
         breach=lambda w: w.put(".runbook/environment.json", b'{"environment": "demo"}'),
         unknown=down("store"),
     ),
-    "1.2": Case(breach=down("prometheus")),
     "1.3": Case(
         breach=lambda w: w.rights.update(read=(False, "")),
         unknown=lambda w: w.rights.update(list=(None, ""), read=(None, "")),
@@ -175,7 +177,7 @@ CASES: dict[str, Case] = {
     "2.6": Case(breach=fail_probe, unknown=down("probe")),
     "3.1": Case(
         ready=delivered,
-        breach=lambda w: setattr(w, "routed", [replace(w.routed[0], silenced_by=("s1",))]),
+        breach=lambda w: setattr(w, "routed", [replace(w.routed[0], muted_by=("s1",))]),
         unknown=down("notifications"),
     ),
     "3.2": Case(breach=overdue, unknown=down("store")),
@@ -215,14 +217,6 @@ CASES: dict[str, Case] = {
             w.home / "dataflow/docs/design/implementation/wave-4-ops-hardening.md"
         ).unlink(),
     ),
-    "8.6": Case(
-        breach=lambda w: setattr(w, "panel", replace(w.panel, expressions=())),
-        unknown=down("grafana"),
-    ),
-    "8.7": Case(
-        breach=lambda w: w.series.update(fulfillment_lag_minutes=[]), unknown=down("prometheus")
-    ),
-    "8.8": Case(breach=no_rule, unknown=down("prometheus")),
 }
 #: What each case is to be.
 STATUSES = {"ready": Status.OK, "breach": Status.BREACH, "unknown": Status.UNKNOWN}

@@ -101,8 +101,7 @@ def test_what_came_true_since_the_plan_is_not_done_again(inv: Investigation, wor
 def test_a_re_trigger_waits_for_the_plan_that_resumes_the_worker(
     inv: Investigation, world: World
 ) -> None:
-    about = {"action": "retrigger", "target": WORKER, "reason": "it is paused"}
-    plan = plan_service(inv, step="6.1", **about, needs_repair=True)
+    plan = make(inv, "retrigger")
     with pytest.raises(SafetyError, match="approve 6"):
         apply(inv, plan)
     assert world.calls == []

@@ -34,7 +34,7 @@ def ship(world: World, order_id: int, minutes: float) -> None:
 def count(world: World) -> int | None:
     inv = world.open(detection)
     unserved = read_unserved(inv, read_waiting(inv))
-    return None if unserved is None else len(unserved.orders)
+    return None if unserved is None else len(unserved)
 
 
 def test_orders_without_a_label_are_affected_although_nothing_waits(world: World) -> None:

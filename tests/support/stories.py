@@ -40,8 +40,6 @@ from tests.support.world import CHANNELS, LAG, ORDER, REFRESH, TICKET, FakeClien
 if TYPE_CHECKING:
     from fulfillment.drills import Drill
 
-_INTERVAL = "fulfillment_exporter_refresh_interval_seconds"
-
 
 @dataclass
 class Story:
@@ -98,7 +96,6 @@ def _end(world: World, incident_id: str, documents: list[Document]) -> Story:
 def make_world(home: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     world = World(home)
     world.settings = world.settings.model_copy(update={"dataflow_home": None})
-    world.series[_INTERVAL] = [world.line([15.0])]
     _replace_everywhere(
         monkeypatch, {utc_now: lambda: world.now, Clients: lambda _: FakeClients(world)}, world
     )

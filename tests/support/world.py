@@ -29,7 +29,6 @@ from fulfillment.clients.http_systems import (
     Sample,
     Series,
     Shipment,
-    Target,
     TimelineEntry,
     WorkerState,
 )
@@ -50,6 +49,7 @@ from tests.support.memory_store import MemoryStore
 NOW = datetime(2026, 11, 24, 4, 0, tzinfo=UTC)
 LAG = 'fulfillment_lag_minutes{origin="real"}'
 REFRESH = "fulfillment_exporter_last_refresh_timestamp_seconds"
+UP = 'up{job="artifact-exporter"}'
 SHIPMENTS = TypeAdapter(list[Shipment])
 TICKET = "5f7f3f0e-6f0a-4c57-9f0f-2b8f6c1f7a11"
 ORDER = 4242
@@ -101,7 +101,6 @@ class World:
     series: dict[str, list[Series]] = field(default_factory=dict)
     alerts: list[Alert] = field(default_factory=list)
     rules: list[AlertRule] = field(default_factory=list)
-    targets: list[Target] = field(default_factory=lambda: [Target("artifact-exporter", 15)])
     routed: list[RoutedAlert] = field(default_factory=list)
     heard: list[Notification] = field(default_factory=list)
     panel: Panel | None = None
@@ -127,7 +126,7 @@ class World:
         self.store.memory.fail = lambda _method, _key: self.store._check()
         self.put(".runbook/environment.json", b'{"environment": "local"}')
         self.put_lag(0.0)
-        self.series['up{job="artifact-exporter"}'] = [self.line([1.0])]
+        self.series[UP] = [self.line([1.0])]
         self.count(_FAILED, "reason", {r: [5.0, 5.0, 5.0] for r in _REASONS})
         self.count(_CARRIER, "outcome", {"ok": [10.0, 14.0, 20.0], "timeout": [2.0] * 3})
         self.count(_ARRIVED, "kind", {"label": [5.0, 10.0, 15.0, 20.0]})
@@ -140,7 +139,7 @@ class World:
         self.series["fulfillment_lag_minutes"] = [self.line([0.0])]
         self.series["minio_cluster_capacity_usable_free_bytes"] = [self.line([1e12])]
         self.rules = [
-            AlertRule(n, "expr", 300, 0, {}, "inactive", "ok", 15)
+            AlertRule(n, "expr", 300, 0, {}, "ok", 15)
             for n in ("FulfillmentDelay", "FulfillmentUploadFailing", "FulfillmentMetricsMissing")
         ]
         self.panel = Panel("Fulfillment backlog", ("fulfillment_artifacts_backlog_objects",), "g")
@@ -151,7 +150,7 @@ class World:
         names = ("minio", "fulfillment-service", "support-service", "artifact-exporter")
         self.services = {n: ServiceState(n, True, "RUNNING", started, None) for n in names}
         self.logs = [LogLine(started, "all is well")]
-        self.effective = {"MINIO_ROOT_PASSWORD": "equal to the store's"}
+        self.effective = {"MINIO_ROOT_PASSWORD": "admin12345"}
         ok = ProbeStep("timeline_refresh", "ok", "")
         self.probe = ProbeStatus("ok", (ok,), started)
         self.case = make_case(self.now - timedelta(minutes=2))
@@ -190,13 +189,13 @@ class World:
     def fire(self, name: str = "FulfillmentDelay", **labels: str) -> None:
         began = self.now - timedelta(minutes=3)
         full = {"alertname": name, "severity": "high", **labels}
-        self.alerts.append(Alert(name, full, "firing", began, 12.0))
+        self.alerts.append(Alert(name, full, "firing", began))
         receivers = ("drill",) if labels.get("drill") else tuple(CHANNELS.values())
-        self.routed.append(RoutedAlert(full, began, receivers, "active", (), ()))
+        self.routed.append(RoutedAlert(full, began, receivers))
 
     def leave_out_exporter(self) -> None:
         """Let Prometheus know neither lag nor exporter, as on a DataFlow without the add-ons."""
-        self.targets.clear()
+        del self.series[UP]
         self.rules = [rule for rule in self.rules if rule.name == "FulfillmentDelay"]
         for name in list(self.series):
             is_ours = name.startswith(("fulfillment_lag", "fulfillment_exporter"))
@@ -320,9 +319,6 @@ class FakePrometheus(_Fake):
 
     def list_rules(self) -> list[AlertRule]:
         return self.w.rules
-
-    def list_targets(self) -> list[Target]:
-        return self.w.targets
 
 
 class FakeAlertmanager(_Fake):
