@@ -202,7 +202,7 @@ def fault(
     if is_on and not is_noted:
         typer.echo(f"It was not turned on here. To revert it: runbook stack fault {name} off")
     if is_noted and not is_on:
-        typer.echo(f"It was turned on here, and ended since. `runbook stack fault {name} off`")
+        typer.echo(f"It was turned on, but has ended. Clear it: runbook stack fault {name} off")
 
 
 @app.command()
@@ -233,7 +233,7 @@ def orders(
         "keeps them from leaving, the alert fires within seconds."
     )
     if problem:
-        typer.echo(f"No ticket was opened: {problem}. Look with: runbook investigate")
+        typer.echo(f"No ticket was opened: {problem}. Investigate with: runbook investigate")
     else:
         typer.echo(f"The customer of the first one opened a ticket: {ticket}")
-        typer.echo(f"Look with: runbook investigate --ticket {ticket}")
+        typer.echo(f"Investigate with: runbook investigate --ticket {ticket}")

@@ -73,7 +73,7 @@ class FaultScenario(Scenario):
             if drill.incident.state.ticket_id:
                 close_ticket(drill.settings.support_url, drill.incident.state.ticket_id)
         except StackError as error:
-            raise DrillError(f"the fault {self.name} could not be taken back: {error}") from error
+            raise DrillError(f"the fault {self.name} could not be reverted: {error}") from error
 
     def recover(self, drill: Drill) -> None:
         """Start what a killed drill had stopped, take back every noted fault, then revert."""
@@ -81,7 +81,7 @@ class FaultScenario(Scenario):
             start_services()
             turn_off_all(load_config().remembered())
         except StackError as error:
-            raise DrillError(f"the stack could not be mended: {error}") from error
+            raise DrillError(f"the stack could not be repaired: {error}") from error
         self.revert(drill)
 
     def _submit_orders(self, drill: Drill) -> None:

@@ -97,7 +97,7 @@ class Fault:
         config = _given(config)
         if self.is_noted(config) or self.is_on(config):
             note = fault_state.active(config).get(self.name, {})
-            with _naming(f"{self.name} cannot be taken back"):
+            with _naming(f"{self.name} cannot be reverted"):
                 self.undo(config, note)
             fault_state.forget(config, self.name)
 

@@ -129,7 +129,9 @@ def run_runbook(*words: str, operator: str = "") -> Answer:
     command = [*shlex.split(read_setting("COMMAND", "runbook")), *words, "--json"]
     folder = read_setting("FOLDER")
     if not folder:
-        raise AirflowFailException("RUNBOOK_AIRFLOW_FOLDER is not set: where is runbook's .env?")
+        raise AirflowFailException(
+            "RUNBOOK_AIRFLOW_FOLDER is not set: name the folder of runbook's .env"
+        )
     environment = _make_environment(operator)
     began = time.monotonic()
     try:

@@ -82,7 +82,7 @@ class ApproveHash(HITLOperator):
         """
         if context["ti"].try_number > 1:
             way_on = "Plan again, or finish what was begun by `runbook resume`"
-            raise NotApprovedError("asked_again", f"this run has asked before. {way_on}")
+            raise NotApprovedError("asked_again", f"this run already asked. {way_on}")
         if not self.assigned_users:
             raise NotApprovedError("not_assigned", "RUNBOOK_AIRFLOW_APPROVERS names nobody")
         return super().execute(context)
