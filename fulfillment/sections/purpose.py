@@ -66,10 +66,10 @@ def _read_environment(inv: Investigation) -> Outcome:
     marker = read_marker(inv.clients.store)
     facts = {
         "marker in the bucket": marker or "none",
-        "services through": settings.runbook_services,
+        "service control": settings.runbook_services,
         "bucket": inv.clients.store.bucket,
-        "waits under": settings.pending_prefix,
-        "released to": settings.ready_prefix,
+        "labels wait under": settings.pending_prefix,
+        "labels go to": settings.ready_prefix,
     }
     outcome = Outcome(value=environment, rows=to_rows(("what", "value"), facts.items()))
     if not settings.is_playground:
