@@ -1,7 +1,5 @@
 """What ``runbook check`` says about ``runbook serve``."""
 
-from __future__ import annotations
-
 import fcntl
 from dataclasses import dataclass
 from urllib.parse import urlsplit

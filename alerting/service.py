@@ -1,16 +1,15 @@
 """Put one process together: lock, alerts, jobs, and the web server."""
 
-from __future__ import annotations
-
 import fcntl
 import logging
 import os
 import signal
 import sys
-from typing import IO, TYPE_CHECKING, NoReturn
+from typing import IO, NoReturn
 from urllib.parse import unquote, urlsplit
 
 import uvicorn
+from fastapi import FastAPI
 
 from runbook_lib.errors import UsageError, disk_errors
 from runbook_lib.redact import Redactor
@@ -22,9 +21,6 @@ from .page import Page
 from .settings import ServeSettings
 from .targets import connect_targets, isolate
 from .web import build_app
-
-if TYPE_CHECKING:
-    from fastapi import FastAPI
 
 #: Requests at the same time. Each may hold a whole body in memory.
 _MOST_REQUESTS = 64

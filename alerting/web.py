@@ -1,7 +1,5 @@
 """The service's routes. They take alerts and show reports; none changes another system."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import binascii
@@ -134,10 +132,7 @@ def _send_page(path: Path | None) -> Response:
 
 
 async def _read_body(request: Request) -> bytes:
-    """Return a body, unless it is over the limit or takes more than 20 s.
-
-    Memory holds no more than the limit and one chunk.
-    """
+    """Return a body, unless it is over the limit or takes more than 20 s."""
     body = bytearray()
     try:
         async with asyncio.timeout(_BODY_DEADLINE_S):
@@ -153,10 +148,7 @@ async def _read_body(request: Request) -> bytes:
 
 
 def has_token(authorization: str | None, token: str) -> bool:
-    """Tell whether a header holds the token: as bearer, or as the password of Basic.
-
-    The time of the comparison doesn't reveal which characters of a wrong token are right.
-    """
+    """Tell whether a header holds the token: as bearer, or as the password of Basic."""
     scheme, _, value = (authorization or "").partition(" ")
     given = value.strip()
     if scheme.lower() == "basic":
