@@ -1,32 +1,4 @@
-"""The exceptions and the one table of exit codes; a runbook adds its own.
-
-::
-
-    RunbookError
-      UsageError
-        SettingsError
-      ClientError
-        ClientTimeoutError
-        ConnectionRefusedClientError
-          NotConfiguredError
-        AccessDeniedError
-        NotFoundError
-        PreconditionFailedError
-        BadAnswerError
-          WrongSystemError
-      NotConnectedError
-      RecordError
-      SafetyError
-        EnvironmentForbidsError
-        PlanNotApprovedError
-          StoppedAtPlanError
-        PlanExpiredError
-        PlanAlteredError
-        PlanUsedError
-        StoreNotReadyError
-      RunInterruptedError
-        ActionInterruptedError
-"""
+"""The exceptions, and the one table of exit codes; a runbook adds its own."""
 
 from __future__ import annotations
 
@@ -73,10 +45,7 @@ class SettingsError(UsageError):
 
 
 class ClientError(RunbookError):
-    """An outside system could not be read or changed.
-
-    ``message`` says what failed and what to check next; ``system`` is such as ``"prometheus"``.
-    """
+    """An outside ``system``, such as ``"prometheus"``, could not be read or changed."""
 
     def __init__(self, message: str, *, system: str = "") -> None:
         super().__init__(f"{system}: {message}" if system else message)
@@ -193,7 +162,7 @@ class ExitCode(IntEnum):
 
 
 # By name, so that `runbook --help` need not import the models.
-_BY_VERDICT = {
+CODE_OF_VERDICT = {
     "healthy": ExitCode.OK,
     "fixed": ExitCode.OK,
     "fixed_alert_decaying": ExitCode.OK,
@@ -211,10 +180,6 @@ _BY_ERROR: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (SafetyError, ExitCode.REFUSED),
     (NotConnectedError, ExitCode.UNKNOWN),
 )
-
-
-def compute_exit_code(verdict: str) -> ExitCode:
-    return _BY_VERDICT[verdict]
 
 
 def exit_code_of_error(

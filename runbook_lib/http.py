@@ -1,10 +1,7 @@
 """A client for HTTP systems that limits the time and the size of each answer.
 
-A ``shape`` is the type that an answer must have: a dataclass whose field types parse the values
-(``At``, ``Duration`` …).
+A ``shape`` is the type that an answer must have: a dataclass whose field types parse the values.
 """
-
-from __future__ import annotations
 
 import re
 import time
@@ -30,15 +27,7 @@ from .settings import Settings
 
 #: For JSON with camelCase names. A text field also accepts a number.
 CAMEL = ConfigDict(alias_generator=to_camel, coerce_numbers_to_str=True)
-_UNIT_S = {
-    "ms": 0.001,
-    "s": 1,
-    "m": 60,
-    "h": 3600,
-    "d": 86400,
-    "w": 604800,
-    "y": 31536000,
-}
+_UNIT_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31536000}
 
 
 def parse_duration(text: str) -> float:
@@ -112,20 +101,13 @@ class HttpClient:
     timeout_s : for the complete answer; a stalled one may take twice as long
     auth : ``Bearer TOKEN`` or ``Basic user:password``
     ca_file : PEM certificates to trust; "" for certifi's list
-    proxy_url : ``http://[user:password@]host:port``, or ""
     """
 
     SYSTEM: ClassVar[str] = ""
     HEALTH: ClassVar[str] = "/health"
 
     def __init__(
-        self,
-        url: str,
-        *,
-        timeout_s: float,
-        auth: str = "",
-        ca_file: str = "",
-        proxy_url: str = "",
+        self, url: str, *, timeout_s: float, auth: str = "", ca_file: str = "", proxy_url: str = ""
     ) -> None:
         self._setting = f"{self.SYSTEM.upper()}_URL"
         self._timeout_s = timeout_s
@@ -159,27 +141,14 @@ class HttpClient:
             **options,
         )
 
-    def get(
-        self,
-        path: str,
-        shape: type[T],
-        params: Mapping[str, Any] = {},
-        part: str = "",
-    ) -> T:
+    def get(self, path: str, shape: type[T], params: Mapping[str, Any] = {}, part: str = "") -> T:
         """Return an answer, or its field ``part``, such as ``config.original``, in a shape.
 
         Raises a ``ClientError`` when there is no 2xx answer, or it has another shape.
         """
         return self.read_as(path, self._ask("GET", path, params=params).body, shape, part)
 
-    def identify(
-        self,
-        path: str,
-        shape: type[T],
-        part: str = "",
-        *,
-        status: int = 200,
-    ) -> T:
+    def identify(self, path: str, shape: type[T], part: str = "", *, status: int = 200) -> T:
         """Return an answer that only this system gives; WrongSystemError if another one answers."""
         answer = self._send("GET", path)
         try:
@@ -193,13 +162,7 @@ class HttpClient:
             text = f"{self._setting} is not the address of {self.SYSTEM}: {error.message}"
             raise errors.WrongSystemError(text, system=self.SYSTEM) from error
 
-    def post(
-        self,
-        path: str,
-        shape: type[T],
-        body: Json = None,
-        method: str = "POST",
-    ) -> T:
+    def post(self, path: str, shape: type[T], body: Json = None, method: str = "POST") -> T:
         """Send JSON, if any; return the answer in a shape. An empty answer counts as null."""
         answer = self._ask(method, path, json=body)
         return self.read_as(path, answer.body.strip() or b"null", shape)
@@ -213,13 +176,7 @@ class HttpClient:
         with self.parsing(self.HEALTH):
             return to_utc(parsedate_to_datetime(answer.headers["Date"]))
 
-    def read_as(
-        self,
-        path: str,
-        answer: Json,
-        shape: type[T],
-        part: str = "",
-    ) -> T:
+    def read_as(self, path: str, answer: Json, shape: type[T], part: str = "") -> T:
         """Return an answer, as bytes or parsed, or its field ``part``, in a shape."""
         with self.parsing(path):
             if isinstance(answer, bytes):

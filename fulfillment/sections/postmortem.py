@@ -201,7 +201,7 @@ def _read_documents(inv: Investigation) -> Outcome:
     doubt = f"{gettext('could not be checked')}: {', '.join(unread)}" if unread else ""
     if not documents:
         doubt = "the documents were not checked: run section 8"
-    if documents == {Status.LEFT_OUT} and not (broken or doubt or inv.journal.note("7.5")):
+    if documents == {Status.LEFT_OUT} and not (broken or doubt or inv.journal.find_note("7.5")):
         return Outcome(value=0).left_out("no document is here to be checked")
     return _judge_point(inv, "7.5", broken, doubt)
 
@@ -214,7 +214,7 @@ def _judge_point(
     If nothing is open, a ``doubt`` makes it unknown.
     """
     outcome = Outcome(value=len(open_items), rows=[{"open": text} for text in open_items])
-    note = inv.journal.note(step_id)
+    note = inv.journal.find_note(step_id)
     if note:
         return outcome.ok(f"{gettext('noted')}: {note}")
     if open_items:

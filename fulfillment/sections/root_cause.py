@@ -346,14 +346,14 @@ def read_configuration(inv: Investigation) -> model.Outcome:
     problems = [*places, *problems]
     if matches is False:
         problems.append("its secret is not the one that the runbook uses")
-    ways_on: tuple[str, ...] = ()
+    finish_commands: tuple[str, ...] = ()
     if accepts_ours is False:
         problems.insert(0, _OWN_KEY)
-        ways_on = ("runbook check",)
+        finish_commands = ("runbook check",)
     outcome = model.Outcome(
         value="; ".join(problems) or None,
         rows=rows,
-        ways_on=ways_on,
+        finish_commands=finish_commands,
         observations={
             "worker_place": "; ".join(places) if rows else None,
             "credentials_match": matches,
@@ -457,7 +457,7 @@ def conclude(inv: Investigation) -> model.Conclusion:
     verdict, reason = inv.judge_now(STEPS)
     words = advice.words if advice.causes or verdict in IN_TROUBLE else ()
     configuration = inv.latest().get(read_configuration.id)
-    if configuration is not None and configuration.ways_on:
+    if configuration is not None and configuration.finish_commands:
         words = (f"{capitalise(gettext(_OWN_KEY))}.", *words)
     supported = [finding for finding in findings if finding.name in advice.causes]
     summary = "; ".join(f"{finding.name}: {gettext(finding.reason)}" for finding in supported)

@@ -3,8 +3,6 @@
 This shows accidents and edits. It can't stop someone who rewrites every file.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import zipfile
@@ -33,7 +31,7 @@ class Verification(NamedTuple):
     """Whether a folder is what its manifest says.
 
     ``problems`` are the journal's first altered line, then each altered or missing file. ``newer``
-    came after the manifest, and is no problem.
+    files are no problem.
     """
 
     incident: str
@@ -115,7 +113,7 @@ def write_attachment(incident: Incident) -> Path:
     target = folder / f"{incident.id}.zip"
     temporary = target.with_suffix(".tmp")
     with disk_errors(f"cannot write {target}"):
-        # Level 3 takes a third less time than the default, for up to a tenth more bytes.
+        # Level 3 takes a third less time than the default.
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=3) as file:
             for name, path in [(_NAME, folder / _NAME), *_list_files(folder)]:
                 file.write(path, f"{incident.id}/{name}")

@@ -1,7 +1,5 @@
 """What a report says of an incident, as values. Uses no HTML and no clock."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import date, datetime, timedelta
@@ -15,23 +13,13 @@ from chainlog import LogError, read_entries
 
 from ..errors import RecordError
 from ..language import gettext
-from ..model import (
-    Finding,
-    Json,
-    Reading,
-    Role,
-    Status,
-    Timestamp,
-    Verdict,
-    count_of,
-    format_time,
-)
+from ..model import Finding, Json, Reading, Role, Status, Timestamp, Verdict, count_of, format_time
 from ..policy import say_causes
 from ..record import detection
 from ..record.folds import (
     TROUBLE,
     ActionRecord,
-    Part,
+    Meaning,
     Span,
     group_actions,
     list_remedies,
@@ -61,7 +49,6 @@ class ReportStep(NamedTuple):
 
     @property
     def number(self) -> int:
-        """The section's number."""
         return order_of(self.id)[0]
 
 
@@ -84,14 +71,13 @@ class ReportModel:
     damage : what is wrong with the journal, or ``""``
     titles : by the section's number
     steps : by id, including those that this version of the runbook no longer has
-    tried : the actions that were approved, refused, carried out, or failed
+    tried : the actions that were at least approved or refused
     remedies : those that changed something to end the trouble
-    judgement, verdict, since, until : what the policy says as of the newest reading or change
-    triggers : the changes that began the trouble, if a system reports them; of those before
-        ``since``, only the last
+    judgement : as of the newest reading or change
+    triggers : the reported changes that began the trouble; of those before ``since``, the last
     began_at : when the first trigger was, else ``since``
-    is_over : whether to tell of the trouble in the past tense
-    is_made : whether its trouble, or a neighbour's, was made on purpose
+    is_over : the report is in the past tense
+    is_made : its trouble, or a neighbour's, was made on purpose
     outcome : the verdict, or whether the exercise passed
     """
 
@@ -144,11 +130,9 @@ class ReportModel:
         self.impact = self.policy.compute_impact(self.journal)
 
     def of(self, *roles: Role) -> list[ReportStep]:
-        """Return the steps with one of these roles, sorted as in the runbook."""
         return [step for step in self.steps.values() if step.role in roles]
 
     def _step(self, step_id: str, title: str, role: Role | None = None) -> ReportStep:
-        """Return the step with this id, and add it if it's missing."""
         return self.steps.setdefault(step_id, ReportStep(step_id, title, role, []))
 
     def fill_in(self, link: str) -> str:
@@ -204,12 +188,12 @@ class Number(BaseModel, frozen=True):
 
 
 class Summary(BaseModel, frozen=True):
-    """What a report says first, and the fields of ``report.json``.
+    """What a report says first.
 
     Attributes
     ----------
     state : the verdict in words, or whether the exercise passed
-    lead, reviewed_by : who leads, and who wrote the summary, or ``""``
+    reviewed_by : who wrote the summary, or ``""``
     story : what happened, by a person's summary if there is one, and what was done
     links : where people see the same, by ticket or else by step
     """
@@ -238,7 +222,7 @@ class Summary(BaseModel, frozen=True):
 
 
 def summarise(model: ReportModel) -> Summary:
-    """Return what the report says first."""
+    """Return what the report says first, and the fields of ``report.json``."""
     journal = model.journal
     impact = model.impact
     verdict = model.verdict
@@ -335,17 +319,17 @@ def draw_waiting(model: ReportModel) -> Chart | None:
     steps = model.of(Role.BACKLOG)
     if not steps or model.began_at is None:
         return None
-    marks = {"cause": model.began_at}
+    annotations = {"cause": model.began_at}
     for event in detection.list_events(model.journal):
         if event.at >= model.began_at and detection.is_firing(event):
-            marks.setdefault("alert", event.at)
+            annotations.setdefault("alert", event.at)
     for action in model.remedies:
-        marks.setdefault(action.first.action.replace("_", " "), action.decisive.at)
+        annotations.setdefault(action.first.action.replace("_", " "), action.decisive.at)
     if model.until:
-        marks["recovery"] = model.until
+        annotations["recovery"] = model.until
     start = model.began_at - timedelta(minutes=2)
     title = f"{count_of(None, model.policy.noun)} {gettext('waiting')}"
-    return draw_chart(capitalise(title), steps[0].readings, marks, start=start)
+    return draw_chart(capitalise(title), steps[0].readings, annotations, start=start)
 
 
 def list_signals(model: ReportModel) -> Iterator[Signal]:
@@ -361,7 +345,7 @@ def list_signals(model: ReportModel) -> Iterator[Signal]:
         return
     now = max(entry.at for entry in entries)
     for key, measured in read_now(entries, now).items():
-        if quantities.parts.get(key.quantity) not in (*TROUBLE, Part.SIGN):
+        if quantities.meanings.get(key.quantity) not in (*TROUBLE, Meaning.SIGN):
             continue
         breaches = [
             span
@@ -381,11 +365,11 @@ def list_tasks(model: ReportModel) -> Iterator[Task]:
     """Yield what to do next: finish what was begun, then people's follow-ups, then advice."""
     if model.damage:
         yield Task(text=model.damage)
-    for command in model.journal.ways_on:
+    for command in model.journal.finish_commands:
         yield Task(text=f"{gettext('Finish what was begun')}: {command}")
     noun = model.policy.noun
     for action in model.tried:
-        waiting = 0 if action.is_taken_back else action.waiting
+        waiting = 0 if action.is_undone else action.waiting
         if waiting or action.doubtful:
             verb = "resume" if waiting else "settle"
             words = gettext(

@@ -1,7 +1,5 @@
 """How a function becomes a command: its options, its document, its exit code."""
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Callable
@@ -16,7 +14,7 @@ from rich.console import Console
 from ..runbook import find_runbook
 from ..show.progress import print_lines
 from .documents import Document, print_document
-from .interrupts import Interrupts, hold_interrupts
+from .interrupts import Interrupts, delay_interrupts
 
 F = TypeVar("F", bound=Callable[..., Document])
 
@@ -28,8 +26,8 @@ _AS_JSON = Parameter("as_json", Parameter.KEYWORD_ONLY, default=False, annotatio
 def list_options(model: type[BaseModel], *names: str, **flags: str) -> list[Parameter]:
     """Return an option for each field; its help is the field's description.
 
-    An option that isn't given is left out, so its field keeps its default. Values are text, which
-    the model checks. ``flags`` are fields by option, where the names differ.
+    An option that isn't given keeps its field's default. Values are text, which the model checks.
+    ``flags`` are fields by option, where the names differ.
     """
     named = {name: name for name in names} | flags
     options = []
@@ -51,8 +49,8 @@ def command(
     """Make a command of a function that returns a document. The function stays as it is.
 
     The help is its docstring, up to the first heading. Parameters named ``settings``, ``sections``
-    and ``progress`` are filled in; the rest are the command's. The function takes ``options`` as
-    ``**options``. For a method, ``make_self`` makes the object. ``declared`` goes to typer.
+    and ``progress`` are filled in; the rest, and ``options``, are the command's. For a method,
+    ``make_self`` makes the object. ``declared`` goes to typer.
     """
 
     def register(function: F) -> F:
@@ -80,7 +78,7 @@ def command(
                 if value is not None or name not in more
             }
             progress = print_lines(Console(stderr=True, quiet=as_json))
-            with hold_interrupts():
+            with delay_interrupts():
                 values |= {name: given[name](progress) for name in known}
             document = function(**values)
             # The work is done, so ignore the first Ctrl-C.

@@ -3,8 +3,6 @@
 Fields are added, never renamed. Text from outside is never read as markup.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -53,16 +51,11 @@ class Document(BaseModel, populate_by_name=True, extra="allow", ser_json_inf_nan
 
 
 def list_commands(unfinished: Iterable[str], following: str) -> tuple[str, ...]:
-    """Return what to type next, unfinished work first."""
     return tuple(filter(None, dict.fromkeys((*unfinished, following))))
 
 
 _STYLES = {"good": "green", "bad": "bold red", "unsure": "yellow", "plain": ""}
-_STATUS_OF_CODE = {
-    ExitCode.OK: "ok",
-    ExitCode.UNKNOWN: "unknown",
-    ExitCode.REFUSED: "planned",
-}
+_STATUS_OF_CODE = {ExitCode.OK: "ok", ExitCode.UNKNOWN: "unknown", ExitCode.REFUSED: "planned"}
 #: Values with a line of their own; the answer has the rest.
 _LINES = (
     "incident",
@@ -75,7 +68,6 @@ _LINES = (
     "stopped",
     "error",
 )
-#: Lists that are shown as commands.
 _COMMANDS = ("unfinished", "way_on")
 #: The columns of a field's table; all columns by default.
 _COLUMNS = {

@@ -3,8 +3,6 @@
 It also breaks its event loop off when interrupted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -56,10 +54,7 @@ class KeepingEngine(Engine):  # type: ignore[misc]
         **_: object,
     ) -> None:
         run = KeepingClient(
-            nb_man,
-            km=client.parent,
-            kernel_name=kernel_name,
-            timeout=execution_timeout,
+            nb_man, km=client.parent, kernel_name=kernel_name, timeout=execution_timeout
         )
         run.kc = client
         run.kernel = kernel

@@ -38,11 +38,11 @@ class Card:
 
     Attributes
     ----------
-    status : shown as a coloured pill before the heading
-    query : to be copied, such as PromQL or a URL; below the heading
+    status : a coloured pill before the heading
+    query : to be copied, such as PromQL or a URL
     link : relative to the notebook
     tables : all but the first are folded
-    text : folded, at the end, such as a log
+    text : folded, such as a log
     """
 
     heading: str
@@ -64,7 +64,6 @@ class Card:
         return visible("\n  ".join(filter(None, lines)))
 
     def to_html(self) -> Markup:
-        """Return HTML, with everything escaped."""
         return render_html("card.html", card=self)
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
@@ -79,9 +78,9 @@ def describe(thing: object) -> Card:
 
 @dataclass(frozen=True)
 class ShownReading:
-    """A reading in a notebook: it shows the judgement, the query, and the first rows.
+    """A reading in a notebook: judgement, query (``source``), and first rows.
 
-    ``source`` is the query, URL or listing. ``frame`` has every row, typed as the step declares.
+    ``frame`` has every row, typed as the step declares.
     """
 
     reading: Reading
@@ -110,10 +109,7 @@ def _describe_reading(reading: Reading) -> Card:
         f"{reading.step} {reading.name}: {judgement}",
         reading.status,
         query=reading.source,
-        tables=(
-            Table(caption, shown, reading.columns),
-            tabulate_facts(reading.facts, "Details"),
-        ),
+        tables=(Table(caption, shown, reading.columns), tabulate_facts(reading.facts, "Details")),
         text=reading.text,
     )
 
@@ -158,10 +154,7 @@ def _describe_plan(plan: Plan) -> Card:
             f"Nothing was changed. The plan may be approved until {plan.expires_at:%H:%M:%SZ}.",
             f"Way back: {plan.way_back or 'there is none'}",
         ),
-        tables=(
-            tabulate_facts(plan.summary, "What would happen"),
-            Table(caption, rows),
-        ),
+        tables=(tabulate_facts(plan.summary, "What would happen"), Table(caption, rows)),
     )
 
 
@@ -190,7 +183,7 @@ def _bundle(thing: Any) -> dict[str, str]:
 class Investigation(investigation.Investigation[S, C]):
     """One section at work on one incident; in IPython, its values show themselves.
 
-    ``is_by_hand`` says whether a person runs the cells one by one.
+    ``is_by_hand``: a person runs the cells one by one.
     """
 
     is_by_hand = False
@@ -202,7 +195,7 @@ class Investigation(investigation.Investigation[S, C]):
         return ShownReading(reading, reading.source, to_frame(reading.rows, columns))
 
     def read_all(self, *step_ids: str, **reuse: Any) -> Card:
-        """Read some steps as ``read_step`` does, and return a table of the readings."""
+        """Read some steps, and return a table of the readings; ``reuse`` goes to ``read_step``."""
         readings = [vars(self.read_step(step_id, **reuse)) for step_id in step_ids]
         columns = ("step", "status", "name", "value", "unit", "reason")
         return Card(
@@ -217,14 +210,16 @@ class Investigation(investigation.Investigation[S, C]):
         return to_frame(table.rows, dict.fromkeys(columns, TEXT))[columns]
 
     def _begin(self) -> None:
-        """In IPython, show values and progress."""
+        """In IPython, let cells show values as cards, and print progress."""
         ipython = sys.modules.get("IPython")
         shell: Any = ipython.get_ipython() if ipython else None
-        if shell is not None:
-            for kind in describe.registry.keys() - {object}:
-                shell.display_formatter.mimebundle_formatter.for_type(kind, _bundle)
-            from pandas import set_option  # commands that show no frame start without it
+        if shell is None:
+            return
+        for kind in describe.registry.keys() - {object}:
+            shell.display_formatter.mimebundle_formatter.for_type(kind, _bundle)
+        from pandas import set_option  # commands that show no frame start without it
 
-            set_option("display.max_colwidth", None)  # keys and errors are shown whole
-            self.progress = print_lines(Console(force_jupyter=False))
-            self.is_by_hand = not hasattr(shell, "keeps_notebook")
+        set_option("display.max_colwidth", None)  # keys and errors are shown whole
+        self.progress = print_lines(Console(force_jupyter=False))
+        # The kernel of a headless run has this attribute; see `_FRESH_START`.
+        self.is_by_hand = not hasattr(shell, "keeps_notebook")

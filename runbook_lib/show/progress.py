@@ -1,7 +1,5 @@
 """Print the progress of long work as lines."""
 
-from __future__ import annotations
-
 import time
 
 from rich.console import Console

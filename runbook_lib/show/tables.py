@@ -16,11 +16,7 @@ from ..policy import say_causes
 from ..record.folds import group_actions
 from ..record.view import JournalView, order_of
 from ..runbook import load_policy
-from .text import (
-    capitalise,
-    format_value,
-    safe,
-)
+from .text import capitalise, format_value, safe
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -57,7 +53,6 @@ class Table(NamedTuple):
 
     @property
     def names(self) -> list[str]:
-        """The shown columns."""
         return list(self.columns or dict.fromkeys(chain.from_iterable(self.rows)))
 
 
@@ -145,11 +140,7 @@ def _load_templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        pill=pill,
-        value=format_value,
-        cell=_show_cell,
-        local=format_local,
-        sentence=capitalise,
+        pill=pill, value=format_value, cell=_show_cell, local=format_local, sentence=capitalise
     )
     environment.globals.update(
         _=gettext,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from runbook_lib.model import ActionPhase
-from runbook_lib.record.journal import Journal, mark_run
+from runbook_lib.record.journal import Journal, set_run
 from runbook_lib.record.view import JournalView
 from runbook_lib.redact import MASK, Redactor
 from tests.support.incidents import Clock, Teller
@@ -36,14 +36,14 @@ def test_an_entry_of_another_shape_is_left_out(tell: Teller, data: dict[str, Any
 
 
 def test_each_run_tells_what_it_did_itself(tell: Teller) -> None:
-    mark_run("06_remediation.ipynb")
+    set_run("06_remediation.ipynb")
     tell.act(ActionPhase.PLANNED)
-    mark_run("06_remediation-2.ipynb")
+    set_run("06_remediation-2.ipynb")
     tell.act(ActionPhase.PLANNED)
     tell.act(ActionPhase.REFUSED)
-    mark_run("06_remediation.ipynb")
+    set_run("06_remediation.ipynb")
     tell.act(ActionPhase.APPLIED)
-    mark_run("")
+    set_run("")
     tell.act(ActionPhase.VERIFIED)
     view = view_of(tell)
     first = view.of_runs(["06_remediation.ipynb"])
