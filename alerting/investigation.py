@@ -47,9 +47,8 @@ class Investigator:
     ) -> Investigation:
         """Run ``runbook investigate`` and return its result.
 
-        Without ``incident``, the command chooses it. ``ticket`` is a customer's case; if support
-        doesn't know it, or the command ends with another usage error, it runs again without the
-        case.
+        Without ``incident``, the command chooses it. After a usage error, such as for an unknown
+        ``ticket`` (a customer's case), it runs again without the ticket.
         """
         rows = [alert._asdict() for alert in alerts]
         command = ["investigate"]

@@ -28,7 +28,7 @@ from .metrics import DELIVERY, Metrics
 from .settings import ServeSettings
 from .targets import NotSentError, Target
 
-#: The label that holds the id of a customer's case in support-service.
+#: The label that holds the id of a customer's case.
 CASE_LABEL = "support_case"
 _CASE = re.compile(r"[A-Za-z0-9-]{1,64}")
 #: What the incident of a drill's alerts exercises.

@@ -38,7 +38,7 @@ class Page:
         )
 
     def list_rows(self) -> list[dict[str, Json]]:
-        """Return at most 200 incidents, the open ones first. ``report`` is the path of a URL."""
+        """Return at most 200 incidents, the open ones first."""
         history = list_history(self._home, load_policy())
         rows = []
         for incident in sorted(history, key=lambda row: not row.is_open)[:_MOST_ROWS]:

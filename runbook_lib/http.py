@@ -39,7 +39,7 @@ def parse_duration(text: str) -> float:
 
 
 def read_minutes(value: str | float) -> str | float:
-    """Return the minutes of a text such as ``1h30m``, or raise ValueError; else the value."""
+    """Return the minutes of a text such as ``1h30m``, and any other value as it is."""
     is_duration = isinstance(value, str) and value[-1:].isalpha()
     return parse_duration(str(value)) / 60 if is_duration else value
 
@@ -141,21 +141,24 @@ class HttpClient:
             **options,
         )
 
-    def get(self, path: str, shape: type[T], params: Mapping[str, Any] = {}, part: str = "") -> T:
-        """Return an answer, or its field ``part``, such as ``config.original``, in a shape.
+    def get(self, path: str, shape: type[T], params: Mapping[str, Any] = {}, field: str = "") -> T:
+        """Return an answer, or its ``field``, such as ``config.original``, in a shape.
 
         Raises a ``ClientError`` when there is no 2xx answer, or it has another shape.
         """
-        return self.read_as(path, self._ask("GET", path, params=params).body, shape, part)
+        return self.read_as(path, self._ask("GET", path, params=params).body, shape, field)
 
-    def identify(self, path: str, shape: type[T], part: str = "", *, status: int = 200) -> T:
-        """Return an answer that only this system gives; WrongSystemError if another one answers."""
+    def identify(self, path: str, shape: type[T], field: str = "", *, status: int = 200) -> T:
+        """Return an answer that only this system gives, with ``status``.
+
+        Raises WrongSystemError if another system answers.
+        """
         answer = self._send("GET", path)
         try:
             # With another 2xx status, the answer's shape decides.
             if answer.status != status:
                 self._check_status(answer)
-            return self.read_as(path, answer.body, shape, part)
+            return self.read_as(path, answer.body, shape, field)
         except (errors.BadAnswerError, errors.NotFoundError) as error:
             if answer.status >= 500:  # the right system may fail, too
                 raise
@@ -176,12 +179,12 @@ class HttpClient:
         with self.parsing(self.HEALTH):
             return to_utc(parsedate_to_datetime(answer.headers["Date"]))
 
-    def read_as(self, path: str, answer: Json, shape: type[T], part: str = "") -> T:
-        """Return an answer, as bytes or parsed, or its field ``part``, in a shape."""
+    def read_as(self, path: str, answer: Json, shape: type[T], field: str = "") -> T:
+        """Return an answer, as bytes or parsed, or its ``field``, in a shape."""
         with self.parsing(path):
             if isinstance(answer, bytes):
                 answer = parse_json(answer)
-            for name in part.split(".") if part else ():
+            for name in field.split(".") if field else ():
                 answer = answer[name]
             shaped: T = _make_adapter(shape).validate_python(answer)
             return shaped
@@ -194,8 +197,8 @@ class HttpClient:
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             reason = repr(error)
             if isinstance(error, ValidationError):
-                field, problem = next(iter(errors.list_problems(error).items()))
-                reason = f"{field}: {problem}"
+                where, problem = next(iter(errors.list_problems(error).items()))
+                reason = f"{where}: {problem}"
             text = f"{self.url}{path} gave an answer that cannot be used ({self._quote(reason)})."
             text += f" Is this really {self.SYSTEM}?"
             raise errors.BadAnswerError(text, system=self.SYSTEM) from error
@@ -244,10 +247,10 @@ class HttpClient:
         if isinstance(error, requests.Timeout | ReadTimeoutError):
             text = f"{url} did not answer within {self._timeout_s:g} s (HTTP_TIMEOUT_S)"
             return errors.ClientTimeoutError(text, system=self.SYSTEM)
-        first: BaseException = error
-        while first.__context__ is not None:
-            first = first.__context__
-        reason = self._quote(str(first))
+        cause: BaseException = error
+        while cause.__context__ is not None:
+            cause = cause.__context__
+        reason = self._quote(str(cause))
         if isinstance(error, ValueError):
             text = f"{url} cannot be used: {reason}"
             return errors.BadAnswerError(text, system=self.SYSTEM)

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 
 class _Reader:
-    """The person who reads what this process writes; with a zone, local time stands beside UTC."""
+    """The reader; with a zone, local time stands beside UTC."""
 
     translations = NullTranslations()
     zone: ZoneInfo | None = None

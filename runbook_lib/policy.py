@@ -52,8 +52,7 @@ _SEVERITIES = ((500, 240), (20, 60), (1, 10))
 class Judgement(NamedTuple):
     """How an incident stands; for the times see ``folds.TroubleTimes``.
 
-    Without any reading of a symptom, ``verdict`` is None. ``advice`` is empty if the newest
-    diagnosis is out of date.
+    Without any reading of a symptom, ``verdict`` is None. ``advice`` is empty if out of date.
     """
 
     verdict: Verdict | None

@@ -73,10 +73,10 @@ def _read_row(folder: Path, policy: Any, _size_bytes: int) -> HistoryRow | None:
         score = policy.read_score(journal)
         causes = policy.list_causes(journal)
         proofs = list_proofs(journal)
-        seen = find_detection(journal, judged.since, judged.seen_at)
+        detection = find_detection(journal, judged.since, judged.seen_at)
         changed_at = journal.last_applied_at
         phases = {
-            "detect_s": count_seconds(judged.since, seen.at if seen else None),
+            "detect_s": count_seconds(judged.since, detection.at if detection else None),
             "diagnose_s": count_seconds(
                 judged.seen_at, min((cause.named_at for cause in causes), default=None)
             ),

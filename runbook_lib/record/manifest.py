@@ -1,7 +1,4 @@
-"""The hashes of an incident's files, to show whether they still are the same.
-
-This shows accidents and edits. It can't stop someone who rewrites every file.
-"""
+"""The hashes of an incident's files, which show accidents and edits."""
 
 import hashlib
 import os

@@ -18,8 +18,8 @@ _LONGEST_WRITE_S = 120
 def write_outputs(incident: Incident, sections: Sections, *, packs: bool = True) -> Path:
     """Export the executed notebooks, and write report, summary, manifest, and a zip of it all.
 
-    An older zip is removed, even if ``packs`` is false. Closed neighbours, whose report may not
-    show their close yet, get a newer one, too.
+    An older zip is removed, even if ``packs`` is false. Closed neighbours with an outdated report
+    get a new one, too.
     """
     with lock_file(incident.folder / "report.html.lock", timeout_s=_LONGEST_WRITE_S):
         model = ReportModel(incident, sections)

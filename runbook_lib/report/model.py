@@ -194,7 +194,7 @@ class Summary(BaseModel, frozen=True):
     ----------
     state : the verdict in words, or whether the exercise passed
     reviewed_by : who wrote the summary, or ``""``
-    story : what happened, by a person's summary if there is one, and what was done
+    story : what happened, and what was done
     links : where people see the same, by ticket or else by step
     """
 
@@ -257,13 +257,13 @@ def summarise(model: ReportModel) -> Summary:
         tickets=tuple(filter(None, tickets)),
         links=links,
         causes=tuple(model.causes),
-        done=tuple(map(_list_values, model.remedies)),
+        done=tuple(map(_summarise_action, model.remedies)),
         timeline=tuple(sorted(_list_rows(model), key=attrgetter("at"))),
         affected=tuple(impact.requests),
     )
 
 
-def _list_values(action: ActionRecord) -> dict[str, Json]:
+def _summarise_action(action: ActionRecord) -> dict[str, Json]:
     return {
         "plan": action.plan,
         "action": action.first.action,
@@ -275,6 +275,7 @@ def _list_values(action: ActionRecord) -> dict[str, Json]:
 
 
 def _tell_story(model: ReportModel, summary: str) -> Iterator[str]:
+    """Yield what happened, by a person's summary if there is one, and what was done."""
     if summary:
         yield summary
     elif model.triggers:
@@ -295,21 +296,21 @@ def _list_numbers(model: ReportModel) -> Iterator[Number]:
     """Yield the five numbers. A duration fits the times as shown, to the second."""
     impact = model.impact
     noun = model.policy.noun
-    held = f"{count_of(None, model.policy.request)} {gettext('held back')}"
+    affected_words = f"{count_of(None, model.policy.request)} {gettext('held back')}"
     if impact.files:
-        held = f"{held} ({gettext('up to')} {count_of(impact.files, noun)})"
-    lost = f"{count_of(None, noun)} {gettext('lost or shipped twice')}"
-    lasted = count_seconds(model.began_at, model.until)
-    seen = detection.find_detection(model.journal, model.since, model.judgement.seen_at)
-    detected = count_seconds(model.began_at, seen.at if seen else None)
+        affected_words += f" ({gettext('up to')} {count_of(impact.files, noun)})"
+    harmed_words = f"{count_of(None, noun)} {gettext('lost or shipped twice')}"
+    lasted_s = count_seconds(model.began_at, model.until)
+    first = detection.find_detection(model.journal, model.since, model.judgement.seen_at)
+    detected_s = count_seconds(model.began_at, first.at if first else None)
     proofs = list_proofs(model.journal)
     harmed = sum(proof["lost"] + proof.get("duplicated", 0) for proof in proofs)
     for name, value, unit, words in (
-        ("affected", impact.affected, "", held),
+        ("affected", impact.affected, "", affected_words),
         ("longest_wait_minutes", impact.longest_minutes, "min", "longest wait"),
-        ("lasted_s", lasted, "s", "from cause to recovery"),
-        ("detected_s", detected, "s", seen.words if seen else "until an alert fired"),
-        ("harmed", harmed if proofs else None, "", lost),
+        ("lasted_s", lasted_s, "s", "from cause to recovery"),
+        ("detected_s", detected_s, "s", first.words if first else "until an alert fired"),
+        ("harmed", harmed if proofs else None, "", harmed_words),
     ):
         yield Number(name=name, value=value, unit=unit, words=gettext(words))
 
@@ -395,7 +396,7 @@ def list_tasks(model: ReportModel) -> Iterator[Task]:
             yield Task(text=capitalise(gettext(text)))
 
 
-def _tell(at: datetime, tone: str, text: str, note: str = "", link: str = "") -> EventRow:
+def _row(at: datetime, tone: str, text: str, note: str = "", link: str = "") -> EventRow:
     return EventRow(at=at, tone=tone, text=capitalise(gettext(text)), note=note, link=link)
 
 
@@ -403,13 +404,13 @@ def _list_rows(model: ReportModel) -> Iterator[EventRow]:
     """Yield the timeline's rows, unsorted."""
     for mark in model.journal.marks:
         if mark.what in {*_SHOWN_MARKS, *model.policy.marks}:
-            yield _tell(mark.at, "note", mark.reason or mark.what.replace("_", " "))
+            yield _row(mark.at, "note", mark.reason or mark.what.replace("_", " "))
     for written in model.journal.notes:
         if written.is_remark:
             yield EventRow(at=written.at, tone="note", text=f"{written.operator}: {written.text}")
     for event in model.triggers:
         link = model.fill_in(event.link)
-        yield _tell(
+        yield _row(
             event.at,
             "trigger",
             event.text,
@@ -417,17 +418,17 @@ def _list_rows(model: ReportModel) -> Iterator[EventRow]:
             link,
         )
     if model.since is not None:
-        yield _tell(model.since, "breach", "first sign of trouble")
+        yield _row(model.since, "breach", "first sign of trouble")
         yield from _list_alerts(model, model.since)
     for cause in model.causes:
         if cause.named_at is not None:
-            yield _tell(cause.named_at, "cause", f"{gettext('cause named')}: {say_causes([cause])}")
+            yield _row(cause.named_at, "cause", f"{gettext('cause named')}: {say_causes([cause])}")
     for action in model.tried:
         by = f"{gettext('approved by')} {action.approver}" if action.applied else action.last.reason
         text = model.policy.describe_action(action)
-        yield _tell(action.decisive.at, action.state, text, by)
+        yield _row(action.decisive.at, action.state, text, by)
     if model.until:
-        yield _tell(model.until, "ok", "the last symptom or alert had ended")
+        yield _row(model.until, "ok", "the last symptom or alert had ended")
 
 
 def _list_alerts(model: ReportModel, since: datetime) -> Iterator[EventRow]:

@@ -90,6 +90,7 @@ _WHOLE = ("incident", "plan", "scenario", "status", "step")
 
 
 def print_document(document: Document, console: Console) -> None:
+    """Print a document for people: answer, commands, values and tables, commands that approve."""
     tone, icon = get_tone(document.status or _STATUS_OF_CODE.get(document.exit_code, "failed"))
     if document.answer:
         console.print(Text(visible(f"{icon} {document.answer}"), style=_STYLES[tone]))
@@ -100,11 +101,11 @@ def print_document(document: Document, console: Console) -> None:
         is_shown = name in _LINES or isinstance(value, list | tuple | dict)
         if not value or not is_shown or name in (*_COMMANDS, *document.hidden):
             continue
-        for part in _lay_out(document, name, value):
-            if isinstance(part, str):
-                _print_whole(console, part)
-            elif part.rows:
-                console.print(_to_rich(part))
+        for shown in _lay_out(document, name, value):
+            if isinstance(shown, str):
+                _print_whole(console, shown)
+            elif shown.rows:
+                console.print(_to_rich(shown))
     pastes = {f"{plan['step']} {plan['what']}": plan["apply"] for plan in values.get("plans", ())}
     pastes["To carry it out, paste:"] = values.get("apply", "")
     for words, command in pastes.items():
@@ -113,6 +114,7 @@ def print_document(document: Document, console: Console) -> None:
 
 
 def _lay_out(document: Document, name: str, value: Json) -> Iterator[Table | str]:
+    """Yield the lines and tables that show one field of a document."""
     label = name.replace("_", " ")
     if name == "readings":
         rows = [reading for reading in value if reading["status"].is_open]

@@ -18,7 +18,7 @@ def register_engine() -> str:
 
 
 class KeepingClient(PapermillNotebookClient):  # type: ignore[misc]
-    """Empties the kernel first, and tells ``kernel`` whether a cell runs."""
+    """Empties the kernel first."""
 
     kernel: Any
     fresh_start: str
@@ -28,6 +28,7 @@ class KeepingClient(PapermillNotebookClient):  # type: ignore[misc]
         super().papermill_execute_cells()
 
     def execute_cell(self, *cell: Any, **named: Any) -> Any:
+        """Execute a cell unless the run must end; let ``kernel`` know meanwhile that one runs."""
         if self.kernel.must_end:
             raise KeyboardInterrupt
         self.kernel.has_cell = True

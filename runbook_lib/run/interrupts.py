@@ -33,7 +33,7 @@ class Interrupts(AbstractContextManager["Interrupts"]):
         self._handlers_before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():  # only it may set handlers
+        if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
                 # None is a handler from outside Python, which we couldn't restore.
                 if signal.getsignal(number) not in (signal.SIG_IGN, None):

@@ -70,7 +70,7 @@ def plot_reading(reading: Reading, threshold: float | None = None) -> Picture | 
     from matplotlib.figure import Figure
 
     content = io.BytesIO()
-    said = []
+    sentences = []
     with rc_context(_HOUSE), warnings.catch_warnings():
         # A letter that the font lacks becomes a box; the text alternative has it.
         warnings.filterwarnings("ignore", "Glyph .* missing|constrained_layout not applied")
@@ -81,20 +81,20 @@ def plot_reading(reading: Reading, threshold: float | None = None) -> Picture | 
             # A marker on every sample would hide the line.
             every = len(values) // 12 or 1
             axes.plot(list(points), values, label=visible(name), markevery=every)
-            said.append(
+            sentences.append(
                 f"{name}: from {values[0]:g} to {values[-1]:g}, highest {max(values):g} {plot.unit}"
             )
         limit = plot.threshold if threshold is None else threshold
         if limit is not None:
             axes.axhline(limit, **_ANNOTATION | {"linestyle": "--"}, label=f"threshold {limit:g}")
-            said.append(f"the threshold is {limit:g} {plot.unit}")
+            sentences.append(f"the threshold is {limit:g} {plot.unit}")
         for at, text in plot.annotations:
             axes.axvline(at, **_ANNOTATION, label=visible(text))
-            said.append(f"{text} at {at:%H:%M:%S}")
+            sentences.append(f"{text} at {at:%H:%M:%S}")
         axes.axvline(times[-1] - timedelta(minutes=1), alpha=0)  # the axis is never shorter
         axes.set(title=visible(plot.title), xlabel="UTC", ylabel=plot.unit)
         axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
         figure.legend(loc="outside lower left", ncols=2)
         figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
     span = f"{times[0]:%Y-%m-%d %H:%M:%S} to {times[-1]:%H:%M:%S} UTC"
-    return Picture(content.getvalue(), f"{plot.title}, {span}. {'; '.join(said)}.")
+    return Picture(content.getvalue(), f"{plot.title}, {span}. {'; '.join(sentences)}.")

@@ -153,6 +153,6 @@ def _load_templates() -> Environment:
 
 
 def render_html(template: str, **values: Any) -> Markup:
-    """Render a template. It escapes each value, and makes its control characters visible."""
+    """Render a template, which escapes each value."""
     # The template has escaped every value, so the page is safe as it is.
     return Markup(_load_templates().get_template(template).render(values))  # noqa: S704

@@ -82,8 +82,8 @@ def format_value(value: Json, unit: str = "") -> str:
     if value is None:
         return "–"
     if isinstance(value, dict):
-        parts = [f"{name.replace('_', ' ')} {format_value(part)}" for name, part in value.items()]
-        return ", ".join(parts)
+        texts = [f"{name.replace('_', ' ')} {format_value(item)}" for name, item in value.items()]
+        return ", ".join(texts)
     if isinstance(value, list | tuple):
         return ", ".join(map(format_value, value))
     if isinstance(value, bool):
