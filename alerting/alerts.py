@@ -1,7 +1,4 @@
-"""The alerts that came in, one row each: a fingerprint and a start make an alert.
-
-Only these rows say what is still to be investigated.
-"""
+"""The alerts that came in, one row each: a fingerprint and a start make an alert."""
 
 import json
 import sqlite3

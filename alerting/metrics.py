@@ -18,10 +18,8 @@ from runbook_lib.record.journal import utc_now
 
 from .alerts import AlertBook
 
-#: Every reason for which a request is refused.
 REASONS = ("full", "too_large", "too_many_alerts", "malformed", "slow", "unauthorized")
 DELIVERY = "delivery"
-#: dbos' states of jobs that are not over.
 _UNFINISHED = ["ENQUEUED", "PENDING"]
 
 M = TypeVar("M", Counter, Gauge)

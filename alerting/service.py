@@ -24,7 +24,7 @@ from .web import build_app
 
 #: Requests at the same time. Each may hold a whole body in memory.
 _MOST_REQUESTS = 64
-#: How long requests may take after the process was told to end.
+#: How long requests may take once the process must end.
 _STOP_S = 5
 
 _log = logging.getLogger(__name__)

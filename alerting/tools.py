@@ -153,7 +153,6 @@ def build_server(settings: ServeSettings) -> MCPServer:
     server = MCPServer("runbook", instructions=_INSTRUCTIONS, log_level="ERROR")
     for tool in (tools.readings, tools.causes, tools.plans, tools.report):
         server.add_tool(tool, annotations=ToolAnnotations(read_only_hint=True))
-    # investigate changes no system, but it writes incidents' folders.
     only_adds = ToolAnnotations(read_only_hint=False, destructive_hint=False)
     server.add_tool(tools.investigate, annotations=only_adds)
     return server

@@ -26,7 +26,6 @@ _LARGEST_BODY_BYTES = 1 << 20
 _MOST_ALERTS = 1000
 #: The most alerts that may wait for an investigation.
 _QUEUE_ALERTS = 1000
-#: How long a sender may take for a whole body.
 _BODY_DEADLINE_S = 20.0
 
 _log = logging.getLogger(__name__)
@@ -73,6 +72,7 @@ def build_app(*, token: str, book: AlertBook, jobs: Jobs, metrics: Metrics, page
 
     @app.post("/alertmanager", status_code=202)
     async def receive(request: Request) -> dict[str, int]:
+        """Answer once the alerts are on disk; ``folded`` counts those that were no new ones."""
         waiting = await run_in_threadpool(book.read_waiting)
         if waiting.alerts >= _QUEUE_ALERTS:
             raise _Refusal(503, "full", f"{waiting.alerts} alerts wait; send this body again")

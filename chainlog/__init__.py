@@ -219,6 +219,7 @@ class ChainedLog:
         return torn_path.name
 
     def _write(self, kind: str, data: dict[str, Any], sync: bool) -> Entry:
+        """Write one line after the last entry; after a failure, write none any more."""
         line = _make_line(self._last_entry, self._clock(), kind, data)
         try:
             self._write_line(line, sync)

@@ -34,8 +34,8 @@ def parse_duration(text: str) -> float:
     """Return the seconds of a text such as ``1m30s``, ``500ms`` or ``5m``, or raise ValueError."""
     if not re.fullmatch(r"(\d+(\.\d+)?(ms|[smhdwy]))+|0", text):
         raise ValueError(f"{text!r} is not a duration such as 90s, 10m or 1h30m")
-    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|[smhdwy])", text)
-    return sum(float(number) * _UNIT_S[unit] for number, unit in parts)
+    pairs = re.findall(r"(\d+(?:\.\d+)?)(ms|[smhdwy])", text)
+    return sum(float(number) * _UNIT_S[unit] for number, unit in pairs)
 
 
 def read_minutes(value: str | float) -> str | float:
@@ -100,7 +100,6 @@ class HttpClient:
     url : if "", requests raise ``NotConfiguredError``
     timeout_s : for the complete answer; a stalled one may take twice as long
     auth : ``Bearer TOKEN`` or ``Basic user:password``
-    ca_file : PEM certificates to trust; "" for certifi's list
     """
 
     SYSTEM: ClassVar[str] = ""
@@ -204,12 +203,13 @@ class HttpClient:
             raise errors.BadAnswerError(text, system=self.SYSTEM) from error
 
     def _ask(self, method: str, path: str, **content: Any) -> Answer:
-        """Return a 2xx answer, or raise what its status means."""
+        """Return a 2xx answer, or raise why there is none."""
         answer = self._send(method, path, **content)
         self._check_status(answer)
         return answer
 
     def _check_status(self, answer: Answer) -> None:
+        """Raise what a status other than 2xx means."""
         status = answer.status
         if 200 <= status < 300:
             return
@@ -244,6 +244,7 @@ class HttpClient:
             raise self._explain(url, error) from error
 
     def _explain(self, url: str, error: Exception) -> errors.ClientError:
+        """Return the error that says why there is no answer."""
         if isinstance(error, requests.Timeout | ReadTimeoutError):
             text = f"{url} did not answer within {self._timeout_s:g} s (HTTP_TIMEOUT_S)"
             return errors.ClientTimeoutError(text, system=self.SYSTEM)

@@ -26,7 +26,6 @@ from .settings import Settings
 
 #: Given as an incident's id, makes a new incident.
 NEW = "new"
-#: The most rows of a reading that the journal keeps.
 _KEPT_ROWS = 50
 
 S = TypeVar("S", bound=Settings, default=Settings)

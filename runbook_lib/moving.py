@@ -98,8 +98,8 @@ def _naming_commands() -> Iterator[None]:
         yield
     except MoveError as error:
         if error.way_on:
-            way_on = error.way_on.replace(error.needed, error.needed[:SHORT_HASH])
-            error.args = (name_runbook(f"{error}. Carry on with: runbook {way_on}"),)
+            command = error.way_on.replace(error.needed, error.needed[:SHORT_HASH])
+            error.args = (name_runbook(f"{error}. Carry on with: runbook {command}"),)
         raise
 
 

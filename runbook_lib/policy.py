@@ -45,7 +45,7 @@ class NextStep(NamedTuple):
 
 
 _NOWHERE = NextStep("", "")
-#: For each severity, from 1 on: at least so many requests were held back, or for so many minutes.
+#: For each severity from 1 on: at least how many requests were held back, or how many minutes.
 _SEVERITIES = ((500, 240), (20, 60), (1, 10))
 
 
@@ -113,7 +113,6 @@ class Policy:
     actions : what each action did, in the past tense; may use ``{objects}`` and ``{target}``
     noun, request : what an action changes, and what a customer waits for
     marks : the runbook's own marks that the timeline shows
-    first_step : what to do before anything was read
     """
 
     quantities: Quantities

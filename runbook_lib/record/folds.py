@@ -332,7 +332,7 @@ def judge(  # noqa: PLR0911, PLR0912  # a rule after the other
     if is_unfinished:  # rule 5
         return Ruling(Verdict.NOT_FIXED, "unfinished")
     if firing and clears_by is not None and now > clears_by:  # rule 6
-        if all(current[key].at <= clears_by for key in firing):
+        if all(current[key].at <= clears_by for key in firing):  # not read since
             return Ruling(Verdict.UNKNOWN, "stale", firing)
         return Ruling(in_trouble, "alert_late", firing)
     if not had_trouble:  # rule 7

@@ -1,7 +1,4 @@
-"""An incident's journal: a ``chainlog`` with redaction.
-
-Errors of disk and log become ``RecordError``.
-"""
+"""An incident's journal: a ``chainlog`` with redaction."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -93,9 +90,9 @@ class Journal:
 
     def append(self, kind: str, data: dict[str, Json]) -> Entry:
         """Append an entry and return it; after a RecordError, nothing was appended."""
-        named = {**data, "run": _Process.run} if _Process.run else data
+        tagged = {**data, "run": _Process.run} if _Process.run else data
         with self._explain_errors(". Nothing was appended."):
-            return self._file.log.append(kind, self._redactor.json(named))
+            return self._file.log.append(kind, self._redactor.json(tagged))
 
     def view(self) -> JournalView:
         """Return what the journal holds now; a RecordError names the first altered line."""

@@ -78,6 +78,7 @@ def verify_incident(path: Path) -> Verification:
 
 
 def _verify_folder(folder: Path) -> Verification:
+    """Compare a folder with its manifest, and its journal with the hash chain."""
     try:
         manifest = _Manifest.model_validate_json((folder / _NAME).read_bytes())
     except (OSError, ValueError) as error:

@@ -11,7 +11,6 @@ from .export import export_notebooks, is_newer
 from .model import ReportModel
 from .render import write_report
 
-#: Writing a large report takes a minute.
 _LONGEST_WRITE_S = 120
 
 

@@ -432,7 +432,7 @@ def _list_rows(model: ReportModel) -> Iterator[EventRow]:
 
 
 def _list_alerts(model: ReportModel, since: datetime) -> Iterator[EventRow]:
-    """Yield the alerts' changes since the trouble began, and which channels were told."""
+    """Yield the alerts' changes since the trouble began, and the notices of each as one row."""
     events = [
         event
         for event in detection.list_events(model.journal)

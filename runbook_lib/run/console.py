@@ -56,30 +56,31 @@ def command(
     def register(function: F) -> F:
         shape = signature(function, eval_str=True)
         runbook = find_runbook
-        given: dict[str, Callable[[Any], object]] = {
+        fillers: dict[str, Callable[[Any], object]] = {
             "settings": lambda _: runbook().settings.load(),
             "sections": lambda _: runbook().sections,
             "progress": lambda progress: progress,
             "self": lambda progress: make_self and make_self(runbook().settings.load(), progress),
         }
-        known = given.keys() & shape.parameters
+        filled_in = fillers.keys() & shape.parameters
         own = [
             parameter.replace(kind=Parameter.KEYWORD_ONLY)
             for name, parameter in shape.parameters.items()
-            if name not in known and parameter.kind is not Parameter.VAR_KEYWORD
+            if name not in filled_in and parameter.kind is not Parameter.VAR_KEYWORD
         ]
-        more = {option.name for option in options}
+        optional = {option.name for option in options}
 
         @wraps(function)
         def carry_out(*, as_json: bool, **typed: Any) -> None:
+            """Call the function, print its document, and exit with its code."""
             values = {
                 name: value
                 for name, value in typed.items()
-                if value is not None or name not in more
+                if value is not None or name not in optional
             }
             progress = print_lines(Console(stderr=True, quiet=as_json))
             with delay_interrupts():
-                values |= {name: given[name](progress) for name in known}
+                values |= {name: fillers[name](progress) for name in filled_in}
             document = function(**values)
             # The work is done, so ignore the first Ctrl-C.
             with Interrupts():

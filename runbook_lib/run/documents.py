@@ -138,6 +138,7 @@ def _print_whole(console: Console, text: str) -> None:
 
 
 def _to_rich(table: Table) -> RichTable:
+    """Return a table for the terminal, without empty columns."""
     shown = RichTable(
         title=gettext(table.caption), title_justify="left", box=SIMPLE_HEAD, pad_edge=False
     )

@@ -1,7 +1,4 @@
-"""The commands ``plan``, ``apply``, ``resume``, ``undo``, ``settle`` and ``verify``.
-
-Fields of their documents are added, never renamed.
-"""
+"""The commands ``plan``, ``apply``, ``resume``, ``undo``, ``settle`` and ``verify``."""
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence

@@ -34,7 +34,6 @@ _START_TIMEOUT_S = 60
 #: How long an interrupted cell may take to restore what it changed, such as a paused service.
 CELL_ENDS_S = 60.0
 _INTERRUPTED = "interrupted: the running cell has 60 s to finish; Ctrl-C again stops it at once"
-# What each kernel does at its start.
 _WARM_UP = """\
 import ipywidgets, matplotlib.figure
 from runbook_lib.runbook import find_runbook
@@ -149,6 +148,7 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
             provisioner.process.send_signal(number)
 
     def stop(self) -> None:
+        """End the kernel, if there is one, and its client."""
         with delay_interrupts():
             if self._manager is not None:
                 if self._client is not None:

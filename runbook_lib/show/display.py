@@ -28,7 +28,6 @@ from .text import format_value, visible
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-#: A card shows at most this many rows of a reading or a plan.
 _SHOWN_ROWS = 10
 
 
@@ -160,14 +159,14 @@ def _describe_plan(plan: Plan) -> Card:
 
 @describe.register(investigation.Investigation)
 def _describe_investigation(inv: investigation.Investigation[Any, Any]) -> Card:
-    step = inv.policy.judge(inv.journal, now=inv.now()).next
+    advised = inv.policy.judge(inv.journal, now=inv.now()).next
     return Card(
         f"{inv.section.TITLE} on incident {inv.incident.id}",
         lines=(
             f"{inv.settings.runbook_environment}, in {inv.incident.folder}",
-            gettext(step.reason),
+            gettext(advised.reason),
         ),
-        link="" if step.section in ("", inv.section.NAME) else f"{step.section}.ipynb",
+        link="" if advised.section in ("", inv.section.NAME) else f"{advised.section}.ipynb",
     )
 
 

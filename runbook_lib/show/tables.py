@@ -40,7 +40,6 @@ _TONES = {
     ),
     "plain": ("background-color:#e4e8ee;color:#22303f", "–", ()),
 }
-#: Columns whose cells are shown as pills.
 _PILL_COLUMNS = ("status", "phase", "verdict", "met")
 
 
