@@ -1,17 +1,12 @@
 """The exceptions, and the one table of exit codes; a runbook adds its own."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import IntEnum
 from textwrap import fill
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from pydantic import ValidationError
+from pydantic import ValidationError
 
 
 class RunbookError(Exception):
@@ -157,7 +152,7 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
     @classmethod
-    def of(cls, is_ok: object) -> ExitCode:
+    def of(cls, is_ok: object) -> "ExitCode":
         return cls.OK if is_ok else cls.NOT_OK
 
 

@@ -109,17 +109,7 @@ class ReportModel:
         is_closed = bool(self.facts.get("closed_at"))
         self.is_over = is_closed or self.verdict in (*ENDED_WELL, Verdict.MITIGATED)
         self.actions = group_actions(self.journal.actions)
-        self.titles: dict[int, str] = {}
-        self.steps: dict[str, ReportStep] = {}
-        for module in modules.values():
-            self.titles.setdefault(order_of(module.NAME[:2])[0], module.TITLE)
-            for step in module.STEPS.values():
-                self._step(step.id, step.title, step.role)
-            for action in module.ACTIONS.values():
-                self._step(action.id, action.title)
-        for reading in self.journal.readings:
-            self._step(reading.step, reading.name, reading.role).readings.append(reading)
-        self.steps = dict(sorted(self.steps.items(), key=lambda item: order_of(item[0])))
+        self._collect_steps(modules)
         self.tried = [action for action in self.actions if action.was_tried]
         remedies = list_remedies(self.journal.actions, self.policy.quantities)
         self.remedies = [action for action in remedies if action.applied]
@@ -129,10 +119,24 @@ class ReportModel:
             self.outcome = "passed" if self.score.is_good else "failed"
         self.impact = self.policy.compute_impact(self.journal)
 
+    def _collect_steps(self, modules: Mapping[str, SectionModule]) -> None:
+        """Set ``titles``, and ``steps`` with their readings, in the order of the runbook."""
+        self.titles: dict[int, str] = {}
+        self.steps: dict[str, ReportStep] = {}
+        for module in modules.values():
+            self.titles.setdefault(order_of(module.NAME[:2])[0], module.TITLE)
+            for step in module.STEPS.values():
+                self._get_step(step.id, step.title, step.role)
+            for action in module.ACTIONS.values():
+                self._get_step(action.id, action.title)
+        for reading in self.journal.readings:
+            self._get_step(reading.step, reading.name, reading.role).readings.append(reading)
+        self.steps = dict(sorted(self.steps.items(), key=lambda item: order_of(item[0])))
+
     def of(self, *roles: Role) -> list[ReportStep]:
         return [step for step in self.steps.values() if step.role in roles]
 
-    def _step(self, step_id: str, title: str, role: Role | None = None) -> ReportStep:
+    def _get_step(self, step_id: str, title: str, role: Role | None = None) -> ReportStep:
         return self.steps.setdefault(step_id, ReportStep(step_id, title, role, []))
 
     def fill_in(self, link: str) -> str:

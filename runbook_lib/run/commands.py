@@ -173,24 +173,18 @@ def _describe_runs(
     steps = chain.from_iterable(sections[name].STEPS.values() for name in names)
     needed = {step.id for step in steps if step.needed}
     judged = policy.judge(journal, now=now, steps=needed)
-    conclusions = [run.conclusion for run in runs if run.conclusion is not None]
-    verdict = None
-    reason = ""
-    next_step = policy.first_step
-    if needed and judged.verdict:
-        verdict = judged.verdict
-        reason = judged.reason
-        next_step = judged.next
-    elif conclusions:
-        verdict = conclusions[-1].verdict
-        reason = conclusions[-1].summary
+    if not (needed and judged.verdict):  # then the last conclusion counts
+        judged = judged._replace(verdict=None, reason="", next=policy.first_step)
+        for conclusion in filter(None, [run.conclusion for run in runs]):
+            judged = judged._replace(verdict=conclusion.verdict, reason=conclusion.summary)
+    verdict = judged.verdict
     is_over = verdict in ENDED_WELL
     section_of_step = {step: name for name in names for step in sections[name].ACTIONS}
     plans = tuple(_list_plans(of_runs, section_of_step, is_over=is_over))
     has_waiting_plan = any(plan["apply"] for plan in plans)
     next_command = next(iter(journal.finish_commands), "")
     if not (next_command or incident.is_closed or has_waiting_plan):
-        next_command = next_step.command
+        next_command = judged.next.command
         if verdict is Verdict.HEALTHY:  # no section closes an incident without trouble
             next_command = "runbook close"
     since = judged.since and format_time(judged.since)
@@ -204,10 +198,10 @@ def _describe_runs(
         incident=incident.id,
         verdict=verdict,
         exit_code=_choose_exit_code(runs, verdict),
-        answer=_say_outcome(verdict, judged, causes, reason, affected),
+        answer=_say_outcome(judged, causes, affected),
         commands=list_commands(journal.finish_commands, next_command),
         report=str(report),
-        reason=reason,
+        reason=judged.reason,
         unfinished=journal.finish_commands,
         next=next_command,
         notebooks=runs,
@@ -221,15 +215,9 @@ def _describe_runs(
     )
 
 
-def _say_outcome(
-    verdict: Verdict | None,
-    judged: Judgement,
-    causes: Sequence[Finding],
-    reason: str,
-    affected: str,
-) -> str:
-    """Say the verdict, from when to when the trouble lasted, why, and who was affected."""
-    words = gettext(VERDICT_WORDS[verdict]) if verdict else ""
+def _say_outcome(judged: Judgement, causes: Sequence[Finding], affected: str) -> str:
+    """Say the verdict, from when to when the trouble lasted, why, and who was ``affected``."""
+    words = gettext(VERDICT_WORDS[judged.verdict]) if judged.verdict else ""
     since = format_value(judged.since)
     if judged.until:
         until = format_value(judged.until)
@@ -241,7 +229,7 @@ def _say_outcome(
         for cause in causes
         if cause.status is CauseStatus.SUPPORTED
     ]
-    return ". ".join(filter(None, [words, *(supported or [reason]), affected]))
+    return ". ".join(filter(None, [words, *(supported or [judged.reason]), affected]))
 
 
 @command(app)

@@ -1,7 +1,5 @@
 """Cards: how a notebook shows readings, conclusions, actions and plans, as text and HTML."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys
@@ -84,7 +82,7 @@ class ShownReading:
 
     reading: Reading
     source: str
-    frame: DataFrame
+    frame: "DataFrame"
 
     def plot(self, threshold: float | None = None) -> Picture | Card:
         """Draw the reading's series, with a ``threshold`` in place of the reading's own."""
@@ -202,7 +200,7 @@ class Investigation(investigation.Investigation[S, C]):
             tables=(Table("The newest of each step", readings, columns),),
         )
 
-    def read_plans(self) -> DataFrame:
+    def read_plans(self) -> "DataFrame":
         """Return the incident's plans: what each would change, and its state."""
         table = tabulate_plans(self.journal)
         columns = [*table.columns, "plan"]

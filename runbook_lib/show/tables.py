@@ -1,7 +1,5 @@
 """Tables, and the templates that turn values into safe HTML."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import chain
@@ -126,7 +124,7 @@ def _show_cell(value: Json, name: str) -> Markup:
 
 
 @cache
-def _load_templates() -> Environment:
+def _load_templates() -> "Environment":
     """Load the templates, which make each value visible and escape it."""
     from jinja2 import ChainableUndefined, Environment, PackageLoader
 
