@@ -40,9 +40,9 @@ def serve(settings: ServeSettings) -> None:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
     token = settings.read_token()
     secrets = [*settings.secrets, token]
-    for url in settings.read_targets().values():
-        parts = urlsplit(url)
-        secrets += [url, unquote(parts.password or ""), parts.path, parts.query]
+    for text in settings.read_targets().values():
+        url = urlsplit(text)
+        secrets += [text, unquote(url.password or ""), url.path, url.query]
     _configure_log(Redactor(secrets))
     with _lock_home(settings):
         isolate(settings)

@@ -1,7 +1,7 @@
 """Plans, and the gate's rules: a plan is carried out once its SHA-256 is approved.
 
 A plan is the file ``plans/<id>.jsonl``. One that can be resumed keeps a log; any other is carried
-out once, and ``plans/<id>.applied.json`` marks it as used.
+out once, and ``plans/<id>.applied.json`` shows that it was.
 """
 
 import hashlib
@@ -95,7 +95,7 @@ class Plan:
 
     @property
     def trace(self) -> Path:
-        """The file that shows that the plan was begun: its log, or its mark of use."""
+        """The file that shows that the plan was begun: its log, or ``<id>.applied.json``."""
         if self.kind.resume is not None:
             return self.path.parents[1] / "ledger" / self.path.name
         return self.path.with_name(f"{self.id}.applied.json")
@@ -198,7 +198,7 @@ def parse_header(kind: PlanKind, path: Path, blob: bytes) -> Plan:
 
 
 def use_plan(plan: Plan, state: Mapping[str, Json], *, now: datetime) -> None:
-    """Mark a plan as used; ``state`` is what is about to change.
+    """Write the file that shows a plan as used, with the ``state`` before the change.
 
     Raises PlanExpiredError or PlanUsedError if it is too old, or was used before.
     """

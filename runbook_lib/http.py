@@ -248,10 +248,10 @@ class HttpClient:
         if isinstance(error, requests.Timeout | ReadTimeoutError):
             text = f"{url} did not answer within {self._timeout_s:g} s (HTTP_TIMEOUT_S)"
             return errors.ClientTimeoutError(text, system=self.SYSTEM)
-        cause: BaseException = error
-        while cause.__context__ is not None:
-            cause = cause.__context__
-        reason = self._quote(str(cause))
+        innermost: BaseException = error
+        while innermost.__context__ is not None:
+            innermost = innermost.__context__
+        reason = self._quote(str(innermost))
         if isinstance(error, ValueError):
             text = f"{url} cannot be used: {reason}"
             return errors.BadAnswerError(text, system=self.SYSTEM)

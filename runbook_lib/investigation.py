@@ -342,12 +342,12 @@ class Investigation(Generic[S, C]):
             self._write_phase(plan, ActionPhase.APPROVED)
             return self._carry_out(plan, plan.kind.apply)
         if not (plan.is_empty or approved or may_wait):
-            state = f"{plan.action} on {plan.target} is planned, not done. Read the plan above."
+            words = f"{plan.action} on {plan.target} is planned, not done. Read the plan above."
             advice = "To carry it out, approve it there and run this cell again, or set:"
             code = f"approve = {plan.sha256[:SHORT_HASH]!r}"
             if not plan.original:
                 code = f"plan = {plan.id!r}\n{code}"
-            raise errors.StoppedAtPlanError(f"{state} {advice}\n\n{code}")
+            raise errors.StoppedAtPlanError(f"{words} {advice}\n\n{code}")
         return plan.make_entry(ActionPhase.PLANNED, reason="nothing was done")
 
     def _read_approvals(self, approve: str, plan: Plan) -> list[str]:

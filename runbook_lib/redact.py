@@ -46,7 +46,7 @@ _RULES = {
     r"|-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[^-]{0,20000}(?:-----END [A-Z ]{0,40}-----)?": MASK,
 }
 # No rule matches a text without one of these.
-_SIGNS = re.compile(
+_HINTS = re.compile(
     r"@|authorization|cookie|x-api-key|x-auth-token|bearer|basic|passw|passphrase|secret|token"
     r"|api[_-]?key|private[ _-]?key|x-amz-|hooks\.slack|eyj|xox|gh[opsu]_"
 )
@@ -71,7 +71,7 @@ class Redactor:
         """Return a text with a mask for each known secret, and for what looks like one."""
         if self._known_secrets is not None:
             text = self._known_secrets.sub(MASK, text)
-        if _SIGNS.search(text.lower()):  # most texts have none
+        if _HINTS.search(text.lower()):  # most texts have none
             for pattern, replacement in _RULES.items():
                 text = re.sub(pattern, replacement, text)
         return text

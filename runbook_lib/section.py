@@ -216,8 +216,8 @@ def read_parameters(section: SectionModule, namespace: Mapping[str, Any]) -> dic
     newest_first = list(reversed(namespace.get("In", ())))
     parameters: dict[str, Any] = {}
     # The section's own cell, and papermill's. A cell that was edited ran again.
-    for sign_of_cell in (r"(?m)^incident_id *=", "(?m)^# Parameters$"):
-        cell = next((source for source in newest_first if re.search(sign_of_cell, source)), "")
+    for pattern in (r"(?m)^incident_id *=", "(?m)^# Parameters$"):
+        cell = next((source for source in newest_first if re.search(pattern, source)), "")
         # Take unknown names, too, so that `check_parameters` refuses them.
         assigned = re.findall(r"(?m)^(\w+) *=(?!=)", cell)
         parameters.update(dict.fromkeys(assigned))

@@ -22,7 +22,7 @@ class Settings(BaseSettings):
     """The settings of every runbook; a runbook's own class adds to them.
 
     Each field is an environment variable of the same name in capitals, which ``.env.example``
-    explains. ``_URL`` at the end of a name marks an address, ``_AUTH`` credentials.
+    explains. Names of addresses end with ``_URL``, those of credentials with ``_AUTH``.
     """
 
     # No reading would ever breach an infinite threshold.
@@ -103,8 +103,8 @@ class Settings(BaseSettings):
         if not str(info.field_name).endswith("_url") or not value:
             return value
         try:
-            parts = urlsplit(value)
-            is_usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+            url = urlsplit(value)
+            is_usable = url.scheme in ("http", "https") and url.hostname and url.port != 0
         except ValueError:
             is_usable = False
         if not is_usable:
@@ -112,7 +112,7 @@ class Settings(BaseSettings):
         if info.field_name == "proxy_url" and value.startswith("https:"):
             raise ValueError("must start with http://: the proxy itself is asked without TLS")
         auth = str(info.field_name).replace("_url", "_auth")
-        if auth in cls.model_fields and "@" in parts.netloc:
+        if auth in cls.model_fields and "@" in url.netloc:
             raise ValueError(f"contains credentials, which belong in {auth.upper()}")
         return value.rstrip("/")
 

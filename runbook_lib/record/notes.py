@@ -13,7 +13,7 @@ from .view import JournalView
 
 
 def write_note(incident: Incident, note: Note) -> int:
-    """Write a note to the journal, marked as late after the close; return the entry's number.
+    """Journal a note, as late if the incident is closed; return the entry's number.
 
     Raises UsageError when the note says nothing.
     """

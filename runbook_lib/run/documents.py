@@ -115,7 +115,7 @@ def print_document(document: Document, console: Console) -> None:
 
 def _lay_out(document: Document, name: str, value: Json) -> Iterator[Table | str]:
     """Yield the lines and tables that show one field of a document."""
-    label = name.replace("_", " ")
+    words = name.replace("_", " ")
     if name == "readings":
         rows = [reading for reading in value if reading["status"].is_open]
         yield Table("Readings", rows, ("step", "status", "name", "value", "unit", "reason"))
@@ -125,11 +125,11 @@ def _lay_out(document: Document, name: str, value: Json) -> Iterator[Table | str
         failed = [run for run in value if run["status"] not in ("done", "stopped_at_plan")]
         yield from (f"{run['notebook']}: {run['error']}" for run in failed)
     elif isinstance(value, list | tuple) and isinstance(value[0], dict):
-        yield Table(label, value, _COLUMNS.get(name, ()))
+        yield Table(words, value, _COLUMNS.get(name, ()))
     elif isinstance(value, list | tuple) and len(value) > 1:
-        yield "\n".join([f"{gettext(label)}:", *map(str, value)])
+        yield "\n".join([f"{gettext(words)}:", *map(str, value)])
     else:
-        yield f"{gettext(label)}: {say_value(value, name)}"
+        yield f"{gettext(words)}: {say_value(value, name)}"
 
 
 def _print_whole(console: Console, text: str) -> None:

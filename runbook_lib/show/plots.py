@@ -96,5 +96,5 @@ def plot_reading(reading: Reading, threshold: float | None = None) -> Picture | 
         axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
         figure.legend(loc="outside lower left", ncols=2)
         figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
-    span = f"{times[0]:%Y-%m-%d %H:%M:%S} to {times[-1]:%H:%M:%S} UTC"
-    return Picture(content.getvalue(), f"{plot.title}, {span}. {'; '.join(sentences)}.")
+    period = f"{times[0]:%Y-%m-%d %H:%M:%S} to {times[-1]:%H:%M:%S} UTC"
+    return Picture(content.getvalue(), f"{plot.title}, {period}. {'; '.join(sentences)}.")
