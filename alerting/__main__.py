@@ -1,7 +1,5 @@
 """Run ``runbook serve``: ``python -m alerting``."""
 
-from __future__ import annotations
-
 from runbook_lib.cli import run_command
 
 if __name__ == "__main__":

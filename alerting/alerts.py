@@ -3,8 +3,6 @@
 Only these rows say which alerts still need a report.
 """
 
-from __future__ import annotations
-
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -18,8 +16,7 @@ from runbook_lib.record.journal import Clock, utc_now
 
 from .payload import Alert
 
-#: ``told`` is "" until an investigation has seen the alert, then ``firing``, and ``resolved`` once
-#: one has seen its end. Times are text.
+#: ``told`` is ``KnownAlert.seen``. Times are text.
 _TABLE = """
 CREATE TABLE IF NOT EXISTS alerts (
     fingerprint TEXT NOT NULL,
@@ -49,13 +46,17 @@ WHERE told = '' OR (
 )
 ORDER BY received_at, fingerprint, starts_at
 """
-_TELL = """
+_SAVE_SEEN = """
 UPDATE alerts SET told = ?, incident = ? WHERE fingerprint = ? AND starts_at = ?
 """
 
 
 class KnownAlert(NamedTuple):
-    """An alert's row; ``ends_at`` is None while it fires."""
+    """An alert's row; ``ends_at`` is None while it fires.
+
+    ``seen`` is "" until an investigation has seen the alert, then ``firing``, and ``resolved`` once
+    one has seen its end.
+    """
 
     labels: dict[str, str]
     fingerprint: str
@@ -63,7 +64,7 @@ class KnownAlert(NamedTuple):
     ends_at: str | None
     is_drill: bool
     incident: str
-    told: str
+    seen: str
 
     @property
     def name(self) -> str:
@@ -104,18 +105,18 @@ class AlertBook:
         return added
 
     def list_due(self) -> list[KnownAlert]:
-        """Return the alerts whose start or end isn't reported yet, the oldest first."""
+        """Return the alerts whose start or end no investigation has seen, the oldest first."""
         with self._open() as db:
             rows = db.execute(_DUE).fetchall()
         return [KnownAlert(json.loads(labels), *fields) for labels, *fields in rows]
 
-    def mark_told(self, alerts: Sequence[KnownAlert], incident: str) -> None:
-        """Mark these alerts, as they are here, as reported."""
+    def save_seen(self, alerts: Sequence[KnownAlert], incident: str) -> None:
+        """Save that the incident's investigation has seen these alerts as they are here."""
         with self._open() as db:
             for alert in alerts:
-                told = "resolved" if alert.ends_at else "firing"
-                name = alert.incident or incident
-                db.execute(_TELL, (told, name, alert.fingerprint, alert.starts_at))
+                seen = "resolved" if alert.ends_at else "firing"
+                own_incident = alert.incident or incident
+                db.execute(_SAVE_SEEN, (seen, own_incident, alert.fingerprint, alert.starts_at))
 
     def count_firing(self, incident: str) -> int:
         query = "SELECT count(*) FROM alerts WHERE incident = ? AND ends_at IS NULL"

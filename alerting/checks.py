@@ -1,7 +1,5 @@
 """What ``runbook check`` says about ``runbook serve``."""
 
-from __future__ import annotations
-
 import fcntl
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -38,12 +36,13 @@ def _is_locked(settings: ServeSettings) -> bool:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
-    except OSError:
+    except OSError:  # another process has the lock
         return True
     return False
 
 
 def _answers(settings: ServeSettings) -> bool:
+    """Tell whether a ``runbook serve`` answers at this address."""
     ca_file = str(settings.ca_bundle or "")
     timeout_s = settings.http_timeout_s
     client = HttpClient(settings.own_url, timeout_s=timeout_s, ca_file=ca_file)

@@ -1,7 +1,5 @@
 """The commands ``runbook serve`` and ``runbook mcp``."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

@@ -1,7 +1,5 @@
 """Run ``runbook investigate`` and ``close``: each in its own process, one at a time."""
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os
@@ -11,16 +9,14 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from runbook_lib.errors import ExitCode
 from runbook_lib.model import Json
 from runbook_lib.redact import Redactor
 
+from .alerts import KnownAlert
 from .settings import ServeSettings
-
-if TYPE_CHECKING:
-    from .alerts import KnownAlert
 
 _TIMEOUT_S = 300
 
@@ -38,8 +34,8 @@ class Investigation(NamedTuple):
 class Investigator:
     """Runs the runbook's own commands that change no system, one at a time.
 
-    Each command runs in a child process, which doesn't get the key ``MINIO_CHANGE_USER``. The child
-    inherits the lock: if it outlives this process, no second command begins beside it.
+    Each runs in a child process, without the key ``MINIO_CHANGE_USER``. The child inherits the
+    lock: if it outlives this process, no second command begins beside it.
     """
 
     def __init__(self, settings: ServeSettings) -> None:
@@ -47,17 +43,12 @@ class Investigator:
         self._redactor = Redactor(settings.secrets)
 
     def investigate(
-        self,
-        alerts: Sequence[KnownAlert],
-        *,
-        incident: str = "",
-        ticket: str = "",
+        self, alerts: Sequence[KnownAlert], *, incident: str = "", ticket: str = ""
     ) -> Investigation:
         """Run ``runbook investigate`` and return its result.
 
-        Without ``incident``, the command chooses it. ``ticket`` is a customer's case; if support
-        doesn't know it, or the command ends with another usage error, it runs again without the
-        case.
+        Without ``incident``, the command chooses it. After a usage error, such as for an unknown
+        ``ticket`` (a customer's case), it runs again without the ticket.
         """
         rows = [alert._asdict() for alert in alerts]
         command = ["investigate"]

@@ -1,10 +1,8 @@
 """The durable jobs: investigate what is due, and deliver the message to each target.
 
-dbos, a library for durable jobs, carries them out. After a crash it resumes at the first step that
-had not ended. A job's id comes from its alert or message, so starting it twice starts it once.
+The library dbos carries them out. After a crash it resumes at the first step that had not ended.
+A job's id comes from its alert or message, so starting it twice starts it once.
 """
-
-from __future__ import annotations
 
 import logging
 import re
@@ -30,7 +28,7 @@ from .metrics import DELIVERY, Metrics
 from .settings import ServeSettings
 from .targets import NotSentError, Target
 
-#: The label that holds the id of a customer's case in support-service.
+#: The label that holds the id of a customer's case.
 CASE_LABEL = "support_case"
 _CASE = re.compile(r"[A-Za-z0-9-]{1,64}")
 #: What the incident of a drill's alerts exercises.
@@ -82,7 +80,7 @@ class Jobs:
         self._redactor = redactor
         self._home = settings.runbook_home.resolve()
         self._bell = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="investigations", daemon=True)
+        self._thread = threading.Thread(target=self._run_jobs, name="investigations", daemon=True)
 
         # Unfinished jobs in the database have this name.
         @DBOS.workflow(name="look", max_recovery_attempts=None)
@@ -107,11 +105,10 @@ class Jobs:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the thread that starts investigations runs."""
         return self._thread.is_alive()
 
-    def _run(self) -> None:
-        """Investigate whatever is due, one investigation at a time."""
+    def _run_jobs(self) -> None:
+        """Run an investigation's job for whatever is due, one at a time, without end."""
         failures = 0
         while True:
             self._bell.clear()
@@ -120,7 +117,7 @@ class Jobs:
                 if due:
                     oldest = due[0]
                     # A failed job keeps its result, so a retry needs a new id.
-                    job_id = f"{oldest.fingerprint} {oldest.starts_at} {oldest.told} {failures}"
+                    job_id = f"{oldest.fingerprint} {oldest.starts_at} {oldest.seen} {failures}"
                     with SetWorkflowID(job_id):
                         handle = DBOS.start_workflow(self._investigation_job, oldest.is_drill)
                     handle.get_result()
@@ -133,34 +130,36 @@ class Jobs:
             if not due:
                 self._bell.wait(_TICK_S)
 
-    # --- an investigation ---
-
     def _carry_out_investigation(self, *, is_drill: bool) -> None:
-        """Investigate once for all alerts that are due, and start the deliveries."""
-        taken = _step("take", self._take, is_drill)
-        if not taken:
+        """Investigate once for all alerts that are due, and start the deliveries.
+
+        After a crash this runs again, and ``_step`` returns the results that it has kept.
+        """
+        rows = _step("take", self._choose_alerts, is_drill)
+        if not rows:
             return
-        alerts = [KnownAlert(*row) for row in taken]
+        alerts = [KnownAlert(*row) for row in rows]
         investigation = Investigation(*_step("investigate", self._investigate, alerts))
-        message = _step("write", self._write, alerts, investigation)
+        message = _step("write", self._compose, alerts, investigation)
         for target, case in message.pop("places"):
             with SetWorkflowID(f"{message['id']} {target} {case}"):
                 DBOS.start_workflow(self._delivery_job, target, case, message)
         _step("end", self._end_investigation, alerts, investigation)
 
-    def _take(self, is_drill: bool) -> list[KnownAlert]:
+    def _choose_alerts(self, is_drill: bool) -> list[KnownAlert]:
         """Return the due alerts, of drills or real ones.
 
-        If they are all ends of alerts whose incidents are closed, mark them as told instead.
+        None, if they are all ends of alerts whose incidents are closed: save these as seen instead.
         """
         alerts = [alert for alert in self._book.list_due() if alert.is_drill == is_drill]
-        if all(alert.told and self._is_closed(alert.incident) for alert in alerts):
-            self._book.mark_told(alerts, "")
+        if all(alert.seen and self._is_closed(alert.incident) for alert in alerts):
+            self._book.save_seen(alerts, "")
             return []
         return alerts
 
     def _investigate(self, alerts: list[KnownAlert]) -> Investigation:
-        new = [alert for alert in alerts if not alert.told]
+        """Run an investigation for some alerts; if it fails, try it up to three times."""
+        new = [alert for alert in alerts if not alert.seen]
         cases = _list_cases(alerts)
         ticket = cases[0] if cases else ""
         for attempt in range(_INVESTIGATION_ATTEMPTS):
@@ -184,10 +183,10 @@ class Jobs:
                 return folder.name
         return make_incident(self._settings, exercise=_EXERCISE).id
 
-    def _write(self, alerts: list[KnownAlert], investigation: Investigation) -> dict[str, Any]:
-        """Return a message's fields, and in ``places`` each target with a case, or "" for none.
+    def _compose(self, alerts: list[KnownAlert], investigation: Investigation) -> dict[str, Any]:
+        """Return a message's fields, and in ``places`` each target with a customer's case.
 
-        Only the target ``ticket`` has cases.
+        The case is "", except for the target ``ticket``, which writes to each case.
         """
         message = make_message(
             investigation,
@@ -202,12 +201,12 @@ class Jobs:
         return {**asdict(message), "places": places}
 
     def _end_investigation(self, alerts: list[KnownAlert], investigation: Investigation) -> None:
-        """Mark the alerts as told; close the incident of a drill, or of an alert without trouble.
+        """Save the alerts as seen; close the incident of a drill, or of an alert without trouble.
 
         It stays open while one of its alerts fires.
         """
         incident = investigation.incident
-        self._book.mark_told(alerts, incident)
+        self._book.save_seen(alerts, incident)
         is_quiet = investigation.verdict == Verdict.HEALTHY and not investigation.since
         if not incident or not (is_quiet or alerts[0].is_drill):
             return
@@ -228,8 +227,6 @@ class Jobs:
             _log.warning("%s", error)
             return False
         return is_closed
-
-    # --- deliveries ---
 
     def _deliver(self, target: str, case: str, message: dict[str, str]) -> None:
         """Try until the target has taken the message, or for two hours."""
@@ -276,7 +273,7 @@ def configure(settings: ServeSettings) -> None:
 def _step(name: str, work: Callable[..., Any], *arguments: Any) -> Any:
     """Carry out a step of a job, and keep its result; after a crash, return the kept one.
 
-    A step that was interrupted, or that raises (on a full disk, for example), is carried out again.
+    A step that was interrupted, or that raises, is carried out again.
     """
     options: StepOptions = {
         "name": name,

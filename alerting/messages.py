@@ -1,7 +1,5 @@
 """What a message says: the first lines of the report's summary, and where the report is."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,28 +35,28 @@ def make_message(
     """Return the message about the investigation of these alerts, without secrets."""
     phase = investigation.verdict or "failed"
     drill = "[DRILL] " if alerts[0].is_drill else ""
-    words = ", ".join(sorted({alert.name for alert in alerts})).split()
+    alert_names = ", ".join(sorted({alert.name for alert in alerts})).split()
     report = Path()
     # Without an incident, the oldest alert stands for it.
-    about = investigation.incident or f"{alerts[0].fingerprint} {alerts[0].starts_at}"
+    topic = investigation.incident or f"{alerts[0].fingerprint} {alerts[0].starts_at}"
     lines = []
     if investigation.error:
         lines += [f"The investigation failed: {investigation.error}", "Next: runbook investigate"]
-    ends = []
+    last_lines = []  # never cut off
     if investigation.incident:
         report = home / investigation.incident / "report.html"
         lines += _read_summary(home / investigation.incident)
         if investigation.next:
             lines.append(f"Next: {investigation.next}")
-        ends.append(f"Report: {page_url}/incidents/{investigation.incident}/report.html")
-    name = f"{about} {phase}"
-    ends.append(f"[{name}]")
-    subject = f"{drill}{phase}: {about}: {' '.join(words)}"
+        last_lines.append(f"Report: {page_url}/incidents/{investigation.incident}/report.html")
+    message_id = f"{topic} {phase}"
+    last_lines.append(f"[{message_id}]")
+    subject = f"{drill}{phase}: {topic}: {' '.join(alert_names)}"
     text = visible(redactor.text("\n".join(lines)))[:_MOST_TEXT_CHARS]
     return Message(
-        id=name,
+        id=message_id,
         subject=visible(redactor.text(subject))[:_MOST_SUBJECT_CHARS],
-        text="\n".join([text, *ends]),
+        text="\n".join([text, *last_lines]),
         report=str(report) if report.is_file() else "",
     )
 

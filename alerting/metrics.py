@@ -1,7 +1,5 @@
 """The service's own metrics, for Prometheus."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from functools import partial
 from typing import TypeVar
@@ -20,11 +18,8 @@ from runbook_lib.record.journal import utc_now
 
 from .alerts import AlertBook
 
-#: Every reason for which a request is refused.
 REASONS = ("full", "too_large", "too_many_alerts", "malformed", "slow", "unauthorized")
-#: The name of a delivery's job.
 DELIVERY = "delivery"
-#: dbos' states of jobs that are not over.
 _UNFINISHED = ["ENQUEUED", "PENDING"]
 
 M = TypeVar("M", Counter, Gauge)

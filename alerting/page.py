@@ -1,7 +1,5 @@
 """The page of incidents, the open ones first, with links to their reports."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from pathlib import Path
 
@@ -20,8 +18,7 @@ from runbook_lib.show.text import visible
 from .settings import ServeSettings
 
 _MOST_ROWS = 200
-#: The headers of every answer: no other page may embed ours, and a browser guesses no content type,
-#: tells no other site our address, and keeps no copy.
+#: The headers of every answer: no other page embeds ours, and a browser keeps no copy.
 HEADERS = {
     "Content-Security-Policy": f"{CSP} frame-ancestors 'none'; form-action 'none'; base-uri 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -37,12 +34,11 @@ class Page:
         self._home = settings.runbook_home.resolve()
         self._redactor = Redactor(settings.secrets)
         self._environment = Environment(
-            loader=PackageLoader("alerting"),
-            autoescape=select_autoescape(default=True),
+            loader=PackageLoader("alerting"), autoescape=select_autoescape(default=True)
         )
 
     def list_rows(self) -> list[dict[str, Json]]:
-        """Return at most 200 incidents, the open ones first. ``report`` is the path of a URL."""
+        """Return at most 200 incidents, the open ones first."""
         history = list_history(self._home, load_policy())
         rows = []
         for incident in sorted(history, key=lambda row: not row.is_open)[:_MOST_ROWS]:

@@ -1,7 +1,5 @@
 """Read what Alertmanager's webhook sends: its payload, version 4."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
@@ -24,11 +22,7 @@ class _FromAlertmanager(BaseModel):
 
 
 class Alert(_FromAlertmanager):
-    """One alert. ``fingerprint`` and ``starts_at`` are its key.
-
-    ``ends_at`` counts once the status is ``resolved``. Before that, it is missing, in the year 1,
-    or in the future.
-    """
+    """One alert. ``ends_at`` counts once the status is ``resolved``."""
 
     status: Literal["firing", "resolved"]
     labels: dict[str, str]
@@ -53,7 +47,7 @@ class Payload(_FromAlertmanager):
 
 
 def read_payload(body: bytes) -> Payload:
-    """Return the payload of a body; raise PayloadError, which says why, if there is none."""
+    """Return the payload of a body, or raise PayloadError, which says why there is none."""
     try:
         return Payload.model_validate_json(body, strict=True)
     except ValidationError as error:

@@ -1,16 +1,15 @@
 """Put one process together: lock, alerts, jobs, and the web server."""
 
-from __future__ import annotations
-
 import fcntl
 import logging
 import os
 import signal
 import sys
-from typing import IO, TYPE_CHECKING, NoReturn
+from typing import IO, NoReturn
 from urllib.parse import unquote, urlsplit
 
 import uvicorn
+from fastapi import FastAPI
 
 from runbook_lib.errors import UsageError, disk_errors
 from runbook_lib.redact import Redactor
@@ -23,12 +22,9 @@ from .settings import ServeSettings
 from .targets import connect_targets, isolate
 from .web import build_app
 
-if TYPE_CHECKING:
-    from fastapi import FastAPI
-
 #: Requests at the same time. Each may hold a whole body in memory.
 _MOST_REQUESTS = 64
-#: How long requests may take after the process was told to end.
+#: How long requests may take once the process must end.
 _STOP_S = 5
 
 _log = logging.getLogger(__name__)
@@ -44,9 +40,9 @@ def serve(settings: ServeSettings) -> None:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
     token = settings.read_token()
     secrets = [*settings.secrets, token]
-    for url in settings.read_targets().values():
-        parts = urlsplit(url)
-        secrets += [url, unquote(parts.password or ""), parts.path, parts.query]
+    for text in settings.read_targets().values():
+        url = urlsplit(text)
+        secrets += [text, unquote(url.password or ""), url.path, url.query]
     _configure_log(Redactor(secrets))
     with _lock_home(settings):
         isolate(settings)

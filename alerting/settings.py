@@ -1,7 +1,5 @@
 """The settings of ``runbook serve``: those of the runbook, and ``SERVE_…``."""
 
-from __future__ import annotations
-
 import ipaddress
 import os
 import re
@@ -58,11 +56,7 @@ class ServeSettings(runbook_settings.Settings):
         return super().read_old_names(env_file)
 
     def read_token(self) -> str:
-        """Return the token, or "".
-
-        Raises SettingsError when the file can't be read or the token is weak, without showing the
-        token.
-        """
+        """Return the token, or ""; SettingsError when it can't be read or is weak."""
         token = _read_file("serve_token_file", self.serve_token_file)
         is_weak = len(token) < _SHORTEST_TOKEN_CHARS or not token.isascii()
         if self.serve_token_file and is_weak:
@@ -75,8 +69,8 @@ class ServeSettings(runbook_settings.Settings):
     def read_targets(self) -> dict[str, str]:
         """Return the URLs in ``SERVE_TARGETS_FILE`` by name; skip comments (#).
 
-        A name is the URL's scheme, such as ``slack``; if that is taken, its position is added, as
-        in ``slack-2``. Raises SettingsError when the file can't be read.
+        A name is the URL's scheme, such as ``slack``; if that is taken, with its position, as in
+        ``slack-2``. Raises SettingsError when the file can't be read.
         """
         targets: dict[str, str] = {}
         for line in _read_file("serve_targets_file", self.serve_targets_file).splitlines():
@@ -99,7 +93,6 @@ class ServeSettings(runbook_settings.Settings):
 
     @property
     def own_url(self) -> str:
-        """The URL of the service for this machine."""
         scheme = "https" if self.serve_tls_cert_file else "http"
         return f"{scheme}://{self.serve_address}"
 

@@ -3,8 +3,6 @@
 A message arrives at least once: an attempt whose answer is lost counts as not sent.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -64,8 +62,7 @@ class TicketTarget(SupportClient):
     def send(self, message: Message, case: str) -> None:
         """Attach the report, then write the message; each only if the case has none yet.
 
-        Raises NotSentError when the service did not take the message, its answer was lost, or the
-        report can't be read.
+        Raises NotSentError when that fails, the answer is lost, or the report can't be read.
         """
         path = self._path(check_ticket_id(case))
         try:

@@ -1,11 +1,7 @@
 """The tools that an assistant may call, over the Model Context Protocol on stdin and stdout.
 
-No tool changes a system. ``investigate`` writes an incident's folder; all others only read. Text
-from outside, such as names of objects, labels and answers of systems, is in fields named
-``untrusted_text``.
+``_INSTRUCTIONS`` tells it what they do.
 """
-
-from __future__ import annotations
 
 from datetime import datetime
 
@@ -37,10 +33,9 @@ _MOST_CHARS = 4_000
 
 
 class Origin(BaseModel):
-    """Which incident a fact is about, and when and where it was read.
+    """Which incident a fact belongs to, and when and where it was read.
 
-    ``age_s`` is the time since ``at``. ``source`` is an address, steps of the runbook, or a path on
-    this machine.
+    ``source`` is an address, steps of the runbook, or a path on this machine.
     """
 
     incident: str
@@ -126,10 +121,7 @@ class Tools:
         return self._make_fact("report", verdict, text, origin)
 
     def _find(self, name: str) -> Incident:
-        """Return the named incident, or the open one.
-
-        Raises ToolError when it can't be read, or none is open.
-        """
+        """Return the named incident, or the open one; ToolError if there is none to read."""
         try:
             incident = open_incident(self._home, name, redactor=self._redactor)
             if incident is not None:
@@ -161,7 +153,6 @@ def build_server(settings: ServeSettings) -> MCPServer:
     server = MCPServer("runbook", instructions=_INSTRUCTIONS, log_level="ERROR")
     for tool in (tools.readings, tools.causes, tools.plans, tools.report):
         server.add_tool(tool, annotations=ToolAnnotations(read_only_hint=True))
-    # investigate changes no system, but it writes incidents' folders.
     only_adds = ToolAnnotations(read_only_hint=False, destructive_hint=False)
     server.add_tool(tools.investigate, annotations=only_adds)
     return server

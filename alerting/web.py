@@ -1,7 +1,5 @@
 """The service's routes. They take alerts and show reports; none changes another system."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import binascii
@@ -28,7 +26,6 @@ _LARGEST_BODY_BYTES = 1 << 20
 _MOST_ALERTS = 1000
 #: The most alerts that may wait for an investigation.
 _QUEUE_ALERTS = 1000
-#: How long a sender may take for a whole body.
 _BODY_DEADLINE_S = 20.0
 
 _log = logging.getLogger(__name__)
@@ -75,6 +72,7 @@ def build_app(*, token: str, book: AlertBook, jobs: Jobs, metrics: Metrics, page
 
     @app.post("/alertmanager", status_code=202)
     async def receive(request: Request) -> dict[str, int]:
+        """Answer once the alerts are on disk; ``folded`` counts those that were no new ones."""
         waiting = await run_in_threadpool(book.read_waiting)
         if waiting.alerts >= _QUEUE_ALERTS:
             raise _Refusal(503, "full", f"{waiting.alerts} alerts wait; send this body again")
@@ -134,10 +132,7 @@ def _send_page(path: Path | None) -> Response:
 
 
 async def _read_body(request: Request) -> bytes:
-    """Return a body, unless it is over the limit or takes more than 20 s.
-
-    Memory holds no more than the limit and one chunk.
-    """
+    """Return a body, unless it is over the limit or takes more than 20 s."""
     body = bytearray()
     try:
         async with asyncio.timeout(_BODY_DEADLINE_S):
@@ -153,10 +148,7 @@ async def _read_body(request: Request) -> bytes:
 
 
 def has_token(authorization: str | None, token: str) -> bool:
-    """Tell whether a header holds the token: as bearer, or as the password of Basic.
-
-    The time of the comparison doesn't reveal which characters of a wrong token are right.
-    """
+    """Tell whether a header holds the token: as bearer, or as the password of Basic."""
     scheme, _, value = (authorization or "").partition(" ")
     given = value.strip()
     if scheme.lower() == "basic":

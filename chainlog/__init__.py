@@ -6,8 +6,6 @@ lines cut off at the end, nor a forger who rewrites every line. A last line with
 is *torn*: its writer died in the middle.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -74,17 +72,13 @@ def read_entries(path: Path) -> Iterator[Entry]:
 class ChainedLog:
     """Append to one log file, safely from several processes and threads.
 
-    However long the log is, an append reads only lines that are new to this object, and writes one.
-    It first moves a torn last line to ``<name>.torn-<n>``. After a failed write this object appends
-    no more, because it can't know what is on the disk. Reading raises as ``read_entries`` does.
+    An append reads only lines that are new to this object, and writes one. It first moves a torn
+    last line to ``<name>.torn-<n>``. After a failed write this object appends no more, because it
+    can't know what is on the disk. Reading raises as ``read_entries`` does.
     """
 
     def __init__(
-        self,
-        path: Path,
-        *,
-        clock: Callable[[], datetime] = _utc_now,
-        lock_timeout_s: float = 10.0,
+        self, path: Path, *, clock: Callable[[], datetime] = _utc_now, lock_timeout_s: float = 10.0
     ) -> None:
         self.path = path
         self._clock = clock
@@ -129,6 +123,7 @@ class ChainedLog:
                 return self._append(kind, data, sync)
 
     def _append(self, kind: str, data: dict[str, Any], sync: bool) -> Entry:
+        """Append one entry, while the caller has the locks."""
         if self._broken:
             raise LogError(f"{self.path} is not written any more: {self._broken}")
         has_torn_tail = self._read_new_lines()
@@ -210,6 +205,7 @@ class ChainedLog:
             self._kept_entries.append(entry)
 
     def _move_torn_tail(self) -> str:
+        """Move a torn last line to a new file beside the log; return that file's name."""
         number = 1
         while True:
             torn_path = self.path.with_name(f"{self.path.name}.torn-{number}")
@@ -223,6 +219,7 @@ class ChainedLog:
         return torn_path.name
 
     def _write(self, kind: str, data: dict[str, Any], sync: bool) -> Entry:
+        """Write one line after the last entry; after a failure, write none any more."""
         line = _make_line(self._last_entry, self._clock(), kind, data)
         try:
             self._write_line(line, sync)
@@ -255,7 +252,7 @@ class ChainedLog:
 def _write_whole(file: BinaryIO, line: bytes) -> None:
     unwritten = line
     while unwritten:
-        written_bytes = file.write(unwritten) or 0  # maybe only a part
+        written_bytes = file.write(unwritten) or 0  # maybe not all
         unwritten = unwritten[written_bytes:]
 
 
@@ -278,6 +275,7 @@ def _read(path: Path, start_bytes: int, last: Entry) -> Iterator[tuple[Entry, in
 
 
 def _parse(path: Path, line: bytes, last: Entry) -> Entry:
+    """Return a line's entry, which must follow ``last``, or raise LogDamagedError."""
     number = last.seq + 1
     try:
         entry = _decode(line)

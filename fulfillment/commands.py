@@ -306,7 +306,7 @@ def fix(
             # Elsewhere somebody may have finished a move that was cut off here.
             for move in group_actions(journal.actions):
                 if move.is_unfinished and move.first.action in MOVES:
-                    command = f"runbook resume {move.first.about or move.plan}"
+                    command = f"runbook resume {move.first.original or move.plan}"
         for plan in sorted(offered, key=lambda plan: plan["action"] in last)[:1]:
             action = plan | {"apply": ""}  # ``next`` approves it
             command = f"runbook fix --approve {plan['sha256'][:SHORT_HASH]}"

@@ -67,7 +67,7 @@ def score(journal: JournalView, goals: Goals, *, incident: str, drill: str) -> D
         last_seq = marks["diagnosed"].seq
         diagnosis = JournalView(entry for entry in journal.entries if entry.seq <= last_seq)
         cause_found = tuple(cause.name for cause in POLICY.list_causes(diagnosis))
-    judged = journal.conclusion("06_remediation")
+    judged = journal.find_conclusion("06_remediation")
     document = Document(
         schema_name="runbook/drill/1",
         incident=incident,

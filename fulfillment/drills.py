@@ -31,7 +31,7 @@ from runbook_lib.record.journal import utc_now
 from runbook_lib.report import write_outputs
 from runbook_lib.run.commands import run_sections
 from runbook_lib.run.documents import Document
-from runbook_lib.run.interrupts import Interrupts, hold_interrupts
+from runbook_lib.run.interrupts import Interrupts, delay_interrupts
 from runbook_lib.run.notebooks import RunStatus
 from runbook_lib.section import attempt
 
@@ -444,7 +444,7 @@ def _inject(drill: Drill) -> None:
     drill.has_fault = True
     drill.injected_at = drill.begin_stage("inject", drill.scenario.name)
     # Finish before an interrupt: half a fault could take effect after it was reverted.
-    with hold_interrupts():
+    with delay_interrupts():
         drill.scenario.inject(drill)
     drill.mark("injected", orders=sorted(drill.order_ids))
 

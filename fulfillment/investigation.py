@@ -50,7 +50,7 @@ class Investigation(display.Investigation[Settings, Clients]):
         check_connected(settings, cls.connect(settings))
 
     @classmethod
-    def read_calm(cls, settings: Settings) -> timedelta:
+    def read_calm_time(cls, settings: Settings) -> timedelta:
         """Return how long all must be well until an episode ends: LAG_FOR_MINUTES."""
         return timedelta(minutes=settings.lag_for_minutes)
 

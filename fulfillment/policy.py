@@ -15,7 +15,7 @@ from runbook_lib.record.view import JournalView
 
 from .analysis.causes import CAUSES, collect_observations, diagnose
 from .change import release, service_actions, synthetic
-from .quantities import PARTS, Quantity
+from .quantities import MEANINGS, Quantity
 from .sections import SECTIONS
 
 _fix = partial(NextStep, "06_remediation", typed="fix")
@@ -129,7 +129,7 @@ _SHOWN = SECTIONS.list_quantities()
 POLICY = Policy(
     quantities=replace(
         _SHOWN,
-        parts={**_SHOWN.parts, **PARTS},
+        meanings={**_SHOWN.meanings, **MEANINGS},
         remedies=frozenset({"6.1", "6.1.1", "6.1.2", "6.2"}),
     ),
     rules=_RULES,

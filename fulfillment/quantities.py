@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum, auto
 
 from runbook_lib.model import Measurement, Status
-from runbook_lib.record.folds import Part
+from runbook_lib.record.folds import Meaning
 
 
 class Quantity(StrEnum):
@@ -31,11 +31,11 @@ class Quantity(StrEnum):
 DELAY_ALERT = "FulfillmentDelay"
 UPLOAD_ALERT = "FulfillmentUploadFailing"
 #: How each quantity counts. A step whose quantity is not named here shows one of its own.
-PARTS: Mapping[str, Part] = {
-    **dict.fromkeys(Quantity, Part.SYMPTOM),
-    Quantity.ALERT: Part.ALERT,
-    Quantity.LOW_LAG: Part.RECOVERY,
-    Quantity.USUAL_BACKLOG: Part.RECOVERY,
+MEANINGS: Mapping[str, Meaning] = {
+    **dict.fromkeys(Quantity, Meaning.SYMPTOM),
+    Quantity.ALERT: Meaning.ALERT,
+    Quantity.LOW_LAG: Meaning.RECOVERY,
+    Quantity.USUAL_BACKLOG: Meaning.RECOVERY,
 }
 
 

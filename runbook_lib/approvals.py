@@ -1,10 +1,8 @@
 """Plans, and the gate's rules: a plan is carried out once its SHA-256 is approved.
 
 A plan is the file ``plans/<id>.jsonl``. One that can be resumed keeps a log; any other is carried
-out once, and ``plans/<id>.applied.json`` marks it as used.
+out once, and ``plans/<id>.applied.json`` shows that it was.
 """
-
-from __future__ import annotations
 
 import hashlib
 import json
@@ -58,8 +56,8 @@ class PlanKind(NamedTuple):
     schema: str
     apply: Work
     verify: Work
-    read_state: Callable[[Any, Plan], dict[str, Json]] = lambda _inv, _plan: {}
-    parse: Callable[[Path, bytes], Plan] | None = None
+    read_state: Callable[[Any, "Plan"], dict[str, Json]] = lambda _inv, _plan: {}
+    parse: Callable[[Path, bytes], "Plan"] | None = None
     resume: Work | None = None
     refusals: tuple[type[Exception], ...] = (errors.SafetyError,)
 
@@ -72,7 +70,7 @@ class Plan:
     ----------
     sha256 : of the plan's file; of an undo or of answers, computed from the release's hash
     summary : what an approver needs: counts, bytes, what is left out and why
-    about : id of the plan that this one undoes or settles, or ""
+    original : id of the plan that this one undoes or settles, or ""
     content : what the kind needs to carry the plan out
     way_back : how to undo it: a command, or words
     """
@@ -88,7 +86,7 @@ class Plan:
     content: Any = field(repr=False)
     rows: Sequence[Any] = field(default=(), repr=False)
     is_empty: bool = False
-    about: str = ""
+    original: str = ""
     way_back: str = ""
 
     @property
@@ -97,21 +95,17 @@ class Plan:
 
     @property
     def trace(self) -> Path:
-        """The file that shows that the plan was begun: its log, or its mark of use."""
+        """The file that shows that the plan was begun: its log, or ``<id>.applied.json``."""
         if self.kind.resume is not None:
             return self.path.parents[1] / "ledger" / self.path.name
         return self.path.with_name(f"{self.id}.applied.json")
 
     def make_entry(
-        self,
-        phase: ActionPhase,
-        *,
-        reason: str = "",
-        result: Mapping[str, Json] = {},
+        self, phase: ActionPhase, *, reason: str = "", result: Mapping[str, Json] = {}
     ) -> ActionEntry:
         facts = {"plan": self.id, "sha256": self.sha256}
-        if self.about:
-            facts["about"] = self.about
+        if self.original:
+            facts["about"] = self.original
         return ActionEntry(
             step=self.step,
             action=self.action,
@@ -141,6 +135,7 @@ def write_plan(
 
 
 def make_empty_plan(*, step: str, target: str, reason: str) -> Plan:
+    """Return a plan without anything to do, for a ``reason``. It has no file."""
     return Plan(
         kind=_NOTHING,
         path=Path(f"nothing-{step}.jsonl"),
@@ -182,6 +177,7 @@ def load_plan(path: Path, kinds: Iterable[PlanKind]) -> Plan:
 
 
 def parse_header(kind: PlanKind, path: Path, blob: bytes) -> Plan:
+    """Return a plan that is only a header, or raise PlanAlteredError."""
     try:
         header = parse_json(blob)
         summary = {**header.get("summary", {}), "expires_at": header["expires_at"]}
@@ -202,7 +198,7 @@ def parse_header(kind: PlanKind, path: Path, blob: bytes) -> Plan:
 
 
 def use_plan(plan: Plan, state: Mapping[str, Json], *, now: datetime) -> None:
-    """Mark a plan as used; ``state`` is what is about to change.
+    """Write the file that shows a plan as used, with the ``state`` before the change.
 
     Raises PlanExpiredError or PlanUsedError if it is too old, or was used before.
     """
@@ -219,7 +215,7 @@ def use_plan(plan: Plan, state: Mapping[str, Json], *, now: datetime) -> None:
 
 
 def read_before(plan: Plan) -> dict[str, Json]:
-    """Return the state that ``use_plan`` wrote before the change, or raise ``RecordError``."""
+    """Return the state before the change, as ``use_plan`` wrote it, or raise ``RecordError``."""
     try:
         return dict(parse_json(plan.trace.read_bytes()))
     except (OSError, ValueError, TypeError) as error:

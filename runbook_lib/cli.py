@@ -1,7 +1,5 @@
 """The ``runbook`` command: its groups, its options, its exit codes."""
 
-from __future__ import annotations
-
 import logging
 import os
 import shlex
@@ -21,7 +19,7 @@ from typer.exceptions import TyperException
 from chainlog import LogError
 
 from .errors import ExitCode, RunbookError, UsageError, exit_code_of_error
-from .run.interrupts import hold_interrupts
+from .run.interrupts import delay_interrupts
 from .runbook import (
     find_plugins,
     find_runbook,
@@ -120,7 +118,7 @@ def build_app(arguments: Sequence[str]) -> typer.Typer:
 
 def run_command(arguments: Sequence[str]) -> int:
     try:
-        with hold_interrupts():
+        with delay_interrupts():
             app = build_app(arguments)
         code = int(app(arguments, standalone_mode=False) or 0)
         if code == ExitCode.INTERRUPTED:  # typer turns Ctrl-C into this code and says nothing
@@ -170,8 +168,8 @@ def say_failure(error: BaseException, arguments: Sequence[str]) -> int:
 def main() -> None:
     """Run the command with this process's arguments, and exit with its code.
 
-    SIGTERM interrupts as Ctrl-C does. Once the command has ended, both are ignored, because they
-    could only print a traceback. After an interrupt, don't wait for threads, which may hang.
+    SIGTERM interrupts as Ctrl-C does. Once the command has ended, both could only print a
+    traceback. After an interrupt, don't wait for threads, which may hang.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     exit_code = run_command(sys.argv[1:])

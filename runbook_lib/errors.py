@@ -1,45 +1,12 @@
-"""The exceptions and the one table of exit codes; a runbook adds its own.
+"""The exceptions, and the one table of exit codes; a runbook adds its own."""
 
-::
-
-    RunbookError
-      UsageError
-        SettingsError
-      ClientError
-        ClientTimeoutError
-        ConnectionRefusedClientError
-          NotConfiguredError
-        AccessDeniedError
-        NotFoundError
-        PreconditionFailedError
-        BadAnswerError
-          WrongSystemError
-      NotConnectedError
-      RecordError
-      SafetyError
-        EnvironmentForbidsError
-        PlanNotApprovedError
-          StoppedAtPlanError
-        PlanExpiredError
-        PlanAlteredError
-        PlanUsedError
-        StoreNotReadyError
-      RunInterruptedError
-        ActionInterruptedError
-"""
-
-from __future__ import annotations
-
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import IntEnum
 from textwrap import fill
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from pydantic import ValidationError
+from pydantic import ValidationError
 
 
 class RunbookError(Exception):
@@ -73,10 +40,7 @@ class SettingsError(UsageError):
 
 
 class ClientError(RunbookError):
-    """An outside system could not be read or changed.
-
-    ``message`` says what failed and what to check next; ``system`` is such as ``"prometheus"``.
-    """
+    """An outside ``system``, such as ``"prometheus"``, could not be read or changed."""
 
     def __init__(self, message: str, *, system: str = "") -> None:
         super().__init__(f"{system}: {message}" if system else message)
@@ -188,12 +152,12 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
     @classmethod
-    def of(cls, is_ok: object) -> ExitCode:
+    def of(cls, is_ok: object) -> "ExitCode":
         return cls.OK if is_ok else cls.NOT_OK
 
 
 # By name, so that `runbook --help` need not import the models.
-_BY_VERDICT = {
+CODE_OF_VERDICT = {
     "healthy": ExitCode.OK,
     "fixed": ExitCode.OK,
     "fixed_alert_decaying": ExitCode.OK,
@@ -211,10 +175,6 @@ _BY_ERROR: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (SafetyError, ExitCode.REFUSED),
     (NotConnectedError, ExitCode.UNKNOWN),
 )
-
-
-def compute_exit_code(verdict: str) -> ExitCode:
-    return _BY_VERDICT[verdict]
 
 
 def exit_code_of_error(

@@ -22,9 +22,8 @@ FLAG: Final = "boolean"
 def to_frame(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, Dtype] = {}) -> pd.DataFrame:
     """Return rows as a frame, indexed from 0, with ``columns`` (dtypes by name) first.
 
-    Other columns get their dtypes from the values. Units are in the names (``_minutes``,
-    ``_bytes``, ``_s``). A missing value is NA (NaT for a time), and so is text in a declared number
-    or time column.
+    Other columns get their dtypes from the values. Units are in the names, such as ``_minutes``. A
+    missing value is NA (NaT for a time), and so is text in a declared number or time column.
     """
     import pandas as pd
 

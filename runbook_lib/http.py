@@ -1,10 +1,7 @@
 """A client for HTTP systems that limits the time and the size of each answer.
 
-A ``shape`` is the type that an answer must have: a dataclass whose field types parse the values
-(``At``, ``Duration`` …).
+A ``shape`` is the type that an answer must have: a dataclass whose field types parse the values.
 """
-
-from __future__ import annotations
 
 import re
 import time
@@ -30,27 +27,19 @@ from .settings import Settings
 
 #: For JSON with camelCase names. A text field also accepts a number.
 CAMEL = ConfigDict(alias_generator=to_camel, coerce_numbers_to_str=True)
-_UNIT_S = {
-    "ms": 0.001,
-    "s": 1,
-    "m": 60,
-    "h": 3600,
-    "d": 86400,
-    "w": 604800,
-    "y": 31536000,
-}
+_UNIT_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31536000}
 
 
 def parse_duration(text: str) -> float:
     """Return the seconds of a text such as ``1m30s``, ``500ms`` or ``5m``, or raise ValueError."""
     if not re.fullmatch(r"(\d+(\.\d+)?(ms|[smhdwy]))+|0", text):
         raise ValueError(f"{text!r} is not a duration such as 90s, 10m or 1h30m")
-    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|[smhdwy])", text)
-    return sum(float(number) * _UNIT_S[unit] for number, unit in parts)
+    pairs = re.findall(r"(\d+(?:\.\d+)?)(ms|[smhdwy])", text)
+    return sum(float(number) * _UNIT_S[unit] for number, unit in pairs)
 
 
 def read_minutes(value: str | float) -> str | float:
-    """Return the minutes of a text such as ``1h30m``, or raise ValueError; else the value."""
+    """Return the minutes of a text such as ``1h30m``, and any other value as it is."""
     is_duration = isinstance(value, str) and value[-1:].isalpha()
     return parse_duration(str(value)) / 60 if is_duration else value
 
@@ -111,21 +100,13 @@ class HttpClient:
     url : if "", requests raise ``NotConfiguredError``
     timeout_s : for the complete answer; a stalled one may take twice as long
     auth : ``Bearer TOKEN`` or ``Basic user:password``
-    ca_file : PEM certificates to trust; "" for certifi's list
-    proxy_url : ``http://[user:password@]host:port``, or ""
     """
 
     SYSTEM: ClassVar[str] = ""
     HEALTH: ClassVar[str] = "/health"
 
     def __init__(
-        self,
-        url: str,
-        *,
-        timeout_s: float,
-        auth: str = "",
-        ca_file: str = "",
-        proxy_url: str = "",
+        self, url: str, *, timeout_s: float, auth: str = "", ca_file: str = "", proxy_url: str = ""
     ) -> None:
         self._setting = f"{self.SYSTEM.upper()}_URL"
         self._timeout_s = timeout_s
@@ -159,47 +140,31 @@ class HttpClient:
             **options,
         )
 
-    def get(
-        self,
-        path: str,
-        shape: type[T],
-        params: Mapping[str, Any] = {},
-        part: str = "",
-    ) -> T:
-        """Return an answer, or its field ``part``, such as ``config.original``, in a shape.
+    def get(self, path: str, shape: type[T], params: Mapping[str, Any] = {}, field: str = "") -> T:
+        """Return an answer, or its ``field``, such as ``config.original``, in a shape.
 
         Raises a ``ClientError`` when there is no 2xx answer, or it has another shape.
         """
-        return self.read_as(path, self._ask("GET", path, params=params).body, shape, part)
+        return self.read_as(path, self._ask("GET", path, params=params).body, shape, field)
 
-    def identify(
-        self,
-        path: str,
-        shape: type[T],
-        part: str = "",
-        *,
-        status: int = 200,
-    ) -> T:
-        """Return an answer that only this system gives; WrongSystemError if another one answers."""
+    def identify(self, path: str, shape: type[T], field: str = "", *, status: int = 200) -> T:
+        """Return an answer that only this system gives, with ``status``.
+
+        Raises WrongSystemError if another system answers.
+        """
         answer = self._send("GET", path)
         try:
             # With another 2xx status, the answer's shape decides.
             if answer.status != status:
                 self._check_status(answer)
-            return self.read_as(path, answer.body, shape, part)
+            return self.read_as(path, answer.body, shape, field)
         except (errors.BadAnswerError, errors.NotFoundError) as error:
             if answer.status >= 500:  # the right system may fail, too
                 raise
             text = f"{self._setting} is not the address of {self.SYSTEM}: {error.message}"
             raise errors.WrongSystemError(text, system=self.SYSTEM) from error
 
-    def post(
-        self,
-        path: str,
-        shape: type[T],
-        body: Json = None,
-        method: str = "POST",
-    ) -> T:
+    def post(self, path: str, shape: type[T], body: Json = None, method: str = "POST") -> T:
         """Send JSON, if any; return the answer in a shape. An empty answer counts as null."""
         answer = self._ask(method, path, json=body)
         return self.read_as(path, answer.body.strip() or b"null", shape)
@@ -213,18 +178,12 @@ class HttpClient:
         with self.parsing(self.HEALTH):
             return to_utc(parsedate_to_datetime(answer.headers["Date"]))
 
-    def read_as(
-        self,
-        path: str,
-        answer: Json,
-        shape: type[T],
-        part: str = "",
-    ) -> T:
-        """Return an answer, as bytes or parsed, or its field ``part``, in a shape."""
+    def read_as(self, path: str, answer: Json, shape: type[T], field: str = "") -> T:
+        """Return an answer, as bytes or parsed, or its ``field``, in a shape."""
         with self.parsing(path):
             if isinstance(answer, bytes):
                 answer = parse_json(answer)
-            for name in part.split(".") if part else ():
+            for name in field.split(".") if field else ():
                 answer = answer[name]
             shaped: T = _make_adapter(shape).validate_python(answer)
             return shaped
@@ -237,19 +196,20 @@ class HttpClient:
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             reason = repr(error)
             if isinstance(error, ValidationError):
-                field, problem = next(iter(errors.list_problems(error).items()))
-                reason = f"{field}: {problem}"
+                where, problem = next(iter(errors.list_problems(error).items()))
+                reason = f"{where}: {problem}"
             text = f"{self.url}{path} gave an answer that cannot be used ({self._quote(reason)})."
             text += f" Is this really {self.SYSTEM}?"
             raise errors.BadAnswerError(text, system=self.SYSTEM) from error
 
     def _ask(self, method: str, path: str, **content: Any) -> Answer:
-        """Return a 2xx answer, or raise what its status means."""
+        """Return a 2xx answer, or raise why there is none."""
         answer = self._send(method, path, **content)
         self._check_status(answer)
         return answer
 
     def _check_status(self, answer: Answer) -> None:
+        """Raise what a status other than 2xx means."""
         status = answer.status
         if 200 <= status < 300:
             return
@@ -284,13 +244,14 @@ class HttpClient:
             raise self._explain(url, error) from error
 
     def _explain(self, url: str, error: Exception) -> errors.ClientError:
+        """Return the error that says why there is no answer."""
         if isinstance(error, requests.Timeout | ReadTimeoutError):
             text = f"{url} did not answer within {self._timeout_s:g} s (HTTP_TIMEOUT_S)"
             return errors.ClientTimeoutError(text, system=self.SYSTEM)
-        first: BaseException = error
-        while first.__context__ is not None:
-            first = first.__context__
-        reason = self._quote(str(first))
+        innermost: BaseException = error
+        while innermost.__context__ is not None:
+            innermost = innermost.__context__
+        reason = self._quote(str(innermost))
         if isinstance(error, ValueError):
             text = f"{url} cannot be used: {reason}"
             return errors.BadAnswerError(text, system=self.SYSTEM)

@@ -1,9 +1,4 @@
-"""The context in which sections work: settings, clients, journal, clock.
-
-Sections share findings through the incident folder, not through the kernel.
-"""
-
-from __future__ import annotations
+"""The context in which sections work. They share findings through the incident's folder."""
 
 import logging
 import time
@@ -20,28 +15,17 @@ from . import errors, model
 from .approvals import SHORT_HASH, Plan, Work, is_approved, load_plan, use_plan
 from .model import ActionEntry, ActionPhase, Json, Note, Reading, Role, Status, Verdict
 from .policy import Judgement, Policy
-from .record.incident import (
-    Incident,
-    create_incident,
-    lock_file,
-    open_incident,
-)
+from .record.incident import Incident, create_incident, lock_file, open_incident
 from .record.journal import utc_now
 from .record.notes import write_note
 from .record.view import JournalView
 from .redact import Redactor
 from .runbook import find_runbook, keep_log, load_policy, use_runbook
-from .section import (
-    SectionModule,
-    SectionParameters,
-    check_parameters,
-    split_list,
-)
+from .section import SectionModule, SectionParameters, check_parameters, split_list
 from .settings import Settings
 
 #: Given as an incident's id, makes a new incident.
 NEW = "new"
-#: The most rows of a reading that the journal keeps.
 _KEPT_ROWS = 50
 
 S = TypeVar("S", bound=Settings, default=Settings)
@@ -75,8 +59,8 @@ def close_if_quiet(incident: Incident) -> None:
 class Investigation(Generic[S, C]):
     """One section at work on one incident. Each runbook subclasses it.
 
-    ``runbook`` is its name for notebooks opened by hand; "" stands for ``RUNBOOK_NAME``, or the
-    only one installed. Nothing is written if ``is_over``: the incident was closed before.
+    ``runbook`` is its name for notebooks opened by hand, or "". Nothing is written if ``is_over``:
+    the incident was closed before.
     """
 
     runbook: ClassVar[str] = ""
@@ -113,7 +97,7 @@ class Investigation(Generic[S, C]):
         """Raise UsageError if a ticket does not exist."""
 
     @classmethod
-    def read_calm(cls, _settings: S) -> timedelta:
+    def read_calm_time(cls, _settings: S) -> timedelta:
         """Return how long needed symptoms must be ok before an episode has ended."""
         return timedelta(0)
 
@@ -124,21 +108,24 @@ class Investigation(Generic[S, C]):
         ``incident_id`` is an id, ``new``, or "" for the open one, or a new one if none is open. If
         the open incident's episode has ended and another has begun, close it and make a new one.
 
-        Raises UsageError without such an incident, and what ``check_connected`` raises; nothing was
-        written then.
+        Raises UsageError without such an incident, and what ``check_connected`` raises, before
+        anything is written.
         """
         home = settings.runbook_home.resolve()
         redactor = Redactor(settings.secrets)
-        is_named = incident_id not in ("", NEW)
-        named = open_incident(home, incident_id, redactor=redactor) if is_named else None
+        named = None
+        if incident_id not in ("", NEW):
+            named = open_incident(home, incident_id, redactor=redactor)
         cls.check_connected(settings)
         if named is not None:
             return named, False
+        # Two commands that run at once must not make two incidents.
         with lock_file(home / ".incidents.lock", timeout_s=120):
             current = open_incident(home, redactor=redactor)
             if current is None:
                 return make_incident(settings), True
-            if incident_id != NEW and not cls._has_next_episode(current, settings):
+            must_replace = incident_id == NEW or cls._has_next_episode(current, settings)
+            if not must_replace:
                 return current, False
             made = make_incident(settings)
             text = f"Incident {current.id} is closed: another episode has begun, in {made.id}."
@@ -149,19 +136,25 @@ class Investigation(Generic[S, C]):
 
     @classmethod
     def _has_next_episode(cls, incident: Incident, settings: S) -> bool:
-        """Tell whether new trouble began, at least ``read_calm`` after the incident was fixed."""
+        """Tell whether an open incident was fixed, and the trouble came back later.
+
+        Trouble that comes back within ``read_calm_time`` still belongs to the incident. Journals
+        nothing, because what it reads may belong to the next one.
+        """
         judgement = judge_incident(incident)
-        until = judgement.until
-        calm = cls.read_calm(settings)
-        is_fixed = judgement.verdict is Verdict.FIXED
-        if not is_fixed or until is None or utc_now() - until < calm:
-            return False  # newer trouble belongs to this incident
+        ended_at = judgement.until
+        calm_time = cls.read_calm_time(settings)
+        if judgement.verdict is not Verdict.FIXED or ended_at is None:
+            return False
+        if utc_now() - ended_at < calm_time:
+            return False
         for step, section in find_runbook().sections.list_steps().values():
             if not step.needed:
                 continue
             reading = cls(incident, section=section, settings=settings).observe(step.id)
             if reading.status is Status.BREACH:
-                return (reading.since or reading.observed_at) - until >= calm
+                began_at = reading.since or reading.observed_at
+                return began_at - ended_at >= calm_time
         return False
 
     @classmethod
@@ -189,17 +182,13 @@ class Investigation(Generic[S, C]):
         if checked.ticket_id:
             incident.update(ticket_id=checked.ticket_id)
         inv = cls(
-            incident,
-            section=section,
-            parameters=checked,
-            settings=settings,
-            progress=progress,
+            incident, section=section, parameters=checked, settings=settings, progress=progress
         )
         inv._begin()
         return inv
 
     def _begin(self) -> None:
-        """Do what comes before the first cell. The notebooks' subclass extends this."""
+        """Do what comes before the first cell. The notebooks' subclass overrides this."""
 
     @property
     def operator(self) -> str:
@@ -275,11 +264,7 @@ class Investigation(Generic[S, C]):
         return Template(text).safe_substitute(values)
 
     def read_step(
-        self,
-        step_id: str,
-        *,
-        max_age_s: float | None = None,
-        only_ok: bool = False,
+        self, step_id: str, *, max_age_s: float | None = None, only_ok: bool = False
     ) -> Reading:
         """Return a step's reading: a recent one if ``max_age_s`` allows, else carry the step out.
 
@@ -335,57 +320,46 @@ class Investigation(Generic[S, C]):
         if changed:
             given = self.parameters.model_dump() | changed
             self.parameters = check_parameters(self.section, given)
-        named = (plan for plan in self._load_named_plans() if plan.step == step_id)
-        plan = next(named, None) or action.plan(self)
+        named_plans = (plan for plan in self._load_named_plans() if plan.step == step_id)
+        plan = next(named_plans, None) or action.plan(self)
         self._plans.append(plan)
         if not plan.is_empty:
             self._write_phase(plan, ActionPhase.PLANNED, result=plan.summary)
         return plan
 
-    def apply(
-        self,
-        plan: Plan,
-        *,
-        approve: str = "",
-        may_wait: bool = False,
-    ) -> ActionEntry:
+    def apply(self, plan: Plan, *, approve: str = "", may_wait: bool = False) -> ActionEntry:
         """Carry out a plan that ``approve`` names by its SHA-256 or its first 12 characters.
 
         ``approve`` is comma-separated; if it names only other plans, nothing is done. With
         ``may_wait``, a plan without an approval is skipped, because nothing later needs its effect.
 
-        Raises
-        ------
-        StoppedAtPlanError
-            When ``approve`` is empty, there is something to do, and ``may_wait`` is false.
-        PlanNotApprovedError
-            When a hash belongs to no plan of this run.
-        SafetyError, ActionInterruptedError
-            When a safety rule refuses, or the change is interrupted. Both are journalled.
+        Raises StoppedAtPlanError without any approval of work that may not wait, and
+        PlanNotApprovedError for a hash of no plan of this run. Raises SafetyError when a safety
+        rule refuses, and ActionInterruptedError when interrupted; both are journalled.
         """
         approved = self._read_approvals(approve, plan)
         if not plan.is_empty and plan.sha256 in approved:
             self._write_phase(plan, ActionPhase.APPROVED)
             return self._carry_out(plan, plan.kind.apply)
         if not (plan.is_empty or approved or may_wait):
-            state = f"{plan.action} on {plan.target} is planned, not done. Read the plan above."
+            words = f"{plan.action} on {plan.target} is planned, not done. Read the plan above."
             advice = "To carry it out, approve it there and run this cell again, or set:"
             code = f"approve = {plan.sha256[:SHORT_HASH]!r}"
-            if not plan.about:
+            if not plan.original:
                 code = f"plan = {plan.id!r}\n{code}"
-            raise errors.StoppedAtPlanError(f"{state} {advice}\n\n{code}")
+            raise errors.StoppedAtPlanError(f"{words} {advice}\n\n{code}")
         return plan.make_entry(ActionPhase.PLANNED, reason="nothing was done")
 
     def _read_approvals(self, approve: str, plan: Plan) -> list[str]:
-        """Return the approved hashes, or raise PlanNotApprovedError for an unknown one."""
+        """Return the plans' hashes that ``approve`` names, or raise PlanNotApprovedError."""
         plans = [*self._load_named_plans(), *self._plans, plan]
-        known = {made.sha256 for made in plans if not made.is_empty}
+        hashes = {known.sha256 for known in plans if not known.is_empty}
         approved: list[str] = []
         for typed in split_list(approve):
-            meant = [sha256 for sha256 in known if is_approved(sha256, typed)]
+            meant = [sha256 for sha256 in hashes if is_approved(sha256, typed)]
             if len(meant) != 1:
                 text = f"{typed} is the hash of no plan that was made or named in this run."
-                choices = ", ".join(sha256[:SHORT_HASH] for sha256 in sorted(known))
+                choices = ", ".join(sha256[:SHORT_HASH] for sha256 in sorted(hashes))
                 raise errors.PlanNotApprovedError(
                     f"{text} Plan again, or approve one of: {choices}"
                 )
@@ -393,6 +367,7 @@ class Investigation(Generic[S, C]):
         return approved
 
     def resume(self, plan: Plan) -> ActionEntry:
+        """Resume a plan that was cut off, or raise UsageError if its kind can't."""
         if plan.kind.resume is None:
             raise errors.UsageError(f"{plan.id} cannot be resumed: plan again")
         return self._carry_out(plan, plan.kind.resume)
@@ -410,25 +385,25 @@ class Investigation(Generic[S, C]):
             return plan.make_entry(ActionPhase.PLANNED, reason="nothing to verify")
         effect = plan.kind.verify(self, plan)
         phase = ActionPhase.VERIFIED if effect.is_ok else ActionPhase.FAILED
-        is_kept = self._has_outcome(plan)
-        return self._write_phase(plan, phase, effect.reason, effect.result, is_kept=is_kept)
+        is_own = self._has_outcome(plan)
+        return self._write_phase(plan, phase, effect.reason, effect.result, is_kept=is_own)
 
     def _carry_out(self, plan: Plan, change: Work) -> ActionEntry:
-        """Change the world by ``change``, and journal the outcome, even a failure.
+        """Carry a plan out by ``change``, and journal what came of it, even a failure.
 
-        An earlier incident's action is not journalled as this one's.
+        For an earlier incident's plan that had nothing left to do, journal nothing.
         """
         if self.incident.is_closed:
             raise errors.UsageError(f"{self.incident.id} is closed: act in the open incident")
         self._has_changed = False
         try:
-            if plan.kind.resume is None:  # mark it as used before the change
+            if plan.kind.resume is None:  # before the change, so that no second run begins it
                 state = plan.kind.read_state(self, plan)
                 use_plan(plan, self.incident.redactor.json(state), now=self.now())
             effect = change(self, plan)
         except KeyboardInterrupt as error:
-            # If the change says how far it got, show that.
             doubt = f"Interrupted. {plan.action} of {plan.target} may or may not have taken effect."
+            # A move's error says how far it got.
             text = str(error) or f"{doubt} Check with: runbook investigate"
             self._write_phase(plan, ActionPhase.FAILED, text)
             raise errors.ActionInterruptedError(text) from None
@@ -437,25 +412,28 @@ class Investigation(Generic[S, C]):
             phase = ActionPhase.REFUSED if is_refused else ActionPhase.FAILED
             self._write_phase(plan, phase, str(error) or type(error).__name__)
             raise
-        # A move calls ``begin_change``, unless nothing was left to do.
-        is_kept = self._has_changed or plan.kind.resume is None or self._has_outcome(plan)
+        # A move, which can be resumed, calls ``begin_change`` unless nothing was left to do.
+        has_changed = self._has_changed or plan.kind.resume is None
+        is_kept = has_changed or self._has_outcome(plan)
         return self._write_phase(
             plan, ActionPhase.APPLIED, effect.reason, effect.result, is_kept=is_kept
         )
 
     def _has_outcome(self, plan: Plan) -> bool:
-        """Tell whether this journal has more of the plan than an approval."""
+        """Tell whether this incident's journal has more of the plan than an approval."""
         return any(
             action.plan == plan.id and action.phase is not ActionPhase.APPROVED
             for action in self.journal.actions
         )
 
     def _load_named_plans(self) -> list[Plan]:
-        named = split_list(getattr(self.parameters, "plan", ""))
+        """Load the plans whose ids the section's parameter ``plan`` lists."""
+        plan_ids = split_list(getattr(self.parameters, "plan", ""))
         kinds = [kind for action in self.section.ACTIONS.values() for kind in action.kinds]
-        return [load_plan(self.incident.find_plan(name), kinds) for name in named]
+        return [load_plan(self.incident.find_plan(plan_id), kinds) for plan_id in plan_ids]
 
     def _find_declared(self, step_id: str, declared: Mapping[str, T]) -> T:
+        """Return a step or action of the section, or raise UsageError."""
         if step_id in declared:
             return declared[step_id]
         ids = ", ".join(declared) or "none"
@@ -470,6 +448,7 @@ class Investigation(Generic[S, C]):
         *,
         is_kept: bool = True,
     ) -> ActionEntry:
+        """Return an entry for a phase of a plan; journal it if ``is_kept``."""
         entry = plan.make_entry(phase, reason=reason, result=result)
         entry = entry.model_copy(update={"operator": self.operator})
         if is_kept:

@@ -3,8 +3,6 @@
 A message without a translation stays English. ``%(name)s`` in it stands for a value.
 """
 
-from __future__ import annotations
-
 from datetime import datetime
 from functools import cache
 from gettext import GNUTranslations, NullTranslations
@@ -14,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 
 class _Reader:
-    """The person who reads what this process writes; with a zone, local time stands beside UTC."""
+    """The reader; with a zone, local time stands beside UTC."""
 
     translations = NullTranslations()
     zone: ZoneInfo | None = None
@@ -48,7 +46,6 @@ def gettext(message: str, **values: object) -> str:
 
 
 def ngettext(singular: str, plural: str, number: int) -> str:
-    """Translate the form of a message that fits a number."""
     return _Reader.translations.ngettext(singular, plural, number)
 
 

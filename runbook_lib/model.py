@@ -1,7 +1,5 @@
 """Types that the layers hand to each other. All are frozen, except ``Outcome``."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -148,8 +146,14 @@ class ActionPhase(StrEnum):
 
 
 class _Journalled(BaseModel):
-    # Ignore unknown fields from other versions.
-    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="strings")
+    # Ignore unknown fields from other versions. A field's alias is its name in the journal.
+    model_config = ConfigDict(
+        frozen=True,
+        extra="ignore",
+        ser_json_inf_nan="strings",
+        validate_by_name=True,
+        serialize_by_alias=True,
+    )
 
 
 class Line(_Journalled):
@@ -162,7 +166,7 @@ class Plot(_Journalled):
     unit: str = ""
     lines: tuple[Line, ...] = ()
     threshold: float | None = None
-    marks: tuple[tuple[Timestamp, str], ...] = ()
+    annotations: tuple[tuple[Timestamp, str], ...] = Field((), alias="marks")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +179,6 @@ class Event:
     source : the system whose clock gave ``at``
     subject : name of an alert, or message of a log line
     state : such as firing, of an alert or a notice; with ``is_end`` it ends here
-    channel : who got the notice
     """
 
     at: Timestamp
@@ -204,8 +207,8 @@ class _Entry(_Journalled):
 class Measurement(_Entry):
     """What a reading says of one quantity, such as that of one alert (``subject``).
 
-    ``since`` is when this status began, if the source says so. ``text`` says why, by default with
-    the reading's reason. A stale one is too old to describe the present.
+    ``since``: when this status began, if the source says so. ``text`` says why, by default with the
+    reading's reason. A stale one is too old to describe the present.
     """
 
     step: str = Field("", exclude=True)
@@ -239,16 +242,18 @@ class Outcome(BaseModel):
     ----------
     threshold, source : only where they differ from the step's own
     link : where people see the same; ``{from}`` and ``{to}`` stand for times
-    order_ids : affected requests of customers; None if not counted
+    order_ids : affected requests; None if not counted
     longest_minutes, affected_files : their longest wait, and how many files wait
     observations : values that the causes' rules test; None if unknown
     columns : those of ``rows`` to show at first
     clear : when the alert clears after the last action
-    ways_on : commands that finish unfinished work, to run first
+    finish_commands : commands that finish unfinished work, to run first
     measurements : those that differ from the outcome's own status
     """
 
-    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
+    model_config = ConfigDict(
+        extra="forbid", ser_json_inf_nan="strings", validate_by_name=True, serialize_by_alias=True
+    )
 
     status: Status = Status.UNKNOWN
     reason: str = ""
@@ -269,7 +274,7 @@ class Outcome(BaseModel):
     plot: Plot | None = None
     events: tuple[Event, ...] = ()
     clear: ClearTime | None = None
-    ways_on: tuple[str, ...] = ()
+    finish_commands: tuple[str, ...] = Field((), alias="ways_on")
     measurements: tuple[Measurement, ...] = ()
 
     def judge(self, status: Status, reason: str) -> Self:
@@ -386,7 +391,7 @@ class ActionEntry(_Entry):
         return str(self.result.get("plan") or self.source or self.step)
 
     @property
-    def about(self) -> str:
+    def original(self) -> str:
         """The id of the plan that this one undoes or settles, or ""."""
         return str(self.result.get("about") or "")
 

@@ -1,9 +1,7 @@
 """Proven moves: plans of ``objectmove`` go through this package's gate.
 
-A runbook subclasses ``MoveGate``. No other module of this package knows ``objectmove``.
+No other module of this package knows ``objectmove``.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -58,15 +56,11 @@ _LIMIT_OBJECTS = 1000
 #: The outcomes that prove a move, its undo, and a settling.
 _LANDED = {"in_place", "gone_after_landed"}
 _UNDONE = {"taken_back", "gone_after_landed", "skipped", "waiting", "settled_by_word"}
-_AS_PLANNED = {
-    "undo": _UNDONE,
-    "settle": {*_LANDED, *_UNDONE, "changed_by_others"},
-}
-#: In a plan's summary: who else moves objects, and how they are held.
+_AS_PLANNED = {"undo": _UNDONE, "settle": {*_LANDED, *_UNDONE, "changed_by_others"}}
+#: In a plan's summary: who else moves objects, and how they are paused.
 OTHERS = "who else moves"
 _Keys = Annotated[
-    list[str],
-    BeforeValidator(lambda keys: split_list(keys) if isinstance(keys, str) else keys),
+    list[str], BeforeValidator(lambda keys: split_list(keys) if isinstance(keys, str) else keys)
 ]
 #: A run's facts that count or list what is left to do.
 _LEFT = ("skipped", "failed", "unproven", "in_reach", "waiting", "left")
@@ -104,8 +98,8 @@ def _naming_commands() -> Iterator[None]:
         yield
     except MoveError as error:
         if error.way_on:
-            way_on = error.way_on.replace(error.needed, error.needed[:SHORT_HASH])
-            error.args = (name_runbook(f"{error}. Carry on with: runbook {way_on}"),)
+            command = error.way_on.replace(error.needed, error.needed[:SHORT_HASH])
+            error.args = (name_runbook(f"{error}. Carry on with: runbook {command}"),)
         raise
 
 
@@ -127,15 +121,13 @@ class MoveGate:
         self.kind = PlanKind(
             schema="objectmove/plan/",
             apply=lambda inv, plan: self._carry_out(
-                inv, plan, plan.action if plan.about else "apply"
+                inv, plan, plan.action if plan.original else "apply"
             ),
             verify=self._verify,
             parse=lambda path, content: self.admit(plans.parse_plan(content, path.name), path),
             resume=lambda inv, plan: self._carry_out(inv, plan, "resume"),
             refusals=(SafetyError, RefusedError),
         )
-
-    # --- what a runbook may override ---
 
     def get_store(self, clients: Any) -> S3Bucket:
         """Return the store with the rights that a change needs."""
@@ -154,7 +146,7 @@ class MoveGate:
         """Raise a ``SafetyError`` while ``apply``, ``undo`` or ``settle`` must not begin."""
 
     def describe_undo(self, inv: Any) -> str:
-        """Say how the worker is held during an undo."""
+        """Say how the worker is paused during an undo."""
         return self.make_hold(inv).words
 
     def ask(self, inv: Any, rows: Sequence[PlanRow]) -> Sequence[str | None]:  # noqa: ARG002
@@ -165,8 +157,6 @@ class MoveGate:
         """Return what systems other than the store know about each row's object."""
         return [""] * len(rows)
 
-    # --- plans ---
-
     def make_actions(
         self, title: str, plan: Callable[[Any], Plan], *kinds: PlanKind
     ) -> dict[str, ActionStep]:
@@ -174,11 +164,13 @@ class MoveGate:
 
         ``kinds`` are what ``plan`` may plan instead of a move.
         """
-        own = (self.kind,)
+        moves = (self.kind,)
         return by_id(
-            ActionStep(self.step, title, plan, (*own, *kinds)),
-            ActionStep(self.undo_step, f"Undo the {self.action}", self.plan_undo, own),
-            ActionStep(self.settle_step, f"Resolve {self.noun}s in doubt", self.plan_settling, own),
+            ActionStep(self.step, title, plan, (*moves, *kinds)),
+            ActionStep(self.undo_step, f"Undo the {self.action}", self.plan_undo, moves),
+            ActionStep(
+                self.settle_step, f"Resolve {self.noun}s in doubt", self.plan_settling, moves
+            ),
         )
 
     @_naming_commands()
@@ -232,15 +224,17 @@ class MoveGate:
             )
         release = self._load(inv, plan_id)
         move: plans.Plan = release.content
-        found = result.verify_plan(self.get_read_store(inv.clients), move)
-        until = found.undo_until
-        if until is None or (found.at > until and not found.taken_back_by):
+        proof = result.verify_plan(self.get_read_store(inv.clients), move)
+        until = proof.undo_until
+        is_too_late = until is not None and proof.at > until
+        # An undo that has begun may be finished at any time.
+        if until is None or (is_too_late and not proof.taken_back_by):
             raise NotNowError(
                 f"nothing of {move.id} can be undone: nothing was moved, or its undo period is over"
             )
-        others = {name: count for name, count in found.counts.items() if count}
-        objects = others.pop("in_place", 0)
-        summary = {"objects": objects, "excluded": others, OTHERS: self.describe_undo(inv)}
+        excluded = {status: count for status, count in proof.counts.items() if count}
+        objects = excluded.pop("in_place", 0)
+        summary = {"objects": objects, "excluded": excluded, OTHERS: self.describe_undo(inv)}
         return self._derive_undo(release, summary, until)
 
     def _derive_undo(
@@ -281,6 +275,7 @@ class MoveGate:
         release = self._load(inv, parameters.settle)
         doubts = settling.list_doubts(self.get_read_store(inv.clients), release.content)
         open_keys = {doubt.key for doubt in doubts if doubt.is_open}
+        # "*" stands for all keys that the other answer leaves.
         if taken == ["*"]:
             taken = sorted(open_keys.difference(not_taken))
         elif not_taken == ["*"]:
@@ -303,6 +298,7 @@ class MoveGate:
         return load_plan(inv.incident.find_plan(plan_id), (self.kind,))
 
     def admit(self, move: plans.Plan, path: Path) -> Plan:
+        """Return a plan of ``objectmove``, saved at ``path``, as the gate's own type."""
         header = move.header
         return Plan(
             kind=self.kind,
@@ -327,39 +323,43 @@ class MoveGate:
             way_back=f"runbook undo {move.id}",
         )
 
-    # --- what is in doubt, and what is unfinished ---
-
     @_naming_commands()
     def list_to_settle(self, inv: Any, plan: Plan) -> list[dict[str, Json]]:
         """Return the rows in doubt that a person must decide, with evidence. Only reads."""
         store = self.get_read_store(inv.clients)
         release, _ = read_release(store, plan.content.id)
         doubts = [doubt for doubt in settling.list_answerable(store, release) if doubt.is_open]
-        began = ""
+        texts = self.read_evidence(inv, [doubt.planned for doubt in doubts])
+        warning = ""
         if release.announced_at is not None:
             at = format_time(release.announced_at)
-            began = (
+            warning = (
                 f"our first copy was announced at {at}: an earlier status is from before that copy"
             )
-        texts = self.read_evidence(inv, [doubt.planned for doubt in doubts])
-        rows = []
-        for doubt, text in zip(doubts, texts, strict=True):
-            parked = ""
-            if doubt.parked.is_here and not doubt.row.evidence:
-                # The worker may take our parking for a move of its own.
-                parked = "read after we parked it, which may have caused the status"
-            evidence = (doubt.row.evidence or text, parked, began)
-            facts = doubt.planned.facts
-            row = {
-                "key": doubt.key,
-                **{column: facts.get(name, "") for column, name in self.columns.items()},
-                "evidence": "; ".join(filter(None, evidence)),
-                "why": doubt.row.why,
-                "taken_does": f"the {self.noun} stays parked; nothing is delivered",
-                "not_taken_does": f"the {self.noun} waits again, and a new plan may move it",
-            }
-            rows.append(row)
-        return rows
+        return [
+            self._describe_doubt(doubt, text, warning)
+            for doubt, text in zip(doubts, texts, strict=True)
+        ]
+
+    def _describe_doubt(self, doubt: settling.Doubt, text: str, warning: str) -> dict[str, Json]:
+        """Return a row in doubt: its facts, the evidence, and what each answer does.
+
+        The evidence is what a person gave before, else what systems say (``text``).
+        """
+        evidence = [doubt.row.evidence or text]
+        if doubt.parked.is_here and not doubt.row.evidence:
+            # The worker may take our parking for a move of its own.
+            evidence.append("read after we parked it, which may have caused the status")
+        evidence.append(warning)
+        facts = doubt.planned.facts
+        return {
+            "key": doubt.key,
+            **{column: facts.get(name, "") for column, name in self.columns.items()},
+            "evidence": "; ".join(filter(None, evidence)),
+            "why": doubt.row.why,
+            "taken_does": f"the {self.noun} stays parked; nothing is delivered",
+            "not_taken_does": f"the {self.noun} waits again, and a new plan may move it",
+        }
 
     def list_unfinished(self, clients: Any) -> list[dict[str, Json]]:
         """Return each ``objectmove.result.Unfinished``, with its command to resume. Only reads."""
@@ -372,9 +372,11 @@ class MoveGate:
         try:
             rows += self.list_unfinished(inv.clients)
         except (ClientError, MoveError):
-            if not rows:
+            if not rows:  # else those that are known suffice for a breach
                 raise
-        outcome = Outcome(value=len(rows), rows=rows, ways_on=tuple(row["way_on"] for row in rows))
+        outcome = Outcome(
+            value=len(rows), rows=rows, finish_commands=tuple(row["way_on"] for row in rows)
+        )
         if not rows:
             return outcome.ok(f"every {self.action} of this bucket is finished")
         return outcome.breach(
@@ -394,18 +396,47 @@ class MoveGate:
 
         return save
 
-    # --- carrying out ---
-
     @_naming_commands()
     def _carry_out(self, inv: Any, plan: Plan, verb: str) -> Effect:
-        """Carry out, resume, undo or settle a plan, and say what came of it."""
+        """Apply, resume, undo or settle (``verb``) a plan, and say what came of it.
+
+        If interrupted, raises KeyboardInterrupt with the command to carry on with.
+        """
         move: plans.Plan = plan.content
-        parameters = get_parameters(inv, MoveParameters)
         if verb != "resume":
             self.check_ready(inv, move, verb)
-        if plan.about and not plan.trace.exists():
+        if plan.original and not plan.trace.exists():
             ChainedLog(plan.trace).append("follow_up", {"about": move.id})
-        log = ChainedLog(plan.trace.with_stem(move.id))
+        run = self._make_run(inv, plan)
+        try:
+            if verb == "settle":
+                answers = (plan.summary["taken"], plan.summary["not_taken"])
+                done = run.settle(*answers, plan.sha256)
+            elif verb == "resume":
+                done = _resume(run, get_parameters(inv, MoveParameters))
+            elif verb == "undo":
+                done = run.carry_out("undo", plan.sha256)
+            else:
+                done = run.carry_out("apply", plan.sha256)
+        except InterruptedMoveError as error:
+            count = f"{error.moved:,} {self.noun}s"
+            text = f"Interrupted after {count}. Carry on with: runbook {error.way_on}"
+            raise KeyboardInterrupt(name_runbook(text)) from error
+        facts: dict[str, Json] = done._asdict()
+        facts["plan"] = plan.id
+        facts["ways_on"] = [f"runbook {command}" for command in done.ways_on]
+        counted = "moved"
+        if verb == "settle":
+            counted = "settled"
+            for answer in ("taken", "not_taken"):
+                facts[answer] = len({*plan.summary[answer]} - {*done.unproven})
+            facts[counted] = facts["taken"] + facts["not_taken"]
+        return Effect(_describe_run(facts, counted), facts)
+
+    def _make_run(self, inv: Any, plan: Plan) -> Run:
+        """Return what carries out a plan's move, with the parameters given."""
+        parameters = get_parameters(inv, MoveParameters)
+        log = ChainedLog(plan.trace.with_stem(plan.content.id))
 
         def open_log() -> ChainedLog:
             """Return this machine's log. Opening it means that something changes now."""
@@ -422,74 +453,49 @@ class MoveGate:
             ask=partial(self.ask, inv),
             evidence=partial(self.read_evidence, inv),
         )
-        run = Run(
+        return Run(
             self.get_store(inv.clients),
-            move,
+            plan.content,
             operator,
-            still_since=read_since(parameters.consumer_stands_still),
+            still_since=read_still_since(parameters.consumer_stands_still),
             is_strict=parameters.strict,
             stop_here=parameters.stop_here,
             part=parameters.part,
         )
-        try:
-            if verb == "settle":
-                answers = (plan.summary["taken"], plan.summary["not_taken"])
-                done = run.settle(*answers, plan.sha256)
-            elif verb == "resume" and parameters.resume_worker:
-                done = _resume_worker(run, parameters.approve)
-            elif verb == "resume":
-                done = run.carry_out("resume")
-            elif verb == "undo":
-                done = run.carry_out("undo", plan.sha256)
-            else:
-                done = run.carry_out("apply", plan.sha256)
-        except InterruptedMoveError as error:
-            count = f"{error.moved:,} {self.noun}s"
-            text = f"Interrupted after {count}. Carry on with: runbook {error.way_on}"
-            raise KeyboardInterrupt(name_runbook(text)) from error
-        facts: dict[str, Json] = done._asdict()
-        facts["plan"] = plan.id
-        facts["ways_on"] = [f"runbook {command}" for command in done.ways_on]
-        word = "moved"
-        if verb == "settle":
-            word = "settled"
-            for name in ("taken", "not_taken"):
-                facts[name] = len({*plan.summary[name]} - {*done.unproven})
-            facts[word] = facts["taken"] + facts["not_taken"]
-        return Effect(_describe_run(facts, word), facts)
-
-    # --- proof ---
 
     @_naming_commands()
     def _verify(self, inv: Any, plan: Plan) -> Effect:
-        found = result.verify_plan(self.get_read_store(inv.clients), plan.content)
-        seen = {name for name, count in found.counts.items() if count}
-        is_ok = seen <= _AS_PLANNED.get(plan.action, _LANDED)
-        start = "proven by listing" if is_ok else "not proven"
+        """Prove by a fresh listing whether each planned object is where the plan wants it."""
+        proof = result.verify_plan(self.get_read_store(inv.clients), plan.content)
+        statuses = {status for status, count in proof.counts.items() if count}
+        is_ok = statuses <= _AS_PLANNED.get(plan.action, _LANDED)
+        words = "proven by listing" if is_ok else "not proven"
         facts: dict[str, Json] = {
-            **found.counts,
-            "keys": found.keys,
-            "taken_back_by": found.taken_back_by,
+            **proof.counts,
+            "keys": proof.keys,
+            "taken_back_by": proof.taken_back_by,
             "plan": plan.id,
         }
-        return Effect(f"{start}: {_say_counts(found.counts)}", facts, is_ok=is_ok)
+        return Effect(f"{words}: {_say_counts(proof.counts)}", facts, is_ok=is_ok)
 
 
-def _resume_worker(run: Run, typed: str) -> MoveResult:
-    """Resume the worker; if objects may ship twice, ``typed`` must approve it."""
+def _resume(run: Run, parameters: MoveParameters) -> MoveResult:
+    """Resume a move, or only the worker; if objects may ship twice, ``approve`` must say so."""
+    if not parameters.resume_worker:
+        return run.carry_out("resume")
     try:
         return run.resume_worker("")
     except NotApprovedError as error:
-        if not is_approved(error.needed, typed):
+        if not is_approved(error.needed, parameters.approve):
             raise
         return run.resume_worker(error.needed)
 
 
 def _derive_plan(plan: Plan, summary: Mapping[str, Json], **facts: Any) -> Plan:
-    """Return the plan of an undo or a settle. It has no file, and the same hash each time."""
+    """Return the plan that undoes or settles ``plan``. It has no file and no rows."""
     return replace(
         plan,
-        about=plan.id,
+        original=plan.id,
         rows=(),
         is_empty=not summary["objects"],
         target=plan.id,
@@ -512,14 +518,15 @@ def list_begun(home: Path) -> Iterator[plans.Plan]:
     """Yield the plans that this machine's logs show as begun and not ended. Only reads."""
     for log in home.glob("*/ledger/*.jsonl"):
         kinds = [entry.kind for entry in ChainedLog(log).scan()]
-        if [kind for kind in kinds if kind in ("begun", "ended")][-1:] == ["begun"]:
+        newest = [kind for kind in kinds if kind in ("begun", "ended")][-1:]
+        if newest == ["begun"]:
             path = log.parents[1] / "plans" / log.name
             with suppress(OSError, PlanError):
                 yield plans.parse_plan(path.read_bytes(), path.name)
 
 
-def read_since(text: str) -> datetime | None:
-    """Return since when nothing consumes, or None without a confirmation.
+def read_still_since(text: str) -> datetime | None:
+    """Return since when nothing consumes from the destination, or None if nobody confirms that.
 
     Raises UsageError when the text is neither ``now`` nor a time.
     """
@@ -533,15 +540,16 @@ def read_since(text: str) -> datetime | None:
         raise UsageError(f"--consumer-stands-still: {error}") from error
 
 
-def _describe_run(facts: Mapping[str, Json], word: str) -> str:
-    counts = {word: facts[word]}
+def _describe_run(facts: Mapping[str, Json], counted: str) -> str:
+    """Say how many objects a run ``counted`` as moved or settled, and what is left, and why."""
+    counts = {counted: facts[counted]}
     for name in _LEFT:
         fact = facts[name]
         counts[name] = fact if isinstance(fact, int) else len(fact)
-    parts = [_say_counts(counts) or f"0 {word}", facts["stopped"]]
+    texts = [_say_counts(counts) or f"0 {counted}", facts["stopped"]]
     if facts["is_held"]:
-        parts.append("the worker is still paused for it")
-    return "; ".join(filter(None, parts))
+        texts.append("the worker is still paused for it")
+    return "; ".join(filter(None, texts))
 
 
 def _say_counts(counts: Mapping[str, int]) -> str:

@@ -1,10 +1,7 @@
-"""What follows from a journal: verdict, next step, causes, impact.
+"""What follows from a journal and the time: verdict, next step, causes, impact.
 
-A runbook gives its quantities, causes and words to ``Policy``, whose answers depend only on the
-journal and the time.
+A runbook gives its quantities, causes and words to ``Policy``.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -42,22 +39,20 @@ class NextStep(NamedTuple):
 
     @property
     def command(self) -> str:
-        """The command to type, or ``""``."""
         if not self.section:
             return ""
         return f"runbook {self.typed or f'run {self.section[:2]}'}"
 
 
 _NOWHERE = NextStep("", "")
-#: For each severity, from 1 on: at least so many requests were held back, or for so many minutes.
+#: For each severity from 1 on: at least how many requests were held back, or how many minutes.
 _SEVERITIES = ((500, 240), (20, 60), (1, 10))
 
 
 class Judgement(NamedTuple):
-    """How an incident stands. ``since``, ``until`` and ``seen_at`` are those of ``folds.Ends``.
+    """How an incident stands; for the times see ``folds.TroubleTimes``.
 
-    Without any reading of a symptom, ``verdict`` is None. ``advice`` is empty if the newest
-    diagnosis is out of date.
+    Without any reading of a symptom, ``verdict`` is None. ``advice`` is empty if out of date.
     """
 
     verdict: Verdict | None
@@ -72,7 +67,7 @@ class Judgement(NamedTuple):
 class KnownCauses(NamedTuple):
     """The causes that keep the trouble going, with their status now.
 
-    ``is_diagnosed`` says whether they were read since the last change and the last symptom.
+    ``is_diagnosed``: they were read since the last change and the last symptom.
     """
 
     causes: Mapping[str, CauseStatus]
@@ -115,11 +110,9 @@ class Policy:
     Attributes
     ----------
     rules : for each rule of ``folds.judge``, the reason for the verdict, and what to do next
-    actions : what each action did, in the past tense, with ``{objects}`` for how many it changed,
-        and ``{target}``
+    actions : what each action did, in the past tense; may use ``{objects}`` and ``{target}``
     noun, request : what an action changes, and what a customer waits for
     marks : the runbook's own marks that the timeline shows
-    first_step : what to do before anything was read
     """
 
     quantities: Quantities
@@ -138,27 +131,30 @@ class Policy:
     def measure(
         self, step: str, status: Status, given: Sequence[Measurement]
     ) -> tuple[Measurement, ...]:
-        """Add to the given measurements the step's status for each further quantity it shows."""
-        known = {measured.quantity for measured in given}
-        further = [
+        """Return the measurements of a step's reading, one or more for each quantity it shows.
+
+        A quantity that none of the ``given`` ones measures gets the reading's own ``status``.
+        """
+        measured = {measurement.quantity for measurement in given}
+        rest = [
             Measurement(quantity=key.quantity, subject=key.subject, status=status)
             for key in self.quantities.shown.get(step, ())
-            if key.quantity not in known
+            if key.quantity not in measured
         ]
-        return (*further, *given)
+        return (*rest, *given)
 
     def list_entries(self, journal: JournalView) -> list[Entry]:
         """Return a journal's measurements and actions, in its order."""
         entries: list[Entry] = [*journal.actions]
         for reading in journal.readings:
             for measured in self.measure(reading.step, reading.status, reading.measurements):
-                place = {
+                origin = {
                     "seq": reading.seq,
                     "at": reading.observed_at,
                     "step": reading.step,
                     "text": measured.text or reading.reason,
                 }
-                entries.append(measured.model_copy(update=place))
+                entries.append(measured.model_copy(update=origin))
         return sorted(entries, key=attrgetter("seq"))
 
     def judge(
@@ -181,40 +177,41 @@ class Policy:
         close = journal.find_mark("closed")
         quantities = self.quantities
         had_cause = any(conclusion.verdict in IN_TROUBLE for conclusion in journal.conclusions)
-        since, until, seen_at = folds.find_ends(entries, quantities, had_cause=had_cause)
+        times = folds.find_trouble_times(entries, quantities, had_cause=had_cause)
         read = quantities.list_shown(reading.step for reading in journal.readings)
-        is_read = any(quantities.parts.get(name) in folds.TROUBLE for name in read)
+        is_read = any(quantities.meanings.get(name) in folds.TROUBLE for name in read)
         if close is None and not is_read:
             reason = gettext("no symptom was read yet")
-            return Judgement(None, reason, self.first_step, since, None, seen_at)
-        times = [entry.at for entry in (*journal.readings, *journal.actions)]
-        at = now or max(times, default=journal.entries[-1].at)
+            return Judgement(None, reason, self.first_step, times.since, None, times.seen_at)
+        if now is None:
+            made_at = [entry.at for entry in (*journal.readings, *journal.actions)]
+            now = max(made_at, default=journal.entries[-1].at)
         if steps is not None:
             shown = quantities.list_shown(steps)
             quantities = replace(quantities, needed=shown.intersection(quantities.needed))
-        causes, is_diagnosed = self.judge_causes(journal, entries, at)
-        known = [reading.clear for reading in journal.list_current().values() if reading.clear]
-        clears_by = known[-1].deadline if known else None
-        judged = folds.judge(
+        causes, is_diagnosed = self.judge_causes(journal, entries, now)
+        clears = [reading.clear for reading in journal.list_current().values() if reading.clear]
+        clears_by = clears[-1].deadline if clears else None
+        ruling = folds.judge(
             entries,
-            now=at,
+            now=now,
             quantities=quantities,
             causes=causes,
             is_diagnosed=is_diagnosed,
             clears_by=clears_by,
         )
-        reason, next_step = self.rules.get(judged.rule, ("", _NOWHERE))
-        details = _list_details(judged, folds.read_now(entries, at))
-        if judged.rule == "alert_clears" and clears_by is not None:
+        reason, next_step = self.rules.get(ruling.rule, ("", _NOWHERE))
+        details = _list_details(ruling, folds.read_now(entries, now))
+        if ruling.rule == "alert_clears" and clears_by is not None:
             details = [f"{gettext('it clears by')} {format_time(clears_by)}"]
-        has_ended = judged.verdict in (Verdict.FIXED, Verdict.MITIGATED)
+        has_ended = ruling.verdict in (Verdict.FIXED, Verdict.MITIGATED)
         return Judgement(
-            verdict=Verdict(close.facts["verdict"]) if close else judged.verdict,
+            verdict=Verdict(close.facts["verdict"]) if close else ruling.verdict,
             reason=": ".join(filter(None, [gettext(reason), "; ".join(details)])),
             next=next_step,
-            since=since,
-            until=until if has_ended else None,
-            seen_at=seen_at,
+            since=times.since,
+            until=times.until if has_ended else None,
+            seen_at=times.seen_at,
             advice=journal.diagnosis.advice if is_diagnosed else (),
         )
 
@@ -244,12 +241,12 @@ class Policy:
                     if finding.status is CauseStatus.REFUTED:
                         causes.pop(finding.name, None)
             for finding in supported:
-                named = finding.model_copy(update={"named_at": conclusion.at})
-                causes.setdefault(finding.name, named)
+                dated = finding.model_copy(update={"named_at": conclusion.at})
+                causes.setdefault(finding.name, dated)
         return list(causes.values())
 
     def compute_impact(self, journal: JournalView) -> Impact:
-        """Return which requests were held back, and how long they waited."""
+        """Return which requests were held back, and how long they waited, by all readings."""
         counted = [reading for reading in journal.readings if reading.order_ids is not None]
         requests: dict[str, tuple[datetime, datetime]] = {}
         for reading in counted:
@@ -258,6 +255,7 @@ class Policy:
                 first, _ = requests.get(request_id, (seen_at, seen_at))
                 requests[request_id] = (first, seen_at)
         waits = [reading.longest_minutes for reading in counted if reading.order_ids]
+        # No request, although there was trouble, means that nobody could count them.
         had_trouble = self.judge(journal).seen_at is not None
         is_uncounted = not requests and (had_trouble or not counted)
         return Impact(
@@ -282,15 +280,15 @@ class Policy:
 
     def make_title(self, impact: Impact, causes: Sequence[Finding], *, is_over: bool) -> str:
         """Return how many requests were held back, and why, in one sentence."""
-        held = count_of(impact.affected, self.request)
+        count = count_of(impact.affected, self.request)
         if impact.affected is None:
-            held = f"{gettext('An unknown number of')} {held}"
+            count = f"{gettext('An unknown number of')} {count}"
         # Zero and an unknown number take the plural.
         number = impact.affected or 2
         verb = ngettext("is held back", "are held back", number)
         if is_over:
             verb = ngettext("was held back", "were held back", number)
-        title = f"{held} {verb}"
+        title = f"{count} {verb}"
         if causes:
             return f"{title}{gettext(' by ')}{say_causes(causes)}"
         return f"{title}; {gettext('the cause is not known')}" if impact.affected else title
@@ -309,10 +307,10 @@ class Policy:
         return done.replace("{objects}", objects).replace("{target}", target)
 
 
-def _list_details(judged: folds.Ruling, current: Mapping[Key, Measurement]) -> list[str]:
+def _list_details(ruling: folds.Ruling, current: Mapping[Key, Measurement]) -> list[str]:
     """Say what was read of the quantities that a verdict rests on, each text once."""
     texts = []
-    for key in judged.keys:
+    for key in ruling.keys:
         measured = current.get(key)
         if measured is None:
             texts.append(gettext("the %(quantity)s was not read", quantity=key.quantity))
@@ -324,6 +322,5 @@ def _list_details(judged: folds.Ruling, current: Mapping[Key, Measurement]) -> l
 
 
 def say_causes(findings: Sequence[Finding]) -> str:
-    """Join the causes' words."""
     words = [gettext(finding.words or finding.name) for finding in findings]
     return gettext(" and ").join(words)

@@ -3,22 +3,17 @@
 Plans, logs of moves and proofs are exempt, because they must name objects exactly.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import math
 import re
 from collections.abc import Iterable, Iterator
 from html import escape
-from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
-if TYPE_CHECKING:
-    from .model import Json
+from .model import Json
 
 MASK = "[redacted]"
-# Shorter secrets and base64 forms would blank ordinary text.
 _SHORTEST_SECRET = 4
 _SHORTEST_BASE64 = 6
 
@@ -50,8 +45,8 @@ _RULES = {
     r"|\bgh[opsu]_\w{20,400}"
     r"|-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[^-]{0,20000}(?:-----END [A-Z ]{0,40}-----)?": MASK,
 }
-# No pattern matches without one of these. Most texts have none, so this search saves the rest.
-_SIGNS = re.compile(
+# No rule matches a text without one of these.
+_HINTS = re.compile(
     r"@|authorization|cookie|x-api-key|x-auth-token|bearer|basic|passw|passphrase|secret|token"
     r"|api[_-]?key|private[ _-]?key|x-amz-|hooks\.slack|eyj|xox|gh[opsu]_"
 )
@@ -60,15 +55,12 @@ _KEPT_VALUE = re.compile(_KEEP)
 
 
 class Redactor:
-    """Replace known secret values, and what looks like a secret.
-
-    Known ones are also found JSON-escaped, HTML-escaped, URL-quoted and in base64.
-    """
+    """Replace known secret values, and what looks like a secret."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         forms: set[str] = set()
         for secret in secrets:
-            if len(secret) >= _SHORTEST_SECRET:
+            if len(secret) >= _SHORTEST_SECRET:  # shorter ones would blank ordinary text
                 forms.update(_list_forms(secret))
         self._known_secrets: re.Pattern[str] | None = None
         if forms:
@@ -76,9 +68,10 @@ class Redactor:
             self._known_secrets = re.compile("|".join(map(re.escape, longest_first)))
 
     def text(self, text: str) -> str:
+        """Return a text with a mask for each known secret, and for what looks like one."""
         if self._known_secrets is not None:
             text = self._known_secrets.sub(MASK, text)
-        if _SIGNS.search(text.lower()):
+        if _HINTS.search(text.lower()):  # most texts have none
             for pattern, replacement in _RULES.items():
                 text = re.sub(pattern, replacement, text)
         return text
@@ -102,12 +95,14 @@ class Redactor:
         return value
 
     def _hide_field(self, name: str, value: Json) -> Json:
+        """Return a field's value without secrets; a mask, if the ``name`` is a secret's."""
         if isinstance(value, str) and value and _SECRET_FIELD.search(name):
             return value if _KEPT_VALUE.fullmatch(value) else MASK
         return self.json(value)
 
 
 def _list_forms(secret: str) -> Iterator[str]:
+    """Yield the forms in which a secret may stand in a text: escaped, quoted, in base64."""
     yield secret
     yield escape(secret)
     yield escape(secret, quote=False)

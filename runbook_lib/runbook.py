@@ -28,10 +28,9 @@ if TYPE_CHECKING:
 
 
 class Runbook(NamedTuple):
-    """A runbook, as this package sees it.
+    """A runbook. ``commands`` are groups, each named by its first word, or "".
 
-    ``commands`` are groups, each named by its first word, or "". ``errors`` are exit codes of its
-    own errors, the special before the general.
+    ``errors`` are exit codes of its own errors, the special before the general.
     """
 
     summary: str
@@ -48,7 +47,6 @@ class _Process:
     log_format: logging.Formatter | None = None
 
 
-#: The environment variable that names the runbook.
 _NAME = "RUNBOOK_NAME"
 #: A command of this package in a text.
 _COMMAND = re.compile(

@@ -1,9 +1,4 @@
-"""What a section consists of: parameters, steps, actions, conclusions.
-
-The ``inv`` that steps and actions get is the runbook's own ``Investigation``.
-"""
-
-from __future__ import annotations
+"""What a section consists of. Its functions get ``inv``, the runbook's own ``Investigation``."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,7 +13,7 @@ from .approvals import Plan, PlanKind
 from .errors import ClientError, UsageError, list_problems
 from .frames import Dtype
 from .model import SYMPTOMS, Conclusion, Json, Outcome, Role
-from .record.folds import Key, Part, Quantities
+from .record.folds import Key, Meaning, Quantities
 
 #: By default, steps with these roles show a quantity of their own.
 _SHOWING = SYMPTOMS | {Role.IMPACT, Role.DELIVERY, Role.LOG, Role.CAUSE}
@@ -79,7 +74,7 @@ def to_rows(columns: Sequence[str], values: Iterable[Sequence[Json]]) -> list[di
 
 
 def rows_of(things: Iterable[object], *columns: str, **renamed: str) -> list[dict[str, Json]]:
-    """Return a table of attributes; ``column=attribute`` for columns of another name, first."""
+    """Return a row of attributes for each thing; those as ``column=attribute`` come first."""
     get_values = attrgetter(*renamed.values(), *columns)
     return to_rows([*renamed, *columns], map(get_values, things))
 
@@ -131,7 +126,7 @@ class SectionModule(Protocol):
     """What a module in ``sections/`` holds.
 
     ``NAME`` is the notebook's, such as ``01_inbox``; then ids of its own steps begin with ``1.``.
-    ``STEPS`` and ``ACTIONS`` are what it reads and changes, by id, also of other sections.
+    ``STEPS`` and ``ACTIONS``, by id, may be other sections', too.
     """
 
     NAME: str
@@ -160,18 +155,19 @@ class Sections(dict[str, SectionModule]):
             self[module.NAME] = module
 
     def list_quantities(self) -> Quantities:
-        """Return what the steps show. Quantities that a step names itself have no part yet."""
-        parts: dict[str, Part] = {}
+        """Return what the steps show. Quantities that a step names itself have no meaning yet."""
+        meanings: dict[str, Meaning] = {}
         needed: set[str] = set()
         shown: dict[str, tuple[Key, ...]] = {}
         for step, _ in self.list_steps().values():
             shown[step.id] = step.shows
             if not step.shows and step.role in _SHOWING:
                 shown[step.id] = (Key(step.id),)
-                parts[step.id] = Part.SYMPTOM if step.role in SYMPTOMS else Part.SIGN
+                is_symptom = step.role in SYMPTOMS
+                meanings[step.id] = Meaning.SYMPTOM if is_symptom else Meaning.SIGN
             if step.needed:
                 needed.update(key.quantity for key in shown[step.id])
-        return Quantities(parts=parts, needed=needed, shown=shown)
+        return Quantities(meanings=meanings, needed=needed, shown=shown)
 
     def list_steps(self) -> dict[str, tuple[Step, SectionModule]]:
         """Return every step by its id, with the first section that reads it."""
@@ -212,22 +208,24 @@ def check_fields(model: type[M], given: Mapping[str, object]) -> M:
 
 
 def read_parameters(section: SectionModule, namespace: Mapping[str, Any]) -> dict[str, Any]:
-    """Check a notebook's ``globals()`` for parameters; missing ones get their defaults.
+    """Return a notebook's parameters from its ``globals()``; missing ones get their defaults.
 
-    Raises UsageError, too, if a parameters cell sets an unknown name.
+    Raises UsageError for a wrong value, and for an unknown name in a parameters cell.
     """
-    # The newest of each: the parameters cell, and papermill's cell with values.
-    cells = list(reversed(namespace.get("In", ())))
-    given: dict[str, Any] = {}
+    # IPython keeps the source of each executed cell in ``In``.
+    newest_first = list(reversed(namespace.get("In", ())))
+    parameters: dict[str, Any] = {}
+    # The section's own cell, and papermill's. A cell that was edited ran again.
     for pattern in (r"(?m)^incident_id *=", "(?m)^# Parameters$"):
-        own = next((cell for cell in cells if re.search(pattern, cell)), "")
-        # `check_parameters` refuses unknown names.
-        given.update(dict.fromkeys(re.findall(r"(?m)^(\w+) *=(?!=)", own)))
+        cell = next((source for source in newest_first if re.search(pattern, source)), "")
+        # Take unknown names, too, so that `check_parameters` refuses them.
+        assigned = re.findall(r"(?m)^(\w+) *=(?!=)", cell)
+        parameters.update(dict.fromkeys(assigned))
     for name, info in section.Parameters.model_fields.items():
-        given[name] = namespace.get(name, info.default)
-    return check_parameters(section, given).model_dump()
+        parameters[name] = namespace.get(name, info.default)
+    return check_parameters(section, parameters).model_dump()
 
 
 def split_list(text: str) -> list[str]:
-    parts = [part.strip() for part in text.split(",")]
-    return list(filter(None, parts))
+    items = [item.strip() for item in text.split(",")]
+    return list(filter(None, items))

@@ -1,7 +1,5 @@
 """The settings of any runbook. Only this module reads the environment and ``.env``."""
 
-from __future__ import annotations
-
 import getpass
 import inspect
 import io
@@ -23,8 +21,8 @@ from .language import choose_language
 class Settings(BaseSettings):
     """The settings of every runbook; a runbook's own class adds to them.
 
-    Each field is an environment variable of the same name in capitals, and ``.env.example`` says
-    what it's for. ``_URL`` at the end of a name marks an address, ``_AUTH`` credentials.
+    Each field is an environment variable of the same name in capitals, which ``.env.example``
+    explains. Names of addresses end with ``_URL``, those of credentials with ``_AUTH``.
     """
 
     # No reading would ever breach an infinite threshold.
@@ -43,8 +41,8 @@ class Settings(BaseSettings):
     def load(cls, folder: Path | None = None) -> Self:
         """Read the settings, looking for ``.env`` from ``folder`` up, and choose their language.
 
-        Raises SettingsError if a value or a line of ``.env`` is malformed, or a file can't be read.
-        The message names the variable or the line, and no secret.
+        Raises SettingsError, which names the variable or the line, if one is malformed, or a file
+        can't be read.
         """
         checkout = find_checkout(inspect.getfile(cls))
         root = find_root(folder or Path.cwd(), checkout)
@@ -105,8 +103,8 @@ class Settings(BaseSettings):
         if not str(info.field_name).endswith("_url") or not value:
             return value
         try:
-            parts = urlsplit(value)
-            is_usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+            url = urlsplit(value)
+            is_usable = url.scheme in ("http", "https") and url.hostname and url.port != 0
         except ValueError:
             is_usable = False
         if not is_usable:
@@ -116,7 +114,7 @@ class Settings(BaseSettings):
                 "must start with http://, because the proxy itself is reached without TLS"
             )
         auth = str(info.field_name).replace("_url", "_auth")
-        if auth in cls.model_fields and "@" in parts.netloc:
+        if auth in cls.model_fields and "@" in url.netloc:
             raise ValueError(f"contains credentials, which belong in {auth.upper()}")
         return value.rstrip("/")
 
@@ -161,11 +159,7 @@ def _check_lines(env_file: Path) -> None:
 
 
 def find_root(folder: Path, checkout: Path | None) -> Path:
-    """Return the nearest folder with ``.env`` at or above ``folder``, else the checkout or ``~``.
-
-    Paths in settings are relative to it, except RUNBOOK_HOME, which is relative to the checkout if
-    there is one.
-    """
+    """Return the nearest folder with ``.env`` from ``folder`` up, else the checkout or ``~``."""
     env_file = find_env_file(folder)
     if env_file is not None:
         return env_file.parent
@@ -187,5 +181,4 @@ def find_checkout(module: str = __file__) -> Path | None:
 
 
 def _clean_name(text: str) -> str:
-    """Keep what is visible, at most 100 characters."""
     return "".join(ch for ch in text if ch.isprintable()).strip()[:100]

@@ -53,7 +53,7 @@ class _SystemClient(HttpClient):
     def check_reachable(self) -> str:
         """Return the field as text, or raise ``WrongSystemError`` if another system answers."""
         path, part = self.PROOF
-        value = self.identify(path, object, part=part)
+        value = self.identify(path, object, field=part)
         return value if isinstance(value, str) else f"gives its {part}"
 
 
@@ -162,7 +162,7 @@ class PrometheusClient(_SystemClient):
         return rules
 
     def list_alerts(self) -> list[Alert]:
-        return self.get("/api/v1/alerts", list[Alert], part="data.alerts")
+        return self.get("/api/v1/alerts", list[Alert], field="data.alerts")
 
     def _query(self, path: str, params: Mapping[str, str]) -> list[Series]:
         data = self.get(path, dict[str, Json], params, "data")
@@ -218,7 +218,7 @@ class AlertmanagerClient(_SystemClient):
         For example, ``smtp_smarthost: smtp.example.com:587``. Webhook URLs and secrets can't be
         checked, because Alertmanager hides them.
         """
-        config = self.get(_STATUS, str, part="config.original")
+        config = self.get(_STATUS, str, field="config.original")
         return _PLACEHOLDER.findall(config)
 
 

@@ -117,7 +117,7 @@ def read_alert(inv: Investigation) -> Outcome:
             unit="minutes",
             threshold=limit,
             lines=(draw_line("lag", lag.samples),),
-            marks=tuple((start, "an alert fired") for start in starts),
+            annotations=tuple((start, "an alert fired") for start in starts),
         ),
         rows=[
             {
@@ -281,7 +281,7 @@ def _read_metric(inv: Investigation, unit: str) -> tuple[Plot, str]:
         title="What waits, by prefix and origin",
         unit=unit,
         lines=tuple(own),
-        marks=tuple((entry.at, f"{entry.step} {entry.action}") for entry in applied[-5:]),
+        annotations=tuple((entry.at, f"{entry.step} {entry.action}") for entry in applied[-5:]),
     )
     words = gettext("no metric to compare with")
     if not error:

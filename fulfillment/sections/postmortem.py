@@ -195,7 +195,7 @@ def _read_documents(inv: Investigation) -> Outcome:
     readings = [r for step_id, r in inv.latest().items() if step_id in references.STEPS]
     broken = [f"{r.step} {r.name}" for r in readings if r.status is Status.BREACH]
     doubt = "" if readings else "the documents were not checked: run section 8"
-    if inv.settings.dataflow_home is None and not (broken or inv.journal.note("7.5")):
+    if inv.settings.dataflow_home is None and not (broken or inv.journal.find_note("7.5")):
         return Outcome(value=0).left_out("there is no document to check")
     return _judge_point(inv, "7.5", broken, doubt)
 
@@ -208,7 +208,7 @@ def _judge_point(
     If nothing is open, a ``doubt`` makes it unknown.
     """
     outcome = Outcome(value=len(open_items), rows=[{"open": text} for text in open_items])
-    note = inv.journal.note(step_id)
+    note = inv.journal.find_note(step_id)
     if note:
         return outcome.ok(f"{gettext('noted')}: {note}")
     if open_items:

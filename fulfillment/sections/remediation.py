@@ -220,7 +220,7 @@ def read_recovery(inv: Investigation) -> model.Outcome:
             unit="minutes",
             threshold=inv.settings.recovered_minutes,
             lines=(draw_line("lag", lag.samples),),
-            marks=((applied_at, "last action"),) if applied_at else (),
+            annotations=((applied_at, "last action"),) if applied_at else (),
         ),
         clear=clear,
     )

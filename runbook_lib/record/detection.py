@@ -1,7 +1,5 @@
 """What began an incident, and how it was detected, from the journal alone."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from operator import attrgetter
 from typing import NamedTuple
@@ -49,7 +47,7 @@ def list_triggers(journal: JournalView) -> list[Event]:
 def find_detection(
     journal: JournalView, since: datetime | None, seen_at: datetime | None
 ) -> Moment | None:
-    """Return when an alert, a channel or the runbook first reported the trouble."""
+    """Return when an alert, a channel or the runbook (``seen_at``) first reported the trouble."""
     moments = []
     for event in list_events(journal):
         if is_firing(event):

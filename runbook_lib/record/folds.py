@@ -1,9 +1,7 @@
-"""What follows from a journal's entries and the time. All functions are pure.
+"""What follows from a journal's entries and the time, by pure functions.
 
-Verdict, since, until, timeline and report are computed from these, so they can't disagree.
+Verdict, since, until, timeline and report all use these, so they can't disagree.
 """
-
-from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,7 +21,7 @@ _COUNTS = {"moved", "created", "removed", "settled"}
 _UNPROVEN = ("unproven", "lost", "duplicated", "foreign_changed")
 
 
-class Part(StrEnum):
+class Meaning(StrEnum):
     """What a quantity means for the verdict. A sign only shows that the trouble has begun."""
 
     SYMPTOM = "symptom"
@@ -45,20 +43,20 @@ class Quantities:
 
     Attributes
     ----------
-    parts : by name; other quantities decide nothing
+    meanings : by name; other quantities decide nothing
     needed : those without which no verdict says that all is well
     shown : by step; see ``Policy.measure``
     remedies : steps whose actions should end the trouble; None for all
     """
 
-    parts: Mapping[str, Part]
+    meanings: Mapping[str, Meaning]
     needed: Collection[str]
     shown: Mapping[str, tuple[Key, ...]] = field(default_factory=dict)
     remedies: Collection[str] | None = None
 
     def list_shown(self, steps: Iterable[str]) -> set[str]:
-        shown = chain.from_iterable(self.shown.get(step, ()) for step in steps)
-        return {key.quantity for key in shown}
+        keys = chain.from_iterable(self.shown.get(step, ()) for step in steps)
+        return {key.quantity for key in keys}
 
 
 Entry = Measurement | ActionEntry
@@ -66,7 +64,7 @@ Entry = Measurement | ActionEntry
 #: Older readings don't describe the present.
 FRESH = timedelta(minutes=10)
 #: The trouble lasts while a symptom is a breach or an alert fires.
-TROUBLE = (Part.SYMPTOM, Part.ALERT)
+TROUBLE = (Meaning.SYMPTOM, Meaning.ALERT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,27 +82,27 @@ class Span:
 def read_now(entries: Sequence[Entry], now: datetime) -> dict[Key, Measurement]:
     """Return the newest measurement of each quantity and subject.
 
-    It is ``unknown`` if it is too old, or from before the last change.
+    It is ``unknown`` and stale if it is over ten minutes old, or from before the last change.
     """
     newest: dict[Key, Measurement] = {}
-    changed: set[Key] = set()
+    before_change: set[Key] = set()
     for entry in entries:
         if isinstance(entry, Measurement):
             key = Key(entry.quantity, entry.subject)
             newest[key] = entry
-            changed.discard(key)
+            before_change.discard(key)
         elif entry.phase is ActionPhase.APPLIED:
-            changed.update(newest)
+            before_change.update(newest)
     for key, measured in newest.items():
-        is_old = key in changed or measured.at < now - FRESH
-        if is_old and measured.status is not Status.LEFT_OUT:
+        is_stale = key in before_change or measured.at < now - FRESH
+        if is_stale and measured.status is not Status.LEFT_OUT:
             update = {"status": Status.UNKNOWN, "value": None, "is_stale": True}
             newest[key] = measured.model_copy(update=update)
     return newest
 
 
 def list_spans(entries: Sequence[Entry]) -> list[Span]:
-    """Return how long each status lasted, by start.
+    """Return how long each status lasted, for each quantity and subject, by start.
 
     A span starts when its source says, or at its first reading. An unknown reading ends no span,
     because the status may have lasted.
@@ -114,16 +112,17 @@ def list_spans(entries: Sequence[Entry]) -> list[Span]:
         if isinstance(entry, ActionEntry) or entry.status in (Status.UNKNOWN, Status.LEFT_OUT):
             continue
         key = Key(entry.quantity, entry.subject)
-        own = spans.setdefault(key, [])
-        lasting = own.pop() if own and own[-1].status is entry.status else None
+        earlier = spans.setdefault(key, [])
+        # The same status again prolongs its span.
+        prolonged = earlier.pop() if earlier and earlier[-1].status is entry.status else None
         start = entry.since or entry.at
-        if own and start < own[-1].seen_at:
+        if earlier and start < earlier[-1].seen_at:
             start = entry.at  # our reading outranks the source's word
-        if lasting is not None:
-            start = min(start, lasting.start)
-        if own:
-            own[-1] = replace(own[-1], end=start)
-        own.append(Span(*key, entry.status, start, None, entry.at))
+        if prolonged is not None:
+            start = min(start, prolonged.start)
+        if earlier:
+            earlier[-1] = replace(earlier[-1], end=start)
+        earlier.append(Span(*key, entry.status, start, end=None, seen_at=entry.at))
     return sorted(chain.from_iterable(spans.values()), key=attrgetter("start"))
 
 
@@ -131,12 +130,12 @@ def list_spans(entries: Sequence[Entry]) -> list[Span]:
 class ActionRecord:
     """What became of one plan. ``phases`` are its entries, oldest first.
 
-    A later plan undid it if ``is_taken_back``. A person settled ``settled`` of its objects.
+    A later plan undid it if ``is_undone``. A person settled ``settled`` of its objects.
     """
 
     plan: str
     phases: tuple[ActionEntry, ...]
-    is_taken_back: bool
+    is_undone: bool
     settled: int
 
     @property
@@ -146,8 +145,8 @@ class ActionRecord:
     @property
     def last(self) -> ActionEntry:
         """The newest entry. Once it was applied, later approvals and refusals don't count."""
-        again = (ActionPhase.APPROVED, ActionPhase.REFUSED) if self.applied else ()
-        return next(entry for entry in reversed(self.phases) if entry.phase not in again)
+        ignored = (ActionPhase.APPROVED, ActionPhase.REFUSED) if self.applied else ()
+        return next(entry for entry in reversed(self.phases) if entry.phase not in ignored)
 
     @property
     def applied(self) -> ActionEntry | None:
@@ -193,24 +192,25 @@ class ActionRecord:
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether somebody must resume it: objects wait, or it was cut off."""
-        is_begun = self.is_cut_off and _find_proof(self.phases[-1]) is None
-        return not self.is_taken_back and (self.waiting > 0 or is_begun)
+        """Whether somebody must resume it: objects wait, or it was cut off and not yet checked."""
+        was_checked = _find_proof(self.phases[-1]) is not None
+        has_rest = self.waiting > 0 or (self.is_cut_off and not was_checked)
+        return has_rest and not self.is_undone
 
     @property
     def is_proven(self) -> bool:
         """Whether the newest check after the last change found the effect, and nothing in doubt."""
         is_proven = False
         for entry in self.phases:
-            found = _find_proof(entry)
-            if found is not None or entry.phase is ActionPhase.APPLIED:
-                is_proven = bool(found)
+            proof = _find_proof(entry)
+            if proof is not None or entry.phase is ActionPhase.APPLIED:
+                is_proven = bool(proof)  # a further change needs a further check
         return is_proven and self.applied is not None and not self.doubtful
 
     @property
     def state(self) -> str:
-        """Its newest phase, or what later actions did. Skipped objects don't make a proof fail."""
-        if self.is_taken_back:
+        """Its newest phase in a word, or what later actions did."""
+        if self.is_undone:
             return "taken back"
         if _find_proof(self.last):
             return "settled by word" if self.settled else "verified"
@@ -219,8 +219,8 @@ class ActionRecord:
     @property
     def is_cut_off(self) -> bool:
         """Whether it was approved or failed last, and never applied."""
-        is_begun = self.last.phase in (ActionPhase.APPROVED, ActionPhase.FAILED)
-        return is_begun and self.applied is None
+        has_begun = self.last.phase in (ActionPhase.APPROVED, ActionPhase.FAILED)
+        return has_begun and self.applied is None
 
     @property
     def was_tried(self) -> bool:
@@ -234,34 +234,35 @@ class ActionRecord:
 
 
 def _find_proof(entry: ActionEntry) -> bool | None:
-    """Return whether an entry proves the effect; None if it isn't a check."""
+    """Return whether a check found the action's effect; None if the entry is no check."""
     if entry.phase is ActionPhase.VERIFIED:
         return True
     if entry.phase is not ActionPhase.FAILED:
         return None
-    if "lost" in entry.result:
-        # Consumers may take objects before the proof: it fails, but none is missing.
+    if "lost" in entry.result:  # only the check of a move counts this
+        # Consumers may take objects before the check: it fails, but none is missing.
         return not any(map(entry.count, _UNPROVEN))
+    # Without counts, a move was cut off; of other actions, the check failed.
     return None if entry.action in MOVES else False
 
 
 def group_actions(entries: Iterable[ActionEntry]) -> list[ActionRecord]:
     """Return an action for each plan, by first entry."""
-    phases: dict[str, list[ActionEntry]] = {}
+    by_plan: dict[str, list[ActionEntry]] = {}
     for entry in entries:
-        phases.setdefault(entry.plan, []).append(entry)
+        by_plan.setdefault(entry.plan, []).append(entry)
     undone: set[str] = set()
     settled: dict[str, int] = {}
-    for own in phases.values():
-        applied = [entry for entry in own if entry.phase is ActionPhase.APPLIED]
-        about = own[0].about
-        if applied and own[0].action == "undo":
-            undone.add(about)
-        elif applied and own[0].action == "settle":
-            settled[about] = settled.get(about, 0) + applied[-1].count("settled")
+    for phases in by_plan.values():
+        applied = [entry for entry in phases if entry.phase is ActionPhase.APPLIED]
+        original = phases[0].original
+        if applied and phases[0].action == "undo":
+            undone.add(original)
+        elif applied and phases[0].action == "settle":
+            settled[original] = settled.get(original, 0) + applied[-1].count("settled")
     return [
-        ActionRecord(plan, tuple(own), plan in undone, settled.get(plan, 0))
-        for plan, own in phases.items()
+        ActionRecord(plan, tuple(phases), plan in undone, settled.get(plan, 0))
+        for plan, phases in by_plan.items()
     ]
 
 
@@ -282,75 +283,78 @@ def judge(  # noqa: PLR0911, PLR0912  # a rule after the other
     is_diagnosed: bool,
     clears_by: datetime | None,
 ) -> Ruling:
-    """Return the verdict by the first rule that holds.
+    """Return the verdict by the first rule that holds. ``docs/verdict.md`` explains the rules.
 
     Parameters
     ----------
     causes : those of this incident that keep the trouble going
-    is_diagnosed : causes were checked since the last change and the last symptom
+    is_diagnosed : causes were read since the last change and the last symptom
     clears_by : when a firing alert should have cleared; None if unknown
     """
     current = read_now(entries, now)
     tried = list_remedies((e for e in entries if isinstance(e, ActionEntry)), quantities)
-    remedies = {action.first.step: action for action in tried if not action.is_taken_back}
+    # The newest remedy of a step replaces its earlier ones.
+    remedies = {action.first.step: action for action in tried if not action.is_undone}
     applied = [action for action in remedies.values() if action.applied]
     is_unfinished = any(action.is_unfinished for action in remedies.values())
     has_acted = bool(applied) or is_unfinished
-    had_symptom = any(_list_breaches(entries, quantities, (Part.SYMPTOM,)))
-    was_bad = has_acted or had_symptom or bool(causes)
+    had_symptom = any(_list_breaches(entries, quantities, (Meaning.SYMPTOM,)))
+    had_trouble = has_acted or had_symptom or bool(causes)
 
-    def find(part: Part, *statuses: Status) -> tuple[Key, ...]:
+    def find(meaning: Meaning, *statuses: Status) -> tuple[Key, ...]:
         return tuple(
             key
             for key, measured in current.items()
-            if quantities.parts.get(key.quantity) is part and measured.status in statuses
+            if quantities.meanings.get(key.quantity) is meaning and measured.status in statuses
         )
 
-    trouble = Verdict.NOT_FIXED if has_acted else Verdict.INCIDENT
-    breaches = find(Part.SYMPTOM, Status.BREACH)
-    if breaches:
-        return Ruling(trouble, "symptom" if is_diagnosed else "undiagnosed", breaches)
-    firing = find(Part.ALERT, Status.BREACH)
+    in_trouble = Verdict.NOT_FIXED if has_acted else Verdict.INCIDENT
+    symptoms = find(Meaning.SYMPTOM, Status.BREACH)
+    if symptoms:  # rule 1
+        return Ruling(in_trouble, "symptom" if is_diagnosed else "undiagnosed", symptoms)
+    firing = find(Meaning.ALERT, Status.BREACH)
     missing = _list_missing(current, quantities)
-    recovery = find(Part.RECOVERY, Status.BREACH, Status.UNKNOWN)
-    if CauseStatus.SUPPORTED in causes.values():
-        is_over = had_symptom or bool(applied)
-        if is_over and not (missing or firing or recovery or is_unfinished):
+    unrecovered = find(Meaning.RECOVERY, Status.BREACH, Status.UNKNOWN)
+    if CauseStatus.SUPPORTED in causes.values():  # rule 2
+        is_past_trouble = had_symptom or bool(applied)
+        if is_past_trouble and not (missing or firing or unrecovered or is_unfinished):
             return Ruling(Verdict.MITIGATED, "mitigated")
-        return Ruling(trouble, "cause", firing)
+        return Ruling(in_trouble, "cause", firing)
     is_cause_unknown = not is_diagnosed or CauseStatus.UNDECIDED in causes.values()
-    is_unexplained = is_cause_unknown and not has_acted
-    if firing and (missing or recovery or is_unexplained or not was_bad):
-        return Ruling(trouble, "alert", firing)
-    if missing:
+    is_unexplained = not had_trouble or (is_cause_unknown and not has_acted)
+    if firing and (missing or unrecovered or is_unexplained):  # rule 3
+        return Ruling(in_trouble, "alert", firing)
+    if missing:  # rule 4
         rule = "unreadable" if is_diagnosed else "missing"
         if all(key not in current or current[key].is_stale for key in missing):
             rule = "stale"
         return Ruling(Verdict.UNKNOWN, rule, missing)
-    if is_unfinished:
+    if is_unfinished:  # rule 5
         return Ruling(Verdict.NOT_FIXED, "unfinished")
-    if firing and clears_by is not None and now > clears_by:
-        if all(current[key].at <= clears_by for key in firing):
+    if firing and clears_by is not None and now > clears_by:  # rule 6
+        if all(current[key].at <= clears_by for key in firing):  # not read since
             return Ruling(Verdict.UNKNOWN, "stale", firing)
-        return Ruling(trouble, "alert_late", firing)
-    if not was_bad:
+        return Ruling(in_trouble, "alert_late", firing)
+    if not had_trouble:  # rule 7
         return Ruling(Verdict.HEALTHY, "calm")
-    is_measured = Part.RECOVERY not in quantities.parts.values() or find(Part.RECOVERY, Status.OK)
-    if recovery or not is_measured:
-        is_worse = find(Part.RECOVERY, Status.BREACH)
+    needs_recovery = Meaning.RECOVERY in quantities.meanings.values()
+    has_recovered = not unrecovered and bool(find(Meaning.RECOVERY, Status.OK))
+    if needs_recovery and not has_recovered:  # rule 8
+        is_worse = find(Meaning.RECOVERY, Status.BREACH)
         verdict = Verdict.NOT_FIXED if is_worse else Verdict.UNKNOWN
-        return Ruling(verdict, "recovery", recovery)
-    if is_cause_unknown:
+        return Ruling(verdict, "recovery", unrecovered)
+    if is_cause_unknown:  # rule 9
         return Ruling(Verdict.UNKNOWN, "cause_unknown", firing)
-    if not all(action.is_proven for action in applied):
+    if not all(action.is_proven for action in applied):  # rule 10
         return Ruling(Verdict.UNKNOWN, "unproven")
-    if firing:
+    if firing:  # rule 11
         verdict = Verdict.FIXED_ALERT_DECAYING if clears_by else Verdict.UNKNOWN
         return Ruling(verdict, "alert_clears", firing)
     return Ruling(Verdict.FIXED, "fixed")
 
 
 def list_remedies(entries: Iterable[ActionEntry], quantities: Quantities) -> Iterator[ActionRecord]:
+    """Yield the actions that were to end the trouble, if they were at least approved."""
     steps = quantities.remedies
     for action in group_actions(entries):
         is_remedy = steps is None or action.first.step in steps
@@ -359,17 +363,18 @@ def list_remedies(entries: Iterable[ActionEntry], quantities: Quantities) -> Ite
 
 
 def _list_breaches(
-    entries: Sequence[Entry], quantities: Quantities, parts: Collection[Part]
+    entries: Sequence[Entry], quantities: Quantities, meanings: Collection[Meaning]
 ) -> Iterator[Measurement]:
+    """Yield the breaches of quantities with one of these meanings."""
     for entry in entries:
         if isinstance(entry, ActionEntry) or entry.status is not Status.BREACH:
             continue
-        if quantities.parts.get(entry.quantity) in parts:
+        if quantities.meanings.get(entry.quantity) in meanings:
             yield entry
 
 
 def _list_missing(current: Mapping[Key, Measurement], quantities: Quantities) -> tuple[Key, ...]:
-    """Return what a verdict needs that is unknown or unread."""
+    """Return the needed quantities that are unknown or unread."""
     unknown = [
         key
         for key, measured in current.items()
@@ -380,11 +385,10 @@ def _list_missing(current: Mapping[Key, Measurement], quantities: Quantities) ->
     return (*unknown, *unread)
 
 
-class Ends(NamedTuple):
+class TroubleTimes(NamedTuple):
     """From when to when the trouble lasted. ``since`` is None if it never began.
 
-    ``until`` is None while it lasts, or if unknown. ``seen_at`` is when a reading first
-    showed a symptom or an alert in breach.
+    ``until`` is None while it lasts, or if unknown. ``seen_at``: a reading first saw a breach.
     """
 
     since: datetime | None
@@ -392,25 +396,27 @@ class Ends(NamedTuple):
     seen_at: datetime | None
 
 
-def find_ends(entries: Sequence[Entry], quantities: Quantities, *, had_cause: bool = False) -> Ends:
+def find_trouble_times(
+    entries: Sequence[Entry], quantities: Quantities, *, had_cause: bool = False
+) -> TroubleTimes:
     """Return the start of the first breach, and the end of the last one.
 
     A sign alone, such as an old error in a log, is no trouble. It is one if a cause was found that
     stops what the runbook watches.
     """
     seen = [breach.at for breach in _list_breaches(entries, quantities, TROUBLE)]
-    parts = (*TROUBLE, Part.SIGN) if seen or had_cause else ()
-    breaches = _list_breaches(entries, quantities, parts)
-    lasting = (*TROUBLE, Part.RECOVERY)
+    beginning = (*TROUBLE, Meaning.SIGN) if seen or had_cause else ()
+    first_breaches = _list_breaches(entries, quantities, beginning)
+    lasting = (*TROUBLE, Meaning.RECOVERY)  # a sign's end isn't waited for
     ends = [
         span.end
         for span in list_spans(entries)
-        if span.status is Status.BREACH and quantities.parts.get(span.quantity) in lasting
+        if span.status is Status.BREACH and quantities.meanings.get(span.quantity) in lasting
     ]
     known = [end for end in ends if end is not None]
     has_ended = bool(known) and len(known) == len(ends)
-    return Ends(
-        since=min((breach.since or breach.at for breach in breaches), default=None),
+    return TroubleTimes(
+        since=min((breach.since or breach.at for breach in first_breaches), default=None),
         until=max(known) if has_ended else None,
         seen_at=min(seen, default=None),
     )

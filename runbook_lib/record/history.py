@@ -3,8 +3,6 @@
 An exercise is an incident that somebody caused on purpose. Its runbook scores it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -24,10 +22,10 @@ from .view import JournalView
 class HistoryRow(BaseModel, frozen=True):
     """One incident.
 
-    An exercise's seconds come from its score, and ``is_good`` if that met every objective.
-    Otherwise detection counts from the first sign of trouble, diagnosis and remediation from its
-    first reading, and clearing from the last action. ``lost`` is None if no proof counted it. With
-    ``damage`` to the journal, its facts are missing.
+    An exercise's seconds and ``is_good`` come from its score. Otherwise detection counts from the
+    first sign of trouble, diagnosis and remediation from its first reading, and clearing from the
+    last action. ``lost`` is None if no proof counted it. With ``damage`` to the journal, its facts
+    are missing.
     """
 
     detect_s: float | None = None
@@ -61,7 +59,7 @@ def list_history(home: Path, policy: Any) -> list[HistoryRow]:
 def _read_row(folder: Path, policy: Any, _size_bytes: int) -> HistoryRow | None:
     """Return an incident's row, or None if it is closed, was quiet and is no exercise.
 
-    A journal that grew is read again, because the cache knows its size.
+    The cache knows the journal's size, so one that grew is read again.
     """
     row: dict[str, Json] = {
         "incident": folder.name,
@@ -75,10 +73,10 @@ def _read_row(folder: Path, policy: Any, _size_bytes: int) -> HistoryRow | None:
         score = policy.read_score(journal)
         causes = policy.list_causes(journal)
         proofs = list_proofs(journal)
-        seen = find_detection(journal, judged.since, judged.seen_at)
+        detection = find_detection(journal, judged.since, judged.seen_at)
         changed_at = journal.last_applied_at
         phases = {
-            "detect_s": count_seconds(judged.since, seen.at if seen else None),
+            "detect_s": count_seconds(judged.since, detection.at if detection else None),
             "diagnose_s": count_seconds(
                 judged.seen_at, min((cause.named_at for cause in causes), default=None)
             ),

@@ -1,10 +1,7 @@
 """Incident folders, one per incident, with its journal.
 
-*Marks* in the journal say what an incident is. It is open until its closing mark, and never
-reopened.
+An incident is open until its closing mark, and never reopened.
 """
-
-from __future__ import annotations
 
 import json
 import logging
@@ -80,7 +77,7 @@ def read_state(folder: Path) -> IncidentState:
     facts: dict[str, Json] = {}
     try:
         for line in (folder / _JOURNAL).read_bytes().splitlines():
-            # Other lines are not parsed, and the chain is not checked.
+            # Other lines are not parsed, the chain is not checked, and no mark follows the close.
             if _MARK in line and "closed_at" not in facts:
                 with suppress(ValueError, KeyError, TypeError):
                     facts |= parse_json(line)["data"]["facts"]
@@ -121,6 +118,7 @@ class Incident:
             self.mark("changed", **facts)
 
     def mark(self, what: str, reason: str = "", **facts: Json) -> datetime:
+        """Append a mark, whose facts update the state; return its time."""
         data = {"section": "", "what": what, "reason": reason, "facts": facts}
         return self.journal.append("mark", data).at
 
@@ -139,22 +137,23 @@ class Incident:
         others = [folder / "plans" / own.name for folder in list_incidents(self.folder.parent)]
         return next((path for path in (own, *others) if path.is_file()), own)
 
-    def path(self, kind: str, name: str) -> Path:
-        """Return a path in the folder; raise UsageError for a name that could lead out of it."""
+    def path(self, folder: str, name: str) -> Path:
+        """Return a path in a folder such as ``plans``; UsageError if the name leads out of it."""
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._#-]{0,150}", name):
-            raise UsageError(f"{name!r} cannot be the name of a file in {kind}/")
-        return self.folder / kind / name
+            raise UsageError(f"{name!r} cannot be the name of a file in {folder}/")
+        return self.folder / folder / name
 
 
 def create_incident(
     home: Path, *, redactor: Redactor, clock: Clock = utc_now, **facts: Json
 ) -> Incident:
+    """Make an incident's folder under ``home``, and journal its opening."""
     now = clock()
     suffix = secrets.token_hex(2)
     folder = home / f"inc-{now:%Y%m%dT%H%M%SZ}-{suffix}"
     with disk_errors(f"cannot make {folder}", _ADVICE):
-        for part in _FOLDERS:
-            (folder / part).mkdir(parents=True)
+        for name in _FOLDERS:
+            (folder / name).mkdir(parents=True)
     incident = Incident(folder, redactor=redactor, clock=clock)
     incident.mark("opened", opened_at=format_time(now), **facts)
     return incident
@@ -162,11 +161,11 @@ def create_incident(
 
 @contextmanager
 def lock_file(path: Path, *, timeout_s: float) -> Iterator[None]:
-    """Hold a lock against the other commands of this machine."""
+    """Keep this machine's other commands out of a block, or raise RecordError after a time."""
     with disk_errors(f"{path} cannot be locked", _ADVICE):
         path.parent.mkdir(parents=True, exist_ok=True)
-        held = FileLock(path, timeout=timeout_s).acquire()
-    with held:
+        lock = FileLock(path, timeout=timeout_s).acquire()
+    with lock:
         yield
 
 
@@ -185,8 +184,8 @@ def list_neighbours(incident: Incident) -> dict[str, IncidentState]:
     for folder in list_incidents(incident.folder.parent):
         with suppress(RecordError):
             other = read_state(folder)
-            is_beside = other.opened_at <= own.end and own.opened_at <= other.end
-            if is_beside and folder != incident.folder:
+            overlaps = other.opened_at <= own.end and own.opened_at <= other.end
+            if overlaps and folder != incident.folder:
                 neighbours[folder.name] = other
     return neighbours
 

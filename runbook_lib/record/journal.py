@@ -1,9 +1,4 @@
-"""An incident's journal: a ``chainlog`` with redaction.
-
-Errors of disk and log become ``RecordError``.
-"""
-
-from __future__ import annotations
+"""An incident's journal: a ``chainlog`` with redaction."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,10 +27,10 @@ class _Process:
     run = ""
 
 
-def mark_run(run: str) -> None:
-    """Mark what this process appends from now on with its run, a notebook's file name.
+def set_run(run: str) -> None:
+    """Name the run, a notebook's file, whose entries this process appends from now on.
 
-    Several commands write to one journal; by the mark, each finds its own entries.
+    By this name, each of several commands finds its own entries.
     """
     _Process.run = run
 
@@ -54,12 +49,16 @@ class _File:
         self.forget()
 
     def forget(self) -> None:
+        """Let the next ``read`` read and check the whole file again."""
         self.log = ChainedLog(self._path, clock=self._clock)
         self.view = JournalView()
         self.content = b""
 
     def read(self) -> JournalView:
-        """Return the view of all lines. Any change to older lines is damage."""
+        """Return the view of all lines; parse only those that are new since the last call.
+
+        If older lines differ, read the whole file again: its hash chain then names the altered one.
+        """
         with self.mutex:
             content = self._path.read_bytes() if self._path.exists() else b""
             if not content.startswith(self.content):
@@ -84,22 +83,16 @@ class Journal:
     Unlike a ``ChainedLog``, it accepts entries again after a failed write.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        redactor: Redactor,
-        clock: Clock = utc_now,
-    ) -> None:
+    def __init__(self, path: Path, *, redactor: Redactor, clock: Clock = utc_now) -> None:
         self.path = path
         self._redactor = redactor
         self._file = _share_file(path, clock)
 
     def append(self, kind: str, data: dict[str, Json]) -> Entry:
         """Append an entry and return it; after a RecordError, nothing was appended."""
-        marked = {**data, "run": _Process.run} if _Process.run else data
+        tagged = {**data, "run": _Process.run} if _Process.run else data
         with self._explain_errors(". Nothing was appended."):
-            return self._file.log.append(kind, self._redactor.json(marked))
+            return self._file.log.append(kind, self._redactor.json(tagged))
 
     def view(self) -> JournalView:
         """Return what the journal holds now; a RecordError names the first altered line."""
@@ -108,6 +101,7 @@ class Journal:
 
     @contextmanager
     def _explain_errors(self, ending: str = "") -> Iterator[None]:
+        """Turn errors of disk and log into a RecordError with this ``ending``."""
         try:
             with disk_errors(f"{self.path} cannot be read", ending):
                 yield

@@ -1,9 +1,4 @@
-"""The hashes of an incident's files, to show whether they still are the same.
-
-This shows accidents and edits. It can't stop someone who rewrites every file.
-"""
-
-from __future__ import annotations
+"""The hashes of an incident's files, which show accidents and edits."""
 
 import hashlib
 import os
@@ -33,7 +28,7 @@ class Verification(NamedTuple):
     """Whether a folder is what its manifest says.
 
     ``problems`` are the journal's first altered line, then each altered or missing file. ``newer``
-    came after the manifest, and is no problem.
+    files are no problem.
     """
 
     incident: str
@@ -83,6 +78,7 @@ def verify_incident(path: Path) -> Verification:
 
 
 def _verify_folder(folder: Path) -> Verification:
+    """Compare a folder with its manifest, and its journal with the hash chain."""
     try:
         manifest = _Manifest.model_validate_json((folder / _NAME).read_bytes())
     except (OSError, ValueError) as error:
@@ -115,7 +111,7 @@ def write_attachment(incident: Incident) -> Path:
     target = folder / f"{incident.id}.zip"
     temporary = target.with_suffix(".tmp")
     with disk_errors(f"cannot write {target}"):
-        # Level 3 takes a third less time than the default, for up to a tenth more bytes.
+        # Level 3 takes a third less time than the default.
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=3) as file:
             for name, path in [(_NAME, folder / _NAME), *_list_files(folder)]:
                 file.write(path, f"{incident.id}/{name}")

@@ -1,7 +1,5 @@
 """Notes in an incident's journal, and alerts that reached us as messages."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -15,7 +13,7 @@ from .view import JournalView
 
 
 def write_note(incident: Incident, note: Note) -> int:
-    """Write a note to the journal, marked as late after the close; return the entry's number.
+    """Journal a note, as late if the incident is closed; return the entry's number.
 
     Raises UsageError when the note says nothing.
     """
@@ -33,10 +31,10 @@ def list_follow_ups(journal: JournalView) -> list[Note]:
     return sorted(notes, key=lambda note: note.due or date.max)
 
 
-def find_note_with(journal: JournalView, name: str) -> Note:
-    """Return the newest note with a lead, a summary or a severity, or an empty note."""
-    found = [note for note in journal.notes if getattr(note, name)]
-    return found[-1] if found else Note(text="")
+def find_note_with(journal: JournalView, field: str) -> Note:
+    """Return the newest note with a ``field``: lead, summary or severity; or an empty note."""
+    notes = [note for note in journal.notes if getattr(note, field)]
+    return notes[-1] if notes else Note(text="")
 
 
 class ReceivedAlert(BaseModel, frozen=True):
@@ -65,9 +63,10 @@ def read_alerts(path: Path | None) -> tuple[ReceivedAlert, ...]:
 
 
 def mark_alerts(incident: Incident, alerts: Sequence[ReceivedAlert]) -> None:
+    """Journal one mark for all alerts that no earlier mark names."""
     marks = incident.journal.view().marks
-    known = {key for mark in marks for key in mark.facts.get("alerts", ())}
-    new = [alert for alert in alerts if alert.key not in known]
+    known_keys = {key for mark in marks for key in mark.facts.get("alerts", ())}
+    new = [alert for alert in alerts if alert.key not in known_keys]
     if new:
         names = ", ".join(alert.labels.get("alertname", "without a name") for alert in new[:3])
         reason = f"Alertmanager sent {count_of(len(new), 'alert')}: {names}"

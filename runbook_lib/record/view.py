@@ -1,9 +1,4 @@
-"""A journal's entries as types, and the facts that follow from them.
-
-No clock and no files. What a runbook makes of these facts is its ``Policy``.
-"""
-
-from __future__ import annotations
+"""A journal's entries as types, and the facts that follow from them, without clock and files."""
 
 from collections.abc import Collection, Iterable
 from contextlib import suppress
@@ -27,7 +22,7 @@ from ..model import (
 from .folds import FRESH
 
 #: The list and the type for each kind of entry; other kinds are not parsed.
-_SHAPES: dict[str, tuple[str, type[BaseModel]]] = {
+_TYPES: dict[str, tuple[str, type[BaseModel]]] = {
     "reading": ("readings", Reading),
     "action": ("actions", ActionEntry),
     "conclusion": ("conclusions", Conclusion),
@@ -55,21 +50,24 @@ class JournalView:
         return self.entries[-1].seq if self.entries else 0
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """Append entries. Those without the fields of their kind are only in ``entries``."""
+        """Append a log's entries, each as a type to the list of its kind, such as ``readings``.
+
+        Those of other kinds, or without the type's fields, are only in ``entries``.
+        """
         for entry in entries:
             self.entries.append(entry)
             kind = entry.kind
             fields = entry.data
             if isinstance(fields.get(kind), dict):  # some writers nest them
                 fields = fields[kind]
-            if kind in _SHAPES:
-                name, shape = _SHAPES[kind]
+            if kind in _TYPES:
+                name, type_of_kind = _TYPES[kind]
                 with suppress(ValueError):
-                    value = shape.model_validate({**fields, "seq": entry.seq, "at": entry.at})
-                    getattr(self, name).append(value)
+                    numbered = {**fields, "seq": entry.seq, "at": entry.at}
+                    getattr(self, name).append(type_of_kind.model_validate(numbered))
 
-    def of_runs(self, runs: Collection[str]) -> JournalView:
-        """Return a view of the entries that some runs appended; see ``mark_run``."""
+    def of_runs(self, runs: Collection[str]) -> "JournalView":
+        """Return a view of the entries that some runs appended; see ``set_run``."""
         return JournalView(entry for entry in self.entries if entry.data.get("run") in runs)
 
     def latest(self) -> dict[str, Reading]:
@@ -78,28 +76,30 @@ class JournalView:
         return {step: newest[step] for step in sorted(newest, key=order_of)}
 
     def list_current(self, now: datetime | None = None) -> dict[str, Reading]:
-        """Return ``latest`` without readings from before the last action.
+        """Return the newest reading of each step, without those from before the last change.
 
         With ``now``, leave out those over ten minutes old, too.
         """
         changed_seq = self.last_applied.seq if self.last_applied else 0
         return {
-            step: found
-            for step, found in self.latest().items()
-            if found.seq > changed_seq and (now is None or found.observed_at >= now - FRESH)
+            step: reading
+            for step, reading in self.latest().items()
+            if reading.seq > changed_seq and (now is None or reading.observed_at >= now - FRESH)
         }
 
     @property
-    def ways_on(self) -> tuple[str, ...]:
+    def finish_commands(self) -> tuple[str, ...]:
         """Commands that finish unfinished work, by the readings since the last change."""
-        commands = chain.from_iterable(found.ways_on for found in self.list_current().values())
+        readings = self.list_current().values()
+        commands = chain.from_iterable(reading.finish_commands for reading in readings)
         return tuple(dict.fromkeys(commands))
 
-    def conclusion(self, section: str) -> Conclusion | None:
+    def find_conclusion(self, section: str) -> Conclusion | None:
         own = [conclusion for conclusion in self.conclusions if conclusion.section == section]
         return own[-1] if own else None
 
-    def note(self, step: str) -> str:
+    def find_note(self, step: str) -> str:
+        """Return the newest text that a person wrote to a step of the checklist, or ""."""
         texts = [note.text.strip() for note in self.notes if note.checklist == step]
         return texts[-1] if texts else ""
 
@@ -119,12 +119,12 @@ class JournalView:
     def diagnosis(self) -> Conclusion:
         """The newest conclusion that has findings, or an empty one."""
         empty = Conclusion(verdict=Verdict.UNKNOWN, summary="")
-        found = [conclusion for conclusion in self.conclusions if conclusion.findings]
-        return found[-1] if found else empty
+        diagnoses = [conclusion for conclusion in self.conclusions if conclusion.findings]
+        return diagnoses[-1] if diagnoses else empty
 
     def find_mark(self, what: str) -> Mark | None:
-        found = [mark for mark in self.marks if mark.what == what]
-        return found[-1] if found else None
+        same = [mark for mark in self.marks if mark.what == what]
+        return same[-1] if same else None
 
 
 def order_of(step: str) -> tuple[int, ...]:

@@ -1,7 +1,5 @@
 """The incident's report, made from its journal, and its notebooks as offline HTML."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,15 +11,14 @@ from .export import export_notebooks, is_newer
 from .model import ReportModel
 from .render import write_report
 
-#: Writing a large report takes a minute.
 _LONGEST_WRITE_S = 120
 
 
 def write_outputs(incident: Incident, sections: Sections, *, packs: bool = True) -> Path:
     """Export the executed notebooks, and write report, summary, manifest, and a zip of it all.
 
-    An older zip is removed, even if ``packs`` is false, because it holds an older report. If this
-    incident's opening closed another one, write that one's last report, too.
+    An older zip is removed, even if ``packs`` is false. Closed neighbours with an outdated report
+    get a new one, too.
     """
     with lock_file(incident.folder / "report.html.lock", timeout_s=_LONGEST_WRITE_S):
         model = ReportModel(incident, sections)

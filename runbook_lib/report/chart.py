@@ -1,7 +1,5 @@
 """A chart of what waited over time, which the templates' macro ``draw`` puts on the page."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from math import isfinite
@@ -17,33 +15,30 @@ BOTTOM = 166
 
 
 class Chart(NamedTuple):
-    """A line from ``begin`` to ``end``, up to ``top``; ``marks`` are annotated times."""
+    """A line from ``begin`` to ``end``, up to ``top``; ``annotations`` are times by their words."""
 
     title: str
     points: Mapping[datetime, float]
-    marks: Mapping[str, datetime]
+    annotations: Mapping[str, datetime]
     begin: datetime
     end: datetime
     top: float
 
     def find_x(self, at: datetime) -> float:
-        """Return the x of a time."""
         share = (at - self.begin) / (self.end - self.begin)
         return round(LEFT + (RIGHT - LEFT) * share, 1)
 
     def find_y(self, value: float) -> float:
-        """Return the y of a value."""
         share = max(value, 0) / self.top
         return round(BOTTOM - (BOTTOM - TOP) * share, 1)
 
 
 def draw_chart(
-    title: str, readings: Iterable[Reading], marks: Mapping[str, datetime], *, start: datetime
+    title: str, readings: Iterable[Reading], annotations: Mapping[str, datetime], *, start: datetime
 ) -> Chart | None:
     """Draw the sum of the readings' plotted lines, or their values if the lines are all 0.
 
-    None if there are no two points since ``start``, or all are 0. The time axis is at least a
-    minute long.
+    None if there are no two points since ``start``, or all are 0.
     """
     plotted: dict[datetime, float] = {}
     counted: dict[datetime, float] = {}
@@ -60,7 +55,7 @@ def draw_chart(
     points = {at: value for at, value in sorted(found.items()) if at >= start}
     if len(points) < 2 or not any(points.values()):
         return None
-    times = [*points, *marks.values()]
+    times = [*points, *annotations.values()]
     begin = min(times)
     end = max(*times, begin + timedelta(minutes=1))
-    return Chart(title, points, marks, begin, end, max(1.0, *points.values()))
+    return Chart(title, points, annotations, begin, end, max(1.0, *points.values()))

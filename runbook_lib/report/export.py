@@ -1,7 +1,5 @@
 """Export executed notebooks as offline HTML, reduced to what can do no harm."""
 
-from __future__ import annotations
-
 import re
 import sys
 import warnings
@@ -50,8 +48,7 @@ _NOTEBOOK_LINK = re.compile(r'<a href="([\w-]{1,100})\.ipynb')
 def sanitize_html(html: str) -> str:
     """Keep text, tables, lists, inline pictures and plain styles, and remove everything else.
 
-    So there are no scripts, event handlers, forms, frames, ids, links elsewhere, fetched pictures,
-    or styles with lengths.
+    So nothing runs, is fetched, leads elsewhere, or covers something else.
     """
     text = html.encode("utf-8", "backslashreplace").decode()  # nh3 takes no lone surrogates
     return nh3.clean(
@@ -81,8 +78,7 @@ _PRIORITY = ["image/png", "image/jpeg", "text/html", "text/markdown", "text/plai
 def export_notebooks(incident: Incident) -> list[Path]:
     """Write each executed notebook as an HTML file beside it, unless it is newer. Return all pages.
 
-    The pages fetch and run nothing, and hold no secret that the incident's redactor knows. Changes
-    only ``notebooks/*.html`` in the incident's folder.
+    The pages fetch and run nothing, and hold no secret that the incident's redactor knows.
     """
     pages = []
     for source in sorted(incident.folder.glob("notebooks/*.ipynb")):

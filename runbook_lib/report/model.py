@@ -1,7 +1,5 @@
 """What a report says of an incident, as values. Uses no HTML and no clock."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import date, datetime, timedelta
@@ -15,23 +13,13 @@ from chainlog import LogError, read_entries
 
 from ..errors import RecordError
 from ..language import gettext
-from ..model import (
-    Finding,
-    Json,
-    Reading,
-    Role,
-    Status,
-    Timestamp,
-    Verdict,
-    count_of,
-    format_time,
-)
+from ..model import Finding, Json, Reading, Role, Status, Timestamp, Verdict, count_of, format_time
 from ..policy import say_causes
 from ..record import detection
 from ..record.folds import (
     TROUBLE,
     ActionRecord,
-    Part,
+    Meaning,
     Span,
     group_actions,
     list_remedies,
@@ -61,7 +49,6 @@ class ReportStep(NamedTuple):
 
     @property
     def number(self) -> int:
-        """The section's number."""
         return order_of(self.id)[0]
 
 
@@ -84,14 +71,13 @@ class ReportModel:
     damage : what is wrong with the journal, or ``""``
     titles : by the section's number
     steps : by id, including those that this version of the runbook no longer has
-    tried : the actions that were approved, refused, carried out, or failed
+    tried : the actions that were at least approved or refused
     remedies : those that changed something to end the trouble
-    judgement, verdict, since, until : what the policy says as of the newest reading or change
-    triggers : the changes that began the trouble, if a system reports them; of those before
-        ``since``, only the last
+    judgement : as of the newest reading or change
+    triggers : the reported changes that began the trouble; of those before ``since``, the last
     began_at : when the first trigger was, else ``since``
-    is_over : whether to tell of the trouble in the past tense
-    is_made : whether its trouble, or a neighbour's, was made on purpose
+    is_over : the report is in the past tense
+    is_made : its trouble, or a neighbour's, was made on purpose
     outcome : the verdict, or whether the exercise passed
     """
 
@@ -123,17 +109,7 @@ class ReportModel:
         is_closed = bool(self.facts.get("closed_at"))
         self.is_over = is_closed or self.verdict in (*ENDED_WELL, Verdict.MITIGATED)
         self.actions = group_actions(self.journal.actions)
-        self.titles: dict[int, str] = {}
-        self.steps: dict[str, ReportStep] = {}
-        for module in modules.values():
-            self.titles.setdefault(order_of(module.NAME[:2])[0], module.TITLE)
-            for step in module.STEPS.values():
-                self._step(step.id, step.title, step.role)
-            for action in module.ACTIONS.values():
-                self._step(action.id, action.title)
-        for reading in self.journal.readings:
-            self._step(reading.step, reading.name, reading.role).readings.append(reading)
-        self.steps = dict(sorted(self.steps.items(), key=lambda item: order_of(item[0])))
+        self._collect_steps(modules)
         self.tried = [action for action in self.actions if action.was_tried]
         remedies = list_remedies(self.journal.actions, self.policy.quantities)
         self.remedies = [action for action in remedies if action.applied]
@@ -143,12 +119,24 @@ class ReportModel:
             self.outcome = "passed" if self.score.is_good else "failed"
         self.impact = self.policy.compute_impact(self.journal)
 
+    def _collect_steps(self, modules: Mapping[str, SectionModule]) -> None:
+        """Set ``titles``, and ``steps`` with their readings, in the order of the runbook."""
+        self.titles: dict[int, str] = {}
+        self.steps: dict[str, ReportStep] = {}
+        for module in modules.values():
+            self.titles.setdefault(order_of(module.NAME[:2])[0], module.TITLE)
+            for step in module.STEPS.values():
+                self._get_step(step.id, step.title, step.role)
+            for action in module.ACTIONS.values():
+                self._get_step(action.id, action.title)
+        for reading in self.journal.readings:
+            self._get_step(reading.step, reading.name, reading.role).readings.append(reading)
+        self.steps = dict(sorted(self.steps.items(), key=lambda item: order_of(item[0])))
+
     def of(self, *roles: Role) -> list[ReportStep]:
-        """Return the steps with one of these roles, sorted as in the runbook."""
         return [step for step in self.steps.values() if step.role in roles]
 
-    def _step(self, step_id: str, title: str, role: Role | None = None) -> ReportStep:
-        """Return the step with this id, and add it if it's missing."""
+    def _get_step(self, step_id: str, title: str, role: Role | None = None) -> ReportStep:
         return self.steps.setdefault(step_id, ReportStep(step_id, title, role, []))
 
     def fill_in(self, link: str) -> str:
@@ -204,13 +192,13 @@ class Number(BaseModel, frozen=True):
 
 
 class Summary(BaseModel, frozen=True):
-    """What a report says first, and the fields of ``report.json``.
+    """What a report says first.
 
     Attributes
     ----------
     state : the verdict in words, or whether the exercise passed
-    lead, reviewed_by : who leads, and who wrote the summary, or ``""``
-    story : what happened, by a person's summary if there is one, and what was done
+    reviewed_by : who wrote the summary, or ``""``
+    story : what happened, and what was done
     links : where people see the same, by ticket or else by step
     """
 
@@ -238,7 +226,7 @@ class Summary(BaseModel, frozen=True):
 
 
 def summarise(model: ReportModel) -> Summary:
-    """Return what the report says first."""
+    """Return what the report says first, and the fields of ``report.json``."""
     journal = model.journal
     impact = model.impact
     verdict = model.verdict
@@ -273,13 +261,13 @@ def summarise(model: ReportModel) -> Summary:
         tickets=tuple(filter(None, tickets)),
         links=links,
         causes=tuple(model.causes),
-        done=tuple(map(_list_values, model.remedies)),
+        done=tuple(map(_summarise_action, model.remedies)),
         timeline=tuple(sorted(_list_rows(model), key=attrgetter("at"))),
         affected=tuple(impact.requests),
     )
 
 
-def _list_values(action: ActionRecord) -> dict[str, Json]:
+def _summarise_action(action: ActionRecord) -> dict[str, Json]:
     return {
         "plan": action.plan,
         "action": action.first.action,
@@ -291,6 +279,7 @@ def _list_values(action: ActionRecord) -> dict[str, Json]:
 
 
 def _tell_story(model: ReportModel, summary: str) -> Iterator[str]:
+    """Yield what happened, by a person's summary if there is one, and what was done."""
     if summary:
         yield summary
     elif model.triggers:
@@ -311,21 +300,21 @@ def _list_numbers(model: ReportModel) -> Iterator[Number]:
     """Yield the five numbers. A duration fits the times as shown, to the second."""
     impact = model.impact
     noun = model.policy.noun
-    held = f"{count_of(None, model.policy.request)} {gettext('held back')}"
+    affected_words = f"{count_of(None, model.policy.request)} {gettext('held back')}"
     if impact.files:
-        held = f"{held} ({gettext('up to')} {count_of(impact.files, noun)})"
-    lost = f"{count_of(None, noun)} {gettext('lost or shipped twice')}"
-    lasted = count_seconds(model.began_at, model.until)
-    seen = detection.find_detection(model.journal, model.since, model.judgement.seen_at)
-    detected = count_seconds(model.began_at, seen.at if seen else None)
+        affected_words += f" ({gettext('up to')} {count_of(impact.files, noun)})"
+    harmed_words = f"{count_of(None, noun)} {gettext('lost or shipped twice')}"
+    lasted_s = count_seconds(model.began_at, model.until)
+    first = detection.find_detection(model.journal, model.since, model.judgement.seen_at)
+    detected_s = count_seconds(model.began_at, first.at if first else None)
     proofs = list_proofs(model.journal)
     harmed = sum(proof["lost"] + proof.get("duplicated", 0) for proof in proofs)
     for name, value, unit, words in (
-        ("affected", impact.affected, "", held),
+        ("affected", impact.affected, "", affected_words),
         ("longest_wait_minutes", impact.longest_minutes, "min", "longest wait"),
-        ("lasted_s", lasted, "s", "from cause to recovery"),
-        ("detected_s", detected, "s", seen.words if seen else "until an alert fired"),
-        ("harmed", harmed if proofs else None, "", lost),
+        ("lasted_s", lasted_s, "s", "from cause to recovery"),
+        ("detected_s", detected_s, "s", first.words if first else "until an alert fired"),
+        ("harmed", harmed if proofs else None, "", harmed_words),
     ):
         yield Number(name=name, value=value, unit=unit, words=gettext(words))
 
@@ -335,17 +324,17 @@ def draw_waiting(model: ReportModel) -> Chart | None:
     steps = model.of(Role.BACKLOG)
     if not steps or model.began_at is None:
         return None
-    marks = {"cause": model.began_at}
+    annotations = {"cause": model.began_at}
     for event in detection.list_events(model.journal):
         if event.at >= model.began_at and detection.is_firing(event):
-            marks.setdefault("alert", event.at)
+            annotations.setdefault("alert", event.at)
     for action in model.remedies:
-        marks.setdefault(action.first.action.replace("_", " "), action.decisive.at)
+        annotations.setdefault(action.first.action.replace("_", " "), action.decisive.at)
     if model.until:
-        marks["recovery"] = model.until
+        annotations["recovery"] = model.until
     start = model.began_at - timedelta(minutes=2)
     title = f"{count_of(None, model.policy.noun)} {gettext('waiting')}"
-    return draw_chart(capitalise(title), steps[0].readings, marks, start=start)
+    return draw_chart(capitalise(title), steps[0].readings, annotations, start=start)
 
 
 def list_signals(model: ReportModel) -> Iterator[Signal]:
@@ -361,7 +350,7 @@ def list_signals(model: ReportModel) -> Iterator[Signal]:
         return
     now = max(entry.at for entry in entries)
     for key, measured in read_now(entries, now).items():
-        if quantities.parts.get(key.quantity) not in (*TROUBLE, Part.SIGN):
+        if quantities.meanings.get(key.quantity) not in (*TROUBLE, Meaning.SIGN):
             continue
         breaches = [
             span
@@ -381,11 +370,11 @@ def list_tasks(model: ReportModel) -> Iterator[Task]:
     """Yield what to do next: finish what was begun, then people's follow-ups, then advice."""
     if model.damage:
         yield Task(text=model.damage)
-    for command in model.journal.ways_on:
+    for command in model.journal.finish_commands:
         yield Task(text=f"{gettext('Finish what was begun')}: {command}")
     noun = model.policy.noun
     for action in model.tried:
-        waiting = 0 if action.is_taken_back else action.waiting
+        waiting = 0 if action.is_undone else action.waiting
         if waiting or action.doubtful:
             verb = "resume" if waiting else "settle"
             words = gettext(
@@ -411,7 +400,7 @@ def list_tasks(model: ReportModel) -> Iterator[Task]:
             yield Task(text=capitalise(gettext(text)))
 
 
-def _tell(at: datetime, tone: str, text: str, note: str = "", link: str = "") -> EventRow:
+def _row(at: datetime, tone: str, text: str, note: str = "", link: str = "") -> EventRow:
     return EventRow(at=at, tone=tone, text=capitalise(gettext(text)), note=note, link=link)
 
 
@@ -419,13 +408,13 @@ def _list_rows(model: ReportModel) -> Iterator[EventRow]:
     """Yield the timeline's rows, unsorted."""
     for mark in model.journal.marks:
         if mark.what in {*_SHOWN_MARKS, *model.policy.marks}:
-            yield _tell(mark.at, "note", mark.reason or mark.what.replace("_", " "))
+            yield _row(mark.at, "note", mark.reason or mark.what.replace("_", " "))
     for written in model.journal.notes:
         if written.is_remark:
             yield EventRow(at=written.at, tone="note", text=f"{written.operator}: {written.text}")
     for event in model.triggers:
         link = model.fill_in(event.link)
-        yield _tell(
+        yield _row(
             event.at,
             "trigger",
             event.text,
@@ -433,21 +422,21 @@ def _list_rows(model: ReportModel) -> Iterator[EventRow]:
             link,
         )
     if model.since is not None:
-        yield _tell(model.since, "breach", "first sign of trouble")
+        yield _row(model.since, "breach", "first sign of trouble")
         yield from _list_alerts(model, model.since)
     for cause in model.causes:
         if cause.named_at is not None:
-            yield _tell(cause.named_at, "cause", f"{gettext('cause named')}: {say_causes([cause])}")
+            yield _row(cause.named_at, "cause", f"{gettext('cause named')}: {say_causes([cause])}")
     for action in model.tried:
         by = f"{gettext('approved by')} {action.approver}" if action.applied else action.last.reason
         text = model.policy.describe_action(action)
-        yield _tell(action.decisive.at, action.state, text, by)
+        yield _row(action.decisive.at, action.state, text, by)
     if model.until:
-        yield _tell(model.until, "ok", "the last symptom or alert ended")
+        yield _row(model.until, "ok", "the last symptom or alert ended")
 
 
 def _list_alerts(model: ReportModel, since: datetime) -> Iterator[EventRow]:
-    """Yield the alerts' changes since the trouble began, and which channels were told."""
+    """Yield the alerts' changes since the trouble began, and the notices of each as one row."""
     events = [
         event
         for event in detection.list_events(model.journal)

@@ -1,7 +1,5 @@
 """Lay out a report as one HTML file, and the files beside it."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Mapping
@@ -24,17 +22,17 @@ CSP = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src da
 def write_report(incident: Incident, model: ReportModel) -> Path:
     """Write ``report.html``, and its summary in the forms that other systems take.
 
-    Raises RecordError if a file can't be written; each is replaced in one step. The model's strings
-    have passed the incident's redactor, and the templates escape them.
+    Raises RecordError if a file can't be written. The model's strings have passed the incident's
+    redactor.
     """
     target = incident.folder / "report.html"
-    told = summarise(model)
+    summary = summarise(model)
     request = model.policy.request
     page = render_html(
         "report.html",
         csp=CSP,
         model=model,
-        told=told,
+        summary=summary,
         tone=get_tone(model.outcome),
         waiting=draw_waiting(model),
         backlog=model.of(Role.BACKLOG),
@@ -45,28 +43,28 @@ def write_report(incident: Incident, model: ReportModel) -> Path:
         made_at=utc_now(),
     )
     files = {
-        "summary.txt": incident.redactor.text(write_summary(told, target.resolve().as_uri())),
-        "report.md": render_html("report.md", told=told, noun=request),
+        "summary.txt": incident.redactor.text(write_summary(summary, target.resolve().as_uri())),
+        "report.md": render_html("report.md", summary=summary, noun=request),
         f"affected_{request}s.csv": _write_requests(request, model.impact.requests),
         target.name: page,
     }
     with disk_errors(f"cannot write {target}"):
-        facts = told.model_dump(mode="json", by_alias=True)
+        facts = summary.model_dump(mode="json", by_alias=True)
         write_json(target.with_suffix(".json"), facts)
         for name, text in files.items():
             write_file(target.with_name(name), text)
     return target
 
 
-def write_summary(told: Summary, link: str) -> str:
+def write_summary(summary: Summary, link: str) -> str:
     """Return a few lines for a chat or a ticket."""
-    tasks = [f"{task.text} ({task.owner or gettext('nobody yet')})" for task in told.do_next]
-    numbers = [number for number in told.numbers if number.value is not None]
+    tasks = [f"{task.text} ({task.owner or gettext('nobody yet')})" for task in summary.do_next]
+    numbers = [number for number in summary.numbers if number.value is not None]
     fields = {
-        "Verdict": f"{told.state}, SEV-{told.severity}: {told.title} ({told.incident})",
-        "Time": f"{gettext('since')} {format_value(told.since)}; "
-        f"{gettext('until')} {format_value(told.until)}",
-        "What happened": " ".join(told.story),
+        "Verdict": f"{summary.state}, SEV-{summary.severity}: {summary.title} ({summary.incident})",
+        "Time": f"{gettext('since')} {format_value(summary.since)}; "
+        f"{gettext('until')} {format_value(summary.until)}",
+        "What happened": " ".join(summary.story),
         "Numbers": "; ".join(
             f"{format_value(each.value, each.unit)} {each.words}" for each in numbers
         ),

@@ -1,7 +1,5 @@
 """The commands of every runbook: sections headless, reports, notes, incidents."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
@@ -11,11 +9,11 @@ from typing import Annotated
 from typer import Argument, Option, Typer
 
 from ..errors import (
+    CODE_OF_VERDICT,
     ActionInterruptedError,
     ExitCode,
     RunInterruptedError,
     UsageError,
-    compute_exit_code,
 )
 from ..investigation import close_if_quiet, judge_incident
 from ..language import gettext
@@ -39,13 +37,7 @@ from ..record.history import compute_trends, list_history
 from ..record.incident import ENDED_WELL, Incident, open_incident
 from ..record.journal import utc_now
 from ..record.manifest import verify_incident
-from ..record.notes import (
-    ReceivedAlert,
-    list_follow_ups,
-    mark_alerts,
-    read_alerts,
-    write_note,
-)
+from ..record.notes import ReceivedAlert, list_follow_ups, mark_alerts, read_alerts, write_note
 from ..record.view import JournalView
 from ..redact import Redactor
 from ..report import write_outputs
@@ -57,20 +49,13 @@ from ..show.tables import tabulate_plans
 from ..show.text import VERDICT_WORDS, format_value
 from .console import IncidentId, command, list_options
 from .documents import Document, list_commands
-from .interrupts import Interrupts, do_nothing, hold_interrupts
+from .interrupts import Interrupts, delay_interrupts, do_nothing
 from .notebooks import NotebookRun, SharedKernel, run_notebook
 
-# The commands that every runbook has.
 app = Typer()
 
 #: Several runs exit with the first of these that one of them has.
-_ORDER = (
-    ExitCode.USAGE,
-    ExitCode.REFUSED,
-    ExitCode.NOT_OK,
-    ExitCode.RUN_FAILED,
-    ExitCode.UNKNOWN,
-)
+_ORDER = (ExitCode.USAGE, ExitCode.REFUSED, ExitCode.NOT_OK, ExitCode.RUN_FAILED, ExitCode.UNKNOWN)
 
 
 def run_sections(
@@ -85,13 +70,13 @@ def run_sections(
 
     A failing notebook does not stop the next one; the close of the incident does. On Ctrl-C or
     SIGTERM, writes the report and raises RunInterruptedError, or ActionInterruptedError in the
-    middle of a change; a second Ctrl-C skips the report.
+    middle of a change.
     """
     runs: list[NotebookRun] = []
     seq_before = incident.journal.view().last_seq
     try:
         with SharedKernel(progress) as kernel:
-            with hold_interrupts():
+            with delay_interrupts():
                 kernel.ensure_started()
                 load_exporter()
             for number, name in enumerate(names, start=1):
@@ -118,10 +103,11 @@ def run_sections(
 
 
 def _explain_interruption(incident: Incident, seq_before: int) -> RunInterruptedError:
+    """Return the error of an interrupted run, whose entries come after ``seq_before``."""
     entries = [entry for entry in incident.journal.view().actions if entry.seq > seq_before]
     for action in group_actions(entries):
         if action.is_cut_off and action.first.action in MOVES:
-            plan = action.first.result.get("about", action.plan)
+            plan = action.first.original or action.plan
             # A killed cell wrote no reason.
             text = action.last.reason or f"Interrupted. Carry on with: runbook resume {plan}"
             return ActionInterruptedError(text)
@@ -144,10 +130,10 @@ def _run_and_report(
     alerts: Sequence[ReceivedAlert] = (),
     schema: str,
 ) -> Document:
-    """Find the incident, run sections on it, write the report, and say how it ended.
+    """Find or make the incident, run sections on it with ``given`` parameters, and report.
 
     An incident made here is closed if nothing is wrong and no plan waits, unless ``alerts`` began
-    it. The verdict uses only symptoms that these sections read, or else their last conclusion.
+    it.
     """
     for section_name in names:
         section = sections[section_name]
@@ -164,68 +150,74 @@ def _run_and_report(
         if is_new and not alerts:
             close_if_quiet(incident)
         report = write_outputs(incident, sections, packs=incident.is_closed)
+    return _describe_runs(incident, sections, names, runs, report=report, schema=schema)
+
+
+def _describe_runs(
+    incident: Incident,
+    sections: Sections,
+    names: Sequence[str],
+    runs: Sequence[NotebookRun],
+    *,
+    report: Path,
+    schema: str,
+) -> Document:
+    """Return what runs of sections found, planned and changed, and what to do next.
+
+    The verdict uses only symptoms that these sections read, or else their last conclusion.
+    """
     journal = incident.journal.view()
-    own = journal.of_runs([run.notebook for run in runs])
+    of_runs = journal.of_runs([run.notebook for run in runs])
     now = utc_now()
     policy = load_policy()
     steps = chain.from_iterable(sections[name].STEPS.values() for name in names)
     needed = {step.id for step in steps if step.needed}
     judged = policy.judge(journal, now=now, steps=needed)
-    conclusions = [run.conclusion for run in runs if run.conclusion is not None]
-    verdict = None
-    reason = ""
-    next_step = policy.first_step
-    if needed and judged.verdict:
-        verdict = judged.verdict
-        reason = judged.reason
-        next_step = judged.next
-    elif conclusions:
-        verdict = conclusions[-1].verdict
-        reason = conclusions[-1].summary
+    if not (needed and judged.verdict):  # then the last conclusion counts
+        judged = judged._replace(verdict=None, reason="", next=policy.first_step)
+        for conclusion in filter(None, [run.conclusion for run in runs]):
+            judged = judged._replace(verdict=conclusion.verdict, reason=conclusion.summary)
+    verdict = judged.verdict
     is_over = verdict in ENDED_WELL
-    planned_in = {step: name for name in names for step in sections[name].ACTIONS}
-    plans = tuple(_list_plans(own, planned_in, is_over=is_over))
-    waits = any(plan["apply"] for plan in plans)
-    next_command = next(iter(journal.ways_on), "")
-    if not (next_command or incident.is_closed or waits):
-        next_command = next_step.command
+    section_of_step = {step: name for name in names for step in sections[name].ACTIONS}
+    plans = tuple(_list_plans(of_runs, section_of_step, is_over=is_over))
+    has_waiting_plan = any(plan["apply"] for plan in plans)
+    next_command = next(iter(journal.finish_commands), "")
+    if not (next_command or incident.is_closed or has_waiting_plan):
+        next_command = judged.next.command
         if verdict is Verdict.HEALTHY:  # no section closes an incident without trouble
             next_command = "runbook close"
     since = judged.since and format_time(judged.since)
     until = judged.until and format_time(judged.until)
     affected = str(policy.compute_impact(journal))
     causes = journal.diagnosis.findings
+    readings = of_runs.list_current().values()
     return Document(
         schema_name=schema,
         at=now,
         incident=incident.id,
         verdict=verdict,
         exit_code=_choose_exit_code(runs, verdict),
-        answer=_say_outcome(verdict, judged, causes, reason, affected),
-        commands=list_commands(journal.ways_on, next_command),
+        answer=_say_outcome(judged, causes, affected),
+        commands=list_commands(journal.finish_commands, next_command),
         report=str(report),
-        reason=reason,
-        unfinished=journal.ways_on,
+        reason=judged.reason,
+        unfinished=journal.finish_commands,
         next=next_command,
         notebooks=runs,
-        readings=[Observed.model_validate(vars(read)) for read in own.list_current().values()],
+        readings=[Observed.model_validate(vars(reading)) for reading in readings],
         causes=causes,
         since=since,
         until=until,
         affected=affected,
         plans=plans,
-        advice=() if is_over or waits else judged.advice,
+        advice=() if is_over or has_waiting_plan else judged.advice,
     )
 
 
-def _say_outcome(
-    verdict: Verdict | None,
-    judged: Judgement,
-    causes: Sequence[Finding],
-    reason: str,
-    affected: str,
-) -> str:
-    words = gettext(VERDICT_WORDS[verdict]) if verdict else ""
+def _say_outcome(judged: Judgement, causes: Sequence[Finding], affected: str) -> str:
+    """Say the verdict, from when to when the trouble lasted, why, and who was ``affected``."""
+    words = gettext(VERDICT_WORDS[judged.verdict]) if judged.verdict else ""
     since = format_value(judged.since)
     if judged.until:
         until = format_value(judged.until)
@@ -237,7 +229,7 @@ def _say_outcome(
         for cause in causes
         if cause.status is CauseStatus.SUPPORTED
     ]
-    return ". ".join(filter(None, [words, *(supported or [reason]), affected]))
+    return ". ".join(filter(None, [words, *(supported or [judged.reason]), affected]))
 
 
 @command(app)
@@ -254,8 +246,7 @@ def investigate(
 
     Notes
     -----
-    With ``alerts_file``, a quiet incident stays open, because more alerts may join. The caller
-    closes it.
+    With ``alerts_file``, a quiet incident stays open until the caller closes it.
     """
     return _run_and_report(
         settings,
@@ -312,31 +303,30 @@ def _choose_exit_code(runs: Sequence[NotebookRun], verdict: Verdict | None) -> E
     """Return the first code of ``_ORDER`` that a run or the verdict has."""
     codes = {run.exit_code for run in runs}
     if verdict is not None:
-        codes.add(compute_exit_code(verdict))
+        codes.add(CODE_OF_VERDICT[verdict])
     return next((code for code in _ORDER if code in codes), ExitCode.OK)
 
 
 def _list_plans(
-    own: JournalView, planned_in: Mapping[str, str], *, is_over: bool
+    of_runs: JournalView, section_of_step: Mapping[str, str], *, is_over: bool
 ) -> Iterator[dict[str, Json]]:
-    """Yield what a run planned, and in ``apply`` the command to approve it.
+    """Yield what some runs planned, and in ``apply`` the command that approves it.
 
-    Once the run changed something, ``apply`` is "" for earlier plans, and for all if ``is_over``.
+    ``apply`` is "" for a plan that no longer waits: it was carried out or refused, a later change
+    may have made it wrong, or a change has ended the trouble (``is_over``).
     """
-    planned = {action.plan: action for action in own.list_actions(ActionPhase.PLANNED)}
-    changed = own.last_applied
-    for row in tabulate_plans(own).rows:
+    planned = {action.plan: action for action in of_runs.list_actions(ActionPhase.PLANNED)}
+    change = of_runs.last_applied
+    for row in tabulate_plans(of_runs).rows:
         entry = planned[row["plan"]]
-        apply = ""
-        fits = changed is None or (entry.seq > changed.seq and not is_over)
-        if row["status"] == "planned" and fits:
-            section = planned_in[row["step"]].partition("_")[0]
-            command = f"run {section} -p plan={row['plan']} -p approve={row['hash']}"
-            about = entry.result.get("about")
-            if about:
-                command = f"{entry.action} {about}"
-            apply = f"runbook {command}"
-        plan = {**row, "apply": apply}
+        command = ""
+        is_needed = change is None or (entry.seq > change.seq and not is_over)
+        if row["status"] == "planned" and is_needed:
+            section = section_of_step[row["step"]].partition("_")[0]
+            command = f"runbook run {section} -p plan={row['plan']} -p approve={row['hash']}"
+            if entry.original:
+                command = f"runbook {entry.action} {entry.original}"
+        plan = {**row, "apply": command}
         del plan["hash"]
         yield plan
 
@@ -394,22 +384,23 @@ def close(
     incident.close(verdict, reason=f"{by}{reason}")
     journal = incident.journal.view()
     next_command = "" if verdict in ENDED_WELL else "runbook investigate"
-    next_command = next(iter(journal.ways_on), next_command)
+    next_command = next(iter(journal.finish_commands), next_command)
     return Document(
         schema_name="runbook/close/1",
         incident=incident.id,
         verdict=verdict,
-        exit_code=compute_exit_code(verdict),
+        exit_code=CODE_OF_VERDICT[verdict],
         answer=f"{gettext('Closed')}. {gettext(VERDICT_WORDS[verdict])}{reason}",
-        commands=list_commands(journal.ways_on, next_command),
+        commands=list_commands(journal.finish_commands, next_command),
         report=str(write_outputs(incident, sections)),
         reason=judgement.reason,
-        unfinished=journal.ways_on,
+        unfinished=journal.finish_commands,
         next=next_command,
     )
 
 
 def _read_again(settings: Settings, sections: Sections, incident: Incident) -> None:
+    """Read and journal what a verdict needs, the causes, and what is unfinished."""
     for step, module in sections.list_steps().values():
         if step.needed or step.role in (Role.CAUSE, Role.UNFINISHED):
             inv = sections.investigation(incident, section=module, settings=settings)
@@ -420,11 +411,11 @@ def _read_again(settings: Settings, sections: Sections, incident: Incident) -> N
 def incidents(
     settings: Settings,
     *,
-    every: Annotated[bool, Option("--all", help="also drills, with their trends")] = False,
+    show_all: Annotated[bool, Option("--all", help="also drills, with their trends")] = False,
 ) -> Document:
     """List the incidents, the open ones first."""
     rows = list_history(settings.runbook_home, load_policy())
-    shown = [row for row in rows if row.is_open or every or not row.exercise]
+    shown = [row for row in rows if row.is_open or show_all or not row.exercise]
     shown.sort(key=lambda row: not row.is_open)
     count = sum(1 for row in shown if row.is_open)
     return Document(
@@ -432,13 +423,12 @@ def incidents(
         answer=f"{count_of(count, 'incident')} open" if count else "No incident is open",
         status="incident" if count else "ok",
         incidents=shown,
-        drills=compute_trends(rows) if every else (),
+        drills=compute_trends(rows) if show_all else (),
     )
 
 
 @command(
-    app,
-    *list_options(Note, "lead", "summary", "severity", "owner", "due", "ticket", went="lesson"),
+    app, *list_options(Note, "lead", "summary", "severity", "owner", "due", "ticket", went="lesson")
 )
 def note(
     settings: Settings,

@@ -1,7 +1,5 @@
 """How a function becomes a command: its options, its document, its exit code."""
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Callable
@@ -16,7 +14,7 @@ from rich.console import Console
 from ..runbook import find_runbook
 from ..show.progress import print_lines
 from .documents import Document, print_document
-from .interrupts import Interrupts, hold_interrupts
+from .interrupts import Interrupts, delay_interrupts
 
 F = TypeVar("F", bound=Callable[..., Document])
 
@@ -28,8 +26,8 @@ _AS_JSON = Parameter("as_json", Parameter.KEYWORD_ONLY, default=False, annotatio
 def list_options(model: type[BaseModel], *names: str, **flags: str) -> list[Parameter]:
     """Return an option for each field; its help is the field's description.
 
-    An option that isn't given is left out, so its field keeps its default. Values are text, which
-    the model checks. ``flags`` are fields by option, where the names differ.
+    An option that isn't given keeps its field's default. Values are text, which the model checks.
+    ``flags`` are fields by option, where the names differ.
     """
     named = {name: name for name in names} | flags
     options = []
@@ -51,37 +49,38 @@ def command(
     """Make a command of a function that returns a document. The function stays as it is.
 
     The help is its docstring, up to the first heading. Parameters named ``settings``, ``sections``
-    and ``progress`` are filled in; the rest are the command's. The function takes ``options`` as
-    ``**options``. For a method, ``make_self`` makes the object. ``declared`` goes to typer.
+    and ``progress`` are filled in; the rest, and ``options``, are the command's. For a method,
+    ``make_self`` makes the object. ``declared`` goes to typer.
     """
 
     def register(function: F) -> F:
         shape = signature(function, eval_str=True)
         runbook = find_runbook
-        given: dict[str, Callable[[Any], object]] = {
+        fillers: dict[str, Callable[[Any], object]] = {
             "settings": lambda _: runbook().settings.load(),
             "sections": lambda _: runbook().sections,
             "progress": lambda progress: progress,
             "self": lambda progress: make_self and make_self(runbook().settings.load(), progress),
         }
-        known = given.keys() & shape.parameters
+        filled_in = fillers.keys() & shape.parameters
         own = [
             parameter.replace(kind=Parameter.KEYWORD_ONLY)
             for name, parameter in shape.parameters.items()
-            if name not in known and parameter.kind is not Parameter.VAR_KEYWORD
+            if name not in filled_in and parameter.kind is not Parameter.VAR_KEYWORD
         ]
-        more = {option.name for option in options}
+        optional = {option.name for option in options}
 
         @wraps(function)
         def carry_out(*, as_json: bool, **typed: Any) -> None:
+            """Call the function, print its document, and exit with its code."""
             values = {
                 name: value
                 for name, value in typed.items()
-                if value is not None or name not in more
+                if value is not None or name not in optional
             }
             progress = print_lines(Console(stderr=True, quiet=as_json))
-            with hold_interrupts():
-                values |= {name: given[name](progress) for name in known}
+            with delay_interrupts():
+                values |= {name: fillers[name](progress) for name in filled_in}
             document = function(**values)
             # The work is done, so ignore the first Ctrl-C.
             with Interrupts():

@@ -3,8 +3,6 @@
 Fields are added, never renamed. Text from outside is never read as markup.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -53,16 +51,11 @@ class Document(BaseModel, populate_by_name=True, extra="allow", ser_json_inf_nan
 
 
 def list_commands(unfinished: Iterable[str], following: str) -> tuple[str, ...]:
-    """Return what to type next, unfinished work first."""
     return tuple(filter(None, dict.fromkeys((*unfinished, following))))
 
 
 _STYLES = {"good": "green", "bad": "bold red", "unsure": "yellow", "plain": ""}
-_STATUS_OF_CODE = {
-    ExitCode.OK: "ok",
-    ExitCode.UNKNOWN: "unknown",
-    ExitCode.REFUSED: "planned",
-}
+_STATUS_OF_CODE = {ExitCode.OK: "ok", ExitCode.UNKNOWN: "unknown", ExitCode.REFUSED: "planned"}
 #: Values with a line of their own; the answer has the rest.
 _LINES = (
     "incident",
@@ -75,7 +68,6 @@ _LINES = (
     "stopped",
     "error",
 )
-#: Lists that are shown as commands.
 _COMMANDS = ("unfinished", "way_on")
 #: The columns of a field's table; all columns by default.
 _COLUMNS = {
@@ -98,6 +90,7 @@ _WHOLE = ("incident", "plan", "scenario", "status", "step")
 
 
 def print_document(document: Document, console: Console) -> None:
+    """Print a document for people: answer, commands, values and tables, commands that approve."""
     tone, icon = get_tone(document.status or _STATUS_OF_CODE.get(document.exit_code, "failed"))
     if document.answer:
         console.print(Text(visible(f"{icon} {document.answer}"), style=_STYLES[tone]))
@@ -108,11 +101,11 @@ def print_document(document: Document, console: Console) -> None:
         is_shown = name in _LINES or isinstance(value, list | tuple | dict)
         if not value or not is_shown or name in (*_COMMANDS, *document.hidden):
             continue
-        for part in _lay_out(document, name, value):
-            if isinstance(part, str):
-                _print_whole(console, part)
-            elif part.rows:
-                console.print(_to_rich(part))
+        for shown in _lay_out(document, name, value):
+            if isinstance(shown, str):
+                _print_whole(console, shown)
+            elif shown.rows:
+                console.print(_to_rich(shown))
     pastes = {f"{plan['step']} {plan['what']}": plan["apply"] for plan in values.get("plans", ())}
     pastes["To carry it out, paste:"] = values.get("apply", "")
     for words, command in pastes.items():
@@ -121,7 +114,8 @@ def print_document(document: Document, console: Console) -> None:
 
 
 def _lay_out(document: Document, name: str, value: Json) -> Iterator[Table | str]:
-    label = name.replace("_", " ")
+    """Yield the lines and tables that show one field of a document."""
+    words = name.replace("_", " ")
     if name == "readings":
         rows = [reading for reading in value if reading["status"].is_open]
         yield Table("Readings", rows, ("step", "status", "name", "value", "unit", "reason"))
@@ -131,11 +125,11 @@ def _lay_out(document: Document, name: str, value: Json) -> Iterator[Table | str
         failed = [run for run in value if run["status"] not in ("done", "stopped_at_plan")]
         yield from (f"{run['notebook']}: {run['error']}" for run in failed)
     elif isinstance(value, list | tuple) and isinstance(value[0], dict):
-        yield Table(label, value, _COLUMNS.get(name, ()))
+        yield Table(words, value, _COLUMNS.get(name, ()))
     elif isinstance(value, list | tuple) and len(value) > 1:
-        yield "\n".join([f"{gettext(label)}:", *map(str, value)])
+        yield "\n".join([f"{gettext(words)}:", *map(str, value)])
     else:
-        yield f"{gettext(label)}: {say_value(value, name)}"
+        yield f"{gettext(words)}: {say_value(value, name)}"
 
 
 def _print_whole(console: Console, text: str) -> None:
@@ -144,6 +138,7 @@ def _print_whole(console: Console, text: str) -> None:
 
 
 def _to_rich(table: Table) -> RichTable:
+    """Return a table for the terminal, without empty columns."""
     shown = RichTable(
         title=gettext(table.caption), title_justify="left", box=SIMPLE_HEAD, pad_edge=False
     )

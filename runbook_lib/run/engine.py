@@ -3,8 +3,6 @@
 It also breaks its event loop off when interrupted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +18,7 @@ def register_engine() -> str:
 
 
 class KeepingClient(PapermillNotebookClient):  # type: ignore[misc]
-    """Empties the kernel first, and tells ``kernel`` whether a cell runs."""
+    """Empties the kernel first."""
 
     kernel: Any
     fresh_start: str
@@ -30,6 +28,7 @@ class KeepingClient(PapermillNotebookClient):  # type: ignore[misc]
         super().papermill_execute_cells()
 
     def execute_cell(self, *cell: Any, **named: Any) -> Any:
+        """Execute a cell unless the run must end; let ``kernel`` know meanwhile that one runs."""
         if self.kernel.must_end:
             raise KeyboardInterrupt
         self.kernel.has_cell = True
@@ -56,10 +55,7 @@ class KeepingEngine(Engine):  # type: ignore[misc]
         **_: object,
     ) -> None:
         run = KeepingClient(
-            nb_man,
-            km=client.parent,
-            kernel_name=kernel_name,
-            timeout=execution_timeout,
+            nb_man, km=client.parent, kernel_name=kernel_name, timeout=execution_timeout
         )
         run.kc = client
         run.kernel = kernel

@@ -1,12 +1,10 @@
-"""Hold Ctrl-C and SIGTERM back while something must not be cut off."""
-
-from __future__ import annotations
+"""Delay Ctrl-C and SIGTERM while something must not be cut off."""
 
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, Self
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -34,7 +32,7 @@ class Interrupts(AbstractContextManager["Interrupts"]):
         self._again = again
         self._handlers_before: dict[signal.Signals, Any] = {}
 
-    def __enter__(self) -> Interrupts:
+    def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
                 # None is a handler from outside Python, which we couldn't restore.
@@ -55,8 +53,8 @@ class Interrupts(AbstractContextManager["Interrupts"]):
 
 
 @contextmanager
-def hold_interrupts() -> Iterator[None]:
-    """Let a short block finish; raise KeyboardInterrupt after it if a signal came.
+def delay_interrupts() -> Iterator[None]:
+    """Let a short block finish; raise KeyboardInterrupt after it if Ctrl-C or SIGTERM came.
 
     Without it, an event loop would print a traceback, and an import may swallow the signal. Inside
     an ``Interrupts`` it does nothing.

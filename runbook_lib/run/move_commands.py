@@ -1,9 +1,4 @@
-"""The commands ``plan``, ``apply``, ``resume``, ``undo``, ``settle`` and ``verify``.
-
-Fields of their documents are added, never renamed.
-"""
-
-from __future__ import annotations
+"""The commands ``plan``, ``apply``, ``resume``, ``undo``, ``settle`` and ``verify``."""
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +31,6 @@ PlanId = Annotated[str, Argument(help="the plan's id, as `runbook plan` printed 
 _APPROVE = "the plan's SHA-256, or its first 12 characters: your approval"
 Approval = Annotated[str, Option("--approve", help=_APPROVE)]
 
-#: How many objects of a plan are shown.
 _SHOWN = 10
 #: Facts that the document lacks, or has under another name.
 _HIDDEN_FACTS = {OTHERS, "keys", "ways_on"}
@@ -55,8 +49,8 @@ class _MoveCommand(TyperCommand):
 class MoveCommands:
     """The commands of a runbook that moves objects. A runbook subclasses it.
 
-    Options are parameters of the section that moves; ``fixed`` are those with a fixed value,
-    ``plan_options`` those of ``plan``, by option.
+    Options are parameters of the section that moves; ``fixed`` have a fixed value, ``plan_options``
+    are those of ``plan``, by option.
     """
 
     sections: ClassVar[Sections]
@@ -92,7 +86,7 @@ class MoveCommands:
         """
         inv = self._open(incident_id, **options)
         plan = self._make_move_plan(inv, self.gate.step)
-        _close_if_new(inv)
+        _close_if_made_here(inv)
         is_blocked = plan.is_empty and any(map(plan.summary.get, ("reason", "excluded")))
         return self._show_plan(
             inv,
@@ -147,17 +141,17 @@ class MoveCommands:
         Without answers, the objects in doubt, with exit 3, or 0 if there are none. With answers
         that are not approved, the plan, with exit 5.
         """
-        words = list(answers or ())
+        typed = list(answers or ())
         for line in from_file.read_text("utf-8").splitlines() if from_file else ():
             answer, _, key = line.partition(" ")
-            words += [f"--{answer}", key]
+            typed += [f"--{answer}", key]
         inv, release = self._open_plan(
-            plan_id, only_reads=not words, settle=plan_id, **_parse_answers(words)
+            plan_id, only_reads=not typed, settle=plan_id, **_parse_answers(typed)
         )
-        if words:
+        if typed:
             plan = self._make_move_plan(inv, self.gate.settle_step)
             if not plan.is_empty:
-                return self._change("settle", inv, plan, approve, shlex.join([plan_id, *words]))
+                return self._change("settle", inv, plan, approve, shlex.join([plan_id, *typed]))
         rows = self.gate.list_to_settle(inv, release)
         commands = [f"runbook settle {plan_id} {word}" for word in ("--not-taken", "--taken")]
         return self._make_document(
@@ -190,32 +184,33 @@ class MoveCommands:
             way_on=self._list_resume_commands(inv, plan.id),
         )
 
-    # --- documents ---
-
     def _make_document(
         self, command: str, inv: Any, plan: Plan, facts: Mapping[str, Json] = {}, **fields: Any
     ) -> Document:
         """Return a command's document: ``facts``, lists as counts, overridden by ``fields``."""
-        told: dict[str, Json] = {"reason": "", "report": "", "next": "", "way_on": ()}
+        values: dict[str, Json] = {"reason": "", "report": "", "next": "", "way_on": ()}
         for name, fact in facts.items():
             is_counted = isinstance(fact, list) and name != "unproven"
             if name not in _HIDDEN_FACTS:
-                told[name] = len(fact) if is_counted else fact
-        told |= {
+                values[name] = len(fact) if is_counted else fact
+        values |= {
             "schema_name": f"runbook/{command}/1",
             "incident": inv.incident.id,
             "plan": plan.id,
         }
-        told |= fields
-        lines = [capitalise(told["summary"])]
-        if told.get("verdict"):
-            lines.append(f"{gettext(VERDICT_WORDS[told['verdict']])}: {told['reason']}")
-        commands = told["way_on"] or list_commands((), told["next"])
-        shown = {"answer": "\n".join(lines), "commands": commands}
-        return Document.model_validate(told | shown)
+        values |= fields
+        lines = [capitalise(values["summary"])]
+        if values.get("verdict"):
+            lines.append(f"{gettext(VERDICT_WORDS[values['verdict']])}: {values['reason']}")
+        values["answer"] = "\n".join(lines)
+        values["commands"] = values["way_on"] or list_commands((), values["next"])
+        return Document.model_validate(values)
 
     def _show_plan(self, inv: Any, plan: Plan, command: str, **fields: Any) -> Document:
-        """Return what a plan would do, and the ``command`` that approves it; exit 5."""
+        """Return what a plan would do, and in ``apply`` the command that carries it out.
+
+        Exit 5, because it waits for an approval, unless ``fields`` say otherwise.
+        """
         facts = plan.summary
         words = "There is nothing to do"
         apply = ""
@@ -228,23 +223,22 @@ class MoveCommands:
             {"key": row.key, "to": row.to, "waits since": format_time(row.age_start), **row.facts}
             for row in plan.rows[:_SHOWN]
         ]
-        shown = {
+        values = {
             "exit_code": ExitCode.REFUSED,
             "summary": ": ".join(filter(None, (words, facts.get("reason")))),
             "sha256": plan.sha256,
             "others": facts[OTHERS],
-            "path": "" if plan.about else str(plan.path),
+            "path": "" if plan.original else str(plan.path),
             "parts": plan.content.header.parts,
             "apply": apply,
             "rows": rows,
         }
-        return self._make_document("plan", inv, plan, facts, **shown | fields)
+        return self._make_document("plan", inv, plan, facts, **values | fields)
 
     def _list_resume_commands(self, inv: Any, plan_id: str = "") -> list[str]:
+        """Return what resumes each unfinished move, or only the one of a plan."""
         rows = self.gate.list_unfinished(inv.clients)
         return [str(row["way_on"]) for row in rows if str(row["plan"]).startswith(plan_id)]
-
-    # --- where a plan is carried out ---
 
     def _make_move_plan(self, inv: Any, step: str) -> Plan:
         """Make a step's plan of a move, or refuse with the reason why there is none."""
@@ -272,43 +266,41 @@ class MoveCommands:
         ``only_reads``, a closed one will do. A plan that this machine lacks comes from the bucket.
         """
         home = self.settings.runbook_home.resolve()
-        own = ""
-        keep: Callable[[Incident], None] | None = None
-        holders = [f for f in list_incidents(home) if (f / "plans" / f"{plan_id}.jsonl").is_file()]
-        if holders:
-            incident = Incident(holders[0], redactor=Redactor())
-            if (only_reads or not incident.is_closed) and not incident.is_damaged():
-                own = incident.id
+        incident_id = ""
+        save_fetched: Callable[[Incident], None] | None = None
+        owners = [f for f in list_incidents(home) if (f / "plans" / f"{plan_id}.jsonl").is_file()]
+        if owners:
+            own = Incident(owners[0], redactor=Redactor())
+            if (only_reads or not own.is_closed) and not own.is_damaged():
+                incident_id = own.id
         else:
-            keep = self._fetch(plan_id)
-        inv = self._open(own, **parameters)
-        if keep is not None:
-            keep(inv.incident)
+            save_fetched = self._fetch(plan_id)  # fails before an incident is made
+        inv = self._open(incident_id, **parameters)
+        if save_fetched is not None:
+            save_fetched(inv.incident)
         return inv, load_plan(inv.incident.find_plan(plan_id), (self.gate.kind,))
 
     def _fetch(self, plan_id: str) -> Callable[[Incident], None]:
-        """Fetch a plan that another machine may have begun, or raise UsageError."""
+        """Fetch a plan that another machine may have begun; return what saves it to an incident."""
         with suppress(ClientError, NotNowError):
             clients = self.sections.investigation.connect(self.settings)
             return self.gate.fetch_plan(clients, plan_id)
         home = self.settings.runbook_home
         raise UsageError(f"no incident under {home} has a plan {plan_id!r}")
 
-    # --- changing ---
-
     def _change(self, command: str, inv: Any, plan: Plan, approve: str, typed: str) -> Document:
+        """Carry a plan out if there is an approval, else show it, and the command to approve it.
+
+        ``typed`` are the words after the command.
+        """
         if not approve:
             return self._show_plan(inv, plan, f"{command} {typed}")
         return self._carry_out(command, inv, plan, partial(inv.apply, plan, approve=approve))
 
     def _carry_out(
-        self,
-        command: str,
-        inv: Any,
-        plan: Plan,
-        change: Callable[[], ActionEntry],
+        self, command: str, inv: Any, plan: Plan, change: Callable[[], ActionEntry]
     ) -> Document:
-        """Carry a change out; return how it ended, and the incident's new verdict.
+        """Carry out a ``change`` by a plan; return how it ended, and the incident's new verdict.
 
         If interrupted, write the report first.
         """
@@ -320,14 +312,14 @@ class MoveCommands:
                 write_outputs(inv.incident, self.sections)
             raise
         finally:
-            _close_if_new(inv)
+            _close_if_made_here(inv)
         facts = entry.result
-        names: Sequence[str] = OPEN
+        must_be_empty: Sequence[str] = OPEN
         left = facts.get("left", 0)
         if command == "settle":
-            names = ("unproven", "stopped")
+            must_be_empty = ("unproven", "stopped")
             left = entry.count("unproven")
-        is_done = not any(facts.get(name) for name in names)
+        is_done = not any(facts.get(name) for name in must_be_empty)
         word = "Done" if is_done else "NOT ALL DONE"
         return self._make_document(
             command,
@@ -355,25 +347,26 @@ class MoveCommands:
         return {
             "verdict": judgement.verdict,
             "reason": judgement.reason,
-            "next": next(iter(inv.journal.ways_on), judgement.next.command),
+            "next": next(iter(inv.journal.finish_commands), judgement.next.command),
             "report": str(write_outputs(inv.incident, self.sections)),
         }
 
 
-def _close_if_new(inv: Any) -> None:
+def _close_if_made_here(inv: Any) -> None:
     """Close an incident made for this command if nothing is left to do in it."""
-    if not inv.journal.readings:
+    if not inv.journal.readings:  # older incidents have some
         close_if_quiet(inv.incident)
 
 
 def _parse_answers(words: Sequence[str]) -> dict[str, list[str]]:
-    keys: dict[str, list[str]] = {}
-    own: list[str] | None = None
+    """Return the keys for each answer, as in ``--taken A B --not-taken``; ``*`` where none is."""
+    keys_of: dict[str, list[str]] = {}
+    current: list[str] | None = None
     for word in words:
         if word in ("--taken", "--not-taken"):
-            own = keys.setdefault(word[2:].replace("-", "_"), [])
-        elif own is None:
+            current = keys_of.setdefault(word[2:].replace("-", "_"), [])
+        elif current is None:
             raise UsageError(f"say what became of {word}: --taken KEY… or --not-taken KEY…")
         else:
-            own.append(word)
-    return {name: named or ["*"] for name, named in keys.items()}
+            current.append(word)
+    return {answer: keys or ["*"] for answer, keys in keys_of.items()}

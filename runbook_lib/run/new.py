@@ -1,7 +1,5 @@
 """``runbook new``: a second runbook that looks and reports at once, to begin with."""
 
-from __future__ import annotations
-
 import re
 from importlib.util import find_spec
 from pathlib import Path

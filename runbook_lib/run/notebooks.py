@@ -19,11 +19,11 @@ from pydantic import BaseModel, Field
 from ..errors import ExitCode, RunbookError, StoppedAtPlanError, exit_code_of_error
 from ..model import Conclusion, Progress, keep_quiet
 from ..record.incident import Incident, write_json
-from ..record.journal import get_run, mark_run
+from ..record.journal import get_run, set_run
 from ..report.export import NOT_A_NOTEBOOK, load_nbformat
 from ..runbook import find_runbook, is_logging
 from ..section import Sections, check_parameters
-from .interrupts import Interrupts, hold_interrupts
+from .interrupts import Interrupts, delay_interrupts
 
 if TYPE_CHECKING:
     from jupyter_client.asynchronous.client import AsyncKernelClient
@@ -34,7 +34,6 @@ _START_TIMEOUT_S = 60
 #: How long an interrupted cell may take to restore what it changed, such as a paused service.
 CELL_ENDS_S = 60.0
 _INTERRUPTED = "interrupted: the running cell has 60 s to finish; Ctrl-C again stops it at once"
-# What each kernel does at its start.
 _WARM_UP = """\
 import ipywidgets, matplotlib.figure
 from runbook_lib.runbook import find_runbook
@@ -42,16 +41,15 @@ find_runbook()"""
 _WARM_UP_LOG = """
 from runbook_lib.runbook import start_logging
 start_logging()"""
-# Empties the kernel before each notebook. IPython's reset collects garbage twice; `gc.freeze` makes
-# the collector skip imported objects. `keeps_notebook` stops the recording of cells, because a
-# headless run keeps the notebook itself.
+# Empties the kernel before each notebook; `gc.freeze` makes that quick. `keeps_notebook` stops the
+# recording of cells, because a headless run keeps the notebook itself.
 _FRESH_START = """\
 import gc; gc.freeze(); gc.set_threshold(1_000_000)
 get_ipython().run_line_magic("reset", "-f")
 get_ipython().execution_count = 1
 get_ipython().keeps_notebook = True
-from runbook_lib.record.journal import mark_run
-mark_run({run!r})"""
+from runbook_lib.record.journal import set_run
+set_run({run!r})"""
 
 
 class RunStatus(StrEnum):
@@ -96,8 +94,8 @@ class Failure(NamedTuple):
 class SharedKernel(AbstractContextManager["SharedKernel"]):
     """A context manager for a kernel that runs notebooks in turn, each in an empty namespace.
 
-    Starting a kernel and importing takes most of a section's time. A Ctrl-C in the terminal doesn't
-    reach the kernel, which has its own session; ``end_run`` does. A dead kernel is replaced.
+    Starting a kernel takes most of a section's time. A Ctrl-C in the terminal doesn't reach the
+    kernel; ``end_run`` does. A dead kernel is replaced.
     """
 
     def __init__(self, progress: Progress = keep_quiet) -> None:
@@ -115,7 +113,7 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
 
     def ensure_started(self) -> AsyncKernelManager:
         """Begin to start a kernel unless one runs; return its manager."""
-        with hold_interrupts():
+        with delay_interrupts():
             if self._manager is None or not run_sync(self._manager.is_alive)():
                 self.stop()
                 self._manager = _start_kernel()
@@ -150,7 +148,8 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
             provisioner.process.send_signal(number)
 
     def stop(self) -> None:
-        with hold_interrupts():
+        """End the kernel, if there is one, and its client."""
+        with delay_interrupts():
             if self._manager is not None:
                 if self._client is not None:
                     self._client.stop_channels()
@@ -164,9 +163,7 @@ def _start_kernel() -> AsyncKernelManager:
     from jupyter_client.manager import AsyncKernelManager
 
     manager = AsyncKernelManager(
-        kernel_name="python3",
-        shutdown_wait_time=1.0,
-        transport_encryption="auto",
+        kernel_name="python3", shutdown_wait_time=1.0, transport_encryption="auto"
     )
     warm_up = _WARM_UP
     options = ["--log-level=50", "--HistoryManager.hist_file=:memory:"]
@@ -196,22 +193,17 @@ def run_notebook(
     """
     given = {**parameters, "incident_id": incident.id}
     values = check_parameters(sections[name], given).model_dump(mode="json", include=set(given))
-    path = incident.path("notebooks", f"{name}.ipynb")
-    number = 1
-    while path.exists():
-        number += 1
-        path = path.with_name(f"{name}-{number}.ipynb")
-    path.touch(exist_ok=False)
-    started = time.monotonic()
-    mark_run(path.name)
+    path = _choose_path(incident, name)
     source = sections.notebooks / f"{name}.ipynb"
-    failure: Failure | None = Failure("")
+    started = time.monotonic()
+    set_run(path.name)
+    failure: Failure | None = Failure("")  # if an interrupt ends `_execute`
     try:
         with Interrupts(kernel.end_run, kernel.kill):
             failure = _execute(source, values, kernel, partial(_keep, incident, path))
     except KeyboardInterrupt:
         kernel.must_end = True
-    conclusion = incident.journal.view().of_runs([path.name]).conclusion(name)
+    conclusion = incident.journal.view().of_runs([path.name]).find_conclusion(name)
     if kernel.must_end and failure is not None:
         failure = Failure("", KeyboardInterrupt.__name__)
     elif conclusion is None and failure is None:
@@ -230,18 +222,27 @@ def run_notebook(
     incident.journal.append("notebook", {"section": name, **run.model_dump()})
     if not path.stat().st_size:
         path.unlink()  # ended before its first cell
-    mark_run("")
+    set_run("")
     if kernel.must_end or status is RunStatus.INTERRUPTED:
         raise KeyboardInterrupt
     return run
 
 
+def _choose_path(incident: Incident, name: str) -> Path:
+    """Make an empty file, ``<name>.ipynb`` or ``<name>-2.ipynb`` …, and return its path."""
+    path = incident.path("notebooks", f"{name}.ipynb")
+    number = 1
+    while path.exists():
+        number += 1
+        path = path.with_name(f"{name}-{number}.ipynb")
+    path.touch(exist_ok=False)
+    return path
+
+
 def _execute(
-    source: Path,
-    values: Mapping[str, Any],
-    kernel: SharedKernel,
-    keep: Callable[[Any], None],
+    source: Path, values: Mapping[str, Any], kernel: SharedKernel, keep: Callable[[Any], None]
 ) -> Failure | None:
+    """Execute a notebook, which ``keep`` saves however it ends; return what stopped it, if any."""
     nbformat = load_nbformat()
     import papermill
     from nbclient.exceptions import CellTimeoutError
@@ -276,6 +277,7 @@ def _execute(
 
 
 def _describe_ending(name: str, failure: Failure | None) -> tuple[RunStatus, ExitCode, str]:
+    """Return a run's status, exit code, and what stopped it, or ""."""
     if failure is None:
         return RunStatus.DONE, ExitCode.OK, ""
     kind = _find_error(failure.error)
@@ -290,11 +292,12 @@ def _describe_ending(name: str, failure: Failure | None) -> tuple[RunStatus, Exi
 
 
 def _find_error(name: str) -> type[BaseException]:
+    """Return the error of that name that has an exit code, else ``Exception``."""
     kinds: list[type[BaseException]] = [KeyboardInterrupt, RunbookError, *find_runbook().errors]
     for kind in kinds:
         if kind.__name__ == name:
             return kind
-        kinds.extend(kind.__subclasses__())
+        kinds.extend(kind.__subclasses__())  # the loop reaches them, too
     return Exception
 
 

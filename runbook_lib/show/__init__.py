@@ -1,7 +1,5 @@
 """What a notebook shows: tables, plots, a plan's gate. Values in, safe HTML and text out."""
 
-from __future__ import annotations
-
 from collections.abc import MutableMapping
 from typing import Any
 

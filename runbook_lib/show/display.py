@@ -1,7 +1,5 @@
 """Cards: how a notebook shows readings, conclusions, actions and plans, as text and HTML."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys
@@ -28,7 +26,6 @@ from .text import format_value, visible
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-#: A card shows at most this many rows of a reading or a plan.
 _SHOWN_ROWS = 10
 
 
@@ -38,11 +35,11 @@ class Card:
 
     Attributes
     ----------
-    status : shown as a coloured pill before the heading
-    query : to be copied, such as PromQL or a URL; below the heading
+    status : a coloured pill before the heading
+    query : to be copied, such as PromQL or a URL
     link : relative to the notebook
     tables : all but the first are folded
-    text : folded, at the end, such as a log
+    text : folded, such as a log
     """
 
     heading: str
@@ -64,7 +61,6 @@ class Card:
         return visible("\n  ".join(filter(None, lines)))
 
     def to_html(self) -> Markup:
-        """Return HTML, with everything escaped."""
         return render_html("card.html", card=self)
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
@@ -79,14 +75,14 @@ def describe(thing: object) -> Card:
 
 @dataclass(frozen=True)
 class ShownReading:
-    """A reading in a notebook: it shows the judgement, the query, and the first rows.
+    """A reading in a notebook: judgement, query (``source``), and first rows.
 
-    ``source`` is the query, URL or listing. ``frame`` has every row, typed as the step declares.
+    ``frame`` has every row, typed as the step declares.
     """
 
     reading: Reading
     source: str
-    frame: DataFrame
+    frame: "DataFrame"
 
     def plot(self, threshold: float | None = None) -> Picture | Card:
         """Draw the reading's series, with a ``threshold`` in place of the reading's own."""
@@ -110,10 +106,7 @@ def _describe_reading(reading: Reading) -> Card:
         f"{reading.step} {reading.name}: {judgement}",
         reading.status,
         query=reading.source,
-        tables=(
-            Table(caption, shown, reading.columns),
-            tabulate_facts(reading.facts, "Details"),
-        ),
+        tables=(Table(caption, shown, reading.columns), tabulate_facts(reading.facts, "Details")),
         text=reading.text,
     )
 
@@ -158,23 +151,20 @@ def _describe_plan(plan: Plan) -> Card:
             f"Nothing was changed. The plan may be approved until {plan.expires_at:%H:%M:%SZ}.",
             f"Way back: {plan.way_back or 'there is none'}",
         ),
-        tables=(
-            tabulate_facts(plan.summary, "What would happen"),
-            Table(caption, rows),
-        ),
+        tables=(tabulate_facts(plan.summary, "What would happen"), Table(caption, rows)),
     )
 
 
 @describe.register(investigation.Investigation)
 def _describe_investigation(inv: investigation.Investigation[Any, Any]) -> Card:
-    step = inv.policy.judge(inv.journal, now=inv.now()).next
+    advised = inv.policy.judge(inv.journal, now=inv.now()).next
     return Card(
         f"{inv.section.TITLE} on incident {inv.incident.id}",
         lines=(
             f"{inv.settings.runbook_environment}, in {inv.incident.folder}",
-            gettext(step.reason),
+            gettext(advised.reason),
         ),
-        link="" if step.section in ("", inv.section.NAME) else f"{step.section}.ipynb",
+        link="" if advised.section in ("", inv.section.NAME) else f"{advised.section}.ipynb",
     )
 
 
@@ -190,7 +180,7 @@ def _bundle(thing: Any) -> dict[str, str]:
 class Investigation(investigation.Investigation[S, C]):
     """One section at work on one incident; in IPython, its values show themselves.
 
-    ``is_by_hand`` says whether a person runs the cells one by one.
+    ``is_by_hand``: a person runs the cells one by one.
     """
 
     is_by_hand = False
@@ -202,7 +192,7 @@ class Investigation(investigation.Investigation[S, C]):
         return ShownReading(reading, reading.source, to_frame(reading.rows, columns))
 
     def read_all(self, *step_ids: str, **reuse: Any) -> Card:
-        """Read some steps as ``read_step`` does, and return a table of the readings."""
+        """Read some steps, and return a table of the readings; ``reuse`` goes to ``read_step``."""
         readings = [vars(self.read_step(step_id, **reuse)) for step_id in step_ids]
         columns = ("step", "status", "name", "value", "unit", "reason")
         return Card(
@@ -210,21 +200,23 @@ class Investigation(investigation.Investigation[S, C]):
             tables=(Table("Newest reading of each step", readings, columns),),
         )
 
-    def read_plans(self) -> DataFrame:
+    def read_plans(self) -> "DataFrame":
         """Return the incident's plans: what each would change, and its state."""
         table = tabulate_plans(self.journal)
         columns = [*table.columns, "plan"]
         return to_frame(table.rows, dict.fromkeys(columns, TEXT))[columns]
 
     def _begin(self) -> None:
-        """In IPython, show values and progress."""
+        """In IPython, let cells show values as cards, and print progress."""
         ipython = sys.modules.get("IPython")
         shell: Any = ipython.get_ipython() if ipython else None
-        if shell is not None:
-            for kind in describe.registry.keys() - {object}:
-                shell.display_formatter.mimebundle_formatter.for_type(kind, _bundle)
-            from pandas import set_option  # commands that show no frame start without it
+        if shell is None:
+            return
+        for kind in describe.registry.keys() - {object}:
+            shell.display_formatter.mimebundle_formatter.for_type(kind, _bundle)
+        from pandas import set_option  # commands that show no frame start without it
 
-            set_option("display.max_colwidth", None)  # keys and errors are shown whole
-            self.progress = print_lines(Console(force_jupyter=False))
-            self.is_by_hand = not hasattr(shell, "keeps_notebook")
+        set_option("display.max_colwidth", None)  # keys and errors are shown whole
+        self.progress = print_lines(Console(force_jupyter=False))
+        # The kernel of a headless run has this attribute; see `_FRESH_START`.
+        self.is_by_hand = not hasattr(shell, "keeps_notebook")

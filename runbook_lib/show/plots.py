@@ -1,10 +1,4 @@
-"""Plots in one house style, which works in grey, for colour-blind eyes, and with a screen reader.
-
-Each line has its own dash and marker besides its colour, and each picture has a text alternative.
-Pictures are small and their letters large: one fits on a phone, two side by side on a wide screen.
-"""
-
-from __future__ import annotations
+"""Plots in one house style: good in grey, for colour-blind eyes, and with a screen reader."""
 
 import base64
 import io
@@ -18,8 +12,7 @@ from typing import Any
 from ..model import Reading
 from .text import safe, visible
 
-#: matplotlib's settings: Okabe and Ito's colours and grey, with dash and marker each. Letters of
-#: 9 points are readable in a picture that is shown 350 pixels wide.
+#: matplotlib's settings: Okabe and Ito's colours and grey, and letters that a phone shows well.
 _HOUSE: Any = {
     "lines.markersize": 4,
     "axes.prop_cycle": "cycler(color=['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#555555'])"
@@ -41,8 +34,7 @@ _HOUSE: Any = {
     "svg.hashsalt": "runbook",
     "text.parse_math": False,
 }
-#: The style of threshold and marks.
-_MARK: Any = {"color": "#000000", "linewidth": 0.8, "linestyle": ":"}
+_ANNOTATION: Any = {"color": "#000000", "linewidth": 0.8, "linestyle": ":"}
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -78,7 +70,7 @@ def plot_reading(reading: Reading, threshold: float | None = None) -> Picture | 
     from matplotlib.figure import Figure
 
     content = io.BytesIO()
-    said = []
+    sentences = []
     with rc_context(_HOUSE), warnings.catch_warnings():
         # A letter that the font lacks becomes a box; the text alternative has it.
         warnings.filterwarnings("ignore", "Glyph .* missing|constrained_layout not applied")
@@ -89,20 +81,20 @@ def plot_reading(reading: Reading, threshold: float | None = None) -> Picture | 
             # A marker on every sample would hide the line.
             every = len(values) // 12 or 1
             axes.plot(list(points), values, label=visible(name), markevery=every)
-            said.append(
+            sentences.append(
                 f"{name}: from {values[0]:g} to {values[-1]:g}, highest {max(values):g} {plot.unit}"
             )
         limit = plot.threshold if threshold is None else threshold
         if limit is not None:
-            axes.axhline(limit, **_MARK | {"linestyle": "--"}, label=f"threshold {limit:g}")
-            said.append(f"the threshold is {limit:g} {plot.unit}")
-        for at, text in plot.marks:
-            axes.axvline(at, **_MARK, label=visible(text))
-            said.append(f"{text} at {at:%H:%M:%S}")
+            axes.axhline(limit, **_ANNOTATION | {"linestyle": "--"}, label=f"threshold {limit:g}")
+            sentences.append(f"the threshold is {limit:g} {plot.unit}")
+        for at, text in plot.annotations:
+            axes.axvline(at, **_ANNOTATION, label=visible(text))
+            sentences.append(f"{text} at {at:%H:%M:%S}")
         axes.axvline(times[-1] - timedelta(minutes=1), alpha=0)  # the axis is never shorter
         axes.set(title=visible(plot.title), xlabel="UTC", ylabel=plot.unit)
         axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
         figure.legend(loc="outside lower left", ncols=2)
         figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
-    span = f"{times[0]:%Y-%m-%d %H:%M:%S} to {times[-1]:%H:%M:%S} UTC"
-    return Picture(content.getvalue(), f"{plot.title}, {span}. {'; '.join(said)}.")
+    period = f"{times[0]:%Y-%m-%d %H:%M:%S} to {times[-1]:%H:%M:%S} UTC"
+    return Picture(content.getvalue(), f"{plot.title}, {period}. {'; '.join(sentences)}.")

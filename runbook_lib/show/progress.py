@@ -1,7 +1,5 @@
 """Print the progress of long work as lines."""
 
-from __future__ import annotations
-
 import time
 
 from rich.console import Console
@@ -10,7 +8,6 @@ from rich.text import Text
 from ..model import Progress
 from .text import visible
 
-#: The time between two lines about the same work.
 _GAP_S = 10.0
 
 
@@ -20,6 +17,7 @@ def print_lines(console: Console) -> Progress:
     printed_at = 0.0
 
     def report(words: str, done: int = 0, total: int = 0) -> None:
+        """Print a line unless one about this work is less than 10 s old."""
         nonlocal words_before, printed_at
         now = time.monotonic()
         if words != words_before or now - printed_at > _GAP_S or 0 < done == total:

@@ -1,7 +1,5 @@
 """Tables, and the templates that turn values into safe HTML."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import chain
@@ -16,11 +14,7 @@ from ..policy import say_causes
 from ..record.folds import group_actions
 from ..record.view import JournalView, order_of
 from ..runbook import load_policy
-from .text import (
-    capitalise,
-    format_value,
-    safe,
-)
+from .text import capitalise, format_value, safe
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -44,7 +38,6 @@ _TONES = {
     ),
     "plain": ("background-color:#e4e8ee;color:#22303f", "–", ()),
 }
-#: Columns whose cells are shown as pills.
 _PILL_COLUMNS = ("status", "phase", "verdict", "met")
 
 
@@ -57,7 +50,6 @@ class Table(NamedTuple):
 
     @property
     def names(self) -> list[str]:
-        """The shown columns."""
         return list(self.columns or dict.fromkeys(chain.from_iterable(self.rows)))
 
 
@@ -132,7 +124,7 @@ def _show_cell(value: Json, name: str) -> Markup:
 
 
 @cache
-def _load_templates() -> Environment:
+def _load_templates() -> "Environment":
     """Load the templates, which make each value visible and escape it."""
     from jinja2 import ChainableUndefined, Environment, PackageLoader
 
@@ -145,11 +137,7 @@ def _load_templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        pill=pill,
-        value=format_value,
-        cell=_show_cell,
-        local=format_local,
-        sentence=capitalise,
+        pill=pill, value=format_value, cell=_show_cell, local=format_local, sentence=capitalise
     )
     environment.globals.update(
         _=gettext,
@@ -162,6 +150,6 @@ def _load_templates() -> Environment:
 
 
 def render_html(template: str, **values: Any) -> Markup:
-    """Render a template. It escapes each value, and makes its control characters visible."""
+    """Render a template, which escapes each value."""
     # The template has escaped every value, so the page is safe as it is.
     return Markup(_load_templates().get_template(template).render(values))  # noqa: S704

@@ -1,10 +1,7 @@
 """Text from outside, made visible and harmless before anyone reads it.
 
-Control characters, bidi overrides and invisible letters can make one key look like another, so we
-show their code points. Then markupsafe escapes the result for HTML.
+Invisible characters can make one key look like another, so we show their code points.
 """
-
-from __future__ import annotations
 
 import re
 from datetime import datetime
@@ -15,17 +12,16 @@ from ..language import gettext
 from ..model import Json, Verdict
 from ..runbook import name_runbook
 
-# C0 except tab and newline, DEL and C1, soft hyphen, bidi and zero-width marks, line separators,
-# fillers that look like blanks, tags and variation selectors, and lone surrogates, which UTF-8
-# can't encode.
+# Control characters except tab and newline, soft hyphen, bidi and zero-width marks, separators,
+# fillers that look like blanks, tags, variation selectors, and lone surrogates.
 _INVISIBLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f"
     "\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\ud800-\udfff"
     "\U000e0000-\U000e0fff]"
 )
-# More than three combining marks on one letter would cover the lines around it.
-_MARK = "[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]"
-_STACKED = re.compile(f"({_MARK}{{3}}){_MARK}+")
+# More than three accents on one letter would cover the lines around it.
+_COMBINING = "[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]"
+_STACKED = re.compile(f"({_COMBINING}{{3}}){_COMBINING}+")
 
 # A unit's plural s, which "s" and units in "ss" don't have.
 _PLURAL = re.compile("(?<=[a-rt-z])s$")
@@ -38,7 +34,7 @@ VERDICT_WORDS = {verdict: verdict.replace("_", " ").capitalize() for verdict in 
 def visible(text: str) -> str:
     """Show every invisible or reordering character as its code, such as ``‹U+202E›``.
 
-    Commands in the text get this runbook's name. A letter keeps three combining marks.
+    Commands in the text get this runbook's name. A letter keeps three accents.
     """
     text = _STACKED.sub(r"\1…", name_runbook(text).replace("\r\n", "\n"))
     return _INVISIBLE.sub(lambda match: f"‹U+{ord(match[0]):04X}›", text)
@@ -59,7 +55,6 @@ def safe(value: object, limit: int = 2_000) -> Markup:
 
 
 def capitalise(text: str) -> str:
-    """Capitalise the first letter, and leave the rest."""
     return text[:1].upper() + text[1:]
 
 
@@ -87,8 +82,8 @@ def format_value(value: Json, unit: str = "") -> str:
     if value is None:
         return "–"
     if isinstance(value, dict):
-        parts = [f"{name.replace('_', ' ')} {format_value(part)}" for name, part in value.items()]
-        return ", ".join(parts)
+        texts = [f"{name.replace('_', ' ')} {format_value(item)}" for name, item in value.items()]
+        return ", ".join(texts)
     if isinstance(value, list | tuple):
         return ", ".join(map(format_value, value))
     if isinstance(value, bool):

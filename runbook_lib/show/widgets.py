@@ -1,7 +1,5 @@
 """The gate before a change: type a plan's short hash to approve the plan."""
 
-from __future__ import annotations
-
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -16,10 +14,8 @@ class Gate(widgets.VBox):  # type: ignore[misc]
     """A plan, and a field and a button to approve it; without widgets, only the plan's card.
 
     With the right hash in the field, the button adds the plan's SHA-256 to ``approve`` in
-    ``namespace``, which is the notebook's ``globals()``.
-
-    A headless run and "Run All" press nothing. So the gated cell below stops, unless ``approve``
-    has the plan's hash already.
+    ``namespace``, the notebook's ``globals()``. "Run All" presses nothing, so the gated cell
+    below stops.
     """
 
     def __init__(self, plan: Plan, namespace: MutableMapping[str, Any]) -> None:

@@ -26,11 +26,11 @@ def read(number: int, *, status: str = "firing") -> Alert:
 
 
 def list_due(book: AlertBook) -> list[tuple[str, str]]:
-    return [(alert.fingerprint[-1], alert.told) for alert in book.list_due()]
+    return [(alert.fingerprint[-1], alert.seen) for alert in book.list_due()]
 
 
 def tell(book: AlertBook, incident: str) -> None:
-    book.mark_told(book.list_due(), incident)
+    book.save_seen(book.list_due(), incident)
 
 
 def test_an_end_is_due_when_no_alert_of_its_incident_fires(book: AlertBook) -> None:

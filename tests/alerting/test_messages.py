@@ -33,7 +33,7 @@ def write(home: Path, incident: str) -> Message:
         ends_at=None,
         is_drill=False,
         incident="",
-        told="",
+        seen="",
     )
     look = Investigation(
         incident=incident, verdict="incident", next="runbook run 06", since="", error=""

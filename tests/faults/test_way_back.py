@@ -92,7 +92,7 @@ def test_a_killed_undo_ends_by_the_printed_commands(
     *_, first = list_incidents(ann.home)
     actions = group_actions(Incident(first, redactor=Redactor()).journal.view().actions)
     assert not any(action.is_unfinished for action in actions)
-    assert [action.plan for action in actions if action.is_taken_back] == [plan_id]
+    assert [action.plan for action in actions if action.is_undone] == [plan_id]
 
 
 @pytest.mark.long  # most copies get an ETag

@@ -213,7 +213,7 @@ def test_a_damaged_journal_stays_as_it_is_and_a_new_incident_takes_its_place(
     assert read_folder(world.home / old) == before
 
     assert list_open(world) == [new]
-    document = commands.incidents(world.settings, every=True)
+    document = commands.incidents(world.settings, show_all=True)
     rows = {row.incident: row.damage for row in document.incidents}
     assert f"{old}/journal.jsonl, line 3: " in rows.pop(old)
     assert rows == {new: ""}

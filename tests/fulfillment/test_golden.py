@@ -70,7 +70,7 @@ def test_a_story_is_told_as_before(
         f"{name}_documents.json": "\n".join(d.to_json() for d in story.documents),
         f"{name}_report.txt": "\n".join(_say_page(report)),
         f"{name}_terminal.txt": screen.getvalue(),
-        f"{name}_history.json": incidents(Settings.load(), every=True).to_json(),
+        f"{name}_history.json": incidents(Settings.load(), show_all=True).to_json(),
     }
     names = _name_entries(story)
     for file, text in found.items():

@@ -69,7 +69,9 @@ def test_a_release_is_taken_back_through_the_same_gate(world: World) -> None:
     proof = again.verify(back)
     assert (proof.phase, proof.result["taken_back"]) == (ActionPhase.VERIFIED, 1)
     assert world.calls[-1] == "pause"  # an undo keeps the worker paused
-    assert again.read_step("1.5").ways_on == (f"runbook resume {release.id} --resume-worker",)
+    assert again.read_step("1.5").finish_commands == (
+        f"runbook resume {release.id} --resume-worker",
+    )
     world.open(remediation, plan=release.id, resume_worker=True).resume(release)
     assert world.calls[-1] == "resume"
     assert again.read_step("1.5").status is Status.OK

@@ -14,9 +14,9 @@ from runbook_lib.model import ActionEntry, ActionPhase, CauseStatus, Measurement
 from runbook_lib.record.folds import (
     FRESH,
     Entry,
-    Part,
+    Meaning,
     Quantities,
-    find_ends,
+    find_trouble_times,
     group_actions,
     judge,
     list_spans,
@@ -25,11 +25,11 @@ from runbook_lib.record.folds import (
 
 START = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
 QUANTITIES = Quantities(
-    parts={
-        "lag": Part.SYMPTOM,
-        "uploads": Part.SYMPTOM,
-        "alert": Part.ALERT,
-        "usual": Part.RECOVERY,
+    meanings={
+        "lag": Meaning.SYMPTOM,
+        "uploads": Meaning.SYMPTOM,
+        "alert": Meaning.ALERT,
+        "usual": Meaning.RECOVERY,
     },
     needed=frozenset({"lag", "alert"}),
     remedies=frozenset({"6.1"}),
@@ -179,20 +179,20 @@ def test_a_span_begins_when_its_source_says_and_not_before_what_was_seen() -> No
         (Status.OK, at(14), None),
     ]
     late = read("lag", Status.OK, 14, since=at(13))
-    assert find_ends([breach, again, late], QUANTITIES) == (at(5), at(13), at(10))
+    assert find_trouble_times([breach, again, late], QUANTITIES) == (at(5), at(13), at(10))
 
 
 def test_the_trouble_is_over_when_its_last_breach_is() -> None:
     entries = [read("lag", Status.BREACH, 0), read("uploads", Status.BREACH, 1)]
     entries.append(read("lag", Status.OK, 3))
-    assert find_ends(entries, QUANTITIES).until is None
+    assert find_trouble_times(entries, QUANTITIES).until is None
     entries.append(read("uploads", Status.OK, 5))
-    assert find_ends(entries, QUANTITIES).until == at(5)
+    assert find_trouble_times(entries, QUANTITIES).until == at(5)
 
 
 def test_what_cannot_be_read_ends_no_span() -> None:
     entries = [read("lag", Status.BREACH, 0), read("lag", Status.UNKNOWN, 1)]
-    assert find_ends(entries, QUANTITIES) == (at(0), None, at(0))
+    assert find_trouble_times(entries, QUANTITIES) == (at(0), None, at(0))
 
 
 @given(
@@ -221,7 +221,7 @@ def test_spans_of_a_quantity_follow_each_other(
         assert [span.end for span in own[-1:]] in ([], [None])
         assert all(span.start <= span.seen_at for span in own)
         assert all(a.status is not b.status for a, b in pairwise(own))
-    ends = find_ends(entries, QUANTITIES)
+    ends = find_trouble_times(entries, QUANTITIES)
     if ends.since is not None and ends.until is not None:
         assert ends.since <= ends.until
 
@@ -246,17 +246,17 @@ def test_what_a_person_settled_is_not_in_doubt_any_more() -> None:
     settling = change(ActionPhase.APPLIED, "settle", plan="rel-1-settle", about="rel-1", settled=2)
     assert [action.doubtful for action in group_actions([release, settling])] == [1, 0]
     undo = change(ActionPhase.APPLIED, "undo", plan="rel-1-undo", about="rel-1")
-    assert [action.is_taken_back for action in group_actions([release, undo])] == [True, False]
+    assert [action.is_undone for action in group_actions([release, undo])] == [True, False]
 
 
 def test_a_sign_begins_the_trouble_and_does_not_end_it() -> None:
-    parts = {**QUANTITIES.parts, "sign": Part.SIGN}
+    meanings = {**QUANTITIES.meanings, "sign": Meaning.SIGN}
     entries = [
         read("sign", Status.BREACH, 0),
         read("lag", Status.BREACH, 1),
         read("lag", Status.OK, 2),
     ]
-    quantities = replace(QUANTITIES, parts=parts)
-    assert find_ends(entries, quantities) == (at(0), at(2), at(1))
-    assert find_ends(entries[:1], quantities) == (None, None, None)
-    assert find_ends(entries[:1], quantities, had_cause=True) == (at(0), None, None)
+    quantities = replace(QUANTITIES, meanings=meanings)
+    assert find_trouble_times(entries, quantities) == (at(0), at(2), at(1))
+    assert find_trouble_times(entries[:1], quantities) == (None, None, None)
+    assert find_trouble_times(entries[:1], quantities, had_cause=True) == (at(0), None, None)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.model import ActionPhase
-from runbook_lib.record.journal import Journal, mark_run
+from runbook_lib.model import ActionPhase, Outcome, Plot
+from runbook_lib.record.journal import Journal, set_run
 from runbook_lib.record.view import JournalView
 from runbook_lib.redact import MASK, Redactor
 from tests.support.incidents import Clock, Teller
@@ -35,15 +35,29 @@ def test_an_entry_of_another_shape_is_left_out(tell: Teller, data: dict[str, Any
     assert len(view_of(tell).readings) == 1
 
 
+def test_the_journal_keeps_the_names_of_its_fields(tell: Teller) -> None:
+    marks = (("2026-11-24T03:14:00Z", "an alert fired"),)
+    written = {"ways_on": ("runbook resume rel-1",), "plot": {"marks": marks}}
+    outcome = Outcome.model_validate(written)
+
+    assert outcome.finish_commands == written["ways_on"]
+    assert isinstance(outcome.plot, Plot)
+    assert outcome.plot.annotations[0][1] == "an alert fired"
+    named = Outcome(finish_commands=outcome.finish_commands, plot=outcome.plot)
+    again = named.model_dump(mode="json", exclude_defaults=True)
+    assert set(again) == set(written)
+    assert set(again["plot"]) == {"marks"}
+
+
 def test_each_run_tells_what_it_did_itself(tell: Teller) -> None:
-    mark_run("06_remediation.ipynb")
+    set_run("06_remediation.ipynb")
     tell.act(ActionPhase.PLANNED)
-    mark_run("06_remediation-2.ipynb")
+    set_run("06_remediation-2.ipynb")
     tell.act(ActionPhase.PLANNED)
     tell.act(ActionPhase.REFUSED)
-    mark_run("06_remediation.ipynb")
+    set_run("06_remediation.ipynb")
     tell.act(ActionPhase.APPLIED)
-    mark_run("")
+    set_run("")
     tell.act(ActionPhase.VERIFIED)
     view = view_of(tell)
     first = view.of_runs(["06_remediation.ipynb"])

@@ -7,7 +7,7 @@ import pytest
 from runbook_lib.policy import Impact, Policy
 from runbook_lib.record.folds import Quantities
 
-POLICY = Policy(quantities=Quantities(parts={}, needed=frozenset()))
+POLICY = Policy(quantities=Quantities(meanings={}, needed=frozenset()))
 
 
 @pytest.mark.parametrize(
