@@ -156,7 +156,7 @@ FOUND = [
     # printed commands that were refused, or led nowhere
     ("undo-strict", "1<put@state#6=interrupt"),
     ("unparked-strict", "1.copy@ready/a=lost"),
-    ("split-strict", "1<lock#2=rewrite:a 2.asked#2=blind 3<look@state=again:a"),
+    ("split-strict", "1<begun@log#2=rewrite:a 2.asked#2=blind 3<look@state=again:a"),
     (
         "taken-strict",
         "1<look@state=again:a 1<put@state#4=again:a 1<look@state#7=again:a 1<put@state#7=suspend",

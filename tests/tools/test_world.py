@@ -139,7 +139,7 @@ def test_nothing_of_a_dead_process_has_an_effect(world: World) -> None:
         with pytest.raises(Killed):
             act()
     assert list(world.objects) == ["pending/a"]
-    assert [entry.kind for entry in process.machine.folder.get_disk("plan").entries] == ["kept"]
+    assert process.machine.folder.get_disk("plan").entries == [("kept", {})]
 
 
 def test_the_worker_moves_only_while_it_is_not_paused(world: World) -> None:

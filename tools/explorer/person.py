@@ -258,15 +258,10 @@ def _judge(seen: Sequence[bucket.Seen]) -> list[planning.Judgement]:
 def list_begun(machine: Machine) -> list[Plan]:
     begun = []
     for plan_id, disk in machine.folder.disks.items():
-        if plan_id in machine.folder.plans and is_begun(disk.entries):
+        kinds = [kind for kind, _ in disk.entries if kind in ("begun", "ended")]
+        if plan_id in machine.folder.plans and kinds[-1:] == ["begun"]:
             begun.append(machine.folder.plans[plan_id])
     return begun
-
-
-def is_begun(entries: Sequence[Any]) -> bool:
-    """Tell whether a log shows a move that was announced and did not end."""
-    kinds = [entry.kind for entry in entries]
-    return "begun" in kinds and "ended" not in kinds[kinds.index("begun") :]
 
 
 def read_told(said: result.MoveResult, planned: Plan, part: int) -> Told:

@@ -7,16 +7,13 @@ raw answer is what runs here, too.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from itertools import permutations
 from typing import Any, Protocol
 
-from chainlog import GENESIS, Entry, LogError
+from chainlog import LogError
 
 from . import wire
 from .engine import bucket, errors, http
@@ -68,8 +65,6 @@ _BLIND: Mapping[str, http.Reply] = {
     "silent": _SILENT,
     **wire.ROUTER,
 }
-
-_encode = json.JSONEncoder(sort_keys=True).encode
 
 
 class Killed(BaseException):
@@ -136,9 +131,6 @@ class Process:
 
     def kill(self, *, power: bool) -> None:
         self.is_dead = True
-        for disk in self.machine.folder.disks.values():
-            if disk.owner is not None and disk.owner.process is self:
-                disk.owner = None
         if power:
             self.machine.folder.cut_power()
         raise Killed
@@ -197,69 +189,24 @@ class SimClock:
 
 
 class SimLog:
-    """A log on a disk that may fail, with ``ChainedLog``'s behaviour."""
+    """A log on a disk that may fail; the engine writes it for people, and never reads it."""
 
     def __init__(self, process: Process, plan: str) -> None:
         self.process = process
         self._disk = process.machine.folder.get_disk(plan)
-        self._is_broken = False
-        self._depth = 0
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        self.process.begin("lock") if not self._depth else self.process.touch()
-        if self._disk.owner not in (None, self):
-            raise LogError("the log is in use by another process")
-        self._disk.owner = self
-        self._depth += 1
-        try:
-            yield
-        finally:
-            self._depth -= 1
-            if not self._depth and self._disk.owner is self:
-                self._disk.owner = None
-
-    def append(self, kind: str, data: dict[str, Any], *, sync: bool = True) -> Entry:
+    def append(self, kind: str, data: Mapping[str, Any], *, sync: bool = True) -> None:
         if kind == "answered":
             for answer in self.process.answers:
                 self.process.world.say(*answer)
-        with self.locked():
-            self.process.begin(f"append:{kind}")
-            if self._is_broken:
-                raise LogError("the log is not written any more")
-            fate = self.process.choose(f"append:{kind}", (), "fsync-gone fsync-kept")
-            entry = self._make(kind, data)
-            if fate != "fsync-gone":
-                self._disk.entries.append(entry)
-            if fate:
-                self._is_broken = True
-                raise LogError("cannot write the log: no space left on device")
-            if sync:
-                self._disk.synced = len(self._disk.entries)
-            return entry
-
-    def read(self) -> list[Entry]:
-        self.process.begin("read-log")
-        return list(self._disk.entries)
-
-    def scan(self) -> Iterator[Entry]:
-        return iter(self.read())
-
-    def reserve(self) -> None:
-        """Have room."""
-        self.process.touch()
-
-    def release_reserve(self) -> None:
-        """Give it back."""
-        self.process.touch()
-
-    def _make(self, kind: str, data: dict[str, Any]) -> Entry:
-        last = self._disk.entries[-1] if self._disk.entries else None
-        seq, prev = (last.seq + 1, last.hash) if last else (1, GENESIS)
-        at = self.process.clock.now()
-        text = _encode(data)
-        digest = hashlib.sha256(f"{seq} {at} {kind} {text} {prev}".encode()).hexdigest()
-        return Entry(seq, at, kind, json.loads(text), prev, digest)
+        self.process.begin(f"append:{kind}")
+        fate = self.process.choose(f"append:{kind}", (), "fsync-gone fsync-kept")
+        if fate != "fsync-gone":
+            self._disk.entries.append((kind, data))
+        if fate:
+            raise LogError("cannot write the log: no space left on device")
+        if sync:
+            self._disk.synced = len(self._disk.entries)
 
 
 class SimHold:

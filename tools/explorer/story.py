@@ -365,7 +365,7 @@ class Run:
         return self._fates.own_changes.get((verb, _find_kind(keys[0])), ())
 
     def _list_events(self, process: Process, verb: str, keys: Sequence[str]) -> Sequence[str]:
-        if verb in ("clock", "read", "read-log"):
+        if verb in ("clock", "read"):
             return ()
         is_change = verb in CHANGES
         is_append = verb.startswith("append")
@@ -731,9 +731,9 @@ class Run:
                 machine is self.machine,
                 sorted(map(mask.apply, machine.folder.plans)),
                 [
-                    (entry.kind, mask.apply(str(entry.data)))
+                    (kind, mask.apply(str(data)))
                     for disk in machine.folder.disks.values()
-                    for entry in disk.entries
+                    for kind, data in disk.entries
                 ],
                 [disk.synced < len(disk.entries) for disk in machine.folder.disks.values()],
             )

@@ -7,7 +7,7 @@ measured on the JuiceFS gateway (MinIO's code) and on SeaweedFS; a rename is AWS
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from functools import cached_property, lru_cache
@@ -20,9 +20,6 @@ from .engine import http
 
 CHANGES = ("copy", "rename", "put", "delete", "delete_many")
 EPOCH = datetime(2026, 11, 24, 4, 0, tzinfo=UTC)
-_META = "x-amz-meta-"
-_KEPT = {f"content-{name}" for name in ("type", "encoding", "disposition", "language")}
-_KEPT |= {"cache-control", "expires"}
 _PAGE = 1000
 _SECOND = timedelta(seconds=1)
 _NAMESPACE = ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
@@ -59,8 +56,6 @@ class Version:
     etag: str
     at_ms: int
     by: str
-    metadata: dict[str, str] = field(default_factory=dict)
-    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -75,8 +70,7 @@ class Call:
     source, source_if_match : of a copy and a rename: from where, and only if it has this ETag
     if_match : of a put and a delete: only if the object has this ETag
     if_absent : of a copy, a rename and a put: only if nothing is at ``key``
-    replaces : a copy that takes ``metadata`` and ``headers`` from the request
-    prefix, after, most, is_encoded : of a listing; ``after`` is the last key of the page before
+    prefix, after, most : of a listing; ``after`` is the last key of the page before
     """
 
     kind: str
@@ -86,14 +80,10 @@ class Call:
     source_if_match: str = ""
     if_match: str = ""
     if_absent: bool = False
-    replaces: bool = False
     body: bytes = b""
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
     prefix: str = ""
     after: str = ""
     most: int = _PAGE
-    is_encoded: bool = False
 
     @cached_property
     def is_change(self) -> bool:
@@ -187,7 +177,6 @@ def _read_listing(query: Mapping[str, str]) -> Call:
         prefix=unquote(query.get("prefix", "")),
         after=unquote(query.get("continuation-token", query.get("start-after", ""))),
         most=min(int(query.get("max-keys", _PAGE)), _PAGE),
-        is_encoded=query.get("encoding-type") == "url",
     )
 
 
@@ -209,10 +198,7 @@ def _read_put(key: str, headers: Mapping[str, str], body: bytes, *, is_rename: b
         source_if_match=_read_etag(headers, f"x-amz-{kind}-source-if-match"),
         if_match=_read_etag(headers, "if-match"),
         if_absent=headers.get("if-none-match") == "*",
-        replaces=headers.get("x-amz-metadata-directive") == "REPLACE",
         body=body,
-        metadata={n.removeprefix(_META): v for n, v in headers.items() if n.startswith(_META)},
-        headers={name: text for name, text in headers.items() if name in _KEPT},
     )
 
 
@@ -254,9 +240,6 @@ def answer_object(version: Version, store_ms: int, *, is_head: bool) -> http.Rep
     headers = {
         "etag": f'"{version.etag}"',
         "last-modified": _write_http(version.at_ms // 1000),
-        "content-type": "application/octet-stream",
-        **version.headers,
-        **{f"{_META}{name}": text for name, text in version.metadata.items()},
         "content-length": str(len(version.body)),
     }
     return answer(200, store_ms, b"" if is_head else version.body, headers)
@@ -289,19 +272,16 @@ def write_listing(call: Call, objects: Mapping[str, Version]) -> str:
         parts.append(f"<NextContinuationToken>{escape(page[-1])}</NextContinuationToken>")
     for key in page:
         version = objects[key]
-        parts.append(
-            _write_item(key, version.etag, len(version.body), version.at_ms, call.is_encoded)
-        )
+        parts.append(_write_item(key, version.etag, len(version.body), version.at_ms))
     parts.append("</ListBucketResult>")
     return "".join(parts)
 
 
 @lru_cache(maxsize=8192)
-def _write_item(key: str, etag: str, size_bytes: int, at_ms: int, is_encoded: bool) -> str:
+def _write_item(key: str, etag: str, size_bytes: int, at_ms: int) -> str:
     """Return one object of a listing; the pages of all runs have most of them in common."""
-    name = _quote(key) if is_encoded else escape(key)
     at = _write_iso(at_ms)
     return (
-        f"<Contents><Key>{name}</Key><LastModified>{at}</LastModified>"
+        f"<Contents><Key>{_quote(key)}</Key><LastModified>{at}</LastModified>"
         f"<ETag>&#34;{etag}&#34;</ETag><Size>{size_bytes}</Size></Contents>"
     )

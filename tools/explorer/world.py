@@ -11,8 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from chainlog import Entry
-
 from . import wire
 from .engine import http
 from .wire import Call, Version
@@ -67,14 +65,10 @@ class Event:
 
 @dataclass
 class Disk:
-    """The file of one log: the lines from ``synced`` on do not survive a power cut.
+    """The file of one log: kinds and contents. From ``synced`` on, none survives a power cut."""
 
-    ``owner`` is who has it locked.
-    """
-
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
     synced: int = 0
-    owner: Any = None
 
 
 @dataclass
@@ -169,7 +163,7 @@ class World:
         self.processes = 0
         self.nonces = 0
         self._agreed = 0
-        self._listings: dict[tuple[str, str, int, bool], str] = {}
+        self._listings: dict[tuple[str, str, int], str] = {}
 
     @property
     def is_strict(self) -> bool:
@@ -221,10 +215,7 @@ class World:
     def write(self, key: str, label: str, by: str) -> None:
         """Let someone write content of their own; the same label is the same bytes."""
         body = label.encode()
-        metadata = {"order-id": "7"}
-        headers = {"content-type": "application/pdf"}
-        made = Version(label, body, get_etag(body), self.store_ms, by, metadata, headers)
-        self._store(key, made)
+        self._store(key, Version(label, body, get_etag(body), self.store_ms, by))
 
     def remove(self, key: str, by: str) -> None:
         old = self._pop(key)
@@ -280,7 +271,7 @@ class World:
         return self._refuse("NoSuchKey", call.key)
 
     def _list(self, call: Call) -> str:
-        asked = (call.prefix, call.after, call.most, call.is_encoded)
+        asked = (call.prefix, call.after, call.most)
         listing = self._listings.get(asked)
         if listing is None:
             listing = wire.write_listing(call, self.objects)
@@ -359,15 +350,8 @@ class World:
         if self.is_strict and (is_other or is_taken):
             return self._refuse("PreconditionFailed", call.key)
         etag = get_etag(call.body)
-        made = Version(
-            self.labels.get(etag, ""),
-            call.body,
-            etag,
-            self.store_ms,
-            sending.by,
-            dict(call.metadata),
-            dict(call.headers),
-        )
+        label = self.labels.get(etag, "")
+        made = Version(label, call.body, etag, self.store_ms, sending.by)
         self._store(call.key, made, sending)
         return wire.answer(200, self.store_ms, b"", {"etag": f'"{made.etag}"'})
 
@@ -379,19 +363,12 @@ class World:
             return self._refuse("NotImplemented", call.key)
         if call.if_absent and self.is_strict and call.key in self.objects:
             return self._refuse("PreconditionFailed", call.key)
-        kept = call if call.replaces else source
-        made = replace(
-            source,
-            at_ms=self.store_ms,
-            by=sending.by,
-            metadata=dict(kept.metadata),
-            headers=dict(kept.headers),
-        )
+        made = replace(source, at_ms=self.store_ms, by=sending.by)
         self._store(call.key, made, sending)
         return wire.answer_copy(made, self.store_ms)
 
     def _rename(self, call: Call, sending: Sending) -> http.Reply:
-        """Move an object in one step: it keeps ETag, LastModified and metadata.
+        """Move an object in one step: it keeps ETag and LastModified.
 
         A store that does not know renames refuses, or takes the request for a put without content.
         """
