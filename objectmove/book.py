@@ -193,10 +193,9 @@ class Book:
         Raises StoppedError when the lock was lost or may have been, and StoreError when the store
         refuses.
         """
-        if self.is_lost:
-            raise StoppedError("our lock lapsed")
+        was_lost = self.is_lost
         self.is_lost = True  # until it is certain that we wrote, whatever is raised before
-        if not self._save():
+        if was_lost or not self._save():
             why = "this machine slept, the store was slow, or somebody removed .runbook/"
             raise StoppedError(f"our lock lapsed: {why}")
         self.is_lost = False

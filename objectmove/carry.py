@@ -150,7 +150,6 @@ class Carrier:
         self._most = MOST_IN_DOUBT_STILL if self.still_since is not None else MOST_IN_DOUBT
         self._widest = self._most if self.abilities.copies else _MOST_PUTS
         self._width = 1
-        self._looked_at = 0.0
         #: Which kinds of requests need no look before them, because the store guards them.
         self._guards_copies = self.abilities.rename or self.abilities.conditional_copy
         self._guards_deletes = self.abilities.conditional_delete
@@ -405,8 +404,7 @@ class Carrier:
         found = [item for item in deletes if item.row.state not in (State.LANDED, State.DELETING)]
         deleting = [self._set(item, state=State.DELETING) for item in deletes]
         self.book.save()
-        rows = [item.number for item in announced]
-        self.operator.note("begun", move=self.move.id, rows=rows)
+        self.operator.note("begun", move=self.move.id, rows=len(announced))
         age_s = self.operator.clock.monotonic() - self._looked_at
         if age_s > _MAX_LOOK_AGE_S and not (self._guards_copies and self._guards_deletes):
             for item in (*sends, *deletes):  # nothing was sent: look again

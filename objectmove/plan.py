@@ -192,8 +192,12 @@ class Plan:
 
     def make_put(self) -> Request:
         """Return the request that keeps the plan in the bucket, unless it is there."""
-        is_free = self.header.abilities.conditional_put
-        return Request("put", PLANS + self.sha256, body=self.content, if_absent=is_free)
+        return Request(
+            "put",
+            PLANS + self.sha256,
+            body=self.content,
+            if_absent=self.header.abilities.conditional_put,
+        )
 
     def get_range(self, part: int) -> tuple[int, int]:
         """Return a part's first row, and the first row after it; part 0 is the whole plan."""

@@ -460,11 +460,14 @@ class Run:
         """Return the command that resumes a move, or begins one that the bucket doesn't have."""
         with suppress(MoveError):
             read = read_state(self.bucket)
+            if read and move.plan not in self.main.state.moves:
+                read.state.moves.pop(move.plan, None)  # the save that drops it may come late
             known = read and read.state.moves.get(move.plan)
             if known and (known.undo or not move.is_undo):
                 return get_resume(known.unended or known)
-            if read and read.state.unfinished:
-                return get_resume(read.state.unfinished)
+            other = read and read.state.unfinished
+            if other:
+                return get_resume(other)
         plan = self.plan
         if move.is_undo or move.undo is not None:
             return f"undo {plan.id} --consumer-stands-still --approve {plan.get_approval('undo')}"

@@ -63,8 +63,7 @@ def list_held(bucket: S3Bucket, release: Move) -> list[Doubt]:
     rows += release.list_rows(State.FREED)
     if not rows:
         return []
-    plan = fetch_plan(bucket, release.sha256)
-    return look_aside(bucket, plan, rows)
+    return look_aside(bucket, fetch_plan(bucket, release.sha256), rows)
 
 
 def list_answerable(bucket: S3Bucket, release: Move) -> list[Doubt]:

@@ -173,6 +173,8 @@ FOUND = [
         "1<look@state#2=rewrite:b 5.read@state=blind 6.look@parked/b#2=router-503"
         " 7.put@state#2=late 8.read@state#2=blind",
     ),
+    # `resume` was printed of a plan that was dropped by a save that took effect late
+    ("split-loose", "2.list@claim=router-404 3.list@pending/=blind 3.put@state#6=slow"),
     # to wait for a part's lock let the main one lapse
     ("undo-parts-loose", "1.put@claim#2=lost"),
 ]
