@@ -7,7 +7,7 @@ measured on the JuiceFS gateway (MinIO's code) and on SeaweedFS; a rename is AWS
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from functools import cached_property, lru_cache
