@@ -1,4 +1,32 @@
-"""The exceptions, and the one table of exit codes; a runbook adds its own."""
+"""The exceptions and the one table of exit codes; a runbook adds its own.
+
+::
+
+    RunbookError
+      UsageError
+        SettingsError
+      ClientError
+        ClientTimeoutError
+        ConnectionRefusedClientError
+          NotConfiguredError
+        AccessDeniedError
+        NotFoundError
+        PreconditionFailedError
+        BadAnswerError
+          WrongSystemError
+      NotConnectedError
+      RecordError
+      SafetyError
+        EnvironmentForbidsError
+        PlanNotApprovedError
+          StoppedAtPlanError
+        PlanExpiredError
+        PlanAlteredError
+        PlanUsedError
+        StoreNotReadyError
+      RunInterruptedError
+        ActionInterruptedError
+"""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -89,30 +89,19 @@ class CauseStatus(StrEnum):
 
 
 class Role(StrEnum):
-    """What a step is for. This package knows steps by role, never by id.
+    """What a step is for, if the package has to know. It knows steps by role, never by id.
 
-    The other steps rely on ``GROUND`` steps, such as rights and clocks.
+    A breach of a ``SYMPTOM`` or the ``BACKLOG`` is an incident, that of a ``SIGN`` or a ``CAUSE``
+    only shows that the trouble has begun.
     """
 
-    GROUND = "ground"
-    UNFINISHED = "unfinished"
-    ALERT = "alert"
-    BACKLOG = "backlog"
-    TICKET = "ticket"
     SYMPTOM = "symptom"
-    IMPACT = "impact"
-    DELIVERY = "delivery"
-    LOG = "log"
+    BACKLOG = "backlog"
+    SIGN = "sign"
     CAUSE = "cause"
-    EFFECT = "effect"
-    RECOVERY = "recovery"
+    UNFINISHED = "unfinished"
     CLEARED = "cleared"
     CHECKLIST = "checklist"
-    REFERENCE = "reference"
-
-
-#: Steps with one of these roles show whether there is an incident.
-SYMPTOMS = frozenset({Role.ALERT, Role.BACKLOG, Role.TICKET, Role.SYMPTOM})
 
 
 class Verdict(StrEnum):
@@ -192,13 +181,6 @@ class Event:
     link: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ClearTime:
-    """By when a firing alert should have cleared, if the fix works."""
-
-    deadline: Timestamp
-
-
 class _Entry(_Journalled):
     seq: int = Field(0, exclude=True)
     at: Timestamp = Field(datetime.min.replace(tzinfo=UTC), exclude=True)
@@ -246,7 +228,7 @@ class Outcome(BaseModel):
     longest_minutes, affected_files : their longest wait, and how many files wait
     observations : values that the causes' rules test; None if unknown
     columns : those of ``rows`` to show at first
-    clear : when the alert clears after the last action
+    clears_by : when a firing alert should have cleared, if the fix works
     finish_commands : commands that finish unfinished work, to run first
     measurements : those that differ from the outcome's own status
     """
@@ -273,7 +255,7 @@ class Outcome(BaseModel):
     facts: dict[str, Json] = {}
     plot: Plot | None = None
     events: tuple[Event, ...] = ()
-    clear: ClearTime | None = None
+    clears_by: Timestamp | None = None
     finish_commands: tuple[str, ...] = Field((), alias="ways_on")
     measurements: tuple[Measurement, ...] = ()
 

@@ -190,8 +190,8 @@ class Policy:
             shown = quantities.list_shown(steps)
             quantities = replace(quantities, needed=shown.intersection(quantities.needed))
         causes, is_diagnosed = self.judge_causes(journal, entries, now)
-        clears = [reading.clear for reading in journal.list_current().values() if reading.clear]
-        clears_by = clears[-1].deadline if clears else None
+        known = [reading.clears_by for reading in journal.list_current().values()]
+        clears_by = next(filter(None, reversed(known)), None)
         ruling = folds.judge(
             entries,
             now=now,

@@ -12,11 +12,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from .approvals import Plan, PlanKind
 from .errors import ClientError, UsageError, list_problems
 from .frames import Dtype
-from .model import SYMPTOMS, Conclusion, Json, Outcome, Role
+from .model import Conclusion, Json, Outcome, Role
 from .record.folds import Key, Meaning, Quantities
 
-#: By default, steps with these roles show a quantity of their own.
-_SHOWING = SYMPTOMS | {Role.IMPACT, Role.DELIVERY, Role.LOG, Role.CAUSE}
+#: By default, a step with one of these roles shows a quantity of its own, with this meaning.
+_MEANINGS: Mapping[Role | None, Meaning] = {
+    Role.SYMPTOM: Meaning.SYMPTOM,
+    Role.BACKLOG: Meaning.SYMPTOM,
+    Role.SIGN: Meaning.SIGN,
+    Role.CAUSE: Meaning.SIGN,
+}
 
 T = TypeVar("T")
 #: Reads a step with the runbook's own ``Investigation``.
@@ -88,7 +93,7 @@ class Step:
     source, threshold : what is read, and what is a breach; ``$name`` stands for a setting
     columns : dtypes of columns that a reading's frame always has
     needed : whether a verdict needs it
-    shows : quantities; by default one with the step's id, for a role in ``_SHOWING``
+    shows : quantities; by default one with the step's id, for a role in ``_MEANINGS``
     """
 
     id: str
@@ -96,8 +101,8 @@ class Step:
     read: ReadStep
     _: KW_ONLY
     name: str
-    role: Role
     source: str
+    role: Role | None = None
     columns: Mapping[str, Dtype] = field(default_factory=dict)
     threshold: str = ""
     unit: str = ""
@@ -161,10 +166,9 @@ class Sections(dict[str, SectionModule]):
         shown: dict[str, tuple[Key, ...]] = {}
         for step, _ in self.list_steps().values():
             shown[step.id] = step.shows
-            if not step.shows and step.role in _SHOWING:
+            if not step.shows and step.role in _MEANINGS:
                 shown[step.id] = (Key(step.id),)
-                is_symptom = step.role in SYMPTOMS
-                meanings[step.id] = Meaning.SYMPTOM if is_symptom else Meaning.SIGN
+                meanings[step.id] = _MEANINGS[step.role]
             if step.needed:
                 needed.update(key.quantity for key in shown[step.id])
         return Quantities(meanings=meanings, needed=needed, shown=shown)

@@ -7,7 +7,7 @@ import time
 
 from runbook_lib.approvals import Plan
 from runbook_lib.errors import AccessDeniedError, ClientError, NotFoundError
-from runbook_lib.model import Conclusion, Json, Outcome, Role, Status, Verdict
+from runbook_lib.model import Conclusion, Json, Outcome, Status, Verdict
 from runbook_lib.section import ActionStep, attempt, by_id, get_parameters, step
 
 from ..change import synthetic
@@ -26,7 +26,6 @@ _HTTP_STATUS: dict[type[ClientError], int] = {NotFoundError: 404, AccessDeniedEr
     "4.3",
     "The JSON: sample objects, bytes, services, support",
     name="chaos document",
-    role=Role.GROUND,
     unit="synthetic objects",
     source="s3://$fulfillment_bucket/$chaos_prefix; services; $support_url",
     threshold="the store's service is down, or the support probe fails",

@@ -52,7 +52,6 @@ def _ask_all(questions: Sequence[Callable[[], T]]) -> list[T]:
     "1.1",
     "Environment: where this runs, and whether exercises are allowed",
     name="environment",
-    role=Role.GROUND,
     source=f"RUNBOOK_ENVIRONMENT; s3://$fulfillment_bucket/{MARKER_KEY}",
     threshold="setting and marker object differ in local or demo",
 )
@@ -184,7 +183,6 @@ def list_obstacles(rows: Iterable[Mapping[str, Json]]) -> list[Mapping[str, Json
     "1.3",
     "What answers, and what you may do",
     name="rights",
-    role=Role.GROUND,
     source="$minio_endpoint/$fulfillment_bucket; "
     + ", ".join(f"${name}_url" for name in HTTP_SYSTEMS),
     threshold="a system does not answer, another one does at its address, or a right is missing "
@@ -226,7 +224,6 @@ def _say_rights(heading: str, rows: Iterable[Mapping[str, Json]], field: str) ->
     "1.4",
     "Clock skew",
     name="clock skew",
-    role=Role.GROUND,
     unit="s",
     source="Date header of every system but Grafana",
     threshold=f"more than {MAX_SKEW_S:g} s from this machine's clock",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from runbook_lib.model import Conclusion, Outcome, Role, Status, Verdict
+from runbook_lib.model import Conclusion, Outcome, Status, Verdict
 from runbook_lib.section import (
     ActionStep,
     SectionParameters,
@@ -32,7 +32,6 @@ def _make_file_step(
         title,
         partial(_check_file, path=path, wanted=wanted, is_ours=is_ours),
         name=path,
-        role=Role.REFERENCE,
         source=f"$DATAFLOW_HOME/{path}",
         threshold="the file, or a wanted text in it, is missing",
     )

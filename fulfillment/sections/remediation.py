@@ -16,7 +16,7 @@ from runbook_lib import model
 from runbook_lib.approvals import Plan, make_empty_plan
 from runbook_lib.errors import ClientError, SafetyError
 from runbook_lib.frames import NUMBER, TIME
-from runbook_lib.model import CauseStatus, Role, Status
+from runbook_lib.model import CauseStatus, Status
 from runbook_lib.policy import IN_TROUBLE
 from runbook_lib.section import (
     ActionStep,
@@ -182,7 +182,6 @@ ACTIONS = GATE.make_actions(
     "6.5",
     "Lag under 5 min in two samples after the action, backlog at its baseline",
     name="recovery",
-    role=Role.RECOVERY,
     unit="min",
     source=f"{LAG}; {LISTING}",
     columns={"at": TIME, "lag_minutes": NUMBER},
@@ -208,7 +207,7 @@ def read_recovery(inv: Investigation) -> model.Outcome:
         if is_well or inv.now() >= deadline:
             break
         inv.sleep(_APART_S)
-    clear, _ = attempt(lambda: _predict_clear_time(inv, recovery.since or judged_from))
+    clears_by, _ = attempt(lambda: _predict_clear_time(inv, recovery.since or judged_from))
     alerts, _ = attempt(inv.clients.prometheus.list_alerts)
     applied_at = inv.journal.last_applied_at
     outcome = model.Outcome(
@@ -222,7 +221,7 @@ def read_recovery(inv: Investigation) -> model.Outcome:
             lines=(draw_line("lag", lag.samples),),
             annotations=((applied_at, "last action"),) if applied_at else (),
         ),
-        clear=clear,
+        clears_by=clears_by,
     )
     measured_alerts = [] if alerts is None else measure_alerts(alerts)
     uploads, well_since = find_well_since(inv, lag, recovery, measured_alerts)
@@ -245,7 +244,7 @@ def read_recovery(inv: Investigation) -> model.Outcome:
     return outcome.judge(Status.OK if is_well else recovery.status, reason)
 
 
-def _predict_clear_time(inv: Investigation, fixed_at: datetime) -> model.ClearTime | None:
+def _predict_clear_time(inv: Investigation, fixed_at: datetime) -> datetime | None:
     """Predict by when the firing alerts clear; None without a rule.
 
     ``fixed_at`` is when the lag got low, else the time of the last action.
@@ -261,7 +260,7 @@ def _predict_clear_time(inv: Investigation, fixed_at: datetime) -> model.ClearTi
     ]
     if not delays_s:
         return None
-    return model.ClearTime(deadline=fixed_at + timedelta(seconds=max(delays_s)))
+    return fixed_at + timedelta(seconds=max(delays_s))
 
 
 STEPS = CAUSE_STEPS | by_id(read_unfinished, read_recovery)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from objectmove.errors import RefusedError, StoreError
 from runbook_lib.approvals import load_plan
 from runbook_lib.frames import TEXT
-from runbook_lib.model import Conclusion, Outcome, Role
+from runbook_lib.model import Conclusion, Outcome
 from runbook_lib.section import by_id, get_parameters, step
 
 from ..change.release import GATE, MOVE, TO_SETTLE
@@ -32,7 +32,6 @@ class Parameters(remediation.Parameters):
     "6.1.2",
     "Labels that may or may not have shipped",
     name="labels to settle",
-    role=Role.EFFECT,
     unit="labels",
     source="s3://$fulfillment_bucket; $fulfillment_url/fulfillment/shipments",
     columns=dict.fromkeys(TO_SETTLE, TEXT),

@@ -293,8 +293,12 @@ def judge(  # noqa: PLR0911, PLR0912  # a rule after the other
     """
     current = read_now(entries, now)
     tried = list_remedies((e for e in entries if isinstance(e, ActionEntry)), quantities)
-    # The newest remedy of a step replaces its earlier ones.
-    remedies = {action.first.step: action for action in tried if not action.is_undone}
+    remedies: dict[str, ActionRecord] = {}
+    for action in tried:
+        # The newest remedy of a step replaces its earlier ones, but for moves that were cut off.
+        is_replaced = not (action.is_unfinished and action.first.action in MOVES)
+        if not action.is_undone:
+            remedies[action.first.step if is_replaced else action.plan] = action
     applied = [action for action in remedies.values() if action.applied]
     is_unfinished = any(action.is_unfinished for action in remedies.values())
     has_acted = bool(applied) or is_unfinished

@@ -46,7 +46,7 @@ from ..runbook import load_policy
 from ..section import SectionModule, Sections, check_fields, check_parameters
 from ..settings import Settings
 from ..show.tables import tabulate_plans
-from ..show.text import VERDICT_WORDS, format_value
+from ..show.text import VERDICT_WORDS, capitalise, format_value
 from .console import IncidentId, command, list_options
 from .documents import Document, list_commands
 from .interrupts import Interrupts, delay_interrupts, do_nothing
@@ -229,7 +229,7 @@ def _say_outcome(judged: Judgement, causes: Sequence[Finding], affected: str) ->
         for cause in causes
         if cause.status is CauseStatus.SUPPORTED
     ]
-    return ". ".join(filter(None, [words, *(supported or [judged.reason]), affected]))
+    return ". ".join(filter(None, [words, *(supported or [capitalise(judged.reason)]), affected]))
 
 
 @command(app)

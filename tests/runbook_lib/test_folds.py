@@ -260,3 +260,25 @@ def test_a_sign_begins_the_trouble_and_does_not_end_it() -> None:
     assert find_trouble_times(entries, quantities) == (at(0), at(2), at(1))
     assert find_trouble_times(entries[:1], quantities) == (None, None, None)
     assert find_trouble_times(entries[:1], quantities, had_cause=True) == (at(0), None, None)
+
+
+def test_a_later_move_does_not_finish_one_that_was_cut_off() -> None:
+    phases = (ActionPhase.APPROVED, ActionPhase.APPLIED, ActionPhase.VERIFIED)
+    statuses = {"lag": Status.OK, "alert": Status.OK, "usual": Status.OK}
+    entries: list[Entry] = [read("lag", Status.BREACH, 0)]
+    entries.append(change(ActionPhase.APPROVED, plan="rel-0"))
+    entries += [change(phase) for phase in phases]
+    entries += [read(name, status, 2) for name, status in statuses.items()]
+    verified = change(ActionPhase.VERIFIED, plan="rel-0")
+    verdicts = [
+        judge(
+            found,
+            now=at(2),
+            quantities=QUANTITIES,
+            causes={},
+            is_diagnosed=True,
+            clears_by=None,
+        ).verdict
+        for found in (entries, [*entries, verified])
+    ]
+    assert verdicts == [Verdict.NOT_FIXED, Verdict.FIXED]

@@ -66,8 +66,8 @@ def test_the_alert_clears_within_the_predicted_time(
         wait_until(lambda: len(resolved_at(stack, acted_at)) == 3, what="every channel is told")
         fault.restore(config)
 
-    assert reading.clear is not None
-    deadline = reading.clear.deadline
+    deadline = reading.clears_by
+    assert deadline is not None
     assert acted_at < cleared["alert"] <= deadline
     with capsys.disabled():
         predicted = (deadline - acted_at).total_seconds()
