@@ -7,7 +7,6 @@ Every method raises a ``ClientError`` if its system fails or can't be reached. M
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -86,7 +85,6 @@ class AlertRule:
     for_s: Annotated[float, Field(validation_alias="duration")] = 0
     keep_firing_for_s: Annotated[float, Field(validation_alias="keepFiringFor")] = 0
     labels: Labels = field(default_factory=dict)
-    state: str = "unknown"  # or inactive, pending, firing
     health: str = "unknown"  # or ok, err
     group_interval_s: float = 0  # between evaluations
 
@@ -116,7 +114,6 @@ class Alert:
     labels: dict[str, str]
     state: str  # pending or firing
     active_at: When = None
-    value: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +183,12 @@ def _list_names(receivers: list[dict[str, Json]]) -> list[Json]:
     return [receiver["name"] for receiver in receivers]
 
 
-_Names = Annotated[tuple[str, ...], BeforeValidator(_list_names)]
-_Ids = Annotated[tuple[str, ...], fill(())]
+def _list_mutes(status: dict[str, Json]) -> list[Json]:
+    """Return what silences, inhibits or mutes an alert."""
+    mutes: list[Json] = []
+    for name in ("silencedBy", "inhibitedBy", "mutedBy"):
+        mutes += status.get(name) or ()
+    return mutes
 
 
 @_camel
@@ -196,18 +197,10 @@ class RoutedAlert:
 
     labels: dict[str, str]
     starts_at: At
-    receivers: _Names
-    state: str  # active, suppressed or unprocessed
-    silenced_by: _Ids
-    inhibited_by: _Ids
-    muted_by: _Ids = ()
-
-
-def _flatten_status(alert: dict[str, Json]) -> dict[str, Json]:
-    return {**alert, **alert["status"]}
-
-
-_FlatAlert = Annotated[RoutedAlert, BeforeValidator(_flatten_status)]
+    receivers: Annotated[tuple[str, ...], BeforeValidator(_list_names)]
+    muted_by: Annotated[
+        tuple[str, ...], Field(validation_alias="status"), BeforeValidator(_list_mutes)
+    ] = ()
 
 
 class AlertmanagerClient(_SystemClient):
@@ -217,7 +210,7 @@ class AlertmanagerClient(_SystemClient):
 
     def list_alerts(self) -> list[RoutedAlert]:
         """Return the alerts, including silenced and inhibited ones."""
-        return self.get("/api/v2/alerts", list[_FlatAlert])
+        return self.get("/api/v2/alerts", list[RoutedAlert])
 
     def read_placeholders(self) -> list[str]:
         """Return the configuration's lines that hold a placeholder.

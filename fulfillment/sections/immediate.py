@@ -62,9 +62,9 @@ def _read_delivery(inv: Investigation) -> Outcome:
     rows: list[dict[str, Json]] = []
     problems: list[str] = []
     for alert in followed:
-        muted_by = (*alert.silenced_by, *alert.inhibited_by, *alert.muted_by)
-        if muted_by:
-            problems.append(f"{alert.labels['alertname']} is muted by {', '.join(muted_by)}")
+        if alert.muted_by:
+            mutes = ", ".join(alert.muted_by)
+            problems.append(f"{alert.labels['alertname']} is muted by {mutes}")
         rows += _list_deliveries(alert, notices or ())
     missing = sorted({row["channel"] for row in rows if row["evidence"] == "none"})
     problems += [f"{channel}: {faults[channel]}" for channel in missing if channel in faults]

@@ -174,7 +174,7 @@ CASES: dict[str, Case] = {
     "2.6": Case(breach=fail_probe, unknown=down("probe")),
     "3.1": Case(
         ready=delivered,
-        breach=lambda w: setattr(w, "routed", [replace(w.routed[0], silenced_by=("s1",))]),
+        breach=lambda w: setattr(w, "routed", [replace(w.routed[0], muted_by=("s1",))]),
         unknown=down("notifications"),
     ),
     "3.2": Case(breach=overdue, unknown=down("store")),

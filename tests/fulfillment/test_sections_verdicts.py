@@ -81,9 +81,8 @@ def test_delivery_needs_the_evidence_of_every_channel(world: World) -> None:
     assert deliver(world).status is Status.OK
 
 
-@pytest.mark.parametrize("field", ["silenced_by", "inhibited_by", "muted_by"])
-def test_a_muted_alert_is_a_breach_even_if_it_arrived(world: World, field: str) -> None:
+def test_a_muted_alert_is_a_breach_even_if_it_arrived(world: World) -> None:
     world.fire()
     world.hear("slack", "email", "teams")
-    world.routed = [replace(world.routed[0], **{field: ("x",)})]  # type: ignore[arg-type]
+    world.routed = [replace(world.routed[0], muted_by=("x",))]
     assert deliver(world).status is Status.BREACH

@@ -139,7 +139,7 @@ class World:
         self.series["fulfillment_lag_minutes"] = [self.line([0.0])]
         self.series["minio_cluster_capacity_usable_free_bytes"] = [self.line([1e12])]
         self.rules = [
-            AlertRule(n, "expr", 300, 0, {}, "inactive", "ok", 15)
+            AlertRule(n, "expr", 300, 0, {}, "ok", 15)
             for n in ("FulfillmentDelay", "FulfillmentUploadFailing", "FulfillmentMetricsMissing")
         ]
         self.panel = Panel("Fulfillment backlog", ("fulfillment_artifacts_backlog_objects",), "g")
@@ -189,9 +189,9 @@ class World:
     def fire(self, name: str = "FulfillmentDelay", **labels: str) -> None:
         began = self.now - timedelta(minutes=3)
         full = {"alertname": name, "severity": "high", **labels}
-        self.alerts.append(Alert(name, full, "firing", began, 12.0))
+        self.alerts.append(Alert(name, full, "firing", began))
         receivers = ("drill",) if labels.get("drill") else tuple(CHANNELS.values())
-        self.routed.append(RoutedAlert(full, began, receivers, "active", (), ()))
+        self.routed.append(RoutedAlert(full, began, receivers))
 
     def leave_out_exporter(self) -> None:
         """Let Prometheus know neither lag nor exporter, as on a DataFlow without the add-ons."""
