@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from objectmove.errors import MoveError, MoversError
 from runbook_lib import errors
+from runbook_lib.moving import WatchedWorker
 from runbook_lib.section import attempt
 
 from ..clients import Clients
@@ -37,26 +38,21 @@ class WorkerActivity(NamedTuple):
     last_move_at: datetime | None = None
 
 
-def _do_nothing() -> None:
-    pass
-
-
 @dataclass(slots=True, kw_only=True)
 class WorkerHold:
     """Pauses and resumes the worker, and checks whether it is idle.
 
-    ``ask``, ``do_pause`` and ``do_resume`` may raise ``ClientError``; ``ask`` may raise
-    ``MoversError``, too.
+    ``ask``, ``do_pause`` and ``do_resume`` may raise ``ClientError``.
     """
 
     name: str  # the worker's, the same on every machine
     words: str  # how the worker is held, for the plan
     ask: Callable[[], WorkerActivity]
     sleep: Callable[[float], None]
-    do_pause: Callable[[], object] = _do_nothing
-    do_resume: Callable[[], object] = _do_nothing
-    way_back: str = ""  # how a person resumes the worker
-    can_pause: bool = True  # if not, `check` only watches the worker
+    do_pause: Callable[[], object]
+    do_resume: Callable[[], object]
+    way_back: str  # how a person resumes the worker
+    can_pause: bool = True
     #: What the last successful `check` read, since pause or resume.
     _idle: WorkerActivity | None = None
 
@@ -108,8 +104,6 @@ class WorkerHold:
 
     def resume(self) -> None:
         """Resume the worker; raise ``MoveError`` unless it then runs, whatever the request said."""
-        if not self.can_pause:
-            return
         self._idle = None
         _, why = attempt(self.do_resume)
         now, why_unknown = attempt(self.ask)
@@ -120,25 +114,22 @@ class WorkerHold:
 
 def make_hold(
     settings: Settings, clients: Clients, *, sleep: Callable[[float], None]
-) -> WorkerHold:
+) -> WorkerHold | WatchedWorker:
     """Return the hold for ``WORKER_CONTROL``. Sends nothing yet."""
     kind = settings.worker_control
     service = settings.worker_service
-    hold = partial(WorkerHold, name=service, sleep=sleep)
     if kind == "none":
-        return hold(
-            words=f"nobody holds the worker: {_TWICE}",
-            ask=lambda: WorkerActivity(paused=True),  # the approved plan says that nobody holds it
-            can_pause=False,
-        )
+        # The approved plan says that nobody holds it.
+        return WatchedWorker(words=f"nobody holds the worker: {_TWICE}", name=service)
     if kind == "metric":
-        return hold(
+        return WatchedWorker(
             words="nobody holds the worker: Prometheus is asked at most 2 s before each batch "
             f"whether the worker's last move was at least {_QUIET_S:.0f} s ago. It does not see a "
             f"move since its last scrape, nor a pass that begins meanwhile: {_TWICE}",
-            ask=lambda: _ask_metric(clients.prometheus, settings.worker_last_move_query),
-            can_pause=False,
+            name=service,
+            check=lambda: _check_metric(clients.prometheus, settings.worker_last_move_query),
         )
+    hold = partial(WorkerHold, name=service, sleep=sleep)
     if kind == "api":
         worker = clients.fulfillment
         address = f"{worker.url}/fulfillment/worker"
@@ -160,18 +151,17 @@ def make_hold(
     )
 
 
-def _ask_metric(prometheus: PrometheusClient, query: str) -> WorkerActivity:
+def _check_metric(prometheus: PrometheusClient, query: str) -> None:
     """Raise ``MoversError`` unless Prometheus says that the last move was at least 60 s ago."""
     name = "WORKER_LAST_MOVE_QUERY"
-    result = prometheus.query(f"time() - (\n{query}\n)")
-    ages_s = [series.samples[-1].value for series in result if series.samples]
+    result, why = attempt(lambda: prometheus.query(f"time() - (\n{query}\n)"))
+    ages_s = [series.samples[-1].value for series in result or () if series.samples]
     if not ages_s or not all(math.isfinite(age_s) for age_s in ages_s):
-        raise MoversError(f"Prometheus returns no number for {name}")
+        raise MoversError(f"Prometheus returns no number for {name}. {why}".rstrip())
     age_s = min(ages_s)
     if age_s < _QUIET_S:
         text = f"the worker moved {age_s:.0f} s ago, as {name} says, and a metric cannot stop it"
         raise MoversError(f"{text}: stop the worker, and wait {_QUIET_S:.0f} s")
-    return WorkerActivity(paused=True)
 
 
 def _ask_api(clients: Clients, name: str) -> WorkerActivity:

@@ -16,6 +16,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field
 
 from objectmove.bucket import S3Bucket, Seen
+from objectmove.carry import Holder
 from objectmove.errors import LimitError
 from objectmove.plan import Plan as MovePlan
 from objectmove.plan import PlanRow, Timing
@@ -36,7 +37,7 @@ from ..waiting import (
     read_shipment_evidence,
     recheck_orders,
 )
-from .other_movers import WorkerHold, make_hold
+from .other_movers import make_hold
 
 _PROMISES_OF_UNDO = (
     "you confirm that nothing consumes from the destination meanwhile "
@@ -91,7 +92,7 @@ class ReleaseGate(MoveGate):
     def get_read_store(self, clients: Clients) -> S3Bucket:
         return clients.bucket
 
-    def make_hold(self, inv: Investigation) -> WorkerHold:
+    def make_hold(self, inv: Investigation) -> Holder:
         return make_hold(inv.settings, inv.clients, sleep=inv.sleep)
 
     def check_ready(self, inv: Investigation, move: MovePlan, action: str) -> None:
