@@ -23,8 +23,9 @@ from ..investigation import Investigation
 from .detection import read_alert, read_backlog_objects, read_probe, read_ticket
 from .immediate import read_store_health
 from .purpose import read_clocks
-from .signals import UP, read_events, read_lines
+from .signals import UP, read_events
 from .worker_metrics import (
+    CARRIER,
     FAILED,
     count_flow,
     is_catching_up,
@@ -43,8 +44,6 @@ _LEAST_STALL_S = 15.0
 _STALL_S = 300.0
 #: To tell when the last label was moved, list at most this many objects.
 _MAX_READY = 20_000
-_CARRIER_TIMES = "fulfillment_carrier_request_seconds_bucket"
-_LATENCY = f"histogram_quantile(0.95, sum by (le, outcome) (rate({_CARRIER_TIMES}[1m])))"
 _REFUSALS = ("bad_credentials", "access_denied", "no_such_bucket")
 
 
@@ -52,7 +51,7 @@ _REFUSALS = ("bad_credentials", "access_denied", "no_such_bucket")
     "5.1",
     "Does the worker run, and does the carrier answer?",
     name="worker and carrier",
-    source=f"$fulfillment_url/fulfillment/worker; {_LATENCY}",
+    source=f"$fulfillment_url/fulfillment/worker; services; {CARRIER}",
     columns={"since": TIME},
     role=Role.CAUSE,
     threshold="the worker is stopped, paused or still, or over "
@@ -80,15 +79,9 @@ def read_worker(inv: Investigation) -> model.Outcome:
             who = worker.paused_by or gettext("somebody")
             text = gettext("the worker was paused by %(who)s", who=who)
             events.append(model.Event(worker.paused_at, "trigger", text, "fulfillment"))
-    latency, _ = attempt(lambda: read_lines(inv, _LATENCY, labels=("outcome",)))
     outcome = model.Outcome(
         rows=rows_of(states, "running", "state", "since", "exit_code", service="name"),
         facts=worker.raw if worker else {},
-        plot=model.Plot(
-            title="Carrier latency, 95th percentile of a minute",
-            unit="seconds",
-            lines=latency or (),
-        ),
         events=events,
         observations={
             "worker_running": is_running,

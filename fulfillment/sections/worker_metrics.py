@@ -22,7 +22,7 @@ from . import recovery
 from .signals import read_samples
 
 FAILED = "fulfillment_artifacts_failed_total"
-_CARRIER = "fulfillment_carrier_request_seconds_count"
+CARRIER = "fulfillment_carrier_request_seconds_count"
 _ARRIVED = "fulfillment_artifacts_arrived_total"
 _MOVED = "fulfillment_artifacts_moved_total"
 _LAST_RUN = "fulfillment_worker_last_run_timestamp_seconds"
@@ -71,7 +71,7 @@ class WorkerMetrics(NamedTuple):
 
 def read_worker_metrics(inv: Investigation) -> WorkerMetrics:
     """Read the worker's counters from Prometheus."""
-    names = (FAILED, _CARRIER, _ARRIVED, _MOVED)
+    names = (FAILED, CARRIER, _ARRIVED, _MOVED)
     query = inv.clients.prometheus.query_samples
     found, error = attempt(lambda: {name: query(name, _FLOW_WINDOW_S) for name in names})
     counters: Mapping[str, Sequence[Series]] = found or {}
@@ -101,7 +101,7 @@ def read_worker_metrics(inv: Investigation) -> WorkerMetrics:
     gaps_s = [new - old for old, new in pairwise(passes)]
     return WorkerMetrics(
         failures=grow(FAILED, count_start, "reason"),
-        requests=grow(_CARRIER, count_start, "outcome"),
+        requests=grow(CARRIER, count_start, "outcome"),
         surplus=sum(arrived.values()) - sum(moved.values()) if arrived and moved else None,
         drained=sum(grow(_MOVED, count_start).values()) if moved else None,
         # What failed before this incident held none of its labels back.
