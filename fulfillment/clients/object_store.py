@@ -119,23 +119,19 @@ class ObjectStore:
 
     def list_objects(self, prefix: str) -> Iterator[Seen]:
         """Yield the objects under a prefix without their metadata; skip folder markers."""
-        from minio.error import MinioException, S3Error
+        from minio.error import MinioException
         from urllib3.exceptions import HTTPError
 
-        what = f"list {self.bucket}/{prefix}"
         try:
             for listed in self._reader.list_objects(self.bucket, prefix=prefix, recursive=True):
                 if not listed.is_dir:
                     key = listed.object_name
                     yield Seen(key, listed.etag or "", listed.size or 0, listed.last_modified)
-        except S3Error as error:
-            text = f"{what}: {error.code} {error.message}".strip()
-            raise _to_client_error(StoreError(text, code=error.code or "")) from error
-        except HTTPError as error:
-            raise _to_client_error(StoreError(f"{what}: {error}", code="NoAnswer")) from error
-        except (MinioException, SyntaxError, TypeError, ValueError) as error:
-            text = f"{what}: the answer is not a listing: {str(error)[:200]}"
-            raise _to_client_error(StoreError(text)) from error
+        except (HTTPError, MinioException, SyntaxError, TypeError, ValueError) as error:
+            # Without a code of the store, the answer is not a listing.
+            code = "NoAnswer" if isinstance(error, HTTPError) else getattr(error, "code", None)
+            text = f"list {self.bucket}/{prefix}: {str(error)[:300]}"
+            raise _to_client_error(StoreError(text, code=code or "")) from error
 
     @cached_property
     def _reader(self) -> Minio:

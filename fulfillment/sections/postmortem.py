@@ -62,9 +62,7 @@ def _read_cleared(inv: Investigation) -> Outcome:
     received = _list_received(inv)
     spans = list_spans(inv.policy.list_entries(inv.journal))
     breaches = [span.quantity for span in spans if span.status is Status.BREACH]
-    opened_at = inv.incident.state.opened_at
-    has_heard = any(n.status == "firing" and n.received_at >= opened_at for n in received)
-    has_fired = has_heard or Quantity.ALERT in breaches
+    has_fired = Quantity.ALERT in breaches
     if not has_fired:
         received = []  # what arrived is about an earlier incident
     # Notifications come oldest first, so each channel's newest status wins.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from functools import partial
 from typing import TypeVar
 
@@ -236,26 +235,27 @@ def read_clocks(inv: Investigation) -> Outcome:
     """Compare every system's clock but Grafana's with ours, by the ``Date`` header."""
     others = [name for name in HTTP_SYSTEMS if name != "grafana"]
     names = ["store", *(name for name in others if getattr(inv.clients, name).url)]
-    answers = _ask_all([partial(attempt, partial(_read_skew_s, inv, name)) for name in names])
-    known = {name: skew for name, (skew, _) in zip(names, answers, strict=True)}
-    skews = {name: skew for name, skew in known.items() if skew is not None}
-    wrong = [name for name, skew in skews.items() if abs(skew) > MAX_SKEW_S]
+    rows = _ask_all([partial(_read_skew, inv, name) for name in names])
+    known = [row for row in rows if row["skew_s"] is not None]
+    wrong = [row for row in known if abs(row["skew_s"]) > MAX_SKEW_S]
     outcome = Outcome(
-        value=max(skews.values(), key=abs, default=None),
-        rows=to_rows(("system", "skew_s"), known.items()),
-        observations={"clock_skewed": ", ".join(wrong) if skews else None},
+        value=max((row["skew_s"] for row in known), key=abs, default=None),
+        rows=rows,
+        observations={"clock_skewed": ", ".join(row["system"] for row in wrong) if known else None},
     )
     if wrong:
-        return outcome.breach("; ".join(f"{name} is {skews[name]:+.0f} s off" for name in wrong))
-    if not skews:
+        words = [f"{row['system']} is {row['skew_s']:+.0f} s off" for row in wrong]
+        return outcome.breach("; ".join(words))
+    if not known:
         return outcome.unknown("no system gave its time")
-    return outcome.ok(f"{len(skews)} of {len(names)} systems agree with this machine's clock")
+    return outcome.ok(f"{len(known)} of {len(rows)} systems agree with this machine's clock")
 
 
-def _read_skew_s(inv: Investigation, name: str) -> int:
+def _read_skew(inv: Investigation, name: str) -> dict[str, Json]:
     """Return how far a system's clock is ahead of ours; its header has whole seconds."""
-    ahead: timedelta = getattr(inv.clients, name).read_clock() - inv.now()
-    return round(ahead.total_seconds())
+    clock, _ = attempt(getattr(inv.clients, name).read_clock)
+    skew_s = round((clock - inv.now()).total_seconds()) if clock else None
+    return {"system": name, "skew_s": skew_s}
 
 
 @step(

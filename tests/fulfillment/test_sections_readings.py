@@ -75,6 +75,9 @@ def quiet_ticket(w: World) -> None:
 
 
 def resolve(w: World) -> None:
+    w.fire()
+    w.take(SECTIONS["02_signals_detection"], "2.1")
+    w.alerts.clear()
     w.hear("slack", "email", "teams", minutes_ago=3)
     w.hear("slack", "email", "teams", status="resolved")
 
