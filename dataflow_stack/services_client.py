@@ -23,7 +23,6 @@ from fulfillment.clients.services import (
     LogLine,
     ServiceState,
     Verb,
-    hide_secrets,
     make_unknown_service_error,
     select_lines,
 )
@@ -102,19 +101,19 @@ class SupervisorServices:
             self._change("startProcess", name, fine=_ALREADY_STARTED)
 
     def read_effective_settings(self, name: str) -> dict[str, str]:
-        """Return the variables that supervisor sets, and those of the store; secrets are hidden.
+        """Return the variables that supervisor sets, and those of the store.
 
         The values are those of the running process, else those that it would be started with.
         """
         info = self._info(name)
         declared = self._read_declared(name)
         if not info["pid"]:
-            return hide_secrets(declared, self._settings)
+            return declared
         actual = _read_environment(int(info["pid"]))
         if not actual:  # it ends just now, or has not begun
-            return hide_secrets(declared, self._settings)
+            return declared
         wanted = {*declared, *(n for n in actual if n.startswith(_STORE_NAMES))}
-        return hide_secrets({n: actual.get(n, "") for n in wanted}, self._settings)
+        return {n: actual.get(n, "") for n in wanted}
 
     def _infos(self) -> dict[str, dict[str, Any]]:
         found = self._call("getAllProcessInfo")

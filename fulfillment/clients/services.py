@@ -11,7 +11,7 @@ import logging
 import re
 import shlex
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,9 +32,6 @@ _MAX_LINE_CHARS = 8000
 _MAX_LINES = 20_000
 #: How much of each log is read, from its end.
 MAX_LOG_BYTES = 4_000_000
-_SECRET_NAME = re.compile(
-    r"PASSWORD|PASSWD|SECRET|TOKEN|CREDENTIAL|PRIVATE|(^|_)KEY($|_)|WEBHOOK", re.I
-)
 Verb = Literal["restart", "start", "stop"]
 _bad = partial(errors.BadAnswerError, system="services")
 #: A time at the start of a line, or in a field of its JSON.
@@ -80,7 +77,7 @@ class ServicesClient(Protocol):
         """Return the last lines since a time, at most 20,000, oldest first."""
 
     def read_effective_settings(self, name: str) -> dict[str, str]:
-        """Return the settings that a service runs with; see ``hide_secrets``."""
+        """Return the settings that a service runs with, secrets too: compare them, show none."""
 
 
 def connect_services(settings: Settings) -> ServicesClient:
@@ -154,25 +151,6 @@ def read_service(services: ServicesClient | CommandServices, name: str) -> Servi
     return states[name]
 
 
-def hide_secrets(values: Mapping[str, str | None], settings: Settings) -> dict[str, str]:
-    """Return settings sorted by name, with passwords in URLs masked.
-
-    A secret becomes ``present``, ``absent``, or for our store's password, ``equal to the store's``.
-    """
-    redactor = Redactor(settings.secrets)
-    store_secret = settings.minio_root_password.get_secret_value()
-    shown: dict[str, str] = {}
-    for name, value in sorted(values.items()):
-        text = str(value or "")  # compose also gives numbers and null
-        if not _SECRET_NAME.search(name):
-            shown[name] = redactor.text(text)
-        elif text and text == store_secret:
-            shown[name] = "equal to the store's"
-        else:
-            shown[name] = "present" if text else "absent"
-    return shown
-
-
 def select_lines(texts: Iterable[str], *, since: datetime, timed: bool = False) -> list[LogLine]:
     """Add each line's time, and return the last 20,000 lines since a time.
 
@@ -215,7 +193,6 @@ class ComposeServices:
     """The compose back end. Compose itself reads COMPOSE_FILE."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
         self._execute = partial(_run_program, settings=settings, setting="COMPOSE_CMD")
         self._command = shlex.split(settings.compose_cmd)
 
@@ -251,7 +228,9 @@ class ComposeServices:
 
     def read_effective_settings(self, name: str) -> dict[str, str]:
         config = self._require_config(name)
-        return hide_secrets(config.get("environment") or {}, self._settings)
+        environment = config.get("environment") or {}
+        # Compose also gives numbers and null.
+        return {name: str(value or "") for name, value in environment.items()}
 
     def _require_config(self, name: str) -> dict[str, Json]:
         """Return a service's part of compose's configuration, or raise ``NotFoundError``."""

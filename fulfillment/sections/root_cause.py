@@ -328,9 +328,9 @@ def read_configuration(inv: Investigation) -> model.Outcome:
         for row in rows
         if row["worker"] != row["runbook"]
     ]
-    # The client never returns the secret itself, only whether it's ours.
-    key_state = (effective or {}).get("MINIO_ROOT_PASSWORD")
-    matches = None if key_state is None else key_state == "equal to the store's"
+    secret = (effective or {}).get("MINIO_ROOT_PASSWORD")
+    own_secret = inv.settings.minio_root_password.get_secret_value()
+    matches = None if secret is None else secret == own_secret
     seen, problems = observe_reasons(inv, metrics, *_REFUSALS)
     problems = [*places, *problems]
     if matches is False:
@@ -341,7 +341,7 @@ def read_configuration(inv: Investigation) -> model.Outcome:
         observations={
             "worker_place": "; ".join(places) if rows else None,
             "credentials_match": matches,
-            "keyless_denials": seen["failures_access_denied"] if key_state == "absent" else 0.0,
+            "keyless_denials": seen["failures_access_denied"] if secret == "" else 0.0,
             **seen,
         },
     )

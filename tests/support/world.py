@@ -150,7 +150,7 @@ class World:
         names = ("minio", "fulfillment-service", "support-service", "artifact-exporter")
         self.services = {n: ServiceState(n, True, "RUNNING", started, None) for n in names}
         self.logs = [LogLine(started, "all is well")]
-        self.effective = {"MINIO_ROOT_PASSWORD": "equal to the store's"}
+        self.effective = {"MINIO_ROOT_PASSWORD": "admin12345"}
         ok = ProbeStep("timeline_refresh", "ok", "")
         self.probe = ProbeStatus("ok", (ok,), started)
         self.case = make_case(self.now - timedelta(minutes=2))
