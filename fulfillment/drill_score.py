@@ -18,8 +18,7 @@ from runbook_lib.show.text import VERDICT_WORDS
 from .analysis.causes import CAUSES
 from .change.drill_record import REVERT_COMMAND
 from .policy import POLICY
-
-CHANNELS = ("slack", "email", "teams")
+from .sections.immediate import CHANNELS
 
 _Marks = Mapping[str, Mark]
 #: For each phase, the marks at its start and its end.

@@ -47,11 +47,12 @@ from .change.environment_guard import check_environment, check_playground
 from .change.release import GATE, check_store
 from .change.synthetic import Backlog, create_backlog, revert_backlog
 from .clients import Clients, check_connected
-from .drill_score import CHANNELS, Goals, list_durations, score
+from .drill_score import Goals, list_durations, score
 from .investigation import Investigation
 from .policy import POLICY
 from .quantities import DELAY_ALERT, UPLOAD_ALERT
 from .sections import SECTIONS
+from .sections.immediate import CHANNELS
 from .sections.signals import BLIND_ALERT
 from .settings import Settings
 from .waiting import Waiting, iter_with_metadata, list_prefixes, read_label

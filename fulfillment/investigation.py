@@ -15,6 +15,7 @@ from runbook_lib.section import Step, attempt
 from runbook_lib.show import display
 
 from .clients import Clients, check_connected
+from .clients.http_systems import Series
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -58,16 +59,19 @@ class Investigation(display.Investigation[Settings, Clients]):
         template: str = getattr(self.settings, f"{kind}_url")
         return template.replace("{" + kind + "}", quote(name, safe=""))
 
+    def query_window(self, promql: str) -> list[Series]:
+        """Return an expression's values over the window: about 200 of each series."""
+        now = self.now()
+        step_s = max(1.0, self.window.total_seconds() / 200)
+        return self.clients.prometheus.query_range(promql, now - self.window, now, step_s)
+
     def query(self, promql: str) -> DataFrame:
         """Return an expression's values over the window, for a question of your own.
 
         Each row is a sample, the newest last: ``at``, ``value``, and the labels of its series. If
         Prometheus can't answer, one row has the ``error``.
         """
-        now = self.now()
-        step_s = max(1.0, self.window.total_seconds() / 200)
-        ask = self.clients.prometheus.query_range
-        found, error = attempt(lambda: ask(promql, now - self.window, now, step_s))
+        found, error = attempt(lambda: self.query_window(promql))
         rows: list[dict[str, Json]] = [{"error": error}] if error else []
         for series in found or ():
             rows += [{"at": at, "value": value, **series.labels} for at, value in series.samples]

@@ -43,7 +43,7 @@ _MAX_ID_CHARS = 64
 _MAX_EVIDENCE_CHARS = 300
 #: DataFlow's words for a shipment that still wants its label. A tracking number proves nothing,
 #: because every shipment has one from the start.
-_WANTING = ("pending", "ready", "processing", "packed", "delayed", "shipped")
+WANTING = ("pending", "ready", "processing", "packed", "delayed", "shipped")
 #: Why a plan leaves an object out, if that needs no explanation.
 _NOT_EXPLAINED = ("synthetic", "left_for_later")
 #: No shipment of the order wants the label: a release leaves it, but you may park it.
@@ -393,7 +393,7 @@ def _find_wanting_shipments(
 
 def _wants_label(shipment: Shipment) -> bool:
     """Tell whether a shipment still wants its label; a shipped one may have a second parcel."""
-    return shipment.status.strip().lower() in _WANTING
+    return shipment.status.strip().lower() in WANTING
 
 
 def _list_shipments(client: FulfillmentClient, order_id: str) -> list[Shipment]:

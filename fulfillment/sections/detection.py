@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import timedelta
 from itertools import islice
 
 from runbook_lib.frames import TIME
@@ -14,6 +15,7 @@ from runbook_lib.language import gettext
 from runbook_lib.model import (
     ActionPhase,
     Conclusion,
+    Line,
     Outcome,
     Plot,
     Role,
@@ -34,7 +36,14 @@ from runbook_lib.section import (
 from ..clients.http_systems import Shipment
 from ..investigation import Investigation
 from ..quantities import DELAY_ALERT, Quantity, measure
-from ..waiting import WAITING_COLUMNS, Waiting, list_prefixes, read_order_id, recall_waiting
+from ..waiting import (
+    WAITING_COLUMNS,
+    WANTING,
+    Waiting,
+    list_prefixes,
+    read_order_id,
+    recall_waiting,
+)
 from .recovery import (
     PATIENCE,
     Lag,
@@ -48,12 +57,10 @@ from .signals import (
     DASHBOARD_UID,
     LAG,
     PANEL_TITLE,
-    PROBE_MAX_AGE,
     draw_line,
     is_drill,
     measure_alerts,
     read_lines,
-    read_panel,
 )
 
 NAME = "02_signals_detection"
@@ -63,11 +70,13 @@ Parameters = SectionParameters
 #: The source of a step that lists the bucket.
 LISTING = "s3://$fulfillment_bucket/$pending_prefix, s3://$fulfillment_bucket/$chaos_prefix"
 _ANY_ALERT = " or ".join(ALERTS)
+#: The probe runs every night, so an older run says nothing about today.
+_PROBE_MAX_AGE = timedelta(hours=26)
 _MAX_SHIPMENTS = 1000
 _MAX_READY = 20_000
 #: Statuses of a shipment that may still need its first label, in DataFlow and in the demo stack. A
 #: ``shipped`` parcel left with one.
-_NEEDS_LABEL = ("pending", "ready", "processing", "packed", "delayed", "handed_over")
+_NEEDS_LABEL = {*WANTING, "handed_over"} - {"shipped"}
 
 
 @step(
@@ -174,7 +183,10 @@ def judge_alert(
 )
 def _read_panel(inv: Investigation) -> Outcome:
     """Send the panel's queries to Prometheus; unknown if they return nothing."""
-    panel, lines = read_panel(inv)
+    panel = inv.clients.grafana.find_panel(DASHBOARD_UID, PANEL_TITLE)
+    lines: list[Line] = []
+    for query in panel.expressions:
+        lines += read_lines(inv, query, labels=("prefix", "origin"), name=PANEL_TITLE)
     current = [(line.name, line.points[-1][1]) for line in lines if line.points]
     outcome = Outcome(
         source="; ".join([panel.link, *panel.expressions]),
@@ -406,7 +418,7 @@ def read_probe(inv: Investigation) -> Outcome:
     statuses = {part.name: part.status for part in probe.steps}
     status = statuses.get("timeline_refresh", "missing")
     outcome = Outcome(value=status, rows=rows_of(probe.steps, "status", "message", step="name"))
-    if probe.ran_at is None or inv.now() - probe.ran_at > PROBE_MAX_AGE:
+    if probe.ran_at is None or inv.now() - probe.ran_at > _PROBE_MAX_AGE:
         return outcome.unknown("the probe has not run within the last 26 hours")
     errors = [f"{part.name}: {part.message}" for part in probe.steps if part.status == "error"]
     words = "; ".join([f"the timeline refresh has status={status}", *errors])

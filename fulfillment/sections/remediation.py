@@ -35,7 +35,7 @@ from ..change.release import GATE, ReleaseParameters, make_release_plan
 from ..change.service_actions import SERVICE, SERVICE_ACTIONS, plan_service
 from ..change.synthetic import REMOVE, plan_revert
 from ..investigation import Investigation
-from ..quantities import Quantity, measure
+from ..quantities import DELAY_ALERT, Quantity, measure
 from ..waiting import read_waiting
 from .detection import LISTING
 from .purpose import read_unfinished
@@ -49,7 +49,7 @@ from .recovery import (
 )
 from .root_cause import STEPS as CAUSE_STEPS
 from .root_cause import judge_causes, record_diagnosis
-from .signals import ALERT, ALERTS, LAG, draw_line, is_drill, measure_alerts
+from .signals import ALERTS, LAG, draw_line, is_drill, measure_alerts
 
 NAME = "06_remediation"
 TITLE = "Remediation"
@@ -267,7 +267,7 @@ def _predict_clear_time(inv: Investigation, fixed_at: datetime) -> model.ClearTi
     prometheus = inv.clients.prometheus
     # Without an active alert, FulfillmentDelay's rule counts.
     active = {alert.name for alert in prometheus.list_alerts() if not is_drill(alert.labels)}
-    names = active.intersection(ALERTS) or {ALERT}
+    names = active.intersection(ALERTS) or {DELAY_ALERT}
     delays_s = [
         rule.clear_s
         for rule in prometheus.list_rules()

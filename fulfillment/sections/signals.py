@@ -11,24 +11,21 @@ from runbook_lib.model import Event, Line, Measurement, Status
 from runbook_lib.section import attempt
 
 from ..analysis.samples import Sample, clean, compute_interval_s
-from ..clients.http_systems import Alert, Panel
+from ..clients.http_systems import Alert
 from ..investigation import Investigation
 from ..quantities import DELAY_ALERT, UPLOAD_ALERT, Quantity
 
-ALERT = DELAY_ALERT
 BLIND_ALERT = "FulfillmentMetricsMissing"
 #: Whether Prometheus can scrape the exporter; no series if the exporter is no target.
 UP = 'up{job="artifact-exporter"}'
 #: The alerts of this runbook.
-ALERTS = (ALERT, UPLOAD_ALERT)
+ALERTS = (DELAY_ALERT, UPLOAD_ALERT)
 LAG = 'fulfillment_lag_minutes{origin="real"}'
 REFRESH = "fulfillment_exporter_last_refresh_timestamp_seconds"
 #: Real objects that wait under a prefix, which is filled in.
 BACKLOG = 'fulfillment_artifacts_backlog_objects{origin="real",prefix="%s"}'
 DASHBOARD_UID = "dataflow-overview"
 PANEL_TITLE = "Fulfillment backlog"
-#: The probe runs every night, so an older run says nothing about today.
-PROBE_MAX_AGE = timedelta(hours=26)
 
 _ALERT_STATUSES = {"firing": Status.BREACH, "resolved": Status.OK}
 _ALERT_STATES = 'ALERTS{alertname=~"Fulfillment.*"}'
@@ -84,23 +81,11 @@ def read_lines(
 
     A line's name is the values of ``labels``; if its series has none of them, ``name``.
     """
-    end = inv.now()
-    start = end - inv.window
-    step_s = max(1.0, inv.window.total_seconds() / _MAX_POINTS)
     lines = []
-    for series in inv.clients.prometheus.query_range(promql, start, end, step_s)[:_MAX_LINES]:
+    for series in inv.query_window(promql)[:_MAX_LINES]:
         values = [series.labels.get(label, "") for label in labels]
         lines.append(draw_line(" ".join(values).strip() or name, series.samples))
     return tuple(lines)
-
-
-def read_panel(inv: Investigation) -> tuple[Panel, list[Line]]:
-    """Read the panel from Grafana, and send its queries to Prometheus."""
-    panel = inv.clients.grafana.find_panel(DASHBOARD_UID, PANEL_TITLE)
-    lines: list[Line] = []
-    for query in panel.expressions:
-        lines += read_lines(inv, query, labels=("prefix", "origin"), name=PANEL_TITLE)
-    return panel, lines
 
 
 def find_alert_changes(
