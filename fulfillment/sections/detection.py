@@ -92,11 +92,11 @@ _NEEDS_LABEL = {*WANTING, "handed_over"} - {"shipped"}
     threshold=f"over $lag_threshold_minutes min for $lag_for_minutes min, or {_ANY_ALERT} fires",
 )
 def read_alert(inv: Investigation) -> Outcome:
-    """Read alerts and raw lag samples from Prometheus, or list the bucket if there's no exporter.
+    """Read alerts and raw lag samples from Prometheus.
 
     It's a breach if one of ``ALERTS`` fires without ``drill="true"``, or the lag has been over the
-    threshold for ``LAG_FOR_MINUTES`` without a break. Else the step is unknown if the lag has no
-    fresh sample, or the exporter stopped refreshing.
+    threshold for ``LAG_FOR_MINUTES`` without a break. Else the step is left out if there's no
+    exporter, or unknown if the lag has no fresh sample, or the exporter stopped refreshing.
     """
     limit = inv.settings.lag_threshold_minutes
     alerts = inv.clients.prometheus.list_alerts()
@@ -112,7 +112,6 @@ def read_alert(inv: Investigation) -> Outcome:
         value=None if lag.value is None else round(lag.value, 2),
         link=inv.link_to("query", LAG),
         since=min(filter(None, [*starts, over_since]), default=None),
-        longest_minutes=lag.value if lag.is_listed else None,
         plot=Plot(
             title="Lag of the oldest waiting file",
             unit="minutes",
@@ -132,15 +131,17 @@ def read_alert(inv: Investigation) -> Outcome:
             if alert.name.startswith("Fulfillment")
         ],
         observations={
-            "lag_present": None if lag.is_listed else lag.value is not None,
+            "lag_present": lag.value is not None if lag.is_measured else None,
             "exporter_refresh_age_s": lag.refresh_age_s,
         },
     )
     for_s = inv.settings.lag_for_minutes * 60
     judged = judge_alert(outcome, lag, firing=[a.name for a in firing], for_s=for_s, limit=limit)
-    recovery = judge_recovery(inv, lag) if lag.value is not None else Outcome()
+    recovery = judge_recovery(inv, lag)
     statuses = {Quantity.LAG: judged.status, Quantity.LOW_LAG: recovery.status}
-    if firing and lag.value is not None and lag.value <= limit:
+    if not lag.is_measured:
+        statuses[Quantity.LAG] = Status.LEFT_OUT
+    elif firing and lag.value is not None and lag.value <= limit:
         statuses[Quantity.LAG] = Status.OK  # the alert alone is a breach
     measured_alerts = measure_alerts(alerts)
     uploads, well_since = find_well_since(inv, lag, recovery, measured_alerts)
@@ -160,10 +161,10 @@ def judge_alert(
     over_since = lag.find_over_since(limit)
     if over_since is not None:
         words += f", over {limit:g} min since {over_since:%H:%M:%S} UTC"
-    if lag.is_listed:
-        words += ", by a listing"
     if firing:
         return outcome.breach(f"firing: {', '.join(sorted(set(firing)))}; {words}")
+    if not lag.is_measured:
+        return outcome.left_out(f"{words}; no alert fires")
     if lag.value is None:
         return outcome.unknown(words)
     words += "; no alert fires"

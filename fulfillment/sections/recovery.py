@@ -14,7 +14,7 @@ from runbook_lib.section import attempt
 from ..analysis.samples import Sample, clean, compute_interval_s, list_growth
 from ..investigation import Investigation
 from ..quantities import Quantity
-from ..waiting import Waiting, read_waiting
+from ..waiting import Waiting
 from .signals import ALERTS, BACKLOG, LAG, REFRESH, UP, read_samples
 
 _FAILED_UPLOADS = 'fulfillment_artifacts_failed_total{stage="upload"}'
@@ -39,14 +39,15 @@ _HOUR_STEP_S = 30.0
 
 
 class Lag(NamedTuple):
-    """The lag in minutes, oldest first, by Prometheus or, without an exporter, by a listing.
+    """The lag in minutes, oldest first, by Prometheus.
 
-    A ``problem`` says why the newest sample says nothing about now.
+    A ``problem`` says why the newest sample says nothing about now. Without an exporter, the lag is
+    not measured: the listing of the bucket decides.
     """
 
     samples: list[Sample]
     problem: str = ""
-    is_listed: bool = False
+    is_measured: bool = True
     refresh_age_s: float | None = None
 
     @property
@@ -61,22 +62,19 @@ class Lag(NamedTuple):
             if sample.value <= limit:
                 break
             since = sample.at
-        if self.is_listed and since:
-            # A listing has no earlier samples, but the wait tells when it passed the limit.
-            return since - timedelta(minutes=self.samples[-1].value - limit)
         return since
 
 
 def read_lag(inv: Investigation) -> Lag:
-    """Read the lag from Prometheus, or from a listing of the bucket if there is no exporter."""
     window = max(inv.window, timedelta(minutes=2 * inv.settings.lag_for_minutes))
     samples = read_samples(inv, LAG, window.total_seconds())
     if not samples:
         # An exporter that is down still has the series.
-        up, _ = attempt(lambda: inv.clients.prometheus.query(UP))
-        if up == []:
-            return _list_lag(inv)
-        return Lag([], f"there is no series {LAG}: the exporter is down or cannot list the bucket")
+        is_measured = inv.clients.prometheus.query(UP) != []
+        problem = "no exporter measures the lag here"
+        if is_measured:
+            problem = f"there is no series {LAG}: the exporter is down or cannot list the bucket"
+        return Lag([], problem, is_measured)
     now = inv.now()
     refreshes = read_samples(inv, REFRESH, 300)
     # An exporter that doesn't say when it refreshed counts as fresh.
@@ -94,39 +92,22 @@ def read_lag(inv: Investigation) -> Lag:
     return Lag(samples, problem, refresh_age_s=refresh_age_s)
 
 
-def _list_lag(inv: Investigation) -> Lag:
-    waiting, error = attempt(lambda: read_waiting(inv))
-    if waiting is None:
-        return Lag([], f"no exporter measures the lag here, and the bucket was not listed: {error}")
-    return Lag([Sample(inv.now(), waiting.longest_minutes)], is_listed=True)
-
-
 def find_judged_from(inv: Investigation) -> datetime:
     """Return the time of the last applied action, else of the incident's opening."""
     return inv.journal.last_applied_at or inv.incident.state.opened_at
 
 
 def judge_recovery(inv: Investigation, lag: Lag) -> Outcome:
-    """Judge the lag as 6.5 does, by the samples after the last action.
-
-    Without an exporter, each listing in the journal is a sample, too.
-    """
-    samples = lag.samples
-    refreshes: list[Sample] = []
-    if lag.is_listed:
-        earlier = [
-            Sample(reading.observed_at, reading.longest_minutes)
-            for reading in inv.journal.readings
-            if reading.longest_minutes is not None
-        ]
-        samples = [*earlier, *samples]
-        refreshes = [Sample(listing.at, listing.at.timestamp()) for listing in samples]
-    elif samples:
-        refreshes = read_samples(inv, REFRESH, (inv.now() - samples[0].at).total_seconds() + 1)
+    """Judge the lag as 6.5 does, by the samples after the last action."""
+    if not lag.is_measured:
+        return Outcome().left_out(lag.problem)
+    if lag.problem:
+        return Outcome().unknown(lag.problem)
+    window_s = (inv.now() - lag.samples[0].at).total_seconds() + 1
     settings = inv.settings
     return compute_recovery(
-        samples,
-        refreshes,
+        lag.samples,
+        read_samples(inv, REFRESH, window_s),
         find_judged_from(inv),
         settings.recovered_minutes,
         settings.recovered_scrapes,

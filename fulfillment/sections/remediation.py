@@ -29,7 +29,6 @@ from runbook_lib.section import (
 )
 
 from ..analysis.causes import Advice
-from ..analysis.samples import Sample
 from ..change.drill_record import get_drill_id, list_drill_orders
 from ..change.release import GATE, ReleaseParameters, make_release_plan
 from ..change.service_actions import SERVICE, SERVICE_ACTIONS, plan_service
@@ -40,7 +39,6 @@ from ..waiting import read_waiting
 from .detection import LISTING
 from .purpose import read_unfinished
 from .recovery import (
-    Lag,
     compare_backlog,
     find_judged_from,
     find_well_since,
@@ -71,8 +69,8 @@ class Parameters(ReleaseParameters):
 
 #: A plan reads again what is older than this.
 _MAX_AGE_S = 90.0
-#: Without an exporter, 6.5 lists the bucket this often.
-_LIST_EVERY_S = 5.0
+#: The time between two listings of 6.5.
+_APART_S = 5.0
 
 
 def _refresh_advice(inv: Investigation) -> Advice:
@@ -194,15 +192,24 @@ ACTIONS = GATE.make_actions(
     "action, more waits than usual, or labels do not get in",
 )
 def read_recovery(inv: Investigation) -> model.Outcome:
-    """Watch the lag until enough samples after the action are low, or ``wait_s`` is over.
+    """Watch lag and backlog until they are low enough, or ``wait_s`` is over.
 
-    A sample counts if the exporter refreshed after the last action, or after the incident's opening
-    if there was none. Without an exporter, a listing is a sample.
+    A sample of the lag counts if the exporter refreshed after the last action, or after the
+    incident's opening if there was none. Without an exporter, the backlog alone decides.
     """
     judged_from = find_judged_from(inv)
-    lag, recovery = _watch_lag(inv)
-    waiting = read_waiting(inv)
-    backlog = compare_backlog(inv, waiting)
+    # Sections without this parameter don't wait.
+    wait_s = inv.parameters.wait_s if isinstance(inv.parameters, Parameters) else 0.0
+    deadline = inv.now() + timedelta(seconds=wait_s)
+    while True:
+        lag = read_lag(inv)
+        recovery = judge_recovery(inv, lag)
+        waiting = read_waiting(inv)
+        backlog = compare_backlog(inv, waiting)
+        is_well = {recovery.status, backlog} <= {Status.OK, Status.LEFT_OUT}
+        if is_well or inv.now() >= deadline:
+            break
+        inv.sleep(_APART_S)
     clear, _ = attempt(lambda: _predict_clear_time(inv, recovery.since or judged_from))
     alerts, _ = attempt(inv.clients.prometheus.list_alerts)
     applied_at = inv.journal.last_applied_at
@@ -218,8 +225,6 @@ def read_recovery(inv: Investigation) -> model.Outcome:
             marks=((applied_at, "last action"),) if applied_at else (),
         ),
         clear=clear,
-        # This makes the reading a sample for ``judge_recovery``.
-        longest_minutes=round(waiting.longest_minutes, 1) if lag.is_listed else None,
     )
     measured_alerts = [] if alerts is None else measure_alerts(alerts)
     uploads, well_since = find_well_since(inv, lag, recovery, measured_alerts)
@@ -239,24 +244,7 @@ def read_recovery(inv: Investigation) -> model.Outcome:
         return outcome.breach(f"{reason}: more than usual")
     if uploads.status is Status.BREACH:
         return outcome.breach(f"no label gets into the store; {reason}")
-    return outcome.judge(recovery.status, reason)
-
-
-def _watch_lag(inv: Investigation) -> tuple[Lag, model.Outcome]:
-    """Judge the lag until it's low in enough samples, or ``wait_s`` is over."""
-    # Sections without this parameter don't wait.
-    wait_s = inv.parameters.wait_s if isinstance(inv.parameters, Parameters) else 0.0
-    deadline = inv.now() + timedelta(seconds=wait_s)
-    listings: list[Sample] = []
-    while True:
-        lag = read_lag(inv)
-        if lag.is_listed:
-            listings += lag.samples
-            lag = lag._replace(samples=list(listings))
-        recovery = judge_recovery(inv, lag)
-        if recovery.status is Status.OK or inv.now() >= deadline:
-            return lag, recovery
-        inv.sleep(_LIST_EVERY_S if lag.is_listed else 1.0)
+    return outcome.judge(Status.OK if is_well else recovery.status, reason)
 
 
 def _predict_clear_time(inv: Investigation, fixed_at: datetime) -> model.ClearTime | None:
