@@ -25,13 +25,13 @@ from .change.environment_guard import check_environment
 from .change.release import GATE
 from .clients import Clients
 from .commands import ReleaseCommands
-from .drill_score import list_durations
 from .drills import (
     PENDING_S,
     Drill,
     Scenario,
     choose_scenario,
     find_scenario,
+    list_durations,
     list_scenarios,
     remove_labels,
     run_drill,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Broken(PausedPipeline):
-    cause_expected: str = "bad_prefix"
+    name: str = "bad_prefix"
 
     def inject(self, drill: Drill) -> None:
         raise DrillError(f"{drill.scenario.name} cannot be injected")
@@ -37,7 +37,7 @@ class Broken(PausedPipeline):
 
 @dataclass(frozen=True)
 class Stays(PausedPipeline):
-    cause_expected: str = "carrier_errors"
+    name: str = "carrier_errors"
 
     def inject(self, drill: Drill) -> None:
         super().inject(drill)
@@ -91,7 +91,7 @@ def test_a_fault_that_cannot_be_taken_back_stays_noted_and_its_incident_open(
     assert (document.reverted, document.commands) == (False, (REVERT_COMMAND,))
     incident = find_drill(world)
     assert incident is not None
-    offer(monkeypatch, replace(PausedPipeline(world=world), cause_expected="carrier_errors"))
+    offer(monkeypatch, replace(PausedPipeline(world=world), name="carrier_errors"))
     back = revert_killed_drill(world.settings, progress=keep_quiet)
     assert (back.drill, back.reverted) == (get_drill_id(incident), True)
     assert not world.dag.is_paused
