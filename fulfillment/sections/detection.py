@@ -44,22 +44,20 @@ from ..waiting import (
     read_order_id,
     recall_waiting,
 )
-from .recovery import (
-    PATIENCE,
-    Lag,
-    compare_backlog,
-    find_well_since,
-    judge_recovery,
-    read_lag,
-)
 from .signals import (
     ALERTS,
     DASHBOARD_UID,
     LAG,
     PANEL_TITLE,
+    PATIENCE,
+    Lag,
+    compare_backlog,
     draw_line,
+    find_well_since,
     is_drill,
+    judge_recovery,
     measure_alerts,
+    read_lag,
     read_lines,
 )
 

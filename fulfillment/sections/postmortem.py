@@ -32,12 +32,12 @@ from ..investigation import Investigation
 from ..quantities import Quantity
 from . import references
 from .immediate import CHANNELS
-from .recovery import find_beginning
 from .remediation import read_recovery
 from .root_cause import STEPS as CAUSE_STEPS
 from .signals import (
     ALERTS,
     BLIND_ALERT,
+    find_beginning,
     measure_alerts,
 )
 

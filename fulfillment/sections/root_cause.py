@@ -23,13 +23,14 @@ from ..investigation import Investigation
 from .detection import read_alert, read_backlog_objects, read_probe, read_ticket
 from .immediate import read_store_health
 from .purpose import read_clocks
-from .signals import UP, read_events
-from .worker_metrics import (
+from .signals import (
     CARRIER,
     FAILED,
+    UP,
     count_flow,
     is_catching_up,
     observe_reasons,
+    read_events,
     read_worker_log,
     read_worker_metrics,
 )
