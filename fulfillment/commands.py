@@ -41,7 +41,7 @@ from runbook_lib.settings import find_env_file
 from runbook_lib.show.text import capitalise
 
 from .change import synthetic
-from .change.environment_guard import MARKER_KEY, check_playground, read_marker
+from .change.exercises import MARKER_KEY, check_playground, read_marker
 from .change.release import GATE
 from .clients import Clients
 from .investigation import Investigation

@@ -20,8 +20,12 @@ from runbook_lib.run.console import command
 from runbook_lib.run.documents import Document, list_commands
 from runbook_lib.settings import find_checkout, find_root
 
-from .change.drill_record import REVERT_COMMAND, find_open_drill, lock_drills
-from .change.environment_guard import check_environment
+from .change.exercises import (
+    REVERT_COMMAND,
+    check_environment,
+    find_open_drill,
+    lock_drills,
+)
 from .change.release import GATE
 from .clients import Clients
 from .commands import ReleaseCommands

@@ -39,15 +39,16 @@ from runbook_lib.section import attempt, to_rows
 from runbook_lib.show.text import VERDICT_WORDS
 
 from .analysis.causes import CAUSES
-from .change.drill_record import (
+from .change.exercises import (
     REVERT_COMMAND,
     DrillError,
+    check_environment,
+    check_playground,
     get_drill_id,
     list_drill_orders,
     lock_drills,
     make_approver,
 )
-from .change.environment_guard import check_environment, check_playground
 from .change.release import GATE, check_store
 from .change.synthetic import Backlog, create_backlog, revert_backlog
 from .clients import Clients, check_connected

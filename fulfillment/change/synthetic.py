@@ -21,8 +21,10 @@ from ..clients.object_store import ObjectStore
 from ..investigation import Investigation
 from ..settings import Settings
 from ..waiting import iter_with_metadata, list_prefixes
-from .drill_record import get_drill_id
-from .environment_guard import check_playground
+from .exercises import (
+    check_playground,
+    get_drill_id,
+)
 
 _SCENARIO = "fulfillment-delay"
 #: How many keys a result shows.

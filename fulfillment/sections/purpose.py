@@ -19,8 +19,11 @@ from runbook_lib.section import (
     to_rows,
 )
 
-from ..change.drill_record import find_killed_drill
-from ..change.environment_guard import MARKER_KEY, read_marker
+from ..change.exercises import (
+    MARKER_KEY,
+    find_killed_drill,
+    read_marker,
+)
 from ..change.release import GATE
 from ..clients.object_store import Rights, try_right
 from ..investigation import Investigation

@@ -29,7 +29,7 @@ from runbook_lib.section import (
 )
 
 from ..analysis.causes import Advice
-from ..change.drill_record import get_drill_id, list_drill_orders
+from ..change.exercises import get_drill_id, list_drill_orders
 from ..change.release import GATE, ReleaseParameters, make_release_plan
 from ..change.service_actions import SERVICE, SERVICE_ACTIONS, plan_service
 from ..change.synthetic import REMOVE, plan_revert

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fulfillment import drill_commands, drills
-from fulfillment.change.drill_record import (
+from fulfillment.change.exercises import (
     REVERT_COMMAND,
     DrillError,
     find_open_drill,
