@@ -19,7 +19,6 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from objectmove.errors import MoveError
-from objectmove.state import find_holder, read_state
 from runbook_lib import errors
 from runbook_lib.errors import ExitCode
 from runbook_lib.investigation import make_incident
@@ -186,8 +185,8 @@ def wait_until_calm(settings: Settings, clients: Clients, *, timeout_s: float) -
 def list_trouble(settings: Settings, clients: Clients) -> list[str]:
     """Return why no drill may begin, in words. Only reads.
 
-    Reasons are an alert about labels, a run or an unfinished release in the bucket, overdue real
-    labels, and a system that can't be read, unless the settings leave it out.
+    Reasons are an alert about labels, an unfinished release in the bucket, overdue real labels, and
+    a system that can't be read, unless the settings leave it out.
     """
     trouble: list[str] = []
     try:
@@ -195,9 +194,6 @@ def list_trouble(settings: Settings, clients: Clients) -> list[str]:
         if settings.prometheus_url:
             alerts = [each for each in clients.prometheus.list_alerts() if each.name in _ALERTS]
             trouble += [f"{alert.name} is {alert.state}" for alert in alerts]
-        lock = find_holder(read_state(clients.bucket), settings.release_clock_spread_s)
-        if lock is not None:
-            trouble.append(f"{lock.by} on {lock.host} is carrying out {lock.plan}")
         for row in GATE.list_unfinished(clients):
             trouble.append(f"{row['plan']} is not finished: {row['way_on']}")
         now = utc_now()
