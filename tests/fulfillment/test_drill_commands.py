@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fulfillment import drill_commands, drills
+from fulfillment import commands, drills
 from fulfillment.change.exercises import (
     REVERT_COMMAND,
     DrillError,
     find_open_drill,
     get_drill_id,
 )
-from fulfillment.drill_commands import drill_all, drill_one, revert_killed_drill
+from fulfillment.commands import drill_all, drill_one, revert_killed_drill
 from fulfillment.drills import Scenario
 from runbook_lib.model import keep_quiet
 from runbook_lib.record.incident import Incident, list_incidents
@@ -56,7 +56,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 def offer(monkeypatch: pytest.MonkeyPatch, *scenarios: Scenario) -> None:
     known = {scenario.name: scenario for scenario in scenarios}
-    monkeypatch.setattr(drill_commands, "list_scenarios", lambda: known)
+    monkeypatch.setattr(commands, "list_scenarios", lambda: known)
     monkeypatch.setattr(drills, "list_scenarios", lambda: known)
 
 
