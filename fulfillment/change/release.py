@@ -17,12 +17,11 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field
 
-from objectmove.bucket import S3Bucket, Seen
+from objectmove.bucket import S3Bucket
 from objectmove.carry import Holder
 from objectmove.errors import LimitError, MoveError, MoversError
 from objectmove.plan import Plan as MovePlan
 from objectmove.plan import PlanRow, Timing
-from objectmove.planning import Judgement
 from runbook_lib import errors
 from runbook_lib.approvals import Plan
 from runbook_lib.errors import ClientError, SafetyError, StoreNotReadyError, UsageError
@@ -353,23 +352,15 @@ def make_release_plan(
         selection["memory removed"] = "rows may be planned although the bucket forgot their fate"
     if parameters.park_unwanted:
         selection[_PARKS] = "what no shipment wants; nothing is released"
-    listed = 0
-    judge_by_rules = LabelJudge(
+    judge = LabelJudge(
         settings,
         inv.clients.fulfillment,
         now=inv.now(),
         only_orders=only_orders,
         older_than_s=parameters.older_than_minutes * 60,
         parks=parameters.park_unwanted,
+        progress=inv.progress,
     )
-
-    def judge(objects: Sequence[Seen]) -> Sequence[Judgement]:
-        """Judge by the rules, and show the listing's progress."""
-        nonlocal listed
-        listed += len(objects)
-        inv.progress("listed", listed)
-        return judge_by_rules(objects)
-
     header = {
         "source": source,
         "to": to,
