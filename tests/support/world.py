@@ -289,8 +289,8 @@ class _Fake:
     def read_health(self) -> str:
         return f"ok {self.w.now}"
 
-    def check_reachable(self) -> str:
-        return self.read_health()
+    def check_reachable(self) -> None:
+        self.read_health()
 
     def read_clock(self) -> datetime:
         skew = timedelta(seconds=self.w.skew_s.get(self.system, 0))
