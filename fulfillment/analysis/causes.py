@@ -570,7 +570,7 @@ def choose_strategy(causes: Iterable[str], values: Values) -> tuple[Strategy, st
     disabling = [cause for cause in ordered if CAUSES[cause].strategy == "release"]
     standstill = STANDSTILL.intersection(ordered)
     needs_finished = disabling or _CARRIER_CAUSES.intersection(ordered)
-    has_no_api = values.get("worker_has_api") is False
+    has_no_api = values.get("worker_answers", True) is None
     rules: list[tuple[object, Strategy, str]] = [
         (forbidding, "none", f"do not release: {' and '.join(forbidding)}; see 6.2"),
         (values.get("waiting_real") == 0, "none", "no real object waits"),

@@ -88,8 +88,6 @@ def read_worker(inv: Investigation) -> model.Outcome:
             "worker_running": is_running,
             "worker_listed": process is not None if states else None,
             "worker_answers": answers,
-            # Without an answer, the worker may or may not have an API.
-            "worker_has_api": {True: True, None: False}.get(answers),
             "worker_paused": worker.paused if worker else None,
             "worker_paused_by_others": is_paused_by_others,
             "worker_stands_still": has_stalled,
