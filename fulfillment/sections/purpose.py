@@ -16,7 +16,6 @@ from runbook_lib.section import (
     attempt,
     by_id,
     step,
-    to_rows,
 )
 
 from ..change.exercises import (
@@ -67,14 +66,7 @@ def _read_environment(inv: Investigation) -> Outcome:
     settings = inv.settings
     environment = settings.runbook_environment
     marker = read_marker(inv.clients.store)
-    facts = {
-        "marker in the bucket": marker or "none",
-        "services through": settings.runbook_services,
-        "bucket": inv.clients.store.bucket,
-        "waits under": settings.pending_prefix,
-        "released to": settings.ready_prefix,
-    }
-    outcome = Outcome(value=environment, rows=to_rows(("what", "value"), facts.items()))
+    outcome = Outcome(value=environment)
     if not settings.is_playground:
         return outcome.ok(f"{environment}: no drill, fault or exercise may run")
     words = f"RUNBOOK_ENVIRONMENT says {environment}, the bucket's marker {marker or 'nothing'}"
