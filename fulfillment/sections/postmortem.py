@@ -104,20 +104,13 @@ def _read_log(inv: Investigation) -> Outcome:
     """Check that the journal has time, cause and measures; else the step is unknown."""
     measures = _list_measures(inv)
     causes = inv.policy.list_causes(inv.journal)
-    judgement = inv.policy.judge(inv.journal, now=inv.now())
     counts = f"{count_of(len(causes), 'cause')}, {count_of(len(measures), 'measure')}"
     outcome = Outcome(
         value=counts,
         rows=measures,
-        facts={
-            "since": judgement.since,
-            "until": judgement.until,
-            "causes": [cause.words for cause in causes],
-            "affected": str(inv.policy.compute_impact(inv.journal)),
-            "verdict": judgement.verdict,
-        },
+        facts={"since": inv.since, "causes": [cause.words for cause in causes]},
     )
-    parts = {"time": judgement.since, "cause": causes, "measures": measures}
+    parts = {"time": inv.since, "cause": causes, "measures": measures}
     missing = [name for name, part in parts.items() if not part]
     if missing:
         # The command names the incident, because it may be closed when somebody types this.
