@@ -124,7 +124,7 @@ class _Group:
 class PrometheusClient(_SystemClient):
     SYSTEM = "prometheus"
     HEALTH = "/-/healthy"
-    PROOF = ("/api/v1/status/buildinfo", "data.version")
+    PROOF = ("/api/v1/query?query=1", "data.resultType")
 
     def query(self, promql: str) -> list[Series]:
         """Return an expression's current value: one sample per series.
