@@ -59,12 +59,11 @@ def _read_cleared(inv: Investigation) -> Outcome:
     """Check that no alert is active, and that every channel got `resolved`."""
     alerts = inv.clients.prometheus.list_alerts()
     active = [alert for alert in alerts if alert.name in ALERTS]
-    received = _list_received(inv)
     spans = list_spans(inv.policy.list_entries(inv.journal))
     breaches = [span.quantity for span in spans if span.status is Status.BREACH]
     has_fired = Quantity.ALERT in breaches
-    if not has_fired:
-        received = []  # what arrived is about an earlier incident
+    # If none fired, what arrived is about an earlier incident.
+    received = _list_received(inv) if has_fired else []
     # Notifications come oldest first, so each channel's newest status wins.
     newest_status = {notice.channel: notice.status for notice in received}
     untold = [channel for channel in CHANNELS if newest_status.get(channel) != "resolved"]
