@@ -382,10 +382,10 @@ class PipelineClient(_SystemClient):
     def read_dag(self) -> Dag:
         return self.get(self._path, Dag)
 
-    def list_runs(self, limit: int = 10) -> list[DagRun]:
-        """Return the last runs, newest first."""
+    def list_runs(self) -> list[DagRun]:
+        """Return the last ten runs, newest first."""
         path = f"{self._path}/dagRuns"
-        query = {"order_by": "-start_date", "limit": limit}
+        query = {"order_by": "-start_date", "limit": 10}
         return self.get(path, list[DagRun], query, "dag_runs")
 
     def find_last_pause(self) -> DagChange | None:

@@ -185,7 +185,7 @@ def _read_panel(inv: Investigation) -> Outcome:
     panel = inv.clients.grafana.find_panel(DASHBOARD_UID, PANEL_TITLE)
     lines: list[Line] = []
     for query in panel.expressions:
-        lines += read_lines(inv, query, labels=("prefix", "origin"), name=PANEL_TITLE)
+        lines += read_lines(inv, query, PANEL_TITLE)
     current = [(line.name, line.points[-1][1]) for line in lines if line.points]
     outcome = Outcome(
         source="; ".join([panel.link, *panel.expressions]),
@@ -271,7 +271,7 @@ def _read_metric(inv: Investigation, unit: str) -> tuple[Plot, str]:
     """Return a plot of what waited by the metric, and what it says now, in words."""
     prefixes = list_prefixes(inv.settings)
     metric = f"fulfillment_artifacts_backlog_{unit}"
-    lines, error = attempt(lambda: read_lines(inv, metric, labels=("prefix", "origin")))
+    lines, error = attempt(lambda: read_lines(inv, metric))
     own = [line for line in lines or () if line.name.split(" ", maxsplit=1)[0] in prefixes]
     counted = sum(line.points[-1][1] for line in own if line.points)
     applied = inv.journal.list_actions(ActionPhase.APPLIED)

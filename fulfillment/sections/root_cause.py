@@ -267,7 +267,7 @@ def read_pipeline(inv: Investigation) -> model.Outcome:
     pipeline = inv.clients.pipeline
     dag = pipeline.read_dag()
     # The newest run comes first.
-    runs = pipeline.list_runs(limit=10)
+    runs = pipeline.list_runs()
     ended = [run for run in runs if run.state in ("success", "failed")]
     failed = list(takewhile(lambda run: run.state == "failed", ended))
     is_broken = dag.has_import_errors or dag.is_stale

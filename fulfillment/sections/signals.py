@@ -116,17 +116,15 @@ def draw_line(name: str, samples: Sequence[Sample]) -> Line:
     return Line(name=name, points=tuple(points[::-stride][::-1]))
 
 
-def read_lines(
-    inv: Investigation, promql: str, *, labels: Sequence[str] = (), name: str = ""
-) -> tuple[Line, ...]:
+def read_lines(inv: Investigation, promql: str, name: str = "") -> tuple[Line, ...]:
     """Return an expression's values over the window as at most 20 lines of a plot.
 
-    A line's name is the values of ``labels``; if its series has none of them, ``name``.
+    A line's name is its series' prefix and origin; if it has neither, ``name``.
     """
     lines = []
     for series in inv.query_window(promql)[:_MAX_LINES]:
-        values = [series.labels.get(label, "") for label in labels]
-        lines.append(draw_line(" ".join(values).strip() or name, series.samples))
+        words = f"{series.labels.get('prefix', '')} {series.labels.get('origin', '')}".strip()
+        lines.append(draw_line(words or name, series.samples))
     return tuple(lines)
 
 

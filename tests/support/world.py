@@ -393,7 +393,7 @@ class FakePipeline(_Fake):
     def read_dag(self) -> Dag:
         return self.w.dag
 
-    def list_runs(self, limit: int = 10) -> list[DagRun]:
+    def list_runs(self) -> list[DagRun]:
         return self.w.runs
 
     def find_last_pause(self) -> DagChange | None:
