@@ -128,44 +128,6 @@ def read_lines(inv: Investigation, promql: str, name: str = "") -> tuple[Line, .
     return tuple(lines)
 
 
-def find_alert_changes(
-    samples: Iterable[Sample],
-    *,
-    name: str,
-    state: str,
-    interval_s: float,
-    now: datetime,
-    link: str = "",
-) -> list[Event]:
-    """Find when an alert's state began, and ended: at the first evaluation after a last sample.
-
-    Parameters
-    ----------
-    samples : Prometheus has them only while the alert lasts
-    interval_s : the time between two evaluations; a longer gap than three ends the alert
-    now : when the samples were read
-    """
-    longest_gap = timedelta(seconds=3 * interval_s)
-    # Rounded, because two readings may measure the interval a bit differently.
-    until_next = timedelta(seconds=round(interval_s))
-
-    def make(at: datetime, word: str) -> Event:
-        text = f"{name} {state} {word}"
-        is_end = word == "ends"
-        return Event(
-            at, "alert", text, "prometheus", subject=name, state=state, is_end=is_end, link=link
-        )
-
-    times = [sample.at for sample in clean(samples) if sample.value]
-    changes: list[Event] = []
-    for at, following in zip_longest(times, times[1:]):
-        if not changes or changes[-1].is_end:
-            changes.append(make(at, "begins"))
-        if (following or now) - at > longest_gap:
-            changes.append(make(at + until_next, "ends"))
-    return changes
-
-
 def read_events(inv: Investigation) -> list[Event]:
     """Read what alerts and channels did in the window, by each system's own clock."""
     alerts, _ = attempt(lambda: list(_read_alerts(inv)))
@@ -175,19 +137,37 @@ def read_events(inv: Investigation) -> list[Event]:
 
 
 def _read_alerts(inv: Investigation) -> Iterator[Event]:
-    """Yield when each Fulfillment alert became pending or firing, and when that ended."""
+    """Yield when each Fulfillment alert became pending or firing, and when that ended.
+
+    Prometheus has samples only while an alert lasts. It ends with the first evaluation after a last
+    sample, which is the last if none follows within three intervals.
+    """
+    now = inv.now()
     found = inv.clients.prometheus.query_samples(_ALERT_STATES, inv.window.total_seconds())
     # All rules share an interval, which the longest series shows best.
-    longest = max((series.samples for series in found), key=len, default=())
+    interval_s = compute_interval_s(max((series.samples for series in found), key=len, default=()))
+    longest_gap = timedelta(seconds=3 * interval_s)
+    # Rounded, because two readings may measure the interval a bit differently.
+    until_next = timedelta(seconds=round(interval_s))
     for series in found:
-        yield from find_alert_changes(
-            series.samples,
-            name=_name(series.labels["alertname"], is_drill=is_drill(series.labels)),
-            state=series.labels["alertstate"],
-            interval_s=compute_interval_s(longest),
-            now=inv.now(),
+        name = _name(series.labels["alertname"], is_drill=is_drill(series.labels))
+        state = series.labels["alertstate"]
+        make = partial(
+            Event,
+            kind="alert",
+            source="prometheus",
+            subject=name,
+            state=state,
             link=inv.link_to("query", _ALERT_STATES),
         )
+        times = [sample.at for sample in clean(series.samples) if sample.value]
+        has_ended = True
+        for at, following in zip_longest(times, times[1:]):
+            if has_ended:
+                yield make(at, text=f"{name} {state} begins")
+            has_ended = (following or now) - at > longest_gap
+            if has_ended:
+                yield make(at + until_next, text=f"{name} {state} ends", is_end=True)
 
 
 def _read_notices(inv: Investigation) -> Iterator[Event]:
