@@ -6,7 +6,6 @@ It lists the bucket, too, so that wrong or missing metrics don't hide an inciden
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from datetime import timedelta
 from itertools import islice
 
@@ -133,8 +132,7 @@ def read_alert(inv: Investigation) -> Outcome:
             "exporter_refresh_age_s": lag.refresh_age_s,
         },
     )
-    for_s = inv.settings.lag_for_minutes * 60
-    judged = judge_alert(outcome, lag, firing=[a.name for a in firing], for_s=for_s, limit=limit)
+    judged = _judge_alert(inv, outcome, lag, {alert.name for alert in firing})
     recovery = judge_recovery(inv, lag)
     statuses = {Quantity.LAG: judged.status, Quantity.LOW_LAG: recovery.status}
     if not lag.is_measured:
@@ -151,16 +149,16 @@ def read_alert(inv: Investigation) -> Outcome:
     return judged
 
 
-def judge_alert(
-    outcome: Outcome, lag: Lag, *, firing: Sequence[str], for_s: float, limit: float
-) -> Outcome:
-    """Judge the lag and the firing alerts. Pure."""
+def _judge_alert(inv: Investigation, outcome: Outcome, lag: Lag, firing: set[str]) -> Outcome:
+    """Judge the lag and the firing alerts."""
+    limit = inv.settings.lag_threshold_minutes
+    for_s = inv.settings.lag_for_minutes * 60
     words = lag.problem or f"the lag is {lag.value:.1f} min"
     over_since = lag.find_over_since(limit)
     if over_since is not None:
         words += f", over {limit:g} min since {over_since:%H:%M:%S} UTC"
     if firing:
-        return outcome.breach(f"firing: {', '.join(sorted(set(firing)))}; {words}")
+        return outcome.breach(f"firing: {', '.join(sorted(firing))}; {words}")
     if not lag.is_measured:
         return outcome.left_out(f"{words}; no alert fires")
     if lag.value is None:
