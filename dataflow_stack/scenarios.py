@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fulfillment.change.drill_record import DrillError
+from fulfillment.change.exercises import DrillError
 from fulfillment.drills import Scenario
 from runbook_lib.model import Verdict
 

@@ -19,35 +19,38 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from objectmove.errors import MoveError
-from objectmove.state import find_holder, read_state
 from runbook_lib import errors
 from runbook_lib.errors import ExitCode
 from runbook_lib.investigation import make_incident
 from runbook_lib.language import gettext
-from runbook_lib.model import ActionPhase, Json, Progress, Verdict, count_of, format_time
+from runbook_lib.model import ActionPhase, Json, Mark, Progress, Verdict, count_of, format_time
 from runbook_lib.record.detection import TRIGGER
+from runbook_lib.record.history import list_proofs
 from runbook_lib.record.incident import ENDED_WELL, Incident, list_incidents
 from runbook_lib.record.journal import utc_now
+from runbook_lib.record.view import JournalView
 from runbook_lib.report import write_outputs
 from runbook_lib.run.commands import run_sections
 from runbook_lib.run.documents import Document
 from runbook_lib.run.interrupts import Interrupts, delay_interrupts
 from runbook_lib.run.notebooks import RunStatus
-from runbook_lib.section import attempt
+from runbook_lib.section import attempt, to_rows
+from runbook_lib.show.text import VERDICT_WORDS
 
-from .change.drill_record import (
+from .analysis.causes import CAUSES
+from .change.exercises import (
     REVERT_COMMAND,
     DrillError,
+    check_environment,
+    check_playground,
     get_drill_id,
     list_drill_orders,
     lock_drills,
     make_approver,
 )
-from .change.environment_guard import check_environment, check_playground
 from .change.release import GATE, check_store
 from .change.synthetic import Backlog, create_backlog, revert_backlog
 from .clients import Clients, check_connected
-from .drill_score import Goals, list_durations, score
 from .investigation import Investigation
 from .policy import POLICY
 from .quantities import DELAY_ALERT, UPLOAD_ALERT
@@ -59,21 +62,33 @@ from .waiting import Waiting, iter_with_metadata, list_prefixes, read_label
 
 
 @dataclass(frozen=True)
-class Scenario(Goals, ABC):
+class Scenario(ABC):
     """A fault that a drill can inject, and what the drill must then show.
 
     The drill approves ``exercise_steps`` of section 4 and ``remedy_steps`` of section 6. It always
-    reverts its fault: after section 7, or after section 6 if at most labels moved as a remedy.
+    reverts its fault: after section 7, or after section 6 if at most labels moved as a remedy. To
+    the alert's timeouts, it adds the waits of the alert's rule.
     """
 
+    name: str  # of the fault, and of the cause that section 5 must find
+    alert: str = "FulfillmentDelay"  # or "" if none fires
+    verdict_expected: Verdict = Verdict.FIXED  # of section 6, after repair or revert
+    releases: bool = False  # labels move, so a proof is needed
+    detect_timeout_s: float = 45  # until the alert fires
+    notify_timeout_s: float = 20  # until every channel got it
+    clear_timeout_s: float = 35  # until the alert clears
     exercise_steps: tuple[str, ...] = ()
     remedy_steps: tuple[str, ...] = ()
     only_mitigates: bool = False
     needs: str = ""  # what the environment must have, in words
 
     @property
-    def name(self) -> str:
-        return self.cause_expected
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """The verdicts that meet the goal."""
+        if self.verdict_expected is Verdict.HEALTHY:
+            # A reading may catch brief trouble, such as a probe that fails during a restart.
+            return (Verdict.HEALTHY, Verdict.FIXED)
+        return (self.verdict_expected,)
 
     @abstractmethod
     def inject(self, drill: Drill) -> None:
@@ -170,8 +185,8 @@ def wait_until_calm(settings: Settings, clients: Clients, *, timeout_s: float) -
 def list_trouble(settings: Settings, clients: Clients) -> list[str]:
     """Return why no drill may begin, in words. Only reads.
 
-    Reasons are an alert about labels, a run or an unfinished release in the bucket, overdue real
-    labels, and a system that can't be read, unless the settings leave it out.
+    Reasons are an alert about labels, an unfinished release in the bucket, overdue real labels, and
+    a system that can't be read, unless the settings leave it out.
     """
     trouble: list[str] = []
     try:
@@ -179,9 +194,6 @@ def list_trouble(settings: Settings, clients: Clients) -> list[str]:
         if settings.prometheus_url:
             alerts = [each for each in clients.prometheus.list_alerts() if each.name in _ALERTS]
             trouble += [f"{alert.name} is {alert.state}" for alert in alerts]
-        lock = find_holder(read_state(clients.bucket), settings.release_clock_spread_s)
-        if lock is not None:
-            trouble.append(f"{lock.by} on {lock.host} is carrying out {lock.plan}")
         for row in GATE.list_unfinished(clients):
             trouble.append(f"{row['plan']} is not finished: {row['way_on']}")
         now = utc_now()
@@ -191,9 +203,7 @@ def list_trouble(settings: Settings, clients: Clients) -> list[str]:
         if waiting.overdue:
             count = count_of(len(waiting.overdue), "overdue real label")
             trouble.append(f"{count} (over {waiting.limit_minutes:g} min)")
-    except errors.StoreNotReadyError as error:
-        return [str(error)]
-    except (errors.ClientError, MoveError) as error:
+    except (errors.StoreNotReadyError, errors.ClientError, MoveError) as error:
         return [f"whether all is well cannot be read ({error})"]
     return trouble
 
@@ -202,6 +212,9 @@ def list_trouble(settings: Settings, clients: Clients) -> list[str]:
 PENDING_S = 15.0
 #: Parameters of section 4, for a small exercise.
 _EXERCISE = {"count": 5, "object_size_kb": 4}
+
+
+_HAS_RUN = (RunStatus.DONE, RunStatus.STOPPED_AT_PLAN)
 
 
 @dataclass
@@ -270,7 +283,7 @@ class Drill:
             parameters,
             progress=self.progress,
         )
-        return all(run.status in (RunStatus.DONE, RunStatus.STOPPED_AT_PLAN) for run in runs)
+        return all(run.status in _HAS_RUN for run in runs)
 
 
 #: Waits until the drill closes the pipe, or its process dies. Then runs the given command until it
@@ -586,3 +599,130 @@ def _close_other_incidents(drill: Drill) -> None:
                     reason=f"a drill caused its trouble: ../{drill.incident.id}/report.html",
                 )
                 write_outputs(other, SECTIONS)
+
+
+_Marks = Mapping[str, Mark]
+#: For each phase, the marks at its start and its end.
+_PHASES = {
+    "detect_s": ("inject", "detect"),
+    "diagnose_s": ("diagnosis", "diagnosed"),
+    "remediate_s": ("remedy", "remedied"),
+    "revert_s": ("revert", "reverted"),
+}
+#: Name, target, what was measured, and whether it met the target.
+_Objective = tuple[str, str, str, bool]
+
+
+def score(journal: JournalView, scenario: Scenario, *, incident: str, drill: str) -> Document:
+    """Return what a drill measured, and which goals it met.
+
+    ``phases`` are in seconds, or None if not reached or unknown. ``detect_s`` and ``notify_s``
+    count from the injection, and ``clear_s`` from the last repair or revert until the alert is gone
+    and every channel knows it.
+    """
+    marks = {mark.what.removeprefix("drill_"): mark for mark in journal.marks}
+    proofs = list_proofs(journal)
+    cause_found: tuple[str, ...] = ()
+    if "diagnosed" in marks:
+        last_seq = marks["diagnosed"].seq
+        diagnosis = JournalView(entry for entry in journal.entries if entry.seq <= last_seq)
+        cause_found = tuple(cause.name for cause in POLICY.list_causes(diagnosis))
+    judged = journal.find_conclusion("06_remediation")
+    document = Document(
+        schema_name="runbook/drill/1",
+        incident=incident,
+        verdict=judged.verdict if judged else Verdict.UNKNOWN,
+        commands=() if "reverted" in marks else (REVERT_COMMAND,),
+        scenario=scenario.name,
+        drill=drill,
+        phases=_measure_phases(journal, marks),
+        cause_expected=scenario.name,
+        cause_found=cause_found,
+        objects_lost=sum(proof["lost"] for proof in proofs) if proofs else None,
+        foreign_touched=sum(proof["foreign_changed"] for proof in proofs) if proofs else None,
+        reverted="reverted" in marks,
+        error=marks["failed"].reason if "failed" in marks else "",
+        report="",
+    )
+    objectives = to_rows(
+        ("name", "target", "actual", "met"), _list_objectives(document, journal, marks, scenario)
+    )
+    missed = tuple(row["name"] for row in objectives if not row["met"])
+    exit_code = ExitCode.RUN_FAILED if document.error else ExitCode.of(not missed)
+    end = "passed" if exit_code is ExitCode.OK else "FAILED"
+    answer = f"Drill {scenario.name} {end}"
+    if missed:
+        answer += f": {', '.join(missed)}"
+    update = {"objectives": objectives, "missed": missed, "exit_code": exit_code, "answer": answer}
+    return document.model_copy(update=update)
+
+
+def list_durations(phases: Mapping[str, Json]) -> dict[str, Json]:
+    """Return the phases in seconds; ``notify_s`` is that of the last channel."""
+    told = [seconds for seconds in phases["notify_s"].values() if seconds is not None]
+    return {**phases, "notify_s": max(told, default=None)}
+
+
+def _measure_phases(journal: JournalView, marks: _Marks) -> dict[str, Json]:
+    phases: dict[str, Json] = {}
+    for name, (start, end) in _PHASES.items():
+        is_measured = start in marks and end in marks
+        phases[name] = _count_seconds(marks[start].at, marks[end].at) if is_measured else None
+    told_s = marks["notify"].facts["told_s"] if "notify" in marks else {}
+    phases["notify_s"] = {channel: told_s.get(channel) for channel in CHANNELS}
+    phases["clear_s"] = None
+    if "cleared" in marks:
+        cleared_at = marks["cleared"].at
+        repairs = [*journal.list_actions(ActionPhase.APPLIED), marks.get("reverted")]
+        repaired_at = [repair.at for repair in repairs if repair and repair.at <= cleared_at]
+        if repaired_at:
+            phases["clear_s"] = _count_seconds(max(repaired_at), cleared_at)
+    return phases
+
+
+def _count_seconds(start: datetime, end: datetime) -> float:
+    return round((end - start).total_seconds(), 2)
+
+
+def _list_objectives(
+    document: Document, journal: JournalView, marks: _Marks, scenario: Scenario
+) -> Iterator[_Objective]:
+    phases = document.phases
+    if scenario.alert:
+        yield _judge_time("alert fires", phases["detect_s"], scenario.detect_timeout_s)
+        if "notify" in marks:
+            missing = [channel for channel, told_s in phases["notify_s"].items() if told_s is None]
+            actual = f"missing: {', '.join(missing)}" if missing else "all"
+            yield "every channel is notified", ", ".join(CHANNELS), actual, not missing
+        yield _judge_time("alert clears", phases["clear_s"], scenario.clear_timeout_s)
+    expected = document.cause_expected
+    found = " and ".join(CAUSES[name].words for name in document.cause_found)
+    is_found = expected in document.cause_found
+    yield "cause is named", CAUSES[expected].words, found or "none", is_found
+    verdict = document.verdict or Verdict.UNKNOWN
+    allowed = " or ".join(VERDICT_WORDS[verdict] for verdict in scenario.verdicts)
+    yield "verdict", allowed, VERDICT_WORDS[verdict], verdict in scenario.verdicts
+    failed = [run.section for run in journal.runs if run.status not in _HAS_RUN]
+    yield "no notebook fails", "no failure", ", ".join(failed) or "no failure", not failed
+    is_steady = "steady_again" in marks
+    reverted = "reverted" if document.reverted else "not reverted"
+    health = "healthy again" if is_steady else "not healthy again"
+    is_over = document.reverted and is_steady
+    yield "the fault is taken back", "reverted, healthy again", f"{reverted}, {health}", is_over
+    if scenario.releases:
+        # A label that arrived and was then taken by a consumer counts as in place.
+        in_place = sum(p["in_place"] + p["gone_after_landed"] for p in list_proofs(journal))
+        target = "at least 1 proven in place"
+        yield "labels are released", target, f"{in_place} proven in place", in_place > 0
+        counts = {
+            "nothing is lost": document.objects_lost,
+            "nothing outside the plan is written": document.foreign_touched,
+        }
+        for name, count in counts.items():
+            yield name, "0", "no proof" if count is None else str(count), count == 0
+
+
+def _judge_time(name: str, actual_s: float | None, limit_s: float) -> _Objective:
+    """Judge a time against its limit; None never meets it."""
+    actual = "not reached" if actual_s is None else f"{actual_s:.1f} s"
+    return name, f"within {limit_s:.0f} s", actual, actual_s is not None and actual_s <= limit_s

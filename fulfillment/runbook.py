@@ -6,7 +6,7 @@ from objectmove.errors import MoveError, PlanError, RefusedError, StoppedError
 from runbook_lib.errors import ExitCode
 from runbook_lib.runbook import Runbook
 
-from . import commands, drill_commands
+from . import commands
 from .policy import POLICY
 from .sections import SECTIONS
 from .settings import Settings
@@ -16,7 +16,6 @@ RUNBOOK = Runbook(
     commands=(
         ("", commands.app),
         ("", commands.ReleaseCommands.make_app()),
-        ("", drill_commands.app),
         ("chaos", commands.chaos_app),
     ),
     errors={

@@ -19,7 +19,7 @@ from objectmove.planning import Judgement
 from runbook_lib.errors import BadAnswerError, ClientError, SafetyError
 from runbook_lib.frames import FLAG, NUMBER, TEXT, TIME, WHOLE, Dtype
 from runbook_lib.language import gettext
-from runbook_lib.model import Json, Outcome, Status, count_of, format_time
+from runbook_lib.model import Json, Outcome, Progress, Status, count_of, format_time, keep_quiet
 from runbook_lib.record.journal import get_run
 
 from .analysis.artifacts import (
@@ -250,6 +250,8 @@ class LabelJudge:
     only_orders: frozenset[str] | None = None  # for example, a drill's own
     older_than_s: float = 0.0
     parks: bool = False  # move only labels that nobody wants
+    progress: Progress = keep_quiet
+    judged: int = 0
     #: For each order asked for so far, the shipments that want their label.
     wanted: dict[str, list[Shipment]] = field(default_factory=dict)
 
@@ -261,6 +263,8 @@ class LabelJudge:
         SafetyError
             If ``LABEL_FINISHED=shipment``, and fulfillment-service does not answer.
         """
+        self.judged += len(objects)
+        self.progress("listed", self.judged)
         labels = [read_label(info, self.settings, self.now) for info in objects]
         if self.settings.label_finished == "shipment":
             orders = {label.order_id for label in labels if not self._find_exclusion(label)}

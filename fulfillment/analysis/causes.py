@@ -145,22 +145,23 @@ def diagnose(observations: Mapping[str, Observation]) -> tuple[Finding, ...]:
 def _judge(cause: str, observations: Mapping[str, Observation], hiding: Sequence[str]) -> Finding:
     """Judge one cause; ``hiding`` are the supported causes that hide it."""
     record = CAUSES[cause]
-    known = {name: seen.value for name, seen in observations.items() if seen.value is not None}
 
-    def is_known(clue: Clue) -> bool:
-        return clue.name in known
-
-    def is_there(clue: Clue) -> bool:
-        return is_known(clue) and clue.holds(known[clue.name])
+    def test(clue: Clue) -> bool | None:
+        """Tell whether a clue holds; None if its observation is unknown."""
+        seen = observations.get(clue.name)
+        if seen is None or seen.value is None:
+            return None
+        return bool(clue.holds(seen.value))
 
     clues = list(record.options[0].clues)
-    unknown = [clue for clue in clues if not is_known(clue)]
-    hints = [option.clues[0] for option in record.options if is_there(option.clues[0])]
+    unknown = [clue for clue in clues if test(clue) is None]
+    hints = [option.clues[0] for option in record.options if test(option.clues[0])]
     found: list[Clue] = []
     for option in record.options:
-        if all(map(is_there, option.clues)) and not any(map(is_there, option.unless)):
+        tests = [test(clue) for clue in option.clues]
+        if all(tests) and not any(map(test, option.unless)):
             found += option.clues
-        if option.decides and all(map(is_known, option.clues)):
+        if option.decides and None not in tests:
             unknown = []
     status = CauseStatus.UNDECIDED
     if hiding:
@@ -567,7 +568,7 @@ def choose_strategy(causes: Iterable[str], values: Values) -> tuple[Strategy, st
     disabling = [cause for cause in ordered if CAUSES[cause].strategy == "release"]
     standstill = STANDSTILL.intersection(ordered)
     needs_finished = disabling or _CARRIER_CAUSES.intersection(ordered)
-    has_no_api = values.get("worker_has_api") is False
+    has_no_api = values.get("worker_answers", True) is None
     rules: list[tuple[object, Strategy, str]] = [
         (forbidding, "none", f"do not release: {' and '.join(forbidding)}; see 6.2"),
         (values.get("waiting_real") == 0, "none", "no real object waits"),

@@ -21,8 +21,10 @@ from ..clients.object_store import ObjectStore
 from ..investigation import Investigation
 from ..settings import Settings
 from ..waiting import iter_with_metadata, list_prefixes
-from .drill_record import get_drill_id
-from .environment_guard import check_playground
+from .exercises import (
+    check_playground,
+    get_drill_id,
+)
 
 _SCENARIO = "fulfillment-delay"
 #: How many keys a result shows.
@@ -243,13 +245,6 @@ def _create(inv: Investigation, plan: Plan) -> Effect:
     return Effect("", {"created": len(made), "sample": [label.key for label in made[:SAMPLE]]})
 
 
-def _check_created(inv: Investigation, plan: Plan) -> Effect:
-    count = _count_planned(inv, plan)
-    wanted = plan.summary["objects"]
-    reason = f"{count} of {wanted} synthetic objects are there"
-    return Effect(reason, {"objects": count}, is_ok=count == wanted)
-
-
 def _remove_planned(inv: Investigation, plan: Plan) -> Effect:
     """Remove the plan's objects, in any environment."""
     removal = revert_backlog(
@@ -258,22 +253,18 @@ def _remove_planned(inv: Investigation, plan: Plan) -> Effect:
     return Effect("", {"removed": removal.removed, "failed": removal.failed})
 
 
-def _check_removed(inv: Investigation, plan: Plan) -> Effect:
-    count = _count_planned(inv, plan)
-    reason = f"left: {count_of(count, 'synthetic object')}"
-    if count:
-        reason += "; plan again: `runbook run 06`"
-    return Effect(reason, {"objects": count}, is_ok=not count)
-
-
-def _count_planned(inv: Investigation, plan: Plan) -> int:
+def _check(inv: Investigation, plan: Plan) -> Effect:
+    """Count the plan's objects: after a creation all must be there, after a removal none."""
     summary = plan.summary
     found = find_synthetic(inv.clients.store, summary["prefixes"], drill_id=summary["drill_id"])
-    return len(found.objects)
+    count = len(found.objects)
+    wanted = summary["objects"] if plan.kind is CREATE else 0
+    reason = f"there: {count_of(count, 'synthetic object')}, wanted: {wanted}"
+    return Effect(reason, {"objects": count}, is_ok=count == wanted)
 
 
-CREATE = PlanKind("runbook/synthetic-create/1", _create, _check_created)
-REMOVE = PlanKind("runbook/synthetic-remove/1", _remove_planned, _check_removed)
+CREATE = PlanKind("runbook/synthetic-create/1", _create, _check)
+REMOVE = PlanKind("runbook/synthetic-remove/1", _remove_planned, _check)
 #: What each action did, in words.
 DONE = {
     "create_synthetic": "made {objects} for an exercise",

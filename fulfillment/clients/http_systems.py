@@ -50,11 +50,10 @@ class _SystemClient(HttpClient):
     PROOF: ClassVar[tuple[str, str]]
     """The URL path to ask, and the field that only this system's answer has."""
 
-    def check_reachable(self) -> str:
-        """Return the field as text, or raise ``WrongSystemError`` if another system answers."""
+    def check_reachable(self) -> None:
+        """Raise ``WrongSystemError`` if another system answers."""
         path, part = self.PROOF
-        value = self.identify(path, object, field=part)
-        return value if isinstance(value, str) else f"gives its {part}"
+        self.identify(path, object, field=part)
 
 
 def _to_samples(value: list[Json]) -> list[Json]:
@@ -125,7 +124,7 @@ class _Group:
 class PrometheusClient(_SystemClient):
     SYSTEM = "prometheus"
     HEALTH = "/-/healthy"
-    PROOF = ("/api/v1/status/buildinfo", "data.version")
+    PROOF = ("/api/v1/query?query=1", "data.resultType")
 
     def query(self, promql: str) -> list[Series]:
         """Return an expression's current value: one sample per series.
@@ -375,18 +374,18 @@ class PipelineClient(_SystemClient):
         self._dag_id = dag_id
         self._path = f"/api/v2/dags/{quote(dag_id, safe='')}"
 
-    def check_reachable(self) -> str:
-        """Return the DAG's name, or raise ``WrongSystemError`` if another system answers."""
+    def check_reachable(self) -> None:
+        """Raise ``WrongSystemError`` if another system answers, or an error without the DAG."""
         super().check_reachable()
-        return f"DAG {self.read_dag().id}"
+        self.read_dag()
 
     def read_dag(self) -> Dag:
         return self.get(self._path, Dag)
 
-    def list_runs(self, limit: int = 10) -> list[DagRun]:
-        """Return the last runs, newest first."""
+    def list_runs(self) -> list[DagRun]:
+        """Return the last ten runs, newest first."""
         path = f"{self._path}/dagRuns"
-        query = {"order_by": "-start_date", "limit": limit}
+        query = {"order_by": "-start_date", "limit": 10}
         return self.get(path, list[DagRun], query, "dag_runs")
 
     def find_last_pause(self) -> DagChange | None:
@@ -471,10 +470,9 @@ class SupportClient(HttpClient):
         params = {"includeTimeline": "true"}
         return self.get(self._path(ticket_id), Case, params)
 
-    def check_reachable(self) -> str:
+    def check_reachable(self) -> None:
         """Raise ``WrongSystemError`` if the service does not know tickets."""
         self.identify(f"{_CASES}/{_NO_CASE}", _NoCase, status=404)
-        return "knows tickets"
 
     def refresh_timeline(self, ticket_id: str) -> Case:
         """Make the service collect a ticket's timeline again; this can't be undone."""

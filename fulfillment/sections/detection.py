@@ -6,7 +6,6 @@ It lists the bucket, too, so that wrong or missing metrics don't hide an inciden
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from datetime import timedelta
 from itertools import islice
 
@@ -44,22 +43,20 @@ from ..waiting import (
     read_order_id,
     recall_waiting,
 )
-from .recovery import (
-    PATIENCE,
-    Lag,
-    compare_backlog,
-    find_well_since,
-    judge_recovery,
-    read_lag,
-)
 from .signals import (
     ALERTS,
     DASHBOARD_UID,
     LAG,
     PANEL_TITLE,
+    PATIENCE,
+    Lag,
+    compare_backlog,
     draw_line,
+    find_well_since,
     is_drill,
+    judge_recovery,
     measure_alerts,
+    read_lag,
     read_lines,
 )
 
@@ -135,8 +132,7 @@ def read_alert(inv: Investigation) -> Outcome:
             "exporter_refresh_age_s": lag.refresh_age_s,
         },
     )
-    for_s = inv.settings.lag_for_minutes * 60
-    judged = judge_alert(outcome, lag, firing=[a.name for a in firing], for_s=for_s, limit=limit)
+    judged = _judge_alert(inv, outcome, lag, {alert.name for alert in firing})
     recovery = judge_recovery(inv, lag)
     statuses = {Quantity.LAG: judged.status, Quantity.LOW_LAG: recovery.status}
     if not lag.is_measured:
@@ -153,16 +149,16 @@ def read_alert(inv: Investigation) -> Outcome:
     return judged
 
 
-def judge_alert(
-    outcome: Outcome, lag: Lag, *, firing: Sequence[str], for_s: float, limit: float
-) -> Outcome:
-    """Judge the lag and the firing alerts. Pure."""
+def _judge_alert(inv: Investigation, outcome: Outcome, lag: Lag, firing: set[str]) -> Outcome:
+    """Judge the lag and the firing alerts."""
+    limit = inv.settings.lag_threshold_minutes
+    for_s = inv.settings.lag_for_minutes * 60
     words = lag.problem or f"the lag is {lag.value:.1f} min"
     over_since = lag.find_over_since(limit)
     if over_since is not None:
         words += f", over {limit:g} min since {over_since:%H:%M:%S} UTC"
     if firing:
-        return outcome.breach(f"firing: {', '.join(sorted(set(firing)))}; {words}")
+        return outcome.breach(f"firing: {', '.join(sorted(firing))}; {words}")
     if not lag.is_measured:
         return outcome.left_out(f"{words}; no alert fires")
     if lag.value is None:
@@ -187,7 +183,7 @@ def _read_panel(inv: Investigation) -> Outcome:
     panel = inv.clients.grafana.find_panel(DASHBOARD_UID, PANEL_TITLE)
     lines: list[Line] = []
     for query in panel.expressions:
-        lines += read_lines(inv, query, labels=("prefix", "origin"), name=PANEL_TITLE)
+        lines += read_lines(inv, query, PANEL_TITLE)
     current = [(line.name, line.points[-1][1]) for line in lines if line.points]
     outcome = Outcome(
         source="; ".join([panel.link, *panel.expressions]),
@@ -273,7 +269,7 @@ def _read_metric(inv: Investigation, unit: str) -> tuple[Plot, str]:
     """Return a plot of what waited by the metric, and what it says now, in words."""
     prefixes = list_prefixes(inv.settings)
     metric = f"fulfillment_artifacts_backlog_{unit}"
-    lines, error = attempt(lambda: read_lines(inv, metric, labels=("prefix", "origin")))
+    lines, error = attempt(lambda: read_lines(inv, metric))
     own = [line for line in lines or () if line.name.split(" ", maxsplit=1)[0] in prefixes]
     counted = sum(line.points[-1][1] for line in own if line.points)
     applied = inv.journal.list_actions(ActionPhase.APPLIED)

@@ -21,8 +21,14 @@ from ..quantities import Quantity
 from ..waiting import WAITING_COLUMNS, recall_waiting
 from . import detection
 from .detection import LISTING
-from .signals import ALERTS, is_drill, measure_alerts
-from .worker_metrics import SILENCE, find_log_start, read_worker_log
+from .signals import (
+    ALERTS,
+    SILENCE,
+    find_log_start,
+    is_drill,
+    measure_alerts,
+    read_worker_log,
+)
 
 NAME = "03_immediate_actions"
 TITLE = "Immediate actions"

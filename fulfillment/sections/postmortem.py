@@ -32,12 +32,12 @@ from ..investigation import Investigation
 from ..quantities import Quantity
 from . import references
 from .immediate import CHANNELS
-from .recovery import find_beginning
 from .remediation import read_recovery
 from .root_cause import STEPS as CAUSE_STEPS
 from .signals import (
     ALERTS,
     BLIND_ALERT,
+    find_beginning,
     measure_alerts,
 )
 
@@ -59,12 +59,11 @@ def _read_cleared(inv: Investigation) -> Outcome:
     """Check that no alert is active, and that every channel got `resolved`."""
     alerts = inv.clients.prometheus.list_alerts()
     active = [alert for alert in alerts if alert.name in ALERTS]
-    received = _list_received(inv)
     spans = list_spans(inv.policy.list_entries(inv.journal))
     breaches = [span.quantity for span in spans if span.status is Status.BREACH]
     has_fired = Quantity.ALERT in breaches
-    if not has_fired:
-        received = []  # what arrived is about an earlier incident
+    # If none fired, what arrived is about an earlier incident.
+    received = _list_received(inv) if has_fired else []
     # Notifications come oldest first, so each channel's newest status wins.
     newest_status = {notice.channel: notice.status for notice in received}
     untold = [channel for channel in CHANNELS if newest_status.get(channel) != "resolved"]
@@ -104,20 +103,13 @@ def _read_log(inv: Investigation) -> Outcome:
     """Check that the journal has time, cause and measures; else the step is unknown."""
     measures = _list_measures(inv)
     causes = inv.policy.list_causes(inv.journal)
-    judgement = inv.policy.judge(inv.journal, now=inv.now())
     counts = f"{count_of(len(causes), 'cause')}, {count_of(len(measures), 'measure')}"
     outcome = Outcome(
         value=counts,
         rows=measures,
-        facts={
-            "since": judgement.since,
-            "until": judgement.until,
-            "causes": [cause.words for cause in causes],
-            "affected": str(inv.policy.compute_impact(inv.journal)),
-            "verdict": judgement.verdict,
-        },
+        facts={"since": inv.since, "causes": [cause.words for cause in causes]},
     )
-    parts = {"time": judgement.since, "cause": causes, "measures": measures}
+    parts = {"time": inv.since, "cause": causes, "measures": measures}
     missing = [name for name, part in parts.items() if not part]
     if missing:
         # The command names the incident, because it may be closed when somebody types this.

@@ -16,11 +16,13 @@ from runbook_lib.section import (
     attempt,
     by_id,
     step,
-    to_rows,
 )
 
-from ..change.drill_record import find_killed_drill
-from ..change.environment_guard import MARKER_KEY, read_marker
+from ..change.exercises import (
+    MARKER_KEY,
+    find_killed_drill,
+    read_marker,
+)
 from ..change.release import GATE
 from ..clients.object_store import Rights, try_right
 from ..investigation import Investigation
@@ -63,14 +65,7 @@ def _read_environment(inv: Investigation) -> Outcome:
     settings = inv.settings
     environment = settings.runbook_environment
     marker = read_marker(inv.clients.store)
-    facts = {
-        "marker in the bucket": marker or "none",
-        "service control": settings.runbook_services,
-        "bucket": inv.clients.store.bucket,
-        "labels wait under": settings.pending_prefix,
-        "labels go to": settings.ready_prefix,
-    }
-    outcome = Outcome(value=environment, rows=to_rows(("what", "value"), facts.items()))
+    outcome = Outcome(value=environment)
     if not settings.is_playground:
         return outcome.ok(f"{environment}: no drill, fault or exercise may run")
     words = f"RUNBOOK_ENVIRONMENT says {environment}, the bucket's marker {marker or 'nothing'}"
@@ -119,14 +114,9 @@ def _try_reading(inv: Investigation, name: str) -> Rights:
         if inv.settings.worker_control in ("compose", "supervisor"):
             rights["stop"] = (None, "")
         return rights
-    # Prometheus and Grafana answer ``check_reachable`` without credentials, so ask for more.
-    further: dict[str, Callable[[], object]] = {
-        "prometheus": lambda: clients.prometheus.query("1"),
-        "grafana": lambda: clients.grafana.find_panel(DASHBOARD_UID, PANEL_TITLE),
-    }
-    rights = {"read": try_right(lambda: getattr(clients, name).check_reachable())}
-    if rights["read"][0] and name in further:
-        rights["read"] = try_right(further[name])
+    rights = {"read": try_right(getattr(clients, name).check_reachable)}
+    if rights["read"][0] and name == "grafana":  # which answers without credentials, too
+        rights["read"] = try_right(lambda: clients.grafana.find_panel(DASHBOARD_UID, PANEL_TITLE))
     if name == "fulfillment" and inv.settings.worker_control == "api":
         rights["pause"] = (None, "")
     return rights

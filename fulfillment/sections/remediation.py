@@ -29,7 +29,7 @@ from runbook_lib.section import (
 )
 
 from ..analysis.causes import Advice
-from ..change.drill_record import get_drill_id, list_drill_orders
+from ..change.exercises import get_drill_id, list_drill_orders
 from ..change.release import GATE, ReleaseParameters, make_release_plan
 from ..change.service_actions import SERVICE, SERVICE_ACTIONS, plan_service
 from ..change.synthetic import REMOVE, plan_revert
@@ -38,16 +38,20 @@ from ..quantities import DELAY_ALERT, Quantity, measure
 from ..waiting import read_waiting
 from .detection import LISTING
 from .purpose import read_unfinished
-from .recovery import (
-    compare_backlog,
-    find_judged_from,
-    find_well_since,
-    judge_recovery,
-    read_lag,
-)
 from .root_cause import STEPS as CAUSE_STEPS
 from .root_cause import judge_causes, record_diagnosis
-from .signals import ALERTS, LAG, draw_line, is_drill, measure_alerts
+from .signals import (
+    ALERTS,
+    LAG,
+    compare_backlog,
+    draw_line,
+    find_judged_from,
+    find_well_since,
+    is_drill,
+    judge_recovery,
+    measure_alerts,
+    read_lag,
+)
 
 NAME = "06_remediation"
 TITLE = "Remediation"

@@ -23,13 +23,14 @@ from ..investigation import Investigation
 from .detection import read_alert, read_backlog_objects, read_probe, read_ticket
 from .immediate import read_store_health
 from .purpose import read_clocks
-from .signals import UP, read_events
-from .worker_metrics import (
+from .signals import (
     CARRIER,
     FAILED,
+    UP,
     count_flow,
     is_catching_up,
     observe_reasons,
+    read_events,
     read_worker_log,
     read_worker_metrics,
 )
@@ -87,8 +88,6 @@ def read_worker(inv: Investigation) -> model.Outcome:
             "worker_running": is_running,
             "worker_listed": process is not None if states else None,
             "worker_answers": answers,
-            # Without an answer, the worker may or may not have an API.
-            "worker_has_api": {True: True, None: False}.get(answers),
             "worker_paused": worker.paused if worker else None,
             "worker_paused_by_others": is_paused_by_others,
             "worker_stands_still": has_stalled,
@@ -268,7 +267,7 @@ def read_pipeline(inv: Investigation) -> model.Outcome:
     pipeline = inv.clients.pipeline
     dag = pipeline.read_dag()
     # The newest run comes first.
-    runs = pipeline.list_runs(limit=10)
+    runs = pipeline.list_runs()
     ended = [run for run in runs if run.state in ("success", "failed")]
     failed = list(takewhile(lambda run: run.state == "failed", ended))
     is_broken = dag.has_import_errors or dag.is_stale

@@ -20,7 +20,7 @@ from pydantic import SecretStr
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from fulfillment.change.environment_guard import MARKER_KEY
+from fulfillment.change.exercises import MARKER_KEY
 from fulfillment.change.synthetic import (
     SAMPLE,
     Backlog,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from fulfillment.change.other_movers import make_hold
+from fulfillment.change.release import make_hold
 from fulfillment.clients import Clients, services
 from fulfillment.clients.services import CommandServices
 from fulfillment.settings import Settings

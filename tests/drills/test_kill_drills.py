@@ -24,7 +24,7 @@ from dataflow_stack.config import StackConfig, StackError, load_config
 from dataflow_stack.faults import FAULTS
 from dataflow_stack.supervisor import Supervisor
 from dataflow_stack.topology import SERVICES
-from fulfillment.change.drill_record import REVERT_COMMAND, find_open_drill, get_drill_id
+from fulfillment.change.exercises import REVERT_COMMAND, find_open_drill, get_drill_id
 from runbook_lib.record.incident import Incident, list_incidents
 from runbook_lib.redact import Redactor
 from tests.support.stack import Runbook, RunningStack, wait_until

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fulfillment import drill_commands, drills
-from fulfillment.change.drill_record import (
+from fulfillment import commands, drills
+from fulfillment.change.exercises import (
     REVERT_COMMAND,
     DrillError,
     find_open_drill,
     get_drill_id,
 )
-from fulfillment.drill_commands import drill_all, drill_one, revert_killed_drill
+from fulfillment.commands import drill_all, drill_one, revert_killed_drill
 from fulfillment.drills import Scenario
 from runbook_lib.model import keep_quiet
 from runbook_lib.record.incident import Incident, list_incidents
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Broken(PausedPipeline):
-    cause_expected: str = "bad_prefix"
+    name: str = "bad_prefix"
 
     def inject(self, drill: Drill) -> None:
         raise DrillError(f"{drill.scenario.name} cannot be injected")
@@ -37,7 +37,7 @@ class Broken(PausedPipeline):
 
 @dataclass(frozen=True)
 class Stays(PausedPipeline):
-    cause_expected: str = "carrier_errors"
+    name: str = "carrier_errors"
 
     def inject(self, drill: Drill) -> None:
         super().inject(drill)
@@ -56,7 +56,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 def offer(monkeypatch: pytest.MonkeyPatch, *scenarios: Scenario) -> None:
     known = {scenario.name: scenario for scenario in scenarios}
-    monkeypatch.setattr(drill_commands, "list_scenarios", lambda: known)
+    monkeypatch.setattr(commands, "list_scenarios", lambda: known)
     monkeypatch.setattr(drills, "list_scenarios", lambda: known)
 
 
@@ -91,7 +91,7 @@ def test_a_fault_that_cannot_be_taken_back_stays_noted_and_its_incident_open(
     assert (document.reverted, document.commands) == (False, (REVERT_COMMAND,))
     incident = find_drill(world)
     assert incident is not None
-    offer(monkeypatch, replace(PausedPipeline(world=world), cause_expected="carrier_errors"))
+    offer(monkeypatch, replace(PausedPipeline(world=world), name="carrier_errors"))
     back = revert_killed_drill(world.settings, progress=keep_quiet)
     assert (back.drill, back.reverted) == (get_drill_id(incident), True)
     assert not world.dag.is_paused

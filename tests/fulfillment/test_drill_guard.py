@@ -10,16 +10,10 @@ from typing import Any
 import pytest
 
 from fulfillment.drills import list_trouble, run_drill
-from objectmove.state import STATE, BucketState, Lock
 from runbook_lib.errors import EnvironmentForbidsError, SafetyError
 from runbook_lib.model import keep_quiet
 from tests.support.stories import PausedPipeline, make_world, pause_pipeline
 from tests.support.world import FakeClients, World
-
-
-def take_the_lock(world: World) -> None:
-    lock = Lock(token="one", plan="rel-7", by="ops", host="box", lease_s=60)
-    world.put(STATE, BucketState(id="0" * 32, format="objectmove/state/1", lock=lock).encode())
 
 
 def let_an_alert_be_pending(world: World) -> None:
@@ -31,7 +25,6 @@ AGAINST: dict[str, Callable[[World], Any]] = {
     "FulfillmentDelay is firing": lambda world: world.fire(),
     "FulfillmentUploadFailing is pending": let_an_alert_be_pending,
     "1 overdue real label": lambda world: world.put_label(25),
-    "ops on box is carrying out rel-7": take_the_lock,
     "the store does not say that it is healthy": lambda world: world.down.add("store"),
     "cannot be read": lambda world: world.down.add("prometheus"),
 }

@@ -10,13 +10,21 @@ from typing import Any
 import pytest
 
 from chainlog import Entry
-from fulfillment.drill_score import Goals, score
+from fulfillment.drills import Scenario, find_scenario, score
 from runbook_lib.errors import ExitCode
+from runbook_lib.model import Verdict
 from runbook_lib.record.view import JournalView
 from runbook_lib.run.documents import Document
 from tests.support.incidents import START
 
-GOALS = Goals("pipeline_paused", releases=True, detect_timeout_s=30, clear_timeout_s=40)
+GOALS = replace(
+    find_scenario("synthetic"),
+    name="pipeline_paused",
+    verdict_expected=Verdict.FIXED,
+    releases=True,
+    detect_timeout_s=30,
+    clear_timeout_s=40,
+)
 PROOF = {
     "plan": "rel-1", "in_place": 5, "gone_after_landed": 1, "lost": 0, "foreign_changed": 0
 }  # fmt: skip
@@ -64,7 +72,7 @@ PERFECT: dict[str, tuple[float, tuple[str, dict[str, Any]]]] = {
 
 
 def score_journal(
-    goals: Goals = GOALS, *, without: str = "", **changed: tuple[float, Any]
+    goals: Scenario = GOALS, *, without: str = "", **changed: tuple[float, Any]
 ) -> Document:
     told = {**PERFECT, **changed}
     kept = sorted((told[name] for name in told if name != without), key=lambda item: item[0])

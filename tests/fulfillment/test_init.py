@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fulfillment import commands as command
-from fulfillment.change.environment_guard import MARKER_KEY, check_playground, read_marker
+from fulfillment.change.exercises import MARKER_KEY, check_playground, read_marker
 from fulfillment.commands import init
 from fulfillment.settings import Settings
 from runbook_lib.errors import EnvironmentForbidsError, ExitCode, PlanNotApprovedError

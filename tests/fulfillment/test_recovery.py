@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fulfillment.analysis.samples import Sample
-from fulfillment.sections.recovery import compute_recovery
+from fulfillment.sections.signals import compute_recovery
 from runbook_lib.model import Status
 
 ACTION = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)

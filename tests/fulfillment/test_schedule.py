@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fulfillment.drill_commands import Kind, make_schedule
+from fulfillment.commands import Kind, make_schedule
 from fulfillment.drills import choose_scenario
 from fulfillment.settings import HTTP_SYSTEMS, Settings
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fulfillment.analysis.artifacts import is_synthetic
-from fulfillment.change.environment_guard import MARKER_KEY, check_playground, read_marker
+from fulfillment.change.exercises import MARKER_KEY, check_playground, read_marker
 from fulfillment.change.synthetic import (
     Backlog,
     create_backlog,

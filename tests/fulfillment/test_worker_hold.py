@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, cast
 
 import pytest
 
-from fulfillment.change.other_movers import make_hold
+from fulfillment.change.release import make_hold
 from fulfillment.clients import Clients
 from fulfillment.clients.http_systems import Sample, Series
 from fulfillment.clients.services import ServiceState

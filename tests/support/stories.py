@@ -73,7 +73,7 @@ def tell_drill(home: Path, monkeypatch: pytest.MonkeyPatch) -> Story:
 
 @dataclass(frozen=True)
 class PausedPipeline(Scenario):
-    cause_expected: str = "pipeline_paused"
+    name: str = "pipeline_paused"
     world: Any = None
     remedy_steps: tuple[str, ...] = ("6.1", "6.2", "6.4")
     releases: bool = True

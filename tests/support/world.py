@@ -289,8 +289,8 @@ class _Fake:
     def read_health(self) -> str:
         return f"ok {self.w.now}"
 
-    def check_reachable(self) -> str:
-        return self.read_health()
+    def check_reachable(self) -> None:
+        self.read_health()
 
     def read_clock(self) -> datetime:
         skew = timedelta(seconds=self.w.skew_s.get(self.system, 0))
@@ -393,7 +393,7 @@ class FakePipeline(_Fake):
     def read_dag(self) -> Dag:
         return self.w.dag
 
-    def list_runs(self, limit: int = 10) -> list[DagRun]:
+    def list_runs(self) -> list[DagRun]:
         return self.w.runs
 
     def find_last_pause(self) -> DagChange | None:

@@ -1,4 +1,4 @@
-"""Find the drill under RUNBOOK_HOME whose fault is not reverted yet.
+"""Where exercises may run, and the drill under RUNBOOK_HOME whose fault is not reverted yet.
 
 A drill closes its incident once its fault is reverted, and holds a lock while its process runs. So
 if the incident is open without the lock, the drill was killed, or couldn't revert its fault.
@@ -12,12 +12,16 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from runbook_lib.errors import RecordError, RunbookError
-from runbook_lib.model import Json
+from runbook_lib.errors import EnvironmentForbidsError, RecordError, RunbookError
+from runbook_lib.model import Json, parse_json
 from runbook_lib.record.incident import Incident, list_incidents
 from runbook_lib.record.view import JournalView
 from runbook_lib.redact import Redactor
 
+from ..clients.object_store import ObjectStore
+from ..settings import Settings
+
+MARKER_KEY = ".runbook/environment.json"
 _LOCK_S = 0.2
 _APPROVER = "drill:"
 REVERT_COMMAND = "runbook drill --revert"
@@ -77,3 +81,39 @@ def find_killed_drill(home: Path) -> dict[str, Json] | None:
             "held_since": "",
         }
     return None
+
+
+def read_marker(store: ObjectStore) -> str:
+    """Return the environment in the bucket's marker object, or ``unreadable``, or "" without one.
+
+    Raises a ``ClientError`` if the store cannot be read.
+    """
+    content = store.read(MARKER_KEY)
+    if content is None:
+        return ""
+    try:
+        return str(parse_json(content)["environment"])
+    except (ValueError, LookupError, TypeError):
+        return "unreadable"
+
+
+def check_environment(settings: Settings) -> None:
+    """Raise EnvironmentForbidsError unless RUNBOOK_ENVIRONMENT is local or demo."""
+    if not settings.is_playground:
+        environment = settings.runbook_environment
+        rule = "chaos, faults and drills run only in 'local' or 'demo'. Nothing was changed."
+        raise EnvironmentForbidsError(f"RUNBOOK_ENVIRONMENT is {environment!r}: {rule}")
+
+
+def check_playground(settings: Settings, store: ObjectStore) -> None:
+    """Raise EnvironmentForbidsError unless setting and marker both say local, or both demo."""
+    check_environment(settings)
+    environment = settings.runbook_environment
+    marker = read_marker(store)
+    if marker == environment:
+        return
+    state = f"says {marker!r}" if marker else "is missing"
+    raise EnvironmentForbidsError(
+        f"the marker object {MARKER_KEY} of bucket {store.bucket} {state}, not {environment!r}"
+        ": this may not be the store you think. Nothing was changed."
+    )
