@@ -1,7 +1,5 @@
 """The fulfilment backlog runbook as code: notebooks over a small library."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:

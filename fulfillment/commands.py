@@ -3,8 +3,6 @@
 Never rename a field of their documents; scripts read them.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shlex

@@ -1,7 +1,5 @@
 """What this runbook says of its incidents: the words of each verdict, and its causes. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime

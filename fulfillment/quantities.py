@@ -1,7 +1,5 @@
 """What this runbook measures, and how each quantity counts for the verdict."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum, auto

@@ -1,7 +1,5 @@
 """This runbook, registered as the entry point ``runbook`` in pyproject.toml."""
 
-from __future__ import annotations
-
 from objectmove.errors import MoveError, PlanError, RefusedError, StoppedError
 from runbook_lib.errors import ExitCode
 from runbook_lib.runbook import Runbook

@@ -1,7 +1,5 @@
 """This runbook's settings: its systems, what it may release, and its thresholds."""
 
-from __future__ import annotations
-
 import logging
 import os
 import re

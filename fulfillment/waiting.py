@@ -3,8 +3,6 @@
 A label is an object under the pending or the chaos prefix.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor

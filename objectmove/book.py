@@ -6,8 +6,6 @@ change expires before the lock can lapse. So a process that slept changes nothin
 whoever takes a lapsed lock knows that nothing of the dead run is in flight.
 """
 
-from __future__ import annotations
-
 import os
 import secrets
 import socket

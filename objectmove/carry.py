@@ -4,8 +4,6 @@ Every way and direction goes through ``Carrier._step``. Nothing is sent before a
 names its row. A release needs no look where the store itself guards the request.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime

@@ -26,8 +26,6 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not proven, 4 the store could not
 5 refused or waiting for an approval, 130 interrupted.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

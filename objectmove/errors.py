@@ -18,8 +18,6 @@
     └── InterruptedMoveError
 """
 
-from __future__ import annotations
-
 from dataclasses import KW_ONLY, InitVar, dataclass
 
 

@@ -4,8 +4,6 @@
 after a request that it refuses, ``http.client`` sends the beginning of that one before the next.
 """
 
-from __future__ import annotations
-
 import ssl
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Look at keys, and say what a look means for a row of a plan."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from .bucket import Look, S3Bucket

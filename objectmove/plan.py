@@ -4,8 +4,6 @@ The file is a header line with the totals, then one line per object, ordered by 
 this module would write differently is refused, so that an approver sees all that the file holds.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Make the plan of a move."""
 
-from __future__ import annotations
-
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence

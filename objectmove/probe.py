@@ -4,8 +4,6 @@ For each condition, we try a request that the store must refuse, and one that it
 latter meets its conditions, so that a bucket whose policy demands conditions can be probed, too.
 """
 
-from __future__ import annotations
-
 import hashlib
 import secrets
 from collections.abc import Iterator, Mapping, Sequence

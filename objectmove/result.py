@@ -1,7 +1,5 @@
 """What became of a plan: what a run did, what a new look proves, and the commands to run next."""
 
-from __future__ import annotations
-
 from datetime import datetime, timedelta
 from typing import NamedTuple
 

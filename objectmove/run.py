@@ -5,8 +5,6 @@ the worker is held, and resumes the worker if nothing it could pick up may ship 
 does the same from the states of the rows: there is no recovery code.
 """
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress

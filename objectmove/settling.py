@@ -1,7 +1,5 @@
 """The objects that moves hold, where they lie, and a person's answers about those in doubt."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple

@@ -5,8 +5,6 @@ Don't ask it while a request about the row may still take effect. Each cell is w
 test shows that exactly one rule decides it. ``python -m objectmove.table`` prints the rules.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterable, Iterator
 from enum import StrEnum

@@ -3,8 +3,6 @@
 Metadata names are lower-case, without ``x-amz-meta-``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import UTC, datetime
 

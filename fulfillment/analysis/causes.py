@@ -11,8 +11,6 @@ such a cause is supported, the causes that it hides are undecided. Advice deals 
 causes in the order of the records.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter, not_

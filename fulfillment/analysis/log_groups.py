@@ -1,7 +1,5 @@
 """Group log lines that say the same. Pure."""
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,5 @@
 """Compute changes from samples. Pure."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from datetime import datetime

@@ -4,8 +4,6 @@ A drill closes its incident once its fault is reverted, and holds a lock while i
 if the incident is open without the lock, the drill was killed, or couldn't revert its fault.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path

@@ -4,8 +4,6 @@
 labels move, how the worker is held, the state of an order, and the words.
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Change services: restart, start, stop, unpause, re-trigger, resume, refresh."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import NamedTuple

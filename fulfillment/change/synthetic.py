@@ -1,7 +1,5 @@
 """Create, list and remove synthetic objects, which can never reach ``ready/``."""
 
-from __future__ import annotations
-
 import secrets
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """Clients of the outside systems. They return what a system answered, and judge nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import cached_property

@@ -1,7 +1,5 @@
 """The runbook's eight sections and the way back: one module each decides what is a breach."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import cast
 

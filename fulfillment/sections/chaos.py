@@ -1,7 +1,5 @@
 """Section 4: a synthetic backlog, which is created only in a marked local or demo environment."""
 
-from __future__ import annotations
-
 import json
 import time
 

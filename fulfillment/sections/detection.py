@@ -3,8 +3,6 @@
 It lists the bucket, too, so that wrong or missing metrics don't hide an incident.
 """
 
-from __future__ import annotations
-
 import re
 from datetime import timedelta
 from itertools import islice

@@ -1,7 +1,5 @@
 """Section 3: the first five minutes. Who got the alert, what waits, is the store up? Only reads."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta

@@ -1,7 +1,5 @@
 """Section 7: the checklist after the incident. Evidence or a note ticks a point."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from runbook_lib.frames import TIME

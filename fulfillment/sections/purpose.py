@@ -1,7 +1,5 @@
 """Section 1: environment, reachability, rights, clocks, unfinished releases. Only reads."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial

@@ -1,7 +1,5 @@
 """Section 8: every reference of the runbook, checked. Only reads."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from runbook_lib.model import Conclusion, Outcome, Status, Verdict

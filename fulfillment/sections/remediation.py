@@ -4,8 +4,6 @@
 backlog came down after the action. 6.1.1 and 6.1.2 are in ``way_back``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import datetime, timedelta
 

@@ -1,7 +1,5 @@
 """Section 5: why labels wait, from evidence. Only reads."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import islice, takewhile
 

@@ -1,7 +1,5 @@
 """What several sections read: alerts, lag, uploads, backlog, the worker's metrics. Only reads."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -3,8 +3,6 @@
 You rarely need its notebook. The commands are ``undo`` and ``settle``.
 """
 
-from __future__ import annotations
-
 from objectmove.errors import RefusedError, StoreError
 from runbook_lib.approvals import load_plan
 from runbook_lib.frames import TEXT
