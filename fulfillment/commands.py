@@ -34,7 +34,7 @@ from runbook_lib.record.view import JournalView
 from runbook_lib.redact import Redactor
 from runbook_lib.run.commands import run
 from runbook_lib.run.console import IncidentId, command, list_options
-from runbook_lib.run.documents import Document, list_commands
+from runbook_lib.run.documents import Document
 from runbook_lib.run.move_commands import Approval, MoveCommands
 from runbook_lib.section import check_fields
 from runbook_lib.settings import find_env_file
@@ -245,11 +245,12 @@ def _make_chaos_document(command: str, **facts: Any) -> Document:
     """Return the document. ``kept`` counts other objects; ``failed`` says why a key is left."""
     told = {"created": 0, "removed": 0, "kept": 0, "drills": {}, "failed": {}, "next": _REVERT}
     told |= facts
+    if not told["drills"]:
+        told["next"] = ""
     has_any = any(told[name] for name in ("drills", "removed", "failed"))
     head = {
         "schema": f"runbook/chaos-{command}/1",
         "answer": "Synthetic objects:" if has_any else "There is no synthetic object",
-        "commands": (told["next"],) if told["drills"] else (),
     }
     return Document.model_validate(head | told)
 
@@ -322,7 +323,6 @@ def fix(
         update={
             "schema_name": "runbook/fix/1",
             "answer": "\n".join([*lines, ran.answer]),
-            "commands": list_commands(ran.unfinished, following),
             "hidden": ("action", "done", "readings", "causes"),
             "action": action,
             "done": tuple(done),

@@ -17,7 +17,7 @@ from runbook_lib.model import Json, Progress, Verdict, count_of
 from runbook_lib.redact import Redactor
 from runbook_lib.report import write_outputs
 from runbook_lib.run.console import command
-from runbook_lib.run.documents import Document, list_commands
+from runbook_lib.run.documents import Document
 from runbook_lib.settings import find_checkout, find_root
 
 from .change.drill_record import REVERT_COMMAND, find_open_drill, lock_drills
@@ -173,13 +173,13 @@ def revert_killed_drill(settings: Settings, *, progress: Progress) -> Document:
         incident=incident.id,
         exit_code=ExitCode.of(is_done),
         answer=f"{drill.id} was killed. Its fault, {scenario.name}, is reverted{end}",
-        commands=list_commands(next_commands, "runbook investigate" if trouble else ""),
         drill=drill.id,
         scenario=scenario.name,
         reverted=True,
         steady=not trouble,
         report=report,
         way_on=next_commands,
+        next="runbook investigate" if trouble else "",
     )
 
 

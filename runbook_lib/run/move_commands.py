@@ -24,7 +24,7 @@ from ..section import Sections
 from ..settings import Settings
 from ..show.text import VERDICT_WORDS, capitalise, format_bytes
 from .console import IncidentId, command, list_options
-from .documents import Document, list_commands
+from .documents import Document
 
 _STILL = "--consumer-stands-still"
 PlanId = Annotated[str, Argument(help="the plan's id, as `runbook plan` printed it")]
@@ -203,7 +203,6 @@ class MoveCommands:
         if values.get("verdict"):
             lines.append(f"{gettext(VERDICT_WORDS[values['verdict']])}: {values['reason']}")
         values["answer"] = "\n".join(lines)
-        values["commands"] = values["way_on"] or list_commands((), values["next"])
         return Document.model_validate(values)
 
     def _show_plan(self, inv: Any, plan: Plan, command: str, **fields: Any) -> Document:

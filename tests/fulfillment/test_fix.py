@@ -28,7 +28,7 @@ def approve(world: World, shown: Document) -> Document:
     assert shown.exit_code is ExitCode.REFUSED
     assert shown.action
     short = shown.action["sha256"][:12]
-    assert shown.commands == (f"runbook fix --approve {short}",)
+    assert shown.next == f"runbook fix --approve {short}"
     return fix(world.settings, approve=short)
 
 
