@@ -191,7 +191,7 @@ def list_trouble(settings: Settings, clients: Clients) -> list[str]:
         if waiting.overdue:
             count = count_of(len(waiting.overdue), "overdue real label")
             trouble.append(f"{count} (over {waiting.limit_minutes:g} min)")
-    except errors.StoreNotReadyError as error:
+    except errors.SafetyError as error:
         return [str(error)]
     except (errors.ClientError, MoveError) as error:
         return [f"whether all is well cannot be read ({error})"]

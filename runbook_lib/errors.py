@@ -20,10 +20,6 @@
         EnvironmentForbidsError
         PlanNotApprovedError
           StoppedAtPlanError
-        PlanExpiredError
-        PlanAlteredError
-        PlanUsedError
-        StoreNotReadyError
       RunInterruptedError
         ActionInterruptedError
 """
@@ -142,22 +138,6 @@ class StoppedAtPlanError(PlanNotApprovedError):
     """The plan waits for its approval. The notebook did not fail."""
 
     HEADING = "STOPPED AT THE PLAN. Nothing was changed."
-
-
-class PlanExpiredError(SafetyError):
-    """The plan is older than its lifetime."""
-
-
-class PlanAlteredError(SafetyError):
-    """The plan's bytes are not those that were approved."""
-
-
-class PlanUsedError(SafetyError):
-    """The plan was carried out before, and can't be resumed."""
-
-
-class StoreNotReadyError(SafetyError):
-    """The store is unhealthy, or has no room for the copies."""
 
 
 class RunInterruptedError(RunbookError):
