@@ -12,7 +12,14 @@ from typer import Argument, Option, Typer
 from typer.core import TyperCommand
 
 from ..approvals import SHORT_HASH, Plan, load_plan
-from ..errors import ActionInterruptedError, ClientError, ExitCode, SafetyError, UsageError
+from ..errors import (
+    ActionInterruptedError,
+    ClientError,
+    ExitCode,
+    RecordError,
+    SafetyError,
+    UsageError,
+)
 from ..investigation import close_if_quiet
 from ..language import gettext
 from ..model import ActionEntry, ActionPhase, Json, Progress, count_of, format_time, keep_quiet
@@ -270,8 +277,10 @@ class MoveCommands:
         owners = [f for f in list_incidents(home) if (f / "plans" / f"{plan_id}.jsonl").is_file()]
         if owners:
             own = Incident(owners[0], redactor=Redactor())
-            if (only_reads or not own.is_closed) and not own.is_damaged():
-                incident_id = own.id
+            with suppress(RecordError):
+                own.journal.view()
+                if only_reads or not own.is_closed:
+                    incident_id = own.id
         else:
             save_fetched = self._fetch(plan_id)  # fails before an incident is made
         inv = self._open(incident_id, **parameters)
