@@ -97,7 +97,7 @@ def run_sections(
             incident.mark("interrupted", str(interruption))
         progress("interrupted; writing the report")
         with suppress(KeyboardInterrupt):  # a second Ctrl-C skips the report
-            write_outputs(incident, sections, packs=incident.is_closed)
+            write_outputs(incident, sections)
         raise interruption from None
     return runs
 
@@ -149,7 +149,7 @@ def _run_and_report(
     with Interrupts():  # all is done, so ignore the first Ctrl-C
         if is_new and not alerts:
             close_if_quiet(incident)
-        report = write_outputs(incident, sections, packs=incident.is_closed)
+        report = write_outputs(incident, sections)
     return _describe_runs(incident, sections, names, runs, report=report, schema=schema)
 
 
