@@ -383,18 +383,9 @@ class MoveGate:
             "; ".join(f"{row['plan']} is unfinished: {row['way_on']}" for row in rows)
         )
 
-    def fetch_plan(self, clients: Any, plan_id: str) -> Callable[[Incident], None]:
-        """Fetch a plan begun on another machine; return what saves it to an incident.
-
-        Raises NotNowError when the store does not know the plan.
-        """
-        move = planning.find_plan(self.get_read_store(clients), plan_id)
-
-        def save(incident: Incident) -> None:
-            _save_plan(incident, move)
-            ChainedLog(incident.path("ledger", f"{move.id}.jsonl")).append("fetched", {})
-
-        return save
+    def fetch_plan(self, clients: Any, plan_id: str) -> plans.Plan:
+        """Fetch a plan begun on another machine, or raise NotNowError if the store has none."""
+        return planning.find_plan(self.get_read_store(clients), plan_id)
 
     @_naming_commands()
     def _carry_out(self, inv: Any, plan: Plan, verb: str) -> Effect:
@@ -512,6 +503,12 @@ def _save_plan(incident: Incident, move: plans.Plan) -> Path:
     path = incident.path("plans", f"{move.id}.jsonl")
     write_file(path, move.content.decode())
     return path
+
+
+def save_fetched(incident: Incident, move: plans.Plan) -> None:
+    """Save a plan that was fetched, and begin its log, to an incident."""
+    _save_plan(incident, move)
+    ChainedLog(incident.path("ledger", f"{move.id}.jsonl")).append("fetched", {})
 
 
 def list_begun(home: Path) -> Iterator[plans.Plan]:

@@ -23,7 +23,7 @@ from ..errors import (
 from ..investigation import close_if_quiet
 from ..language import gettext
 from ..model import ActionEntry, ActionPhase, Json, Progress, count_of, format_time, keep_quiet
-from ..moving import OPEN, OTHERS, MoveError, MoveGate, NotNowError
+from ..moving import OPEN, OTHERS, MoveError, MoveGate, NotNowError, save_fetched
 from ..record.incident import Incident, list_incidents
 from ..redact import Redactor
 from ..report import write_outputs
@@ -179,7 +179,7 @@ class MoveCommands:
         self.progress("list the bucket")
         inv, plan = self._open_plan(plan_id, only_reads=True)
         if not plan.trace.exists():  # another machine may have carried it out
-            self.gate.fetch_plan(inv.clients, plan_id)(inv.incident)
+            save_fetched(inv.incident, self.gate.fetch_plan(inv.clients, plan_id))
         entry = inv.verify(plan)
         return self._make_document(
             "verify",
@@ -273,7 +273,7 @@ class MoveCommands:
         """
         home = self.settings.runbook_home.resolve()
         incident_id = ""
-        save_fetched: Callable[[Incident], None] | None = None
+        fetched: Any = None
         owners = [f for f in list_incidents(home) if (f / "plans" / f"{plan_id}.jsonl").is_file()]
         if owners:
             own = Incident(owners[0], redactor=Redactor())
@@ -282,14 +282,14 @@ class MoveCommands:
                 if only_reads or not own.is_closed:
                     incident_id = own.id
         else:
-            save_fetched = self._fetch(plan_id)  # fails before an incident is made
+            fetched = self._fetch(plan_id)  # fails before an incident is made
         inv = self._open(incident_id, **parameters)
-        if save_fetched is not None:
-            save_fetched(inv.incident)
+        if fetched is not None:
+            save_fetched(inv.incident, fetched)
         return inv, load_plan(inv.incident.find_plan(plan_id), (self.gate.kind,))
 
-    def _fetch(self, plan_id: str) -> Callable[[Incident], None]:
-        """Fetch a plan that another machine may have begun; return what saves it to an incident."""
+    def _fetch(self, plan_id: str) -> Any:
+        """Fetch a plan that another machine may have begun, or raise UsageError."""
         with suppress(ClientError, NotNowError):
             clients = self.sections.investigation.connect(self.settings)
             return self.gate.fetch_plan(clients, plan_id)
