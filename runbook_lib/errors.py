@@ -1,28 +1,4 @@
-"""The exceptions and the one table of exit codes; a runbook adds its own.
-
-::
-
-    RunbookError
-      UsageError
-        SettingsError
-      ClientError
-        ClientTimeoutError
-        ConnectionRefusedClientError
-          NotConfiguredError
-        AccessDeniedError
-        NotFoundError
-        PreconditionFailedError
-        BadAnswerError
-          WrongSystemError
-      NotConnectedError
-      RecordError
-      SafetyError
-        EnvironmentForbidsError
-        PlanNotApprovedError
-          StoppedAtPlanError
-      RunInterruptedError
-        ActionInterruptedError
-"""
+"""The exceptions and the one table of exit codes; a runbook adds its own."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
