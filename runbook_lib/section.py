@@ -41,7 +41,7 @@ class SectionParameters(BaseModel):
         extra="forbid", frozen=True, str_strip_whitespace=True, use_attribute_docstrings=True
     )
 
-    incident_id: str = Field("", pattern=r"^(inc-\d{8}T\d{6}Z-[0-9a-f]{4})?$")
+    incident_id: str = ""
     """incident to work on; empty: the newest open one, or a new one"""
     ticket_id: str = Field("", pattern=r"^[A-Za-z0-9-]{0,64}$")
     """support ticket of an affected customer; empty: the incident's, if it has one"""
