@@ -127,7 +127,7 @@ def _plan_or_write_marker(settings: Settings, marker: str, approve: str) -> Docu
             apply=f"RUNBOOK_ENVIRONMENT={marker} {command}",
         )
     if not is_approved(sha256, approve):
-        raise errors.PlanNotApprovedError(f"this approval is of something else, not of {sha256}")
+        raise errors.SafetyError(f"this approval is of something else, not of {sha256}")
     store.put_object(MARKER_KEY, content.encode())
     return _make_marker_document(f"written; it reads {read_marker(store)!r}", writes=writes)
 
@@ -276,7 +276,7 @@ def fix(
 
     Raises
     ------
-    PlanNotApprovedError
+    SafetyError
         If the incident has no plan of 6.1 or 6.2 with this hash.
 
     Notes
@@ -351,7 +351,7 @@ def _find_approved_plan(settings: Settings, incident_id: str, approve: str) -> s
         if entry.step in _ADVISED and is_approved(entry.result["sha256"], approve):
             return entry.plan
     text = f"{approve} is the hash of no plan of the open incident. Nothing was changed."
-    raise errors.PlanNotApprovedError(f"{text} Plan again: runbook fix")
+    raise errors.SafetyError(f"{text} Plan again: runbook fix")
 
 
 class ReleaseCommands(MoveCommands):

@@ -106,11 +106,7 @@ class EnvironmentForbidsError(SafetyError):
     """Chaos, faults and drills run only in a marked local or demo environment."""
 
 
-class PlanNotApprovedError(SafetyError):
-    """There is no approval, or it is for something else."""
-
-
-class StoppedAtPlanError(PlanNotApprovedError):
+class StoppedAtPlanError(SafetyError):
     """The plan waits for its approval. The notebook did not fail."""
 
     HEADING = "STOPPED AT THE PLAN. Nothing was changed."

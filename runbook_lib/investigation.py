@@ -333,9 +333,9 @@ class Investigation(Generic[S, C]):
         ``approve`` is comma-separated; if it names only other plans, nothing is done. With
         ``may_wait``, a plan without an approval is skipped, because nothing later needs its effect.
 
-        Raises StoppedAtPlanError without any approval of work that may not wait, and
-        PlanNotApprovedError for a hash of no plan of this run. Raises SafetyError when a safety
-        rule refuses, and ActionInterruptedError when interrupted; both are journalled.
+        Raises StoppedAtPlanError without any approval of work that may not wait, and SafetyError
+        for a hash of no plan of this run. Raises SafetyError when a safety rule refuses, and
+        ActionInterruptedError when interrupted; both are journalled.
         """
         approved = self._read_approvals(approve, plan)
         if not plan.is_empty and plan.sha256 in approved:
@@ -351,7 +351,7 @@ class Investigation(Generic[S, C]):
         return plan.make_entry(ActionPhase.PLANNED, reason="nothing was done")
 
     def _read_approvals(self, approve: str, plan: Plan) -> list[str]:
-        """Return the plans' hashes that ``approve`` names, or raise PlanNotApprovedError."""
+        """Return the plans' hashes that ``approve`` names, or raise SafetyError."""
         plans = [*self._load_named_plans(), *self._plans, plan]
         hashes = {known.sha256 for known in plans if not known.is_empty}
         approved: list[str] = []
@@ -360,9 +360,7 @@ class Investigation(Generic[S, C]):
             if len(meant) != 1:
                 text = f"{typed} is the hash of no plan that was made or named in this run."
                 choices = ", ".join(sha256[:SHORT_HASH] for sha256 in sorted(hashes))
-                raise errors.PlanNotApprovedError(
-                    f"{text} Plan again, or approve one of: {choices}"
-                )
+                raise errors.SafetyError(f"{text} Plan again, or approve one of: {choices}")
             approved += meant
         return approved
 

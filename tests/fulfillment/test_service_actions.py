@@ -14,7 +14,6 @@ from fulfillment.sections import remediation
 from runbook_lib.approvals import Effect, Plan, load_plan
 from runbook_lib.errors import (
     BadAnswerError,
-    PlanNotApprovedError,
     SafetyError,
 )
 from runbook_lib.model import ActionPhase
@@ -136,7 +135,7 @@ def test_altered_bytes_are_another_plan(inv: Investigation, world: World) -> Non
     plan = make(inv, "restart")
     plan.path.write_text(plan.path.read_text().replace('"restart"', '"start"'))
     altered = load_plan(plan.path, [SERVICE])
-    with pytest.raises(PlanNotApprovedError):
+    with pytest.raises(SafetyError, match="is the hash of no plan"):
         inv.apply(altered, approve=plan.sha256)
     assert world.calls == []
 
