@@ -50,7 +50,6 @@ class PlanKind(NamedTuple):
     read_state : right before ``apply``, reads what will change, or refuses; unused with ``resume``
     parse : reads a file that has more than the header
     resume : resumes a plan that was cut off; None if it is carried out only once
-    refusals : errors after which nothing was changed
     """
 
     schema: str
@@ -59,7 +58,6 @@ class PlanKind(NamedTuple):
     read_state: Callable[[Any, "Plan"], dict[str, Json]] = lambda _inv, _plan: {}
     parse: Callable[[Path, bytes], "Plan"] | None = None
     resume: Work | None = None
-    refusals: tuple[type[Exception], ...] = (errors.SafetyError,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

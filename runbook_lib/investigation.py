@@ -406,7 +406,8 @@ class Investigation(Generic[S, C]):
             self._write_phase(plan, ActionPhase.FAILED, text)
             raise errors.ActionInterruptedError(text) from None
         except Exception as error:
-            is_refused = isinstance(error, plan.kind.refusals)
+            code = errors.exit_code_of_error(type(error), find_runbook().errors)
+            is_refused = code is errors.ExitCode.REFUSED
             phase = ActionPhase.REFUSED if is_refused else ActionPhase.FAILED
             self._write_phase(plan, phase, str(error) or type(error).__name__)
             raise

@@ -25,7 +25,6 @@ from objectmove.errors import (
     NotApprovedError,
     NotNowError,
     PlanError,
-    RefusedError,
     StoreError,
 )
 from objectmove.plan import PlanRow
@@ -43,7 +42,7 @@ from .approvals import (
     load_plan,
     make_empty_plan,
 )
-from .errors import ClientError, SafetyError, UsageError
+from .errors import ClientError, UsageError
 from .model import Json, Outcome
 from .record.incident import Incident, write_file
 from .runbook import name_runbook
@@ -126,7 +125,6 @@ class MoveGate:
             verify=self._verify,
             parse=lambda path, content: self.admit(plans.parse_plan(content, path.name), path),
             resume=lambda inv, plan: self._carry_out(inv, plan, "resume"),
-            refusals=(SafetyError, RefusedError),
         )
 
     def get_store(self, clients: Any) -> S3Bucket:
