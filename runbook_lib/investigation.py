@@ -21,7 +21,7 @@ from .record.notes import write_note
 from .record.view import JournalView
 from .redact import Redactor
 from .runbook import find_runbook, keep_log, load_policy, use_runbook
-from .section import SectionModule, SectionParameters, check_parameters, split_list
+from .section import SectionModule, check_parameters, split_list
 from .settings import Settings
 
 #: Given as an incident's id, makes a new incident.
@@ -68,7 +68,7 @@ class Investigation(Generic[S, C]):
     incident: Incident
     _: KW_ONLY
     section: SectionModule
-    parameters: SectionParameters = None  # type: ignore[assignment]  # set in __post_init__
+    parameters: Any = None  # the section's own; set in __post_init__
     settings: S
     clients: C = None  # type: ignore[assignment]  # set in __post_init__
     now: Callable[[], datetime] = utc_now

@@ -46,7 +46,7 @@ from .errors import ClientError, UsageError
 from .model import Json, Outcome
 from .record.incident import Incident, write_file
 from .runbook import name_runbook
-from .section import ActionStep, ChangeParameters, by_id, get_parameters, split_list
+from .section import ActionStep, ChangeParameters, by_id, split_list
 
 __all__ = ["MoveError", "MoveGate", "MoveParameters", "NotNowError", "WatchedWorker"]
 
@@ -187,7 +187,7 @@ class MoveGate:
         id if it has none.
         """
         now = inv.now()
-        parameters = get_parameters(inv, MoveParameters)
+        parameters: MoveParameters = inv.parameters
         defaults = {
             "step": self.step,
             "made_by": inv.operator,
@@ -215,7 +215,7 @@ class MoveGate:
 
         Raises NotNowError when nothing was moved, or the time for an undo is over.
         """
-        plan_id = get_parameters(inv, MoveParameters).undo
+        plan_id = inv.parameters.undo
         if not plan_id:
             return make_empty_plan(
                 step=self.undo_step, target=self.action, reason=f"no {self.action} is named"
@@ -263,7 +263,7 @@ class MoveGate:
 
         Raises PlanError when a key is not in doubt, or has both answers.
         """
-        parameters = get_parameters(inv, MoveParameters)
+        parameters: MoveParameters = inv.parameters
         taken = parameters.taken
         not_taken = parameters.not_taken
         if not (taken or not_taken):
@@ -402,7 +402,7 @@ class MoveGate:
                 answers = (plan.summary["taken"], plan.summary["not_taken"])
                 done = run.settle(*answers, plan.sha256)
             elif verb == "resume":
-                done = _resume(run, get_parameters(inv, MoveParameters))
+                done = _resume(run, inv.parameters)
             elif verb == "undo":
                 done = run.carry_out("undo", plan.sha256)
             else:
@@ -424,7 +424,7 @@ class MoveGate:
 
     def _make_run(self, inv: Any, plan: Plan) -> Run:
         """Return what carries out a plan's move, with the parameters given."""
-        parameters = get_parameters(inv, MoveParameters)
+        parameters: MoveParameters = inv.parameters
         log = ChainedLog(plan.trace.with_stem(plan.content.id))
 
         def open_log() -> ChainedLog:

@@ -26,7 +26,6 @@ _MEANINGS: Mapping[Role | None, Meaning] = {
 T = TypeVar("T")
 #: Reads a step with the runbook's own ``Investigation``.
 ReadStep = Callable[[Any], Outcome]
-P = TypeVar("P", bound="SectionParameters")
 S = TypeVar("S", "Step", "ActionStep")
 M = TypeVar("M", bound=BaseModel)
 
@@ -54,16 +53,6 @@ class ChangeParameters(SectionParameters):
     """ids of plans to carry out, comma-separated"""
     approve: str = ""
     """SHA-256 of the approved plans, comma-separated"""
-
-
-def get_parameters(inv: Any, kind: type[P]) -> P:
-    """Return an investigation's parameters, or raise UsageError if they are of another kind."""
-    parameters = inv.parameters
-    if not isinstance(parameters, kind):
-        raise UsageError(
-            f"{inv.section.NAME} has no {kind.__name__}: this action belongs to another section"
-        )
-    return parameters
 
 
 def attempt(read: Callable[[], T]) -> tuple[T | None, str]:

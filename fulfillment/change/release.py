@@ -25,7 +25,6 @@ from runbook_lib.approvals import Plan
 from runbook_lib.errors import ClientError, SafetyError, UsageError
 from runbook_lib.http import read_minutes
 from runbook_lib.moving import MoveGate, MoveParameters
-from runbook_lib.section import get_parameters
 
 from ..clients import Clients
 from ..investigation import Investigation
@@ -161,7 +160,7 @@ def make_release_plan(
     -----
     Changes scratch objects under ``.runbook/probe/``, and the incident folder.
     """
-    parameters = get_parameters(inv, ReleaseParameters)
+    parameters: ReleaseParameters = inv.parameters
     settings = inv.settings
     source = parameters.prefix or settings.pending_prefix
     to = parameters.to or settings.ready_prefix
