@@ -30,7 +30,7 @@ from runbook_lib.redact import Redactor
 from runbook_lib.report import write_outputs
 from runbook_lib.run.commands import run
 from runbook_lib.run.console import IncidentId, command, list_options
-from runbook_lib.run.documents import Document, list_commands
+from runbook_lib.run.documents import Document
 from runbook_lib.run.move_commands import Approval, MoveCommands
 from runbook_lib.section import check_fields
 from runbook_lib.settings import find_checkout, find_env_file, find_root
@@ -143,7 +143,7 @@ def _plan_or_write_marker(settings: Settings, marker: str, approve: str) -> Docu
             apply=f"RUNBOOK_ENVIRONMENT={marker} {command}",
         )
     if not is_approved(sha256, approve):
-        raise errors.PlanNotApprovedError(f"this approval is of something else, not of {sha256}")
+        raise errors.SafetyError(f"this approval is of something else, not of {sha256}")
     store.put_object(MARKER_KEY, content.encode())
     return _make_marker_document(f"written; it reads {read_marker(store)!r}", writes=writes)
 
@@ -261,11 +261,12 @@ def _make_chaos_document(command: str, **facts: Any) -> Document:
     """Return the document. ``kept`` counts other objects; ``failed`` says why a key is left."""
     told = {"created": 0, "removed": 0, "kept": 0, "drills": {}, "failed": {}, "next": _REVERT}
     told |= facts
+    if not told["drills"]:
+        told["next"] = ""
     has_any = any(told[name] for name in ("drills", "removed", "failed"))
     head = {
         "schema": f"runbook/chaos-{command}/1",
         "answer": "Synthetic objects:" if has_any else "There is no synthetic object",
-        "commands": (told["next"],) if told["drills"] else (),
     }
     return Document.model_validate(head | told)
 
@@ -291,7 +292,7 @@ def fix(
 
     Raises
     ------
-    PlanNotApprovedError
+    SafetyError
         If the incident has no plan of 6.1 or 6.2 with this hash.
 
     Notes
@@ -338,7 +339,6 @@ def fix(
         update={
             "schema_name": "runbook/fix/1",
             "answer": "\n".join([*lines, ran.answer]),
-            "commands": list_commands(ran.unfinished, following),
             "hidden": ("action", "done", "readings", "causes"),
             "action": action,
             "done": tuple(done),
@@ -367,7 +367,7 @@ def _find_approved_plan(settings: Settings, incident_id: str, approve: str) -> s
         if entry.step in _ADVISED and is_approved(entry.result["sha256"], approve):
             return entry.plan
     text = f"{approve} is the hash of no plan of the open incident. Nothing was changed."
-    raise errors.PlanNotApprovedError(f"{text} Plan again: runbook fix")
+    raise errors.SafetyError(f"{text} Plan again: runbook fix")
 
 
 class ReleaseCommands(MoveCommands):
@@ -519,7 +519,7 @@ def revert_killed_drill(settings: Settings, *, progress: Progress) -> Document:
         incident=incident.id,
         exit_code=ExitCode.of(is_done),
         answer=f"{drill.id} was killed. Its fault, {scenario.name}, is reverted{end}",
-        commands=list_commands(next_commands, "runbook investigate" if trouble else ""),
+        next="runbook investigate" if trouble else "",
         drill=drill.id,
         scenario=scenario.name,
         reverted=True,

@@ -203,7 +203,7 @@ def list_trouble(settings: Settings, clients: Clients) -> list[str]:
         if waiting.overdue:
             count = count_of(len(waiting.overdue), "overdue real label")
             trouble.append(f"{count} (over {waiting.limit_minutes:g} min)")
-    except (errors.StoreNotReadyError, errors.ClientError, MoveError) as error:
+    except (errors.SafetyError, errors.ClientError, MoveError) as error:
         return [f"whether all is well cannot be read ({error})"]
     return trouble
 

@@ -112,4 +112,4 @@ class Investigation(display.Investigation[Settings, Clients]):
         if self.is_by_hand and not self.is_over:  # other runs write it at their end
             from runbook_lib.report import write_outputs
 
-            write_outputs(self.incident, find_runbook().sections, packs=self.incident.is_closed)
+            write_outputs(self.incident, find_runbook().sections)

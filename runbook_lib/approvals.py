@@ -50,7 +50,6 @@ class PlanKind(NamedTuple):
     read_state : right before ``apply``, reads what will change, or refuses; unused with ``resume``
     parse : reads a file that has more than the header
     resume : resumes a plan that was cut off; None if it is carried out only once
-    refusals : errors after which nothing was changed
     """
 
     schema: str
@@ -59,7 +58,6 @@ class PlanKind(NamedTuple):
     read_state: Callable[[Any, "Plan"], dict[str, Json]] = lambda _inv, _plan: {}
     parse: Callable[[Path, bytes], "Plan"] | None = None
     resume: Work | None = None
-    refusals: tuple[type[Exception], ...] = (errors.SafetyError,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,8 +158,8 @@ _NOTHING = PlanKind("", _do_nothing, _do_nothing)
 def load_plan(path: Path, kinds: Iterable[PlanKind]) -> Plan:
     """Read a plan back from its file.
 
-    Raises UsageError without such a file, or if it isn't one of these kinds, and PlanAlteredError
-    if it is torn or edited.
+    Raises UsageError without such a file, or if it isn't one of these kinds, and SafetyError if it
+    is torn or edited.
     """
     if not path.exists():
         text = f"No incident here has a plan {path.stem}. Check its id, or plan again."
@@ -177,7 +175,7 @@ def load_plan(path: Path, kinds: Iterable[PlanKind]) -> Plan:
 
 
 def parse_header(kind: PlanKind, path: Path, blob: bytes) -> Plan:
-    """Return a plan that is only a header, or raise PlanAlteredError."""
+    """Return a plan that is only a header, or raise SafetyError."""
     try:
         header = parse_json(blob)
         summary = {**header.get("summary", {}), "expires_at": header["expires_at"]}
@@ -194,24 +192,24 @@ def parse_header(kind: PlanKind, path: Path, blob: bytes) -> Plan:
             way_back=header.get("way_back", ""),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise errors.PlanAlteredError(f"{path} is incomplete or was edited; plan again") from error
+        raise errors.SafetyError(f"{path} is incomplete or was edited; plan again") from error
 
 
 def use_plan(plan: Plan, state: Mapping[str, Json], *, now: datetime) -> None:
     """Write the file that shows a plan as used, with the ``state`` before the change.
 
-    Raises PlanExpiredError or PlanUsedError if it is too old, or was used before.
+    Raises SafetyError if it is too old, or was used before.
     """
     if now >= plan.expires_at:
         expired = f"plan {plan.id} expired at {format_time(plan.expires_at)}"
-        raise errors.PlanExpiredError(f"{expired}: plan again, and approve the new plan")
+        raise errors.SafetyError(f"{expired}: plan again, and approve the new plan")
     with errors.disk_errors(f"{plan.trace} cannot be written"):
         try:
             with plan.trace.open("x", encoding="utf-8") as file:
                 json.dump(state, file, sort_keys=True)
         except FileExistsError as error:
             text = f"plan {plan.id} was applied before, or another command is applying it"
-            raise errors.PlanUsedError(f"{text}. Investigate, then plan again") from error
+            raise errors.SafetyError(f"{text}. Investigate, then plan again") from error
 
 
 def read_before(plan: Plan) -> dict[str, Json]:

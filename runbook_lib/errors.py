@@ -18,12 +18,7 @@
       RecordError
       SafetyError
         EnvironmentForbidsError
-        PlanNotApprovedError
-          StoppedAtPlanError
-        PlanExpiredError
-        PlanAlteredError
-        PlanUsedError
-        StoreNotReadyError
+        StoppedAtPlanError
       RunInterruptedError
         ActionInterruptedError
 """
@@ -134,30 +129,10 @@ class EnvironmentForbidsError(SafetyError):
     """Chaos, faults and drills run only in a marked local or demo environment."""
 
 
-class PlanNotApprovedError(SafetyError):
-    """There is no approval, or it is for something else."""
-
-
-class StoppedAtPlanError(PlanNotApprovedError):
+class StoppedAtPlanError(SafetyError):
     """The plan waits for its approval. The notebook did not fail."""
 
     HEADING = "STOPPED AT THE PLAN. Nothing was changed."
-
-
-class PlanExpiredError(SafetyError):
-    """The plan is older than its lifetime."""
-
-
-class PlanAlteredError(SafetyError):
-    """The plan's bytes are not those that were approved."""
-
-
-class PlanUsedError(SafetyError):
-    """The plan was carried out before, and can't be resumed."""
-
-
-class StoreNotReadyError(SafetyError):
-    """The store is unhealthy, or has no room for the copies."""
 
 
 class RunInterruptedError(RunbookError):

@@ -21,7 +21,7 @@ from .record.notes import write_note
 from .record.view import JournalView
 from .redact import Redactor
 from .runbook import find_runbook, keep_log, load_policy, use_runbook
-from .section import SectionModule, SectionParameters, check_parameters, split_list
+from .section import SectionModule, check_parameters, split_list
 from .settings import Settings
 
 #: Given as an incident's id, makes a new incident.
@@ -68,7 +68,7 @@ class Investigation(Generic[S, C]):
     incident: Incident
     _: KW_ONLY
     section: SectionModule
-    parameters: SectionParameters = None  # type: ignore[assignment]  # set in __post_init__
+    parameters: Any = None  # the section's own; set in __post_init__
     settings: S
     clients: C = None  # type: ignore[assignment]  # set in __post_init__
     now: Callable[[], datetime] = utc_now
@@ -333,9 +333,9 @@ class Investigation(Generic[S, C]):
         ``approve`` is comma-separated; if it names only other plans, nothing is done. With
         ``may_wait``, a plan without an approval is skipped, because nothing later needs its effect.
 
-        Raises StoppedAtPlanError without any approval of work that may not wait, and
-        PlanNotApprovedError for a hash of no plan of this run. Raises SafetyError when a safety
-        rule refuses, and ActionInterruptedError when interrupted; both are journalled.
+        Raises StoppedAtPlanError without any approval of work that may not wait, and SafetyError
+        for a hash of no plan of this run. Raises SafetyError when a safety rule refuses, and
+        ActionInterruptedError when interrupted; both are journalled.
         """
         approved = self._read_approvals(approve, plan)
         if not plan.is_empty and plan.sha256 in approved:
@@ -351,7 +351,7 @@ class Investigation(Generic[S, C]):
         return plan.make_entry(ActionPhase.PLANNED, reason="nothing was done")
 
     def _read_approvals(self, approve: str, plan: Plan) -> list[str]:
-        """Return the plans' hashes that ``approve`` names, or raise PlanNotApprovedError."""
+        """Return the plans' hashes that ``approve`` names, or raise SafetyError."""
         plans = [*self._load_named_plans(), *self._plans, plan]
         hashes = {known.sha256 for known in plans if not known.is_empty}
         approved: list[str] = []
@@ -360,9 +360,7 @@ class Investigation(Generic[S, C]):
             if len(meant) != 1:
                 text = f"{typed} is the hash of no plan that was made or named in this run."
                 choices = ", ".join(sha256[:SHORT_HASH] for sha256 in sorted(hashes))
-                raise errors.PlanNotApprovedError(
-                    f"{text} Plan again, or approve one of: {choices}"
-                )
+                raise errors.SafetyError(f"{text} Plan again, or approve one of: {choices}")
             approved += meant
         return approved
 
@@ -408,7 +406,8 @@ class Investigation(Generic[S, C]):
             self._write_phase(plan, ActionPhase.FAILED, text)
             raise errors.ActionInterruptedError(text) from None
         except Exception as error:
-            is_refused = isinstance(error, plan.kind.refusals)
+            code = errors.exit_code_of_error(type(error), find_runbook().errors)
+            is_refused = code is errors.ExitCode.REFUSED
             phase = ActionPhase.REFUSED if is_refused else ActionPhase.FAILED
             self._write_phase(plan, phase, str(error) or type(error).__name__)
             raise

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import StrEnum
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 
@@ -114,12 +114,6 @@ class Verdict(StrEnum):
     MITIGATED = "mitigated"
     NOT_FIXED = "not_fixed"
     UNKNOWN = "unknown"
-
-
-class Lesson(StrEnum):
-    WELL = "well"
-    BADLY = "badly"
-    LUCK = "luck"
 
 
 class ActionPhase(StrEnum):
@@ -318,7 +312,7 @@ class Note(_Entry):
     text: str
     checklist: str = ""
     """id of the checklist's step"""
-    lesson: Lesson | None = None
+    lesson: Literal["well", "badly", "luck"] | None = None
     """makes the note a lesson: well, badly or luck"""
     owner: str = ""
     """who does it; makes the note a follow-up"""

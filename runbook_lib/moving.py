@@ -25,7 +25,6 @@ from objectmove.errors import (
     NotApprovedError,
     NotNowError,
     PlanError,
-    RefusedError,
     StoreError,
 )
 from objectmove.plan import PlanRow
@@ -43,11 +42,11 @@ from .approvals import (
     load_plan,
     make_empty_plan,
 )
-from .errors import ClientError, SafetyError, UsageError
+from .errors import ClientError, UsageError
 from .model import Json, Outcome
 from .record.incident import Incident, write_file
 from .runbook import name_runbook
-from .section import ActionStep, ChangeParameters, by_id, get_parameters, split_list
+from .section import ActionStep, ChangeParameters, by_id, split_list
 
 __all__ = ["MoveError", "MoveGate", "MoveParameters", "NotNowError", "WatchedWorker"]
 
@@ -126,7 +125,6 @@ class MoveGate:
             verify=self._verify,
             parse=lambda path, content: self.admit(plans.parse_plan(content, path.name), path),
             resume=lambda inv, plan: self._carry_out(inv, plan, "resume"),
-            refusals=(SafetyError, RefusedError),
         )
 
     def get_store(self, clients: Any) -> S3Bucket:
@@ -189,7 +187,7 @@ class MoveGate:
         id if it has none.
         """
         now = inv.now()
-        parameters = get_parameters(inv, MoveParameters)
+        parameters: MoveParameters = inv.parameters
         defaults = {
             "step": self.step,
             "made_by": inv.operator,
@@ -217,7 +215,7 @@ class MoveGate:
 
         Raises NotNowError when nothing was moved, or the time for an undo is over.
         """
-        plan_id = get_parameters(inv, MoveParameters).undo
+        plan_id = inv.parameters.undo
         if not plan_id:
             return make_empty_plan(
                 step=self.undo_step, target=self.action, reason=f"no {self.action} is named"
@@ -265,7 +263,7 @@ class MoveGate:
 
         Raises PlanError when a key is not in doubt, or has both answers.
         """
-        parameters = get_parameters(inv, MoveParameters)
+        parameters: MoveParameters = inv.parameters
         taken = parameters.taken
         not_taken = parameters.not_taken
         if not (taken or not_taken):
@@ -383,18 +381,9 @@ class MoveGate:
             "; ".join(f"{row['plan']} is unfinished: {row['way_on']}" for row in rows)
         )
 
-    def fetch_plan(self, clients: Any, plan_id: str) -> Callable[[Incident], None]:
-        """Fetch a plan begun on another machine; return what saves it to an incident.
-
-        Raises NotNowError when the store does not know the plan.
-        """
-        move = planning.find_plan(self.get_read_store(clients), plan_id)
-
-        def save(incident: Incident) -> None:
-            _save_plan(incident, move)
-            ChainedLog(incident.path("ledger", f"{move.id}.jsonl")).append("fetched", {})
-
-        return save
+    def fetch_plan(self, clients: Any, plan_id: str) -> plans.Plan:
+        """Fetch a plan begun on another machine, or raise NotNowError if the store has none."""
+        return planning.find_plan(self.get_read_store(clients), plan_id)
 
     @_naming_commands()
     def _carry_out(self, inv: Any, plan: Plan, verb: str) -> Effect:
@@ -413,7 +402,7 @@ class MoveGate:
                 answers = (plan.summary["taken"], plan.summary["not_taken"])
                 done = run.settle(*answers, plan.sha256)
             elif verb == "resume":
-                done = _resume(run, get_parameters(inv, MoveParameters))
+                done = _resume(run, inv.parameters)
             elif verb == "undo":
                 done = run.carry_out("undo", plan.sha256)
             else:
@@ -435,7 +424,7 @@ class MoveGate:
 
     def _make_run(self, inv: Any, plan: Plan) -> Run:
         """Return what carries out a plan's move, with the parameters given."""
-        parameters = get_parameters(inv, MoveParameters)
+        parameters: MoveParameters = inv.parameters
         log = ChainedLog(plan.trace.with_stem(plan.content.id))
 
         def open_log() -> ChainedLog:
@@ -512,6 +501,12 @@ def _save_plan(incident: Incident, move: plans.Plan) -> Path:
     path = incident.path("plans", f"{move.id}.jsonl")
     write_file(path, move.content.decode())
     return path
+
+
+def save_fetched(incident: Incident, move: plans.Plan) -> None:
+    """Save a plan that was fetched, and begin its log, to an incident."""
+    _save_plan(incident, move)
+    ChainedLog(incident.path("ledger", f"{move.id}.jsonl")).append("fetched", {})
 
 
 def list_begun(home: Path) -> Iterator[plans.Plan]:

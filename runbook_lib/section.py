@@ -26,7 +26,6 @@ _MEANINGS: Mapping[Role | None, Meaning] = {
 T = TypeVar("T")
 #: Reads a step with the runbook's own ``Investigation``.
 ReadStep = Callable[[Any], Outcome]
-P = TypeVar("P", bound="SectionParameters")
 S = TypeVar("S", "Step", "ActionStep")
 M = TypeVar("M", bound=BaseModel)
 
@@ -41,7 +40,7 @@ class SectionParameters(BaseModel):
         extra="forbid", frozen=True, str_strip_whitespace=True, use_attribute_docstrings=True
     )
 
-    incident_id: str = Field("", pattern=r"^(inc-\d{8}T\d{6}Z-[0-9a-f]{4})?$")
+    incident_id: str = ""
     """incident to work on; empty: the newest open one, or a new one"""
     ticket_id: str = Field("", pattern=r"^[A-Za-z0-9-]{0,64}$")
     """support ticket of an affected customer; empty: the incident's, if it has one"""
@@ -54,16 +53,6 @@ class ChangeParameters(SectionParameters):
     """ids of plans to carry out, comma-separated"""
     approve: str = ""
     """SHA-256 of the approved plans, comma-separated"""
-
-
-def get_parameters(inv: Any, kind: type[P]) -> P:
-    """Return an investigation's parameters, or raise UsageError if they are of another kind."""
-    parameters = inv.parameters
-    if not isinstance(parameters, kind):
-        raise UsageError(
-            f"{inv.section.NAME} has no {kind.__name__}: this action belongs to another section"
-        )
-    return parameters
 
 
 def attempt(read: Callable[[], T]) -> tuple[T | None, str]:

@@ -22,10 +22,10 @@ from objectmove.plan import Plan as MovePlan
 from objectmove.plan import PlanRow, Timing
 from runbook_lib import errors
 from runbook_lib.approvals import Plan
-from runbook_lib.errors import ClientError, SafetyError, StoreNotReadyError, UsageError
+from runbook_lib.errors import ClientError, SafetyError, UsageError
 from runbook_lib.http import read_minutes
 from runbook_lib.moving import MoveGate, MoveParameters, WatchedWorker
-from runbook_lib.section import attempt, get_parameters
+from runbook_lib.section import attempt
 
 from ..clients import Clients
 from ..clients.http_systems import PrometheusClient
@@ -313,11 +313,9 @@ def make_release_plan(
     ------
     UsageError
         If the source is READY_PREFIX, whose labels ship: only an undo moves those back.
-    StoreNotReadyError
-        If the store is unhealthy.
     SafetyError
-        If the change key lacks a right, or LABEL_FINISHED=shipment and fulfillment-service does
-        not answer.
+        If the store is unhealthy, the change key lacks a right, or LABEL_FINISHED=shipment and
+        fulfillment-service does not answer.
     LimitError
         If more labels would move than RELEASE_LIMIT_OBJECTS; says how to split them.
     MoveError
@@ -327,7 +325,7 @@ def make_release_plan(
     -----
     Changes scratch objects under ``.runbook/probe/``, and the incident folder.
     """
-    parameters = get_parameters(inv, ReleaseParameters)
+    parameters: ReleaseParameters = inv.parameters
     settings = inv.settings
     source = parameters.prefix or settings.pending_prefix
     to = parameters.to or settings.ready_prefix
@@ -390,11 +388,11 @@ def make_release_plan(
 
 
 def check_store(clients: Clients) -> None:
-    """Raise StoreNotReadyError unless the store says that it is healthy."""
+    """Raise SafetyError unless the store says that it is healthy."""
     try:
         clients.store.check_live()
     except ClientError as error:
-        raise StoreNotReadyError(f"the store does not say that it is healthy ({error})") from error
+        raise SafetyError(f"the store does not say that it is healthy ({error})") from error
 
 
 def check_room(clients: Clients, move: MovePlan) -> None:
@@ -402,7 +400,7 @@ def check_room(clients: Clients, move: MovePlan) -> None:
     free_bytes = clients.store.read_free_bytes()
     largest_bytes = max((row.size_bytes for row in move.rows), default=0)
     if free_bytes is not None and free_bytes < 2 * largest_bytes:
-        raise StoreNotReadyError(f"{free_bytes} bytes are free: no room for the copies")
+        raise SafetyError(f"{free_bytes} bytes are free: no room for the copies")
 
 
 def check_move_rights(clients: Clients, source: str, to: str) -> None:

@@ -12,7 +12,7 @@ from objectmove.bucket import Seen, is_key_supported
 from runbook_lib import errors
 from runbook_lib.approvals import Effect, Plan, PlanKind, make_empty_plan, write_plan
 from runbook_lib.model import Json, count_of
-from runbook_lib.section import ChangeParameters, get_parameters
+from runbook_lib.section import ChangeParameters
 
 from ..analysis.artifacts import is_synthetic
 from ..clients.object_store import ObjectStore
@@ -178,7 +178,7 @@ def make_drill_id() -> str:
 
 def plan_backlog(inv: Investigation, step: str) -> Plan:
     """Plan a synthetic backlog by the section's parameters; raises as ``create_backlog``."""
-    backlog = Backlog.model_validate(get_parameters(inv, BacklogParameters).model_dump())
+    backlog = Backlog.model_validate(inv.parameters.model_dump())
     check_playground(inv.settings, inv.clients.store)
     backlog.prefix = check_prefix(inv.settings, backlog.prefix or inv.settings.chaos_prefix)
     backlog.drill_id = backlog.drill_id or get_drill_id(inv.incident) or make_drill_id()

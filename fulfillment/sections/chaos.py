@@ -6,7 +6,7 @@ import time
 from runbook_lib.approvals import Plan
 from runbook_lib.errors import AccessDeniedError, ClientError, NotFoundError
 from runbook_lib.model import Conclusion, Json, Outcome, Status, Verdict
-from runbook_lib.section import ActionStep, attempt, by_id, get_parameters, step
+from runbook_lib.section import ActionStep, attempt, by_id, step
 
 from ..change import synthetic
 from ..clients import Clients
@@ -30,7 +30,7 @@ _HTTP_STATUS: dict[type[ClientError], int] = {NotFoundError: 404, AccessDeniedEr
 )
 def _read_document(inv: Investigation) -> Outcome:
     """Describe synthetic objects, services and support in the JSON of DataFlow's chaos script."""
-    prefix = get_parameters(inv, Parameters).prefix or inv.settings.chaos_prefix
+    prefix = inv.parameters.prefix or inv.settings.chaos_prefix
     objects = synthetic.find_synthetic(inv.clients.store, [prefix]).objects
     size_bytes = sum(info.size_bytes for info in objects)
     services = describe_services(inv.clients)
@@ -120,7 +120,7 @@ STEPS = by_id(_read_document)
 
 
 def _plan_revert(inv: Investigation) -> Plan:
-    parameters = get_parameters(inv, Parameters)
+    parameters: Parameters = inv.parameters
     return synthetic.plan_revert(inv, "4.2", drill_id=parameters.drill_id, prefix=parameters.prefix)
 
 

@@ -20,7 +20,6 @@ from runbook_lib.section import (
     ActionStep,
     attempt,
     by_id,
-    get_parameters,
     rows_of,
     split_list,
     step,
@@ -91,7 +90,7 @@ def _refresh_advice(inv: Investigation) -> Advice:
 
 def _plan_release(inv: Investigation) -> Plan:
     """Plan 6.1: a release by move, a re-trigger, or nothing. With ``auto``, section 5 decides."""
-    parameters = get_parameters(inv, Parameters)
+    parameters: Parameters = inv.parameters
     way: str = parameters.way
     reason = f"chosen: way={way}"
     if way == "auto":
@@ -108,7 +107,7 @@ def _plan_release(inv: Investigation) -> Plan:
 
 def _get_orders(inv: Investigation) -> frozenset[str] | None:
     """Return the orders whose labels may move, or None for all. A drill moves only its own."""
-    named = frozenset(split_list(get_parameters(inv, Parameters).only_orders))
+    named = frozenset(split_list(inv.parameters.only_orders))
     if get_drill_id(inv.incident):
         own = frozenset(map(str, list_drill_orders(inv.journal)))
         return own & named if named else own
@@ -116,7 +115,7 @@ def _get_orders(inv: Investigation) -> frozenset[str] | None:
 
 
 def _plan_repair(inv: Investigation) -> Plan:
-    parameters = get_parameters(inv, Parameters)
+    parameters: Parameters = inv.parameters
     action = parameters.service_action
     target = parameters.service or inv.settings.worker_service
     reason = f"chosen: service_action={action}"
@@ -138,7 +137,7 @@ def _plan_refresh(inv: Investigation) -> Plan:
 
 
 def _plan_clean_up(inv: Investigation) -> Plan:
-    return plan_revert(inv, "6.3", drill_id=get_parameters(inv, Parameters).drill_id)
+    return plan_revert(inv, "6.3", drill_id=inv.parameters.drill_id)
 
 
 def _or_say(

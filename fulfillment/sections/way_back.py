@@ -7,7 +7,7 @@ from objectmove.errors import RefusedError, StoreError
 from runbook_lib.approvals import load_plan
 from runbook_lib.frames import TEXT
 from runbook_lib.model import Conclusion, Outcome
-from runbook_lib.section import by_id, get_parameters, step
+from runbook_lib.section import by_id, step
 
 from ..change.release import GATE, MOVE, TO_SETTLE
 from ..investigation import Investigation
@@ -36,7 +36,7 @@ class Parameters(remediation.Parameters):
 )
 def read_to_settle(inv: Investigation) -> Outcome:
     """List the labels that a person must settle, with what is known of their orders."""
-    plan_id = get_parameters(inv, Parameters).release
+    plan_id = inv.parameters.release
     if not plan_id:
         return Outcome().ok("no release is named: set release, and run the cells from there again")
     try:

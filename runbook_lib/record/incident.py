@@ -105,13 +105,6 @@ class Incident:
     def is_closed(self) -> bool:
         return self.state.closed_at is not None
 
-    def is_damaged(self) -> bool:
-        try:
-            self.journal.view()
-        except RecordError:
-            return True
-        return False
-
     def update(self, **facts: Json) -> None:
         """Add facts to the state, unless the incident is closed."""
         if not self.is_closed:

@@ -14,20 +14,17 @@ from .render import write_report
 _LONGEST_WRITE_S = 120
 
 
-def write_outputs(incident: Incident, sections: Sections, *, packs: bool = True) -> Path:
+def write_outputs(incident: Incident, sections: Sections) -> Path:
     """Export the executed notebooks, and write report, summary, manifest, and a zip of it all.
 
-    An older zip is removed, even if ``packs`` is false. Closed neighbours with an outdated report
-    get a new one, too.
+    Closed neighbours with an outdated report get a new one, too.
     """
     with lock_file(incident.folder / "report.html.lock", timeout_s=_LONGEST_WRITE_S):
         model = ReportModel(incident, sections)
         export_notebooks(incident)
         path = write_report(incident, model)
         write_manifest(incident)
-        (incident.folder / f"{incident.id}.zip").unlink(missing_ok=True)
-        if packs:
-            write_attachment(incident)
+        write_attachment(incident)
     for name in model.neighbours:
         with suppress(RunbookError):  # this report doesn't depend on its neighbours'
             other = Incident(incident.folder.with_name(name), redactor=incident.redactor)

@@ -75,15 +75,13 @@ NOT_A_NOTEBOOK = (OSError, ValueError, AttributeError, KeyError, TypeError)
 _PRIORITY = ["image/png", "image/jpeg", "text/html", "text/markdown", "text/plain"]
 
 
-def export_notebooks(incident: Incident) -> list[Path]:
-    """Write each executed notebook as an HTML file beside it, unless it is newer. Return all pages.
+def export_notebooks(incident: Incident) -> None:
+    """Write each executed notebook as an HTML file beside it, unless that is newer.
 
     The pages fetch and run nothing, and hold no secret that the incident's redactor knows.
     """
-    pages = []
     for source in sorted(incident.folder.glob("notebooks/*.ipynb")):
         page = source.with_suffix(".html")
-        pages.append(page)
         if not is_newer(page, source):
             html = render_html(
                 "notebook.html",
@@ -93,7 +91,6 @@ def export_notebooks(incident: Incident) -> list[Path]:
                 incident_id=incident.id,
             )
             write_file(page, html)
-    return pages
 
 
 def is_newer(page: Path, source: Path) -> bool:

@@ -48,7 +48,7 @@ from ..settings import Settings
 from ..show.tables import tabulate_plans
 from ..show.text import VERDICT_WORDS, capitalise, format_value
 from .console import IncidentId, command, list_options
-from .documents import Document, list_commands
+from .documents import Document
 from .interrupts import Interrupts, delay_interrupts, do_nothing
 from .notebooks import NotebookRun, SharedKernel, run_notebook
 
@@ -97,7 +97,7 @@ def run_sections(
             incident.mark("interrupted", str(interruption))
         progress("interrupted; writing the report")
         with suppress(KeyboardInterrupt):  # a second Ctrl-C skips the report
-            write_outputs(incident, sections, packs=incident.is_closed)
+            write_outputs(incident, sections)
         raise interruption from None
     return runs
 
@@ -149,7 +149,7 @@ def _run_and_report(
     with Interrupts():  # all is done, so ignore the first Ctrl-C
         if is_new and not alerts:
             close_if_quiet(incident)
-        report = write_outputs(incident, sections, packs=incident.is_closed)
+        report = write_outputs(incident, sections)
     return _describe_runs(incident, sections, names, runs, report=report, schema=schema)
 
 
@@ -199,7 +199,6 @@ def _describe_runs(
         verdict=verdict,
         exit_code=_choose_exit_code(runs, verdict),
         answer=_say_outcome(judged, causes, affected),
-        commands=list_commands(journal.finish_commands, next_command),
         report=str(report),
         reason=judged.reason,
         unfinished=journal.finish_commands,
@@ -391,7 +390,6 @@ def close(
         verdict=verdict,
         exit_code=CODE_OF_VERDICT[verdict],
         answer=f"{gettext('Closed')}. {gettext(VERDICT_WORDS[verdict])}{reason}",
-        commands=list_commands(journal.finish_commands, next_command),
         report=str(write_outputs(incident, sections)),
         reason=judgement.reason,
         unfinished=journal.finish_commands,

@@ -3,7 +3,7 @@
 Fields are added, never renamed. Text from outside is never read as markup.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
@@ -27,7 +27,7 @@ class Document(BaseModel, populate_by_name=True, extra="allow", ser_json_inf_nan
     Attributes
     ----------
     answer : what a person wants to know first
-    commands : what to type next
+    commands : what to type next, unless ``way_on``, ``unfinished`` or ``next`` says it
     status : decides icon and colour of the answer; by default the exit code does
     hidden : fields that only programs read
     """
@@ -48,10 +48,6 @@ class Document(BaseModel, populate_by_name=True, extra="allow", ser_json_inf_nan
 
     def to_json(self) -> str:
         return name_runbook(self.model_dump_json(by_alias=True, indent=2))
-
-
-def list_commands(unfinished: Iterable[str], following: str) -> tuple[str, ...]:
-    return tuple(filter(None, dict.fromkeys((*unfinished, following))))
 
 
 _STYLES = {"good": "green", "bad": "bold red", "unsure": "yellow", "plain": ""}
@@ -94,9 +90,10 @@ def print_document(document: Document, console: Console) -> None:
     tone, icon = get_tone(document.status or _STATUS_OF_CODE.get(document.exit_code, "failed"))
     if document.answer:
         console.print(Text(visible(f"{icon} {document.answer}"), style=_STYLES[tone]))
-    for command in document.commands:
-        _print_whole(console, f"\n  {command}\n")
     values = document.model_dump(by_alias=True)
+    following = values.get("way_on") or values.get("unfinished") or [values.get("next")]
+    for command in filter(None, document.commands or following):
+        _print_whole(console, f"\n  {command}\n")
     for name, value in values.items():
         is_shown = name in _LINES or isinstance(value, list | tuple | dict)
         if not value or not is_shown or name in (*_COMMANDS, *document.hidden):

@@ -12,11 +12,18 @@ from typer import Argument, Option, Typer
 from typer.core import TyperCommand
 
 from ..approvals import SHORT_HASH, Plan, load_plan
-from ..errors import ActionInterruptedError, ClientError, ExitCode, SafetyError, UsageError
+from ..errors import (
+    ActionInterruptedError,
+    ClientError,
+    ExitCode,
+    RecordError,
+    SafetyError,
+    UsageError,
+)
 from ..investigation import close_if_quiet
 from ..language import gettext
 from ..model import ActionEntry, ActionPhase, Json, Progress, count_of, format_time, keep_quiet
-from ..moving import OPEN, OTHERS, MoveError, MoveGate, NotNowError
+from ..moving import OPEN, OTHERS, MoveError, MoveGate, NotNowError, save_fetched
 from ..record.incident import Incident, list_incidents
 from ..redact import Redactor
 from ..report import write_outputs
@@ -24,7 +31,7 @@ from ..section import Sections
 from ..settings import Settings
 from ..show.text import VERDICT_WORDS, capitalise, format_bytes
 from .console import IncidentId, command, list_options
-from .documents import Document, list_commands
+from .documents import Document
 
 _STILL = "--consumer-stands-still"
 PlanId = Annotated[str, Argument(help="the plan's id, as `runbook plan` printed it")]
@@ -172,7 +179,7 @@ class MoveCommands:
         self.progress("list the bucket")
         inv, plan = self._open_plan(plan_id, only_reads=True)
         if not plan.trace.exists():  # another machine may have carried it out
-            self.gate.fetch_plan(inv.clients, plan_id)(inv.incident)
+            save_fetched(inv.incident, self.gate.fetch_plan(inv.clients, plan_id))
         entry = inv.verify(plan)
         return self._make_document(
             "verify",
@@ -203,7 +210,6 @@ class MoveCommands:
         if values.get("verdict"):
             lines.append(f"{gettext(VERDICT_WORDS[values['verdict']])}: {values['reason']}")
         values["answer"] = "\n".join(lines)
-        values["commands"] = values["way_on"] or list_commands((), values["next"])
         return Document.model_validate(values)
 
     def _show_plan(self, inv: Any, plan: Plan, command: str, **fields: Any) -> Document:
@@ -267,21 +273,23 @@ class MoveCommands:
         """
         home = self.settings.runbook_home.resolve()
         incident_id = ""
-        save_fetched: Callable[[Incident], None] | None = None
+        fetched: Any = None
         owners = [f for f in list_incidents(home) if (f / "plans" / f"{plan_id}.jsonl").is_file()]
         if owners:
             own = Incident(owners[0], redactor=Redactor())
-            if (only_reads or not own.is_closed) and not own.is_damaged():
-                incident_id = own.id
+            with suppress(RecordError):
+                own.journal.view()
+                if only_reads or not own.is_closed:
+                    incident_id = own.id
         else:
-            save_fetched = self._fetch(plan_id)  # fails before an incident is made
+            fetched = self._fetch(plan_id)  # fails before an incident is made
         inv = self._open(incident_id, **parameters)
-        if save_fetched is not None:
-            save_fetched(inv.incident)
+        if fetched is not None:
+            save_fetched(inv.incident, fetched)
         return inv, load_plan(inv.incident.find_plan(plan_id), (self.gate.kind,))
 
-    def _fetch(self, plan_id: str) -> Callable[[Incident], None]:
-        """Fetch a plan that another machine may have begun; return what saves it to an incident."""
+    def _fetch(self, plan_id: str) -> Any:
+        """Fetch a plan that another machine may have begun, or raise UsageError."""
         with suppress(ClientError, NotNowError):
             clients = self.sections.investigation.connect(self.settings)
             return self.gate.fetch_plan(clients, plan_id)

@@ -75,13 +75,12 @@ def describe(thing: object) -> Card:
 
 @dataclass(frozen=True)
 class ShownReading:
-    """A reading in a notebook: judgement, query (``source``), and first rows.
+    """A reading in a notebook: judgement, query, and first rows.
 
     ``frame`` has every row, typed as the step declares.
     """
 
     reading: Reading
-    source: str
     frame: "DataFrame"
 
     def plot(self, threshold: float | None = None) -> Picture | Card:
@@ -189,7 +188,7 @@ class Investigation(investigation.Investigation[S, C]):
         """Carry out one step, journal its reading, and return it with all its rows."""
         reading = self.read_step(step_id)
         columns = self.section.STEPS[step_id].columns
-        return ShownReading(reading, reading.source, to_frame(reading.rows, columns))
+        return ShownReading(reading, to_frame(reading.rows, columns))
 
     def read_all(self, *step_ids: str, **reuse: Any) -> Card:
         """Read some steps, and return a table of the readings; ``reuse`` goes to ``read_step``."""

@@ -217,3 +217,9 @@ def test_a_damaged_journal_stays_as_it_is_and_a_new_incident_takes_its_place(
     rows = {row.incident: row.damage for row in document.incidents}
     assert f"{old}/journal.jsonl, line 3: " in rows.pop(old)
     assert rows == {new: ""}
+
+
+def test_a_plan_can_begin_a_new_incident(world: World) -> None:
+    commands = ReleaseCommands(world.settings)
+    first = commands.plan(incident_id="new")
+    assert commands.plan(incident_id="new").incident != first.incident

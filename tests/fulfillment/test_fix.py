@@ -11,7 +11,7 @@ import pytest
 
 from fulfillment.commands import fix
 from fulfillment.sections import SECTIONS, remediation
-from runbook_lib.errors import ExitCode, PlanNotApprovedError
+from runbook_lib.errors import ExitCode, SafetyError
 from runbook_lib.model import ActionPhase, Verdict
 from runbook_lib.run.commands import investigate
 from runbook_lib.run.documents import Document
@@ -28,7 +28,7 @@ def approve(world: World, shown: Document) -> Document:
     assert shown.exit_code is ExitCode.REFUSED
     assert shown.action
     short = shown.action["sha256"][:12]
-    assert shown.commands == (f"runbook fix --approve {short}",)
+    assert shown.next == f"runbook fix --approve {short}"
     return fix(world.settings, approve=short)
 
 
@@ -86,7 +86,7 @@ def test_a_hash_of_no_plan_is_refused_and_nothing_runs(world: World) -> None:
     shown = fix(world.settings)
     before = dict(world.store.objects)
     for typed in ("0" * 12, str(shown.next)[-11:]):
-        with pytest.raises(PlanNotApprovedError, match="runbook fix"):
+        with pytest.raises(SafetyError, match="runbook fix"):
             fix(world.settings, approve=typed)
     assert world.store.objects == before
 

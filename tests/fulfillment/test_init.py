@@ -11,7 +11,7 @@ from fulfillment import commands as command
 from fulfillment.change.exercises import MARKER_KEY, check_playground, read_marker
 from fulfillment.commands import init
 from fulfillment.settings import Settings
-from runbook_lib.errors import EnvironmentForbidsError, ExitCode, PlanNotApprovedError
+from runbook_lib.errors import EnvironmentForbidsError, ExitCode, SafetyError
 from tests.support.world import FakeClients, World, make_settings
 
 
@@ -57,7 +57,7 @@ def test_the_marker_says_what_it_will_write_and_where_and_waits_for_approval(wor
     }
     assert said.sha256[:12] in said.apply
     assert world.store.memory.writes == []
-    with pytest.raises(PlanNotApprovedError):
+    with pytest.raises(SafetyError, match="of something else"):
         init(settings(world), marker="demo", approve="0" * 64)
     assert world.store.memory.writes == []
     done = init(settings(world), marker="demo", approve=said.sha256)

@@ -73,7 +73,7 @@ def test_a_forced_failure_is_failed_and_saved_before_it_is_told(
 @pytest.mark.parametrize(
     ("error", "status"),
     [
-        ("runbook_lib.errors import PlanExpiredError", RunStatus.REFUSED),
+        ("runbook_lib.errors import SafetyError", RunStatus.REFUSED),
         ("objectmove.errors import StoppedError", RunStatus.FAILED),
     ],
 )

@@ -28,7 +28,8 @@ def save(incident: Incident, *outputs: Any, cells: Any = ()) -> None:
 
 
 def export(incident: Incident) -> str:
-    (path,) = export_notebooks(incident)
+    export_notebooks(incident)
+    (path,) = incident.folder.glob("notebooks/*.html")
     return path.read_text("utf-8")
 
 
