@@ -264,9 +264,11 @@ class Run:
         self._forget()
         move = self._make_move(header.expires_at)
         move.parts = header.parts
-        (answer,) = self.main.send([plan.make_put()])
-        if answer.effect != "done" and answer.code not in UNMET:  # it is there already
-            raise StoreError(f"the plan cannot be kept in the bucket: {answer.code}")
+        put = plan.make_put()
+        if self.bucket.look([put.key]).get(put.key) is None:
+            (answer,) = self.main.send([put])
+            if answer.effect != "done" and answer.code not in UNMET:  # it is there already
+                raise StoreError(f"the plan cannot be kept in the bucket: {answer.code}")
         moves[plan.id] = move
         return move
 
