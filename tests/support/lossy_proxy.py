@@ -296,7 +296,7 @@ def _classify(
         kind = "claim"
     elif key.startswith((".runbook/state", ".runbook/parts/", ".runbook/plans/")):
         kind = "record"
-    elif ".runbook/" in key or "/absent-" in key:
+    elif key.startswith(".runbook/") or ".runbook-probe-" in key or "/absent-" in key:
         kind = "own"  # `absent-…`: a right is tried on what does not exist
     elif method == "POST" and "delete" in query:
         keys = re.findall(rb"<Key>([^<]*)</Key>", body)
