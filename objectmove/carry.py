@@ -154,8 +154,6 @@ class Carrier:
         self._guards_copies = self.abilities.rename or self.abilities.conditional_copy
         self._guards_deletes = self.abilities.conditional_delete
 
-    # --- what a run does with rows ---
-
     def finish(self) -> None:
         """Work on rows that haven't ended, except those that wait to be moved."""
         unended = self.move.find_rows(*UNENDED)
@@ -175,6 +173,7 @@ class Carrier:
             batch = list(islice(queue, room))
             landed = self.move.find_rows(State.LANDED)
             wanted = self._ask_caller(batch)
+            # The deletes of the batch before go out with the copies of this one.
             self._step([*wanted, *landed])
             if not batch:
                 return
@@ -230,8 +229,6 @@ class Carrier:
             if row.way is old_way:
                 self.move.rows[number] = replace(row, **changes)
 
-    # --- batches ---
-
     def _begin_waiting(self) -> Iterator[int]:
         """Yield the numbers of the rows that wait, and store that the move has come to each."""
         move = self.move
@@ -242,7 +239,7 @@ class Carrier:
         move.next = move.end
 
     def _count_room(self) -> int:
-        """Return the size of the next batch; if no more rows may be in doubt, set ``stopped``."""
+        """Return how many rows may be announced next; if none may be, set ``stopped``."""
         if len(self.move.find_rows(*_IN_DOUBT)) >= self._max_in_doubt:
             self.finish()
         in_doubt = len(self.move.find_rows(*_IN_DOUBT))
@@ -269,7 +266,7 @@ class Carrier:
         return wanted
 
     def _finish_rows(self, numbers: Collection[int]) -> None:
-        """Step through rows until they have ended, a round changes none, or 6 rounds are over."""
+        """Step through rows until all have ended, a step changes none, or ``_ROUNDS`` are over."""
         rows = self.move.rows
         for _ in range(_ROUNDS):
             left = sorted(self.move.find_rows(*UNENDED).keys() & numbers)
@@ -281,8 +278,6 @@ class Carrier:
                 self._step(left[start : start + self._max_batch])
             if [rows.get(number) for number in left] == before:
                 return
-
-    # --- one step ---
 
     def _get_item(self, number: int) -> _Item:
         row = self.move.rows[number]
@@ -320,19 +315,19 @@ class Carrier:
         self._send(sends, deletes)
 
     def _look(self, items: Sequence[_Item]) -> None:
-        """Look at the source and destination of rows, but assume what the store guards."""
+        """Look at both ends of rows; of fresh rows, assume what the store will check itself."""
         self._looked_at = self.operator.clock.monotonic()
         keys: list[str] = []
         assumed: dict[str, Any] = {}
         for item in items:
             is_fresh = item.number in self.fresh and not item.row.why
-            is_sent = is_fresh and item.row.state is State.WAITING
+            is_ready = is_fresh and item.row.state is State.WAITING
             is_landed = is_fresh and item.row.state is State.LANDED
-            if is_sent or (is_landed and self._guards_deletes):
+            if is_ready or (is_landed and self._guards_deletes):
                 assumed[item.source] = item.planned
             else:
                 keys.append(item.source)
-            if is_sent and self._guards_copies:
+            if is_ready and self._guards_copies:
                 assumed[item.to] = None
             elif not is_landed:
                 keys.append(item.to)
@@ -361,7 +356,7 @@ class Carrier:
         return decide(direction, state, *ends)
 
     def _close(self, item: _Item, state: State, why: str) -> None:
-        """Store that a row's work ended in a state; of a row to park, store what it was before."""
+        """Store the state in which a row ended; a row to park gets ``rest`` instead."""
         row = item.row
         way = self.move.way
         is_moved = state is State.MOVED
@@ -379,8 +374,6 @@ class Carrier:
             del self.move.rows[item.number]
         else:
             self._update(item, state=state, way=way, why=why, at=None)
-
-    # --- requests ---
 
     def _send(self, sends: Sequence[_Item], deletes: Sequence[_Item]) -> None:
         """Announce copies and deletes, save, and send them; note what each answer proves."""
@@ -406,32 +399,32 @@ class Carrier:
             requests.append(request)
             state = State.RENAMING if is_rename else State.DOUBTFUL
             announced.append(self._update(item, state=state, at=self.book.stamp))
-        found = [item for item in deletes if item.row.state not in (State.LANDED, State.DELETING)]
+        already = [item for item in deletes if item.row.state not in (State.LANDED, State.DELETING)]
         deleting = [self._update(item, state=State.DELETING) for item in deletes]
         self.book.save()
         self.operator.note("begun", move=self.move.id, rows=len(announced))
         age_s = self.operator.clock.monotonic() - self._looked_at
         if age_s > _MAX_LOOK_AGE_S and not (self._guards_copies and self._guards_deletes):
-            for item in (*sends, *deletes):  # nothing was sent: look again
+            for item in (*sends, *deletes):  # nothing is sent: restore the rows, and look again
                 self._update(item)
             return
-        self.already += len(found)
-        subjects = [[item] for item in announced]
+        self.already += len(already)
+        items_of_requests = [[item] for item in announced]
         is_bulk = self.abilities.conditional_bulk
         if self._guards_deletes and not is_bulk:
             for item in deleting:
-                subjects.append([item])
+                items_of_requests.append([item])
                 requests.append(
                     Request("delete", item.source, if_match=self._seen[item.source].etag)
                 )
         elif deleting:
-            subjects.append(deleting)
+            items_of_requests.append(deleting)
             etags = {
                 item.source: self._seen[item.source].etag if is_bulk else "" for item in deleting
             }
             requests.append(Request("delete_many", keys=etags))
         answers = self.book.send(
-            requests, lambda index, answer: self._note_answer(subjects[index], answer)
+            requests, lambda index, answer: self._note_answer(items_of_requests[index], answer)
         )
         is_busy = any(answer.code in _OVERLOADED for answer in answers)
         if is_busy:

@@ -80,15 +80,13 @@ class Reach:
 
 @dataclass
 class _Line:
-    """One connection."""
-
     http: Any
     lock: Lock
     used_at: float = -_IDLE_S
 
 
 class Connections:
-    """Connections to one host; at most one request at a time on each."""
+    """Connections to one host, each with at most one request at a time."""
 
     def __init__(self, host: str, reach: Reach) -> None:
         # Don't keep ``reach``: it is the bucket, which holds these connections.

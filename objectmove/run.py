@@ -96,8 +96,6 @@ class Run:
     #: A person's answers: each row with the state that it gets.
     answers: Sequence[tuple[Doubt, State]] = ()
 
-    # --- what a run is asked to do ---
-
     def carry_out(self, verb: Literal["apply", "resume", "undo"], approve: str = "") -> MoveResult:
         """Begin a release or an undo, or resume one.
 
@@ -136,7 +134,7 @@ class Run:
                 if self.part:
                     raise
                 self.stopped = str(error)  # another machine works on it
-        with self._open("long") as release, self._naming_next_command(release):
+        with self._open("long") as release, self._handling_errors(release):
             self._resume_if_safe()
             return self._report()
 
@@ -184,13 +182,13 @@ class Run:
                     way_on=f"resume {self.plan.id} --resume-worker --approve {needed}",
                 )
             self.operator.note("resumed")
-            with self._naming_next_command(release):
+            with self._handling_errors(release):
                 self._resume_worker(held)
             return self._report()
 
     def _finish(self, release: Move, undo: Move | None) -> MoveResult:
         """Carry out the release; or end it, then carry out its undo. Return the result."""
-        with self._naming_next_command(undo or release):
+        with self._handling_errors(undo or release):
             self._carry_all(release, is_stop=self.stop_here or undo is not None)
             if undo is not None:
                 if not release.is_ended:
@@ -200,8 +198,6 @@ class Run:
                 self._carry_all(undo, is_stop=self.stop_here)
             self._resume_if_safe()
             return self._report()
-
-    # --- beginning ---
 
     @cached_property
     def _abilities(self) -> Abilities:
@@ -323,8 +319,6 @@ class Run:
             if release.get_row(number).state is not State.MOVED:
                 undo.rows[number] = Row(State.LEFT, Way.BACK)
 
-    # --- work ---
-
     def _carry_all(self, move: Move, *, is_stop: bool = False) -> None:
         """Carry out a move, or each of its parts that has begun; with ``is_stop``, end it."""
         for number in move.begun:
@@ -345,13 +339,13 @@ class Run:
                     return
                 if may_begin and has_begun and release.part_moves[number].is_ended:
                     return
-                with self._naming_next_command(release):
+                with self._handling_errors(release):
                     self._hold_worker()
                     book, part = part_lock.enter_context(self._open_part(release, number))
                     release.begun.add(number)
                     self._note_begin(release)
                     self.main.save()
-            with self._naming_next_command(release):
+            with self._handling_errors(release):
                 self._carry_move(book, part)
 
     @contextmanager
@@ -367,7 +361,7 @@ class Run:
             yield book, part
 
     @contextmanager
-    def _naming_next_command(self, move: Move) -> Iterator[None]:
+    def _handling_errors(self, move: Move) -> Iterator[None]:
         """On an error, resume the worker if that is safe, and let the error name the next command.
 
         A move that announced nothing is dropped from the bucket's state.
@@ -457,7 +451,7 @@ class Run:
             move.keep_until = max(move.keep_until, until)
 
     def _find_next_command(self, move: Move) -> str:
-        """Return the command that resumes a move; if the bucket doesn't have it, that begins it."""
+        """Return the command that resumes a move, or the one that begins it if it isn't stored."""
         with suppress(MoveError):
             read = read_state(self.bucket)
             if read and move.plan not in self.main.state.moves:
@@ -475,8 +469,6 @@ class Run:
             return "plan"
         still = " --consumer-stands-still" if self.still_since else ""
         return f"apply {plan.id}{still} --approve {plan.sha256}"
-
-    # --- checks before the first announcement of a run ---
 
     def _check_rows(self, carrier: Carrier) -> None:
         """Look at all rows that wait; skip what changed, or end the move if too much changed.
@@ -549,8 +541,6 @@ class Run:
                 f"{some} vanished within {_WATCH_S:g} s: something still consumes them. Stop it, "
                 "then try again"
             )
-
-    # --- the worker ---
 
     def _hold_worker(self) -> None:
         """Pause the worker; if this run has done so, check every 2 s that it is still paused."""

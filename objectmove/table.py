@@ -29,6 +29,8 @@ class Direction(StrEnum):
 
 
 class State(StrEnum):
+    """How far a row has come, or how it ended."""
+
     #: Never sent, or certainly without effect.
     WAITING = "waiting"
     #: A copy was announced; no answer shows what became of it.
@@ -95,6 +97,8 @@ class Act(StrEnum):
 
 
 class Proof(StrEnum):
+    """What ``verify`` says of a row."""
+
     IN_PLACE = "in_place"
     GONE_AFTER_LANDED = "gone_after_landed"
     UNPROVEN = "unproven"
