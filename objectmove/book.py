@@ -200,7 +200,7 @@ class Book:
         self.is_lost = False
 
     def _save(self) -> bool:
-        """Write the state unless another run did; return whether our state was surely written.
+        """Write the state unless another run did; return whether ours was surely written.
 
         Only a conditional save may be sent again, because a second one changes nothing.
         """
@@ -223,7 +223,7 @@ class Book:
         return False
 
     def _put(self, body: bytes) -> Answer:
-        """Send the state once. A conditional save gets a new date, another that of every change."""
+        """Send the state once. A conditional save is dated now, any other like every change."""
         sent_at = self.clock.monotonic()
         put = Request("put", self.key, body=body)
         if self.is_conditional:

@@ -392,7 +392,7 @@ class Run:
             raise
 
     def _carry_move(self, book: Book, move: Move, *, is_stop: bool = False) -> None:
-        """Do all that can be done with the rows of a release, a part of it, or an undo.
+        """Do what can be done with the rows of a release, a part of it, or an undo.
 
         ``book`` is the state object that holds the rows. With ``is_stop``, announce nothing more.
         """
@@ -589,7 +589,7 @@ class Run:
             state.hold = replace(state.held, is_sure=is_sure)
 
     def _may_pause_late(self) -> bool:
-        """Tell whether an earlier run may have paused the worker after its hold had ended."""
+        """Tell whether an earlier run may have paused the worker after the hold had ended."""
         hold = self.main.state.hold
         return hold is not None and not hold.is_sure and hold.name == self.operator.hold.name
 

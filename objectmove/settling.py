@@ -42,7 +42,7 @@ class Doubt(NamedTuple):
 
 
 def look_aside(bucket: S3Bucket, plan: Plan, rows: Iterable[tuple[int, Row]]) -> list[Doubt]:
-    """Look at each row's source and parking place."""
+    """Return rows with what a look finds at their sources and parking places."""
     found = [(number, plan.rows[number], row) for number, row in rows]
     keys: list[str] = []
     for _, planned, _ in found:
@@ -56,7 +56,7 @@ def look_aside(bucket: S3Bucket, plan: Plan, rows: Iterable[tuple[int, Row]]) ->
 
 
 def find_doubts(bucket: S3Bucket, release: Move) -> list[Doubt]:
-    """Look where the objects are of a plan's rows that are reserved or that a person freed."""
+    """Return a plan's reserved and freed rows, each with where its object is."""
     rows = [each for each in release.list_all_rows(*State) if each[1].is_reserved]
     rows += release.list_all_rows(State.FREED)
     if not rows:
@@ -95,9 +95,9 @@ def find_in_reach(bucket: S3Bucket, state: BucketState) -> dict[str, str]:
 def make_explain(
     bucket: S3Bucket, state: BucketState, *, beside: str = ""
 ) -> Callable[[Version], str]:
-    """Return a function that says why a plan's row forbids an object to move, or "".
+    """Return a function that says why an object must not move, or "".
 
-    An object with other content than the row is not meant. Rows of the plan ``beside`` don't count.
+    It must not if it has the key and content of a reserved row, except one of the plan ``beside``.
     """
     reasons: dict[tuple[str, str, int], str] = {}
     for release in state.moves.values():

@@ -24,7 +24,7 @@ NEWER = f"{OLD_RELEASES}made-by-a-newer-version/1.json"
 
 
 class Way(StrEnum):
-    """Between which two places an object moves."""
+    """From where to where an object goes."""
 
     THERE = "there"
     """From the source to the destination: a release."""
@@ -123,7 +123,7 @@ class Move:
 
     @property
     def unended(self) -> Move | None:
-        """The undo if it has begun and not ended, else the release if it has not ended, or None."""
+        """The undo if there is one that has not ended, else the release if it has not ended."""
         moves = (self.undo, self)
         return next((move for move in moves if move is not None and not move.is_ended), None)
 
@@ -140,7 +140,7 @@ class Move:
         return self.next >= self.end and not self.find_rows(*UNENDED)
 
     def get_row(self, number: int) -> Row:
-        """Return what is stored of a row, or what it means that nothing is stored."""
+        """Return a row; if none is stored, its number tells whether it waits, moved or is left."""
         for part in self.part_moves.values():
             if part.start <= number < max(part.end, part.next):
                 return part.get_row(number)
@@ -172,7 +172,7 @@ class Move:
         return rows
 
     def list_waiting(self) -> list[int]:
-        """Return the numbers of the rows that this move has yet to move."""
+        """Return the numbers of the rows that wait to be moved."""
         waiting = [n for n, row in self.find_rows(State.WAITING).items() if row.way is self.way]
         return waiting + [n for n in range(self.next, self.end) if n not in self.rows]
 
