@@ -367,6 +367,7 @@ class S3Bucket(Reach):
         at: datetime,
         expires_s: int,
     ) -> str:
+        """Return the query of a presigned request (AWS Signature Version 4)."""
         date = at.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
         scope = f"{date[:8]}/{self.region}/s3/aws4_request"
         signed_names = ";".join(sorted(headers))

@@ -112,7 +112,7 @@ class Operator(NamedTuple):
 
 
 class _Item(NamedTuple):
-    """A row, and the keys that it goes from and to on its present way."""
+    """A row to work on, and the keys from which and to which its object goes now."""
 
     number: int
     row: Row
@@ -225,6 +225,7 @@ class Carrier:
         self._update_all(unended, Way.BACK, way=Way.THERE, state=State.DOUBTFUL)
 
     def _update_all(self, rows: Mapping[int, Row], old_way: Way, **changes: Any) -> None:
+        """Change stored fields of the rows that go one way."""
         for number, row in rows.items():
             if row.way is old_way:
                 self.move.rows[number] = replace(row, **changes)
@@ -376,7 +377,7 @@ class Carrier:
             self._update(item, state=state, way=way, why=why, at=None)
 
     def _send(self, sends: Sequence[_Item], deletes: Sequence[_Item]) -> None:
-        """Announce copies and deletes, save, and send them; note what each answer proves."""
+        """Announce copies and deletes, save, and send them; store what each answer proves."""
         if not (sends or deletes):
             return
         announced = []
