@@ -22,7 +22,7 @@ __all__ = ["GENESIS", "ChainedLog", "Entry", "LogDamagedError", "LogError", "rea
 
 #: ``prev`` of the first line.
 GENESIS = "0" * 64
-#: Room for the last lines on a full disk.
+#: Reserved for the last lines when the disk is full.
 _RESERVE_BYTES = 256 * 1024
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
@@ -123,7 +123,7 @@ class ChainedLog:
                 return self._append(kind, data, sync)
 
     def _append(self, kind: str, data: dict[str, Any], sync: bool) -> Entry:
-        """Append one entry, while the caller has the locks."""
+        """Append one entry; the caller has both locks. First move a torn last line away."""
         if self._broken:
             raise LogError(f"{self.path} is not written any more: {self._broken}")
         has_torn_tail = self._read_new_lines()
@@ -185,7 +185,7 @@ class ChainedLog:
             self._kept_entries = []
 
     def _read_new_lines(self) -> bool:
-        """Read the complete lines that are new; tell whether a torn line follows them."""
+        """Read new complete lines; return whether bytes without a line break follow them."""
         try:
             file_size = self.path.stat().st_size
         except (FileNotFoundError, NotADirectoryError):
@@ -194,11 +194,11 @@ class ChainedLog:
             self._start_over()
         if file_size > self._checked_bytes:
             for entry, line_bytes in _read(self.path, self._checked_bytes, self._last_entry):
-                self._move_past(entry, line_bytes)
+                self._count_as_read(entry, line_bytes)
         # Without the file's lock, another process may be writing that line just now.
         return file_size > self._checked_bytes
 
-    def _move_past(self, entry: Entry, line_bytes: int) -> None:
+    def _count_as_read(self, entry: Entry, line_bytes: int) -> None:
         self._last_entry = entry
         self._checked_bytes += line_bytes
         if self._kept_entries is not None:
@@ -219,7 +219,7 @@ class ChainedLog:
         return torn_path.name
 
     def _write(self, kind: str, data: dict[str, Any], sync: bool) -> Entry:
-        """Write one line after the last entry; after a failure, write none any more."""
+        """Write one line after the last entry; if that fails, this object writes no more."""
         line = _make_line(self._last_entry, self._clock(), kind, data)
         try:
             self._write_line(line, sync)
@@ -229,11 +229,11 @@ class ChainedLog:
                 os.truncate(self.path, self._checked_bytes)
             raise LogError(f"cannot write {self.path}: {self._broken}") from error
         entry = _decode(line)  # as a reader of the file would see it
-        self._move_past(entry, len(line))
+        self._count_as_read(entry, len(line))
         return entry
 
     def _write_line(self, line: bytes, sync: bool) -> None:
-        """Append a line. If that fails, give the reserved room back and try once more."""
+        """Append a line. If that fails, free the reserved room and try once more."""
         with self.path.open("ab", buffering=0) as file:
             try:
                 _write_whole(file, line)
@@ -265,7 +265,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _read(path: Path, start_bytes: int, last: Entry) -> Iterator[tuple[Entry, int]]:
-    """Yield each complete entry from ``start_bytes`` on, after ``last``; and its line's length."""
+    """Yield each complete entry after ``last`` from ``start_bytes`` on, with its line's length."""
     with _raising_log_error(f"{path} cannot be read"), path.open("rb") as file:
         file.seek(start_bytes)
         for line in file:

@@ -1,9 +1,9 @@
 """The lock is the state: one run at a time writes a state object, and each save renews the lock.
 
-A save is conditioned on the version that the save before it wrote. Without conditional puts, the
-lock is a claim: a run puts one, lists all, and withdraws its own if another is live. Every other
-change expires before the lock can lapse. So a process that slept changes nothing when it wakes, and
-whoever takes a lapsed lock knows that nothing of the dead run is in flight.
+A save names the ETag of the save before it as its condition. If the store has no conditional put,
+the lock is a claim: a run puts a claim, lists all claims, and withdraws its own if another is live.
+Every other change expires before the lock can lapse. So a process that slept changes nothing when
+it wakes, and no request of a dead run can take effect once another run takes its lapsed lock.
 """
 
 import os
@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple, Self
 
 from .bucket import UNMET, Answer, Request, S3Bucket, parse_time
-from .errors import HeldError, StoppedError, StoreError
+from .errors import BusyError, StoppedError, StoreError
 from .plan import Timing
 from .state import (
     NEWER,
@@ -25,7 +25,7 @@ from .state import (
     BucketState,
     Lock,
     check_old_releases,
-    find_holder,
+    find_lock,
     get_part_key,
     read_state,
 )
@@ -38,7 +38,7 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 
 Patience = Literal["none", "short", "long"]
 Notice = Callable[[str], None]
-"""Called with what is waited for, and for how long."""
+"""Called with a text that says what the run waits for, and for how long."""
 
 
 class Clock(NamedTuple):
@@ -54,8 +54,8 @@ OWN_CLOCK = Clock()
 class Book:
     """A state object that this run has locked.
 
-    ``patience`` says whether to wait for the lock of a run that works (``long``), only of one that
-    may have died (``short``), or not at all.
+    ``patience``: wait for the lock of a run that works (``long``), only for that of a run that may
+    have died (``short``), or not at all (``none``).
     """
 
     bucket: S3Bucket
@@ -85,23 +85,23 @@ class Book:
     def __enter__(self) -> Self:
         """Take the lock; wait for the lock of a run that may have died.
 
-        Raises HeldError when another run works, and StoreError when the state can't be read or
+        Raises BusyError when another run works, and StoreError when the state can't be read or
         written.
         """
         counts = set[int]()
         began = self.clock.monotonic()
         while True:
-            holder, count = self._try()
-            if holder is None:
+            other, count = self._try()
+            if other is None:
                 return self
-            who = f"{holder.by} on {holder.host} carries out {holder.plan}"
-            lapse_s = holder.lease_s + self.timing.spread_s
+            who = f"{other.by} on {other.host} carries out {other.plan}"
+            lapse_s = other.lease_s + self.timing.spread_s
             text = f"{who}, or was killed: then its lock lapses within {lapse_s:g} s"
             counts.add(count)
             is_over = self.patience == "none" or self.clock.monotonic() > began + lapse_s + 30
             # A killed run's last save may land late, but not two.
             if is_over or (len(counts) > 2 and self.patience == "short"):
-                raise HeldError(f"{text}. Try again")
+                raise BusyError(f"{text}. Try again")
             self.notice(text)
             # Wait at random, or two runs that withdraw at once could do so forever.
             self.clock.sleep(0.5 + int.from_bytes(os.urandom(1)) / 256)
@@ -121,17 +121,17 @@ class Book:
         return self.stamp < self._unknown_until
 
     def _try(self) -> tuple[Lock | None, int]:
-        """Take the lock; else return who has it, and a count that grows while they work."""
+        """Take the lock and return None, else another run's lock; and the count of saves."""
         self._read_clock()
-        claimer = None if self.is_conditional else self._put_claim()
+        rival = None if self.is_conditional else self._put_claim()
         read = read_state(self.bucket, self.key)
-        holder = claimer or find_holder(read, self.timing.spread_s)
-        if holder == self._lock:
-            holder = None
+        other = rival or find_lock(read, self.timing.spread_s)
+        if other == self._lock:
+            other = None
         is_new = read is None and self.key == STATE
         if is_new:
             check_old_releases(self.bucket)
-        if holder is None:
+        if other is None:
             self.state = read.state if read else BucketState(secrets.token_hex(16), _FORMAT)
             self.state.lock = self._lock
             self._etag = read.seen.etag if read else ""
@@ -140,12 +140,12 @@ class Book:
                     self._keep_old_out()
                 return None, 0
         self._withdraw()
-        return holder or self._lock, read.state.count if read else -1
+        return other or self._lock, read.state.count if read else -1
 
     def _keep_old_out(self) -> None:
-        """Put the object that makes version 0.1 refuse this bucket; check that it began nothing.
+        """Put the object that makes version 0.1 refuse this bucket.
 
-        If it did, remove the state that we just put.
+        If version 0.1 has a release in it meanwhile, remove the state that we just put, and raise.
         """
         try:
             self.send([Request("put", NEWER, body=b"{}", if_absent=self.is_conditional)])
@@ -157,11 +157,12 @@ class Book:
             raise
 
     def _read_clock(self) -> None:
+        """Date our next requests by the store's clock."""
         self._stamped_at = self.clock.monotonic()
         self.stamp = self.bucket.read_clock()
 
     def _put_claim(self) -> Lock | None:
-        """Put a claim; return a live claim of someone else, if there is one."""
+        """Put a claim; return the lock in another run's live claim, or None."""
         body = BucketState("", _FORMAT, lock=self._lock).encode()
         (answer,) = self.send([Request("put", self._claim, body=body)])
         if answer.effect != "done":
@@ -169,9 +170,9 @@ class Book:
         for listed in self.bucket.list_objects(self._claim.removesuffix(self._lock.token)):
             if listed.key == self._claim:
                 continue
-            holder = find_holder(read_state(self.bucket, listed.key), self.timing.spread_s)
-            if holder is not None:
-                return holder
+            other = find_lock(read_state(self.bucket, listed.key), self.timing.spread_s)
+            if other is not None:
+                return other
             self.send([Request("delete", listed.key)])
         return None
 
@@ -181,7 +182,7 @@ class Book:
             self.send([Request("delete", self._claim)])
 
     def renew(self) -> None:
-        """Save if requests have lost half of their validity."""
+        """Save if half of the validity of our requests has passed."""
         if self.clock.monotonic() - self._stamped_at > self.timing.expires_s / 2:
             self.save()
 
@@ -199,7 +200,7 @@ class Book:
         self.is_lost = False
 
     def _save(self) -> bool:
-        """Write the state unless somebody else did; return whether that is certain.
+        """Write the state unless another run did; return whether ours was surely written.
 
         Only a conditional save may be sent again, because a second one changes nothing.
         """
@@ -222,7 +223,7 @@ class Book:
         return False
 
     def _put(self, body: bytes) -> Answer:
-        """Send the state once: sign a conditional save afresh, and any other like a change."""
+        """Send the state once. A conditional save is dated now, any other like every change."""
         sent_at = self.clock.monotonic()
         put = Request("put", self.key, body=body)
         if self.is_conditional:
@@ -237,6 +238,7 @@ class Book:
         return answer
 
     def _read_back(self) -> bool:
+        """Return whether the bucket has the state that we sent."""
         sent_at = self.clock.monotonic()
         read = read_state(self.bucket, self.key)
         ours = (self.state.lock, self.state.count)
@@ -255,7 +257,7 @@ class Book:
         requests: Sequence[Request],
         on_answer: Callable[[int, Answer], object] = lambda _index, _answer: None,
     ) -> list[Answer]:
-        """Send changes, each once. None can take effect once the lock can lapse."""
+        """Send changes, each once, dated so that none takes effect once the lock can lapse."""
         expires_s = self.timing.expires_s
 
         def take(index: int, answer: Answer) -> Answer:

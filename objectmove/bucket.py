@@ -64,7 +64,7 @@ _SOURCES = {"copy": "x-amz-copy-source", "rename": "x-amz-rename-source"}
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One version of an object; ``etag`` is without quotes, ``last_modified`` has a zone."""
+    """One version of an object; ``etag`` has no quotes, ``last_modified`` a time zone."""
 
     key: str
     etag: str
@@ -88,10 +88,10 @@ class Seen(Version):
 
     @property
     def has_hash(self) -> bool:
-        """Whether the ETag can be the MD5 of the content, by what a HEAD says.
+        """Whether the ETag can be the MD5 of the content, by the headers of a HEAD.
 
-        It can't after a multipart upload, nor under a KMS key. The probe finds out whether this
-        store's other ETags are MD5s. Under a client's key, a HEAD fails.
+        It can't after a multipart upload, nor if a KMS key encrypts the object. The probe finds out
+        whether the store's other ETags are MD5s. If a client's key encrypts it, a HEAD fails.
         """
         is_md5 = _MD5.fullmatch(self.etag) is not None
         return is_md5 and not self.headers.get(ENCRYPTION, "").startswith("aws:kms")
@@ -115,8 +115,8 @@ class Request(NamedTuple):
 class Answer(NamedTuple):
     """What became of a request.
 
-    ``effect`` is ``done`` only by a well-formed answer that says so, and ``none`` only when the
-    request was never sent, or refused before the store acted.
+    ``effect`` is ``done`` only if a well-formed answer says so, and ``none`` only if the request
+    was never sent, or the store refused it before it acted.
     """
 
     effect: Literal["done", "none", "unknown"]
@@ -165,7 +165,7 @@ class S3Bucket(Reach):
         self._http = Connections(self._host, self)
 
     def list_objects(self, prefix: str, *, start: str = "", page_size: int = 0) -> Iterator[Seen]:
-        """Yield the objects under a prefix; ``start`` skips most before it, if keys are in order.
+        """Yield the objects under a prefix; with ``start``, most stores leave out smaller keys.
 
         Keys that end with ``/`` are left out: a store on a file system lists them for folders that
         a bulk delete emptied.
@@ -199,7 +199,10 @@ class S3Bucket(Reach):
             query["continuation-token"] = token
 
     def look(self, keys: Sequence[str], *, failed: dict[str, StoreError] | None = None) -> Look:
-        """Return each object with its metadata, without the keys that could not be read."""
+        """Return what a HEAD finds at each key; a key that could not be read is missing.
+
+        Its error is put into ``failed``.
+        """
         looks: Look = {}
         replies = self._ask([Request("head", key) for key in keys])
         for key, reply in zip(keys, replies, strict=True):
@@ -244,7 +247,7 @@ class S3Bucket(Reach):
         return self._http.exchange(makers, resend=True, sink=sink)
 
     def read_object(self, key: str) -> tuple[bytes, Seen, datetime] | None:
-        """Return an object's content, version, and the store's time, or None."""
+        """Return an object's content, its version, and the store's time; None if it is absent."""
         (reply,) = self._ask([Request("get", key)])
         seen = self._find(key, reply)
         if seen is None:
@@ -252,6 +255,7 @@ class S3Bucket(Reach):
         return reply.body, seen, parse_time(reply.headers.get("date", ""))
 
     def read_hash(self, key: str, algorithm: str) -> str:
+        """Return an object's content hash in hex, by an algorithm of ``hashlib``."""
         digest = hashlib.new(algorithm, usedforsecurity=False)
         self.fetch(Request("get", key), f"read {key}", digest.update)
         return digest.hexdigest()
@@ -270,7 +274,7 @@ class S3Bucket(Reach):
         return Request("put", copy.key, if_absent=copy.if_absent, body=reply.body, headers=headers)
 
     def fetch(self, request: Request, what: str, sink: Sink | None = None) -> Reply:
-        """Return the answer to a read; raise StoreError about ``what`` unless its status is 200.
+        """Return the answer to a read; unless its status is 200, raise StoreError, naming ``what``.
 
         ``sink`` takes the body in parts; the answer then has none.
         """
@@ -326,7 +330,7 @@ class S3Bucket(Reach):
         at: datetime | None = None,
         expires_s: int = _READ_EXPIRES_S,
     ) -> Message:
-        """Return the HTTP message of a request; without ``at``, our own clock dates it (a read)."""
+        """Return a request's HTTP message, signed at ``at``, or now by this machine's clock."""
         headers = {"host": self._host, **request.headers}
         query = request.query
         body = request.body
@@ -363,6 +367,7 @@ class S3Bucket(Reach):
         at: datetime,
         expires_s: int,
     ) -> str:
+        """Return the query of a presigned request (AWS Signature Version 4)."""
         date = at.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
         scope = f"{date[:8]}/{self.region}/s3/aws4_request"
         signed_names = ";".join(sorted(headers))
@@ -437,7 +442,7 @@ def _parse_error(reply: Reply) -> tuple[str, str]:
 
 
 def parse_xml(body: bytes, root: str) -> ET.Element:
-    """Return the root element, without namespaces; a nameless one unless the body has this root."""
+    """Return the root element, without namespaces; if it isn't ``root``, a nameless element."""
     nothing = ET.Element("")
     try:
         element = ET.fromstring(body)  # noqa: S314  # expat 2.4 and newer bounds entities
@@ -453,7 +458,7 @@ def format_time(at: datetime) -> str:
 
 
 def parse_time(text: str) -> datetime:
-    """Parse ISO 8601, or the form of HTTP headers; UTC if there is no zone. Raises StoreError."""
+    """Parse ISO 8601 or an HTTP date, as UTC if it has no zone. Raises StoreError."""
     try:
         at = datetime.fromisoformat(text) if text[:1].isdigit() else parsedate_to_datetime(text)
     except ValueError as error:

@@ -1,7 +1,7 @@
 """The loop over rows: look as far as needed, ask the table, announce, save, send, note the answers.
 
-Every way and direction goes through ``Carrier._step``. Nothing is sent before a save of the state
-names its row. A release needs no look where the store itself guards the request.
+Release, undo, parking and bringing back all go through ``Carrier._step``. A row is announced when a
+save of the state says what is about to be sent for it; nothing is sent before.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -21,36 +21,36 @@ from .settling import look_aside
 from .state import Move, Row, Way
 from .table import UNENDED, Act, Direction, Rule, State, decide
 
-#: The most rows in doubt at once, and while a person confirms that nothing consumes them.
+#: The most rows in doubt at once; the second, while a person confirms that nothing consumes.
 MOST_IN_DOUBT = 32
 MOST_IN_DOUBT_STILL = 256
 #: The most rows at once whose content passes through our memory, because the store cannot copy.
 _MOST_PUTS = 4
-#: The most rounds over open rows.
+#: How often one call tries rows that have not ended.
 _ROUNDS = 6
 #: How old a look may be when we send a request without a condition that the store honours.
 _MAX_LOOK_AGE_S = 2.0
 #: Past this size of the state, nothing more is announced.
 _MAX_STATE_BYTES = 1_000_000
-#: A copy of such a row was never announced.
+#: The states of a row of which no copy was ever announced.
 _NEVER_COPIED = (State.WAITING, State.RENAMING)
 _OVERLOADED = ("SlowDown", "HTTP 503", "ServiceUnavailable")
 
 Ask = Callable[[Sequence[PlanRow]], Sequence[str | None]]
-"""Takes rows right before they are announced. Returns for each row "" (move it), why to skip it, or
-None (it can't be known: the row waits for the next run)."""
+"""Asked about rows right before they are announced. Returns for each row "" (move it), why to skip
+it, or None (the caller can't find out: the row waits for the next run)."""
 
 Evidence = Callable[[Sequence[PlanRow]], Sequence[str]]
-"""Returns for each row, in words, what other systems know of its order."""
+"""Returns for each row, as a text, what other systems know of its order."""
 
 
 class Holder(Protocol):
-    """Holds the worker: keeps everyone else from moving objects; the caller provides it."""
+    """Pauses the worker, so that nobody else moves objects; the caller provides it."""
 
     name: str  # of the worker, the same on every machine
-    words: str  # how it is held; the plan repeats these words
-    way_back: str  # how a person ends the hold without us
-    can_pause: bool  # whether it can pause the worker, or only watch it
+    words: str  # how the worker is paused; the plan repeats these words
+    way_back: str  # how a person resumes the worker without this program
+    can_pause: bool  # False: it can only watch the worker
 
     def is_paused(self) -> bool:
         """Tell whether the worker is paused; raise ``MoversError`` if that can't be read."""
@@ -88,8 +88,8 @@ class WatchedWorker:
 class Operator(NamedTuple):
     """Who carries a plan out, and with what.
 
-    ``log`` returns this machine's log of the plan. ``notice`` hears what we wait for; ``progress``
-    hears how many rows are done, and of how many.
+    ``log`` returns this machine's log of the plan. ``notice`` is called with what the run waits
+    for, ``progress`` with the number of rows begun and of all rows.
     """
 
     name: str
@@ -102,7 +102,7 @@ class Operator(NamedTuple):
     progress: Callable[[int, int], None] = lambda _done, _all: None
 
     def note(self, kind: str, **data: object) -> None:
-        """Write into this machine's log, which is for people; a full disk stops no move."""
+        """Write into this machine's log, which only people read: a full disk stops no move."""
         if self.log is None:
             return
         try:
@@ -112,6 +112,8 @@ class Operator(NamedTuple):
 
 
 class _Item(NamedTuple):
+    """A row to work on, and the keys from which and to which its object goes now."""
+
     number: int
     row: Row
     planned: PlanRow
@@ -119,7 +121,7 @@ class _Item(NamedTuple):
     to: str
 
 
-#: A request without a proof leaves a row in doubt. A row that got nowhere is stuck.
+#: A row is in doubt after a request whose effect is unknown, and stuck if a step didn't move it.
 _IN_DOUBT = (State.DOUBTFUL, State.RENAMING, State.DELETING)
 _STUCK = (State.WAITING, State.UNPROVEN, *_IN_DOUBT)
 
@@ -134,53 +136,52 @@ class Carrier:
     book: Book  # the locked state object that holds the rows
     move: Move
     abilities: Abilities
-    still_since: datetime | None
-    hold: Callable[[], None]  # pauses the worker, or makes sure that it is paused
+    still_since: datetime | None  # as in ``Run``
+    hold_worker: Callable[[], None]  # pauses the worker, or makes sure that it is paused
 
     def __post_init__(self) -> None:
-        self.already = 0  # how many rows a look found at their destination
+        self.already = 0  # rows whose content was at the destination without a copy of this run
         self.stopped = ""  # why nothing more is announced in this run
-        #: Rows that were ready to move when this run began. Until something is noted of them, we
-        #: don't look again at what the store guards.
+        #: Rows that were ready to move when this run first looked. If the store guards a request
+        #: by a condition, we don't look at them again before that request.
         self.fresh: set[int] = set()
-        #: What the last look found; what is sent or deleted has a source.
+        #: What ``_look`` found or assumed, by key.
         self._seen: dict[str, Any] = {}
-        self._most = MOST_IN_DOUBT_STILL if self.still_since is not None else MOST_IN_DOUBT
-        self._widest = self._most if self.abilities.copies else _MOST_PUTS
-        self._width = 1
+        self._max_in_doubt = MOST_IN_DOUBT_STILL if self.still_since is not None else MOST_IN_DOUBT
+        self._max_batch = self._max_in_doubt if self.abilities.copies else _MOST_PUTS
+        self._batch_size = 1
         #: Which kinds of requests need no look before them, because the store guards them.
         self._guards_copies = self.abilities.rename or self.abilities.conditional_copy
         self._guards_deletes = self.abilities.conditional_delete
 
-    # --- what a run does with rows ---
-
     def finish(self) -> None:
-        """Work on open rows, and rows to park or bring back, until they end or nothing changes."""
-        unended = self.move.find(*UNENDED)
-        self._resolve(unended.keys() - self.move.list_waiting())
+        """Work on rows that haven't ended, except those that wait to be moved."""
+        unended = self.move.find_rows(*UNENDED)
+        self._finish_rows(unended.keys() - self.move.list_waiting())
 
     def carry(self) -> None:
         """Move the rows that wait: the first one alone, then batch after batch.
 
-        It stops (``stopped``) when no row of a batch moves, too many stay in doubt, or the state is
-        full.
+        Stops, and says why in ``stopped``, when no row of a batch moves, too many rows stay in
+        doubt, or the state is full.
         """
-        queue = self._list_waiting()
+        queue = self._begin_waiting()
         while True:
-            room = self._find_room()
+            room = self._count_room()
             if self.stopped:
                 return
             batch = list(islice(queue, room))
-            landed = self.move.find(State.LANDED)
-            wanted = self._ask(batch)
+            landed = self.move.find_rows(State.LANDED)
+            wanted = self._ask_caller(batch)
+            # The deletes of the batch before go out with the copies of this one.
             self._step([*wanted, *landed])
             if not batch:
                 return
             if room == 1:
-                self._resolve(wanted)
+                self._finish_rows(wanted)
             stuck = [number for number in wanted if self.move.get_row(number).state in _STUCK]
             if wanted and stuck == wanted:
-                first = self._get(stuck[0])
+                first = self._get_item(stuck[0])
                 self.stopped = f"no object moved: {first.source}: {first.row.why}"
                 return
             start = self.move.start
@@ -189,46 +190,48 @@ class Carrier:
     def park(self) -> None:
         """Park the unproven and the taken objects that are at their sources."""
         rows = self.move.rows
-        unsettled = self.move.find(State.UNPROVEN, State.TAKEN)
+        unsettled = self.move.find_rows(State.UNPROVEN, State.TAKEN)
         doubts = look_aside(self.bucket, self.plan, unsettled.items())
         at_source = [doubt for doubt in doubts if doubt.source.may_be_here]
         if not at_source:
             return
-        self.hold()
-        # Note what is known of orders before the worker sees the objects vanish.
+        self.hold_worker()
+        # Ask other systems about the orders before the objects vanish from their sources.
         texts = self.operator.evidence([doubt.planned for doubt in at_source])
         for doubt, text in zip(at_source, texts, strict=True):
             evidence = doubt.row.evidence or text[:300]
-            row = replace(doubt.row, state=State.WAITING, way=Way.PARK, evidence=evidence)
-            rows[doubt.number] = row
-        self._resolve([doubt.number for doubt in at_source])
+            rows[doubt.number] = replace(
+                doubt.row, state=State.WAITING, way=Way.PARK, evidence=evidence
+            )
+        self._finish_rows([doubt.number for doubt in at_source])
         for doubt in at_source:
             if rows[doubt.number].state is State.WAITING:  # it cannot be parked
                 rows[doubt.number] = doubt.row
 
     def stop(self, why: str) -> None:
-        """Announce nothing more: rows that wait are left."""
+        """End the move for rows that wait: they are left, and a new plan may move them."""
         self.move.stopped = why
         self.move.end = self.move.next
-        waiting = self.move.find(State.WAITING)
-        self._change(waiting, self.move.way, state=State.LEFT, why=why)
+        waiting = self.move.find_rows(State.WAITING)
+        self._update_all(waiting, self.move.way, state=State.LEFT, why=why)
 
     def judge_as_release(self) -> None:
-        """Judge what an undo left open as its release would, because nobody confirmed anything.
+        """Make an undo's open rows doubtful rows of the release.
 
-        If an object is back, but is still where consumers take, too, the row stays released.
+        Without a person's confirmation, consumers may take from the destination meanwhile. A row
+        whose object is at both ends stays released.
         """
-        unended = self.move.find(State.DOUBTFUL, State.LANDED, State.DELETING)
-        self._change(unended, Way.BACK, way=Way.THERE, state=State.DOUBTFUL)
+        unended = self.move.find_rows(State.DOUBTFUL, State.LANDED, State.DELETING)
+        self._update_all(unended, Way.BACK, way=Way.THERE, state=State.DOUBTFUL)
 
-    def _change(self, rows: Mapping[int, Row], going: Way, **changes: Any) -> None:
+    def _update_all(self, rows: Mapping[int, Row], old_way: Way, **changes: Any) -> None:
+        """Change stored fields of the rows that go one way."""
         for number, row in rows.items():
-            if row.way is going:
+            if row.way is old_way:
                 self.move.rows[number] = replace(row, **changes)
 
-    # --- batches ---
-
-    def _list_waiting(self) -> Iterator[int]:
+    def _begin_waiting(self) -> Iterator[int]:
+        """Yield the numbers of the rows that wait, and store that the move has come to each."""
         move = self.move
         for number in move.list_waiting():
             move.next = max(move.next, number + 1)
@@ -236,66 +239,65 @@ class Carrier:
             yield number
         move.next = move.end
 
-    def _find_room(self) -> int:
-        """Return how many more rows may be in doubt; without room, set ``stopped``."""
-        if len(self.move.find(*_IN_DOUBT)) >= self._most:
+    def _count_room(self) -> int:
+        """Return how many rows may be announced next; if none may be, set ``stopped``."""
+        if len(self.move.find_rows(*_IN_DOUBT)) >= self._max_in_doubt:
             self.finish()
-        in_doubt = len(self.move.find(*_IN_DOUBT))
-        if in_doubt >= self._most:
+        in_doubt = len(self.move.find_rows(*_IN_DOUBT))
+        if in_doubt >= self._max_in_doubt:
             self.stopped = f"{in_doubt} objects are in doubt"
         if self.book.size_bytes > _MAX_STATE_BYTES:
             self.stopped = "the bucket's state is full: plan fewer objects, or use --parts"
-        return min(self._width, self._most - in_doubt)
+        return min(self._batch_size, self._max_in_doubt - in_doubt)
 
-    def _ask(self, numbers: Sequence[int]) -> list[int]:
-        """Ask the caller about a release's rows; return those that may move now."""
+    def _ask_caller(self, numbers: Sequence[int]) -> list[int]:
+        """Ask the caller about rows; return those that may move now: all rows, in an undo."""
         if self.move.is_undo or not numbers:
             return list(numbers)
-        items = [self._get(number) for number in numbers]
+        items = [self._get_item(number) for number in numbers]
         answers = self.operator.ask([item.planned for item in items])
         wanted = []
         for item, answer in zip(items, answers, strict=True):
             if answer:
                 self._close(item, State.SKIPPED, answer)
             elif answer is None:
-                self._set(item, why="we couldn't find out whether it is still wanted")
+                self._update(item, why="we couldn't find out whether it is still wanted")
             else:
                 wanted.append(item.number)
         return wanted
 
-    def _resolve(self, numbers: Collection[int]) -> None:
-        """Step through rows until they have ended, a round changes none, or the rounds are over."""
+    def _finish_rows(self, numbers: Collection[int]) -> None:
+        """Step through rows until all have ended, a step changes none, or ``_ROUNDS`` are over."""
         rows = self.move.rows
         for _ in range(_ROUNDS):
-            left = sorted(self.move.find(*UNENDED).keys() & numbers)
+            left = sorted(self.move.find_rows(*UNENDED).keys() & numbers)
             if not left:
                 return
             before = [rows[number] for number in left]
             self.book.wait(f"{len(left)} objects may still change")
-            for start in range(0, len(left), self._widest):
-                self._step(left[start : start + self._widest])
+            for start in range(0, len(left), self._max_batch):
+                self._step(left[start : start + self._max_batch])
             if [rows.get(number) for number in left] == before:
                 return
 
-    # --- one step ---
-
-    def _get(self, number: int) -> _Item:
+    def _get_item(self, number: int) -> _Item:
         row = self.move.rows[number]
         planned = self.plan.rows[number]
         return _Item(number, row, planned, *get_ends(self.plan, planned, row.way))
 
-    def _set(self, item: _Item, **changes: Any) -> _Item:
-        """Change what is stored of a row."""
+    def _update(self, item: _Item, **changes: Any) -> _Item:
+        """Change stored fields of a row; return the item with the new row."""
         row = replace(item.row, **changes)
         self.move.rows[item.number] = row
         return item._replace(row=row)
 
     def _step(self, numbers: Sequence[int]) -> None:
+        """Look at rows, and do for each what the table says."""
         if not numbers:
             return
-        self.hold()
+        self.hold_worker()
         self.book.renew()
-        items = [self._get(number) for number in numbers]
+        items = [self._get_item(number) for number in numbers]
         self._look(items)
         sends = []
         deletes = []
@@ -310,23 +312,23 @@ class Carrier:
             elif isinstance(rule.act, State):
                 self._close(item, rule.act, rule.reason)
             else:
-                self._set(item, why=rule.reason)
+                self._update(item, why=rule.reason)
         self._send(sends, deletes)
 
     def _look(self, items: Sequence[_Item]) -> None:
-        """Look at the ends of rows, but assume what the store guards."""
+        """Look at both ends of rows; of fresh rows, assume what the store will check itself."""
         self._looked_at = self.operator.clock.monotonic()
         keys: list[str] = []
         assumed: dict[str, Any] = {}
         for item in items:
             is_fresh = item.number in self.fresh and not item.row.why
-            is_sent = is_fresh and item.row.state is State.WAITING
+            is_ready = is_fresh and item.row.state is State.WAITING
             is_landed = is_fresh and item.row.state is State.LANDED
-            if is_sent or (is_landed and self._guards_deletes):
+            if is_ready or (is_landed and self._guards_deletes):
                 assumed[item.source] = item.planned
             else:
                 keys.append(item.source)
-            if is_sent and self._guards_copies:
+            if is_ready and self._guards_copies:
                 assumed[item.to] = None
             elif not is_landed:
                 keys.append(item.to)
@@ -338,6 +340,7 @@ class Carrier:
         self._seen = assumed | looks
 
     def _decide(self, item: _Item) -> Rule:
+        """Return the table's rule for a row, by what ``_look`` found."""
         row = item.row
         is_confirmed = self.still_since is not None and (
             row.at is None or row.at >= self.still_since
@@ -354,7 +357,7 @@ class Carrier:
         return decide(direction, state, *ends)
 
     def _close(self, item: _Item, state: State, why: str) -> None:
-        """Store the state in which a row ended."""
+        """Store the state in which a row ended; a row to park gets ``rest`` instead."""
         row = item.row
         way = self.move.way
         is_moved = state is State.MOVED
@@ -371,12 +374,10 @@ class Carrier:
         if state is State.MOVED:
             del self.move.rows[item.number]
         else:
-            self._set(item, state=state, way=way, why=why, at=None)
-
-    # --- requests ---
+            self._update(item, state=state, way=way, why=why, at=None)
 
     def _send(self, sends: Sequence[_Item], deletes: Sequence[_Item]) -> None:
-        """Announce, save, and send what changes rows; note what each answer proves."""
+        """Announce copies and deletes, save, and send them; store what each answer proves."""
         if not (sends or deletes):
             return
         announced = []
@@ -394,43 +395,46 @@ class Carrier:
                 try:
                     request = self.bucket.read_put(request)
                 except StoreError as error:  # nothing is sent: look again
-                    self._set(item, why=f"{error}")
+                    self._update(item, why=f"{error}")
                     continue
             requests.append(request)
             state = State.RENAMING if is_rename else State.DOUBTFUL
-            announced.append(self._set(item, state=state, at=self.book.stamp))
-        found = [item for item in deletes if item.row.state not in (State.LANDED, State.DELETING)]
-        deleting = [self._set(item, state=State.DELETING) for item in deletes]
+            announced.append(self._update(item, state=state, at=self.book.stamp))
+        already = [item for item in deletes if item.row.state not in (State.LANDED, State.DELETING)]
+        deleting = [self._update(item, state=State.DELETING) for item in deletes]
         self.book.save()
         self.operator.note("begun", move=self.move.id, rows=len(announced))
         age_s = self.operator.clock.monotonic() - self._looked_at
         if age_s > _MAX_LOOK_AGE_S and not (self._guards_copies and self._guards_deletes):
-            for item in (*sends, *deletes):  # nothing was sent: look again
-                self._set(item)
+            for item in (*sends, *deletes):  # nothing is sent: restore the rows, and look again
+                self._update(item)
             return
-        self.already += len(found)
-        subjects = [[item] for item in announced]
+        self.already += len(already)
+        items_of_requests = [[item] for item in announced]
         is_bulk = self.abilities.conditional_bulk
         if self._guards_deletes and not is_bulk:
             for item in deleting:
-                subjects.append([item])
+                items_of_requests.append([item])
                 requests.append(
                     Request("delete", item.source, if_match=self._seen[item.source].etag)
                 )
         elif deleting:
-            subjects.append(deleting)
+            items_of_requests.append(deleting)
             etags = {
                 item.source: self._seen[item.source].etag if is_bulk else "" for item in deleting
             }
             requests.append(Request("delete_many", keys=etags))
         answers = self.book.send(
-            requests, lambda index, answer: self._note(subjects[index], answer)
+            requests, lambda index, answer: self._note_answer(items_of_requests[index], answer)
         )
         is_busy = any(answer.code in _OVERLOADED for answer in answers)
-        self._width = max(1, self._width // 4) if is_busy else min(self._widest, self._width * 4)
+        if is_busy:
+            self._batch_size = max(1, self._batch_size // 4)
+        else:
+            self._batch_size = min(self._max_batch, self._batch_size * 4)
 
-    def _note(self, items: Sequence[_Item], answer: Answer) -> None:
-        """Note what an answer proves; without a proof, the rows keep their states."""
+    def _note_answer(self, items: Sequence[_Item], answer: Answer) -> None:
+        """Store what an answer proves about its rows; if it proves nothing, their states stay."""
         for item in items:
             code = answer.failed.get(item.source, "")
             is_done = answer.effect == "done" and not code
@@ -442,4 +446,4 @@ class Carrier:
                 state = State.LANDED  # a copy with another ETag is compared by a look
             elif answer.effect == "none" and state is not State.DELETING:
                 state = State.WAITING
-            self._set(item, state=state, why=code or f"{answer.code} {answer.message}".strip())
+            self._update(item, state=state, why=code or f"{answer.code} {answer.message}".strip())

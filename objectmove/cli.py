@@ -205,6 +205,7 @@ def _plan(args: Namespace, bucket: S3Bucket) -> Done:
 
 
 def _find(args: Namespace, bucket: S3Bucket) -> Plan:
+    """Return the plan that the arguments name, or the newest one."""
     listed = bucket.list_objects(PLANS)
     for seen in sorted(listed, key=lambda seen: seen.last_modified, reverse=True):
         plan = fetch_plan(bucket, seen.key.removeprefix(PLANS))

@@ -10,7 +10,7 @@
     │   ├── NotNowError
     │   ├── DriftError
     │   ├── LimitError
-    │   ├── HeldError
+    │   ├── BusyError
     │   └── MoversError
     └── StoppedError
 
@@ -23,7 +23,7 @@ from dataclasses import KW_ONLY, InitVar, dataclass
 
 @dataclass(eq=False, repr=False)
 class MoveError(Exception):
-    """What this package raises on purpose. IPython shows the text without a traceback.
+    """The base of this package's errors. IPython shows the text without a traceback.
 
     ``way_on`` is the next command, without the program's name. ``code`` is the store's, or else
     ``HTTP`` and the status, ``NotSent`` or ``NoAnswer``. ``needed`` is the hash that would approve.
@@ -62,11 +62,11 @@ class RefusedError(MoveError):
 
 
 class NotApprovedError(RefusedError):
-    """The approval is missing or names something else; ``needed`` would approve it."""
+    """The approval is missing or wrong; ``needed`` is the right one."""
 
 
 class NotNowError(RefusedError):
-    """The time, or what the bucket knows of a plan, forbids the command."""
+    """The time, or the state in the bucket, forbids the command for now."""
 
 
 class DriftError(RefusedError):
@@ -77,7 +77,7 @@ class LimitError(RefusedError):
     """More objects than one plan may hold."""
 
 
-class HeldError(RefusedError):
+class BusyError(RefusedError):
     """Another run works in the bucket; the message says which."""
 
 

@@ -53,7 +53,7 @@ class Message(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What came back for one request; ``headers`` by names in small letters.
+    """The answer to one request; ``headers`` has names in small letters.
 
     ``status`` may be ``NOT_SENT`` or ``NO_ANSWER``.
     """
@@ -86,6 +86,8 @@ class _Line:
 
 
 class Connections:
+    """Connections to one host, each with at most one request at a time."""
+
     def __init__(self, host: str, reach: Reach) -> None:
         # Don't keep ``reach``: it is the bucket, which holds these connections.
         self._read_s = reach.read_s
@@ -191,7 +193,7 @@ class Connections:
     ) -> Reply:
         """Send one message, never twice; return its reply, even for a failure.
 
-        With a reason in ``halt``, send nothing. If the server can't be reached, add the reason.
+        If ``halt`` has a reason, send nothing. If the server can't be reached, add a reason to it.
         """
         http = line.http
         is_idle = monotonic() - line.used_at >= _IDLE_S

@@ -1,4 +1,4 @@
-"""Look at keys, and say what a look means for a row of a plan."""
+"""Look at keys, and compare what is there with a row of a plan."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 
@@ -14,7 +14,7 @@ _ROWS = 5_000
 
 
 def get_ends(plan: Plan, row: PlanRow, way: Way) -> tuple[str, str]:
-    """Return where a row comes from on this way, and where it goes."""
+    """Return the keys from which and to which a row's object goes on this way."""
     end = row.to
     if way.direction is Direction.ASIDE:
         header = plan.header
@@ -25,10 +25,10 @@ def get_ends(plan: Plan, row: PlanRow, way: Way) -> tuple[str, str]:
 
 
 def look_surely(bucket: S3Bucket, keys: list[str]) -> Look:
-    """Look at keys; trust an absence only if the bucket shows our state before and after.
+    """Look at keys; trust an absence only if the bucket shows its state object before and after.
 
-    Something in front of the store may answer 404 for every key. A key that could not be read, or
-    whose absence can't be trusted, is missing in the result.
+    Otherwise a proxy may answer 404 for every key. A key that could not be read, or whose absence
+    can't be trusted, is missing in the result.
     """
     if not keys:
         return {}
@@ -45,16 +45,15 @@ def scan(
     keys: Collection[str],
     on_way: Callable[[], None] = lambda: None,
 ) -> Look:
-    """Look at many keys under one prefix: in a listing, and one by one where that proves nothing.
+    """List a prefix to find many keys; look one by one at those that the listing doesn't decide.
 
-    The listing of one folder starts at the first key and stops after the last. If the keys lie
-    in several folders, the listing starts at the prefix instead, because some stores list folder by
-    folder. A listing proves no absence if the
-    store has another order, or if it is cut because single looks are cheaper. A key that could not
-    be read is missing in the result.
+    The listing of one folder starts at the first key and stops after the last. For several folders
+    it starts at the prefix, because some stores list folder by folder. A listing proves no absence
+    if the keys are in another order, or if we stop it because single looks are cheaper. A key that
+    could not be read is missing in the result.
 
-    Calls ``on_way`` again and again, so that the caller can keep its lock. Raises StoreError when
-    the bucket cannot be listed.
+    Calls ``on_way`` for each listed object, so that the caller can keep its lock. Raises StoreError
+    when the bucket cannot be listed.
     """
     if not keys:
         return {}
@@ -91,7 +90,7 @@ def scan(
 def scan_rows(
     bucket: S3Bucket, plan: Plan, numbers: Sequence[int], on_way: Callable[[], None] = lambda: None
 ) -> Iterator[tuple[int, PlanRow, Look]]:
-    """Yield each row's number, the row, and what its batch found, also at the row's two ends."""
+    """Yield each row's number, the row, and looks that include its source and destination."""
     for first in range(0, len(numbers), _ROWS):
         rows = {number: plan.rows[number] for number in numbers[first : first + _ROWS]}
         looks = scan(bucket, plan.header.source, [row.key for row in rows.values()], on_way)
@@ -105,9 +104,9 @@ def _get_folder(key: str) -> str:
 
 
 def judge(bucket: S3Bucket, row: PlanRow, looks: Look, key: str) -> Place:
-    """Say what the look at one of a row's keys means; read the content where ETags are no hashes.
+    """Compare what is at a key with the planned content; read it if the ETag is no hash.
 
-    At its source, a row's ETag tells the planned version.
+    At the row's source, the planned ETag is enough.
     """
     if key not in looks:
         return Place.UNKNOWN
@@ -133,5 +132,6 @@ def judge(bucket: S3Bucket, row: PlanRow, looks: Look, key: str) -> Place:
 def judge_ends(
     bucket: S3Bucket, plan: Plan, row: PlanRow, way: Way, looks: Look
 ) -> tuple[Place, Place]:
+    """Compare what is at both ends of a row, source first, with the planned content."""
     source, to = get_ends(plan, row, way)
     return judge(bucket, row, looks, source), judge(bucket, row, looks, to)

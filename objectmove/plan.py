@@ -26,7 +26,7 @@ from .errors import PlanError, StoreError
 PLANS = ".runbook/plans/"
 #: The largest object that passes through our memory, because the store cannot copy.
 MAX_PUT_BYTES = 1_048_576
-#: For each ability, what an approver must know of a store that lacks it.
+#: What an approver must know of a store that lacks an ability, as {ability: text}.
 _UNGUARDED = {
     "conditional_delete": "this store deletes without a condition: a file that is rewritten within "
     "{seconds:g} s after our last check can be deleted",
@@ -36,8 +36,8 @@ _UNGUARDED = {
     f"and files over {MAX_PUT_BYTES:,} bytes stay",
 }
 _NOT_PROMISED = (
-    "not guarded against: a proxy that repeats requests; someone who moves files and is not held; "
-    "someone who removes .runbook/ meanwhile"
+    "not guarded against: a proxy that repeats requests; someone who moves files and is not "
+    "paused; someone who removes .runbook/ meanwhile"
 )
 
 Timestamp = Annotated[datetime, PlainSerializer(format_time, return_type=str)]
@@ -48,16 +48,16 @@ class FrozenModel(BaseModel):
 
 
 class Abilities(FrozenModel):
-    """What the store honours, as the probe found on scratch objects."""
+    """Which requests and conditions the store honours, as the probe found out."""
 
     conditional_copy: bool  # a copy, or the put in its place, overwrites nothing
     conditional_put: bool  # a put overwrites nothing, or only the ETag that it names
     conditional_delete: bool  # a delete spares objects with other ETags
-    conditional_bulk: bool = False
-    rename: bool = False
+    conditional_bulk: bool = False  # a bulk delete does, too
+    rename: bool = False  # the store can rename, with conditions
     hash_etags: bool = True  # the ETag of a plain put and of its copy is the MD5 of the content
-    #: Otherwise we read each object, and put it at its destination. True is not written, so that
-    #: plans from before this field stay what was approved.
+    #: If it can't copy, we read each object, and put it at its destination. True is not written, so
+    #: that plans from before this field keep their hashes.
     copies: bool = Field(True, exclude_if=bool)
 
 
@@ -72,7 +72,7 @@ class Timing(FrozenModel):
     def expires_s(self) -> int:
         """How long a request's signature is valid, at most 20 s.
 
-        When the lock lapses, no request can take effect any more, with a second or more to spare.
+        The request's last effect comes a second or more before the lock can lapse.
         """
         left_s = self.lease_s - self.effect_s - self.spread_s - 1
         return min(20, int(left_s))
@@ -96,13 +96,12 @@ class PlanHeader(FrozenModel):
     made_at: Timestamp
     made_by: str
     expires_at: Timestamp
-    undo_s: float = 900  # how long after its first copy the release can be undone
+    undo_s: float = 900  # how long after its first announcement the release can be undone
     limit_objects: int  # the most objects in the plan, or in each of its parts
-    #: Into how many ranges of rows it is cut, for several machines; 0 for one machine.
-    parts: int = 0
+    parts: int = 0  # for several machines; 0 for one
     abilities: Abilities
     timing: Timing
-    others: str  # how everyone else is kept from moving objects, in words
+    others: str  # how everyone else is kept from moving objects, as a text
     selection: dict[str, str] = {}
     bucket_id: str
     parked: str = "parked/"
@@ -124,7 +123,7 @@ class PlanHeader(FrozenModel):
 
     @property
     def window(self) -> str:
-        """What the store's abilities leave unguarded, and for how many seconds."""
+        """Which changes by others this store can't prevent in a move, and for how many seconds."""
         parts = [text for name, text in _UNGUARDED.items() if not getattr(self.abilities, name)]
         # A look may be 2 s old when a request that rests on it is sent.
         return "; ".join([*parts, _NOT_PROMISED]).format(seconds=2 + self.timing.fence_s)
@@ -135,12 +134,12 @@ class PlanHeader(FrozenModel):
 
 @dataclass(frozen=True, slots=True)
 class PlanRow(Version):
-    """One object that would move: the version that was planned."""
+    """The version of an object that was planned, and where it would go."""
 
     last_modified: Timestamp
     to: str
     age_start: Timestamp  # since when the object waits, by the caller's rules
-    facts: Texts = field(default_factory=dict)  # what else the caller shows an approver
+    facts: Texts = field(default_factory=dict)  # from the caller, for the approver
     sha256: str = ""  # of the content, or "" if the ETag is its MD5
 
     def to_json(self) -> dict[str, Any]:
@@ -186,10 +185,11 @@ class Plan:
         return approvals.get(verb, "")
 
     def digest(self, *words: str) -> str:
+        """Return the hash of the plan's hash and these words: another approval of this plan."""
         return hashlib.sha256("\n".join([self.sha256, *words]).encode()).hexdigest()
 
     def make_put(self) -> Request:
-        """Return the request that keeps the plan in the bucket, unless it is there."""
+        """Return the request that puts the plan into the bucket, unless it is there."""
         return Request(
             "put",
             PLANS + self.sha256,
@@ -207,7 +207,7 @@ class Plan:
 
 
 def build_plan(header: PlanHeader, rows: Iterable[PlanRow]) -> Plan:
-    """Return the plan of these rows; raise ValueError when one may not be moved."""
+    """Return the plan of these rows; raise ValueError when a row can't be moved."""
     found = {}
     total_bytes = 0
     for row in rows:
@@ -223,7 +223,7 @@ def build_plan(header: PlanHeader, rows: Iterable[PlanRow]) -> Plan:
 
 
 def parse_plan(content: bytes, name: str) -> Plan:
-    """Read a plan's bytes; raise PlanError unless this module would write exactly these."""
+    """Return the plan of these bytes; raise PlanError unless ``plan`` would write exactly them."""
     head, *lines = content.splitlines() or [b""]
     try:
         plan = build_plan(PlanHeader.model_validate_json(head), Rows(lines))

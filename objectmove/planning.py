@@ -34,11 +34,11 @@ _CHUNK = 1000
 
 
 class Judgement(NamedTuple):
-    """What the caller says of one waiting object; ``exclude`` says why it must not move, or ""."""
+    """What the caller says of one waiting object."""
 
-    exclude: str
-    age_start: datetime
-    facts: Mapping[str, str] = {}
+    exclude: str  # why it must not move, or ""
+    age_start: datetime  # since when it waits
+    facts: Mapping[str, str] = {}  # for the approver
 
 
 Judge = Callable[[Sequence[Seen]], Sequence[Judgement]]
@@ -67,17 +67,17 @@ def make_plan(  # noqa: PLR0912  # one step after the other
     ----------
     header : of ``PlanHeader``: ``source``, ``to``, ``step``, ``made_at``, ``made_by``,
         ``expires_at``, ``limit_objects``, ``others``, and optional fields
-    judge : gets the metadata, too, which costs a look at each object; ``allow_all`` needs none
-    match : shell pattern for the key after the prefix, in any case
+    judge : gets objects with metadata, which costs a HEAD for each; ``allow_all`` needs none
+    match : shell pattern for the key after ``source``; upper and lower case are the same
     first : plan only so many objects
-    begun : the plans that this machine's log shows as announced and not ended
-    memory_removed : plan objects although the bucket forgot what became of them; their rows name
-        the plan that had them
+    begun : the plans that this machine's log shows as begun and not ended
+    memory_removed : plan objects of ``begun`` plans that the bucket has forgotten, too; their rows
+        name that plan
 
     Raises
     ------
     NotNowError
-        When this machine announced rows of a plan that the bucket has forgotten.
+        When the bucket has forgotten a plan in ``begun``.
     RefusedError
         When the store does not do what a move needs, or the credentials may not delete.
     LimitError
@@ -127,7 +127,7 @@ def make_plan(  # noqa: PLR0912  # one step after the other
             "abilities": abilities,
         }
     )
-    explain_held = make_explain(bucket, state)
+    explain_reserved = make_explain(bucket, state)
     limit = plan_header.limit_objects * max(1, plan_header.parts)
     # As bytes: 100,000 rows as objects would take 60 MiB more.
     rows: list[bytes] = []
@@ -136,7 +136,7 @@ def make_plan(  # noqa: PLR0912  # one step after the other
     def explain(seen: Seen) -> str:
         if len(rows) == first:
             return "left_for_later"
-        return _find_obstacle(plan_header, match, seen) or explain_held(seen)
+        return _find_obstacle(plan_header, match, seen) or explain_reserved(seen)
 
     listing = bucket.list_objects(plan_header.source)
     for chunk in iter(lambda: list(islice(listing, _CHUNK)), []):
@@ -184,7 +184,7 @@ def make_plan(  # noqa: PLR0912  # one step after the other
 
 
 def _find_obstacle(header: PlanHeader, match: str, seen: Seen) -> str:
-    """Return, in a word, why an object is none of a plan's or can't be moved, or ""."""
+    """Return a code for why an object isn't wanted or can't be moved, or ""."""
     if not seen.etag:
         return "no_etag"
     if not fnmatchcase(seen.key.removeprefix(header.source).lower(), match.lower()):
@@ -196,7 +196,7 @@ def _find_obstacle(header: PlanHeader, match: str, seen: Seen) -> str:
 
 
 def find_plan(bucket: S3Bucket, plan_id: str) -> Plan:
-    """Return a plan that the bucket knows, by its own id or its undo's. Only reads.
+    """Return a plan that the bucket knows, by its id or the id of its undo. Only reads.
 
     Raises as ``read_release`` and ``fetch_plan`` do.
     """

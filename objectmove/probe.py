@@ -1,7 +1,7 @@
 """Find out what a store honours: try requests on scratch objects.
 
-For each condition, we try a request that the store must refuse, and one that it must carry out. The
-latter meets its conditions, so that a bucket whose policy demands conditions can be probed, too.
+For each condition, we try a request that doesn't meet it, which the store must refuse, and one that
+does, which it must carry out. A bucket whose policy demands conditions can be probed, too.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from .plan import Abilities, Timing
 PROBE = ".runbook/probe/"
 #: How long ago an expired request was signed.
 _EXPIRED = timedelta(minutes=10)
-#: The rounds of a probe, and the codes of the answers that a store may give; a success has none.
+#: The rounds of a probe, in order, and the codes of the right answers; a success has the code "".
 _CODES = {
     "first": {""},
     "late": {"AccessDenied", "RequestTimeTooSkewed", "ExpiredToken", "RequestExpired"},
@@ -37,9 +37,9 @@ class _Trial(NamedTuple):
     """A request on scratch objects, which have letters as names.
 
     In the round ``first`` it makes the object. In ``late`` it must be refused because it has
-    expired, in ``unmet`` because of its condition; in ``met`` it must be carried out. ``etag``
-    names the object whose ETag is meant; ``0`` is no object's. ``shows`` is an ability, or a key of
-    ``FAULTS``.
+    expired, in ``unmet`` because of its condition; in ``met`` it must be carried out. ``etag`` is
+    the letter of the object whose ETag it names, or ``0`` for an ETag that no object has. The store
+    lacks ``shows``, an ability or a key of ``FAULTS``, if its answer is wrong.
     """
 
     round: str
@@ -96,8 +96,8 @@ unmet rename      r j 0 free rename
 unmet rename      k l l free rename
 met   rename      s z z free rename
 """
-# What ``survey`` tries, too. These keys sort differently in a store on a file system, in one that
-# compares UTF-16, and in one that ignores case.
+# What only ``survey`` tries. Stores on a file system, those that compare UTF-16, and those that
+# ignore case list these keys in other orders.
 _MORE = """
 first put         -  . . free listing_order
 first put         /- . . free listing_order
@@ -111,9 +111,9 @@ met   copy        t  m m free encrypted_copies
 """
 _TRIALS = _parse(_TABLE)
 _SURVEY = _TRIALS + _parse(_MORE)
-#: The scratch objects that are removed.
+#: The scratch objects that trials delete or rename.
 _REMOVED = set("xyz")
-#: What ``survey`` finds out in addition.
+#: What only ``survey`` finds out.
 _BESIDE = ("encrypted_copies", "versions", "listing_order", "listing_at_once")
 
 
@@ -123,8 +123,8 @@ def probe(bucket: S3Bucket, *, timing: Timing, source: str) -> Abilities:
     Raises
     ------
     RefusedError
-        When a valid request does not work, or an expired one does; nothing may be deleted under
-        ``source``; the store copies another version than named; or its Date and its LastModified
+        When a valid request does not work, or an expired one does; the credentials may not delete
+        under ``source``; the store copies another version than named; or its Date and LastModified
         differ by more than ``timing`` allows.
     StoreError
         When a request is not answered.
@@ -143,10 +143,10 @@ def probe(bucket: S3Bucket, *, timing: Timing, source: str) -> Abilities:
 
 
 def survey(bucket: S3Bucket, *, source: str) -> dict[str, str]:
-    """Try what ``probe`` tries, and what else a person wants to know of a store.
+    """Try what ``probe`` tries, and more that a person wants to know of a store.
 
-    Returns what the store does instead, or "" if it does what it should. The names are those of
-    ``FAULTS`` and ``Abilities``, and
+    Returns {name: what the store does instead, or "" if it does what it should}. The names are the
+    keys of ``FAULTS``, the fields of ``Abilities``, and
 
     - ``encrypted_copies``: it can copy an object that it encrypts;
     - ``versions``: it keeps an overwritten object as an older version;
@@ -197,7 +197,7 @@ def _list_removals(bucket: S3Bucket, prefix: str) -> list[Request]:
 def _try_requests(
     bucket: S3Bucket, timing: Timing, source: str, trials: Sequence[_Trial]
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield the scratch objects' prefix, and what the store does instead, by ability or fault.
+    """Yield the scratch objects' prefix, and what the store lacks as {ability or fault: answer}.
 
     The scratch objects stay until the ``with`` block ends.
     """
@@ -276,7 +276,7 @@ def _make_request(trial: _Trial, root: str, etags: Mapping[str, str]) -> Request
 def _read_etags(
     bucket: S3Bucket, root: str, keys: Sequence[str], began: datetime, timing: Timing
 ) -> dict[str, str]:
-    """Return the ETags of the scratch objects that are there, by letter."""
+    """Return the ETags of the scratch objects that are there as {letter: ETag}."""
     looks = bucket.look(keys)
     if len(looks) != len(keys):
         raise RefusedError("the store does not show its own scratch objects")

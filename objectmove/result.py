@@ -1,4 +1,4 @@
-"""What became of a plan: what a run did, what a new look proves, and the commands to run next."""
+"""What became of a plan: what runs did, what a new listing proves, and the commands to run next."""
 
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -19,21 +19,21 @@ class MoveResult(NamedTuple):
 
     plan: str
     moved: int  # whether or not a consumer took them since
-    already: int  # those whose content this run found at the destination
+    already: int  # rows whose content this run found at the destination before it sent anything
     skipped: list[dict[str, str]]  # key and reason of rows that this plan doesn't move
-    conflicts: list[dict[str, str]]  # those of them with other content at their destination
-    failed: list[dict[str, str]]  # key and reason of rows that were tried, and wait or are open
+    conflicts: list[dict[str, str]]  # the skipped rows with other content at their destination
+    failed: list[dict[str, str]]  # key and reason of rows that were tried and have not ended
     unproven: list[str]  # keys of objects that a consumer may have taken
-    waiting: int
+    waiting: int  # rows that have not ended
     left: int  # rows that a new plan may move
-    is_held: bool
+    is_held: bool  # whether the worker is paused by us
     stopped: str  # why the run ended early, or ""
     in_reach: list[str]  # keys that may ship twice if the worker is resumed, so it stays paused
     ways_on: list[str]  # the next commands, without the program's name
 
 
 def list_ways_on(bucket: S3Bucket, state: BucketState, release: Move) -> list[str]:
-    """Return the next commands about a plan, except ``plan``; none when it is over."""
+    """Return the next commands for a plan, without ``plan``; none when nothing is left to do."""
     if release.unended is not None:
         return [get_resume(release.unended)]
     plan = release.plan
@@ -52,7 +52,7 @@ def list_ways_on(bucket: S3Bucket, state: BucketState, release: Move) -> list[st
 
 
 def get_resume(move: Move) -> str:
-    """Return the command that resumes a move, with what a person confirmed."""
+    """Return the command that resumes a move, with the confirmation that it began with."""
     command = f"resume {move.plan}"
     if move.is_ended or (move.still_since is None and not move.is_undo):
         return command
@@ -85,8 +85,8 @@ def list_unfinished(bucket: S3Bucket) -> list[Unfinished]:
         if not ways_on:
             continue
         move = release.unended or release.undo or release
-        rows = sum(piece.end - piece.next for piece in release.all)
-        rows += len(release.list_rows(*UNENDED, State.UNPROVEN))
+        rows = sum(each.end - each.next for each in release.all_moves)
+        rows += len(release.list_all_rows(*UNENDED, State.UNPROVEN))
         holder = ("", "")
         if held is not None and held.plan == move.plan:
             holder = (held.by, format_time(held.since))
@@ -95,17 +95,17 @@ def list_unfinished(bucket: S3Bucket) -> list[Unfinished]:
 
 
 class MoveProof(NamedTuple):
-    """What an independent look found.
+    """What a fresh listing of source and destination proves.
 
-    ``counts`` has each outcome of ``table.Proof``, and ``foreign_changed``: a row's content was
-    written under the destination since the move began, at a key that no row names.
+    ``counts`` has each outcome of ``table.Proof``, and ``foreign_changed``: objects with a row's
+    content, written under the destination since the move began, at a key that no row names.
     """
 
-    at: datetime  # the store's time of the look
+    at: datetime  # the store's time right before the listing
     counts: dict[str, int]
     keys: dict[str, list[str]]  # for each outcome but ``in_place``, at most 100
-    taken_back_by: str  # the undo that took rows back, or ""
-    undo_until: datetime | None  # the release can be undone until then
+    taken_back_by: str  # the id of the undo that moved rows back, or ""
+    undo_until: datetime | None  # when the undo period ends
 
 
 def verify_plan(bucket: S3Bucket, plan: Plan) -> MoveProof:

@@ -1,8 +1,8 @@
 """Carry out a plan: release, resume, undo, settle, and resume the worker.
 
-Each takes the lock, refuses what may not begin, lets ``carry`` do all it can with the rows while
-the worker is held, and resumes the worker if nothing it could pick up may ship twice. A later run
-does the same from the states of the rows: there is no recovery code.
+Each takes the lock, refuses what may not begin, pauses the worker, lets ``carry`` do all it can
+with the rows, and resumes the worker if nothing it could pick up may ship twice. A run after a kill
+does the same, from the stored states of the rows: there is no recovery code.
 """
 
 from collections import Counter, defaultdict
@@ -17,8 +17,8 @@ from .book import Book, Patience
 from .bucket import UNMET, Request, S3Bucket, Texts, format_time
 from .carry import Carrier, Operator
 from .errors import (
+    BusyError,
     DriftError,
-    HeldError,
     InterruptedMoveError,
     MoveError,
     MoversError,
@@ -42,21 +42,15 @@ from .settling import (
     list_answerable,
     make_explain,
 )
-from .state import (
-    Hold,
-    Move,
-    Row,
-    Way,
-    get_part_key,
-    read_state,
-)
+from .state import Hold, Move, Row, Way, get_part_key, read_state
 from .table import UNENDED, Act, Direction, State, decide
 
-#: For ``still_since``: from now on.
+#: For ``still_since``: since this run took the lock.
 FROM_NOW_ON = datetime.max.replace(tzinfo=UTC)
-#: A release skips changed objects, up to this many or a tenth of them. Past that, it ends.
+#: A release skips changed objects, up to this many or a tenth of its rows. If more have changed, it
+#: ends.
 _FEW_CHANGED = 3
-#: How long an undo watches the consumer first.
+#: How long an undo first watches whether objects vanish from the destination.
 _WATCH_S = 3.0
 #: How often a run tries the rows that wait.
 _PASSES = 2
@@ -67,14 +61,14 @@ _HOLD_CHECK_S = 2.0
 
 @dataclass
 class Run:
-    """One run about one plan: one of its methods is called, once.
+    """One run of one plan: call one of its methods, once.
 
     Parameters
     ----------
-    still_since : since when nobody takes from where consumers take, until this run has ended, as a
-        person confirmed; maybe ``FROM_NOW_ON``. None if they may take at any time
+    still_since : a person confirmed that from this time until the run ends, nothing consumes from
+        the destination; maybe ``FROM_NOW_ON``. None if nobody confirmed it
     is_strict : refuse when any planned object changed
-    stop_here : announce nothing more, finish what is open, and end the move
+    stop_here : announce nothing more, finish the open rows, and end the move
     part : carry out only this part; 0 for every part that nobody works on
 
     Raises
@@ -95,24 +89,21 @@ class Run:
     stop_here: bool = False
     part: int = 0
     main: Book = field(init=False)  # the bucket's state, while this run has its lock
-    already: int = 0
-    stopped: str = ""
-    in_reach: Texts = field(default_factory=dict)
-    held_at: float | None = None  # when we last saw the worker paused, while we hold it
-    #: For each row that a person decided, the state that it gets.
+    already: int = 0  # as in ``MoveResult``
+    stopped: str = ""  # why this run announces nothing more
+    in_reach: Texts = field(default_factory=dict)  # of ``find_in_reach``
+    held_at: float | None = None  # when we last saw the worker paused, by the monotonic clock
+    #: A person's answers: each row with the state that it gets.
     answers: Sequence[tuple[Doubt, State]] = ()
 
-    # --- what a run is asked to do ---
-
     def carry_out(self, verb: Literal["apply", "resume", "undo"], approve: str = "") -> MoveResult:
-        """Begin a release or an undo, or resume what is unfinished of a plan.
+        """Begin a release or an undo, or resume one.
 
-        ``apply`` begins or resumes the release. ``undo`` takes back, from any machine, what moved
-        and was not taken. ``resume`` begins nothing: it resumes the undo if there
-        is one, else the release.
-        ``plan.get_approval(verb)`` approves.
+        ``apply`` begins or resumes the release. ``undo`` begins or resumes the undo: it moves back
+        what moved and was not taken. ``resume`` begins nothing: it resumes the undo if there is
+        one, else the release. ``plan.get_approval(verb)`` is the approval.
 
-        Raises NotNowError when the plan is too old, or the undo period is over. Changes the planned
+        Raises NotNowError when the plan has expired, or the undo period is over. Changes
         objects and ``.runbook/``; undone by ``undo``.
         """
         needed = self.plan.get_approval(verb)
@@ -138,26 +129,24 @@ class Run:
             try:
                 with self._make_book("short", number):
                     pass  # wait for the lock of a run that was killed
-                self._work_part(number, may_begin=may_begin)
-            except HeldError as error:
+                self._carry_part(number, may_begin=may_begin)
+            except BusyError as error:
                 if self.part:
                     raise
                 self.stopped = str(error)  # another machine works on it
-        with self._open("long") as release, self._catching(release):
+        with self._open("long") as release, self._handling_errors(release):
             self._resume_if_safe()
             return self._report()
 
     def settle(self, taken: Sequence[str], not_taken: Sequence[str], approve: str) -> MoveResult:
-        """Carry out a person's answers: which source keys consumers took, and which not.
+        """Carry out a person's answers: the source keys of what consumers took, and did not take.
 
-        ``settling.digest_answers`` gives the approval, of the answers and of what was shown. Raises
-        NotApprovedError when it is of other answers, or something changed since.
-
-        Parks what was taken, and returns what was not. A later answer overrules, while the object
-        is where it was.
+        Parks what was taken, and moves what was not back to its source. While an object is where it
+        was, a later answer overrules. ``settling.digest_answers`` gives the approval. Raises
+        NotApprovedError when other answers were approved, or a row has changed since it was shown.
         """
         with self._open() as release:
-            with suppress(PlanError):  # an object has gone since
+            with suppress(PlanError):  # an object has gone, so the approval won't fit
                 doubts = list_answerable(self.bucket, release)
                 self.answers = choose_answers(doubts, taken, not_taken)
             needed = digest_answers(self.plan, self.answers)
@@ -171,10 +160,10 @@ class Run:
             return self._finish(release, release.undo)
 
     def resume_worker(self, approve: str) -> MoveResult:
-        """Resume the worker that a plan holds.
+        """Resume the worker if it is paused for this plan.
 
-        Raises NotApprovedError when objects may ship twice and the approval doesn't name them
-        (``needed`` does), and NotNowError when the worker is held for another plan.
+        Raises NotApprovedError when objects may ship twice and ``approve`` is not the hash of their
+        keys (``needed`` is), and NotNowError when the worker is paused for another plan.
         """
         with self._open() as release:
             held = self.main.state.held
@@ -182,7 +171,7 @@ class Run:
                 return self._report()
             if held.plan != self.plan.id:
                 raise NotNowError(f"the worker is held for {held.plan}", way_on="check")
-            self._look_in_reach()
+            self._find_in_reach()
             keys = sorted(self.in_reach)
             needed = self.plan.digest("resume-worker", *keys)
             if keys and approve != needed:
@@ -193,24 +182,22 @@ class Run:
                     way_on=f"resume {self.plan.id} --resume-worker --approve {needed}",
                 )
             self.operator.note("resumed")
-            with self._catching(release):
-                self._end_hold(held)
+            with self._handling_errors(release):
+                self._resume_worker(held)
             return self._report()
 
     def _finish(self, release: Move, undo: Move | None) -> MoveResult:
-        """Carry out the release, or end it before its undo."""
-        with self._catching(undo or release):
+        """Carry out the release; or end it, then carry out its undo. Return the result."""
+        with self._handling_errors(undo or release):
             self._carry_all(release, is_stop=self.stop_here or undo is not None)
             if undo is not None:
                 if not release.is_ended:
                     raise StoppedError(f"{release.id} could not be finished: {self.stopped}")
                 if release.undo is None:
-                    self._leave_unmoved(release, undo)
+                    self._begin_undo(release, undo)
                 self._carry_all(undo, is_stop=self.stop_here)
             self._resume_if_safe()
             return self._report()
-
-    # --- beginning ---
 
     @cached_property
     def _abilities(self) -> Abilities:
@@ -219,7 +206,7 @@ class Run:
 
     @contextmanager
     def _open(self, patience: Patience = "short", *, may_begin: bool = False) -> Iterator[Move]:
-        """Take the main lock, and yield the release's move; make it if the release may begin."""
+        """Lock the bucket's state, and yield the plan's release; make it if it may begin."""
         with self._make_book(patience) as self.main:
             if self.main.state.id != self.plan.header.bucket_id:
                 raise NotNowError(
@@ -244,6 +231,7 @@ class Run:
         )
 
     def _find_release(self, *, may_begin: bool) -> Move:
+        """Return the plan's release from the bucket's state; make it if it may begin."""
         plan = self.plan
         header = plan.header
         moves = self.main.state.moves
@@ -286,7 +274,7 @@ class Run:
         )
 
     def _find_obstacle(self) -> str:
-        """Say why nothing more of this plan may be announced, or return ""."""
+        """Return why no more rows of this plan may be announced, or ""."""
         header = self.plan.header
         if self.operator.clock.now() > header.expires_at:
             return f"{self.plan.id} expired at {format_time(header.expires_at)}"
@@ -300,12 +288,12 @@ class Run:
             raise NotNowError(f"{move.id} is not finished", way_on=get_resume(move))
 
     def _forget(self) -> None:
-        """Forget plans that are over for good, and what the bucket keeps for them."""
+        """Remove plans that nobody needs any more from the bucket."""
         state = self.main.state
         for plan, release in list(state.moves.items()):
             is_held = state.hold is not None and state.hold.plan == plan
-            is_open = release.unended or release.list_rows(State.UNPROVEN, State.TAKEN)
-            is_young = any(move.keep_until >= self.main.stamp for move in release.all)
+            is_open = release.unended or release.list_all_rows(State.UNPROVEN, State.TAKEN)
+            is_young = any(move.keep_until >= self.main.stamp for move in release.all_moves)
             if is_held or is_open or is_young:
                 continue
             del state.moves[plan]
@@ -314,6 +302,7 @@ class Run:
             self.main.send([Request("delete", key) for key in keys])
 
     def _make_undo(self, release: Move) -> Move:
+        """Return a new undo of a release. Raises NotNowError when it can't be undone."""
         plan = self.plan
         if release.is_ended:
             self._refuse_unfinished()
@@ -325,57 +314,60 @@ class Run:
             raise NotNowError(f"{text}: what it moved may be in use by now")
         return self._make_move(until, is_undo=True)
 
-    def _leave_unmoved(self, release: Move, undo: Move) -> None:
-        """Begin an undo, without what the release did not move."""
+    def _begin_undo(self, release: Move, undo: Move) -> None:
+        """Store an undo that leaves alone each row that the release did not move."""
         release.undo = undo
         for number in range(undo.end):
             if release.get_row(number).state is not State.MOVED:
                 undo.rows[number] = Row(State.LEFT, Way.BACK)
 
-    # --- work ---
-
     def _carry_all(self, move: Move, *, is_stop: bool = False) -> None:
-        """Do all that can be done with a move's rows; with ``is_stop``, end it."""
+        """Carry out a move, or each of its parts that has begun; with ``is_stop``, end it."""
         for number in move.begun:
-            with self._open_part(move, number) as (book, piece):
-                self._carry(book, piece, is_stop=is_stop)
+            with self._open_part(move, number) as (book, part):
+                self._carry_move(book, part, is_stop=is_stop)
         if not move.parts:
-            self._carry(self.main, move, is_stop=is_stop)
+            self._carry_move(self.main, move, is_stop=is_stop)
         elif is_stop and not move.is_ended:
             move.stopped = _STOPPED  # the parts that never began end, too
 
-    def _work_part(self, number: int, *, may_begin: bool) -> None:
-        """Carry out one part under its own lock. Raises HeldError if somebody else works on it."""
-        with ExitStack() as stack:
-            with self._open("long", may_begin=may_begin) as move:
-                has_begun = number in move.begun
-                if move.is_ended and not has_begun:
+    def _carry_part(self, number: int, *, may_begin: bool) -> None:
+        """Carry out one part under its own lock. Raises BusyError if another run works on it."""
+        with ExitStack() as part_lock:
+            # The lock of the whole bucket is only needed until the part has begun.
+            with self._open("long", may_begin=may_begin) as release:
+                has_begun = number in release.begun
+                if release.is_ended and not has_begun:
                     return
-                if may_begin and has_begun and move.pieces[number].is_ended:
+                if may_begin and has_begun and release.part_moves[number].is_ended:
                     return
-                with self._catching(move):
-                    self._hold()
-                    book, piece = stack.enter_context(self._open_part(move, number))
-                    move.begun.add(number)
-                    self._begin(move)
+                with self._handling_errors(release):
+                    self._hold_worker()
+                    book, part = part_lock.enter_context(self._open_part(release, number))
+                    release.begun.add(number)
+                    self._note_begin(release)
                     self.main.save()
-            with self._catching(move):
-                self._carry(book, piece)
+            with self._handling_errors(release):
+                self._carry_move(book, part)
 
     @contextmanager
-    def _open_part(self, move: Move, number: int) -> Iterator[tuple[Book, Move]]:
+    def _open_part(self, release: Move, number: int) -> Iterator[tuple[Book, Move]]:
+        """Lock a part's state object, and yield it with its move; make the move if it has none."""
         with self._make_book("none", number) as book:
-            piece = book.state.moves.get(move.plan)
-            if piece is None:
-                piece = self._make_move(move.keep_until, part=number)
-                book.state.moves[move.plan] = piece
+            part = book.state.moves.get(release.plan)
+            if part is None:
+                part = self._make_move(release.keep_until, part=number)
+                book.state.moves[release.plan] = part
                 book.save()
-            move.pieces[number] = piece
-            yield book, piece
+            release.part_moves[number] = part
+            yield book, part
 
     @contextmanager
-    def _catching(self, move: Move) -> Iterator[None]:
-        """Let every error name the next command; drop a move that announced nothing."""
+    def _handling_errors(self, move: Move) -> Iterator[None]:
+        """On an error, resume the worker if that is safe, and let the error name the next command.
+
+        A move that announced nothing is dropped from the bucket's state.
+        """
         try:
             yield
         except (MoveError, KeyboardInterrupt) as error:
@@ -385,7 +377,7 @@ class Run:
                     self._resume_if_safe()
                     held = self.main.state.held
                     is_held = held is not None and held.plan == self.plan.id
-                    if not (has_begun or is_held or isinstance(error, HeldError)):
+                    if not (has_begun or is_held or isinstance(error, BusyError)):
                         if move.is_undo:
                             self.main.state.moves[move.plan].undo = None
                         else:
@@ -397,55 +389,59 @@ class Run:
                 raise InterruptedMoveError(moved, way_on) from error
             error.way_on = error.way_on or way_on
             is_failure = isinstance(error, RefusedError | StoreError)
-            if has_begun and is_failure and not isinstance(error, HeldError):
+            if has_begun and is_failure and not isinstance(error, BusyError):
                 raise StoppedError(str(error), way_on=error.way_on) from error
             raise
 
-    def _carry(self, book: Book, piece: Move, *, is_stop: bool = False) -> None:
+    def _carry_move(self, book: Book, move: Move, *, is_stop: bool = False) -> None:
+        """Do what can be done with the rows of a release, a part of it, or an undo.
+
+        ``book`` is the state object that holds the rows. With ``is_stop``, announce nothing more.
+        """
         carrier = Carrier(
             bucket=self.bucket,
             plan=self.plan,
             operator=self.operator,
             book=book,
-            move=piece,
+            move=move,
             abilities=self._abilities,
             still_since=self.still_since,
-            hold=self._hold,
+            hold_worker=self._hold_worker,
         )
         try:
-            if piece.is_undo and self.still_since is None:
+            if move.is_undo and self.still_since is None:
                 carrier.judge_as_release()
-            if is_stop and not piece.is_ended:
+            if is_stop and not move.is_ended:
                 carrier.stop(_STOPPED)
             for doubt, answer in self.answers:
-                if piece.rows.get(doubt.number) == doubt.row:
-                    piece.rows[doubt.number] = answer_row(doubt, answer)
+                if move.rows.get(doubt.number) == doubt.row:
+                    move.rows[doubt.number] = answer_row(doubt, answer)
             carrier.finish()
-            if not piece.is_ended:
-                self._hold()
+            if not move.is_ended:
+                self._hold_worker()
                 self._check_rows(carrier)
-            if not piece.is_ended:
-                self._begin(piece)
+            if not move.is_ended:
+                self._note_begin(move)
                 for _ in range(_PASSES):
                     if not carrier.stopped:
                         carrier.carry()
                         carrier.finish()
             carrier.park()
         except MoversError as error:
-            move = piece if piece.is_undo else self.main.state.moves[piece.plan]
-            if move.announced_at is None:
+            whole = move if move.is_undo else self.main.state.moves[move.plan]
+            if whole.announced_at is None:
                 raise
             carrier.stopped = str(error)
         self.already += carrier.already
         self.stopped = carrier.stopped or self.stopped
         book.save()
-        if piece.is_ended:
-            self.operator.note("ended", move=piece.id)
+        if move.is_ended:
+            self.operator.note("ended", move=move.id)
 
-    def _begin(self, move: Move) -> None:
-        """Before a move's first announcement, note the time: the undo period starts.
+    def _note_begin(self, move: Move) -> None:
+        """Store the time before a move's first announcement: the undo period starts.
 
-        From then on, only ``resume_worker`` ends the hold of an undo.
+        From then on, only ``resume_worker`` resumes a worker that an undo paused.
         """
         state = self.main.state
         move.still_since = self.still_since
@@ -457,14 +453,14 @@ class Run:
             move.keep_until = max(move.keep_until, until)
 
     def _find_next_command(self, move: Move) -> str:
-        """Return the command that resumes a move, or begins one that the bucket doesn't have."""
+        """Return the command that resumes a move, or the one that begins it if it isn't stored."""
         with suppress(MoveError):
             read = read_state(self.bucket)
             if read and move.plan not in self.main.state.moves:
                 read.state.moves.pop(move.plan, None)  # the save that drops it may come late
-            known = read and read.state.moves.get(move.plan)
-            if known and (known.undo or not move.is_undo):
-                return get_resume(known.unended or known)
+            release = read and read.state.moves.get(move.plan)
+            if release and (release.undo or not move.is_undo):
+                return get_resume(release.unended or release)
             other = read and read.state.unfinished
             if other:
                 return get_resume(other)
@@ -476,20 +472,19 @@ class Run:
         still = " --consumer-stands-still" if self.still_since else ""
         return f"apply {plan.id}{still} --approve {plan.sha256}"
 
-    # --- checks before the first announcement of a run ---
-
     def _check_rows(self, carrier: Carrier) -> None:
-        """Look at all rows that wait; skip what changed, or end the move if too much did.
+        """Look at all rows that wait; skip what changed, or end the move if too much changed.
 
-        Raises DriftError if nothing was announced yet; in an undo, if a consumer still takes.
+        Raises DriftError if too much changed before the first announcement; in an undo, if a
+        consumer still takes objects.
         """
-        piece = carrier.move
-        if piece.is_undo:
+        move = carrier.move
+        if move.is_undo:
             self._watch_consumer(carrier)
             return
         why = self._find_obstacle()
         changed = {} if why else self._find_changed(carrier)
-        allowed = max(_FEW_CHANGED, (piece.end - piece.start) // 10)
+        allowed = max(_FEW_CHANGED, (move.end - move.start) // 10)
         if self.is_strict or not self.operator.hold.can_pause:
             allowed = 0
         if len(changed) > allowed:
@@ -505,10 +500,13 @@ class Run:
             carrier.stopped = why
             return
         for number, text in changed.items():
-            piece.rows[number] = Row(State.SKIPPED, why=text)
+            move.rows[number] = Row(State.SKIPPED, why=text)
 
     def _find_changed(self, carrier: Carrier) -> dict[int, str]:
-        """Return why waiting rows may not move; note which others need no second look."""
+        """Return the waiting rows that may not move as {number: reason}.
+
+        Put the rows that are ready to move into ``carrier.fresh``.
+        """
         explain = make_explain(self.bucket, self.main.state, beside=self.plan.id)
         book = carrier.book
         changed = {}
@@ -525,13 +523,14 @@ class Run:
                 changed[number] = "an earlier plan holds it"
             elif rule.act is Act.SEND:
                 carrier.fresh.add(number)
-        # A HEAD gives whole seconds: wait, so that what is put again from now on has a later one.
+        # A HEAD gives whole seconds: wait until an object that is put again has a later one.
         wait_s = (youngest - book.stamp).total_seconds()
         if 0 < wait_s <= self.plan.header.timing.spread_s:
             self.operator.clock.sleep(wait_s)
         return changed
 
     def _watch_consumer(self, carrier: Carrier) -> None:
+        """Raise DriftError if objects to move back vanish within seconds."""
         keys = [self.plan.rows[number].to for number in carrier.move.list_waiting()]
         look = partial(scan, self.bucket, self.plan.header.to, keys, carrier.book.renew)
         before = look()
@@ -545,24 +544,22 @@ class Run:
                 "then try again"
             )
 
-    # --- the worker ---
-
-    def _hold(self) -> None:
-        """Pause the worker; later, check every few seconds that it is still paused."""
+    def _hold_worker(self) -> None:
+        """Pause the worker; if this run has done so, check every 2 s that it is still paused."""
         hold = self.operator.hold
         now = self.operator.clock.monotonic()
         if self.held_at is None:
             if hold.can_pause:
-                self._pause()
+                self._pause_worker()
         elif now - self.held_at < _HOLD_CHECK_S:
             return
         hold.check()
         self.held_at = now
 
-    def _pause(self) -> None:
-        """Note the hold, then pause the worker.
+    def _pause_worker(self) -> None:
+        """Store the hold, then pause the worker.
 
-        A worker that a person paused before is not ours to resume, so no hold is noted.
+        If a person has paused the worker before, no hold is stored: we won't resume it.
         """
         hold = self.operator.hold
         state = self.main.state
@@ -594,11 +591,12 @@ class Run:
             state.hold = replace(state.held, is_sure=is_sure)
 
     def _may_pause_late(self) -> bool:
-        """Tell whether a run may have paused the worker after the hold of its plan had ended."""
+        """Tell whether an earlier run may have paused the worker after the hold had ended."""
         hold = self.main.state.hold
         return hold is not None and not hold.is_sure and hold.name == self.operator.hold.name
 
     def _check_name(self, held: Hold) -> None:
+        """Raise RefusedError if the paused worker is not the one that we control."""
         if held.name != self.operator.hold.name:
             raise RefusedError(
                 f"{held.name} is paused ({held.words}), but these settings control "
@@ -606,7 +604,7 @@ class Run:
             )
 
     def _resume_if_safe(self) -> None:
-        """Resume the worker, unless something it could pick up may ship twice."""
+        """Resume the worker that is paused for this plan, unless an object may then ship twice."""
         state = self.main.state
         held = state.held
         if held is None:
@@ -614,20 +612,20 @@ class Run:
                 self.operator.hold.resume()
             return
         move = state.moves.get(held.plan)
-        is_working = move and move.parts and move.announced_at and not move.is_ended
-        if held.plan == self.plan.id and not is_working:
-            self._look_in_reach()
+        has_open_parts = move and move.parts and move.announced_at and not move.is_ended
+        if held.plan == self.plan.id and not has_open_parts:
+            self._find_in_reach()
             if not (self.in_reach or held.is_kept):
-                self._end_hold(held)
+                self._resume_worker(held)
 
-    def _look_in_reach(self) -> None:
+    def _find_in_reach(self) -> None:
         self._looked_at = self.main.stamp
         self.in_reach = find_in_reach(self.bucket, self.main.state)
 
-    def _end_hold(self, held: Hold) -> None:
-        """Resume the worker, and note that the hold has ended.
+    def _resume_worker(self, held: Hold) -> None:
+        """Resume the worker, and store that the hold has ended.
 
-        Raises StoppedError if the worker may still be paused or the end couldn't be saved.
+        Raises StoppedError if the worker may still be paused or the end couldn't be stored.
         """
         self._check_name(held)
         self.main.save()
@@ -643,30 +641,33 @@ class Run:
         self.main.save()
 
     def _report(self) -> MoveResult:
-        """Return what this run and earlier ones did, about the plan or one part of it."""
+        """Return what this run and earlier ones did for the plan, or for the part of this run."""
         plan = self.plan
         state = self.main.state
         release = state.moves[plan.id]
         move = release.undo or release
         numbers = range(*plan.get_range(self.part))
         counts: Counter[State] = Counter()
-        told: defaultdict[State, list[dict[str, str]]] = defaultdict(list)
+        reasons: defaultdict[State, list[dict[str, str]]] = defaultdict(list)
         for number in numbers:
             row = move.get_row(number)
             counts[row.state] += 1
             if row.why:
-                told[row.state].append({"key": plan.rows[number].key, "reason": row.why})
+                reasons[row.state].append({"key": plan.rows[number].key, "reason": row.why})
+        conflicts = reasons[State.OCCUPIED]
         failed = []
         for name in UNENDED:
-            failed += told[name]
+            failed += reasons[name]
         waiting = sum(counts[name] for name in UNENDED)
-        unproven = [number for number, _ in release.list_rows(State.UNPROVEN) if number in numbers]
+        unproven = [
+            number for number, _ in release.list_all_rows(State.UNPROVEN) if number in numbers
+        ]
         result = MoveResult(
             plan=move.id,
             moved=counts[State.MOVED],
             already=self.already,
-            skipped=[*told[State.SKIPPED], *told[State.OCCUPIED], *told[State.SHIPPED]],
-            conflicts=told[State.OCCUPIED],
+            skipped=[*reasons[State.SKIPPED], *conflicts, *reasons[State.SHIPPED]],
+            conflicts=conflicts,
             failed=failed,
             unproven=[plan.rows[number].key for number in unproven],
             waiting=waiting,

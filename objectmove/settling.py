@@ -1,4 +1,4 @@
-"""The objects that moves hold, where they lie, and a person's answers about those in doubt."""
+"""Objects that no other plan may move, where they are, and a person's answers about them."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -15,9 +15,9 @@ _ANSWERABLE = (State.UNPROVEN, State.TAKEN, State.FREED)
 
 
 class Doubt(NamedTuple):
-    """A row whose object a move holds, or that a person answered was not taken.
+    """A row that no other plan may move, or that a person freed, and where its object is.
 
-    ``source`` and ``parked`` say what is at its source, and at its parking place.
+    ``source`` says what is at the row's source, ``parked`` what is at its parking place.
     """
 
     number: int
@@ -33,16 +33,16 @@ class Doubt(NamedTuple):
 
     @property
     def is_in_reach(self) -> bool:
-        """Whether the worker may ship it a second time.
+        """Whether the worker, once resumed, may ship the object a second time.
 
-        A request about an open row may still act, and a look beside an unanswered request may be
-        old.
+        A request for an open row may still take effect, whatever was seen.
         """
         may_be_there = self.source.may_be_here or self.parked is Place.UNKNOWN
-        return self.row.is_held and (self.row.state in OPEN or may_be_there)
+        return self.row.is_reserved and (self.row.state in OPEN or may_be_there)
 
 
 def look_aside(bucket: S3Bucket, plan: Plan, rows: Iterable[tuple[int, Row]]) -> list[Doubt]:
+    """Return rows with what a look finds at their sources and parking places."""
     found = [(number, plan.rows[number], row) for number, row in rows]
     keys: list[str] = []
     for _, planned, _ in found:
@@ -55,10 +55,10 @@ def look_aside(bucket: S3Bucket, plan: Plan, rows: Iterable[tuple[int, Row]]) ->
     return doubts
 
 
-def list_held(bucket: S3Bucket, release: Move) -> list[Doubt]:
-    """Return the rows whose objects a plan holds, and those that a person freed."""
-    rows = [each for each in release.list_rows(*State) if each[1].is_held]
-    rows += release.list_rows(State.FREED)
+def find_doubts(bucket: S3Bucket, release: Move) -> list[Doubt]:
+    """Return a plan's reserved and freed rows, each with where its object is."""
+    rows = [each for each in release.list_all_rows(*State) if each[1].is_reserved]
+    rows += release.list_all_rows(State.FREED)
     if not rows:
         return []
     return look_aside(bucket, fetch_plan(bucket, release.sha256), rows)
@@ -67,9 +67,9 @@ def list_held(bucket: S3Bucket, release: Move) -> list[Doubt]:
 def list_answerable(bucket: S3Bucket, release: Move) -> list[Doubt]:
     """Return the rows on which a person must answer, or may change an answer.
 
-    Without an object, there is nothing to decide on.
+    A row whose object is neither at its source nor parked needs no answer.
     """
-    doubts = [each for each in list_held(bucket, release) if each.row.state in _ANSWERABLE]
+    doubts = [each for each in find_doubts(bucket, release) if each.row.state in _ANSWERABLE]
     return [each for each in doubts if each.source.may_be_here or each.parked.may_be_here]
 
 
@@ -83,10 +83,10 @@ def list_doubts(bucket: S3Bucket, plan: Plan) -> list[Doubt]:
 
 
 def find_in_reach(bucket: S3Bucket, state: BucketState) -> dict[str, str]:
-    """Return the source keys of what the worker may ship a second time, each with its plan."""
+    """Return what the worker, once resumed, may ship a second time, as {source key: plan id}."""
     in_reach: dict[str, str] = {}
     for release in state.moves.values():
-        for doubt in list_held(bucket, release):
+        for doubt in find_doubts(bucket, release):
             if doubt.is_in_reach:
                 in_reach[doubt.key] = release.plan
     return in_reach
@@ -95,29 +95,29 @@ def find_in_reach(bucket: S3Bucket, state: BucketState) -> dict[str, str]:
 def make_explain(
     bucket: S3Bucket, state: BucketState, *, beside: str = ""
 ) -> Callable[[Version], str]:
-    """Return a function that gives the reason why an object must not move, or "".
+    """Return a function that says why an object must not move, or "".
 
-    Other content than a row has is another object. The moves of the plan ``beside`` don't count.
+    It must not if it has the key and content of a reserved row, except one of the plan ``beside``.
     """
-    held: dict[tuple[str, str, int], str] = {}
+    reasons: dict[tuple[str, str, int], str] = {}
     for release in state.moves.values():
         if release.plan == beside:
             continue
-        for doubt in list_held(bucket, release):
+        for doubt in find_doubts(bucket, release):
             planned = doubt.planned
-            if doubt.row.is_held:
+            if doubt.row.is_reserved:
                 reason = "taken" if doubt.row.state is State.TAKEN else "in_doubt"
-                held[planned.key, planned.etag, planned.size_bytes] = reason
-    return lambda seen: held.get((seen.key, seen.etag, seen.size_bytes), "")
+                reasons[planned.key, planned.etag, planned.size_bytes] = reason
+    return lambda seen: reasons.get((seen.key, seen.etag, seen.size_bytes), "")
 
 
 def choose_answers(
     doubts: Sequence[Doubt], taken: Sequence[str], not_taken: Sequence[str]
 ) -> list[tuple[Doubt, State]]:
-    """Return the rows on which answers are given, each with its new state.
+    """Return each row that a person answers, with the state that the answer gives it.
 
-    Raises PlanError when a key has both answers or is not in doubt, and StoreError when an object
-    could not be read.
+    Raises PlanError when a key has both answers or is not in ``doubts``, and StoreError when its
+    object could not be read.
     """
     given = dict.fromkeys(taken, State.TAKEN)
     for key in not_taken:
@@ -135,7 +135,7 @@ def choose_answers(
 
 
 def digest_answers(plan: Plan, answers: Iterable[tuple[Doubt, State]]) -> str:
-    """Return the hash that approves answers, together with what was shown of each row."""
+    """Return the hash that approves answers, and the states and places that were shown."""
     lines = []
     for doubt, answer in answers:
         lines.append("\t".join((doubt.key, answer, doubt.row.state, doubt.source, doubt.parked)))
@@ -143,7 +143,7 @@ def digest_answers(plan: Plan, answers: Iterable[tuple[Doubt, State]]) -> str:
 
 
 def answer_row(doubt: Doubt, answer: State) -> Row:
-    """Return a row as a person's answer makes it: to be parked, brought back, or done.
+    """Return a row with a person's answer: taken, to be brought back from parking, or freed.
 
     ``Carrier.park`` parks a taken object for good. A new plan may move a freed one.
     """

@@ -1,6 +1,6 @@
-"""What the bucket knows: lock, moves and hold in one object, ``.runbook/state.json``.
+"""What the bucket stores: lock, moves and hold in one object, ``.runbook/state.json``.
 
-Each part of a plan has an object of its own, in the same format. ``book`` writes them.
+Each part of a plan has a second object, in the same format. ``book`` writes these objects.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ NEWER = f"{OLD_RELEASES}made-by-a-newer-version/1.json"
 
 
 class Way(StrEnum):
+    """From where to where an object goes."""
+
     THERE = "there"
     """From the source to the destination: a release."""
     BACK = "back"
@@ -35,25 +37,25 @@ class Way(StrEnum):
 
     @property
     def direction(self) -> Direction:
-        """The direction of the table, unless a person confirmed more."""
+        """The direction that the table has for it, if nobody confirmed that consumers stopped."""
         return Direction.ASIDE if self in (Way.PARK, Way.FREE) else Direction(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of a move that didn't simply move."""
+    """What is stored of a row that didn't simply move."""
 
     state: State
-    #: Of what is under way, or was done last; PARK for a closed row that lies parked.
+    #: Where it goes, or went last; PARK if its object is parked.
     way: Way = Way.THERE
     at: Timestamp | None = None  # when it was announced, by the store's clock
     why: str = ""
-    evidence: str = ""  # what was known of the object's order before we parked it
+    evidence: str = ""  # what other systems knew of its order before we parked it
     rest: State = State.UNPROVEN  # its state once it is parked
 
     @property
-    def is_held(self) -> bool:
-        """Whether nobody else may move its object."""
+    def is_reserved(self) -> bool:
+        """Whether no other plan may move its object."""
         if self.state is State.WAITING:
             return self.way is Way.PARK
         return self.state in (*UNENDED, State.UNPROVEN, State.TAKEN)
@@ -64,7 +66,7 @@ _PACKED = TypeAdapter(_Packed)
 
 
 def _pack(rows: dict[int, Row]) -> _Packed:
-    """Return rows as they are written: equal neighbours as ranges."""
+    """Return rows as ranges of equal neighbours: first number, last number, row."""
     packed: _Packed = []
     for number in sorted(rows):
         row = rows[number]
@@ -95,17 +97,17 @@ class Move:
     sha256: str  # of the plan's bytes
     start: int
     end: int  # rows from here on are left: this move doesn't announce them
-    keep_until: Timestamp  # don't forget the move before that
+    keep_until: Timestamp  # the bucket's state keeps the move until then
     is_undo: bool = False
-    next: int = 0  # rows below it were announced; those of them that are not in ``rows`` have moved
+    next: int = 0  # rows below it have begun; of these, those that are not in ``rows`` have moved
     stopped: str = ""  # why rows are left
     announced_at: Timestamp | None = None  # when the first row was announced, by the store's clock
-    #: Since when nobody takes from where consumers take, as a person confirmed.
+    #: Since when nothing consumes from the destination, as a person confirmed.
     still_since: Timestamp | None = None
-    parts: int = 0  # into how many ranges of rows it is cut for several machines, or 0
+    parts: int = 0  # of the plan, or 0
     begun: set[int] = field(default_factory=set)
-    #: What the state object of each part that has begun holds.
-    pieces: Annotated[dict[int, Move], Field(exclude=True)] = field(default_factory=dict)
+    #: The move in the state object of each part that has begun, by the part's number.
+    part_moves: Annotated[dict[int, Move], Field(exclude=True)] = field(default_factory=dict)
     rows: Rows = field(default_factory=dict)
     undo: Move | None = None
 
@@ -114,14 +116,14 @@ class Move:
         return f"{self.plan}-undo" if self.is_undo else self.plan
 
     @property
-    def all(self) -> list[Move]:
-        """The release (or its parts that have begun), and its undo."""
-        moves = [*self.pieces.values()] or [self]
+    def all_moves(self) -> list[Move]:
+        """The moves that store rows: the release, or its parts that have begun; and the undo."""
+        moves = [*self.part_moves.values()] or [self]
         return [*moves, self.undo] if self.undo is not None else moves
 
     @property
     def unended(self) -> Move | None:
-        """The undo or the release, whichever has not ended."""
+        """The undo if there is one that has not ended, else the release if it has not ended."""
         moves = (self.undo, self)
         return next((move for move in moves if move is not None and not move.is_ended), None)
 
@@ -131,16 +133,17 @@ class Move:
 
     @property
     def is_ended(self) -> bool:
-        """Whether no row waits or is open. Unproven rows outlive the move."""
+        """Whether no row waits or is open. A move with unproven rows may have ended."""
         if self.parts:
-            is_begun = self.stopped or len(self.pieces) == self.parts
-            return bool(is_begun) and all(piece.is_ended for piece in self.pieces.values())
-        return self.next >= self.end and not self.find(*UNENDED)
+            none_will_begin = self.stopped or len(self.part_moves) == self.parts
+            return bool(none_will_begin) and all(part.is_ended for part in self.part_moves.values())
+        return self.next >= self.end and not self.find_rows(*UNENDED)
 
     def get_row(self, number: int) -> Row:
-        for piece in self.pieces.values():
-            if piece.start <= number < max(piece.end, piece.next):
-                return piece.get_row(number)
+        """Return a row; if none is stored, its number tells whether it waits, moved or is left."""
+        for part in self.part_moves.values():
+            if part.start <= number < max(part.end, part.next):
+                return part.get_row(number)
         state = State.WAITING
         if self.start <= number < self.next:
             state = State.MOVED
@@ -148,8 +151,8 @@ class Move:
             state = State.LEFT
         return self.rows.get(number, Row(state, self.way))
 
-    def find(self, *states: State) -> dict[int, Row]:
-        """Return the stored rows in these states, sorted, by number."""
+    def find_rows(self, *states: State) -> dict[int, Row]:
+        """Return the stored rows in these states as {number: row}, in order of number."""
         rows = self.rows
         return {number: rows[number] for number in sorted(rows) if rows[number].state in states}
 
@@ -161,37 +164,38 @@ class Move:
                 return row
         return self.get_row(number)
 
-    def list_rows(self, *states: State) -> list[tuple[int, Row]]:
+    def list_all_rows(self, *states: State) -> list[tuple[int, Row]]:
+        """Return the rows that ``all_moves`` store in these states as (number, row)."""
         rows: list[tuple[int, Row]] = []
-        for move in self.all:
-            rows += move.find(*states).items()
+        for move in self.all_moves:
+            rows += move.find_rows(*states).items()
         return rows
 
     def list_waiting(self) -> list[int]:
-        waiting = [n for n, row in self.find(State.WAITING).items() if row.way is self.way]
+        """Return the numbers of the rows that wait to be moved."""
+        waiting = [n for n, row in self.find_rows(State.WAITING).items() if row.way is self.way]
         return waiting + [n for n in range(self.next, self.end) if n not in self.rows]
 
 
 @dataclass(frozen=True)
 class Hold:
-    """Whom we hold paused, and for which plan."""
+    """Which worker we paused, and for which plan."""
 
     name: str
     words: str
-    way_back: str  # how a person ends the hold without us
+    way_back: str  # how a person resumes the worker without this program
     by: str
     since: Timestamp
     plan: str
     is_kept: bool = False  # only ``resume PLAN --resume-worker`` ends it, because an undo needs it
-    #: Whether a run saw the worker paused. Otherwise a run may have stopped between note and pause,
-    #: and may still pause it later.
+    #: Whether a run saw the worker paused. If not, a run that stored the hold may pause it later.
     is_sure: bool = False
     ended_at: Timestamp | None = None
 
 
 @dataclass(frozen=True)
 class Lock:
-    """Who works in the bucket; it lapses ``lease_s`` after the last save."""
+    """Which run may change the bucket, until ``lease_s`` after its last save."""
 
     token: str
     plan: str
@@ -202,7 +206,7 @@ class Lock:
 
 @dataclass
 class BucketState:
-    """The content of the object; ``count`` grows with each save."""
+    """The content of a state object; ``count`` grows with each save."""
 
     id: str
     format: Literal["objectmove/state/1"]
@@ -214,10 +218,12 @@ class BucketState:
 
     @property
     def held(self) -> Hold | None:
+        """The hold that has not ended."""
         return self.hold if self.hold is not None and self.hold.ended_at is None else None
 
     @property
     def unfinished(self) -> Move | None:
+        """The one move that has not ended."""
         return next(filter(None, [move.unended for move in self.moves.values()]), None)
 
     def encode(self) -> bytes:
@@ -230,12 +236,12 @@ _STATE = TypeAdapter(BucketState)
 
 class Read(NamedTuple):
     state: BucketState
-    seen: Seen
-    now: datetime
+    seen: Seen  # the state object's version
+    now: datetime  # the store's time
 
 
 def read_state(bucket: S3Bucket, key: str = STATE) -> Read | None:
-    """Return what a state object and those of its parts hold, or None. Only reads.
+    """Return a state object's content, with its parts' moves, or None if absent. Only reads.
 
     Raises PlanError when it can't be understood, and StoreError when it can't be read or a part's
     state was removed.
@@ -255,7 +261,7 @@ def read_state(bucket: S3Bucket, key: str = STATE) -> Read | None:
             if part is None:
                 text = f"part {number} of {move.plan} has begun, and its state was removed"
                 raise StoreError(text)
-            move.pieces[number] = part.state.moves[move.plan]
+            move.part_moves[number] = part.state.moves[move.plan]
     return Read(state, seen, now)
 
 
@@ -272,8 +278,8 @@ def read_release(bucket: S3Bucket, plan: str) -> tuple[Move, datetime]:
     return read.state.moves[plan], read.now
 
 
-def find_holder(read: Read | None, spread_s: float) -> Lock | None:
-    """Return who has the lock by this state, or None if it is free or has lapsed."""
+def find_lock(read: Read | None, spread_s: float) -> Lock | None:
+    """Return the lock in a state, or None if it was given back or has lapsed."""
     if read is None or read.state.lock is None:
         return None
     lease = timedelta(seconds=read.state.lock.lease_s + spread_s)
@@ -281,7 +287,7 @@ def find_holder(read: Read | None, spread_s: float) -> Lock | None:
 
 
 def check_old_releases(bucket: S3Bucket) -> None:
-    """Refuse a bucket in which version 0.1 left a release unfinished."""
+    """Raise NotNowError if version 0.1 left a release unfinished."""
     begun = set()
     ended = set()
     for seen in bucket.list_objects(OLD_RELEASES):

@@ -1,8 +1,8 @@
 """Decide what to do with one row of a plan, and what a proof says of it. Pure.
 
-Release, undo, parking, bringing back and ``verify`` all use ``decide``.
-Don't ask it while a request about the row may still take effect. Each cell is written out, and a
-test shows that exactly one rule decides it. ``python -m objectmove.table`` prints the rules.
+Release, undo, parking, bringing back and ``verify`` all use ``decide``. Don't call it while a
+request for the row may still take effect. Exactly one rule decides each combination of direction,
+state and places, as a test shows. ``python -m objectmove.table`` prints the rules.
 """
 
 import sys
@@ -25,10 +25,12 @@ class Direction(StrEnum):
     """An undo: consumers are confirmed stopped, and nobody ships from where the row goes."""
 
     ASIDE = "aside"
-    """Parking, and bringing back: one end is ours alone."""
+    """Parking, and bringing back: neither worker nor consumer uses the parking place."""
 
 
 class State(StrEnum):
+    """How far a row has come, or how it ended."""
+
     #: Never sent, or certainly without effect.
     WAITING = "waiting"
     #: A copy was announced; no answer shows what became of it.
@@ -57,7 +59,7 @@ class State(StrEnum):
     SHIPPED = "shipped"
 
 
-#: A later run must look at such rows.
+#: Rows for which a request was announced: a later run must look at them.
 OPEN = (State.DOUBTFUL, State.RENAMING, State.LANDED, State.DELETING)
 #: A move has not ended while it has such rows.
 UNENDED = (State.WAITING, *OPEN)
@@ -95,6 +97,8 @@ class Act(StrEnum):
 
 
 class Proof(StrEnum):
+    """What ``verify`` says of a row."""
+
     IN_PLACE = "in_place"
     GONE_AFTER_LANDED = "gone_after_landed"
     UNPROVEN = "unproven"
@@ -111,10 +115,10 @@ class Proof(StrEnum):
 
 
 class Rule(NamedTuple):
-    """One decision, its reason, and the cells of the table that it decides.
+    """What to do with rows in some directions, states and places, and what ``verify`` says of them.
 
-    The first four fields name the cells: ``any`` is every value, ``here`` is ``same`` or ``again``,
-    ``gone`` is ``other`` or ``absent``, and ``a+b`` is ``a`` or ``b``.
+    In the first four fields, ``any`` is every value, ``here`` is ``same`` or ``again``, ``gone`` is
+    ``other`` or ``absent``, and ``a+b`` is ``a`` or ``b``.
     """
 
     direction: str
@@ -126,6 +130,7 @@ class Rule(NamedTuple):
     reason: str
 
     def list_cells(self) -> Iterator[tuple[str, ...]]:
+        """Yield each combination of the first four fields that this rule decides."""
         kinds = (Direction, State, Place, Place)
         return product(*map(_read_names, self, kinds))
 
@@ -141,7 +146,7 @@ def _read_names(column: Any, kind: Iterable[str]) -> list[str]:
 
 
 # Columns: the fields of a rule.
-# At a destination, ``again`` does not occur: it stands beside ``same`` so that no cell is empty.
+# At a destination, ``again`` never occurs; ``here`` includes it so that no cell is empty.
 _TABLE = """
 any waiting here absent SEND WAITING it waits, and nothing is in its way
 any waiting here here DELETE WAITING the content is there already: one copy is enough
@@ -232,7 +237,7 @@ for _rule in RULES:
 
 
 def decide(direction: Direction, state: State, source: Place, destination: Place) -> Rule:
-    """Return the one rule for a row in this state, with these looks at its two ends."""
+    """Return the one rule for a row, by what is at its source and destination."""
     return _BY_CELL[direction, state, source, destination]
 
 

@@ -58,7 +58,7 @@ def delete_without_looking() -> Iterator[None]:
 
 @contextmanager
 def forget_to_pause() -> Iterator[None]:
-    with mock.patch.object(run.Run, "_hold"), mock.patch.object(SimHold, "check"):
+    with mock.patch.object(run.Run, "_hold_worker"), mock.patch.object(SimHold, "check"):
         yield
 
 
@@ -74,10 +74,10 @@ def resume_too_early() -> Iterator[None]:
 @contextmanager
 def forget_rows_of_an_undo() -> Iterator[None]:
     """Take back the first row, and say nothing of the others."""
-    report, leave_unmoved = run.Run._report, run.Run._leave_unmoved
+    report, begin_undo = run.Run._report, run.Run._begin_undo
 
     def forget(self: Any, release: Any, undo: Any) -> None:
-        leave_unmoved(self, release, undo)
+        begin_undo(self, release, undo)
         left = dict.fromkeys(range(1, undo.end), state.Row(State.LEFT, state.Way.BACK))
         undo.rows.update(left)
 
@@ -85,7 +85,7 @@ def forget_rows_of_an_undo() -> Iterator[None]:
         return report(self)._replace(left=0)
 
     with (
-        mock.patch.object(run.Run, "_leave_unmoved", forget),
+        mock.patch.object(run.Run, "_begin_undo", forget),
         mock.patch.object(run.Run, "_report", leave_out),
     ):
         yield

@@ -551,7 +551,7 @@ class Run:
             word = self._attempt(self.machine, line)
             is_undisturbed = disturbances == self._disturbances and not was_overtaken
             disturbances = self._disturbances
-            is_waiting = isinstance(word, errors.HeldError)
+            is_waiting = isinstance(word, errors.BusyError)
             # That a plan never began is no promise: its objects may have changed before.
             is_drift = isinstance(word, errors.DriftError)
             if is_printed and is_undisturbed and _is_refusal(word) and not is_drift:
@@ -622,7 +622,7 @@ class Run:
         is_over = isinstance(word, errors.MoveError) and not isinstance(word, errors.StoreError)
         if is_cut and not is_over:
             return line, False  # who typed it tries again
-        if isinstance(word, errors.StoppedError | errors.HeldError):
+        if isinstance(word, errors.StoppedError | errors.BusyError):
             return line, False
         return None, False
 
@@ -666,7 +666,7 @@ class Run:
             self._is_overtaken = self._second is not None or not is_mine
             while self._second is not None:
                 self._second.switch()
-            if isinstance(word, errors.HeldError | Killed):
+            if isinstance(word, errors.BusyError | Killed):
                 self.world.advance(LAPSE_MS)
         return word
 
@@ -883,7 +883,7 @@ class Run:
 def _is_refusal(word: Word) -> bool:
     """Tell whether a command was refused, not for another run that works."""
     is_refused = isinstance(word, errors.RefusedError | errors.PlanError)
-    is_needed = isinstance(word, errors.HeldError | errors.NotApprovedError)
+    is_needed = isinstance(word, errors.BusyError | errors.NotApprovedError)
     return is_refused and not is_needed
 
 
