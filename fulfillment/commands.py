@@ -349,7 +349,7 @@ def fix(
 
 
 def _find_hindrance(settings: Settings, incident_id: str, progress: Progress) -> str:
-    """Say why labels that wait can't be released."""
+    """Plan a release, to say why none can be made."""
     try:
         return str(ReleaseCommands(settings, progress).plan(incident_id=incident_id).summary)
     except (errors.RunbookError, MoveError) as error:
@@ -484,12 +484,8 @@ def drill_all(settings: Settings, *, progress: Progress) -> Document:
 def revert_killed_drill(settings: Settings, *, progress: Progress) -> Document:
     """Revert a killed drill's fault, remove its labels, finish its releases, close its incident.
 
-    Exits with 3 if the system is not healthy yet, or a release is unfinished.
-
-    Raises
-    ------
-    DrillError
-        If the drill still runs, or its fault cannot be reverted. The incident stays open.
+    Exits with 3 if the system is not healthy yet, or a release is unfinished. Raises ``DrillError``
+    if the drill still runs, or its fault cannot be reverted; then the incident stays open.
     """
     check_environment(settings)
     home = settings.runbook_home.resolve()
@@ -558,21 +554,21 @@ _TEMPLATES = Path(__file__).with_name("templates")
 def make_schedule(kind: Kind, scenario: str = "", *, every: bool = False) -> str:
     """Return a crontab line, or a systemd service and timer, for a weekly drill.
 
-    The drill runs in the folder of the nearest ``.env``, or of the local stack's. Its command sets
-    RUNBOOK_HOME and RUNBOOK_ENVIRONMENT, because these may be set in this shell only.
+    The drill runs in the folder of the nearest ``.env``; if there is none, in the local stack's
+    folder. Its command sets RUNBOOK_HOME and RUNBOOK_ENVIRONMENT, which this shell alone may have.
 
     Raises ``UsageError`` without a ``.env`` or such a scenario, and ``EnvironmentForbidsError``
     outside a local or demo environment.
     """
     folders = [find_root(Path.cwd(), find_checkout()), Settings.load().runbook_stack_home]
-    having = [folder for folder in folders if (folder / ".env").is_file()]
-    if not having:
+    usable = [folder for folder in folders if (folder / ".env").is_file()]
+    if not usable:
         raise errors.UsageError(
             "a scheduled drill reads its settings from .env, and there is none: `runbook "
             "init` writes one; `runbook stack up` starts the local stack, which has its own"
         )
     # The drill will use that folder's settings, not this one's.
-    settings = Settings.load(having[0])
+    settings = Settings.load(usable[0])
     check_environment(settings)
     home = settings.runbook_home.resolve()
     variables = [
@@ -585,7 +581,7 @@ def make_schedule(kind: Kind, scenario: str = "", *, every: bool = False) -> str
         chosen = choose_scenario(settings, scenario).name
     program = ["/usr/bin/env", *variables, sys.executable, "-m", "runbook_lib", "drill"]
     words = [*program, chosen, "--json"]
-    folder = str(having[0])
+    folder = str(usable[0])
     template = (_TEMPLATES / f"{kind}.txt").read_text("utf-8")
     if kind == "systemd":
         command = " ".join(map(_quote_for_systemd, words))
@@ -601,7 +597,7 @@ def make_schedule(kind: Kind, scenario: str = "", *, every: bool = False) -> str
 
 
 def _quote_for_systemd(word: str) -> str:
-    """Quote a word for ``ExecStart=``, so that systemd takes ``%``, ``$`` and spaces literally."""
+    """Quote a word for ``ExecStart=``, so that systemd takes it literally."""
     for char, escaped in (("\\", r"\\"), ('"', r"\""), ("%", "%%"), ("$", "$$")):
         word = word.replace(char, escaped)
     return f'"{word}"'

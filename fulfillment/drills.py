@@ -65,9 +65,9 @@ from .waiting import Waiting, iter_with_metadata, list_prefixes, read_label
 class Scenario(ABC):
     """A fault that a drill can inject, and what the drill must then show.
 
-    The drill approves ``exercise_steps`` of section 4 and ``remedy_steps`` of section 6. It always
-    reverts its fault: after section 7, or after section 6 if at most labels moved as a remedy. To
-    the alert's timeouts, it adds the waits of the alert's rule.
+    The drill approves ``exercise_steps`` of section 4 and ``remedy_steps`` of section 6. If the
+    remedy ``only_mitigates``, or there is none, it then reverts the fault; else after section 7. To
+    the timeouts for the alert to fire and to clear, it adds the waits of the alert's rule.
     """
 
     name: str  # of the fault, and of the cause that section 5 must find
@@ -79,7 +79,7 @@ class Scenario(ABC):
     clear_timeout_s: float = 35  # until the alert clears
     exercise_steps: tuple[str, ...] = ()
     remedy_steps: tuple[str, ...] = ()
-    only_mitigates: bool = False
+    only_mitigates: bool = False  # the remedy moves labels, but leaves the fault
     needs: str = ""  # what the environment must have, in words
 
     @property
@@ -158,7 +158,7 @@ def choose_scenario(settings: Settings, name: str = "") -> Scenario:
     return find_scenario("pipeline_paused") if has_stack else _SYNTHETIC
 
 
-#: The alerts that prevent a drill. The alert that a drill is overdue must not.
+#: The alerts that prevent a drill. The alert about an overdue drill must not.
 _ALERTS = (DELAY_ALERT, UPLOAD_ALERT, BLIND_ALERT)
 
 
@@ -177,16 +177,16 @@ def wait_for(check: Callable[[], bool], *, timeout_s: float, apart_s: float = 0.
 
 
 def wait_until_calm(settings: Settings, clients: Clients, *, timeout_s: float) -> list[str]:
-    """Wait until there is no trouble; return what remains. Only reads."""
+    """Wait until ``list_trouble`` finds none; return what it finds last."""
     wait_for(lambda: not list_trouble(settings, clients), timeout_s=timeout_s, apart_s=2)
     return list_trouble(settings, clients)
 
 
 def list_trouble(settings: Settings, clients: Clients) -> list[str]:
-    """Return why no drill may begin, in words. Only reads.
+    """Return why no drill may begin, in words.
 
-    Reasons are an alert about labels, an unfinished release in the bucket, overdue real labels, and
-    a system that can't be read, unless the settings leave it out.
+    Reasons are a pending or firing alert, unless PROMETHEUS_URL is empty; an unfinished release in
+    the bucket; and overdue real labels. If one of these can't be read, that is the only reason.
     """
     trouble: list[str] = []
     try:
@@ -214,7 +214,8 @@ PENDING_S = 15.0
 _EXERCISE = {"count": 5, "object_size_kb": 4}
 
 
-_HAS_RUN = (RunStatus.DONE, RunStatus.STOPPED_AT_PLAN)
+#: How a run ends without a failure.
+_GOOD_RUNS = (RunStatus.DONE, RunStatus.STOPPED_AT_PLAN)
 
 
 @dataclass
@@ -242,12 +243,9 @@ class Drill:
         return self.mark(stage)
 
     def conclude(self, section_name: str, incident: Incident) -> Verdict:
-        """Read a section without its notebook, and return the verdict."""
+        """Read a section's steps without the notebook, and return the verdict."""
         inv = Investigation(
-            incident,
-            section=SECTIONS[section_name],
-            settings=self.settings,
-            clients=self.clients,
+            incident, section=SECTIONS[section_name], settings=self.settings, clients=self.clients
         )
         for step in inv.section.STEPS:
             inv.read_step(step)
@@ -259,12 +257,12 @@ class Drill:
         return verdict in (Verdict.HEALTHY, Verdict.FIXED)
 
     def read_alert_states(self) -> set[str]:
-        """Return the states of the alert's series: pending, firing, both or none."""
+        """Return the states of the scenario's alert: pending, firing, both or none."""
         alerts = self.clients.prometheus.list_alerts()
         return {alert.state for alert in alerts if alert.name == self.scenario.alert}
 
     def read_notices(self, status: str) -> dict[str, float]:
-        """Return how many seconds after the fault each channel first got a notice of the alert."""
+        """Return {channel: seconds from the fault to its first notice with this status}."""
         injected_at = self.injected_at or utc_now()
         notices = self.clients.notifications.list_notifications(since=injected_at)
         # Newest first, so that the oldest remains in the dict.
@@ -277,13 +275,9 @@ class Drill:
     def run(self, *section_names: str, **parameters: object) -> bool:
         """Run sections' notebooks; tell whether each ran to its end or stopped at a plan."""
         runs = run_sections(
-            self.incident,
-            SECTIONS,
-            section_names,
-            parameters,
-            progress=self.progress,
+            self.incident, SECTIONS, section_names, parameters, progress=self.progress
         )
-        return all(run.status in _HAS_RUN for run in runs)
+        return all(run.status in _GOOD_RUNS for run in runs)
 
 
 #: Waits until the drill closes the pipe, or its process dies. Then runs the given command until it
@@ -328,17 +322,10 @@ def run_drill(
 ) -> Document:
     """Wait ``calm_s`` at most until there is no trouble, then carry out one drill and score it.
 
-    Raises
-    ------
-    EnvironmentForbidsError
-        Outside a marked local or demo environment.
-    SafetyError
-        If there is trouble; see ``list_trouble``.
-    DrillError
-        If another drill runs, the environment lacks what the scenario needs, or the system is not
-        healthy.
-    RunInterruptedError
-        On Ctrl-C or SIGTERM. Its message says whether the fault is reverted.
+    Raises ``EnvironmentForbidsError`` outside a marked playground, and ``SafetyError`` if there is
+    trouble; ``DrillError`` if another drill runs, the environment lacks what the scenario needs, or
+    the system is not healthy; and on Ctrl-C or SIGTERM ``RunInterruptedError``, which says whether
+    the fault is reverted.
     """
     check_environment(settings)
     clients = Clients(settings)
@@ -357,7 +344,7 @@ def run_drill(
         incident.update(approver=make_approver(incident.id))
         with watch_drill(home) as dismiss:
             drill = Drill(settings, clients, _add_waits(clients, scenario), progress, incident)
-            document = _run(drill)
+            document = _run_and_revert(drill)
             if not drill.has_fault:
                 dismiss()
             return document
@@ -376,7 +363,7 @@ def _add_waits(clients: Clients, scenario: Scenario) -> Scenario:
     return scenario
 
 
-def _run(drill: Drill) -> Document:
+def _run_and_revert(drill: Drill) -> Document:
     """Carry out a drill. However it ends, revert its fault and score it.
 
     A second Ctrl-C, while the fault is reverted, ends the drill; its watchdog then does the rest. A
@@ -464,13 +451,13 @@ def _inject(drill: Drill) -> None:
 
 def _wait_for_alert(drill: Drill) -> None:
     """Wait until the alert fires, or if none is expected, until section 5 sees trouble."""
+    alert = drill.scenario.alert
 
     def is_seen() -> bool:
-        if drill.scenario.alert:
+        if alert:
             return "firing" in drill.read_alert_states()
         return not drill.is_well()
 
-    alert = drill.scenario.alert
     timeout_s = drill.scenario.detect_timeout_s
     drill.begin_stage("alert", f"wait for {alert or 'a breach'}, {timeout_s:g} s at most")
     if wait_for(is_seen, timeout_s=timeout_s) and alert:
@@ -483,10 +470,10 @@ def _wait_for_channels(drill: Drill) -> None:
         return
     drill.begin_stage("channels", "wait until each got the alert")
 
-    def are_all_told() -> bool:
-        return len(drill.read_notices("firing")) == len(CHANNELS)
-
-    wait_for(are_all_told, timeout_s=drill.scenario.notify_timeout_s)
+    wait_for(
+        lambda: len(drill.read_notices("firing")) == len(CHANNELS),
+        timeout_s=drill.scenario.notify_timeout_s,
+    )
     drill.mark("notify", told_s=drill.read_notices("firing"))
 
 
@@ -495,7 +482,8 @@ def _approve_and_run(
 ) -> None:
     """Run a section up to its plans, approve those of some steps, and run it again.
 
-    Takes plans of earlier runs, too, because the run that makes what 4.2 removes plans the removal.
+    Each step's newest plan counts, even of an earlier run: the run that carries out 4.1 also plans
+    4.2, the removal.
     """
     if not drill.run(section_name, **parameters):
         return
@@ -510,15 +498,15 @@ def _approve_and_run(
 
 
 def _wait_until_clear(drill: Drill) -> None:
-    """Wait until the alert is gone, and every channel knows it (with ``NOTIFICATIONS_URL``)."""
+    """Wait until the alert is gone, and every channel knows it."""
     if not drill.scenario.alert:
         return
 
     def is_clear() -> bool:
         if drill.read_alert_states():
             return False
-        has_log = bool(drill.settings.notifications_url)
-        return not has_log or len(drill.read_notices("resolved")) == len(CHANNELS)
+        shows_notices = bool(drill.settings.notifications_url)
+        return not shows_notices or len(drill.read_notices("resolved")) == len(CHANNELS)
 
     limit_s = drill.scenario.clear_timeout_s
     drill.begin_stage("clear", f"wait until the alert clears, {limit_s:g} s at most")
@@ -566,9 +554,9 @@ def _score_and_close(drill: Drill) -> Document:
 
 
 def _note_trigger(drill: Drill, incident: Incident) -> None:
-    """Journal that the fault began an incident's trouble.
+    """Journal the drill's fault as the trigger of an incident.
 
-    Only once the drill is scored, because the diagnosis must not read it.
+    Call this once the drill is scored, because the diagnosis must not read the trigger.
     """
     began_at = drill.injected_at or utc_now()
     text = gettext(
@@ -580,7 +568,7 @@ def _note_trigger(drill: Drill, incident: Incident) -> None:
 
 
 def _close_other_incidents(drill: Drill) -> None:
-    """Close incidents that others opened because of the fault, if all is well now.
+    """Close incidents that other commands opened since the injection, if all is well.
 
     Skips an incident in which somebody planned a change.
     """
@@ -658,12 +646,13 @@ def score(journal: JournalView, scenario: Scenario, *, incident: str, drill: str
 
 
 def list_durations(phases: Mapping[str, Json]) -> dict[str, Json]:
-    """Return the phases in seconds; ``notify_s`` is that of the last channel."""
+    """Return the phases in seconds, with the last channel's time as ``notify_s``."""
     told = [seconds for seconds in phases["notify_s"].values() if seconds is not None]
     return {**phases, "notify_s": max(told, default=None)}
 
 
 def _measure_phases(journal: JournalView, marks: _Marks) -> dict[str, Json]:
+    """Return ``score``'s phases; ``notify_s`` is {channel: seconds}."""
     phases: dict[str, Json] = {}
     for name, (start, end) in _PHASES.items():
         is_measured = start in marks and end in marks
@@ -685,8 +674,12 @@ def _count_seconds(start: datetime, end: datetime) -> float:
 
 
 def _list_objectives(
-    document: Document, journal: JournalView, marks: _Marks, scenario: Scenario
+    document: Document,
+    journal: JournalView,
+    marks: _Marks,
+    scenario: Scenario,
 ) -> Iterator[_Objective]:
+    """Yield each goal of a drill, and whether the drill met it."""
     phases = document.phases
     if scenario.alert:
         yield _judge_time("alert fires", phases["detect_s"], scenario.detect_timeout_s)
@@ -702,7 +695,7 @@ def _list_objectives(
     verdict = document.verdict or Verdict.UNKNOWN
     allowed = " or ".join(VERDICT_WORDS[verdict] for verdict in scenario.verdicts)
     yield "verdict", allowed, VERDICT_WORDS[verdict], verdict in scenario.verdicts
-    failed = [run.section for run in journal.runs if run.status not in _HAS_RUN]
+    failed = [run.section for run in journal.runs if run.status not in _GOOD_RUNS]
     yield "no notebook fails", "no failure", ", ".join(failed) or "no failure", not failed
     is_steady = "steady_again" in marks
     reverted = "reverted" if document.reverted else "not reverted"

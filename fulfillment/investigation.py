@@ -96,7 +96,10 @@ class Investigation(display.Investigation[Settings, Clients]):
         return Conclusion(verdict=verdict, summary=summary)
 
     def conclude_without_symptoms(self, verdict: Verdict, summary: str) -> Conclusion:
-        """Conclude a section that judges no symptom; after trouble, with the incident's verdict."""
+        """Conclude a section that reads no symptom.
+
+        After trouble, the incident's verdict replaces ``verdict``.
+        """
         judgement = self.policy.judge(self.journal, now=self.now())
         if judgement.verdict is None or self.since is None:
             return Conclusion(verdict=verdict, summary=summary)

@@ -36,7 +36,7 @@ _RULES = {
         "the verdict needs a reading that is unknown",
         _fix(
             "Plan what brings the system back, or repair it yourself and read again. If you can't, "
-            "`runbook close` ends the incident with this verdict.",
+            "`runbook close` ends the incident with this verdict."
         ),
     ),
     "unfinished": (

@@ -172,12 +172,7 @@ class Settings(base.Settings):
         wrong: list[str] = []
         if is_nested(self.pending_prefix, self.ready_prefix):
             wrong.append("READY_PREFIX: must be neither PENDING_PREFIX nor inside it nor around it")
-        others = (
-            self.pending_prefix,
-            self.ready_prefix,
-            self.chaos_prefix,
-            ".runbook/",
-        )
+        others = (self.pending_prefix, self.ready_prefix, self.chaos_prefix, ".runbook/")
         if any(is_nested(self.release_parked_prefix, other) for other in others):
             wrong.append(
                 "RELEASE_PARKED_PREFIX: must be neither inside nor around PENDING_PREFIX, "

@@ -74,7 +74,7 @@ WAITING_COLUMNS: Mapping[str, Dtype] = {
 class Waiting:
     """Everything that waits, the longest wait first.
 
-    The oldest overdue object has waited since ``since``, and been overdue since ``late_since``.
+    The oldest overdue object, if any, waits since ``since``, and is overdue since ``late_since``.
     """
 
     def __init__(self, objects: Iterable[Label], limit_minutes: float) -> None:
@@ -161,7 +161,10 @@ _newest: dict[tuple[str, datetime | None], tuple[datetime, Waiting]] = {}
 
 
 def recall_waiting(inv: Investigation) -> Waiting:
-    """Return what waits. A run of notebooks lists at most every 30 s, unless something changed."""
+    """Return what waits: ``read_waiting``'s last listing in this run of notebooks, or a new one.
+
+    The last listing counts if it is under 30 s old, and no action was applied since.
+    """
     newest = _newest.get((inv.incident.id, inv.journal.last_applied_at))
     if newest is not None and inv.now() - newest[0] < _RECENT:
         return newest[1]
@@ -172,7 +175,7 @@ def read_waiting(inv: Investigation) -> Waiting:
     """List what waits under the ``list_prefixes``, with metadata.
 
     A late order's label is overdue the moment it's written, yet normally leaves within seconds. So
-    for its first 10 s, count its wait from when it was written, not from ``pending-since``.
+    for a label's first 10 s, its wait counts from when it was written, not from ``pending-since``.
 
     Raises a ``ClientError`` if the store cannot be listed.
     """
@@ -256,10 +259,7 @@ class LabelJudge:
     def __call__(self, objects: Sequence[Seen]) -> Sequence[Judgement]:
         """Judge objects, in their order. Asks for the shipments of each order once.
 
-        Raises
-        ------
-        SafetyError
-            If ``LABEL_FINISHED=shipment``, and fulfillment-service does not answer.
+        Raises ``SafetyError`` if LABEL_FINISHED=shipment and fulfillment-service does not answer.
         """
         self.judged += len(objects)
         self.progress("listed", self.judged)

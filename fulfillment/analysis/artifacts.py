@@ -20,9 +20,11 @@ def is_synthetic(metadata: Mapping[str, str]) -> bool:
 
 
 def compute_age_start(
-    metadata: Mapping[str, str], last_modified: datetime, now: datetime
+    metadata: Mapping[str, str],
+    last_modified: datetime,
+    now: datetime,
 ) -> datetime:
-    """Return the earlier of LastModified and a ``pending-since`` that is a time in the past.
+    """Return since when it waits: LastModified, or an earlier, past ``pending-since``.
 
     A time without a zone is UTC.
     """

@@ -2,13 +2,12 @@
 
 A cause is
 
-- *supported* if all clues of one of its options hold, and nothing excuses them; else
+- *supported* if all ``clues`` of one of its options hold, and none of ``unless``; else
 - *undecided* if a needed observation is unknown, or the first clue of an option holds; else
 - *refuted*.
 
-Some causes, such as a store that is down, hide others, whose observations mean nothing then. While
-such a cause is supported, the causes that it hides are undecided. Advice deals with supported
-causes in the order of the records.
+A cause such as a store that is down makes the observations of some other causes meaningless. While
+it is supported, it hides these: they are undecided.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +22,7 @@ from runbook_lib.model import CauseStatus, Finding, Json, Reading
 MAX_FAILED_SHARE = 0.2
 #: If the store has fewer free bytes, it is nearly full.
 MIN_FREE_BYTES = 2**31
-#: This many log lines that name a reason are enough to support its cause.
+#: This many log lines that name a reason alone support its cause.
 OFTEN = 10
 #: A worker hangs if it runs, but has moved and logged nothing for longer than this.
 MAX_IDLE_MINUTES = 10
@@ -39,7 +38,7 @@ class Observation(NamedTuple):
 
 
 def collect_observations(readings: Iterable[Reading]) -> dict[str, Observation]:
-    """Return the newest known value of each observation, with its journal entry."""
+    """Return each observation's newest known value, as {name: observation}."""
     observations: dict[str, Observation] = {}
     for reading in sorted(readings, key=attrgetter("observed_at")):
         evidence = f"#{reading.seq}" if reading.seq else reading.step
@@ -52,7 +51,7 @@ def collect_observations(readings: Iterable[Reading]) -> dict[str, Observation]:
 class Clue(NamedTuple):
     """A test of one observation, and what it means if the test holds."""
 
-    name: str
+    name: str  # the observation's
     holds: Callable[[Json], bool]
     says: str
 
@@ -70,17 +69,17 @@ class Option(NamedTuple):
 
 
 def when(*clues: Clue, unless: Sequence[Clue] = (), decides: bool = False) -> Option:
-    """Make an option."""
+    """Make an option: when all ``clues`` hold, unless one of ``unless`` does."""
     return Option(clues, tuple(unless), decides)
 
 
 def is_over(limit: float) -> Callable[[Json], bool]:
-    """Test whether a number is over a limit."""
+    """Return a test whether a number is over a limit."""
     return lambda value: value > limit
 
 
 def is_under(limit: float) -> Callable[[Json], bool]:
-    """Test whether a number is under a limit."""
+    """Return a test whether a number is under a limit."""
     return lambda value: value < limit
 
 
@@ -96,18 +95,16 @@ class Repair(NamedTuple):
 
 
 Values = Mapping[str, Json]
-"""Observed values by name, with ``worker``, ``dag`` and ``retrigger_moved_nothing``."""
+"""Observed values by name, and the facts ``worker``, ``dag`` and ``retrigger_moved_nothing``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CauseRecord:
     """All that the runbook knows of one cause.
 
-    Attributes
-    ----------
     options : the ways to recognise it; while a clue of the first one is unknown, it isn't refuted
     repair : what helps; ``{worker}`` and ``{dag}`` stand for their names
-    starts : the first of these services that is down is started instead
+    starts : if one of these services is down, the repair is to start the first such one
     follow_ups : what to change so that it doesn't come back
     strategy : how 6.1 gets labels moving: ``release`` moves them before 6.2 repairs the cause,
         ``retrigger`` lets the worker move them after 6.2, and ``none`` moves nothing
@@ -205,17 +202,17 @@ STANDSTILL = frozenset({*_DOWN, "worker_stuck", "pipeline_paused", "pipeline_fai
 _CARRIER_CAUSES = frozenset({"carrier_timeout", "carrier_errors"})
 
 
-def _count(reason: str, says: str) -> Clue:
-    """Return the clue that the worker has recently failed for a reason."""
+def _fails_by(reason: str, says: str) -> Clue:
+    """Return the clue that the worker recently failed for a reason."""
     return Clue(f"failures_{reason}", bool, says)
 
 
-def _log(reason: str) -> Clue:
+def _logs(reason: str) -> Clue:
     """Return the clue that the worker's log names a reason."""
     return Clue(f"logged_{reason}", bool, "the worker's log names this cause")
 
 
-def _log_often(reason: str, says: str) -> Clue:
+def _logs_often(reason: str, says: str) -> Clue:
     """Return the clue that the worker's log names a reason at least ``OFTEN`` times."""
     return Clue(f"logged_{reason}", is_over(OFTEN - 1), says)
 
@@ -240,12 +237,12 @@ _SILENT = Clue("worker_answers", not_, "the worker's API does not answer")
 _DAG_PAUSED = Clue("dag_paused", bool, "the DAG that releases labels is paused")
 _LATE = Clue("overdue_real", bool, "labels wait too long")
 _NONE_LATE = Clue("overdue_real", not_, "no label waits too long")
-_UNREACHABLE = _count("store_unreachable", "the worker waits for the store")
-_BAD_KEY = _count("bad_credentials", "the store rejects the worker's key or signature")
+_UNREACHABLE = _fails_by("store_unreachable", "the worker waits for the store")
+_BAD_KEY = _fails_by("bad_credentials", "the store rejects the worker's key or signature")
 _KEY_MATCHES = Clue("credentials_match", bool, "the worker has the store's secret")
 _KEYLESS = Clue("keyless_denials", bool, "the store denies a worker without a key")
-_DENIED = _count("access_denied", "the store denies the worker a right")
-_NO_ROOM = _count("storage_full", "writes are refused for lack of space")
+_DENIED = _fails_by("access_denied", "the store denies the worker a right")
+_NO_ROOM = _fails_by("storage_full", "writes are refused for lack of space")
 
 #: Each cause by its name, which the fault that drills inject has, too.
 CAUSES: Mapping[str, CauseRecord] = {
@@ -276,13 +273,11 @@ CAUSES: Mapping[str, CauseRecord] = {
         words="a stopped worker",
         options=(
             when(
-                Clue("worker_running", not_, "the worker's service does not run"),
-                unless=[_ANSWERS],
+                Clue("worker_running", not_, "the worker's service does not run"), unless=[_ANSWERS]
             ),
             when(_PAUSED),
             when(
-                Clue("worker_listed", not_, "the worker's service is not listed any more"),
-                _SILENT,
+                Clue("worker_listed", not_, "the worker's service is not listed any more"), _SILENT
             ),
         ),
         repair=Repair("start", "{worker}"),
@@ -296,10 +291,7 @@ CAUSES: Mapping[str, CauseRecord] = {
             when(
                 Clue("worker_stands_still", bool, "the worker runs, but begins no new pass"),
                 _LATE,
-                unless=[
-                    _UNREACHABLE,
-                    Clue("waiting_finished", not_, "no finished object waits"),
-                ],
+                unless=[_UNREACHABLE, Clue("waiting_finished", not_, "no finished object waits")],
             ),
             when(Clue("worker_hangs", bool, "the worker's process runs, but answers no request")),
             # A worker without an API.
@@ -343,13 +335,13 @@ CAUSES: Mapping[str, CauseRecord] = {
         options=(
             when(_BAD_KEY, unless=[_KEY_MATCHES]),
             when(_KEYLESS, unless=[_KEY_MATCHES]),
-            when(_BAD_KEY, _log("bad_credentials")),
+            when(_BAD_KEY, _logs("bad_credentials")),
             when(
                 Clue("credentials_match", not_, "the worker's secret is not the store's"),
-                _log("bad_credentials"),
+                _logs("bad_credentials"),
             ),
             when(
-                _log_often("bad_credentials", "the worker's log repeats that its key is rejected"),
+                _logs_often("bad_credentials", "the worker's log repeats that its key is rejected"),
                 decides=True,
             ),
         ),
@@ -362,7 +354,7 @@ CAUSES: Mapping[str, CauseRecord] = {
         words="a permission that the worker lacks",
         options=(
             when(_DENIED, unless=[_BAD_KEY, _KEYLESS]),
-            when(_DENIED, _log("access_denied"), unless=[_KEYLESS]),
+            when(_DENIED, _logs("access_denied"), unless=[_KEYLESS]),
         ),
         repair=Repair(person="give the worker's user its right back: no restart helps"),
         follow_ups=("check rights at start", "review of policy changes"),
@@ -381,11 +373,11 @@ CAUSES: Mapping[str, CauseRecord] = {
         options=(
             when(_NO_ROOM),
             when(
-                _log("storage_full"),
+                _logs("storage_full"),
                 Clue("store_free_bytes", is_under(MIN_FREE_BYTES), "under 2 GiB are free"),
             ),
             when(
-                _log_often("storage_full", "the worker's log repeats that the store is full"),
+                _logs_often("storage_full", "the worker's log repeats that the store is full"),
                 decides=True,
             ),
             when(Clue("store_refuses_ours", bool, "the store has no room for our own write")),
@@ -474,8 +466,6 @@ _STRATEGY_WORDS: Mapping[Strategy, str] = {
 class Advice(NamedTuple):
     """What section 5 says, and section 6 plans.
 
-    Attributes
-    ----------
     causes : the supported causes, most urgent first
     strategy, why : what 6.1 does, and why
     action, target, reason : what 6.2 does, to which service or DAG, and why; action ``none`` if
@@ -502,19 +492,19 @@ class Advice(NamedTuple):
 
 
 def advise(causes: Sequence[str], values: Values) -> Advice:
-    """Merge what helps against each supported cause, in the order of ``causes``.
+    """Merge what helps against the supported ``causes``, in their order.
 
     Causes that forbid a release come first. A release by move comes before the repairs, because a
     repaired worker moves labels, too. A re-trigger needs the worker, so it comes after them.
     """
     strategy, why = choose_strategy(causes, values)
     forbidding = [cause for cause in causes if CAUSES[cause].strategy == "none"]
-    others = [cause for cause in causes if cause not in forbidding]
-    stopping = frozenset(cause for cause in others if CAUSES[cause].stops_labels)
+    allowing = [cause for cause in causes if cause not in forbidding]
+    stopping = frozenset(cause for cause in allowing if CAUSES[cause].stops_labels)
     steps: list[tuple[str, frozenset[str]]] = []
     reasons: list[str] = []
     actions: list[Repair] = []
-    for cause in forbidding + others:
+    for cause in forbidding + allowing:
         repair = find_repair(cause, values)
         texts = [repair.person] if repair.person else []
         reasons.append(": ".join([cause, *texts]))

@@ -39,10 +39,7 @@ def group_lines(lines: Iterable[tuple[datetime | None, str]]) -> list[LogGroup]:
 
     Skips blank and indented lines and the heading of a traceback, which belong to other lines.
     Returns at most 200 groups: errors first, then warnings; the largest first.
-
-    Parameters
-    ----------
-    lines : time, if known, and text of each line, oldest first
+    ``lines`` are each line's time, if known, and its text, oldest first.
     """
     times: dict[tuple[str, str], list[datetime | None]] = defaultdict(list)
     examples: dict[tuple[str, str], str] = {}

@@ -34,7 +34,7 @@ def compute_interval_s(samples: Sequence[Sample]) -> float:
 
 
 def list_growth(counters: Iterable[Iterable[Sample]]) -> list[Sample]:
-    """Return every increase of some counters, oldest first. Each one's samples are so, too."""
+    """Return every increase of counters, oldest first, as each counter's samples must be."""
     growth = []
     for samples in counters:
         for old, new in pairwise(samples):

@@ -66,7 +66,7 @@ def find_open_drill(home: Path, *, redactor: Redactor) -> Incident | None:
 
 
 def find_killed_drill(home: Path) -> dict[str, Json] | None:
-    """Return a killed drill as a row of 1.5, if there is one. Only reads."""
+    """Return a killed drill as a row of 1.5, if there is one."""
     incident = find_open_drill(home, redactor=Redactor())
     if incident is None:
         return None

@@ -103,7 +103,7 @@ class WorkerHold:
             raise MoversError(f"{text}. Are WORKER_CONTROL and WORKER_SERVICE right?") from error
 
     def is_paused(self) -> bool:
-        """Tell whether the worker is paused or stopped; raise ``MoversError`` if unknown."""
+        """Tell whether the worker is paused or stopped; raises as ``read``."""
         return self.read().paused is True
 
     def pause(self) -> None:
@@ -153,7 +153,7 @@ class WorkerHold:
 def make_hold(
     settings: Settings, clients: Clients, *, sleep: Callable[[float], None]
 ) -> WorkerHold | WatchedWorker:
-    """Return the hold for ``WORKER_CONTROL``. Sends nothing yet."""
+    """Return the hold for ``WORKER_CONTROL``."""
     kind = settings.worker_control
     service = settings.worker_service
     if kind == "none":
@@ -280,7 +280,7 @@ class ReleaseGate(MoveGate):
         return recheck_orders(inv.settings, inv.clients.fulfillment, rows)
 
     def describe_undo(self, inv: Investigation) -> str:
-        """Say how the worker is held, what it does next, and what the approver promises."""
+        """Say how the worker is held, what it does afterwards, and what approvers promise."""
         hold = self.make_hold(inv)
         after = "nobody pauses the worker here, so it may release these labels again"
         if hold.can_pause:
@@ -305,25 +305,19 @@ DONE = {
 
 
 def make_release_plan(
-    inv: Investigation, *, reason: str, only_orders: frozenset[str] | None
+    inv: Investigation,
+    *,
+    reason: str,
+    only_orders: frozenset[str] | None,
 ) -> Plan:
     """Plan the release of waiting labels, by the parameters of 6.1 and the settings.
 
-    Raises
-    ------
-    UsageError
-        If the source is READY_PREFIX, whose labels ship: only an undo moves those back.
-    SafetyError
-        If the store is unhealthy, the change key lacks a right, or LABEL_FINISHED=shipment and
-        fulfillment-service does not answer.
-    LimitError
-        If more labels would move than RELEASE_LIMIT_OBJECTS; says how to split them.
-    MoveError
-        If the store cannot be read, or lacks what a move needs.
-
-    Notes
-    -----
     Changes scratch objects under ``.runbook/probe/``, and the incident folder.
+
+    Raises ``UsageError`` if the source is READY_PREFIX, whose labels ship; ``SafetyError`` if the
+    store is unhealthy, the change key lacks a right, or with LABEL_FINISHED=shipment if
+    fulfillment-service does not answer; ``LimitError`` if more labels than RELEASE_LIMIT_OBJECTS
+    would move; and ``MoveError`` if the store cannot be read, or lacks what a move needs.
     """
     parameters: ReleaseParameters = inv.parameters
     settings = inv.settings
@@ -411,7 +405,7 @@ def check_move_rights(clients: Clients, source: str, to: str) -> None:
     """
     rights = clients.store.read_rights(source, write_under=(source, to))
     needed = (f"write {to}", f"delete {source}")
-    missing = {name: why for name, (is_had, why) in rights.items() if is_had is False}
+    missing = {name: why for name, (is_given, why) in rights.items() if is_given is False}
     lacking = [name for name in needed if name in missing]
     if lacking:
         raise SafetyError(

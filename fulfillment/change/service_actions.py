@@ -180,15 +180,8 @@ def plan_service(
 ) -> Plan:
     """Read a service and plan to change it. Changes only the incident folder.
 
-    Parameters
-    ----------
-    action : one of ``SERVICE_ACTIONS``, or ``none`` for an empty plan
-    target : name of the service, of the DAG or of the ticket
-
-    Raises
-    ------
-    ClientError
-        If the target's state cannot be read.
+    ``action`` is one of ``SERVICE_ACTIONS``, or ``none`` for an empty plan; ``target`` is the name
+    of a service or DAG, or a ticket's id. Raises a ``ClientError`` if the target can't be read.
     """
     if action == "none":
         return make_empty_plan(step=step, target=target, reason=reason)
@@ -217,7 +210,7 @@ def plan_service(
 
 
 def _read_state(inv: Investigation, plan: Plan) -> State:
-    """Read the state of a plan's target; refuse what is needless, or needs a worker that runs."""
+    """Read the target's state; refuse a needless plan, or a re-trigger of a paused worker."""
     action = SERVICE_ACTIONS[plan.action]
     read = action.read_state
     if plan.action != "retrigger":

@@ -65,10 +65,7 @@ class Clients:
 def check_connected(settings: Settings, clients: Clients) -> None:
     """Ask every system at once. One answer is enough, even one that denies access.
 
-    Raises
-    ------
-    NotConnectedError
-        If no system answers, or the object store has no address or no keys.
+    Raises ``NotConnectedError`` if none answers, or the object store has no address or no keys.
     """
     access_key, secret_key, _ = settings.read_store_keys(for_changes=False)
     if not (settings.minio_endpoint and access_key and secret_key):

@@ -138,11 +138,7 @@ class PrometheusClient(_SystemClient):
         return self.query(f"{selector}[{max(1, round(window_s * 1000))}ms]")
 
     def query_range(
-        self,
-        promql: str,
-        start: datetime,
-        end: datetime,
-        step_s: float,
+        self, promql: str, start: datetime, end: datetime, step_s: float
     ) -> list[Series]:
         """Return an expression's values every ``step_s`` seconds."""
         params = {
@@ -231,9 +227,7 @@ class Panel:
 
     title: Text = ""
     expressions: Annotated[
-        tuple[str, ...],
-        Field(validation_alias="targets"),
-        BeforeValidator(_list_queries),
+        tuple[str, ...], Field(validation_alias="targets"), BeforeValidator(_list_queries)
     ] = ()
     link: str = ""
     id: int = 0
@@ -375,7 +369,7 @@ class PipelineClient(_SystemClient):
         self._path = f"/api/v2/dags/{quote(dag_id, safe='')}"
 
     def check_reachable(self) -> None:
-        """Raise ``WrongSystemError`` if another system answers, or an error without the DAG."""
+        """Raise ``WrongSystemError`` for another system, ``NotFoundError`` without the DAG."""
         super().check_reachable()
         self.read_dag()
 

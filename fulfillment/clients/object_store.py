@@ -66,18 +66,14 @@ _FULL_WORDS = (
 
 
 Rights = dict[str, tuple[bool | None, str]]
-"""For each right, whether the key has it (None if unknown), and why not, or ""."""
+"""{right: (whether the key has it, None if unknown; why not, or "")}."""
 
 
 def connect_bucket(settings: Settings, *, for_changes: bool) -> S3Bucket:
     """Return the bucket, which connects with the first request.
 
-    Raises
-    ------
-    AccessDeniedError
-        If there are no credentials.
-    SettingsError
-        If ``CA_BUNDLE`` holds no certificates.
+    Raises ``AccessDeniedError`` without credentials, and ``SettingsError`` if CA_BUNDLE holds no
+    certificates.
     """
     access_key, secret_key, token = settings.read_store_keys(for_changes=for_changes)
     if not access_key or not secret_key:
@@ -281,34 +277,34 @@ class ObjectStore:
                 raise _to_client_error(error) from error
 
     def read_rights(self, prefix: str, *, write_under: Sequence[str] = ()) -> Rights:
-        """Return what the read key may do; with ``write_under``, test the change key instead.
+        """Test what our key for reading may do, or with ``write_under`` our key for changes.
 
-        The rights are ``list``, ``read``, ``write <prefix>`` and ``delete <prefix>``. If the
-        listing gives no clear answer, tests nothing else. Raises a ``ClientError`` if the store
-        cannot be reached.
+        The rights are ``list`` and ``read`` under ``prefix``, and ``write <prefix>`` and
+        ``delete <prefix>`` for each prefix of ``write_under``. If the listing doesn't tell whether
+        it's allowed, the other rights are unknown, too, and no other request is sent.
 
         Changes nothing, because it copies and deletes only keys that don't exist. In a bucket that
         keeps versions it skips the delete, which would leave a *delete marker*.
         """
         store = ObjectStore(self._change_bucket if write_under else self._bucket)
         absent = f"absent-{secrets.token_hex(8)}"
-        tries: dict[str, Callable[[], object]] = {}
+        tests: dict[str, Callable[[], object]] = {}
         for under in write_under:
             to = f"{under}{absent}-copy"
             copy = Request("copy", to, source=f"{under}{absent}", if_absent=True)
-            tries[f"write {under}"] = partial(store._change, copy, "write")
-            tries[f"delete {under}"] = partial(store._try_delete, f"{under}{absent}")
+            tests[f"write {under}"] = partial(store._change, copy, "write")
+            tests[f"delete {under}"] = partial(store._try_delete, f"{under}{absent}")
         listed: list[Seen] = []  # the first object, if there is one
         may_list, reason = try_right(lambda: listed.extend(islice(store.list_objects(prefix), 1)))
         rights: Rights = {"list": (may_list, reason)}
         if may_list is None:
-            return rights | dict.fromkeys(["read", *tries], (None, ""))
+            return rights | dict.fromkeys(["read", *tests], (None, ""))
         if may_list:
             key = listed[0].key if listed else f"{prefix}{absent}"
             rights["read"] = try_right(partial(_allow_absent, lambda: store.read_info(key)))
         else:
             rights["read"] = (None, "not known without a listing")
-        for name, ask in tries.items():
+        for name, ask in tests.items():
             rights[name] = try_right(partial(_allow_absent, ask))
         return rights
 

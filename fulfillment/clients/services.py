@@ -81,14 +81,10 @@ class ServicesClient(Protocol):
 
 
 def connect_services(settings: Settings) -> ServicesClient:
-    """Return the back end that ``RUNBOOK_SERVICES`` names. It connects with the first request.
+    """Return a client of the back end that ``RUNBOOK_SERVICES`` names.
 
-    Raises
-    ------
-    NotConfiguredError
-        If the setting is ``none``.
-    ConnectionRefusedClientError
-        If the back end is not installed.
+    Raises ``NotConfiguredError`` for ``none``, and ``ConnectionRefusedClientError`` if the back end
+    is not installed.
     """
     if settings.runbook_services == "none":
         text = "RUNBOOK_SERVICES=none: the runbook can neither see nor restart services"
@@ -299,8 +295,8 @@ def read_log_command(settings: Settings, *, since: datetime) -> list[LogLine]:
 class CommandServices:
     """The worker alone, by ``WORKER_STATUS_CMD``, ``WORKER_STOP_CMD`` and ``WORKER_START_CMD``.
 
-    Raises a ``ClientError`` if a command failed, or printed something that doesn't tell whether the
-    worker runs.
+    Raises a ``ClientError`` if a command failed, or its output does not say whether
+    the worker runs.
     """
 
     def __init__(self, settings: Settings) -> None:

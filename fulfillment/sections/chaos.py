@@ -138,7 +138,7 @@ ACTIONS = by_id(
 def conclude(inv: Investigation) -> Conclusion:
     """Say how many synthetic objects there are.
 
-    Outside an incident, the verdict is ``healthy`` if 4.3 is ok, else ``unknown``.
+    The verdict is the incident's; before trouble, ``healthy`` if 4.3 is ok, else ``unknown``.
     """
     reading = inv.latest().get(_read_document.id)
     if reading is None:

@@ -148,7 +148,6 @@ def read_alert(inv: Investigation) -> Outcome:
 
 
 def _judge_alert(inv: Investigation, outcome: Outcome, lag: Lag, firing: set[str]) -> Outcome:
-    """Judge the lag and the firing alerts."""
     limit = inv.settings.lag_threshold_minutes
     for_s = inv.settings.lag_for_minutes * 60
     words = lag.problem or f"the lag is {lag.value:.1f} min"
@@ -207,12 +206,12 @@ def _read_panel(inv: Investigation) -> Outcome:
     shows=(Key(Quantity.BACKLOG),),
 )
 def read_backlog_objects(inv: Investigation) -> Outcome:
-    """Count what waits. A single real object over the lag threshold is a breach."""
+    """Count what waits. A real object over the lag threshold is a breach."""
     # Read the plot before the listing, because the reading's time should be the listing's.
     plot, counted = _read_metric(inv, "objects")
     waiting = recall_waiting(inv)
     were_overdue = [r.observations.get("overdue_real") for r in inv.journal.readings]
-    unserved = _read_unserved(inv, waiting)
+    unserved = _find_unserved(inv, waiting)
     without_label = sorted(unserved or ())
     # A label's key stands for its order if that is unknown.
     late_orders = {label.order_id or label.info.key for label in waiting.overdue}
@@ -256,7 +255,7 @@ def read_backlog_objects(inv: Investigation) -> Outcome:
     threshold="a real object waits over $lag_threshold_minutes min",
 )
 def _read_bytes(inv: Investigation) -> Outcome:
-    """Sum the bytes that wait. A single real object over the lag threshold is a breach."""
+    """Sum the bytes that wait. A real object over the lag threshold is a breach."""
     _, counted = _read_metric(inv, "bytes")
     waiting = recall_waiting(inv)
     size_bytes = sum(label.info.size_bytes for label in waiting.real)
@@ -264,7 +263,7 @@ def _read_bytes(inv: Investigation) -> Outcome:
 
 
 def _read_metric(inv: Investigation, unit: str) -> tuple[Plot, str]:
-    """Return a plot of what waited by the metric, and what it says now, in words."""
+    """Plot the metric of what waits; return the plot, and the value now in words."""
     prefixes = list_prefixes(inv.settings)
     metric = f"fulfillment_artifacts_backlog_{unit}"
     lines, error = attempt(lambda: read_lines(inv, metric))
@@ -283,8 +282,8 @@ def _read_metric(inv: Investigation, unit: str) -> tuple[Plot, str]:
     return plot, words
 
 
-def _read_unserved(inv: Investigation, waiting: Waiting) -> dict[str, float] | None:
-    """Return ``read_unserved`` if 2.1 found that no label gets in, else no orders."""
+def _find_unserved(inv: Investigation, waiting: Waiting) -> dict[str, float] | None:
+    """Return ``read_unserved``, or {} unless 2.1 found that no label gets in."""
     alert_reading = inv.latest().get("2.1")
     measured = alert_reading.measurements if alert_reading else ()
     uploads = [each.status for each in measured if each.quantity == Quantity.UPLOADS]
@@ -295,19 +294,12 @@ def _read_unserved(inv: Investigation, waiting: Waiting) -> dict[str, float] | N
 
 
 def read_unserved(inv: Investigation, waiting: Waiting) -> dict[str, float] | None:
-    """Return how many minutes each order of the window has waited that needs a label, and has none.
+    """Return the window's orders that need a label and have none, as {order: minutes waited}.
 
     fulfillment-service's newest 1,000 shipments say which orders need one. An order has one if a
-    label of it waits or is ready, or a task of its shipment names one.
-
-    Returns
-    -------
-    None if a label in the bucket doesn't show its order, or more than 20,000 labels are ready.
-
-    Raises
-    ------
-    ClientError
-        If the service or the store can't be read.
+    label of it waits or is ready, or a task of its shipment names one. Returns None if a label in
+    the bucket doesn't show its order, or more than 20,000 labels are ready. Raises a
+    ``ClientError`` if the service or the store can't be read.
     """
     served = {label.order_id for label in waiting.real}
     listing = inv.clients.store.list_objects(inv.settings.ready_prefix)
@@ -330,7 +322,7 @@ def read_unserved(inv: Investigation, waiting: Waiting) -> dict[str, float] | No
 
 
 def _list_orders_in_key(key: str, order_id_from: str) -> list[str]:
-    """Return the order that a key names; else every number in its file name, else ``""``.
+    """Return the order that a key names; else the numbers in its file name, else ``[""]``.
 
     A packing slip's name may hold several orders.
     """
@@ -410,12 +402,12 @@ def read_ticket(inv: Investigation) -> Outcome:
 def read_probe(inv: Investigation) -> Outcome:
     """Read how the probe's last run ended, and judge its timeline refresh."""
     probe = inv.clients.probe.read_status()
-    statuses = {part.name: part.status for part in probe.steps}
+    statuses = {each.name: each.status for each in probe.steps}
     status = statuses.get("timeline_refresh", "missing")
     outcome = Outcome(value=status, rows=rows_of(probe.steps, "status", "message", step="name"))
     if probe.ran_at is None or inv.now() - probe.ran_at > _PROBE_MAX_AGE:
         return outcome.unknown("the probe has not run within the last 26 hours")
-    errors = [f"{part.name}: {part.message}" for part in probe.steps if part.status == "error"]
+    errors = [f"{each.name}: {each.message}" for each in probe.steps if each.status == "error"]
     words = "; ".join([f"the timeline refresh has status={status}", *errors])
     statuses_judged = {"ok": Status.OK, "error": Status.BREACH}
     return outcome.judge(statuses_judged.get(status, Status.UNKNOWN), words)

@@ -1,4 +1,4 @@
-"""Section 3: the first five minutes. Who got the alert, what waits, is the store up? Only reads."""
+"""Section 3: the first five minutes. Who got the alert, what waits, is the store up?"""
 
 import re
 from collections.abc import Sequence
@@ -73,8 +73,7 @@ def _read_delivery(inv: Investigation) -> Outcome:
     missing = sorted({row["channel"] for row in rows if row["evidence"] == "none"})
     problems += [f"{channel}: {faults[channel]}" for channel in missing if channel in faults]
     outcome = Outcome(
-        value=", ".join(f"{row['channel']} {row['evidence']}" for row in rows),
-        rows=rows,
+        value=", ".join(f"{row['channel']} {row['evidence']}" for row in rows), rows=rows
     )
     if not rows:
         problems.append("no receiver for Slack, e-mail or Teams is on the alert's route")
@@ -130,7 +129,7 @@ def _list_deliveries(alert: RoutedAlert, notices: Sequence[Notification]) -> lis
 
 
 def _find_faults(inv: Investigation, start: datetime) -> dict[str, str]:
-    """Return why channels get nothing: a placeholder, or failed attempts since the alert began."""
+    """Return {channel: why it gets nothing}: a placeholder, or failed attempts since ``start``."""
     placeholders = inv.clients.alertmanager.read_placeholders()
     window_s = (inv.now() - start).total_seconds() + 60
     failed, _ = attempt(lambda: inv.clients.prometheus.query_samples(_FAILED, window_s))

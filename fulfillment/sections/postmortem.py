@@ -107,8 +107,8 @@ def _read_log(inv: Investigation) -> Outcome:
         rows=measures,
         facts={"since": inv.since, "causes": [cause.words for cause in causes]},
     )
-    parts = {"time": inv.since, "cause": causes, "measures": measures}
-    missing = [name for name, part in parts.items() if not part]
+    required = {"time": inv.since, "cause": causes, "measures": measures}
+    missing = [name for name, found in required.items() if not found]
     if missing:
         # The command names the incident, because it may be closed when somebody types this.
         advice = f'runbook note "what helped" --incident {inv.incident.id}'
@@ -174,7 +174,7 @@ def _read_probes(inv: Investigation) -> Outcome:
     ]
     if inv.settings.probe_url:
         probe = inv.clients.probe.read_status()
-        if "timeline_refresh" not in [part.name for part in probe.steps]:
+        if "timeline_refresh" not in [each.name for each in probe.steps]:
             missing.append("the probe has no step for the timeline refresh")
     return _judge_point(inv, "7.4", missing)
 

@@ -34,11 +34,11 @@ TITLE = "Purpose"
 Parameters = SectionParameters
 MAX_SKEW_S = 30.0
 #: An investigation must be able to read each of these that is configured.
-_NEEDED_FOR_LOOKING = ("store", "prometheus")
+_NEEDED_SYSTEMS = ("store", "prometheus")
 #: The store's second row in step 1.3, if MINIO_CHANGE_USER is set.
 _CHANGE_KEYS = "store, keys for changes"
 #: The rights that an investigation needs.
-_LOOKING = ("list", "read")
+_NEEDED_RIGHTS = ("list", "read")
 _RIGHT_WORDS = {True: "yes", False: "no", None: "not known"}
 
 
@@ -78,7 +78,7 @@ def _list_systems(inv: Investigation) -> list[dict[str, Json]]:
     pending = settings.pending_prefix
     changed = (pending, settings.ready_prefix, settings.release_parked_prefix, ".runbook/")
     change_row = _CHANGE_KEYS if settings.minio_change_user else "store"
-    # Without keys for changes, both keys here are "store", and the longer question wins.
+    # Without keys for changes, both entries are "store", and the second, longer question stays.
     questions: dict[str, Callable[[], Rights]] = {
         "store": lambda: inv.clients.store.read_rights(pending),
         change_row: lambda: inv.clients.store.read_rights(pending, write_under=changed),
@@ -97,15 +97,12 @@ def _list_systems(inv: Investigation) -> list[dict[str, Json]]:
         if is_for_releasing.get(row["name"]):
             row["missing_for_releasing"] = missing
         if row["name"] != _CHANGE_KEYS:
-            row["missing_for_looking"] = [right for right in missing if right in _LOOKING]
+            row["missing_for_looking"] = [right for right in missing if right in _NEEDED_RIGHTS]
     return rows
 
 
 def _try_reading(inv: Investigation, name: str) -> Rights:
-    """Try to read a system. A right that only a change would show stays unknown.
-
-    Raises ClientError if the system can't be reached, or another one answers at its address.
-    """
+    """Try to read a system; raise ClientError if it can't be reached, or another one answers."""
     clients = inv.clients
     if name == "services":
         rights = {"read": try_right(lambda: clients.services.list_services())}
@@ -159,10 +156,10 @@ def list_obstacles(rows: Iterable[Mapping[str, Json]]) -> list[Mapping[str, Json
     obstacles = []
     for row in rows:
         is_configured = row["reachable"] is not None
-        may_look = all(row["rights"].get(right, "yes") == "yes" for right in _LOOKING)
-        can_look = row["reachable"] and may_look
-        is_hidden = row["name"] in _NEEDED_FOR_LOOKING and is_configured and not can_look
-        if is_hidden or row["recognised"] is False:
+        has_rights = all(row["rights"].get(right, "yes") == "yes" for right in _NEEDED_RIGHTS)
+        is_readable = row["reachable"] and has_rights
+        is_unreadable = row["name"] in _NEEDED_SYSTEMS and is_configured and not is_readable
+        if is_unreadable or row["recognised"] is False:
             obstacles.append(row)
     return obstacles
 
@@ -237,7 +234,7 @@ def read_clocks(inv: Investigation) -> Outcome:
 
 
 def _read_skew(inv: Investigation, name: str) -> dict[str, Json]:
-    """Return how far a system's clock is ahead of ours; its header has whole seconds."""
+    """Return a row: by how many whole seconds a system's clock is ahead of ours."""
     clock, _ = attempt(getattr(inv.clients, name).read_clock)
     skew_s = round((clock - inv.now()).total_seconds()) if clock else None
     return {"system": name, "skew_s": skew_s}

@@ -1,4 +1,4 @@
-"""Section 8: every reference of the runbook, checked. Only reads."""
+"""Section 8: every reference of the runbook, checked."""
 
 from functools import partial
 
@@ -68,17 +68,17 @@ ACTIONS: dict[str, ActionStep] = {}
 
 
 def conclude(inv: Investigation) -> Conclusion:
-    """Say how many references are right, and which aren't.
+    """Say how many references are right, and which not.
 
-    Outside an incident, the verdict is ``healthy`` if any reference is right, else ``unknown``.
+    The verdict is the incident's; before trouble, ``healthy`` if any is right, else ``unknown``.
     """
     readings = [reading for step_id, reading in inv.latest().items() if step_id in STEPS]
     right = [reading for reading in readings if reading.status is Status.OK]
-    others = [
+    wrong = [
         f"{reading.step} {reading.status.replace('_', ' ')}"
         for reading in readings
         if reading not in right
     ]
-    summary = "; ".join([f"{len(right)} of {len(STEPS)} references are right", *others])
+    summary = "; ".join([f"{len(right)} of {len(STEPS)} references are right", *wrong])
     verdict = Verdict.HEALTHY if right else Verdict.UNKNOWN
     return inv.conclude_without_symptoms(verdict, summary)

@@ -6,6 +6,7 @@ backlog came down after the action. 6.1.1 and 6.1.2 are in ``way_back``.
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 
 from pydantic import Field
 
@@ -75,15 +76,17 @@ _APART_S = 5.0
 
 
 def _refresh_advice(inv: Investigation) -> Advice:
-    """Read again what is too old for a plan, and return section 5's advice.
+    """Read section 5's steps again where too old for a plan, and return its advice.
 
-    A diagnosis that names other causes than the journal's newest is written to the journal.
+    If other causes are supported than in the journal's diagnosis, journal the new diagnosis.
     """
     for step_id in CAUSE_STEPS:
         inv.read_step(step_id, max_age_s=_MAX_AGE_S)
     _, advice = judge_causes(inv)
-    newest = {f.name for f in inv.journal.diagnosis.findings if f.status is CauseStatus.SUPPORTED}
-    if newest != set(advice.causes):
+    journaled = {
+        f.name for f in inv.journal.diagnosis.findings if f.status is CauseStatus.SUPPORTED
+    }
+    if journaled != set(advice.causes):
         record_diagnosis(inv)
     return advice
 
@@ -115,6 +118,7 @@ def _get_orders(inv: Investigation) -> frozenset[str] | None:
 
 
 def _plan_repair(inv: Investigation) -> Plan:
+    """Plan 6.2: a service action, or none. With ``auto``, section 5 decides."""
     parameters: Parameters = inv.parameters
     action = parameters.service_action
     target = parameters.service or inv.settings.worker_service
@@ -140,40 +144,46 @@ def _plan_clean_up(inv: Investigation) -> Plan:
     return plan_revert(inv, "6.3", drill_id=inv.parameters.drill_id)
 
 
-def _or_say(
-    step_id: str, target: str, plan: Callable[[Investigation], Plan]
-) -> Callable[[Investigation], Plan]:
-    """Let a plan that can't be made be an empty one that says why, so that others can be made."""
-
-    def make(inv: Investigation) -> Plan:
-        try:
-            return plan(inv)
-        except (StoreError, ClientError, SafetyError, RefusedError) as error:
-            return make_empty_plan(
-                step=step_id, target=target, reason=f"{target} cannot be planned: {error}"
-            )
-
-    return make
+def _try_plan(
+    step_id: str,
+    target: str,
+    plan: Callable[[Investigation], Plan],
+    inv: Investigation,
+) -> Plan:
+    """Make a plan; if that fails, an empty one that says why, so that other steps can plan."""
+    try:
+        return plan(inv)
+    except (StoreError, ClientError, SafetyError, RefusedError) as error:
+        reason = f"{target} cannot be planned: {error}"
+        return make_empty_plan(step=step_id, target=target, reason=reason)
 
 
 def put_in_order(release: Plan, repair: Plan) -> tuple[Plan, Plan]:
-    """Order the plans of 6.1 and 6.2. A re-trigger needs the worker, so it comes last."""
+    """Return the plans in order. A re-trigger comes last, because it needs the repaired worker."""
     if release.action == "retrigger":
         return repair, release
     return release, repair
 
 
 ACTIONS = GATE.make_actions(
-    "Release the waiting labels", _or_say("6.1", "the release", _plan_release), SERVICE
+    "Release the waiting labels", partial(_try_plan, "6.1", "the release", _plan_release), SERVICE
 ) | by_id(
-    ActionStep("6.2", "Repair the service", _or_say("6.2", "the repair", _plan_repair), (SERVICE,)),
     ActionStep(
-        "6.3", "Clean up chaos objects", _or_say("6.3", "the clean-up", _plan_clean_up), (REMOVE,)
+        "6.2",
+        "Repair the service",
+        partial(_try_plan, "6.2", "the repair", _plan_repair),
+        (SERVICE,),
+    ),
+    ActionStep(
+        "6.3",
+        "Clean up chaos objects",
+        partial(_try_plan, "6.3", "the clean-up", _plan_clean_up),
+        (REMOVE,),
     ),
     ActionStep(
         "6.4",
         "Refresh the ticket's timeline",
-        _or_say("6.4", "the refresh", _plan_refresh),
+        partial(_try_plan, "6.4", "the refresh", _plan_refresh),
         (SERVICE,),
     ),
 )
@@ -192,8 +202,8 @@ ACTIONS = GATE.make_actions(
 def read_recovery(inv: Investigation) -> model.Outcome:
     """Watch lag and backlog until they are low enough, or ``wait_s`` is over.
 
-    A sample of the lag counts if the exporter refreshed after the last action, or after the
-    incident's opening if there was none. Without an exporter, the backlog alone decides.
+    A sample of the lag counts if the exporter refreshed after the last action; if there was none,
+    after the incident's opening. Without an exporter, the backlog alone decides.
     """
     judged_from = find_judged_from(inv)
     # Sections without this parameter don't wait.
@@ -204,7 +214,9 @@ def read_recovery(inv: Investigation) -> model.Outcome:
         recovery = judge_recovery(inv, lag)
         waiting = read_waiting(inv)
         backlog = compare_backlog(inv, waiting)
-        is_well = {recovery.status, backlog} <= {Status.OK, Status.LEFT_OUT}
+        # It's unknown with an overdue label, which is more than usual, too.
+        is_usual = backlog is Status.OK
+        is_well = is_usual and recovery.status in (Status.OK, Status.LEFT_OUT)
         if is_well or inv.now() >= deadline:
             break
         inv.sleep(_APART_S)
@@ -233,7 +245,6 @@ def read_recovery(inv: Investigation) -> model.Outcome:
     }
     if recovery.status is Status.OK:
         statuses[Quantity.LAG] = Status.OK
-    is_usual = backlog is Status.OK
     outcome.measurements = measure(
         statuses, *measured_alerts, uploads, well_since=well_since if is_usual else None
     )
@@ -246,7 +257,7 @@ def read_recovery(inv: Investigation) -> model.Outcome:
 
 
 def _predict_clear_time(inv: Investigation, fixed_at: datetime) -> datetime | None:
-    """Predict by when the firing alerts clear; None without a rule.
+    """Predict by when the active alerts clear; None without a rule.
 
     ``fixed_at`` is when the lag got low, else the time of the last action.
     """

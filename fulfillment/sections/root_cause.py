@@ -1,4 +1,4 @@
-"""Section 5: why labels wait, from evidence. Only reads."""
+"""Section 5: why labels wait, from evidence."""
 
 from collections.abc import Mapping
 from itertools import islice, takewhile
@@ -61,10 +61,10 @@ def read_worker(inv: Investigation) -> model.Outcome:
     states = _list_services(inv)
     process = next((s for s in states if s.name == inv.settings.worker_service), None)
     is_running = process.running if process and process.state.upper() != "STARTING" else None
-    worker, answers, is_silent, error = _ask_worker(inv)
+    worker, api_answers, has_timed_out, error = _ask_worker(inv)
     metrics = read_worker_metrics(inv)
     has_stalled = None
-    holding_plan = ""
+    pausing_plan = ""
     is_paused_by_others = None
     idle_minutes = None
     events = read_events(inv)
@@ -72,8 +72,8 @@ def read_worker(inv: Investigation) -> model.Outcome:
         idle_minutes = _find_idle_minutes(inv)
     else:
         has_stalled, _ = attempt(lambda: _has_stalled(inv, worker, process, metrics.run_gap_s))
-        holding_plan = _find_own_hold(inv) if worker.paused else ""
-        is_paused_by_others = worker.paused and not holding_plan
+        pausing_plan = _find_own_hold(inv) if worker.paused else ""
+        is_paused_by_others = worker.paused and not pausing_plan
         if worker.paused_at and is_paused_by_others:
             who = worker.paused_by or gettext("somebody")
             text = gettext("the worker was paused by %(who)s", who=who)
@@ -85,11 +85,11 @@ def read_worker(inv: Investigation) -> model.Outcome:
         observations={
             "worker_running": is_running,
             "worker_listed": process is not None if states else None,
-            "worker_answers": answers,
+            "worker_answers": api_answers,
             "worker_paused": worker.paused if worker else None,
             "worker_paused_by_others": is_paused_by_others,
             "worker_stands_still": has_stalled,
-            "worker_hangs": bool(is_running and is_silent and metrics.error),
+            "worker_hangs": bool(is_running and has_timed_out and metrics.error),
             "worker_idle_minutes": idle_minutes,
             "failures_store_unreachable": metrics.count_failures("store_unreachable"),
             "carrier_timeout_share": metrics.compute_carrier_share("timeout"),
@@ -102,8 +102,8 @@ def read_worker(inv: Investigation) -> model.Outcome:
         },
     )
     problems = list_worker_problems(outcome.observations)
-    if holding_plan:
-        problems.append(f"the worker is paused for {holding_plan}, which is not finished")
+    if pausing_plan:
+        problems.append(f"the worker is paused for {pausing_plan}, which is not finished")
     if problems:
         outcome.value = "; ".join(problems)
         return outcome.breach(outcome.value)
@@ -158,7 +158,7 @@ def _find_idle_minutes(inv: Investigation) -> float | None:
 
 
 def _find_own_hold(inv: Investigation) -> str:
-    """Return the id of our plan that holds the worker, or ``""`` if none is known to."""
+    """Return the id of our unfinished plan that paused the worker, or "" without one."""
     try:
         unfinished = GATE.list_unfinished(inv.clients)
     except (ClientError, MoveError):
@@ -179,7 +179,10 @@ def _list_services(inv: Investigation) -> list[ServiceState]:
 
 
 def _ask_worker(inv: Investigation) -> tuple[WorkerState | None, bool | None, bool, str]:
-    """Ask the worker's API; return its state, whether it answers and is silent, and the error."""
+    """Return the worker's state, whether its API answers, whether it timed out, and the error.
+
+    Without an API, nobody knows whether it answers: None.
+    """
     try:
         return inv.clients.fulfillment.read_worker(), True, False, ""
     except NotFoundError:
@@ -443,9 +446,6 @@ def conclude(inv: Investigation) -> model.Conclusion:
 
 
 def record_diagnosis(inv: Investigation) -> None:
-    """Journal section 5's conclusion when another section has read its steps.
-
-    A plan rests on it. Without it, the journal wouldn't tell why something was changed.
-    """
+    """Journal section 5's conclusion for another section, whose plans rest on it."""
     conclusion = conclude(inv).model_copy(update={"section": NAME})
     inv.record("conclusion", {"conclusion": conclusion.model_dump(mode="json")})

@@ -1,4 +1,4 @@
-"""What several sections read: alerts, lag, uploads, backlog, the worker's metrics. Only reads."""
+"""What several sections read: alerts, lag, uploads, backlog, the worker's metrics."""
 
 import math
 import re
@@ -28,7 +28,7 @@ UP = 'up{job="artifact-exporter"}'
 ALERTS = (DELAY_ALERT, UPLOAD_ALERT)
 LAG = 'fulfillment_lag_minutes{origin="real"}'
 REFRESH = "fulfillment_exporter_last_refresh_timestamp_seconds"
-#: Real objects that wait under a prefix, which is filled in.
+#: How many real objects wait under a prefix: ``BACKLOG % prefix``.
 BACKLOG = 'fulfillment_artifacts_backlog_objects{origin="real",prefix="%s"}'
 DASHBOARD_UID = "dataflow-overview"
 PANEL_TITLE = "Fulfillment backlog"
@@ -47,9 +47,9 @@ _PROVING_UPLOADS = 7
 PATIENCE = timedelta(seconds=60)
 #: A counter counts as scraped while its newest sample is no older than this.
 _MAX_SAMPLE_AGE = timedelta(seconds=120)
-#: An older lag says nothing about now, unless scrapes are rare.
+#: A lag older than this says nothing about now, unless scrapes are rare.
 _PATIENCE_S = 60.0
-#: The metric must be at least this old when an incident begins to tell what is usual.
+#: To tell what is usual, a metric must begin at least this long before the incident.
 _LEAST_CALM = timedelta(minutes=5)
 _HOUR = timedelta(hours=1)
 #: The step of a range query over an hour.
@@ -79,7 +79,7 @@ def is_drill(labels: Mapping[str, str]) -> bool:
 
 
 def measure_alerts(alerts: Iterable[Alert]) -> list[Measurement]:
-    """Measure each of ``ALERTS``: ok if Prometheus doesn't list it, unknown while it is pending.
+    """Measure each of ``ALERTS``: breach if it fires, unknown if pending, ok if not listed.
 
     Alerts about synthetic objects don't count. Of several alerts with one name, a firing one wins.
     """
@@ -117,7 +117,7 @@ def draw_line(name: str, samples: Sequence[Sample]) -> Line:
 def read_lines(inv: Investigation, promql: str, name: str = "") -> tuple[Line, ...]:
     """Return an expression's values over the window as at most 20 lines of a plot.
 
-    A line's name is its series' prefix and origin; if it has neither, ``name``.
+    A line is named by its series' labels ``prefix`` and ``origin``; without both, ``name``.
     """
     lines = []
     for series in inv.query_window(promql)[:_MAX_LINES]:
@@ -127,7 +127,7 @@ def read_lines(inv: Investigation, promql: str, name: str = "") -> tuple[Line, .
 
 
 def read_events(inv: Investigation) -> list[Event]:
-    """Read what alerts and channels did in the window, by each system's own clock."""
+    """Return the window's events of alerts and channels, by each system's own clock."""
     alerts, _ = attempt(lambda: list(_read_alerts(inv)))
     notices, _ = attempt(lambda: list(_read_notices(inv)))
     start = inv.now() - inv.window
@@ -137,8 +137,8 @@ def read_events(inv: Investigation) -> list[Event]:
 def _read_alerts(inv: Investigation) -> Iterator[Event]:
     """Yield when each Fulfillment alert became pending or firing, and when that ended.
 
-    Prometheus has samples only while an alert lasts. It ends with the first evaluation after a last
-    sample, which is the last if none follows within three intervals.
+    Prometheus has samples of an alert only while the alert lasts. If none follows a sample within
+    three evaluation intervals, the alert ended one interval after that sample.
     """
     now = inv.now()
     found = inv.clients.prometheus.query_samples(_ALERT_STATES, inv.window.total_seconds())
@@ -148,7 +148,7 @@ def _read_alerts(inv: Investigation) -> Iterator[Event]:
     # Rounded, because two readings may measure the interval a bit differently.
     until_next = timedelta(seconds=round(interval_s))
     for series in found:
-        name = _name(series.labels["alertname"], is_drill=is_drill(series.labels))
+        name = _name_alerts(series.labels["alertname"], is_drill=is_drill(series.labels))
         state = series.labels["alertstate"]
         make = partial(
             Event,
@@ -174,7 +174,7 @@ def _read_notices(inv: Investigation) -> Iterator[Event]:
     for notice in inv.clients.notifications.list_notifications(since=since):
         if not notice.alertnames:
             continue  # a delivered report is not an alert
-        names = _name(", ".join(notice.alertnames), is_drill=notice.is_drill)
+        names = _name_alerts(", ".join(notice.alertnames), is_drill=notice.is_drill)
         yield Event(
             notice.received_at,
             "notice",
@@ -186,15 +186,15 @@ def _read_notices(inv: Investigation) -> Iterator[Event]:
         )
 
 
-def _name(alerts: str, *, is_drill: bool) -> str:
+def _name_alerts(alerts: str, *, is_drill: bool) -> str:
     return f"{alerts} (drill)" if is_drill else alerts
 
 
 class Lag(NamedTuple):
-    """The lag in minutes, oldest first, by Prometheus.
+    """Prometheus's samples of the lag in minutes, oldest first.
 
-    A ``problem`` says why the newest sample says nothing about now. Without an exporter, the lag is
-    not measured: the listing of the bucket decides.
+    ``problem`` says why the newest sample tells nothing about now. Without an exporter,
+    ``is_measured`` is False, and the listing of the bucket decides.
     """
 
     samples: list[Sample]
@@ -218,6 +218,7 @@ class Lag(NamedTuple):
 
 
 def read_lag(inv: Investigation) -> Lag:
+    """Read the lag over the window, at least over twice LAG_FOR_MINUTES."""
     window = max(inv.window, timedelta(minutes=2 * inv.settings.lag_for_minutes))
     samples = read_samples(inv, LAG, window.total_seconds())
     if not samples:
@@ -245,12 +246,12 @@ def read_lag(inv: Investigation) -> Lag:
 
 
 def find_judged_from(inv: Investigation) -> datetime:
-    """Return the time of the last applied action, else of the incident's opening."""
+    """Return since when samples may prove recovery: the last action, else the opening."""
     return inv.journal.last_applied_at or inv.incident.state.opened_at
 
 
 def judge_recovery(inv: Investigation, lag: Lag) -> Outcome:
-    """Judge the lag as 6.5 does, by the samples after the last action."""
+    """Judge by samples after the last action whether the lag is low, as 6.5 does."""
     if not lag.is_measured:
         return Outcome().left_out(lag.problem)
     if lag.problem:
@@ -269,11 +270,11 @@ def judge_recovery(inv: Investigation, lag: Lag) -> Outcome:
 def compute_recovery(
     lag: Iterable[Sample], refresh: Iterable[Sample], action_at: datetime, limit: float, needed: int
 ) -> Outcome:
-    """Decide whether the lag came down after the action: are the newest ``needed`` samples low?
+    """Judge whether the lag came down after the action: are the newest ``needed`` samples low?
 
-    A sample counts if the exporter refreshed after the action. With too few low samples, the
-    outcome is ``unknown``. At each scrape, ``lag`` has the minutes, NaN if not measured, and
-    ``refresh`` the exporter's last refresh, in seconds since the epoch.
+    A sample is low under ``limit`` minutes, and counts if the exporter refreshed after the action.
+    If the newest is high, it's a breach; with too few low ones, unknown. At each scrape, ``lag``
+    has the minutes (NaN if not measured), ``refresh`` the last refresh, in seconds since 1970.
     """
     refreshed_s = {sample.at: sample.value for sample in refresh}
     # A refresh precedes its scrape. If it seems to follow it, the exporter's clock is ahead.
@@ -295,17 +296,17 @@ def compute_recovery(
 
 
 def _measure_uploads(inv: Investigation) -> Measurement:
-    """Measure by the worker's counters whether labels have got into the store in five minutes.
+    """Measure by the worker's counters whether labels got into the store in the last five minutes.
 
     It's a breach if an upload failed, and fewer than seven labels have got in since; or if an order
-    came over a minute ago, and no label since. Left out if no label came, and no order has waited a
-    minute for one; or if Prometheus doesn't scrape the counter of arrivals.
+    came over a minute ago, and no label since. It's left out if no label came, and no order has
+    waited a minute for one; or if Prometheus doesn't scrape the counter of arrivals.
     """
     make = partial(Measurement, quantity=Quantity.UPLOADS)
-    unasked = make(status=Status.LEFT_OUT)
+    left_out = make(status=Status.LEFT_OUT)
     arrivals, _ = attempt(lambda: _read_growth(inv, _ARRIVED, _FLOW_WINDOW_S))
     if arrivals is None:
-        return unasked
+        return left_out
     failures, _ = attempt(lambda: _read_growth(inv, _FAILED_UPLOADS, _FLOW_WINDOW_S))
     orders, _ = attempt(lambda: _read_growth(inv, _ORDERS, _FLOW_WINDOW_S))
     if failures:
@@ -319,13 +320,16 @@ def _measure_uploads(inv: Investigation) -> Measurement:
         if has_no_label and order.at < patience_start:
             text = "no label arrives although orders want one"
             return make(status=Status.BREACH, text=text)
-    return make(status=Status.OK) if arrivals else unasked
+    return make(status=Status.OK) if arrivals else left_out
 
 
 def find_well_since(
     inv: Investigation, lag: Lag, recovery: Outcome, alerts: Iterable[Measurement]
 ) -> tuple[Measurement, datetime | None]:
-    """Measure whether labels get into the store; return since when all has been well, if it is."""
+    """Return a measurement of the uploads, and since when all is well, or None if it isn't.
+
+    All is well if ``recovery`` is ok, every alert in ``alerts`` is, and no upload fails.
+    """
     uploads = _measure_uploads(inv)
     is_quiet = {alert.status for alert in alerts} == {Status.OK}
     is_low = recovery.status is Status.OK
@@ -337,7 +341,7 @@ def find_well_since(
 
 
 def _read_growth(inv: Investigation, selector: str, window_s: float) -> list[Sample] | None:
-    """Return when the selected counters grew; None if none is scraped now."""
+    """Return each increase of the selected counters; None if none is scraped now."""
     oldest_allowed = inv.now() - _MAX_SAMPLE_AGE
     found = inv.clients.prometheus.query_samples(selector, window_s)
     counters = [clean(series.samples) for series in found]
@@ -348,8 +352,8 @@ def _read_growth(inv: Investigation, selector: str, window_s: float) -> list[Sam
 def read_well_since(inv: Investigation, lag: Lag) -> datetime | None:
     """Return when the lag was first low after the window's last trouble; None without trouble.
 
-    It's now if the lag hasn't been low since. Trouble is a high lag, a firing alert or a failed
-    upload.
+    Return the present time if the lag hasn't been low since that trouble. Trouble is a high lag, a
+    firing alert or a failed upload.
     """
     window_s = inv.window.total_seconds()
     limit = inv.settings.recovered_minutes
@@ -373,8 +377,8 @@ def compare_backlog(inv: Investigation, waiting: Waiting) -> Status:
 
     It's a breach if more than usual wait: if the count exceeds that hour's highest by more than
     five and by more than a fifth, or the longest wait is over RECOVERED_MINUTES. If that hour isn't
-    known, only the longest wait is judged. An overdue label makes the comparison needless, so then
-    it's unknown.
+    known, only the longest wait is judged. With an overdue label it's unknown: that is a breach of
+    ``Quantity.BACKLOG`` already.
     """
     if waiting.overdue:
         return Status.UNKNOWN
@@ -385,7 +389,7 @@ def compare_backlog(inv: Investigation, waiting: Waiting) -> Status:
 
 
 def _read_usual(inv: Investigation) -> float | None:
-    """Return the most labels that waited in the hour before the incident; None if unknown."""
+    """Return the highest backlog of the hour before the incident; None if unknown."""
     began = find_beginning(inv)
     # Labels may come and go between two points of the range, so read each step's highest count.
     backlog = BACKLOG % inv.settings.pending_prefix
@@ -400,7 +404,7 @@ def _read_usual(inv: Investigation) -> float | None:
 
 
 def find_beginning(inv: Investigation) -> datetime:
-    """Return the incident's beginning: LAG_THRESHOLD_MINUTES before its first breach.
+    """Return LAG_THRESHOLD_MINUTES before the first breach, or before ``find_judged_from``.
 
     A cause acts that long before the first label is late.
     """
@@ -409,11 +413,11 @@ def find_beginning(inv: Investigation) -> datetime:
 
 
 class WorkerMetrics(NamedTuple):
-    """What the worker's counters say, at most back to our last remedy.
+    """How the worker's counters grew. What was before our last remedy doesn't count.
 
     In the last half minute: ``failures`` by reason, carrier ``requests`` by outcome, and moves as
-    ``drained``. In the last five minutes: ``surplus``, which is arrivals minus moves, and
-    ``has_failed``, which a remedy doesn't reset. ``run_gap_s`` is the usual gap between passes.
+    ``drained``. In the last five minutes: ``surplus``, which is arrivals minus moves; and whether
+    anything ``has_failed``, even before a remedy. ``run_gap_s`` is the median time between passes.
     """
 
     error: str = ""
@@ -478,7 +482,7 @@ def read_worker_metrics(inv: Investigation) -> WorkerMetrics:
 
 
 def find_last_remedy(inv: Investigation) -> datetime | None:
-    """Return when 6.1 or 6.2 last changed something. Other steps move no labels."""
+    """Return when 6.1 or 6.2 last changed something, if ever. Other steps move no labels."""
     remedies = list_remedies(inv.journal.actions, inv.policy.quantities)
     return max((remedy.applied.at for remedy in remedies if remedy.applied), default=None)
 
@@ -486,8 +490,8 @@ def find_last_remedy(inv: Investigation) -> datetime | None:
 def find_log_start(inv: Investigation) -> datetime:
     """Return since when errors in the worker's log count.
 
-    That is the incident's beginning, inside the window but at least five minutes ago; or our last
-    remedy if that is later.
+    That is the incident's beginning, or the window's start if that is later, but at least five
+    minutes ago. Or it's our last remedy, if that is later still.
     """
     now = inv.now()
     start = now - inv.window
@@ -511,8 +515,8 @@ def observe_reasons(
     """Return the observations of some failure reasons, and which of them are problems, in words.
 
     ``failures_<reason>`` counts recent failures. ``logged_<reason>`` counts the log lines since
-    ``find_log_start`` that name the reason, or is 0 if the newest is over a minute old. A line
-    without a time may be old, and doesn't count. Both are None if they can't be read.
+    ``find_log_start`` that name the reason, or is 0 if the newest such line is over a minute old. A
+    line without a time may be old, and doesn't count. What can't be read is None.
     """
     since = find_log_start(inv)
     lines, _ = attempt(lambda: read_worker_log(inv, since))
@@ -539,7 +543,7 @@ def observe_reasons(
 def is_catching_up(inv: Investigation, metrics: WorkerMetrics) -> bool:
     """Tell whether labels that were held back may be coming all at once now.
 
-    They may for five minutes after a failure, and in an incident with a ``STANDSTILL`` cause.
+    They may be for five minutes after a failure, and in an incident with a ``STANDSTILL`` cause.
     """
     causes = {cause.name for cause in inv.policy.list_causes(inv.journal)}
     return metrics.has_failed or bool(STANDSTILL & causes)
