@@ -59,7 +59,7 @@ def check_ticket_id(text: str) -> str:
 
 
 def fill(empty: Json) -> BeforeValidator:
-    """Replace null by an empty value; the field's type still refuses anything else."""
+    """Replace null by an empty value; the field's type refuses other wrong values."""
     return BeforeValidator(lambda value: empty if value is None else value)
 
 

@@ -181,7 +181,7 @@ class MoveGate:
         match: str = "*",
         first: int | None = None,
     ) -> Plan:
-        """Plan a move; see ``objectmove.planning.make_plan``.
+        """Plan a move; see ``objectmove.planning.make_plan``. ``header`` overrides the defaults.
 
         Changes the incident folder, probes the store with scratch objects, and gives the bucket an
         id if it has none.
@@ -364,13 +364,13 @@ class MoveGate:
         unfinished = result.list_unfinished(self.get_read_store(clients))
         return [{**move._asdict(), "way_on": f"runbook {move.way_on}"} for move in unfinished]
 
-    def read_unfinished(self, inv: Any, *others: dict[str, Json]) -> Outcome:
-        """Return, as an outcome, which moves and ``others`` are unfinished. Only reads."""
-        rows = [*others]
+    def read_unfinished(self, inv: Any, *known: dict[str, Json]) -> Outcome:
+        """Return an outcome with the unfinished moves, after those that are known. Only reads."""
+        rows = [*known]
         try:
             rows += self.list_unfinished(inv.clients)
         except (ClientError, MoveError):
-            if not rows:  # else those that are known suffice for a breach
+            if not rows:  # else the known ones suffice for a breach
                 raise
         outcome = Outcome(
             value=len(rows), rows=rows, finish_commands=tuple(row["way_on"] for row in rows)

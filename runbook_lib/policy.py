@@ -246,7 +246,10 @@ class Policy:
         return list(causes.values())
 
     def compute_impact(self, journal: JournalView) -> Impact:
-        """Return which requests were held back, and how long they waited, by all readings."""
+        """Return which requests were held back, and how long they waited.
+
+        A reading counts if it could tell which requests waited (``order_ids``).
+        """
         counted = [reading for reading in journal.readings if reading.order_ids is not None]
         requests: dict[str, tuple[datetime, datetime]] = {}
         for reading in counted:
@@ -257,10 +260,10 @@ class Policy:
         waits = [reading.longest_minutes for reading in counted if reading.order_ids]
         # No request, although there was trouble, means that nobody could count them.
         had_trouble = self.judge(journal).seen_at is not None
-        is_uncounted = not requests and (had_trouble or not counted)
+        is_unknown = not requests and (had_trouble or not counted)
         return Impact(
             requests=requests,
-            affected=None if is_uncounted else len(requests),
+            affected=None if is_unknown else len(requests),
             files=max((reading.affected_files for reading in counted), default=0),
             longest_minutes=max(filter(None, waits), default=None),
             noun=self.request,

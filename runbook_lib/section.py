@@ -205,13 +205,13 @@ def read_parameters(section: SectionModule, namespace: Mapping[str, Any]) -> dic
 
     Raises UsageError for a wrong value, and for an unknown name in a parameters cell.
     """
-    # IPython keeps the source of each executed cell in ``In``.
+    # IPython keeps the source of each executed cell in ``In``: twice, if the cell ran twice.
     newest_first = list(reversed(namespace.get("In", ())))
     parameters: dict[str, Any] = {}
-    # The section's own cell, and papermill's. A cell that was edited ran again.
+    # The names that the section's own parameters cell assigns, and papermill's.
     for pattern in (r"(?m)^incident_id *=", "(?m)^# Parameters$"):
         cell = next((source for source in newest_first if re.search(pattern, source)), "")
-        # Take unknown names, too, so that `check_parameters` refuses them.
+        # Unknown ones are among them, so that `check_parameters` refuses them.
         assigned = re.findall(r"(?m)^(\w+) *=(?!=)", cell)
         parameters.update(dict.fromkeys(assigned))
     for name, info in section.Parameters.model_fields.items():

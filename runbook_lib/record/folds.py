@@ -178,7 +178,7 @@ class ActionRecord:
 
     @property
     def stayed(self) -> int:
-        """How many planned objects it skipped for a reason of their own."""
+        """How many planned objects it skipped, such as objects that had changed."""
         return self._count("skipped")
 
     @property

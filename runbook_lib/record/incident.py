@@ -73,7 +73,7 @@ class IncidentState(BaseModel):
 
 
 def read_state(folder: Path) -> IncidentState:
-    """Return an incident's state, even if other lines are damaged, or raise RecordError."""
+    """Return what the incident's marks say, or raise RecordError. Other lines may be damaged."""
     facts: dict[str, Json] = {}
     try:
         for line in (folder / _JOURNAL).read_bytes().splitlines():

@@ -28,7 +28,7 @@ class Verification(NamedTuple):
     """Whether a folder is what its manifest says.
 
     ``problems`` are the journal's first altered line, then each altered or missing file. ``newer``
-    files are no problem.
+    are files that were written after the manifest, which is no problem.
     """
 
     incident: str

@@ -164,7 +164,7 @@ def _read_journal(incident: Incident) -> tuple[JournalView, str]:
 
 
 class EventRow(BaseModel, frozen=True):
-    """One line of the timeline; ``tone`` is a word for ``get_tone``."""
+    """One line of the timeline; ``tone`` is a word that ``get_tone`` colours."""
 
     at: Timestamp
     tone: str

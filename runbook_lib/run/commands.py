@@ -54,7 +54,7 @@ from .notebooks import NotebookRun, SharedKernel, run_notebook
 
 app = Typer()
 
-#: Several runs exit with the first of these that one of them has.
+#: The exit codes, the one that matters most first: several runs exit with one code.
 _ORDER = (ExitCode.USAGE, ExitCode.REFUSED, ExitCode.NOT_OK, ExitCode.RUN_FAILED, ExitCode.UNKNOWN)
 
 
@@ -299,7 +299,7 @@ def run(
 
 
 def _choose_exit_code(runs: Sequence[NotebookRun], verdict: Verdict | None) -> ExitCode:
-    """Return the first code of ``_ORDER`` that a run or the verdict has."""
+    """Return the exit code of the runs and the verdict that comes first in ``_ORDER``."""
     codes = {run.exit_code for run in runs}
     if verdict is not None:
         codes.add(CODE_OF_VERDICT[verdict])

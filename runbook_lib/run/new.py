@@ -1,4 +1,4 @@
-"""``runbook new``: a second runbook that looks and reports at once, to begin with."""
+"""``runbook new`` makes a runbook of your own, which can already read and report."""
 
 import re
 from importlib.util import find_spec
