@@ -209,7 +209,7 @@ class Carrier:
                 rows[doubt.number] = doubt.row
 
     def stop(self, why: str) -> None:
-        """End the move for rows that wait: they are left, and a new plan may move them."""
+        """Announce no further row. Those that wait are left, and a new plan may move them."""
         self.move.stopped = why
         self.move.end = self.move.next
         waiting = self.move.find_rows(State.WAITING)

@@ -14,7 +14,7 @@ _ROWS = 5_000
 
 
 def get_ends(plan: Plan, row: PlanRow, way: Way) -> tuple[str, str]:
-    """Return the keys from which and to which a row's object goes on this way."""
+    """Return the keys from which, and to which, ``way`` takes a row's object."""
     end = row.to
     if way.direction is Direction.ASIDE:
         header = plan.header

@@ -1,4 +1,4 @@
-"""Carry out a plan: release, resume, undo, settle, and resume the worker.
+"""Carry out a plan, resume it, undo it, settle its doubts, and let the worker run again.
 
 Each takes the lock, refuses what may not begin, pauses the worker, lets ``carry`` do all it can
 with the rows, and resumes the worker if nothing it could pick up may ship twice. A run after a kill
@@ -352,7 +352,7 @@ class Run:
 
     @contextmanager
     def _open_part(self, release: Move, number: int) -> Iterator[tuple[Book, Move]]:
-        """Lock a part's state object, and yield it with its move; make the move if it has none."""
+        """Lock a part's state object; yield it, and the part's move, created if there is none."""
         with self._make_book("none", number) as book:
             part = book.state.moves.get(release.plan)
             if part is None:

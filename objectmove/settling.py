@@ -42,7 +42,7 @@ class Doubt(NamedTuple):
 
 
 def look_aside(bucket: S3Bucket, plan: Plan, rows: Iterable[tuple[int, Row]]) -> list[Doubt]:
-    """Return rows with what a look finds at their sources and parking places."""
+    """Return a doubt for each row: what lies at its source, and at its parking place."""
     found = [(number, plan.rows[number], row) for number, row in rows]
     keys: list[str] = []
     for _, planned, _ in found:
@@ -143,12 +143,12 @@ def digest_answers(plan: Plan, answers: Iterable[tuple[Doubt, State]]) -> str:
 
 
 def answer_row(doubt: Doubt, answer: State) -> Row:
-    """Return a row with a person's answer: taken, to be brought back from parking, or freed.
+    """Return a row with a person's answer.
 
-    ``Carrier.park`` parks a taken object for good. A new plan may move a freed one.
+    ``rest`` is the state in which the row ends once its object is parked or brought back.
     """
-    if answer is State.TAKEN:
+    if answer is State.TAKEN:  # ``Carrier.park`` parks its object for good
         return replace(doubt.row, state=answer, rest=answer)
-    if doubt.parked.is_here:
+    if doubt.parked.is_here:  # bring it back to its source first
         return replace(doubt.row, state=State.WAITING, way=Way.FREE, rest=State.UNPROVEN)
-    return replace(doubt.row, state=answer)
+    return replace(doubt.row, state=answer)  # freed: a new plan may move its object

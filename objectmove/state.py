@@ -117,7 +117,7 @@ class Move:
 
     @property
     def all_moves(self) -> list[Move]:
-        """The moves that store rows: the release, or its parts that have begun; and the undo."""
+        """The moves with stored rows: the release, or each part that has begun; and the undo."""
         moves = [*self.part_moves.values()] or [self]
         return [*moves, self.undo] if self.undo is not None else moves
 

@@ -93,7 +93,10 @@ class Plan:
 
     @property
     def trace(self) -> Path:
-        """The file that shows that the plan was begun: its log, or ``<id>.applied.json``."""
+        """The file that shows that the plan was begun.
+
+        For a kind that can be resumed, it is the plan's log; else it is ``<id>.applied.json``.
+        """
         if self.kind.resume is not None:
             return self.path.parents[1] / "ledger" / self.path.name
         return self.path.with_name(f"{self.id}.applied.json")
@@ -175,7 +178,7 @@ def load_plan(path: Path, kinds: Iterable[PlanKind]) -> Plan:
 
 
 def parse_header(kind: PlanKind, path: Path, blob: bytes) -> Plan:
-    """Return a plan that is only a header, or raise SafetyError."""
+    """Return the plan of a file that has only the header line, or raise SafetyError."""
     try:
         header = parse_json(blob)
         summary = {**header.get("summary", {}), "expires_at": header["expires_at"]}

@@ -377,7 +377,7 @@ class Investigation(Generic[S, C]):
     def verify(self, plan: Plan) -> ActionEntry:
         """Read the world again, and journal whether the plan's effect is there.
 
-        The result for an earlier incident's plan is only returned.
+        A plan that was carried out in an earlier incident is checked, and not journalled here.
         """
         if plan.is_empty or not plan.trace.exists():
             return plan.make_entry(ActionPhase.PLANNED, reason="nothing to verify")

@@ -263,7 +263,7 @@ class Outcome(BaseModel):
         return self.judge(Status.BREACH, reason)
 
     def unknown(self, reason: str) -> Self:
-        """Return the outcome as ``unknown``; it keeps what was read."""
+        """Return a copy that is ``unknown``, with the values that were read."""
         return self.judge(Status.UNKNOWN, reason)
 
     def left_out(self, reason: str) -> Self:

@@ -216,7 +216,7 @@ class Policy:
         )
 
     def is_quiet(self, journal: JournalView) -> bool:
-        """Tell whether no trouble was seen, and every plan was refused."""
+        """Tell whether no trouble was seen, and no plan got further than a refusal."""
         judgement = self.judge(journal)
         if judgement.since or judgement.verdict in IN_TROUBLE:
             return False

@@ -234,7 +234,7 @@ class ReleaseParameters(MoveParameters):
     match: str = ""
     """6.1: shell pattern of names, instead of RELEASE_MATCH"""
     older_than_minutes: Annotated[float, BeforeValidator(read_minutes)] = Field(0, ge=0)
-    """6.1: leave out labels that have waited less: minutes, or 90s, 10m, 2h"""
+    """6.1: leave out labels that have waited less than this: minutes, or 90s, 10m, 2h"""
     limit: int = Field(0, ge=0, le=100_000)
     """6.1: release at most this many labels; 0 for all"""
     only_orders: str = ""

@@ -100,7 +100,8 @@ class AlertRule:
     def clear_s(self) -> float:
         """How long the alert may last when its fault is gone.
 
-        That is ``keep_firing_for``, plus the look-back of ``increase`` if the rule has one.
+        That is ``keep_firing_for``, the look-back of ``increase`` if the rule has one, the time
+        until Prometheus sees the end, and a margin.
         """
         window = re.search(r"\bincrease\([^\[]*\[([0-9a-z]+)\]", self.query)
         look_back_s = parse_duration(window[1]) if window else 0.0

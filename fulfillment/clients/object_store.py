@@ -222,7 +222,9 @@ class ObjectStore:
         raise _to_client_error(StoreError(f"{what}: {text}", code=answer.code))
 
     def check_live(self) -> str:
-        """Ask ``/minio/health/live``, or list where there is none; return the URL that answered.
+        """Ask ``/minio/health/live``; if the store has no such address, list the bucket.
+
+        Returns the URL that answered.
 
         Raises a ``ClientError`` if the store is unhealthy, silent, or refuses the listing.
         """
@@ -309,7 +311,7 @@ class ObjectStore:
         return rights
 
     def _try_delete(self, key: str) -> None:
-        """Delete an object that does not exist, unless the bucket keeps versions."""
+        """Test the right to delete on a key that does not exist, unless the bucket has versions."""
         request = Request("get", query={"versioning": ""})
         try:
             body = self._change_bucket.fetch(request, "read versioning").body

@@ -47,7 +47,7 @@ _FAILED = "alertmanager_notification_requests_failed_total"
     threshold="the alert is muted, or a channel on its route cannot receive it",
 )
 def _read_delivery(inv: Investigation) -> Outcome:
-    """Follow each active alert to its receivers, and a drill's only if no real alert is active.
+    """Find the receivers of each active alert. Drill alerts count if no real alert is active.
 
     A channel without the alert is a breach if a fault explains it, such as a placeholder in its
     configuration; else the step is unknown.

@@ -166,7 +166,7 @@ def _read_automation(inv: Investigation) -> Outcome:
 
 @_checklist_step("7.4", "Tests and probes", "$prometheus_url/api/v1/rules; $probe_url/status")
 def _read_probes(inv: Investigation) -> Outcome:
-    """Check that the alert rules are loaded, and that the probe has all its steps."""
+    """Check that Prometheus has the alert rules, and that the probe reports every step."""
     rules = inv.clients.prometheus.list_rules()
     loaded = {rule.name for rule in rules if rule.health != "err"}
     missing = [
@@ -181,7 +181,7 @@ def _read_probes(inv: Investigation) -> Outcome:
 
 @_checklist_step("7.5", "Documents", "readings of section 8")
 def _read_documents(inv: Investigation) -> Outcome:
-    """List the references that section 8 found broken; left out if there's no document here."""
+    """List the references that section 8 found broken; left out without ``DATAFLOW_HOME``."""
     readings = [r for step_id, r in inv.latest().items() if step_id in references.STEPS]
     broken = [f"{r.step} {r.name}" for r in readings if r.status is Status.BREACH]
     doubt = "" if readings else "the documents were not checked: run section 8"

@@ -491,7 +491,7 @@ def find_log_start(inv: Investigation) -> datetime:
     """Return since when errors in the worker's log count.
 
     That is the incident's beginning, or the window's start if that is later, but at least five
-    minutes ago. Or it's our last remedy, if that is later still.
+    minutes ago. If our last action is later still, errors count from there.
     """
     now = inv.now()
     start = now - inv.window

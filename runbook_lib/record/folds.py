@@ -168,7 +168,7 @@ class ActionRecord:
     def changed(self) -> int | None:
         """How many objects it changed; None if no result says.
 
-        The highest count of all runs: a later one lacks objects that were undone in between.
+        The highest count of any run: that of a later run lacks what was undone in between.
         """
         counts: list[int] = []
         for entry in self.phases:

@@ -49,7 +49,7 @@ def command(
     """Make a command of a function that returns a document. The function stays as it is.
 
     The help is its docstring, up to the first heading. Parameters named ``settings``, ``sections``
-    and ``progress`` are filled in; the rest, and ``options``, are the command's. For a method,
+    and ``progress`` are filled in; the others, and ``options``, become its options. For a method,
     ``make_self`` makes the object. ``declared`` goes to typer.
     """
 

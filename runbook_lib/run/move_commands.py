@@ -247,7 +247,10 @@ class MoveCommands:
         return [str(row["way_on"]) for row in rows if str(row["plan"]).startswith(plan_id)]
 
     def _make_move_plan(self, inv: Any, step: str) -> Plan:
-        """Make a step's plan of a move, or refuse with the reason why there is none."""
+        """Make a step's plan of a move.
+
+        Raises SafetyError if the step plans something else instead; its summary says why.
+        """
         plan: Plan = inv.plan(step)
         if plan.kind is not self.gate.kind:
             raise SafetyError(str(plan.summary["reason"]))

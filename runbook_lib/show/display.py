@@ -191,7 +191,7 @@ class Investigation(investigation.Investigation[S, C]):
         return ShownReading(reading, to_frame(reading.rows, columns))
 
     def read_all(self, *step_ids: str, **reuse: Any) -> Card:
-        """Read some steps, and return a table of the readings; ``reuse`` goes to ``read_step``."""
+        """Read these steps, and return a table of the readings; ``reuse`` goes to ``read_step``."""
         readings = [vars(self.read_step(step_id, **reuse)) for step_id in step_ids]
         columns = ("step", "status", "name", "value", "unit", "reason")
         return Card(
