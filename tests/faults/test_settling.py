@@ -26,7 +26,7 @@ from tests.faults.printed import (
     start_printed,
     tell,
 )
-from tests.support.gateway import StoreServer
+from tests.support.gateway import StoreServer, wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
 
@@ -81,6 +81,7 @@ def test_keys_of_every_shape_are_settled_singly(
     plan = plan_release(ann, len(NAMES))
     plan_id = plan.document["plan"]
     killed = kill(lane, ann, plan.document["apply"], ("copy",), 2, phase="before")
+    wait_until(lambda: lane.proxy.is_idle, what="the copies that were under way")
     tally.take()
     resumed = follow(ann, killed, words=NOBODY_SAYS)
     unproven = resumed.document["unproven"]
