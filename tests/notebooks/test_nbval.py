@@ -67,6 +67,12 @@ SETTINGS = {
     "MINIO_ROOT_PASSWORD": "dataflow-secret",
     "LABEL_FINISHED": "metadata:tracking-number",
 }
+#: Kernels listen on sockets in the folder: another test's server may take a port that looked free.
+CONFTEST = """\
+from functools import partial
+from nbval import kernel
+kernel.KernelManager = partial(kernel.KernelManager, transport="ipc")
+"""
 
 
 def test_each_notebook_shows_what_is_expected_of_the_recorded_answers(
@@ -101,6 +107,7 @@ def test_each_notebook_shows_what_is_expected_of_the_recorded_answers(
         for name in NAMES:
             copy = (RECORDED / f"{name}.ipynb").read_text("utf-8")
             (folder / f"{name}.ipynb").write_text(copy, "utf-8")
+        (folder / "conftest.py").write_text(CONFTEST, "utf-8")
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "pytest", "--nbval", "--nbval-cell-timeout=90"),
